@@ -1,0 +1,121 @@
+//! What the policy model does in one turn, and how it is read from its text.
+
+use serde::{Deserialize, Serialize};
+
+/// What the policy model did in one turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "text")]
+pub enum Action {
+    /// `<search>query</search>`, trimmed.
+    Search(String),
+    /// `<answer>answer</answer>`, trimmed.
+    Answer(String),
+    /// Neither tag was opened and closed, or the query was empty.
+    Invalid,
+}
+
+/// Reads the action of one turn from the text that the policy model wrote in that turn.
+///
+/// The first closed `<search>…</search>` or `<answer>…</answer>` is the action, as in the loop of
+/// ZeroSearch. An opening tag inside the body restarts it, so a model that stutters
+/// (`<search> a <search> b </search>`) asks for `b`. A query that is empty after trimming is
+/// [`Action::Invalid`]; an empty answer is an answer.
+///
+/// The caller passes the turn's own text only, never the prompt or an observation, so a document
+/// cannot act for the policy.
+///
+/// ```
+/// use zs_core::{Action, parse_action};
+///
+/// assert_eq!(parse_action("<search> who? </search>"), Action::Search("who?".to_owned()));
+/// assert_eq!(parse_action("I am not sure."), Action::Invalid);
+/// ```
+#[must_use]
+pub fn parse_action(text: &str) -> Action {
+    let mut rest = text;
+    while let Some((tag, body_start)) = next_opening(rest) {
+        let body = &rest[body_start..];
+        let Some(end) = body.find(tag.closing) else {
+            // This tag never closes; a different one may open and close after it.
+            rest = body;
+            continue;
+        };
+        let mut content = &body[..end];
+        if let Some(restart) = content.rfind(tag.opening) {
+            content = &content[restart + tag.opening.len()..];
+        }
+        let content = content.trim();
+        return match (tag.is_search, content.is_empty()) {
+            (true, true) => Action::Invalid,
+            (true, false) => Action::Search(content.to_owned()),
+            (false, _) => Action::Answer(content.to_owned()),
+        };
+    }
+    Action::Invalid
+}
+
+struct Tag {
+    opening: &'static str,
+    closing: &'static str,
+    is_search: bool,
+}
+
+const TAGS: [Tag; 2] = [
+    Tag { opening: "<search>", closing: "</search>", is_search: true },
+    Tag { opening: "<answer>", closing: "</answer>", is_search: false },
+];
+
+/// The first opening tag of `text` and where its body starts.
+fn next_opening(text: &str) -> Option<(&'static Tag, usize)> {
+    TAGS.iter()
+        .filter_map(|tag| text.find(tag.opening).map(|at| (tag, at)))
+        .min_by_key(|(_, at)| *at)
+        .map(|(tag, at)| (tag, at + tag.opening.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Action) {
+        assert_eq!(parse_action(text), expected, "{text:?}");
+    }
+
+    fn search(query: &str) -> Action {
+        Action::Search(query.to_owned())
+    }
+
+    fn answer(text: &str) -> Action {
+        Action::Answer(text.to_owned())
+    }
+
+    #[test]
+    fn first_closed_tag_wins() {
+        check("<think> x </think> <search> q </search>", search("q"));
+        check("<answer>a</answer><search>q</search>", answer("a"));
+        check("<search>q</search><answer>a</answer>", search("q"));
+        check("<search> never closed <answer> a </answer>", answer("a"));
+        check("<search> a <search> b </search>", search("b"));
+        check("<answer></answer>", answer(""));
+        check("<search>  </search>", Action::Invalid);
+        check("</search> <search>", Action::Invalid);
+        check("", Action::Invalid);
+        check("<search> état d'Ohio ü </search>", search("état d'Ohio ü"));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "(<search>|</search>|<answer>|</answer>|é|<|>|a| )*") {
+            let _ = parse_action(&text);
+        }
+
+        #[test]
+        fn rendered_actions_parse_back(body in "[a-zé ]{0,12}[a-z]") {
+            check(&format!("<search>{body}</search>"), search(body.trim()));
+            check(&format!("<answer>{body}</answer>"), answer(body.trim()));
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What a search engine returns.
+
+use serde::{Deserialize, Serialize};
+
+/// One retrieved or simulated document.
+///
+/// ```
+/// use zs_core::Document;
+///
+/// let document = Document::new("Bamboo", "Bamboo is a grass.");
+/// assert_eq!(document.title, "Bamboo");
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    /// Identifier inside its corpus; empty for simulated documents.
+    #[serde(default)]
+    pub id: String,
+    /// Title; empty where the engine has none.
+    #[serde(default)]
+    pub title: String,
+    /// The text put between `<information>` and `</information>`.
+    pub text: String,
+    /// The engine's relevance score, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f32>,
+}
+
+impl Document {
+    /// A document without identifier or score.
+    #[must_use]
+    pub fn new(title: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { title: title.into(), text: text.into(), ..Self::default() }
+    }
+}
+
+/// Which kind of documents the simulation LLM is asked for.
+///
+/// Drawn per query with the curriculum's noise probability; engines that cannot act on it ignore it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DocumentQuality {
+    /// Documents that help to answer the query.
+    Useful,
+    /// Related but unhelpful documents.
+    Noisy,
+}
+
+impl DocumentQuality {
+    /// The word used in prompts and metrics: `"useful"` or `"noisy"`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Useful => "useful",
+            Self::Noisy => "noisy",
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The vocabulary that every `zs` crate shares: questions, documents, actions, search engines,
+//! scoring and counter-based randomness.
+//!
+//! **Invariant:** no tensors, no IO, no async. Everything here is plain data, a pure function, or a
+//! trait over them, so an engine or a reward can be written against this crate alone.
+//!
+//! ```
+//! use zs_core::{Action, YesNoRule, exact_match, f1, parse_action};
+//!
+//! let action = parse_action("<think> easy </think> <answer> The Beatles </answer>");
+//! assert_eq!(action, Action::Answer("The Beatles".to_owned()));
+//!
+//! let golden = ["Beatles".to_owned()];
+//! assert!(exact_match("The Beatles", &golden));
+//! assert_eq!(f1("The Beatles band", &golden, YesNoRule::Ignore), 2.0 / 3.0);
+//! ```
+
+mod action;
+mod document;
+mod observation;
+mod question;
+mod random;
+mod scoring;
+mod search;
+mod transcript;
+
+pub use action::{Action, parse_action};
+pub use document::{Document, DocumentQuality};
+pub use observation::{INVALID_ACTION_MESSAGE, NO_DOCUMENTS, neutralize_tags, render_observation};
+pub use question::Question;
+pub use random::{Domain, StreamKey};
+pub use scoring::{YesNoRule, cover_exact_match, exact_match, f1, normalize_answer};
+pub use search::{SearchEngine, SearchError, SearchRequest, SearchResult};
+pub use transcript::{Transcript, TranscriptTurn};

@@ -1,0 +1,113 @@
+//! The one trait behind `<search>`.
+
+use std::fmt::Debug;
+
+use crate::{Document, DocumentQuality, Question};
+
+/// One search, with everything that an engine may need.
+///
+/// Kept as one value, so that a batch is a slice of requests and never parallel slices: a query
+/// cannot meet another question's answer.
+#[derive(Clone, Copy, Debug)]
+pub struct SearchRequest<'a> {
+    /// The text between `<search>` and `</search>`.
+    pub query: &'a str,
+    /// The question being answered; retrieval engines ignore it.
+    pub question: &'a Question,
+    /// The quality drawn from the curriculum; retrieval engines ignore it.
+    pub quality: DocumentQuality,
+    /// How many documents are wanted.
+    pub k: usize,
+    /// Seed of this request; an engine that draws random numbers draws them from it alone.
+    pub seed: u64,
+}
+
+/// What one request comes to: documents, best first, or why there are none.
+pub type SearchResult = Result<Vec<Document>, SearchError>;
+
+/// Why a search failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SearchError {
+    /// The engine could not be reached.
+    #[error("search engine `{engine}` is unreachable")]
+    Unreachable {
+        /// The engine's name.
+        engine: String,
+        /// The transport's own error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The engine answered, but with an error of its own.
+    #[error("search engine `{engine}` failed on query `{query}`")]
+    Engine {
+        /// The engine's name.
+        engine: String,
+        /// The query that was sent.
+        query: String,
+        /// The engine's own error.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The simulation LLM's reply held no document.
+    #[error("no document found in the reply to query `{query}`: `{reply}`")]
+    Malformed {
+        /// The query that was sent.
+        query: String,
+        /// The reply, shortened.
+        reply: String,
+    },
+}
+
+/// A source of documents: simulated, local index, or live web.
+///
+/// # Implementing
+///
+/// Implement [`search_batch`](Self::search_batch), which must return one result a request, in the
+/// order of the requests, and must not let one failing request fail the others. An engine that
+/// returns fewer documents than `k` is fine; one that returns more is not. Where
+/// [`is_deterministic`](Self::is_deterministic) is true, the same request must give the same result
+/// whatever else is in the batch. `zs_simulator::conformance` checks all of this.
+///
+/// ```
+/// use zs_core::{Document, SearchEngine, SearchRequest, SearchResult};
+///
+/// /// Answers every query with itself.
+/// #[derive(Debug)]
+/// struct Echo;
+///
+/// impl SearchEngine for Echo {
+///     fn name(&self) -> &str {
+///         "echo"
+///     }
+///
+///     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
+///         requests.iter().map(|it| Ok(vec![Document::new("echo", it.query)])).collect()
+///     }
+/// }
+/// ```
+pub trait SearchEngine: Debug + Send + Sync {
+    /// A short name used in logs and metrics, e.g. `"simulated"`.
+    fn name(&self) -> &str;
+
+    /// Answers every request, in order, each with its own result.
+    fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult>;
+
+    /// Answers one request; shorthand for a batch of one.
+    ///
+    /// # Errors
+    ///
+    /// As [`search_batch`](Self::search_batch) for that request.
+    ///
+    /// # Panics
+    ///
+    /// When the implementation returns no result at all, which the trait forbids.
+    fn search(&self, request: SearchRequest<'_>) -> SearchResult {
+        self.search_batch(&[request]).pop().expect("one result a request")
+    }
+
+    /// Whether the same request always gives the same result.
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,111 @@
+//! Ragged rows of tokens as the rectangles and indices that tensors need.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::{TokenId, TokenRow};
+
+/// Rows padded on the right to the longest, with the flat positions that carry loss.
+#[derive(Debug)]
+pub(crate) struct PaddedBatch {
+    height: usize,
+    width: usize,
+    tokens: Vec<i32>,
+    /// Flat positions of the tokens that carry loss.
+    places: Vec<i32>,
+    targets: Vec<i32>,
+}
+
+impl PaddedBatch {
+    /// # Panics
+    ///
+    /// When there are no rows, a row is empty, a mask's length differs from its tokens', or a first
+    /// token carries loss.
+    pub(crate) fn new(rows: &[TokenRow]) -> Self {
+        let width = rows.iter().map(|it| it.tokens.len()).max().unwrap_or(0);
+        assert!(width > 0, "a batch needs at least one token");
+        let mut tokens = Vec::with_capacity(rows.len() * width);
+        let mut places = Vec::new();
+        let mut targets = Vec::new();
+        for (index, row) in rows.iter().enumerate() {
+            assert_eq!(row.tokens.len(), row.loss_mask.len(), "one mask value a token");
+            assert!(row.loss_mask.first() != Some(&true), "nothing predicts a first token");
+            tokens.extend(row.tokens.iter().map(|it| *it as i32));
+            tokens.resize((index + 1) * width, 0);
+            for (at, _) in row.loss_mask.iter().enumerate().filter(|(_, carries)| **carries) {
+                places.push((index * width + at) as i32);
+                targets.push(row.tokens[at] as i32);
+            }
+        }
+        Self { height: rows.len(), width, tokens, places, targets }
+    }
+
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        [self.height, self.width]
+    }
+
+    pub(crate) fn num_loss_tokens(&self) -> usize {
+        self.places.len()
+    }
+
+    /// `[rows, seq]`.
+    pub(crate) fn tokens(&self, device: &Device) -> Tensor<2, Int> {
+        Tensor::from_data(TensorData::new(self.tokens.clone(), self.shape()), device)
+    }
+
+    /// Flat positions of the tokens that carry loss, `[loss tokens]`.
+    pub(crate) fn places(&self, device: &Device) -> Tensor<1, Int> {
+        ints(self.places.clone(), device)
+    }
+
+    /// Flat positions whose hidden states predict those tokens: one to the left, `[loss tokens]`.
+    pub(crate) fn predicting(&self, device: &Device) -> Tensor<1, Int> {
+        ints(self.places.iter().map(|it| it - 1).collect(), device)
+    }
+
+    /// The tokens that carry loss, on the host.
+    pub(crate) fn target_ids(&self) -> impl Iterator<Item = TokenId> {
+        self.targets.iter().map(|it| *it as TokenId)
+    }
+
+    /// The row of each token that carries loss, on the host.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = usize> {
+        self.places.iter().map(|it| *it as usize / self.width)
+    }
+
+    /// The tokens that carry loss, `[loss tokens]`.
+    pub(crate) fn targets(&self, device: &Device) -> Tensor<1, Int> {
+        ints(self.targets.clone(), device)
+    }
+}
+
+fn ints(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
+    let len = values.len();
+    Tensor::from_data(TensorData::new(values, [len]), device)
+}
+
+/// Splits rows into micro-batches of at most `max_tokens` padded tokens, rows of similar length
+/// together; a single longer row is a micro-batch of its own.
+///
+/// Returns indices into `rows`. A pure function of the lengths, so that a run's arithmetic does not
+/// depend on the machine.
+///
+/// ```
+/// use zs_model::{TokenRow, micro_batches};
+///
+/// let row = |len| TokenRow { tokens: vec![1; len], loss_mask: vec![false; len] };
+/// assert_eq!(micro_batches(&[row(9), row(2), row(3)], 10), [vec![1, 2], vec![0]]);
+/// ```
+#[must_use]
+pub fn micro_batches(rows: &[TokenRow], max_tokens: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&it| (rows[it].tokens.len(), it));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    for index in order {
+        let width = rows[index].tokens.len();
+        match batches.last_mut() {
+            Some(batch) if (batch.len() + 1) * width <= max_tokens => batch.push(index),
+            _ => batches.push(vec![index]),
+        }
+    }
+    batches
+}

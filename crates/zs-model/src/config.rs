@@ -1,0 +1,419 @@
+//! The shape of a model, read from Hugging Face's `config.json`.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::TokenId;
+
+/// The shape of a decoder-only language model.
+///
+/// Covers the released layouts of Qwen2, Qwen2.5, Qwen3 and Llama 3: grouped-query attention, rotary
+/// positions in the rotate-half convention (with Llama 3's frequency scaling), RMS norms, SwiGLU,
+/// optional attention bias, optional norms of queries and keys, tied or untied head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelConfig {
+    /// Which family the checkpoint says it is.
+    pub architecture: Architecture,
+    /// Entries of the embedding.
+    pub vocab_size: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// Decoder blocks.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads; divides `num_attention_heads`.
+    pub num_key_value_heads: usize,
+    /// Width of one head; even.
+    pub head_dim: usize,
+    /// Context length in tokens.
+    pub max_position_embeddings: usize,
+    /// Epsilon of every RMS norm.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Rescaling of the rotary frequencies.
+    pub rope_scaling: Option<Llama3RopeScaling>,
+    /// Whether the query, key and value projections have a bias.
+    pub qkv_bias: bool,
+    /// Whether the attention output projection has a bias.
+    pub output_bias: bool,
+    /// Whether the head shares the embedding's weights.
+    pub tie_word_embeddings: bool,
+    /// Token put before a text by some tokenizers.
+    pub bos_token_id: Option<TokenId>,
+    /// Tokens that end a sequence.
+    pub eos_token_ids: Vec<TokenId>,
+}
+
+/// The families that this crate loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Architecture {
+    /// `Qwen2ForCausalLM`: Qwen2 and Qwen2.5.
+    Qwen2,
+    /// `Qwen3ForCausalLM`: norms on queries and keys.
+    Qwen3,
+    /// `LlamaForCausalLM`: Llama 2 and 3.
+    Llama,
+}
+
+impl Architecture {
+    const ALL: [(Self, &str, &str); 3] = [
+        (Self::Qwen2, "Qwen2ForCausalLM", "qwen2"),
+        (Self::Qwen3, "Qwen3ForCausalLM", "qwen3"),
+        (Self::Llama, "LlamaForCausalLM", "llama"),
+    ];
+
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Qwen2 => ("Qwen2ForCausalLM", "qwen2"),
+            Self::Qwen3 => ("Qwen3ForCausalLM", "qwen3"),
+            Self::Llama => ("LlamaForCausalLM", "llama"),
+        }
+    }
+
+    /// Whether queries and keys are normalised per head.
+    #[must_use]
+    pub fn has_qk_norm(self) -> bool {
+        self == Self::Qwen3
+    }
+}
+
+/// Llama 3's rescaling of rotary frequencies for long contexts.
+///
+/// # References
+///
+/// - transformers, `modeling_rope_utils.py`, rope type `llama3`
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct Llama3RopeScaling {
+    /// Low frequencies are divided by this.
+    pub factor: f64,
+    /// Wavelengths above `original / low_freq_factor` are fully rescaled.
+    pub low_freq_factor: f64,
+    /// Wavelengths below `original / high_freq_factor` are left alone.
+    pub high_freq_factor: f64,
+    /// Context length before rescaling.
+    pub original_max_position_embeddings: f64,
+}
+
+/// Why a `config.json` was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file is missing or unreadable.
+    #[error("{path}: cannot read the model's configuration", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not JSON of the expected form.
+    #[error("{path}: not a model configuration: {source}", path = path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The parser's error, which names the field or position.
+        source: serde_json::Error,
+    },
+    /// The file describes something that this crate does not implement.
+    #[error("{path}: {field} = {value} is not supported; {advice}", path = path.display())]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What is supported.
+        advice: &'static str,
+    },
+}
+
+/// `config.json` as released, in the old and the new layout.
+#[derive(Deserialize)]
+struct RawConfig {
+    #[serde(default)]
+    architectures: Vec<String>,
+    model_type: Option<String>,
+    vocab_size: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    #[serde(default = "default_context")]
+    max_position_embeddings: usize,
+    #[serde(default = "default_eps")]
+    rms_norm_eps: f64,
+    rope_theta: Option<f64>,
+    rope_scaling: Option<Value>,
+    rope_parameters: Option<Value>,
+    attention_bias: Option<bool>,
+    #[serde(default)]
+    mlp_bias: bool,
+    #[serde(default)]
+    tie_word_embeddings: bool,
+    bos_token_id: Option<TokenId>,
+    eos_token_id: Option<OneOrMany>,
+    hidden_act: Option<String>,
+    #[serde(default)]
+    use_sliding_window: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(TokenId),
+    Many(Vec<TokenId>),
+}
+
+impl OneOrMany {
+    fn into_vec(self) -> Vec<TokenId> {
+        match self {
+            Self::One(id) => vec![id],
+            Self::Many(ids) => ids,
+        }
+    }
+}
+
+fn default_context() -> usize {
+    2048
+}
+
+fn default_eps() -> f64 {
+    1e-6
+}
+
+impl ModelConfig {
+    /// Reads `config.json` and, where present, `generation_config.json` of a model directory.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file is missing, malformed, or describes an unsupported model.
+    pub fn from_dir(dir: &Path) -> Result<Self, ConfigError> {
+        let path = dir.join("config.json");
+        let text = read(&path)?;
+        let mut config = Self::from_json(&text, &path)?;
+        let generation = dir.join("generation_config.json");
+        if generation.exists() {
+            #[derive(Deserialize)]
+            struct GenerationConfig {
+                eos_token_id: Option<OneOrMany>,
+            }
+            let parsed: GenerationConfig = serde_json::from_str(&read(&generation)?)
+                .map_err(|source| ConfigError::Parse { path: generation, source })?;
+            for id in parsed.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default() {
+                if !config.eos_token_ids.contains(&id) {
+                    config.eos_token_ids.push(id);
+                }
+            }
+        }
+        Ok(config)
+    }
+
+    /// Parses the contents of a `config.json`; `path` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_dir`](Self::from_dir).
+    pub fn from_json(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let raw: RawConfig = serde_json::from_str(text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
+        let unsupported = |field, value: String, advice| ConfigError::Unsupported {
+            path: path.to_owned(),
+            field,
+            value,
+            advice,
+        };
+        let named = raw.architectures.first().cloned().or_else(|| raw.model_type.clone());
+        let named = named.unwrap_or_default();
+        let architecture = Architecture::ALL
+            .into_iter()
+            .find(|(_, class, kind)| *class == named || *kind == named)
+            .map(|(architecture, ..)| architecture)
+            .ok_or_else(|| {
+                let advice = "use Qwen2ForCausalLM, Qwen3ForCausalLM or LlamaForCausalLM";
+                unsupported("architectures", named.clone(), advice)
+            })?;
+        if let Some(activation) = raw.hidden_act.as_deref().filter(|it| *it != "silu") {
+            return Err(unsupported("hidden_act", activation.to_owned(), "use silu"));
+        }
+        if raw.mlp_bias {
+            return Err(unsupported("mlp_bias", "true".to_owned(), "use false"));
+        }
+        if raw.use_sliding_window {
+            return Err(unsupported("use_sliding_window", "true".to_owned(), "use false"));
+        }
+        let heads = raw.num_attention_heads;
+        let key_value_heads = raw.num_key_value_heads.unwrap_or(heads);
+        if key_value_heads == 0 || heads % key_value_heads != 0 {
+            let advice = "it must divide num_attention_heads";
+            return Err(unsupported("num_key_value_heads", key_value_heads.to_string(), advice));
+        }
+        let head_dim = raw.head_dim.unwrap_or(raw.hidden_size / heads);
+        if head_dim == 0 || head_dim % 2 != 0 {
+            return Err(unsupported("head_dim", head_dim.to_string(), "it must be even"));
+        }
+        let (theta, rope_scaling) = rope(&raw, path)?;
+        let qkv_bias = raw.attention_bias.unwrap_or(architecture == Architecture::Qwen2);
+        Ok(Self {
+            architecture,
+            vocab_size: raw.vocab_size,
+            hidden_size: raw.hidden_size,
+            intermediate_size: raw.intermediate_size,
+            num_hidden_layers: raw.num_hidden_layers,
+            num_attention_heads: heads,
+            num_key_value_heads: key_value_heads,
+            head_dim,
+            max_position_embeddings: raw.max_position_embeddings,
+            rms_norm_eps: raw.rms_norm_eps,
+            rope_theta: theta,
+            rope_scaling,
+            qkv_bias,
+            output_bias: qkv_bias && architecture != Architecture::Qwen2,
+            tie_word_embeddings: raw.tie_word_embeddings,
+            bos_token_id: raw.bos_token_id,
+            eos_token_ids: raw.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
+        })
+    }
+
+    /// The configuration as a `config.json` that transformers and vLLM read.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let (class, kind) = self.architecture.names();
+        let mut config = json!({
+            "architectures": [class],
+            "model_type": kind,
+            "hidden_act": "silu",
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "head_dim": self.head_dim,
+            "max_position_embeddings": self.max_position_embeddings,
+            "rms_norm_eps": self.rms_norm_eps,
+            "rope_theta": self.rope_theta,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "bos_token_id": self.bos_token_id,
+            "eos_token_id": self.eos_token_ids,
+            "attention_dropout": 0.0,
+            "torch_dtype": "float32",
+            "use_cache": true
+        });
+        if self.architecture != Architecture::Qwen2 {
+            config["attention_bias"] = self.qkv_bias.into();
+        }
+        if let Some(scaling) = self.rope_scaling {
+            config["rope_scaling"] = json!({
+                "rope_type": "llama3",
+                "factor": scaling.factor,
+                "low_freq_factor": scaling.low_freq_factor,
+                "high_freq_factor": scaling.high_freq_factor,
+                "original_max_position_embeddings":
+                    scaling.original_max_position_embeddings as u64
+            });
+        }
+        format!("{config:#}\n")
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+}
+
+/// Rotary base and scaling, from `rope_parameters` or the older top-level fields.
+fn rope(raw: &RawConfig, path: &Path) -> Result<(f64, Option<Llama3RopeScaling>), ConfigError> {
+    let parameters = raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref());
+    let theta = parameters
+        .and_then(|it| it.get("rope_theta"))
+        .and_then(Value::as_f64)
+        .or(raw.rope_theta)
+        .unwrap_or(10_000.0);
+    let Some(parameters) = parameters.filter(|it| !it.is_null()) else {
+        return Ok((theta, None));
+    };
+    let kind = parameters.get("rope_type").or_else(|| parameters.get("type"));
+    match kind.and_then(Value::as_str).unwrap_or("default") {
+        "default" => Ok((theta, None)),
+        "llama3" => serde_json::from_value(parameters.clone())
+            .map(|scaling| (theta, Some(scaling)))
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source }),
+        other => Err(ConfigError::Unsupported {
+            path: path.to_owned(),
+            field: "rope_type",
+            value: other.to_owned(),
+            advice: "use default or llama3",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = r#""vocab_size": 160, "hidden_size": 48, "intermediate_size": 96,
+        "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2"#;
+
+    fn parse(fields: &str) -> Result<ModelConfig, ConfigError> {
+        ModelConfig::from_json(&format!("{{{BASE}, {fields}}}"), Path::new("config.json"))
+    }
+
+    #[test]
+    fn both_layouts_read_the_same() {
+        let old = parse(
+            r#""architectures": ["Qwen2ForCausalLM"], "rope_theta": 1000000.0, "eos_token_id": 2"#,
+        );
+        let new = parse(
+            r#""architectures": ["Qwen2ForCausalLM"], "eos_token_id": [2],
+               "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0}"#,
+        );
+        let old = old.unwrap();
+        assert_eq!(old, new.unwrap());
+        assert_eq!((old.head_dim, old.qkv_bias, old.output_bias), (8, true, false));
+        let again = ModelConfig::from_json(&old.to_json(), Path::new("again.json")).unwrap();
+        assert_eq!(again, old);
+    }
+
+    #[test]
+    fn llama3_scaling_survives_the_round_trip() {
+        let config = parse(
+            r#""architectures": ["LlamaForCausalLM"], "rope_parameters": {"factor": 32.0,
+               "high_freq_factor": 4.0, "low_freq_factor": 1.0, "rope_type": "llama3",
+               "original_max_position_embeddings": 64, "rope_theta": 500000.0}"#,
+        )
+        .unwrap();
+        assert_eq!(config.rope_scaling.unwrap().factor, 32.0);
+        let again = ModelConfig::from_json(&config.to_json(), Path::new("again.json")).unwrap();
+        assert_eq!(again, config);
+    }
+
+    #[track_caller]
+    fn refuses(fields: &str, expected: &str) {
+        let message = parse(fields).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_implement() {
+        refuses(r#""architectures": ["MambaForCausalLM"]"#, "architectures = MambaForCausalLM");
+        refuses(
+            r#""architectures": ["LlamaForCausalLM"], "hidden_act": "gelu""#,
+            "hidden_act = gelu",
+        );
+        refuses(
+            r#""architectures": ["LlamaForCausalLM"], "rope_scaling": {"type": "yarn"}"#,
+            "rope_type = yarn",
+        );
+        refuses(r#""architectures": ["LlamaForCausalLM"], "head_dim": 7"#, "head_dim = 7");
+    }
+}

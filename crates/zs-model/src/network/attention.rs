@@ -1,0 +1,223 @@
+//! Grouped-query attention, over a whole sequence or over a key-value cache.
+
+use burn::module::Module;
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use super::rope::Rotary;
+use super::{Linear, RmsNorm};
+use crate::ModelConfig;
+
+/// What masked scores get: low enough to vanish in the softmax, finite so that nothing becomes NaN.
+pub(crate) const MASKED: f32 = -1e9;
+
+/// Grouped-query self-attention.
+///
+/// ```text
+/// softmax(Q K^T / sqrt(head_dim) + bias) V,   one K, V per group of query heads
+/// ```
+///
+/// Keys and values are not repeated: the query heads of a group are stacked along the sequence, so
+/// one batched product serves the group.
+///
+/// # References
+///
+/// - [GQA](https://arxiv.org/abs/2305.13245), section 2.2
+#[derive(Module, Debug)]
+pub(crate) struct Attention {
+    pub(crate) q_proj: Linear,
+    pub(crate) k_proj: Linear,
+    pub(crate) v_proj: Linear,
+    pub(crate) o_proj: Linear,
+    /// Per-head norms of queries and keys (Qwen3).
+    pub(crate) q_norm: Option<RmsNorm>,
+    pub(crate) k_norm: Option<RmsNorm>,
+    #[module(skip)]
+    shape: HeadShape,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct HeadShape {
+    key_value_heads: usize,
+    group: usize,
+    head_dim: usize,
+}
+
+/// Keys and values of every layer, `columns` of them filled.
+///
+/// Every row owns the same columns; which of them hold a token of the row is the caller's bias.
+#[derive(Clone, Debug)]
+pub(crate) struct KeyValueCache {
+    pub(crate) layers: Vec<LayerCache>,
+    pub(crate) columns: usize,
+}
+
+/// Keys and values of one layer, each `[rows, key_value_heads, capacity, head_dim]`.
+#[derive(Clone, Debug)]
+pub(crate) struct LayerCache {
+    keys: Tensor<4>,
+    values: Tensor<4>,
+}
+
+impl KeyValueCache {
+    pub(crate) fn new(config: &ModelConfig, rows: usize, capacity: usize, device: &Device) -> Self {
+        let shape = [rows, config.num_key_value_heads, capacity, config.head_dim];
+        let layers = (0..config.num_hidden_layers)
+            .map(|_| LayerCache {
+                keys: Tensor::zeros(shape, device),
+                values: Tensor::zeros(shape, device),
+            })
+            .collect();
+        Self { layers, columns: 0 }
+    }
+
+    /// Keeps some rows and columns: output row `r` gets, from input row `rows[r]`, the columns
+    /// `columns[r]`, moved to the left, in a cache with room for `capacity` columns.
+    ///
+    /// # Shapes
+    ///
+    /// - columns: one list a kept row, of any lengths
+    pub(crate) fn repack(
+        &self,
+        rows: &[usize],
+        columns: &[Vec<usize>],
+        capacity: usize,
+        device: &Device,
+    ) -> Self {
+        let kept = columns.iter().map(Vec::len).max().unwrap_or(0);
+        let [_, heads, old_capacity, head_dim] = self.layers[0].keys.dims();
+        // One flat gather of whole [head_dim] vectors: row, head and column in one index.
+        let mut index = Vec::with_capacity(rows.len() * heads * kept);
+        for (&row, columns) in rows.iter().zip(columns) {
+            for head in 0..heads {
+                let base = (row * heads + head) * old_capacity;
+                // Past the row's end any column does: the bias masks it.
+                index.extend(
+                    (0..kept).map(|it| (base + columns.get(it).copied().unwrap_or(0)) as i32),
+                );
+            }
+        }
+        let len = index.len();
+        let index = Tensor::<1, Int>::from_data(TensorData::new(index, [len]), device);
+        let shape = [rows.len(), heads, capacity, head_dim];
+        let move_columns = |cache: &Tensor<4>| {
+            let all = cache.dims()[0] * heads * old_capacity;
+            let flat: Tensor<2> = cache.clone().reshape([all, head_dim]);
+            let packed = flat.select(0, index.clone()).reshape([rows.len(), heads, kept, head_dim]);
+            Tensor::zeros(shape, device)
+                .slice_assign([0..shape[0], 0..heads, 0..kept, 0..head_dim], packed)
+        };
+        let layers = self
+            .layers
+            .iter()
+            .map(|layer| LayerCache {
+                keys: move_columns(&layer.keys),
+                values: move_columns(&layer.values),
+            })
+            .collect();
+        Self { layers, columns: kept }
+    }
+}
+
+impl LayerCache {
+    /// Writes new keys and values at `column` in place and returns all filled columns.
+    fn append(
+        &mut self,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+        column: usize,
+    ) -> (Tensor<4>, Tensor<4>) {
+        let [rows, heads, new, head_dim] = keys.dims();
+        let place = [0..rows, 0..heads, column..column + new, 0..head_dim];
+        let filled = [0..rows, 0..heads, 0..column + new, 0..head_dim];
+        self.keys.inplace(|it| it.slice_assign(place.clone(), keys));
+        self.values.inplace(|it| it.slice_assign(place, values));
+        (self.keys.clone().slice(filled.clone()), self.values.clone().slice(filled))
+    }
+}
+
+impl Attention {
+    pub(crate) fn zeros(config: &ModelConfig, device: &Device) -> Self {
+        let queries = config.num_attention_heads * config.head_dim;
+        let keys = config.num_key_value_heads * config.head_dim;
+        let width = config.hidden_size;
+        let norm = || {
+            let has_norm = config.architecture.has_qk_norm();
+            has_norm.then(|| RmsNorm::ones(config.head_dim, config.rms_norm_eps, device))
+        };
+        Self {
+            q_proj: Linear::zeros(width, queries, config.qkv_bias, device),
+            k_proj: Linear::zeros(width, keys, config.qkv_bias, device),
+            v_proj: Linear::zeros(width, keys, config.qkv_bias, device),
+            o_proj: Linear::zeros(queries, width, config.output_bias, device),
+            q_norm: norm(),
+            k_norm: norm(),
+            shape: HeadShape {
+                key_value_heads: config.num_key_value_heads,
+                group: config.num_attention_heads / config.num_key_value_heads,
+                head_dim: config.head_dim,
+            },
+        }
+    }
+
+    /// Attends from `new` tokens of each row to themselves and, with a cache, to what it holds.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[rows * new, hidden]`
+    /// - bias: broadcasts to `[rows, key_value_heads, group, new, columns]`
+    /// - output: `[rows * new, hidden]`
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<2>,
+        [rows, new]: [usize; 2],
+        rotary: &Rotary,
+        bias: Tensor<5>,
+        cache: Option<(&mut LayerCache, usize)>,
+    ) -> Tensor<2> {
+        let HeadShape { key_value_heads, group, head_dim } = self.shape;
+        let split =
+            |x: Tensor<2>, heads: usize| -> Tensor<4> { x.reshape([rows, new, heads, head_dim]) };
+        let norm = |x: Tensor<4>, norm: &Option<RmsNorm>| match norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let queries = split(self.q_proj.forward(x.clone()), key_value_heads * group);
+        let keys = split(self.k_proj.forward(x.clone()), key_value_heads);
+        let values = split(self.v_proj.forward(x), key_value_heads).swap_dims(1, 2);
+        // Scaling the queries is cheaper than scaling the scores.
+        let scale = 1.0 / (head_dim as f64).sqrt();
+        let queries = rotary.apply(norm(queries, &self.q_norm)) * scale;
+        let keys = rotary.apply(norm(keys, &self.k_norm)).swap_dims(1, 2);
+        let (keys, values) = match cache {
+            Some((layer, column)) => layer.append(keys, values, column),
+            None => (keys, values),
+        };
+        let columns = keys.dims()[2];
+        let queries =
+            queries.swap_dims(1, 2).reshape([rows, key_value_heads, group * new, head_dim]);
+        let scores: Tensor<5> = queries.matmul(keys.swap_dims(2, 3)).reshape([
+            rows,
+            key_value_heads,
+            group,
+            new,
+            columns,
+        ]);
+        let weights = softmax(scores + bias, 4);
+        let mixed: Tensor<4> =
+            weights.reshape([rows, key_value_heads, group * new, columns]).matmul(values);
+        let mixed = mixed
+            .reshape([rows, key_value_heads * group, new, head_dim])
+            .swap_dims(1, 2)
+            .reshape([rows * new, key_value_heads * group * head_dim]);
+        self.o_proj.forward(mixed)
+    }
+}
+
+/// 0 on and below the diagonal, [`MASKED`] above: `[1, 1, 1, seq, seq]`.
+pub(crate) fn causal_bias(seq: usize, device: &Device) -> Tensor<5> {
+    let values: Vec<f32> = (0..seq)
+        .flat_map(|row| (0..seq).map(move |column| if column <= row { 0.0 } else { MASKED }))
+        .collect();
+    Tensor::from_data(TensorData::new(values, [1, 1, 1, seq, seq]), device)
+}

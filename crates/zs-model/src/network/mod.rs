@@ -1,0 +1,249 @@
+//! The decoder: embedding, blocks of attention and feed-forward, head.
+//!
+//! Fields carry the names of Hugging Face's tensors, so a parameter's path in the module *is* its
+//! name in a checkpoint.
+
+mod attention;
+mod linear;
+mod norm;
+mod rope;
+
+use burn::module::{Module, Param};
+use burn::tensor::activation::{log_softmax, silu};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
+
+use attention::{Attention, causal_bias};
+pub(crate) use attention::{KeyValueCache, MASKED};
+pub(crate) use linear::Linear;
+pub(crate) use norm::RmsNorm;
+use rope::RotaryTable;
+
+use crate::batch::PaddedBatch;
+use crate::{ModelConfig, PolicyModel, TokenId, TokenRow, TokenScores};
+
+/// A causal language model of the Qwen2, Qwen3 or Llama family.
+#[derive(Module, Debug)]
+pub struct CausalLm {
+    pub(crate) model: Decoder,
+    /// The head; `None` where it shares the embedding's weights.
+    pub(crate) lm_head: Option<Linear>,
+}
+
+/// Everything below the head.
+#[derive(Module, Debug)]
+pub(crate) struct Decoder {
+    pub(crate) embed_tokens: Embedding,
+    pub(crate) layers: Vec<Block>,
+    pub(crate) norm: RmsNorm,
+    #[module(skip)]
+    pub(crate) rotary: RotaryTable,
+}
+
+/// Token embedding, `[vocab, hidden]`.
+#[derive(Module, Debug)]
+pub(crate) struct Embedding {
+    pub(crate) weight: Param<Tensor<2>>,
+}
+
+/// One decoder block: `x + attention(norm(x))`, then `x + mlp(norm(x))`.
+#[derive(Module, Debug)]
+pub(crate) struct Block {
+    pub(crate) self_attn: Attention,
+    pub(crate) mlp: FeedForward,
+    pub(crate) input_layernorm: RmsNorm,
+    pub(crate) post_attention_layernorm: RmsNorm,
+}
+
+/// SwiGLU: `down(silu(gate(x)) * up(x))`.
+#[derive(Module, Debug)]
+pub(crate) struct FeedForward {
+    pub(crate) gate_proj: Linear,
+    pub(crate) up_proj: Linear,
+    pub(crate) down_proj: Linear,
+}
+
+impl FeedForward {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let gate = silu(self.gate_proj.forward(x.clone()));
+        self.down_proj.forward(gate * self.up_proj.forward(x))
+    }
+}
+
+impl CausalLm {
+    /// A model with all weights zero, to be filled by a checkpoint or by initialisation.
+    pub(crate) fn zeros(config: &ModelConfig, device: &Device) -> Self {
+        let width = config.hidden_size;
+        let layers = (0..config.num_hidden_layers)
+            .map(|_| Block {
+                self_attn: Attention::zeros(config, device),
+                mlp: FeedForward {
+                    gate_proj: Linear::zeros(width, config.intermediate_size, false, device),
+                    up_proj: Linear::zeros(width, config.intermediate_size, false, device),
+                    down_proj: Linear::zeros(config.intermediate_size, width, false, device),
+                },
+                input_layernorm: RmsNorm::ones(width, config.rms_norm_eps, device),
+                post_attention_layernorm: RmsNorm::ones(width, config.rms_norm_eps, device),
+            })
+            .collect();
+        let embedding = Tensor::zeros([config.vocab_size, width], device);
+        Self {
+            model: Decoder {
+                embed_tokens: Embedding { weight: Param::from_tensor(embedding) },
+                layers,
+                norm: RmsNorm::ones(width, config.rms_norm_eps, device),
+                rotary: RotaryTable::new(config),
+            },
+            lm_head: (!config.tie_word_embeddings)
+                .then(|| Linear::zeros(width, config.vocab_size, false, device)),
+        }
+    }
+
+    /// Final hidden states of right-padded rows, each row starting at position 0.
+    ///
+    /// Padding is on the right, so the causal mask alone keeps it out of every real position.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[rows, seq]`
+    /// - output: `[rows * seq, hidden]`
+    pub(crate) fn hidden(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
+        let [rows, seq] = tokens.dims();
+        let device = tokens.device();
+        let mut x = self.embed(tokens);
+        let rotary = self.model.rotary.at_start(seq, &device);
+        let bias = causal_bias(seq, &device);
+        for block in &self.model.layers {
+            let attended = block.self_attn.forward(
+                block.input_layernorm.forward(x.clone()),
+                [rows, seq],
+                &rotary,
+                bias.clone(),
+                None,
+            );
+            x = block.finish(x, attended);
+        }
+        self.model.norm.forward(x)
+    }
+
+    /// Final hidden states of new tokens that continue cached rows.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens, positions: `[rows, new]`
+    /// - bias: `[rows, 1, 1, new, columns]`, 0 where a cached column may be attended to, very
+    ///   negative elsewhere
+    /// - output: `[rows * new, hidden]`
+    pub(crate) fn hidden_cached(
+        &self,
+        tokens: Tensor<2, Int>,
+        positions: Tensor<1, Int>,
+        bias: Tensor<5>,
+        cache: &mut KeyValueCache,
+    ) -> Tensor<2> {
+        let [rows, new] = tokens.dims();
+        let device = tokens.device();
+        let mut x = self.embed(tokens);
+        let rotary = self.model.rotary.at_positions(positions, [rows, new], &device);
+        for (block, layer) in self.model.layers.iter().zip(cache.layers.iter_mut()) {
+            let attended = block.self_attn.forward(
+                block.input_layernorm.forward(x.clone()),
+                [rows, new],
+                &rotary,
+                bias.clone(),
+                Some((layer, cache.columns)),
+            );
+            x = block.finish(x, attended);
+        }
+        cache.columns += new;
+        self.model.norm.forward(x)
+    }
+
+    /// Logits of hidden states: `[n, hidden]` to `[n, vocab]`.
+    pub(crate) fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.forward(hidden),
+            None => hidden.matmul(self.model.embed_tokens.weight.val().transpose()),
+        }
+    }
+
+    /// Embeddings of tokens: `[rows, seq]` to `[rows * seq, hidden]`.
+    fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
+        let [rows, seq] = tokens.dims();
+        self.model.embed_tokens.weight.val().select(0, tokens.reshape([rows * seq]))
+    }
+
+    /// Log-softmax of the logits that predict the tokens carrying loss, and where they belong.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[loss tokens, vocab]`
+    fn loss_log_softmax(&self, batch: &PaddedBatch, device: &Device) -> Tensor<2> {
+        let hidden = self.hidden(batch.tokens(device));
+        let predicting = hidden.select(0, batch.predicting(device));
+        log_softmax(self.head(predicting), 1)
+    }
+
+    /// Most likely tokens at the places that carry loss, with the true ones and their rows.
+    pub(crate) fn greedy_predictions(
+        &self,
+        rows: &[TokenRow],
+    ) -> (Vec<TokenId>, Vec<TokenId>, Vec<usize>) {
+        let device = self.device();
+        let batch = PaddedBatch::new(rows);
+        if batch.num_loss_tokens() == 0 {
+            return (Vec::new(), Vec::new(), Vec::new());
+        }
+        let hidden = self.hidden(batch.tokens(&device));
+        let logits = self.head(hidden.select(0, batch.predicting(&device)));
+        let predicted =
+            logits.argmax(1).into_data().iter::<i64>().map(|it| it as TokenId).collect();
+        (predicted, batch.target_ids().collect(), batch.owners().collect())
+    }
+
+    /// Log-probabilities of the tokens that carry loss, in row order, `[loss tokens]`.
+    pub(crate) fn flat_log_probs(&self, rows: &[TokenRow]) -> Tensor<1> {
+        let device = self.device();
+        let batch = PaddedBatch::new(rows);
+        let n = batch.num_loss_tokens();
+        let targets = batch.targets(&device).reshape([n, 1]);
+        self.loss_log_softmax(&batch, &device).gather(1, targets).reshape([n])
+    }
+}
+
+impl Block {
+    fn finish(&self, x: Tensor<2>, attended: Tensor<2>) -> Tensor<2> {
+        let x = x + attended;
+        let normed = self.post_attention_layernorm.forward(x.clone());
+        x + self.mlp.forward(normed)
+    }
+}
+
+impl PolicyModel for CausalLm {
+    fn token_scores(&self, rows: &[TokenRow]) -> TokenScores {
+        let device = self.device();
+        let batch = PaddedBatch::new(rows);
+        let [height, width] = batch.shape();
+        let n = batch.num_loss_tokens();
+        let zeros = Tensor::<1>::zeros([height * width], &device);
+        if n == 0 {
+            let zeros: Tensor<2> = zeros.reshape([height, width]);
+            return TokenScores { log_probs: zeros.clone(), entropy: zeros };
+        }
+        let log_softmax = self.loss_log_softmax(&batch, &device);
+        let targets = batch.targets(&device).reshape([n, 1]);
+        let log_probs = log_softmax.clone().gather(1, targets).reshape([n]);
+        let entropy = -(log_softmax.clone().exp() * log_softmax).sum_dim(1).reshape([n]);
+        let places = batch.places(&device);
+        let spread = |values: Tensor<1>| -> Tensor<2> {
+            zeros
+                .clone()
+                .select_assign(0, places.clone(), values, IndexingUpdateOp::Add)
+                .reshape([height, width])
+        };
+        TokenScores { log_probs: spread(log_probs), entropy: spread(entropy) }
+    }
+
+    fn device(&self) -> Device {
+        self.model.norm.weight.val().device()
+    }
+}

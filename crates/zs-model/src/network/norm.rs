@@ -1,0 +1,33 @@
+//! Root-mean-square normalisation.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+/// RMS norm over the last dimension.
+///
+/// ```text
+/// y = x / sqrt(mean(x^2) + eps) * weight
+/// ```
+///
+/// # References
+///
+/// - [Root Mean Square Layer Normalization](https://arxiv.org/abs/1910.07467), equation 4
+#[derive(Module, Debug)]
+pub(crate) struct RmsNorm {
+    pub(crate) weight: Param<Tensor<1>>,
+    #[module(skip)]
+    eps: f64,
+}
+
+impl RmsNorm {
+    pub(crate) fn ones(width: usize, eps: f64, device: &Device) -> Self {
+        Self { weight: Param::from_tensor(Tensor::ones([width], device)), eps }
+    }
+
+    /// Normalises the last dimension of a tensor of any rank.
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let mean_square = x.clone().square().mean_dim(D - 1);
+        let scale = (mean_square + self.eps).sqrt().recip();
+        x * scale * self.weight.val().unsqueeze()
+    }
+}

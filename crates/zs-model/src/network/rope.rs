@@ -1,0 +1,110 @@
+//! Rotary position embedding in the rotate-half convention of Hugging Face checkpoints.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::ModelConfig;
+
+/// Cosines and sines of every position, computed once on the host in double precision.
+///
+/// ```text
+/// angle(p, i) = p * f_i,   f_i = theta^(-2i / head_dim),   i = 0 .. head_dim / 2
+/// ```
+///
+/// Llama 3 divides low frequencies by `factor`, keeps high ones, and blends between.
+///
+/// # References
+///
+/// - [RoFormer](https://arxiv.org/abs/2104.09864), equation 34, with the two halves of a head paired
+///   instead of neighbours (transformers' `rotate_half`)
+#[derive(Clone, Debug)]
+pub(crate) struct RotaryTable {
+    frequencies: Vec<f64>,
+}
+
+/// Cosines and sines of some positions, each `[rows or 1, new, 1, head_dim]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Rotary {
+    cos: Tensor<4>,
+    sin: Tensor<4>,
+}
+
+impl RotaryTable {
+    pub(crate) fn new(config: &ModelConfig) -> Self {
+        let half = config.head_dim / 2;
+        let frequencies = (0..half)
+            .map(|i| {
+                let frequency = config.rope_theta.powf(-2.0 * i as f64 / config.head_dim as f64);
+                let Some(scaling) = config.rope_scaling else { return frequency };
+                let original = scaling.original_max_position_embeddings;
+                let wavelength = 2.0 * std::f64::consts::PI / frequency;
+                let low = original / scaling.low_freq_factor;
+                let high = original / scaling.high_freq_factor;
+                if wavelength < high {
+                    frequency
+                } else if wavelength > low {
+                    frequency / scaling.factor
+                } else {
+                    let smooth = (original / wavelength - scaling.low_freq_factor)
+                        / (scaling.high_freq_factor - scaling.low_freq_factor);
+                    (1.0 - smooth) * frequency / scaling.factor + smooth * frequency
+                }
+            })
+            .collect();
+        Self { frequencies }
+    }
+
+    /// Positions `0..seq`, the same for every row.
+    pub(crate) fn at_start(&self, seq: usize, device: &Device) -> Rotary {
+        let half = self.frequencies.len();
+        let table = |f: fn(f64) -> f64| {
+            // transformers computes angles in f32; so do we, to agree at long contexts.
+            let values: Vec<f32> = (0..seq)
+                .flat_map(|position| {
+                    self.frequencies.iter().map(move |frequency| {
+                        f(f64::from(position as f32 * *frequency as f32)) as f32
+                    })
+                })
+                .collect();
+            Tensor::<2>::from_data(TensorData::new(values, [seq, half]), device)
+        };
+        Rotary {
+            cos: double(table(f64::cos)).reshape([1, seq, 1, 2 * half]),
+            sin: double(table(f64::sin)).reshape([1, seq, 1, 2 * half]),
+        }
+    }
+
+    /// Given positions, `[rows * new]`.
+    pub(crate) fn at_positions(
+        &self,
+        positions: Tensor<1, Int>,
+        [rows, new]: [usize; 2],
+        device: &Device,
+    ) -> Rotary {
+        let half = self.frequencies.len();
+        let frequencies: Vec<f32> = self.frequencies.iter().map(|it| *it as f32).collect();
+        let frequencies = Tensor::<1>::from_data(TensorData::new(frequencies, [half]), device);
+        let positions: Tensor<2> = positions.float().unsqueeze_dim(1);
+        let angles = positions * frequencies.unsqueeze();
+        let shape = [rows, new, 1, 2 * half];
+        Rotary {
+            cos: double(angles.clone().cos()).reshape(shape),
+            sin: double(angles.sin()).reshape(shape),
+        }
+    }
+}
+
+/// The same values for both halves of a head.
+fn double(half: Tensor<2>) -> Tensor<2> {
+    Tensor::cat(vec![half.clone(), half], 1)
+}
+
+impl Rotary {
+    /// Rotates queries or keys, `[rows, new, heads, head_dim]`.
+    pub(crate) fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        let half = x.dims()[3] / 2;
+        let first = x.clone().narrow(3, 0, half);
+        let second = x.clone().narrow(3, half, half);
+        let rotated = Tensor::cat(vec![-second, first], 3);
+        x * self.cos.clone() + rotated * self.sin.clone()
+    }
+}

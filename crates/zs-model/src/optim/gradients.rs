@@ -1,0 +1,169 @@
+//! Gradients of a batch from its micro-batches, and their norm.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
+
+use crate::{PolicyModel, TokenRow, TokenScores};
+
+/// Runs micro-batches forward and backward and sums their gradients.
+///
+/// On a CPU, micro-batches run on one thread a core; the sum is taken in the order of the
+/// micro-batches whatever finishes first, so the result is the same bytes on any number of threads.
+/// `loss` gets the index of the micro-batch and its scores, and returns the loss, already weighted
+/// for the whole batch, and whatever the caller wants to keep.
+///
+/// # Panics
+///
+/// When `loss` panics, or a micro-batch breaks the contract of [`PolicyModel::token_scores`].
+pub fn accumulate_gradients<M, T>(
+    model: &M,
+    micro_batches: &[Vec<TokenRow>],
+    loss: impl Fn(usize, TokenScores) -> (Tensor<1>, T) + Sync,
+) -> (GradientsParams, Vec<T>)
+where
+    M: PolicyModel,
+    T: Send,
+{
+    accumulate(model, micro_batches.len(), |model, index| {
+        loss(index, model.token_scores(&micro_batches[index]))
+    })
+}
+
+/// [`accumulate_gradients`] over any work that ends in a loss.
+pub(crate) fn accumulate<M, T>(
+    model: &M,
+    count: usize,
+    work: impl Fn(&M, usize) -> (Tensor<1>, T) + Sync,
+) -> (GradientsParams, Vec<T>)
+where
+    M: PolicyModel,
+    T: Send,
+{
+    let sum = Mutex::new(OrderedSum::new(count));
+    let next = AtomicUsize::new(0);
+    let run = |model: M| {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return;
+            }
+            let (loss, kept) = work(&model, index);
+            let grads = GradientsParams::from_grads(loss.backward(), &model);
+            sum.lock()
+                .expect("no thread panics with the lock held")
+                .add(&model, index, grads, kept);
+        }
+    };
+    let workers = host_workers(&model.device()).min(count);
+    std::thread::scope(|scope| {
+        for _ in 1..workers {
+            let model = model.clone();
+            scope.spawn(|| run(model));
+        }
+        run(model.clone());
+    });
+    let sum = sum.into_inner().expect("no thread panics with the lock held");
+    (sum.total, sum.kept.into_iter().flatten().collect())
+}
+
+/// Threads that run micro-batches side by side: all cores of a CPU, one for an accelerator.
+fn host_workers(device: &Device) -> usize {
+    #[cfg(feature = "flex")]
+    if device.clone().without_autodiff() == Device::flex() {
+        return std::thread::available_parallelism().map_or(1, Into::into);
+    }
+    let _ = device;
+    1
+}
+
+/// Adds gradients in the order of their index, holding back those that come early.
+struct OrderedSum<T> {
+    total: GradientsParams,
+    waiting: BTreeMap<usize, GradientsParams>,
+    next: usize,
+    kept: Vec<Option<T>>,
+}
+
+impl<T> OrderedSum<T> {
+    fn new(count: usize) -> Self {
+        Self {
+            total: GradientsParams::new(),
+            waiting: BTreeMap::new(),
+            next: 0,
+            kept: (0..count).map(|_| None).collect(),
+        }
+    }
+
+    fn add<M: Module>(&mut self, model: &M, index: usize, grads: GradientsParams, kept: T) {
+        self.kept[index] = Some(kept);
+        self.waiting.insert(index, grads);
+        while let Some(mut grads) = self.waiting.remove(&self.next) {
+            model.visit(&mut AddInto { total: &mut self.total, grads: &mut grads });
+            self.next += 1;
+        }
+    }
+}
+
+struct AddInto<'a> {
+    total: &'a mut GradientsParams,
+    grads: &'a mut GradientsParams,
+}
+
+impl ModuleVisitor for AddInto<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(grad) = self.grads.remove::<D>(param.id) else { return };
+        let sum = match self.total.remove::<D>(param.id) {
+            Some(total) => total + grad,
+            None => grad,
+        };
+        self.total.register(param.id, sum);
+    }
+}
+
+/// The L2 norm over all parameters together.
+///
+/// ```text
+/// norm = sqrt(sum over parameters of sum(g^2))
+/// ```
+pub(crate) fn global_norm<M: Module>(model: &M, grads: &GradientsParams) -> f64 {
+    struct Squares<'a> {
+        grads: &'a GradientsParams,
+        sums: Vec<Tensor<1>>,
+    }
+    impl ModuleVisitor for Squares<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(grad) = self.grads.get::<D>(param.id) {
+                self.sums.push(grad.square().sum());
+            }
+        }
+    }
+    let mut squares = Squares { grads, sums: Vec::new() };
+    model.visit(&mut squares);
+    if squares.sums.is_empty() {
+        return 0.0;
+    }
+    // One transfer for all parameters.
+    let sums = Tensor::cat(squares.sums, 0).into_data();
+    sums.iter::<f32>().map(f64::from).sum::<f64>().sqrt()
+}
+
+/// Multiplies every gradient by a factor.
+pub(crate) fn scale_gradients<M: Module>(model: &M, grads: &mut GradientsParams, factor: f64) {
+    struct Scale<'a> {
+        grads: &'a mut GradientsParams,
+        factor: f64,
+    }
+    impl ModuleVisitor for Scale<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(grad) = self.grads.remove::<D>(param.id) {
+                self.grads.register(param.id, grad * self.factor);
+            }
+        }
+    }
+    model.visit(&mut Scale { grads, factor });
+}

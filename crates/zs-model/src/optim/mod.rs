@@ -1,0 +1,266 @@
+//! Optimisers over a whole model: global-norm clipping, a learning-rate schedule, and AdamW with or
+//! without Muon on the hidden matrices.
+
+mod gradients;
+mod schedule;
+
+use burn::grad_clipping::GradientClippingConfig;
+use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::{AdamWConfig, AdjustLrFn, GradientsParams, ModuleOptimizer, MuonConfig};
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use gradients::accumulate;
+pub use gradients::accumulate_gradients;
+use gradients::{global_norm, scale_gradients};
+pub use schedule::Schedule;
+
+/// How parameters are updated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// The update rule.
+    pub kind: OptimizerKind,
+    /// Learning rate after warm-up.
+    pub learning_rate: f64,
+    /// Steps over which the learning rate rises linearly from `learning_rate / warmup_steps`.
+    pub warmup_steps: usize,
+    /// Steps of the whole run, for schedules that end.
+    pub total_steps: usize,
+    /// What the learning rate does after warm-up.
+    pub schedule: Schedule,
+    /// Decoupled weight decay of matrices; norms and biases never decay.
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this global norm.
+    pub max_grad_norm: f64,
+    /// Decay of AdamW's first moment.
+    pub beta_1: f64,
+    /// Decay of AdamW's second moment.
+    pub beta_2: f64,
+    /// AdamW's epsilon.
+    pub epsilon: f64,
+}
+
+/// The update rule of [`OptimizerConfig`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// AdamW on every parameter.
+    #[default]
+    AdamW,
+    /// Muon on the matrices of the blocks, AdamW on embedding, head, norms and biases.
+    ///
+    /// Muon's step is scaled to AdamW's root mean square (`0.2 sqrt(max(rows, columns))`), so both
+    /// share one learning rate.
+    Muon,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            kind: OptimizerKind::AdamW,
+            learning_rate: 1e-6,
+            warmup_steps: 0,
+            total_steps: 0,
+            schedule: Schedule::Constant,
+            weight_decay: 0.01,
+            max_grad_norm: 1.0,
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
+        }
+    }
+}
+
+/// What one optimiser step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepStats {
+    /// Global L2 norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// The learning rate of this step.
+    pub learning_rate: f64,
+}
+
+/// An optimiser with its moments and its step counter.
+///
+/// # References
+///
+/// - AdamW: [Decoupled Weight Decay Regularization](https://arxiv.org/abs/1711.05101), algorithm 2
+/// - Muon: [Muon is Scalable for LLM Training](https://arxiv.org/abs/2502.16982), equation 4
+#[derive(Clone)]
+pub struct Optimizer {
+    config: OptimizerConfig,
+    inner: ModuleOptimizer,
+    step: usize,
+}
+
+impl std::fmt::Debug for Optimizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Optimizer")
+            .field("config", &self.config)
+            .field("step", &self.step)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Optimizer {
+    /// An optimiser for the parameters of `model`.
+    #[must_use]
+    pub fn new<M: Module>(config: &OptimizerConfig, model: &M) -> Self {
+        let mut roles = ParameterRoles::default();
+        model.visit(&mut roles);
+        let adam_w = |weight_decay: f64| {
+            AdamWConfig::new()
+                .with_beta_1(config.beta_1 as f32)
+                .with_beta_2(config.beta_2 as f32)
+                .with_epsilon(config.epsilon as f32)
+                .with_weight_decay(weight_decay as f32)
+        };
+        let no_clipping = None::<GradientClippingConfig>.map(|it| it.init());
+        let mut inner: ModuleOptimizer = adam_w(config.weight_decay).init();
+        inner = inner.with_group(
+            ParamGroup::from_ids(roles.vectors),
+            adam_w(0.0).build(),
+            no_clipping.clone(),
+        );
+        if config.kind == OptimizerKind::Muon {
+            let muon = MuonConfig::new()
+                .with_adjust_lr_fn(AdjustLrFn::MatchRmsAdamW)
+                .with_weight_decay(Some(WeightDecayConfig::new(config.weight_decay as f32)));
+            inner = inner.with_group(
+                ParamGroup::from_ids(roles.hidden_matrices),
+                muon.build(),
+                no_clipping,
+            );
+        }
+        Self { config: config.clone(), inner, step: 0 }
+    }
+
+    /// Clips the gradients to the global norm and takes one step.
+    ///
+    /// `model` is the training copy that the gradients were computed with.
+    pub fn step<M: Module>(&mut self, model: M, mut grads: GradientsParams) -> (M, StepStats) {
+        let grad_norm = global_norm(&model, &grads);
+        if grad_norm > self.config.max_grad_norm {
+            scale_gradients(&model, &mut grads, self.config.max_grad_norm / (grad_norm + 1e-6));
+        }
+        let learning_rate = self.learning_rate();
+        let model = self.inner.step(learning_rate, model, grads);
+        self.step += 1;
+        (model, StepStats { grad_norm, learning_rate })
+    }
+
+    /// The learning rate of the next step.
+    ///
+    /// ```text
+    /// lr_t = learning_rate * min(1, (t + 1) / warmup_steps) * schedule(t)
+    /// ```
+    ///
+    /// The first step already moves; the reference code of ZeroSearch takes it at a rate of 0.
+    #[must_use]
+    pub fn learning_rate(&self) -> f64 {
+        let OptimizerConfig { learning_rate, warmup_steps, total_steps, schedule, .. } =
+            self.config;
+        let warm = match warmup_steps {
+            0 => 1.0,
+            steps => ((self.step + 1) as f64 / steps as f64).min(1.0),
+        };
+        learning_rate * warm * schedule.factor(self.step, warmup_steps, total_steps)
+    }
+
+    /// Steps taken so far.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.step
+    }
+}
+
+/// Which parameters are vectors, and which are matrices inside a block.
+#[derive(Default)]
+struct ParameterRoles {
+    path: Vec<String>,
+    vectors: Vec<ParamId>,
+    hidden_matrices: Vec<ParamId>,
+}
+
+impl ModuleVisitor for ParameterRoles {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if D < 2 {
+            self.vectors.push(param.id);
+        } else if D == 2 && self.path.iter().any(|it| it == "layers") {
+            self.hidden_matrices.push(param.id);
+        }
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    #[derive(Module, Debug)]
+    struct Scale {
+        weight: Param<Tensor<2>>,
+        bias: Param<Tensor<1>>,
+    }
+
+    fn scale(device: &Device) -> Scale {
+        Scale {
+            weight: Param::from_tensor(Tensor::from_data([[1.0, -2.0]], device)),
+            bias: Param::from_tensor(Tensor::from_data([4.0], device)),
+        }
+    }
+
+    fn step_once(config: &OptimizerConfig) -> (Scale, StepStats) {
+        let model = scale(&Device::flex()).train();
+        let mut optimizer = Optimizer::new(config, &model);
+        let loss = model.weight.val().sum() * 3.0 + model.bias.val().sum() * 4.0;
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        optimizer.step(model, grads)
+    }
+
+    #[test]
+    fn first_adam_w_step_by_hand() {
+        // Gradients 3, 3, 4: norm sqrt(34). The first AdamW step is lr * sign(g), whatever the
+        // clipping, and decay takes lr * wd * w from matrices only.
+        let config = OptimizerConfig {
+            learning_rate: 0.1,
+            weight_decay: 0.5,
+            max_grad_norm: 1.0,
+            ..OptimizerConfig::default()
+        };
+        let (model, stats) = step_once(&config);
+        assert!((stats.grad_norm - 34_f64.sqrt()).abs() < 1e-5);
+        let weight: Vec<f32> = model.weight.val().into_data().try_to_vec().unwrap();
+        let expected = [1.0 - 0.05 - 0.1, -2.0 + 0.1 - 0.1];
+        for (actual, expected) in weight.iter().zip(expected) {
+            assert!((actual - expected).abs() < 1e-4, "{weight:?}");
+        }
+        let bias: Vec<f32> = model.bias.val().into_data().try_to_vec().unwrap();
+        assert!((bias[0] - 3.9).abs() < 1e-4, "{bias:?}");
+    }
+
+    #[test]
+    fn warm_up_starts_above_zero_and_reaches_the_rate() {
+        let config =
+            OptimizerConfig { learning_rate: 1.0, warmup_steps: 4, ..OptimizerConfig::default() };
+        let mut optimizer = Optimizer::new(&config, &scale(&Device::flex()));
+        let rates: Vec<f64> = (0..6)
+            .map(|step| {
+                optimizer.step = step;
+                optimizer.learning_rate()
+            })
+            .collect();
+        assert_eq!(rates, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]);
+    }
+}

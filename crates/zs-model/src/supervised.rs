@@ -1,0 +1,98 @@
+//! Supervised training: cross-entropy on the tokens that carry loss.
+
+use crate::optim::accumulate;
+use crate::{CausalLm, Optimizer, TokenRow, micro_batches};
+
+/// What one supervised step saw.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SupervisedStats {
+    /// Mean cross-entropy over the tokens that carry loss, in nats.
+    pub loss: f64,
+    /// Tokens that carried loss.
+    pub num_loss_tokens: usize,
+    /// Global norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// The learning rate of the step.
+    pub learning_rate: f64,
+}
+
+/// One step on the mean cross-entropy of the rows' loss tokens.
+///
+/// ```text
+/// loss = -(1 / N) sum over rows, over t with loss_mask[t] of log p(tokens[t] | tokens[..t])
+/// ```
+///
+/// `N` counts the loss tokens of all rows, so the split into micro-batches of at most `max_tokens`
+/// padded tokens changes nothing but memory. Rows without loss tokens cost nothing.
+///
+/// # Panics
+///
+/// When no row has a token that carries loss.
+pub fn supervised_step(
+    model: CausalLm,
+    optimizer: &mut Optimizer,
+    rows: &[TokenRow],
+    max_tokens: usize,
+) -> (CausalLm, SupervisedStats) {
+    let rows: Vec<TokenRow> =
+        rows.iter().filter(|it| it.loss_mask.contains(&true)).cloned().collect();
+    let num_loss_tokens = count_loss_tokens(&rows);
+    assert!(num_loss_tokens > 0, "a supervised step needs a token that carries loss");
+    let batches = split(&rows, max_tokens);
+    let (grads, losses) = accumulate(&model, batches.len(), |model, index| {
+        let loss = -model.flat_log_probs(&batches[index]).sum() / num_loss_tokens as f64;
+        let value = f64::from(loss.clone().into_scalar::<f32>());
+        (loss, value)
+    });
+    let (model, stats) = optimizer.step(model, grads);
+    let stats = SupervisedStats {
+        loss: losses.into_iter().sum(),
+        num_loss_tokens,
+        grad_norm: stats.grad_norm,
+        learning_rate: stats.learning_rate,
+    };
+    (model, stats)
+}
+
+/// Mean cross-entropy of the rows' loss tokens without training, and how many there are.
+///
+/// `model` is the sampling copy. Rows without loss tokens do not count.
+#[must_use]
+pub fn supervised_loss(model: &CausalLm, rows: &[TokenRow], max_tokens: usize) -> (f64, usize) {
+    let rows: Vec<TokenRow> =
+        rows.iter().filter(|it| it.loss_mask.contains(&true)).cloned().collect();
+    let num_loss_tokens = count_loss_tokens(&rows);
+    let total: f64 = split(&rows, max_tokens)
+        .iter()
+        .map(|batch| -f64::from(model.flat_log_probs(batch).sum().into_scalar::<f32>()))
+        .sum();
+    (total / num_loss_tokens.max(1) as f64, num_loss_tokens)
+}
+
+/// For each row, whether greedy decoding would produce every token that carries loss, given the true
+/// tokens before it.
+#[must_use]
+pub fn teacher_forced_matches(model: &CausalLm, rows: &[TokenRow], max_tokens: usize) -> Vec<bool> {
+    let mut matches = vec![true; rows.len()];
+    for indices in micro_batches(rows, max_tokens) {
+        let batch: Vec<TokenRow> = indices.iter().map(|&it| rows[it].clone()).collect();
+        let (predicted, targets, owners) = model.greedy_predictions(&batch);
+        for ((predicted, target), owner) in predicted.iter().zip(targets).zip(owners) {
+            if *predicted != target {
+                matches[indices[owner]] = false;
+            }
+        }
+    }
+    matches
+}
+
+fn count_loss_tokens(rows: &[TokenRow]) -> usize {
+    rows.iter().map(|row| row.loss_mask.iter().filter(|it| **it).count()).sum()
+}
+
+fn split(rows: &[TokenRow], max_tokens: usize) -> Vec<Vec<TokenRow>> {
+    micro_batches(rows, max_tokens)
+        .into_iter()
+        .map(|indices| indices.into_iter().map(|it| rows[it].clone()).collect())
+        .collect()
+}

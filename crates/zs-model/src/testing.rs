@@ -1,0 +1,203 @@
+//! Test doubles for code that needs a generator but no model.
+
+use std::fmt::Debug;
+
+use zs_core::StreamKey;
+
+use crate::{
+    Completion, GenerateError, Generator, SamplingParams, SequenceRequest, Session, StopReason,
+    TokenId, Tokenizer,
+};
+
+/// A tokenizer with one token a byte: token `i` is the byte `i`, and 256 ends a sequence.
+///
+/// # Panics
+///
+/// Never: its definition is part of this crate.
+#[must_use]
+pub fn byte_tokenizer() -> Tokenizer {
+    // The byte-level alphabet maps every byte to a printable character, as GPT-2's does.
+    let printable: Vec<u32> = (33..=126).chain(161..=172).chain(174..=255).collect();
+    let mut next = 256;
+    let mut vocab = serde_json::Map::new();
+    for byte in 0..256_u32 {
+        let code = if printable.contains(&byte) {
+            byte
+        } else {
+            next += 1;
+            next - 1
+        };
+        let character = char::from_u32(code).expect("the alphabet is made of valid characters");
+        vocab.insert(character.to_string(), byte.into());
+    }
+    let tokenizer = serde_json::json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": [{
+            "id": 256, "content": "<eos>", "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true
+        }],
+        "normalizer": null,
+        "pre_tokenizer": {
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false
+        },
+        "post_processor": null,
+        "decoder": {
+            "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true
+        },
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+            "vocab": vocab, "merges": []
+        }
+    });
+    Tokenizer::from_bytes(tokenizer.to_string().as_bytes(), "byte_tokenizer")
+        .expect("a byte-level tokenizer without merges is valid")
+}
+
+/// The end-of-sequence token of [`byte_tokenizer`].
+pub const BYTE_EOS: TokenId = 256;
+
+/// A generator whose completions are computed by a function of the text so far.
+///
+/// The function gets the whole sequence as text and the request's key, and returns what to write
+/// next; the completion is cut after the first stop text, as a real generator would, and ends with
+/// [`BYTE_EOS`] where there is none. Log-probabilities are `-0.5` a token.
+///
+/// ```
+/// use zs_core::StreamKey;
+/// use zs_model::testing::ScriptedGenerator;
+/// use zs_model::{Generator, SamplingParams};
+///
+/// let parrot = ScriptedGenerator::new(|text, _| format!("{text}{text}"));
+/// let prompt = (parrot.tokenizer().encode("ab").unwrap(), StreamKey::new(0));
+/// let completion = parrot.generate(&[prompt], &SamplingParams::default()).unwrap().remove(0);
+/// assert_eq!(parrot.tokenizer().decode(&completion.tokens), "abab");
+/// ```
+pub struct ScriptedGenerator {
+    tokenizer: Tokenizer,
+    script: Box<Script>,
+    context_length: usize,
+}
+
+type Script = dyn Fn(&str, StreamKey) -> String + Send + Sync;
+
+impl ScriptedGenerator {
+    /// A generator that writes `script(text_so_far, key)`.
+    pub fn new(script: impl Fn(&str, StreamKey) -> String + Send + Sync + 'static) -> Self {
+        Self { tokenizer: byte_tokenizer(), script: Box::new(script), context_length: 1 << 16 }
+    }
+
+    /// The same with a limited context.
+    #[must_use]
+    pub fn with_context_length(mut self, context_length: usize) -> Self {
+        self.context_length = context_length;
+        self
+    }
+}
+
+impl Debug for ScriptedGenerator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScriptedGenerator").finish_non_exhaustive()
+    }
+}
+
+impl Generator for ScriptedGenerator {
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    fn session(&self, num_sequences: usize) -> Box<dyn Session + '_> {
+        Box::new(ScriptedSession { generator: self, sequences: vec![Vec::new(); num_sequences] })
+    }
+}
+
+struct ScriptedSession<'a> {
+    generator: &'a ScriptedGenerator,
+    sequences: Vec<Vec<TokenId>>,
+}
+
+impl Session for ScriptedSession<'_> {
+    fn extend(
+        &mut self,
+        requests: &[SequenceRequest<'_>],
+        params: &SamplingParams,
+        on_token: &mut dyn FnMut(usize, TokenId),
+    ) -> Result<Vec<Completion>, GenerateError> {
+        let context_length = self.generator.context_length;
+        for request in requests {
+            let needed = self.sequences[request.sequence].len() + request.append.len() + 1;
+            if needed > context_length {
+                let sequence = request.sequence;
+                return Err(GenerateError::ContextOverflow { sequence, needed, context_length });
+            }
+        }
+        let mut completions = Vec::with_capacity(requests.len());
+        for (index, request) in requests.iter().enumerate() {
+            let sequence = &mut self.sequences[request.sequence];
+            sequence.extend_from_slice(request.append);
+            let text = self.generator.tokenizer.decode(sequence);
+            let reply = (self.generator.script)(&text, request.key);
+            let (mut tokens, mut stop_reason) = finish(&reply, &params.stop);
+            let room = params.max_new_tokens.min(context_length - sequence.len());
+            if tokens.len() > room {
+                tokens.truncate(room);
+                stop_reason = StopReason::Length;
+            }
+            tokens.iter().for_each(|&token| on_token(index, token));
+            sequence.extend_from_slice(&tokens);
+            let log_probs = vec![-0.5; tokens.len()];
+            completions.push(Completion { tokens, log_probs, stop_reason });
+        }
+        Ok(completions)
+    }
+
+    fn sequence_len(&self, sequence: usize) -> usize {
+        self.sequences[sequence].len()
+    }
+}
+
+/// The reply's tokens up to and with the first stop text, or with an end-of-sequence token.
+fn finish(reply: &str, stop: &[String]) -> (Vec<TokenId>, StopReason) {
+    let end = stop.iter().filter_map(|it| reply.find(it).map(|at| at + it.len())).min();
+    let bytes = |text: &str| text.bytes().map(TokenId::from).collect::<Vec<_>>();
+    match end {
+        Some(end) => (bytes(&reply[..end]), StopReason::Stop),
+        None => {
+            let mut tokens = bytes(reply);
+            tokens.push(BYTE_EOS);
+            (tokens, StopReason::EndOfSequence)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_survive_the_round_trip() {
+        let tokenizer = byte_tokenizer();
+        for text in ["<search> a </search>", "état\n\n€", ""] {
+            let tokens = tokenizer.encode(text).unwrap();
+            assert_eq!(tokens, text.bytes().map(TokenId::from).collect::<Vec<_>>());
+            assert_eq!(tokenizer.decode(&tokens), text);
+        }
+        assert_eq!(tokenizer.vocab_size(), 257);
+    }
+
+    #[test]
+    fn stops_after_the_first_stop_text() {
+        let generator = ScriptedGenerator::new(|_, _| "a</s>b".to_owned());
+        let params = SamplingParams { stop: vec!["</s>".into()], ..SamplingParams::default() };
+        let prompt = (generator.tokenizer().encode("q").unwrap(), StreamKey::new(0));
+        let completion = generator.generate(&[prompt], &params).unwrap().remove(0);
+        assert_eq!(generator.tokenizer().decode(&completion.tokens), "a</s>");
+        assert_eq!(completion.stop_reason, StopReason::Stop);
+    }
+}

@@ -1,0 +1,145 @@
+//! Text to tokens and back, in the Hugging Face format.
+
+use std::path::{Path, PathBuf};
+
+use crate::TokenId;
+
+/// A tokenizer loaded from a model directory.
+///
+/// Reads `tokenizer.json`. Tokens in, tokens out: the rest of the project never decodes and
+/// re-encodes what was sampled.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    source: PathBuf,
+}
+
+/// Why a tokenizer could not be read or could not encode.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizerError {
+    /// The file is missing, unreadable, or not a tokenizer.
+    #[error("{path}: not a readable tokenizer.json: {message}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the parser said.
+        message: String,
+    },
+    /// The text could not be encoded.
+    #[error("{path}: cannot encode `{text}`: {message}", path = path.display())]
+    Encode {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// The text, shortened.
+        text: String,
+        /// What the tokenizer said.
+        message: String,
+    },
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` of a model directory.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file is missing or not a tokenizer.
+    pub fn from_dir(dir: &Path) -> Result<Self, TokenizerError> {
+        let path = dir.join("tokenizer.json");
+        let bytes = std::fs::read(&path)
+            .map_err(|it| TokenizerError::Read { path: path.clone(), message: it.to_string() })?;
+        Self::from_bytes(&bytes, path)
+    }
+
+    /// Parses the contents of a `tokenizer.json`; `source` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the bytes are not a tokenizer.
+    pub fn from_bytes(bytes: &[u8], source: impl Into<PathBuf>) -> Result<Self, TokenizerError> {
+        let source = source.into();
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
+            .map_err(|it| TokenizerError::Read { path: source.clone(), message: it.to_string() })?;
+        // A stored truncation or padding would silently change what is trained on.
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
+            .map_err(|it| TokenizerError::Read { path: source.clone(), message: it.to_string() })?;
+        Ok(Self { inner, source })
+    }
+
+    /// Encodes text that continues a sequence: no special token is added.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the tokenizer has no token for a part of the text and no unknown token.
+    pub fn encode(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
+        self.encode_with(text, false)
+    }
+
+    /// Encodes text that starts a sequence: the tokenizer's own template (e.g. a beginning-of-text
+    /// token) is applied.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn encode_start(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
+        self.encode_with(text, true)
+    }
+
+    fn encode_with(&self, text: &str, start: bool) -> Result<Vec<TokenId>, TokenizerError> {
+        self.inner.encode_fast(text, start).map(|it| it.get_ids().to_vec()).map_err(|it| {
+            TokenizerError::Encode {
+                path: self.source.clone(),
+                text: text.chars().take(80).collect(),
+                message: it.to_string(),
+            }
+        })
+    }
+
+    /// The text of some tokens, special tokens (end of sequence, padding) left out.
+    ///
+    /// Bytes that are not yet valid UTF-8 become U+FFFD.
+    #[must_use]
+    pub fn decode(&self, tokens: &[TokenId]) -> String {
+        // Decoding fails on no input that this project can produce: ids come from the model's own
+        // vocabulary, and an id unknown to the tokenizer is skipped by it.
+        self.inner.decode(tokens, true).unwrap_or_default()
+    }
+
+    /// The text of some tokens, special tokens included.
+    #[must_use]
+    pub fn decode_with_special(&self, tokens: &[TokenId]) -> String {
+        self.inner.decode(tokens, false).unwrap_or_default()
+    }
+
+    /// The identifier of a token, given its exact text.
+    #[must_use]
+    pub fn token_id(&self, token: &str) -> Option<TokenId> {
+        self.inner.token_to_id(token)
+    }
+
+    /// One more than the largest token identifier.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab(true).into_values().max().map_or(0, |it| it as usize + 1)
+    }
+
+    /// The file that the tokenizer was read from.
+    #[must_use]
+    pub fn source(&self) -> &Path {
+        &self.source
+    }
+
+    /// The tokenizer as the contents of a `tokenizer.json`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the tokenizer cannot be serialised.
+    pub fn to_json(&self) -> Result<String, TokenizerError> {
+        self.inner.to_string(true).map_err(|it| TokenizerError::Read {
+            path: self.source.clone(),
+            message: it.to_string(),
+        })
+    }
+}

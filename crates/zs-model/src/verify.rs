@@ -1,0 +1,310 @@
+//! Agreement of a model directory with numbers of a reference implementation.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use zs_core::StreamKey;
+
+use crate::checkpoint::{load_network, map_file, named_tensors, parse, to_f32};
+use crate::generate::LocalSession;
+use crate::{
+    CausalLm, CheckpointError, GenerateError, ModelConfig, SamplingParams, SequenceRequest,
+    Session, TokenId, TokenRow, Tokenizer,
+};
+
+/// One comparison with the reference.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Check {
+    /// What was compared, e.g. `logits row 0, in a padded batch` or `grad.model.norm.weight`.
+    pub name: String,
+    /// Largest absolute difference; for tokens and text, how many positions differ.
+    pub max_abs_error: f64,
+    /// The same over the largest absolute reference value.
+    pub max_rel_error: f64,
+    /// Whether the comparison is within the tolerance.
+    pub passed: bool,
+    /// For tokens and text: the first difference, if any.
+    pub detail: String,
+}
+
+/// All comparisons of a model with its golden file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct VerifyReport {
+    /// The model directory.
+    pub model: PathBuf,
+    /// The tolerance on relative errors.
+    pub tolerance: f64,
+    /// The comparisons, in order.
+    pub checks: Vec<Check>,
+}
+
+impl VerifyReport {
+    /// Whether every comparison passed.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.checks.iter().all(|it| it.passed)
+    }
+}
+
+/// Why a comparison could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The model could not be loaded.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The model could not generate.
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    /// The golden file is unreadable.
+    #[error("{path}: cannot read the golden file: {message}", path = path.display())]
+    Golden {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+/// Compares a model directory with a golden file.
+///
+/// - `*.safetensors`: `input_ids [r, t]`, `lengths [r]`, `logits [r, t, vocab]`, `greedy_ids [r, n]`,
+///   `loss_row0 [1]` (mean next-token cross-entropy of row 0) and `grad.NAME` of that loss. Logits are
+///   computed row by row and in one padded batch.
+/// - `*.json`: `prompt_ids`, `greedy_ids` and, with a tokenizer in the directory, `text`.
+///
+/// Relative errors are over the largest absolute reference value; greedy tokens and text must be
+/// equal.
+///
+/// # Errors
+///
+/// Fails when the model or the golden file cannot be read. A disagreement is not an error: it is in
+/// the report.
+pub fn verify(
+    dir: &Path,
+    golden: &Path,
+    tolerance: f64,
+    device: &Device,
+) -> Result<VerifyReport, VerifyError> {
+    let config = ModelConfig::from_dir(dir).map_err(CheckpointError::from)?;
+    let network = load_network(dir, &config, device)?;
+    let subject = Subject { dir, config, network, golden, tolerance };
+    let checks = if golden.extension().is_some_and(|it| it == "json") {
+        subject.check_text()?
+    } else {
+        subject.check_tensors()?
+    };
+    Ok(VerifyReport { model: dir.to_owned(), tolerance, checks })
+}
+
+struct Subject<'a> {
+    dir: &'a Path,
+    config: ModelConfig,
+    network: CausalLm,
+    golden: &'a Path,
+    tolerance: f64,
+}
+
+impl Subject<'_> {
+    fn check_tensors(&self) -> Result<Vec<Check>, VerifyError> {
+        let map = map_file(self.golden).map_err(|it| self.bad(it.to_string()))?;
+        let golden = parse(self.golden, &map).map_err(|it| self.bad(it.to_string()))?;
+        let (input_ids, shape) = self.ints(&golden, "input_ids")?;
+        let (lengths, _) = self.ints(&golden, "lengths")?;
+        let [rows, width] = shape[..] else { return Err(self.bad("input_ids is not a matrix")) };
+        let rows: Vec<Vec<TokenId>> = (0..rows)
+            .map(|row| input_ids[row * width..][..lengths[row] as usize].to_vec())
+            .map(|row| row.into_iter().map(|it| it as TokenId).collect())
+            .collect();
+        let mut checks = Vec::new();
+        let logits = self.floats(&golden, "logits")?;
+        let vocab = self.config.vocab_size;
+        if logits.len() != rows.len() * width * vocab {
+            return Err(self.bad(format!("logits do not have {vocab} columns")));
+        }
+        let expected = |row: usize| &logits[row * width * vocab..][..rows[row].len() * vocab];
+        let together = self.logits(&rows);
+        for (row, tokens) in rows.iter().enumerate() {
+            let alone = self.logits(std::slice::from_ref(tokens)).remove(0);
+            checks.push(self.compare(format!("logits row {row}, alone"), &alone, expected(row)));
+            let name = format!("logits row {row}, in a padded batch");
+            checks.push(self.compare(name, &together[row], expected(row)));
+        }
+        let (greedy, shape) = self.ints(&golden, "greedy_ids")?;
+        let wanted: Vec<Vec<TokenId>> = greedy
+            .chunks(shape[1])
+            .map(|row| row.iter().map(|it| *it as TokenId).collect())
+            .collect();
+        for (row, (actual, wanted)) in self.greedy(&rows, shape[1])?.iter().zip(&wanted).enumerate()
+        {
+            checks.push(equal(format!("greedy tokens row {row}"), actual, wanted));
+        }
+        checks.extend(self.check_loss(&golden, &rows[0])?);
+        Ok(checks)
+    }
+
+    fn check_loss(
+        &self,
+        golden: &SafeTensors<'_>,
+        tokens: &[TokenId],
+    ) -> Result<Vec<Check>, VerifyError> {
+        let mut loss_mask = vec![true; tokens.len()];
+        loss_mask[0] = false;
+        let row = TokenRow { tokens: tokens.to_vec(), loss_mask };
+        let network = self.network.clone().train();
+        let loss = -network.flat_log_probs(&[row]).mean();
+        let value = loss.clone().into_scalar::<f32>();
+        let mut grads = GradientsParams::from_grads(loss.backward(), &network);
+        let mut checks = vec![self.compare(
+            "loss row 0".to_owned(),
+            &[value],
+            &self.floats(golden, "loss_row0")?,
+        )];
+        let mut values = GradientValues::take(&network, &mut grads);
+        let names = golden.names();
+        let tensors = named_tensors(&network, |id, name| {
+            names.contains(&format!("grad.{name}").as_str()).then(|| values.0.remove(&id)).flatten()
+        });
+        let mut wanted: Vec<&str> =
+            names.iter().copied().filter(|it| it.starts_with("grad.")).collect();
+        wanted.sort_unstable();
+        for name in wanted {
+            let expected = self.floats(golden, name)?;
+            let found = tensors.iter().find(|it| name.strip_prefix("grad.") == Some(&it.name));
+            let found =
+                found.ok_or_else(|| self.bad(format!("the model has no tensor for {name}")))?;
+            checks.push(self.compare(name.to_owned(), &found.values, &expected));
+        }
+        Ok(checks)
+    }
+
+    fn check_text(&self) -> Result<Vec<Check>, VerifyError> {
+        #[derive(Deserialize)]
+        struct Golden {
+            prompt_ids: Vec<TokenId>,
+            greedy_ids: Vec<TokenId>,
+            text: Option<String>,
+        }
+        let text = std::fs::read_to_string(self.golden).map_err(|it| self.bad(it.to_string()))?;
+        let golden: Golden = serde_json::from_str(&text).map_err(|it| self.bad(it.to_string()))?;
+        let prompts = [golden.prompt_ids];
+        let tokens = self.greedy(&prompts, golden.greedy_ids.len())?.remove(0);
+        let mut checks = vec![equal("greedy tokens".to_owned(), &tokens, &golden.greedy_ids)];
+        if let Some(wanted) = golden.text {
+            let tokenizer = Tokenizer::from_dir(self.dir).map_err(CheckpointError::from)?;
+            let decoded: Vec<char> = tokenizer.decode(&tokens).chars().collect();
+            checks.push(equal("text".to_owned(), &decoded, &wanted.chars().collect::<Vec<_>>()));
+        }
+        Ok(checks)
+    }
+
+    /// Logits of every real position of each row, `[len * vocab]` a row.
+    fn logits(&self, rows: &[Vec<TokenId>]) -> Vec<Vec<f32>> {
+        let width = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let mut ids = Vec::with_capacity(rows.len() * width);
+        for (index, row) in rows.iter().enumerate() {
+            ids.extend(row.iter().map(|it| *it as i32));
+            ids.resize((index + 1) * width, 0);
+        }
+        let device = crate::PolicyModel::device(&self.network);
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows.len(), width]), &device);
+        let logits: Vec<f32> =
+            self.network.head(self.network.hidden(ids)).into_data().iter::<f32>().collect();
+        let vocab = self.config.vocab_size;
+        rows.iter()
+            .enumerate()
+            .map(|(index, row)| logits[index * width * vocab..][..row.len() * vocab].to_vec())
+            .collect()
+    }
+
+    /// Greedy continuations through the cached path, end-of-sequence tokens ignored.
+    fn greedy(&self, rows: &[Vec<TokenId>], new: usize) -> Result<Vec<Vec<TokenId>>, VerifyError> {
+        let config = ModelConfig { eos_token_ids: Vec::new(), ..self.config.clone() };
+        let mut session = LocalSession::new(&self.network, &config, None, rows.len());
+        let requests: Vec<SequenceRequest<'_>> = rows
+            .iter()
+            .enumerate()
+            .map(|(sequence, append)| SequenceRequest { sequence, append, key: StreamKey::new(0) })
+            .collect();
+        let params =
+            SamplingParams { temperature: 0.0, max_new_tokens: new, ..SamplingParams::default() };
+        let completions = session.extend(&requests, &params, &mut |_, _| {})?;
+        Ok(completions.into_iter().map(|it| it.tokens).collect())
+    }
+
+    fn compare(&self, name: String, actual: &[f32], expected: &[f32]) -> Check {
+        let largest = expected.iter().fold(0.0_f64, |max, it| max.max(f64::from(it.abs())));
+        let differences = actual.iter().zip(expected).map(|(a, e)| f64::from(*a) - f64::from(*e));
+        // A NaN must fail, so it is not dropped by max.
+        let max_abs_error = differences
+            .fold(0.0_f64, |max, it| if it.is_nan() { f64::INFINITY } else { max.max(it.abs()) });
+        let max_rel_error = max_abs_error / largest.max(f64::MIN_POSITIVE);
+        let passed = actual.len() == expected.len() && max_rel_error <= self.tolerance;
+        Check { name, max_abs_error, max_rel_error, passed, detail: String::new() }
+    }
+
+    fn bad(&self, message: impl Into<String>) -> VerifyError {
+        VerifyError::Golden { path: self.golden.to_owned(), message: message.into() }
+    }
+
+    fn floats(&self, golden: &SafeTensors<'_>, name: &str) -> Result<Vec<f32>, VerifyError> {
+        let view = golden.tensor(name).map_err(|it| self.bad(format!("{name}: {it}")))?;
+        to_f32(view.dtype(), view.data()).ok_or_else(|| self.bad(format!("{name} holds no floats")))
+    }
+
+    fn ints(
+        &self,
+        golden: &SafeTensors<'_>,
+        name: &str,
+    ) -> Result<(Vec<i64>, Vec<usize>), VerifyError> {
+        let view = golden.tensor(name).map_err(|it| self.bad(format!("{name}: {it}")))?;
+        if view.dtype() != Dtype::I64 {
+            return Err(self.bad(format!("{name} does not hold I64")));
+        }
+        let values = view.data().as_chunks::<8>().0.iter().map(|it| i64::from_le_bytes(*it));
+        Ok((values.collect(), view.shape().to_vec()))
+    }
+}
+
+/// The gradient of every float parameter, by identifier.
+struct GradientValues(std::collections::HashMap<burn::module::ParamId, TensorData>);
+
+impl GradientValues {
+    fn take<M: Module>(module: &M, grads: &mut GradientsParams) -> Self {
+        struct Take<'a>(&'a mut GradientsParams, GradientValues);
+        impl burn::module::ModuleVisitor for Take<'_> {
+            fn visit_float<const D: usize>(
+                &mut self,
+                param: &burn::module::Param<burn::tensor::Tensor<D>>,
+            ) {
+                if let Some(grad) = self.0.remove::<D>(param.id) {
+                    self.1.0.insert(param.id, grad.into_data());
+                }
+            }
+        }
+        let mut take = Take(grads, Self(std::collections::HashMap::new()));
+        module.visit(&mut take);
+        take.1
+    }
+}
+
+fn equal<T: PartialEq + std::fmt::Debug>(name: String, actual: &[T], expected: &[T]) -> Check {
+    let differing = actual.iter().zip(expected).filter(|(a, e)| a != e).count()
+        + actual.len().abs_diff(expected.len());
+    let first =
+        (0..actual.len().max(expected.len())).find(|&it| actual.get(it) != expected.get(it));
+    let detail = first.map_or_else(String::new, |at| {
+        format!("position {at}: {:?}, expected {:?}", actual.get(at), expected.get(at))
+    });
+    Check {
+        name,
+        max_abs_error: differing as f64,
+        max_rel_error: differing as f64 / expected.len().max(1) as f64,
+        passed: differing == 0,
+        detail,
+    }
+}

@@ -1,0 +1,52 @@
+//! Agreement with transformers on the reference checkpoints, where they are at hand.
+#![cfg(feature = "flex")]
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use zs_model::verify;
+
+/// The reference checkpoints lie beside a checkout of the project; users do not have them.
+fn fixtures() -> Option<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
+    if dir.is_dir() {
+        return Some(dir);
+    }
+    println!("skipped: {} is absent", dir.display());
+    None
+}
+
+#[track_caller]
+fn check(model: &str, golden: &str) {
+    let Some(fixtures) = fixtures() else { return };
+    let dir = fixtures.join(model);
+    let report = verify(&dir, &dir.join(golden), 1e-4, &Device::flex()).unwrap();
+    let failed: Vec<_> = report.checks.iter().filter(|it| !it.passed).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert!(!report.checks.is_empty());
+}
+
+#[test]
+fn qwen2_with_grouped_queries_and_untied_head() {
+    check("hf_parity/qwen2_gqa_untied", "golden.safetensors");
+}
+
+#[test]
+fn llama32_with_scaled_rope() {
+    check("hf_parity/llama32_rope_scaled", "golden.safetensors");
+}
+
+#[test]
+fn qwen3_with_qk_norm() {
+    check("hf_parity/qwen3_qk_norm", "golden.safetensors");
+}
+
+#[test]
+fn qwen2_tied_bf16_sharded() {
+    check("hf_parity/qwen2_tied_bf16_sharded", "golden.safetensors");
+}
+
+#[test]
+fn stories260k_tells_its_story() {
+    check("stories260k", "golden.json");
+}
