@@ -1,0 +1,296 @@
+//! The simulation LLM as a search engine: a language model that writes the documents.
+
+mod parse;
+mod prompt;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use zs_core::{SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey};
+use zs_model::{Completion, Generator, SamplingParams, StopReason, TokenId};
+
+pub use parse::parse_documents;
+pub use prompt::{SimulationPrompt, SimulationTemplates, TINY_NOISY, TINY_USEFUL, TemplateError};
+
+/// How the simulation LLM samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SimulatedConfig {
+    /// Softmax temperature; 0.8 in `ZeroSearch`.
+    pub temperature: f32,
+    /// Nucleus mass.
+    pub top_p: f32,
+    /// Tokens of a reply at most; 600 in `ZeroSearch`.
+    pub max_new_tokens: usize,
+    /// How many replies are sampled at once.
+    pub batch_size: usize,
+}
+
+impl Default for SimulatedConfig {
+    fn default() -> Self {
+        Self { temperature: 0.8, top_p: 1.0, max_new_tokens: 600, batch_size: 64 }
+    }
+}
+
+/// What the engine has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SimulatedStats {
+    /// Requests answered in any way.
+    pub num_requests: u64,
+    /// Documents returned.
+    pub num_documents: u64,
+    /// Replies without a single document.
+    pub num_malformed: u64,
+    /// Replies that were cut at their longest.
+    pub num_cut: u64,
+    /// Requests that failed before a reply: a prompt too long, a template or model that failed.
+    pub num_failed: u64,
+}
+
+/// Search by simulation: a language model is shown question, golden answer and query, and writes
+/// useful or noisy documents as the request asks.
+///
+/// A reply is a function of the model, the prompt and the request's seed; batches do not matter.
+///
+/// # References
+///
+/// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 3.3. The reference code pairs query
+///   `k` with the question of row `k` of the *unfiltered* batch, so most replies are about another
+///   question; here a request carries its own.
+#[derive(Debug)]
+pub struct SimulatedEngine {
+    generator: Arc<dyn Generator>,
+    templates: SimulationTemplates,
+    config: SimulatedConfig,
+    num_requests: AtomicU64,
+    num_documents: AtomicU64,
+    num_malformed: AtomicU64,
+    num_cut: AtomicU64,
+    num_failed: AtomicU64,
+}
+
+/// Why the simulation LLM gave no reply; the source of a [`SearchError::Engine`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimulationError {
+    /// The prompt leaves no room for a reply.
+    #[error(
+        "the prompt has {num_tokens} tokens, which leaves no room for a reply in the model's \
+         context of {context_length}; use a shorter template or a longer context"
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        num_tokens: usize,
+        /// Tokens that the model holds.
+        context_length: usize,
+    },
+    /// The prompt could not be written.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The prompt could not be encoded.
+    #[error(transparent)]
+    Tokenizer(#[from] zs_model::TokenizerError),
+    /// The model failed, for a whole batch of prompts.
+    #[error("the simulation model failed: {message}")]
+    Generate {
+        /// What it said.
+        message: String,
+    },
+}
+
+impl SimulatedEngine {
+    /// An engine that samples from a model.
+    pub fn new(
+        generator: Arc<dyn Generator>,
+        templates: SimulationTemplates,
+        config: SimulatedConfig,
+    ) -> Self {
+        Self {
+            generator,
+            templates,
+            config,
+            num_requests: AtomicU64::new(0),
+            num_documents: AtomicU64::new(0),
+            num_malformed: AtomicU64::new(0),
+            num_cut: AtomicU64::new(0),
+            num_failed: AtomicU64::new(0),
+        }
+    }
+
+    /// What the engine has done so far.
+    #[must_use]
+    pub fn stats(&self) -> SimulatedStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SimulatedStats {
+            num_requests: read(&self.num_requests),
+            num_documents: read(&self.num_documents),
+            num_malformed: read(&self.num_malformed),
+            num_cut: read(&self.num_cut),
+            num_failed: read(&self.num_failed),
+        }
+    }
+
+    /// The prompt of a request as tokens.
+    fn encode(&self, request: &SearchRequest<'_>) -> Result<Vec<TokenId>, SimulationError> {
+        let prompt = SimulationPrompt {
+            question: &request.question.text,
+            golden_answers: &request.question.golden_answers,
+            query: request.query,
+            k: request.k,
+        };
+        let text = self.templates.render(request.quality, &prompt)?;
+        let tokens = self.generator.tokenizer().encode_start(&text)?;
+        let context_length = self.generator.context_length();
+        if tokens.len() >= context_length {
+            let num_tokens = tokens.len();
+            return Err(SimulationError::PromptTooLong { num_tokens, context_length });
+        }
+        Ok(tokens)
+    }
+
+    /// The replies to some prompts, in order, or why there are none.
+    fn generate(
+        &self,
+        prompts: &[(Vec<TokenId>, StreamKey)],
+    ) -> Result<Vec<Completion>, SimulationError> {
+        if prompts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let params = SamplingParams {
+            temperature: self.config.temperature,
+            top_p: self.config.top_p,
+            max_new_tokens: self.config.max_new_tokens,
+            stop: Vec::new(),
+        };
+        let completions = self.generator.generate(prompts, &params);
+        completions.map_err(|it| SimulationError::Generate { message: it.to_string() })
+    }
+
+    fn read(&self, request: &SearchRequest<'_>, completion: &Completion) -> SearchResult {
+        let reply = self.generator.tokenizer().decode(&completion.tokens);
+        if completion.stop_reason == StopReason::Length {
+            self.num_cut.fetch_add(1, Ordering::Relaxed);
+        }
+        let documents = parse_documents(&reply, request.k);
+        if documents.is_empty() && request.k > 0 {
+            self.num_malformed.fetch_add(1, Ordering::Relaxed);
+            return Err(SearchError::Malformed {
+                query: request.query.to_owned(),
+                reply: reply.chars().take(80).collect(),
+            });
+        }
+        self.num_documents.fetch_add(documents.len() as u64, Ordering::Relaxed);
+        Ok(documents)
+    }
+
+    fn fail(&self, request: &SearchRequest<'_>, error: SimulationError) -> SearchResult {
+        self.num_failed.fetch_add(1, Ordering::Relaxed);
+        Err(SearchError::Engine {
+            engine: self.name().to_owned(),
+            query: request.query.to_owned(),
+            source: error.into(),
+        })
+    }
+
+    fn search_chunk(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
+        let encoded: Vec<Result<Vec<TokenId>, SimulationError>> =
+            requests.iter().map(|it| self.encode(it)).collect();
+        let usable = requests.iter().zip(&encoded);
+        let prompts: Vec<(Vec<TokenId>, StreamKey)> = usable
+            .filter_map(|(request, tokens)| {
+                let tokens = tokens.as_ref().ok()?;
+                Some((tokens.clone(), StreamKey::new(request.seed)))
+            })
+            .collect();
+        let (mut replies, failure) = match self.generate(&prompts) {
+            Ok(completions) => (completions.into_iter(), None),
+            Err(error) => (Vec::new().into_iter(), Some(error.to_string())),
+        };
+        let answers = requests.iter().zip(encoded).map(|(request, tokens)| {
+            match (tokens.map(|_| replies.next()), &failure) {
+                (Err(error), _) => self.fail(request, error),
+                (Ok(Some(completion)), _) => self.read(request, &completion),
+                (Ok(None), message) => {
+                    let missing = || "it returned too few replies".to_owned();
+                    let message = message.clone().unwrap_or_else(missing);
+                    self.fail(request, SimulationError::Generate { message })
+                }
+            }
+        });
+        answers.collect()
+    }
+}
+
+impl SearchEngine for SimulatedEngine {
+    fn name(&self) -> &str {
+        "simulated"
+    }
+
+    fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
+        self.num_requests.fetch_add(requests.len() as u64, Ordering::Relaxed);
+        let chunks = requests.chunks(self.config.batch_size.max(1));
+        chunks.flat_map(|it| self.search_chunk(it)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zs_core::{DocumentQuality, Question};
+    use zs_model::testing::ScriptedGenerator;
+
+    use super::*;
+
+    /// Writes the query back, with the seed; nothing at all where the query says so.
+    fn engine(batch_size: usize) -> SimulatedEngine {
+        let generator = ScriptedGenerator::new(|prompt, key| {
+            let query = prompt.rsplit("Query: ").next().unwrap_or_default();
+            let query = query.trim_end_matches("\nDocuments: ");
+            if query == "nothing" {
+                return "***".to_owned();
+            }
+            let quality = prompt.split(' ').next().unwrap_or_default();
+            format!("Doc 1: {quality} {query}\nDoc 2: seed {}\nDoc 3: x", key.seed)
+        });
+        let config = SimulatedConfig { batch_size, ..SimulatedConfig::default() };
+        let generator = Arc::new(generator.with_context_length(200));
+        SimulatedEngine::new(generator, SimulationTemplates::tiny(), config)
+    }
+
+    #[test]
+    fn each_request_gets_its_own_documents() {
+        let question = Question::new("q", "Who?", ["Anna"]);
+        let long = "long ".repeat(60);
+        let queries = ["a", "nothing", long.as_str(), "b"];
+        let requests: Vec<SearchRequest<'_>> = queries
+            .iter()
+            .enumerate()
+            .map(|(index, query)| SearchRequest {
+                query,
+                question: &question,
+                quality: [DocumentQuality::Useful, DocumentQuality::Noisy][index % 2],
+                k: 2,
+                seed: index as u64,
+            })
+            .collect();
+        for batch_size in [1, 3, 64] {
+            let engine = engine(batch_size);
+            let results = engine.search_batch(&requests);
+            let texts = |index: usize| -> Vec<&str> {
+                results[index].as_ref().unwrap().iter().map(|it| it.text.as_str()).collect()
+            };
+            assert_eq!(texts(0), ["useful a", "seed 0"]);
+            assert_eq!(texts(3), ["noisy b", "seed 3"]);
+            assert!(matches!(&results[1], Err(SearchError::Malformed { .. })));
+            assert!(matches!(&results[2], Err(SearchError::Engine { .. })));
+            let stats = SimulatedStats {
+                num_requests: 4,
+                num_documents: 4,
+                num_malformed: 1,
+                num_cut: 0,
+                num_failed: 1,
+            };
+            assert_eq!(engine.stats(), stats);
+        }
+    }
+}

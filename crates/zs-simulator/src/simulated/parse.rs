@@ -1,0 +1,133 @@
+//! Reading documents out of what a simulation LLM wrote.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+use zs_core::Document;
+
+/// The documents of a reply, at most `k`; none where the reply holds nothing usable.
+///
+/// Meant are lines `Doc 1: text`. Tolerated are: other spellings (`Document 2.`, `**Doc 3:**`),
+/// numbers that are missing or have two digits, several documents in a line, a title in
+/// parentheses, an introduction before the first document, lists with bullets or bare numbers,
+/// unnumbered lines, and documents said twice, which count once.
+///
+/// ```
+/// use zs_simulator::parse_documents;
+///
+/// let documents = parse_documents("Sure!\nDoc 1: a fish Doc 2 : a tree\nDoc 3: A fish", 5);
+/// let texts: Vec<&str> = documents.iter().map(|it| it.text.as_str()).collect();
+/// assert_eq!(texts, ["a fish", "a tree"]);
+/// ```
+#[must_use]
+pub fn parse_documents(reply: &str, k: usize) -> Vec<Document> {
+    let markers: Vec<_> = MARKER.captures_iter(reply).collect();
+    let mut documents: Vec<Document> = Vec::new();
+    let mut push = |title: &str, text: &str| {
+        let text = clean(text);
+        let is_repeated = |it: &Document| it.text.to_lowercase() == text.to_lowercase();
+        let is_usable = text.chars().any(char::is_alphanumeric);
+        if documents.len() < k && is_usable && !documents.iter().any(is_repeated) {
+            documents.push(Document::new(title.trim().trim_matches('"'), text));
+        }
+    };
+    if markers.is_empty() {
+        for line in reply.lines() {
+            push("", BULLET.replace(line, "").as_ref());
+        }
+        return documents;
+    }
+    for (index, marker) in markers.iter().enumerate() {
+        let Some(whole) = marker.get(0) else { continue };
+        let next = markers.get(index + 1).and_then(|it| it.get(0));
+        let end = next.map_or(reply.len(), |it| it.start());
+        let title = marker.name("title").map_or("", |it| it.as_str());
+        push(title, &reply[whole.end()..end]);
+    }
+    documents
+}
+
+/// `Doc 1:`, `document 12.`, `**Doc 3:**`, `- Doc:`, `Doc 1(Title: T)`.
+static MARKER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"(?i)(?:^|[\s*#>\-•\[(])[*#\s]*\bdoc(?:ument)?s?[ \t]*#?[ \t]*(?:\d{1,3})?[ \t]*\]?[*]*[ \t]*",
+        r"(?:\([ \t]*title[ \t]*:[ \t]*(?P<title>[^)\n]*)\)[ \t]*[:.]?|[:.)](?:[*]+)?)"
+    ))
+    .expect("a tested pattern")
+});
+
+/// What a line of a list starts with.
+static BULLET: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\s*(?:[-*•>#]+\s+|\(?\d{1,3}[.):]\s+)").expect("a tested pattern")
+});
+
+/// One line without emphasis around it.
+fn clean(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let is_dress = |ch: char| matches!(ch, '*' | '#' | '>' | '•') || ch.is_whitespace();
+    line.trim_matches(is_dress).trim_end_matches(" -").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(reply: &str, expected: &[&str]) {
+        let documents = parse_documents(reply, 3);
+        let texts: Vec<&str> = documents.iter().map(|it| it.text.as_str()).collect();
+        assert_eq!(texts, expected, "{reply:?}");
+    }
+
+    #[test]
+    fn reads_documents_in_any_dress() {
+        check("Doc 1: a\nDoc 2: b\n", &["a", "b"]);
+        check("Doc 1: a\n\nDoc 2:\nb\nc", &["a", "b c"]);
+        check("Useful Output:\nDoc 1: a Doc 2: b Doc 3: c Doc 4: d", &["a", "b", "c"]);
+        check("doc1: a\nDOCUMENT 12: b", &["a", "b"]);
+        check("Doc: a\nDoc: b", &["a", "b"]);
+        check("**Doc 1:** a\n**Doc 2**: b\n- Doc 3: c", &["a", "b", "c"]);
+        check("Doc 1 : a Doc 2 : b", &["a", "b"]);
+        check("Document 1. a\nDocument 2) b", &["a", "b"]);
+        check("Doc 1: a\nDoc 2: A\nDoc 3: b", &["a", "b"]);
+        check("Doc 1:\nDoc 2: b", &["b"]);
+        check("1. a\n2. b", &["a", "b"]);
+        check("- a\n* b\n\n• c\nd", &["a", "b", "c"]);
+        check("one paragraph, no mark", &["one paragraph, no mark"]);
+        check("Doc 1: see the doc about it", &["see the doc about it"]);
+        check("Doc 1: born in 1987.\nDoc 2: -5 degrees", &["born in 1987.", "-5 degrees"]);
+        check("", &[]);
+        check("Doc 1: \nDoc 2: ***", &[]);
+    }
+
+    #[test]
+    fn titles_are_kept() {
+        let documents = parse_documents("Doc 1(Title: \"A B\") text\nDoc 2: plain", 5);
+        assert_eq!(documents, [Document::new("A B", "text"), Document::new("", "plain")]);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_respects_k(
+            reply in "(Doc|doc|Document|[0-9]|:|\\.|\n| |é|\\*|-|\\(Title: |\\)|a){0,40}",
+            k in 0..4_usize,
+        ) {
+            let documents = parse_documents(&reply, k);
+            prop_assert!(documents.len() <= k);
+            prop_assert!(documents.iter().all(|it| !it.text.trim().is_empty()));
+        }
+
+        #[test]
+        fn rendered_documents_are_read_back(
+            texts in proptest::collection::btree_set("[b-z]{1,8}( [b-z]{1,8}){0,4}", 1..6)
+        ) {
+            let numbered = texts.iter().enumerate();
+            let reply: String = numbered.map(|(at, it)| format!("Doc {}: {it}\n", at + 1)).collect();
+            let parsed: Vec<String> =
+                parse_documents(&reply, 9).into_iter().map(|it| it.text).collect();
+            prop_assert_eq!(parsed, texts.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

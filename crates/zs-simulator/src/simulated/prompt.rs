@@ -1,0 +1,201 @@
+//! The prompts of the simulation LLM: one for useful documents, one for noisy ones.
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, UndefinedBehavior, Value, context};
+use zs_core::DocumentQuality;
+
+/// The prompt for useful documents of models trained on worlds; short, since they are small.
+pub const TINY_USEFUL: &str = "useful documents. Question: {{ question }} Answer: \
+{{ golden_answer }} Query: {{ query }}\nDocuments: ";
+
+/// The prompt for noisy documents of models trained on worlds.
+pub const TINY_NOISY: &str = "noisy documents. Question: {{ question }} Answer: \
+{{ golden_answer }} Query: {{ query }}\nDocuments: ";
+
+/// How long documents are asked to be where nothing else is said, as in `ZeroSearch`.
+const DEFAULT_WORDS: usize = 30;
+
+/// What a simulation prompt is about.
+#[derive(Clone, Copy, Debug)]
+pub struct SimulationPrompt<'a> {
+    /// The question that the policy answers.
+    pub question: &'a str,
+    /// Its accepted answers.
+    pub golden_answers: &'a [String],
+    /// The policy's query.
+    pub query: &'a str,
+    /// How many documents to ask for.
+    pub k: usize,
+}
+
+/// Why a prompt could not be written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TemplateError {
+    /// The template has a syntax error or an unknown variable.
+    #[error(
+        "template `{name}` cannot be used: {message}; its variables are question, golden_answer, \
+         golden_answers, query, k and words"
+    )]
+    Invalid {
+        /// `"useful"` or `"noisy"`.
+        name: &'static str,
+        /// What the template engine said.
+        message: String,
+    },
+}
+
+/// The two prompts, as minijinja templates that were checked once.
+///
+/// Variables: `question`, `golden_answer` (the first), `golden_answers` (all), `query`, `k` (how
+/// many documents) and `words` (about how long each). Any other variable is an error.
+///
+/// ```
+/// use zs_core::DocumentQuality;
+/// use zs_simulator::{SimulationPrompt, SimulationTemplates};
+///
+/// let templates = SimulationTemplates::new("{{ query }} -> {{ golden_answer }}", "{{ query }}")?;
+/// let golden_answers = ["Anna".to_owned()];
+/// let prompt = SimulationPrompt { question: "Who?", golden_answers: &golden_answers, query: "who", k: 3 };
+/// assert_eq!(templates.render(DocumentQuality::Useful, &prompt)?, "who -> Anna");
+/// assert!(SimulationTemplates::new("{{ qery }}", "").is_err());
+/// # Ok::<(), zs_simulator::TemplateError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SimulationTemplates {
+    environment: Environment<'static>,
+    words: usize,
+}
+
+impl SimulationTemplates {
+    /// Compiles and tries both templates.
+    ///
+    /// # Errors
+    ///
+    /// Fails when one has a syntax error or an unknown variable.
+    pub fn new(useful: &str, noisy: &str) -> Result<Self, TemplateError> {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+        environment.set_syntax(syntax.expect("a change of white space alone is valid"));
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        for (name, source) in [("useful", useful), ("noisy", noisy)] {
+            environment
+                .add_template_owned(name, source.to_owned())
+                .map_err(|it| TemplateError::Invalid { name, message: it.to_string() })?;
+        }
+        let templates = Self { environment, words: DEFAULT_WORDS };
+        let golden_answers = ["answer".to_owned()];
+        let trial = SimulationPrompt {
+            question: "question",
+            golden_answers: &golden_answers,
+            query: "q",
+            k: 1,
+        };
+        for quality in [DocumentQuality::Useful, DocumentQuality::Noisy] {
+            templates.render(quality, &trial)?;
+        }
+        Ok(templates)
+    }
+
+    /// The prompts that models trained on worlds know.
+    #[must_use]
+    pub fn tiny() -> Self {
+        Self::new(TINY_USEFUL, TINY_NOISY).expect("a tested template")
+    }
+
+    /// The prompts of `ZeroSearch`'s tuned simulation LLMs, with `k` and `words` as variables.
+    ///
+    /// The reference code asks for five documents whatever `k` is, and cuts its reply.
+    ///
+    /// # References
+    ///
+    /// - [ZeroSearch](https://arxiv.org/abs/2505.04588), Table 2; reference code, `generation.py`
+    ///   70-88 (the wording is data that released models know)
+    #[must_use]
+    pub fn zerosearch_sft() -> Self {
+        Self::new(
+            include_str!("../../templates/zerosearch_sft_useful.jinja"),
+            include_str!("../../templates/zerosearch_sft_noisy.jinja"),
+        )
+        .expect("a tested template")
+    }
+
+    /// The same with another length of documents to ask for.
+    #[must_use]
+    pub fn with_words(mut self, words: usize) -> Self {
+        self.words = words;
+        self
+    }
+
+    /// The prompt for one search.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the template does, e.g. on a filter that refuses this very value.
+    pub fn render(
+        &self,
+        quality: DocumentQuality,
+        prompt: &SimulationPrompt<'_>,
+    ) -> Result<String, TemplateError> {
+        let name = quality.word();
+        let golden_answer = prompt.golden_answers.first().map_or("", String::as_str);
+        self.environment
+            .get_template(name)
+            .and_then(|template| {
+                template.render(context! {
+                    question => prompt.question,
+                    golden_answer => golden_answer,
+                    golden_answers => Value::from(prompt.golden_answers.to_vec()),
+                    query => prompt.query,
+                    k => prompt.k,
+                    words => self.words,
+                })
+            })
+            .map_err(|it| TemplateError::Invalid { name, message: it.to_string() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(templates: &SimulationTemplates, quality: DocumentQuality, expected: &str) {
+        let golden_answers = ["Anna <Bada>".to_owned(), "A. Bada".to_owned()];
+        let (question, query) = ("Who wrote it?", "{{ query }} author");
+        let prompt = SimulationPrompt { question, golden_answers: &golden_answers, query, k: 5 };
+        assert_eq!(templates.render(quality, &prompt).unwrap(), expected);
+    }
+
+    #[test]
+    fn prompts_are_as_published() {
+        check(
+            &SimulationTemplates::tiny(),
+            DocumentQuality::Noisy,
+            "noisy documents. Question: Who wrote it? Answer: Anna <Bada> Query: {{ query }} \
+             author\nDocuments: ",
+        );
+        check(
+            &SimulationTemplates::zerosearch_sft(),
+            DocumentQuality::Useful,
+            "You are the Google search engine.\nGiven a query, you need to generate five useful \
+             documents for the query.\n\nThe user is trying to answer the question: \"Who wrote \
+             it?\" whose answer is Anna <Bada>.\nEach document should contain about 30 words, and \
+             these documents should contain useful information.\n\nQuery: {{ query }} \
+             author\nUseful Output:\n",
+        );
+    }
+
+    #[test]
+    fn unusable_templates_are_refused() {
+        for (useful, noisy, name) in [
+            ("{{ nonsense }}", "", "useful"),
+            ("", "{{ query", "noisy"),
+            ("{{ query | nofilter }}", "", "useful"),
+        ] {
+            let error = SimulationTemplates::new(useful, noisy).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("golden_answers"), "{error}");
+        }
+    }
+}

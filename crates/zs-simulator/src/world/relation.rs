@@ -1,0 +1,433 @@
+//! The grammar of the world: what kinds of entities there are, how they are related, and how each
+//! relation is said, asked and searched for.
+
+use serde::{Deserialize, Serialize};
+
+/// A relation between a subject and an object, e.g. "director": film -> person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relation {
+    /// Person -> town.
+    Birthplace,
+    /// Person -> person; symmetric.
+    Spouse,
+    /// Person -> job.
+    Job,
+    /// Person -> company.
+    Employer,
+    /// Film -> person.
+    Director,
+    /// Film -> person.
+    Composer,
+    /// Film -> year.
+    Release,
+    /// Book -> person.
+    Author,
+    /// Book -> year.
+    Publication,
+    /// Town -> country.
+    Country,
+    /// Town -> person.
+    Mayor,
+    /// Country -> town.
+    Capital,
+    /// Country -> currency.
+    Currency,
+    /// Country -> person.
+    President,
+    /// Company -> person.
+    Founder,
+    /// Company -> town.
+    Headquarters,
+    /// Company -> year.
+    Founding,
+}
+
+/// What an entity is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntityType {
+    /// A given name and a surname.
+    Person,
+    /// A town.
+    Town,
+    /// A country.
+    Country,
+    /// A film.
+    Film,
+    /// A book.
+    Book,
+    /// A company.
+    Company,
+    /// A currency.
+    Currency,
+    /// A literal: one of [`JOBS`].
+    Job,
+    /// A literal: one of 1900 to 1999.
+    Year,
+}
+
+impl EntityType {
+    /// Every type, in the order in which a world lists its entities.
+    pub const ALL: [Self; 9] = [
+        Self::Person,
+        Self::Town,
+        Self::Country,
+        Self::Film,
+        Self::Book,
+        Self::Company,
+        Self::Currency,
+        Self::Job,
+        Self::Year,
+    ];
+
+    /// The word for it, e.g. `"town"`.
+    #[must_use]
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Town => "town",
+            Self::Country => "country",
+            Self::Film => "film",
+            Self::Book => "book",
+            Self::Company => "company",
+            Self::Currency => "currency",
+            Self::Job => "job",
+            Self::Year => "year",
+        }
+    }
+
+    /// How many of it a world has.
+    #[must_use]
+    pub fn count(self) -> usize {
+        match self {
+            Self::Person => 300,
+            Self::Town => 80,
+            Self::Country | Self::Currency => 25,
+            Self::Film | Self::Book | Self::Company => 120,
+            Self::Job => JOBS.len(),
+            Self::Year => 100,
+        }
+    }
+
+    /// The relations that it is the subject of.
+    pub fn relations(self) -> impl Iterator<Item = Relation> {
+        RELATIONS.iter().filter(move |it| it.subject == self).map(|it| it.relation)
+    }
+
+    /// Whether it is a word of the grammar and not a name.
+    #[must_use]
+    pub fn is_literal(self) -> bool {
+        matches!(self, Self::Job | Self::Year)
+    }
+}
+
+/// The jobs that people have.
+pub const JOBS: [&str; 15] = [
+    "painter", "baker", "doctor", "lawyer", "sailor", "teacher", "farmer", "singer", "dancer",
+    "poet", "judge", "pilot", "miner", "tailor", "chef",
+];
+
+/// How queries for any relation are phrased; `{k}` is its keyword and `{t}` the subject's type.
+pub const QUERIES: [&str; 3] = ["{s} {k}", "{k} of {s}", "{t} {s} {k}"];
+
+impl Relation {
+    /// How it is said, asked and searched for.
+    #[must_use]
+    pub fn grammar(self) -> &'static Grammar {
+        // The table lists the relations in the order of the enumeration; a test holds it to that.
+        &RELATIONS[self as usize]
+    }
+
+    /// The noun that every sentence about it contains.
+    #[must_use]
+    pub fn keyword(self) -> &'static str {
+        self.grammar().keyword
+    }
+}
+
+/// How one relation is said, asked and searched for; `{s}` is the subject and `{o}` the object.
+#[derive(Debug)]
+pub struct Grammar {
+    /// The relation.
+    pub relation: Relation,
+    /// The subject's type.
+    pub subject: EntityType,
+    /// The object's type.
+    pub object: EntityType,
+    /// The noun that queries use; a word of every sentence, so that a keyword search finds them.
+    pub keyword: &'static str,
+    /// Sentences that state a fact.
+    pub sentences: &'static [&'static str],
+    /// Questions for the object; `{s}` is a name or a noun phrase.
+    pub questions: &'static [&'static str],
+    /// Noun phrases for the object, which make it the first hop of a longer question; empty for
+    /// objects that are the subject of nothing.
+    pub phrases: &'static [&'static str],
+}
+
+/// Every relation of the world, in the order of [`Relation`].
+pub static RELATIONS: [Grammar; 17] = [
+    Grammar {
+        relation: Relation::Birthplace,
+        subject: EntityType::Person,
+        object: EntityType::Town,
+        keyword: "birthplace",
+        sentences: &[
+            "The birthplace of {s} is {o}.",
+            "{s} calls {o} a birthplace.",
+            "{o} was the birthplace of {s}.",
+            "Born in {o}, {s} loves that birthplace.",
+        ],
+        questions: &[
+            "Where was {s} born?",
+            "What is the birthplace of {s}?",
+            "In which town was {s} born?",
+        ],
+        phrases: &["the birthplace of {s}", "the town where {s} was born"],
+    },
+    Grammar {
+        relation: Relation::Spouse,
+        subject: EntityType::Person,
+        object: EntityType::Person,
+        keyword: "spouse",
+        sentences: &[
+            "The spouse of {s} is {o}.",
+            "{s} married a spouse named {o}.",
+            "{o} became the spouse of {s}.",
+        ],
+        questions: &["Who is the spouse of {s}?", "Who is married to {s}?", "Whom did {s} marry?"],
+        phrases: &["the spouse of {s}", "the person married to {s}"],
+    },
+    Grammar {
+        relation: Relation::Job,
+        subject: EntityType::Person,
+        object: EntityType::Job,
+        keyword: "job",
+        sentences: &["The job of {s} was {o}.", "{s} had a job as a {o}.", "By job, {s} is a {o}."],
+        questions: &["What is the job of {s}?", "What does {s} work as?"],
+        phrases: &[],
+    },
+    Grammar {
+        relation: Relation::Employer,
+        subject: EntityType::Person,
+        object: EntityType::Company,
+        keyword: "employer",
+        sentences: &[
+            "The employer of {s} is {o}.",
+            "{s} works for the employer {o}.",
+            "{o} became the employer of {s}.",
+        ],
+        questions: &[
+            "Who is the employer of {s}?",
+            "Which company employs {s}?",
+            "For which company does {s} work?",
+        ],
+        phrases: &["the employer of {s}", "the company that employs {s}"],
+    },
+    Grammar {
+        relation: Relation::Director,
+        subject: EntityType::Film,
+        object: EntityType::Person,
+        keyword: "director",
+        sentences: &[
+            "The director of {s} is {o}.",
+            "{s} is a film by the director {o}.",
+            "{o} was the director of the film {s}.",
+        ],
+        questions: &["Who directed {s}?", "Who is the director of {s}?"],
+        phrases: &["the director of {s}", "the person who directed {s}"],
+    },
+    Grammar {
+        relation: Relation::Composer,
+        subject: EntityType::Film,
+        object: EntityType::Person,
+        keyword: "composer",
+        sentences: &[
+            "The composer of {s} is {o}.",
+            "{s} is a film with music by the composer {o}.",
+            "{o} was the composer of the film {s}.",
+        ],
+        questions: &["Who composed the music of {s}?", "Who is the composer of {s}?"],
+        phrases: &["the composer of {s}", "the person who composed the music of {s}"],
+    },
+    Grammar {
+        relation: Relation::Release,
+        subject: EntityType::Film,
+        object: EntityType::Year,
+        keyword: "release",
+        sentences: &[
+            "The release of {s} was in {o}.",
+            "The film {s} had its release in {o}.",
+            "{s} is a film whose release came in {o}.",
+        ],
+        questions: &["When was {s} released?", "In which year was {s} released?"],
+        phrases: &[],
+    },
+    Grammar {
+        relation: Relation::Author,
+        subject: EntityType::Book,
+        object: EntityType::Person,
+        keyword: "author",
+        sentences: &[
+            "The author of {s} is {o}.",
+            "{s} is a book by the author {o}.",
+            "{o} was the author of the book {s}.",
+        ],
+        questions: &["Who wrote {s}?", "Who is the author of {s}?"],
+        phrases: &["the author of {s}", "the person who wrote {s}"],
+    },
+    Grammar {
+        relation: Relation::Publication,
+        subject: EntityType::Book,
+        object: EntityType::Year,
+        keyword: "publication",
+        sentences: &[
+            "The publication of {s} was in {o}.",
+            "The book {s} saw its publication in {o}.",
+            "{s} is a book whose publication came in {o}.",
+        ],
+        questions: &["When was {s} published?", "In which year was {s} published?"],
+        phrases: &[],
+    },
+    Grammar {
+        relation: Relation::Country,
+        subject: EntityType::Town,
+        object: EntityType::Country,
+        keyword: "country",
+        sentences: &[
+            "The country of {s} is {o}.",
+            "{s} is a town in the country {o}.",
+            "{o} is the country around {s}.",
+        ],
+        questions: &["In which country is {s}?", "What is the country of {s}?"],
+        phrases: &["the country of {s}", "the country around {s}"],
+    },
+    Grammar {
+        relation: Relation::Mayor,
+        subject: EntityType::Town,
+        object: EntityType::Person,
+        keyword: "mayor",
+        sentences: &[
+            "The mayor of {s} is {o}.",
+            "{s} elected {o} as its mayor.",
+            "{o} was mayor of the town {s}.",
+        ],
+        questions: &["Who is the mayor of {s}?", "Who governs {s}?"],
+        phrases: &["the mayor of {s}", "the person who governs {s}"],
+    },
+    Grammar {
+        relation: Relation::Capital,
+        subject: EntityType::Country,
+        object: EntityType::Town,
+        keyword: "capital",
+        sentences: &[
+            "The capital of {s} is {o}.",
+            "{s} has {o} as its capital.",
+            "{o} was the capital of the country {s}.",
+        ],
+        questions: &["What is the capital of {s}?", "Which town is the capital of {s}?"],
+        phrases: &["the capital of {s}", "the town that is the capital of {s}"],
+    },
+    Grammar {
+        relation: Relation::Currency,
+        subject: EntityType::Country,
+        object: EntityType::Currency,
+        keyword: "currency",
+        sentences: &[
+            "The currency of {s} is the {o}.",
+            "{s} uses the {o} as its currency.",
+            "The {o} is the currency of {s}.",
+        ],
+        questions: &["What is the currency of {s}?", "What money is used in {s}?"],
+        phrases: &[],
+    },
+    Grammar {
+        relation: Relation::President,
+        subject: EntityType::Country,
+        object: EntityType::Person,
+        keyword: "president",
+        sentences: &[
+            "The president of {s} is {o}.",
+            "{s} elected {o} as its president.",
+            "{o} was president of the country {s}.",
+        ],
+        questions: &["Who is the president of {s}?", "Who leads {s}?"],
+        phrases: &["the president of {s}", "the person who leads {s}"],
+    },
+    Grammar {
+        relation: Relation::Founder,
+        subject: EntityType::Company,
+        object: EntityType::Person,
+        keyword: "founder",
+        sentences: &[
+            "The founder of {s} is {o}.",
+            "{s} is a company with the founder {o}.",
+            "{o} was the founder of the company {s}.",
+        ],
+        questions: &["Who founded {s}?", "Who is the founder of {s}?"],
+        phrases: &["the founder of {s}", "the person who founded {s}"],
+    },
+    Grammar {
+        relation: Relation::Headquarters,
+        subject: EntityType::Company,
+        object: EntityType::Town,
+        keyword: "headquarters",
+        sentences: &[
+            "The headquarters of {s} are in {o}.",
+            "{s} is a company with headquarters in {o}.",
+            "{o} hosts the headquarters of {s}.",
+        ],
+        questions: &["Where are the headquarters of {s}?", "In which town is {s} based?"],
+        phrases: &["the town with the headquarters of {s}", "the town where {s} is based"],
+    },
+    Grammar {
+        relation: Relation::Founding,
+        subject: EntityType::Company,
+        object: EntityType::Year,
+        keyword: "founding",
+        sentences: &[
+            "The founding of {s} was in {o}.",
+            "The company {s} had its founding in {o}.",
+            "{s} is a company whose founding came in {o}.",
+        ],
+        questions: &["When was {s} founded?", "In which year was {s} founded?"],
+        phrases: &[],
+    },
+];
+
+/// A phrasing with subject and object filled in.
+#[must_use]
+pub(crate) fn fill(phrasing: &str, subject: &str, object: &str) -> String {
+    phrasing.replace("{s}", subject).replace("{o}", object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_follows_the_enumeration() {
+        for (index, grammar) in RELATIONS.iter().enumerate() {
+            assert_eq!(grammar.relation as usize, index);
+        }
+    }
+
+    #[test]
+    fn every_relation_is_fully_phrased() {
+        for it in &RELATIONS {
+            let name = it.keyword;
+            assert!(it.sentences.len() >= 3 && it.questions.len() >= 2, "{name}");
+            for sentence in it.sentences {
+                assert!(sentence.contains("{s}") && sentence.contains("{o}"), "{sentence}");
+                let words = sentence.split(|ch: char| !ch.is_alphanumeric());
+                assert!(words.into_iter().any(|word| word == name), "{sentence}");
+            }
+            for question in it.questions {
+                assert!(question.contains("{s}") && question.ends_with('?'), "{question}");
+            }
+            let bridges = it.object.relations().next().is_some();
+            assert_eq!(bridges, it.phrases.len() >= 2, "{name}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Pairs of a simulation prompt and the documents that a search engine gives, to train a simulation
+//! LLM that answers the *query*.
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use zs_core::{Document, DocumentQuality};
+
+use super::{DOCUMENTS_PER_SEARCH, Example, Fact, QueryKind, QueryMix, World, WorldQuestion};
+use crate::{SimulationPrompt, SimulationTemplates, TemplateError};
+
+/// One search with the documents that the simulation LLM should write for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SimulationCase {
+    /// The hop of the question that the query is for.
+    pub hop: usize,
+    /// How good the query is.
+    pub kind: QueryKind,
+    /// The query.
+    pub query: String,
+    /// What the documents are.
+    pub quality: DocumentQuality,
+    /// The documents.
+    pub documents: Vec<Document>,
+}
+
+/// A search for one hop of a question, and what it should return.
+///
+/// - Useful documents are what the real engine returns for *this* query. For an oracle query the
+///   supporting passage is among them; for a vague, truncated or wrong query the answer is there
+///   only where the engine really returns it.
+/// - Noisy documents are related results without any passage that states the queried fact or
+///   mentions the answer.
+///
+/// The paper tunes on what a real engine returned and a judge labelled. Showing the model sloppy
+/// queries with what they really retrieve is ours: a simulation LLM that sees the answer otherwise
+/// learns to give it to any query, and a policy trained against it stops naming entities.
+///
+/// # References
+///
+/// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 3.3
+#[must_use]
+pub fn simulation_case(
+    world: &World,
+    question: &WorldQuestion,
+    hop: usize,
+    queries: &QueryMix,
+    rng: &mut ChaCha8Rng,
+) -> SimulationCase {
+    let fact = question.chain[hop];
+    let kind = queries.draw(rng);
+    let query = world.draw_query(question, hop, kind, rng);
+    let is_useful = rng.random_bool(0.5);
+    let passages = if is_useful {
+        let mut found = world.search(&query, DOCUMENTS_PER_SEARCH);
+        if kind == QueryKind::Oracle {
+            world.force_support(&mut found, fact);
+        }
+        world.fill_up(found, |_| true, rng)
+    } else {
+        world.search_noisy(question, fact, &query, rng)
+    };
+    SimulationCase {
+        hop,
+        kind,
+        query,
+        quality: if is_useful { DocumentQuality::Useful } else { DocumentQuality::Noisy },
+        documents: passages.into_iter().map(|it| world.passage(it)).collect(),
+    }
+}
+
+/// The training example of a [`simulation_case`] of any hop.
+///
+/// `follow` is the probability that the prompt names the quality which the documents have;
+/// otherwise it names any. A base model is trained with a low value, so that it has yet to be tuned
+/// to follow the instruction.
+///
+/// # Errors
+///
+/// Fails when a template does.
+pub fn simulation_example(
+    world: &World,
+    question: &WorldQuestion,
+    templates: &SimulationTemplates,
+    follow: f64,
+    rng: &mut ChaCha8Rng,
+) -> Result<Example, TemplateError> {
+    let hop = rng.random_range(0..question.chain.len());
+    let case = simulation_case(world, question, hop, &QueryMix::default(), rng);
+    let named = match rng.random_bool(follow.clamp(0.0, 1.0)) {
+        true => case.quality,
+        false if rng.random_bool(0.5) => DocumentQuality::Useful,
+        false => DocumentQuality::Noisy,
+    };
+    case_example(question, &SimulationCase { quality: named, ..case }, templates)
+}
+
+/// Prompt and reply of one case.
+pub(crate) fn case_example(
+    question: &WorldQuestion,
+    case: &SimulationCase,
+    templates: &SimulationTemplates,
+) -> Result<Example, TemplateError> {
+    let question = &question.question;
+    let prompt = SimulationPrompt {
+        question: &question.text,
+        golden_answers: &question.golden_answers,
+        query: &case.query,
+        k: DOCUMENTS_PER_SEARCH,
+    };
+    let mut example = Example::ending();
+    example.show(templates.render(case.quality, &prompt)?);
+    example.learn(render_reply(&case.documents));
+    Ok(example)
+}
+
+/// Documents as a simulation LLM writes them: `Doc 1: …` on a line each.
+pub(crate) fn render_reply(documents: &[Document]) -> String {
+    let line = |(index, it): (usize, &Document)| format!("Doc {}: {}\n", index + 1, it.text);
+    documents.iter().enumerate().map(line).collect()
+}
+
+impl World {
+    /// Whether passage `index` mentions an entity.
+    pub(crate) fn mentions(&self, index: usize, entity: super::EntityId) -> bool {
+        let fact = self.facts[index];
+        fact.subject == entity || fact.object == entity
+    }
+
+    /// Whether passage `index` states a fact, or the same the other way round.
+    pub(crate) fn supports(&self, index: usize, fact: Fact) -> bool {
+        self.facts[index].relation == fact.relation
+            && self.mentions(index, fact.subject)
+            && self.mentions(index, fact.object)
+    }
+
+    /// Makes sure that a passage which states the fact is among the results.
+    pub(crate) fn force_support(&self, found: &mut Vec<usize>, fact: Fact) {
+        if found.iter().any(|&it| self.supports(it, fact)) {
+            return;
+        }
+        found.truncate(DOCUMENTS_PER_SEARCH - 1);
+        found.extend(self.fact_index(fact.subject, fact.relation));
+    }
+
+    /// Related results that neither state the fact nor mention the question's answer.
+    pub(crate) fn search_noisy(
+        &self,
+        question: &WorldQuestion,
+        fact: Fact,
+        query: &str,
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<usize> {
+        let answer = question.chain[question.chain.len() - 1].object;
+        let is_noise = |it: usize| {
+            let states_it = self.mentions(it, fact.subject) && self.mentions(it, fact.object);
+            !states_it && !self.mentions(it, answer)
+        };
+        // Half of the time noise is about something else that has the same relation.
+        let other = self.random_entity(self.entity_type(fact.subject), rng);
+        let query = match rng.random_bool(0.5) {
+            true => query.to_owned(),
+            false => format!("{} {}", self.name(other), fact.relation.keyword()),
+        };
+        let mut found = self.search(&query, 4 * DOCUMENTS_PER_SEARCH);
+        found.retain(|&it| is_noise(it));
+        found.truncate(DOCUMENTS_PER_SEARCH);
+        found.shuffle(rng);
+        self.fill_up(found, is_noise, rng)
+    }
+
+    /// Adds any acceptable passages until a search's worth is there.
+    fn fill_up(
+        &self,
+        mut found: Vec<usize>,
+        accept: impl Fn(usize) -> bool,
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<usize> {
+        while found.len() < DOCUMENTS_PER_SEARCH {
+            let any = rng.random_range(0..self.facts.len());
+            if accept(any) && !found.contains(&any) {
+                found.push(any);
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zs_core::{Domain, StreamKey};
+
+    use super::*;
+    use crate::world::{Split, contains_words, tokenizer};
+
+    #[test]
+    fn documents_are_what_the_engine_returns_for_the_query() {
+        let world = World::generate(4, Split::Validation);
+        let mut rng = StreamKey::new(5).rng(Domain::Corpus);
+        let queries = QueryMix { oracle: 0.3, ..QueryMix::default() };
+        for question in world.questions(1, 1, 150).iter().chain(&world.questions(1, 2, 150)) {
+            for (hop, fact) in question.chain.iter().enumerate() {
+                let case = simulation_case(&world, question, hop, &queries, &mut rng);
+                assert_eq!(case.documents.len(), DOCUMENTS_PER_SEARCH);
+                let contains =
+                    |words: &str| case.documents.iter().any(|it| contains_words(&it.text, words));
+                let answer = &question.question.golden_answers[0];
+                match (case.quality, case.kind) {
+                    (DocumentQuality::Noisy, _) => assert!(!contains(answer), "{case:?}"),
+                    (DocumentQuality::Useful, QueryKind::Oracle) => {
+                        assert!(contains(world.name(fact.object)), "{case:?}");
+                    }
+                    (DocumentQuality::Useful, _) => {
+                        let real = world.search(&case.query, DOCUMENTS_PER_SEARCH);
+                        let real: Vec<_> = real.into_iter().map(|it| world.passage(it)).collect();
+                        assert_eq!(case.documents[..real.len()], real);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_documents_are_learned() {
+        let world = World::generate(4, Split::Train);
+        let mut rng = StreamKey::new(5).rng(Domain::Corpus);
+        let question = &world.questions(0, 2, 1)[0];
+        let templates = SimulationTemplates::tiny();
+        let example = simulation_example(&world, question, &templates, 1.0, &mut rng).unwrap();
+        let row = example.encode(&tokenizer(), 2).unwrap();
+        let first = row.loss_mask.iter().position(|it| *it).unwrap();
+        assert!(row.loss_mask[first..].iter().all(|it| *it));
+        let reply = tokenizer().decode(&row.tokens[first..]);
+        assert!(reply.starts_with("Doc 1: "), "{reply}");
+        assert_eq!(row.tokens.last(), Some(&2));
+    }
+}
