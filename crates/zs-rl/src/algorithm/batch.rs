@@ -1,0 +1,38 @@
+//! What a policy loss is computed from.
+
+use burn::tensor::{Bool, Tensor};
+
+/// One micro-batch, aligned with its [`TokenScores`](zs_model::TokenScores).
+#[derive(Clone, Debug)]
+pub struct PolicyBatch {
+    /// `[rows, tokens]`.
+    pub advantages: Tensor<2>,
+    /// Log-probabilities recorded at sampling time, `[rows, tokens]`.
+    pub old_log_probs: Tensor<2>,
+    /// Log-probabilities under the reference model, `[rows, tokens]`, where the algorithm needs them.
+    pub ref_log_probs: Option<Tensor<2>>,
+    /// Tokens that the policy wrote, `[rows, tokens]`.
+    pub loss_mask: Tensor<2, Bool>,
+    /// The weight of each row's tokens in the loss of the whole mini-batch, `[rows, 1]`: see
+    /// [`Aggregation::row_weights`](crate::loss::Aggregation::row_weights).
+    pub row_weights: Tensor<2>,
+    /// Tokens that carry loss in all micro-batches of the mini-batch, which means are taken over.
+    pub num_loss_tokens: usize,
+}
+
+impl PolicyBatch {
+    /// This micro-batch's share of the mini-batch's loss, from losses that are zero where the mask
+    /// is false, `[rows, tokens]` to `[1]`.
+    #[must_use]
+    pub fn aggregate(&self, loss: Tensor<2>) -> Tensor<1> {
+        (loss * self.row_weights.clone()).sum()
+    }
+
+    /// This micro-batch's share of a mean over the mini-batch's scored tokens, without
+    /// gradient, `[rows, tokens]` to `[1]`.
+    #[must_use]
+    pub fn token_mean(&self, values: Tensor<2>) -> Tensor<1> {
+        let masked = self.loss_mask.clone().bool_not();
+        values.detach().mask_fill(masked, 0.0).sum() / self.num_loss_tokens.max(1) as f64
+    }
+}

@@ -1,0 +1,114 @@
+//! The whole loop on a toy: rollout, reward, advantage, loss and update must raise the reward.
+
+use burn::module::Module;
+use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, StreamKey};
+use zs_model::{Optimizer, OptimizerConfig};
+
+use crate::testing::bigram::{Bigram, BigramGenerator};
+use crate::{
+    AlgorithmConfig, Episode, RewardConfig, RewardedTrajectory, RolloutConfig, TrajectoryGroup,
+    UpdateConfig, rollout, update,
+};
+
+const VOCAB: [&str; 8] = [
+    "<unk>",
+    "France?",
+    "Italy?",
+    "<search>capital</search>",
+    "</information>",
+    "<answer>Paris</answer>",
+    "<answer>Rome</answer>",
+    "hm",
+];
+const GROUP_SIZE: u32 = 8;
+const NUM_STEPS: u64 = 40;
+
+#[derive(Debug)]
+struct Nothing;
+
+impl SearchEngine for Nothing {
+    fn name(&self) -> &str {
+        "nothing"
+    }
+
+    fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
+        requests.iter().map(|_| Ok(vec![Document::new("", "nothing")])).collect()
+    }
+}
+
+/// The mean reward of each training step.
+fn train(algorithm: &str, seed: u64) -> Vec<f32> {
+    let questions =
+        [Question::new("fr", "France?", ["Paris"]), Question::new("it", "Italy?", ["Rome"])];
+    let algorithm: AlgorithmConfig = serde_json::from_str(algorithm).unwrap();
+    let algorithm = algorithm.build().unwrap();
+    let reward = RewardConfig::default().build().unwrap();
+    let config = RolloutConfig {
+        max_searches: 1,
+        max_new_tokens: 1,
+        prompt_template: "{{ question }}".to_owned(),
+        ..RolloutConfig::default()
+    };
+    let reference = Bigram::uniform(VOCAB.len());
+    let mut model = Bigram::uniform(VOCAB.len()).train();
+    let optimizer_config =
+        OptimizerConfig { learning_rate: 0.2, weight_decay: 0.0, ..OptimizerConfig::default() };
+    let mut optimizer = Optimizer::new(&optimizer_config, &model);
+
+    let mut rewards = Vec::new();
+    for step in 0..NUM_STEPS {
+        let generator = BigramGenerator::new(&model.valid(), &VOCAB);
+        let episodes: Vec<Episode<'_>> = (0..questions.len() as u32 * GROUP_SIZE)
+            .map(|it| {
+                let (group, sample) = (it / GROUP_SIZE, it % GROUP_SIZE);
+                let key = StreamKey { step, group, sample, ..StreamKey::new(seed) };
+                Episode { question: &questions[group as usize], key }
+            })
+            .collect();
+        let output = rollout(&generator, &Nothing, &episodes, 0.5, &config, &mut |_| {}).unwrap();
+        let mut trajectories = output.trajectories.into_iter();
+        let groups: Vec<TrajectoryGroup> = questions
+            .iter()
+            .map(|question| TrajectoryGroup {
+                question: question.clone(),
+                trajectories: trajectories
+                    .by_ref()
+                    .take(GROUP_SIZE as usize)
+                    .map(|trajectory| RewardedTrajectory {
+                        reward: reward.score(question, &trajectory.transcript()),
+                        trajectory,
+                    })
+                    .collect(),
+            })
+            .collect();
+        let of_step: Vec<f32> = groups.iter().flat_map(TrajectoryGroup::rewards).collect();
+        rewards.push(of_step.iter().sum::<f32>() / of_step.len() as f32);
+        let config = UpdateConfig::default();
+        let (next, _) =
+            update(model, &mut optimizer, Some(&reference), &groups, algorithm.as_ref(), &config)
+                .unwrap();
+        model = next;
+    }
+    rewards
+}
+
+#[track_caller]
+fn check(algorithm: &str) {
+    let rewards = train(algorithm, 1);
+    let mean = |steps: &[f32]| steps.iter().sum::<f32>() / steps.len() as f32;
+    let (start, end) = (mean(&rewards[..3]), mean(&rewards[rewards.len() - 5..]));
+    assert!(start < 0.5 && end > 0.9, "{algorithm}: from {start} to {end}: {rewards:?}");
+    assert_eq!(train(algorithm, 1), rewards, "the same seed must give the same run");
+}
+
+#[test]
+fn reinforce_learns() {
+    check(r#"{"kind":"reinforce"}"#);
+    check(r#"{"kind":"reinforce","baseline":"batch_mean","kl_coef":0.0,"entropy_coef":0.0}"#);
+}
+
+#[test]
+fn grpo_learns() {
+    check(r#"{"kind":"grpo"}"#);
+    check(r#"{"kind":"grpo","normalize_std":false,"kl_coef":0.0,"entropy_coef":0.0}"#);
+}

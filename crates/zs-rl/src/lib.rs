@@ -1,0 +1,99 @@
+//! Reinforcement learning of `zs`: rollouts, rewards, advantages, losses, algorithms and the update.
+//!
+//! ```text
+//! questions -> rollout -> trajectories -> reward -> advantages -> loss -> update -> model
+//!                ^  ^                                                              |
+//!     search engine  policy model <------------------------------------------------+
+//! ```
+//!
+//! **Invariants:** this crate does not know which search engine runs, nor why documents are noisy (it
+//! is given a probability). Loss masks and log-probabilities are derived from turns and never rebuilt
+//! from text. Everything is a function of inputs and keys. No files are opened here.
+//!
+//! ```
+//! use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, StreamKey};
+//! use zs_model::testing::ScriptedGenerator;
+//! use zs_rl::{
+//!     AlgorithmConfig, Episode, RewardConfig, RewardedTrajectory, RolloutConfig, TrajectoryGroup,
+//!     rollout,
+//! };
+//!
+//! #[derive(Debug)]
+//! struct OnePage;
+//!
+//! impl SearchEngine for OnePage {
+//!     fn name(&self) -> &str {
+//!         "one page"
+//!     }
+//!     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
+//!         requests.iter().map(|_| Ok(vec![Document::new("France", "Its capital is Paris.")])).collect()
+//!     }
+//! }
+//!
+//! // A policy that searches, then answers; every second sample guesses instead.
+//! let policy = ScriptedGenerator::new(|text, key| {
+//!     let guess = key.sample % 2 == 1;
+//!     match (guess, text.contains("Paris")) {
+//!         (false, false) => "<search> capital of France </search>",
+//!         (false, true) => "<answer> Paris </answer>",
+//!         (true, _) => "<answer> Lyon </answer>",
+//!     }
+//!     .to_owned()
+//! });
+//! let question = Question::new("q1", "What is the capital of France?", ["Paris"]);
+//! let episodes: Vec<Episode<'_>> = (0..4)
+//!     .map(|sample| Episode {
+//!         question: &question,
+//!         key: StreamKey { sample, ..StreamKey::new(42) },
+//!     })
+//!     .collect();
+//! let output =
+//!     rollout(&policy, &OnePage, &episodes, 0.25, &RolloutConfig::default(), &mut |_| {}).unwrap();
+//! assert_eq!(output.stats.num_searches, 2);
+//!
+//! let reward = RewardConfig::default().build().unwrap();
+//! let trajectories = output.trajectories.into_iter().map(|trajectory| RewardedTrajectory {
+//!     reward: reward.score(&question, &trajectory.transcript()),
+//!     trajectory,
+//! });
+//! let group = TrajectoryGroup { question: question.clone(), trajectories: trajectories.collect() };
+//! assert_eq!(group.rewards(), [1.0, 0.0, 1.0, 0.0]);
+//!
+//! let algorithm = AlgorithmConfig::Grpo(Default::default()).build().unwrap();
+//! let advantages = algorithm.advantages(&[group]);
+//! assert!(advantages[0].last() > Some(&0.0) && advantages[1].last() < Some(&0.0));
+//! ```
+
+pub mod advantage;
+mod algorithm;
+pub mod loss;
+mod record;
+mod reward;
+mod rollout;
+mod trajectory;
+mod update;
+
+pub use algorithm::{
+    Algorithm, AlgorithmConfig, AlgorithmError, Grpo, GrpoConfig, LossOutput, PolicyBatch,
+    Reinforce, ReinforceConfig,
+};
+pub use record::{RECORD_VERSION, RecordError, read_records, write_records};
+pub use reward::{
+    CoverExactMatch, ExactMatch, F1, Format, Reward, RewardComponent, RewardConfig, RewardError,
+    RewardFunction, RewardScore, RewardTerm,
+};
+pub use rollout::{
+    Episode, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats,
+    ZEROSEARCH_PROMPT, rollout,
+};
+pub use trajectory::{
+    Provenance, RewardedTrajectory, SearchRecord, Trajectory, TrajectoryGroup, Turn,
+};
+pub use update::{UpdateConfig, UpdateError, UpdateMetrics, update};
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod learning;
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod testing;

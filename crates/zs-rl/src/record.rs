@@ -1,0 +1,215 @@
+//! Records in JSON Lines with a format version, so that files outlive the code that wrote them.
+
+use std::io::{self, BufRead, Write};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The format that [`write_records`] writes and [`read_records`] reads.
+pub const RECORD_VERSION: u32 = 1;
+
+/// Why records could not be written or read. Rows count from 1.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The writer failed.
+    #[error("row {row}: cannot be written")]
+    Write {
+        /// The row.
+        row: usize,
+        /// The writer's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The value has no JSON form.
+    #[error("row {row}: cannot be put into JSON")]
+    Serialize {
+        /// The row.
+        row: usize,
+        /// The serialiser's error.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The reader failed, or the bytes are not UTF-8.
+    #[error("row {row}: cannot be read")]
+    Read {
+        /// The row.
+        row: usize,
+        /// The reader's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The row is not a record: not JSON, cut off, or with a field missing, unknown or of the wrong
+    /// type.
+    #[error("row {row}: not a record of version {RECORD_VERSION}: {source}")]
+    Parse {
+        /// The row.
+        row: usize,
+        /// The parser's error; names field and column.
+        source: serde_json::Error,
+    },
+    /// The row was written by another version of the format.
+    #[error(
+        "row {row}: has `version` {found}, but this build reads version {RECORD_VERSION}; read it \
+         with the release that wrote it"
+    )]
+    Version {
+        /// The row.
+        row: usize,
+        /// The row's version.
+        found: u32,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row<T> {
+    version: u32,
+    record: T,
+}
+
+/// Read before the record, whose shape depends on it.
+#[derive(Deserialize)]
+struct Header {
+    version: u32,
+}
+
+/// Writes one line a record: `{"version":1,"record":{…}}`.
+///
+/// Numbers that JSON cannot express (infinities, NaN) are written as `null` and refused on reading;
+/// the models of this project produce none.
+///
+/// # Errors
+///
+/// Fails at the first record that cannot be written; the records before it are written.
+///
+/// ```
+/// use zs_rl::{Trajectory, read_records, write_records};
+///
+/// let trajectory = Trajectory::new("q1", vec![1, 2]);
+/// let mut file = Vec::new();
+/// write_records(&mut file, [&trajectory]).unwrap();
+/// let read: Trajectory = read_records(file.as_slice()).next().unwrap().unwrap();
+/// assert_eq!(read, trajectory);
+/// ```
+pub fn write_records<T: Serialize>(
+    mut writer: impl Write,
+    records: impl IntoIterator<Item = T>,
+) -> Result<(), RecordError> {
+    for (index, record) in records.into_iter().enumerate() {
+        let row = index + 1;
+        let mut line = serde_json::to_string(&Row { version: RECORD_VERSION, record })
+            .map_err(|source| RecordError::Serialize { row, source })?;
+        line.push('\n');
+        writer.write_all(line.as_bytes()).map_err(|source| RecordError::Write { row, source })?;
+    }
+    Ok(())
+}
+
+/// Reads the records of [`write_records`], one at a time; blank lines are passed over.
+///
+/// # Errors
+///
+/// Each item fails on its own, naming its row.
+pub fn read_records<T: DeserializeOwned>(
+    reader: impl BufRead,
+) -> impl Iterator<Item = Result<T, RecordError>> {
+    reader.lines().enumerate().filter_map(|(index, line)| {
+        let row = index + 1;
+        match line {
+            Ok(line) if line.trim().is_empty() => None,
+            Ok(line) => Some(parse(row, &line)),
+            Err(source) => Some(Err(RecordError::Read { row, source })),
+        }
+    })
+}
+
+fn parse<T: DeserializeOwned>(row: usize, line: &str) -> Result<T, RecordError> {
+    let parse_error = |source| RecordError::Parse { row, source };
+    let Header { version: found } = serde_json::from_str(line).map_err(parse_error)?;
+    if found != RECORD_VERSION {
+        return Err(RecordError::Version { row, found });
+    }
+    let record: Row<T> = serde_json::from_str(line).map_err(parse_error)?;
+    Ok(record.record)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use zs_core::{Action, Document, DocumentQuality};
+    use zs_model::{Completion, StopReason};
+
+    use super::*;
+    use crate::{SearchRecord, Trajectory, Turn};
+
+    fn trajectory() -> impl Strategy<Value = Trajectory> {
+        let finite = || (-1e30_f32..1e30_f32).prop_union(-30.0_f32..0.0);
+        let completion = vec((any::<u32>(), finite()), 0..5).prop_map(|it| {
+            let (tokens, log_probs) = it.into_iter().unzip();
+            Completion { tokens, log_probs, stop_reason: StopReason::EndOfSequence }
+        });
+        let action = prop_oneof![
+            Just(Action::Invalid),
+            "\\PC*".prop_map(Action::Search),
+            "\\PC*".prop_map(Action::Answer),
+        ];
+        let search =
+            proptest::option::of(("\\PC*", any::<bool>(), finite(), any::<bool>()).prop_map(
+                |(query, noisy, score, failed)| SearchRecord {
+                    documents: vec![Document { score: Some(score), ..Document::new("t", &*query) }],
+                    query,
+                    quality: [DocumentQuality::Useful, DocumentQuality::Noisy][usize::from(noisy)],
+                    error: failed.then(|| "line\nbreak".to_owned()),
+                },
+            ));
+        let turn = (completion, any::<String>(), action, vec(any::<u32>(), 0..4), search).prop_map(
+            |(completion, text, action, observation, search)| Turn {
+                completion,
+                observation_text: text.clone(),
+                text,
+                action,
+                observation,
+                search,
+            },
+        );
+        ("\\PC*", vec(any::<u32>(), 1..4), vec(turn, 0..4), any::<bool>()).prop_map(
+            |(question_id, prompt, turns, truncated)| Trajectory {
+                question_id,
+                prompt,
+                turns,
+                truncated,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn written_records_read_back(trajectories in vec(trajectory(), 0..4)) {
+            let mut file = Vec::new();
+            write_records(&mut file, &trajectories).unwrap();
+            let read: Result<Vec<Trajectory>, _> = read_records(file.as_slice()).collect();
+            prop_assert_eq!(read.unwrap(), trajectories);
+        }
+    }
+
+    #[track_caller]
+    fn check_error(file: &[u8], row: usize, expected: &str) {
+        let first = read_records::<Trajectory>(file).find_map(Result::err).unwrap();
+        let source = std::error::Error::source(&first).map(ToString::to_string);
+        let message = format!("{first} {}", source.unwrap_or_default());
+        assert!(message.starts_with(&format!("row {row}: ")), "{message}");
+        assert!(message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn errors_name_row_and_field() {
+        const GOOD: &str = r#"{"version":1,"record":{"question_id":"q","prompt":[1],"turns":[],"truncated":false}}"#;
+        check_error(format!("{GOOD}\n\n{}", &GOOD[..40]).as_bytes(), 3, "EOF");
+        check_error(GOOD.replace("prompt", "prompts").as_bytes(), 1, "prompts");
+        check_error(GOOD.replace(":1,", ":2,").as_bytes(), 1, "`version` 2");
+        check_error(b"{}", 1, "missing field `version`");
+        check_error(b"\xff\n", 1, "UTF-8");
+    }
+}

@@ -1,0 +1,64 @@
+//! Exact match of the final answer, and its lenient sibling.
+
+use zs_core::{Question, Transcript, cover_exact_match, exact_match};
+
+use crate::Reward;
+
+/// 1 when the normalised final answer equals a golden answer, else 0.
+///
+/// # References
+///
+/// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 4.1
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExactMatch;
+
+impl Reward for ExactMatch {
+    fn name(&self) -> &'static str {
+        "exact_match"
+    }
+
+    fn score(&self, question: &Question, transcript: &Transcript) -> f32 {
+        let is_match = |it: &str| exact_match(it, &question.golden_answers);
+        f32::from(u8::from(transcript.answer().is_some_and(is_match)))
+    }
+}
+
+/// 1 when the normalised final answer contains a golden answer, else 0.
+///
+/// The reference code of ZeroSearch computes this under the name exact match; it rewards answers
+/// that list every candidate.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CoverExactMatch;
+
+impl Reward for CoverExactMatch {
+    fn name(&self) -> &'static str {
+        "cover_exact_match"
+    }
+
+    fn score(&self, question: &Question, transcript: &Transcript) -> f32 {
+        let is_match = |it: &str| cover_exact_match(it, &question.golden_answers);
+        f32::from(u8::from(transcript.answer().is_some_and(is_match)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reward::testing::transcript;
+
+    #[track_caller]
+    fn check(text: &str, exact: f32, cover: f32) {
+        let question = Question::new("q", "?", ["Lyon", "The Paris"]);
+        let transcript = transcript(&[text]);
+        assert_eq!(ExactMatch.score(&question, &transcript), exact, "{text}");
+        assert_eq!(CoverExactMatch.score(&question, &transcript), cover, "{text}");
+    }
+
+    #[test]
+    fn equality_and_containment() {
+        check("<answer> paris. </answer>", 1.0, 1.0);
+        check("<answer> Rome, Paris or Lyon </answer>", 0.0, 1.0);
+        check("<answer> Rome </answer>", 0.0, 0.0);
+        check("Paris", 0.0, 0.0);
+    }
+}

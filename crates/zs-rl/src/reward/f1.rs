@@ -1,0 +1,58 @@
+//! Word-overlap F1 of the final answer: the reward of ZeroSearch.
+
+use zs_core::{Question, Transcript, YesNoRule, f1};
+
+use crate::Reward;
+
+/// Word-overlap F1 between the final answer and the best golden answer.
+///
+/// ```text
+/// r = 2 * IN / (PN + RN)
+/// ```
+///
+/// Symbols as in [`zs_core::f1`]. Chosen over exact match by the paper because exact match taught
+/// policies to write over-long answers (there, "exact match" was containment).
+///
+/// # References
+///
+/// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 3.5
+#[derive(Clone, Copy, Debug, Default)]
+pub struct F1 {
+    /// What to do when one side is `yes`, `no` or `noanswer`.
+    pub yes_no: YesNoRule,
+}
+
+impl Reward for F1 {
+    fn name(&self) -> &'static str {
+        match self.yes_no {
+            YesNoRule::Ignore => "f1",
+            YesNoRule::Strict => "f1_strict",
+        }
+    }
+
+    fn score(&self, question: &Question, transcript: &Transcript) -> f32 {
+        transcript.answer().map_or(0.0, |it| f1(it, &question.golden_answers, self.yes_no) as f32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reward::testing::transcript;
+
+    #[track_caller]
+    fn check(golden: &str, texts: &[&str], yes_no: YesNoRule, expected: f32) {
+        let question = Question::new("q", "?", [golden]);
+        assert_eq!(F1 { yes_no }.score(&question, &transcript(texts)), expected, "{texts:?}");
+    }
+
+    #[test]
+    fn scores_the_final_answer() {
+        let (ignore, strict) = (YesNoRule::Ignore, YesNoRule::Strict);
+        check("Paris", &["<answer>Paris</answer>"], ignore, 1.0);
+        check("Paris", &["<search>q</search>", "<answer>in Paris</answer>"], ignore, 2.0 / 3.0);
+        check("Paris", &["<answer></answer>"], ignore, 0.0);
+        check("yes", &["<answer>yes it is</answer>"], ignore, 0.5);
+        check("yes", &["<answer>yes it is</answer>"], strict, 0.0);
+    }
+}

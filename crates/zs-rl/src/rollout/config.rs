@@ -1,0 +1,93 @@
+//! How episodes are played.
+
+use serde::{Deserialize, Serialize};
+use zs_model::SamplingParams;
+
+use super::RolloutError;
+
+/// The prompt of ZeroSearch, as a template.
+pub const ZEROSEARCH_PROMPT: &str = include_str!("../../templates/zerosearch.jinja");
+
+/// How episodes are played.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RolloutConfig {
+    /// Turns that may search. One more turn follows in which the policy can only answer. Invalid
+    /// turns count.
+    pub max_searches: u32,
+    /// Documents asked for in each search.
+    pub num_documents: usize,
+    /// Tokens that the policy may write in one turn.
+    pub max_new_tokens: usize,
+    /// Softmax temperature; 0 is greedy.
+    pub temperature: f32,
+    /// Nucleus mass.
+    pub top_p: f32,
+    /// Tokens of one `<information>` block, tags included.
+    pub max_observation_tokens: usize,
+    /// Whether documents are shown with their titles.
+    pub document_titles: bool,
+    /// A minijinja template with the variable `question`.
+    pub prompt_template: String,
+}
+
+/// The settings of ZeroSearch (reference code, README and `ppo_trainer.yaml`): 5 searches,
+/// 5 documents, 500 tokens a turn, 2048 an observation, temperature 1.
+///
+/// `top_p` is 1 here and 0.95 there, where log-probabilities were nevertheless taken from the full
+/// distribution, so that the gradient was that of a policy that had not been sampled from.
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        Self {
+            max_searches: 5,
+            num_documents: 5,
+            max_new_tokens: 500,
+            temperature: 1.0,
+            top_p: 1.0,
+            max_observation_tokens: 2048,
+            document_titles: false,
+            prompt_template: ZEROSEARCH_PROMPT.to_owned(),
+        }
+    }
+}
+
+impl RolloutConfig {
+    /// What one turn is sampled with.
+    #[must_use]
+    pub fn sampling_params(&self) -> SamplingParams {
+        SamplingParams {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            max_new_tokens: self.max_new_tokens,
+            stop: vec!["</search>".to_owned(), "</answer>".to_owned()],
+        }
+    }
+
+    /// Checks every field on its own, so that a run fails at its start and not in its first rollout.
+    ///
+    /// # Errors
+    ///
+    /// Fails on a count of zero, a temperature or `top_p` out of range, or a template that does not
+    /// parse or never mentions `question`.
+    pub fn validate(&self) -> Result<(), RolloutError> {
+        super::PromptTemplate::new(self).map(|_| ())
+    }
+
+    pub(crate) fn check_numbers(&self) -> Result<(), RolloutError> {
+        let refuse =
+            |field, message: &str| Err(RolloutError::Config { field, message: message.to_owned() });
+        if self.num_documents == 0 {
+            return refuse("num_documents", "must be at least 1");
+        }
+        if self.max_new_tokens == 0 {
+            return refuse("max_new_tokens", "must be at least 1");
+        }
+        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
+            return refuse("temperature", "must be finite and not negative");
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return refuse("top_p", "must lie in (0, 1]");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! Why a rollout could not be played.
+
+use zs_model::{GenerateError, TokenizerError};
+
+/// Why a rollout could not be played. A search that fails is not among the reasons.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RolloutError {
+    /// A setting is out of range.
+    #[error("`{field}` of the rollout config {message}")]
+    Config {
+        /// The setting.
+        field: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The noise probability is not a probability.
+    #[error("the noise probability is {value}; it must lie in [0, 1]")]
+    NoiseProbability {
+        /// Its value.
+        value: f64,
+    },
+    /// The prompt template failed on a question.
+    #[error("question `{question_id}`: `prompt_template` cannot be rendered: {message}")]
+    Template {
+        /// The question.
+        question_id: String,
+        /// What the template engine said.
+        message: String,
+    },
+    /// The prompt has no tokens.
+    #[error("question `{question_id}`: the prompt is empty; check `prompt_template`")]
+    EmptyPrompt {
+        /// The question.
+        question_id: String,
+    },
+    /// The prompt leaves no room for a single token.
+    #[error(
+        "question `{question_id}`: the prompt has {num_tokens} tokens and the model's context is \
+         {context_length}; shorten `prompt_template` or leave the question out"
+    )]
+    PromptTooLong {
+        /// The question.
+        question_id: String,
+        /// Tokens of the prompt.
+        num_tokens: usize,
+        /// Tokens that the model holds.
+        context_length: usize,
+    },
+    /// A text could not be encoded.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The generator failed.
+    #[error("sampling from the policy model failed")]
+    Generate(#[from] GenerateError),
+    /// The engine did not return one result a request.
+    #[error(
+        "search engine `{engine}` returned {results} results for {requests} requests; an engine \
+         must return one a request"
+    )]
+    EngineContract {
+        /// The engine.
+        engine: String,
+        /// Requests sent.
+        requests: usize,
+        /// Results received.
+        results: usize,
+    },
+}

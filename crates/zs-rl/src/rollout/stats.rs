@@ -1,0 +1,85 @@
+//! What a rollout adds up to.
+
+use serde::{Deserialize, Serialize};
+use zs_core::{Action, DocumentQuality};
+
+use crate::Trajectory;
+
+/// Counts over the trajectories of a rollout, all derived from their turns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutStats {
+    /// Episodes.
+    pub num_trajectories: usize,
+    /// Turns of the policy.
+    pub num_turns: usize,
+    /// Searches that were carried out.
+    pub num_searches: usize,
+    /// Of those, how many were asked for noisy documents.
+    pub num_noisy: usize,
+    /// Of those, how many failed.
+    pub num_search_errors: usize,
+    /// Searches that were not carried out: in the last turn, or with a full context.
+    pub num_refused_searches: usize,
+    /// Turns without a valid action.
+    pub num_invalid: usize,
+    /// Episodes that ended with an answer.
+    pub num_answered: usize,
+    /// Episodes that ended because the context was full.
+    pub num_truncated: usize,
+    /// Tokens that the policy wrote.
+    pub tokens_sampled: usize,
+    /// Tokens that the environment appended.
+    pub tokens_observed: usize,
+}
+
+impl RolloutStats {
+    /// The counts of some trajectories.
+    #[must_use]
+    pub fn of(trajectories: &[Trajectory]) -> Self {
+        let mut stats = Self { num_trajectories: trajectories.len(), ..Self::default() };
+        for trajectory in trajectories {
+            stats.num_truncated += usize::from(trajectory.truncated);
+            stats.num_turns += trajectory.turns.len();
+            let last = trajectory.turns.last();
+            stats.num_answered +=
+                usize::from(last.is_some_and(|it| matches!(it.action, Action::Answer(_))));
+            for turn in &trajectory.turns {
+                stats.tokens_sampled += turn.completion.tokens.len();
+                stats.tokens_observed += turn.observation.len();
+                match (&turn.action, &turn.search) {
+                    (_, Some(search)) => {
+                        stats.num_searches += 1;
+                        stats.num_noisy += usize::from(search.quality == DocumentQuality::Noisy);
+                        stats.num_search_errors += usize::from(search.error.is_some());
+                    }
+                    (Action::Search(_), None) => stats.num_refused_searches += 1,
+                    (Action::Invalid, None) => stats.num_invalid += 1,
+                    (Action::Answer(_), None) => {}
+                }
+            }
+        }
+        stats
+    }
+
+    /// The counts as metrics: means over episodes, and fractions.
+    ///
+    /// Fractions of nothing are 0.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<(&'static str, f64)> {
+        let ratio = |count: usize, of: usize| count as f64 / of.max(1) as f64;
+        let an_episode = |count| ratio(count, self.num_trajectories);
+        vec![
+            ("rollout/num_turns", an_episode(self.num_turns)),
+            ("rollout/num_searches", an_episode(self.num_searches)),
+            ("rollout/finish_ratio", an_episode(self.num_answered)),
+            ("rollout/truncated_frac", an_episode(self.num_truncated)),
+            ("rollout/invalid_frac", ratio(self.num_invalid, self.num_turns)),
+            ("rollout/tokens_sampled", an_episode(self.tokens_sampled)),
+            ("rollout/tokens_observed", an_episode(self.tokens_observed)),
+            ("search/num_searches", self.num_searches as f64),
+            ("search/num_refused", self.num_refused_searches as f64),
+            ("search/noisy_frac", ratio(self.num_noisy, self.num_searches)),
+            ("search/error_frac", ratio(self.num_search_errors, self.num_searches)),
+        ]
+    }
+}

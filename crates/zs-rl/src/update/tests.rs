@@ -1,0 +1,246 @@
+//! The update on a policy whose every number is in sight.
+
+use burn::module::Module;
+use zs_core::{Action, Question};
+use zs_model::{Completion, OptimizerConfig, StopReason, TokenId};
+
+use super::*;
+use crate::algorithm::{AlgorithmConfig, LossOutput};
+use crate::loss::Aggregation;
+use crate::testing::bigram::Bigram;
+use crate::testing::reference::numbers;
+use crate::{RewardScore, RewardedTrajectory, Turn};
+
+const VOCAB: usize = 6;
+
+/// Groups of episodes of different lengths, sampled with log-probability `ln(1/6)` a token.
+fn groups(rewards: &[&[f32]]) -> Vec<TrajectoryGroup> {
+    let mut next: TokenId = 0;
+    let mut tokens = |count: usize| -> Vec<TokenId> {
+        next += 1;
+        (0..count as TokenId).map(|it| (next * 7 + it * it) % VOCAB as TokenId).collect()
+    };
+    let mut group = |rewards: &&[f32]| {
+        let mut member = |(index, &total): (usize, &f32)| {
+            let mut trajectory = Trajectory::new("q", vec![1, 2]);
+            for _ in 0..=index {
+                let written = tokens(1 + (index * 5) % 4);
+                trajectory.turns.push(Turn {
+                    completion: Completion {
+                        log_probs: vec![-(VOCAB as f32).ln(); written.len()],
+                        tokens: written,
+                        stop_reason: StopReason::Stop,
+                    },
+                    text: String::new(),
+                    action: Action::Invalid,
+                    observation: tokens(2),
+                    observation_text: String::new(),
+                    search: None,
+                });
+            }
+            let reward = RewardScore { total, components: Vec::new() };
+            RewardedTrajectory { trajectory, reward }
+        };
+        TrajectoryGroup {
+            question: Question::new("q", "?", ["a"]),
+            trajectories: rewards.iter().enumerate().map(&mut member).collect(),
+        }
+    };
+    rewards.iter().map(&mut group).collect()
+}
+
+fn algorithm(json: &str) -> Box<dyn Algorithm> {
+    serde_json::from_str::<AlgorithmConfig>(json).unwrap().build().unwrap()
+}
+
+fn config(micro_batch_tokens: usize) -> UpdateConfig {
+    UpdateConfig { micro_batch_tokens, ..UpdateConfig::default() }
+}
+
+fn optimizer(model: &Bigram, learning_rate: f64) -> Optimizer {
+    let config = OptimizerConfig { learning_rate, weight_decay: 0.0, ..OptimizerConfig::default() };
+    Optimizer::new(&config, model)
+}
+
+fn gradient(
+    algorithm: &dyn Algorithm,
+    rewards: &[&[f32]],
+    is_used: fn(&Row) -> bool,
+    micro_batch_tokens: usize,
+) -> (Vec<f32>, BTreeMap<&'static str, f64>) {
+    let config = config(micro_batch_tokens);
+    let model = Bigram::spread(VOCAB).train();
+    let reference = Bigram::uniform(VOCAB);
+    let rows = rows(&groups(rewards), algorithm, Some(&reference), &config).unwrap();
+    let (grads, metrics) = gradients(&model, &rows, is_used, algorithm, &config);
+    (numbers(grads.get::<2>(model.logits.id).unwrap()), metrics)
+}
+
+#[track_caller]
+fn assert_same(a: &[f32], b: &[f32], what: &str) {
+    assert!(a.iter().any(|it| it.abs() > 1e-4), "{what}: a gradient that says nothing");
+    for (a, b) in a.iter().zip(b) {
+        assert!((a - b).abs() < 1e-6, "{what}: {a} {b}");
+    }
+}
+
+#[test]
+fn micro_batches_change_nothing() {
+    let rewards: &[&[f32]] = &[&[1.0, 0.0, 0.5], &[0.25, 0.75]];
+    for kind in ["reinforce", "grpo"] {
+        for aggregation in [
+            r#""token_mean""#,
+            r#""sequence_mean_token_sum""#,
+            r#""sequence_mean_token_mean""#,
+            r#"{"fixed_length":{"length":16}}"#,
+        ] {
+            let json = format!(
+                r#"{{"kind":"{kind}","aggregation":{aggregation},"kl_coef":0.1,"entropy_coef":0.1}}"#
+            );
+            let algorithm = algorithm(&json);
+            let (whole, whole_metrics) = gradient(algorithm.as_ref(), rewards, |_| true, 10_000);
+            for micro_batch_tokens in [1, 16, 40] {
+                let (split, metrics) =
+                    gradient(algorithm.as_ref(), rewards, |_| true, micro_batch_tokens);
+                assert_same(&whole, &split, &json);
+                assert_eq!(metrics.len(), whole_metrics.len());
+                for (key, value) in &whole_metrics {
+                    assert!((metrics[key] - value).abs() < 1e-6, "{key} of {json}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn episodes_without_advantage_cost_nothing_and_change_nothing() {
+    // The second group has equal rewards: advantages of zero.
+    let rewards: &[&[f32]] = &[&[1.0, 0.0, 0.5], &[0.5, 0.5, 0.5]];
+    let algorithm = algorithm(r#"{"kind":"grpo","kl_coef":0.0,"entropy_coef":0.0}"#);
+    let (skipping, _) = gradient(algorithm.as_ref(), rewards, Row::has_advantage, 40);
+    let (whole, _) = gradient(algorithm.as_ref(), rewards, |_| true, 40);
+    assert_same(&whole, &skipping, "skipping");
+
+    let model = Bigram::spread(VOCAB).train();
+    let mut optimizer = optimizer(&model, 0.1);
+    let before = numbers(model.logits.val());
+    let groups = groups(&[&[0.5, 0.5]]);
+    let (model, metrics) =
+        update(model, &mut optimizer, None, &groups, algorithm.as_ref(), &config(99)).unwrap();
+    assert_eq!(numbers(model.logits.val()), before);
+    assert_eq!((metrics.num_steps, metrics.num_skipped_episodes), (0, 2));
+}
+
+#[test]
+fn metrics_of_an_on_policy_step() {
+    let algorithm = algorithm(r#"{"kind":"grpo"}"#);
+    let model = Bigram::uniform(VOCAB).train();
+    let mut optimizer = optimizer(&model, 0.1);
+    let config = UpdateConfig { micro_batch_tokens: 20, mini_batches: 2, epochs: 3 };
+    let groups = groups(&[&[1.0, 0.0], &[0.0, 1.0]]);
+    let reference = Bigram::uniform(VOCAB);
+    let (_, metrics) =
+        update(model, &mut optimizer, Some(&reference), &groups, algorithm.as_ref(), &config)
+            .unwrap();
+    assert_eq!((metrics.num_steps, metrics.num_skipped_episodes), (6, 0));
+    let keys: Vec<&str> = metrics.values.keys().copied().collect();
+    let expected = [
+        "actor/entropy",
+        "actor/grad_norm",
+        "actor/kl",
+        "actor/lr",
+        "actor/pg_clipfrac",
+        "actor/pg_loss",
+        "actor/ppo_kl",
+        LOG_PROB_DIFF,
+        LOG_PROB_MAX_RATIO,
+    ];
+    assert_eq!(keys, expected);
+    // Sampled from the very weights that are trained, and only the first step is compared.
+    assert!(metrics.values[LOG_PROB_DIFF].abs() < 1e-6);
+    assert!((metrics.values[LOG_PROB_MAX_RATIO] - 1.0).abs() < 1e-5);
+    assert!(metrics.values["actor/kl"] > 0.0 && metrics.values["actor/pg_clipfrac"] > 0.0);
+    assert!((metrics.values["actor/lr"] - 0.1).abs() < 1e-12);
+}
+
+#[test]
+fn the_kl_term_brings_the_policy_back() {
+    let algorithm = algorithm(r#"{"kind":"reinforce","kl_coef":1.0,"entropy_coef":0.0}"#);
+    let mut model = Bigram::spread(VOCAB).train();
+    let reference = Bigram::uniform(VOCAB);
+    let mut optimizer = optimizer(&model, 0.05);
+    // No reward at all: only the divergence is left.
+    let groups = groups(&[&[0.0; 4]]);
+    let mut kl = Vec::new();
+    for _ in 0..20 {
+        let algorithm = algorithm.as_ref();
+        let (next, metrics) =
+            update(model, &mut optimizer, Some(&reference), &groups, algorithm, &config(99))
+                .unwrap();
+        kl.push(metrics.values["actor/kl"]);
+        model = next;
+    }
+    assert!(kl[19] < kl[0] / 4.0, "{kl:?}");
+}
+
+#[track_caller]
+fn check_error(rewards: &[&[f32]], json: &str, config: &UpdateConfig, expected: &str) {
+    let model = Bigram::uniform(VOCAB).train();
+    let mut optimizer = optimizer(&model, 0.1);
+    let algorithm = algorithm(json);
+    let result = update(model, &mut optimizer, None, &groups(rewards), algorithm.as_ref(), config);
+    let message = result.unwrap_err().to_string();
+    assert!(message.contains(expected), "{message}");
+}
+
+#[test]
+fn errors_name_their_cause() {
+    const PLAIN: &str = r#"{"kind":"reinforce","kl_coef":0.0}"#;
+    check_error(&[&[1.0]], r#"{"kind":"grpo"}"#, &config(9), "`grpo` needs a reference model");
+    check_error(&[], PLAIN, &config(9), "no token");
+    check_error(&[&[1.0]], PLAIN, &config(0), "`micro_batch_tokens`");
+    check_error(&[&[f32::INFINITY]], PLAIN, &config(9), "`actor/pg_loss` is -inf");
+}
+
+#[test]
+fn mini_batches_are_even() {
+    let lengths = |len, count| mini_batches(len, count).map(|it| it.len()).collect::<Vec<_>>();
+    assert_eq!(lengths(320, 2), [160, 160]);
+    assert_eq!(lengths(7, 3), [2, 2, 3]);
+    assert_eq!(lengths(2, 3), [1, 1]);
+}
+
+/// An algorithm of one's own needs nothing but the trait.
+#[test]
+fn algorithms_are_object_safe_and_open() {
+    #[derive(Debug)]
+    struct LogLikelihood;
+    impl Algorithm for LogLikelihood {
+        fn name(&self) -> &'static str {
+            "log_likelihood"
+        }
+        fn aggregation(&self) -> Aggregation {
+            Aggregation::TokenMean
+        }
+        fn needs_reference(&self) -> bool {
+            false
+        }
+        fn needs_every_episode(&self) -> bool {
+            true
+        }
+        fn advantages(&self, groups: &[TrajectoryGroup]) -> Vec<Vec<f32>> {
+            let trajectories = groups.iter().flat_map(|it| &it.trajectories);
+            trajectories.map(|it| vec![0.0; it.trajectory.num_tokens()]).collect()
+        }
+        fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
+            let loss = batch.aggregate(-scores.log_probs.clone());
+            LossOutput { metrics: vec![("actor/nll", loss.clone().detach())], loss }
+        }
+    }
+    let model = Bigram::uniform(VOCAB).train();
+    let mut optimizer = optimizer(&model, 0.1);
+    let groups = groups(&[&[1.0]]);
+    let (_, metrics) =
+        update(model, &mut optimizer, None, &groups, &LogLikelihood, &config(9)).unwrap();
+    assert!((metrics.values["actor/nll"] - (VOCAB as f64).ln()).abs() < 1e-5);
+}
