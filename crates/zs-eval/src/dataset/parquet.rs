@@ -1,0 +1,249 @@
+//! Parquet, through the row interface: one column of the file at a time, so that every failure
+//! names its field.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row};
+use parquet::schema::types::Type;
+use serde_json::{Map, Value};
+
+use super::{DatasetError, NumberedRow, RowError};
+
+/// The top-level columns that questions are made of; others are not read at all.
+const COLUMNS: [&str; 12] = [
+    "id",
+    "_id",
+    "question",
+    "prompt",
+    "golden_answers",
+    "answer",
+    "answers",
+    "reward_model",
+    "extra_info",
+    "hops",
+    "gold_titles",
+    "supporting_facts",
+];
+
+/// Every row of a Parquet file, as JSON, numbered from 1.
+pub(super) fn read_rows(path: &Path) -> Result<Vec<NumberedRow>, DatasetError> {
+    let file = std::fs::File::open(path)
+        .map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
+    let file_error = |source| DatasetError::Parquet { path: path.to_owned(), source };
+    let reader = SerializedFileReader::new(file).map_err(file_error)?;
+    let schema = reader.metadata().file_metadata().schema();
+    let mut rows: Vec<NumberedRow> = Vec::new();
+    for group in 0..reader.num_row_groups() {
+        let start = rows.len();
+        let row_group = reader.get_row_group(group).map_err(file_error)?;
+        let num_rows = usize::try_from(row_group.metadata().num_rows()).unwrap_or(0);
+        rows.extend((0..num_rows).map(|index| (start + index + 1, Map::new())));
+        for column in schema.get_fields().iter().filter(|it| COLUMNS.contains(&it.name())) {
+            let projection = project(schema, column).map_err(file_error)?;
+            let mut values = row_group.get_row_iter(Some(projection)).map_err(file_error)?;
+            for (number, row) in &mut rows[start..] {
+                let value = values.next().unwrap_or_else(|| {
+                    Err(ParquetError::EOF(format!("column `{}` ends early", column.name())))
+                });
+                let value = value
+                    .map_err(|error| decoding_error(column.name(), error))
+                    .and_then(only_value)
+                    .and_then(|field| to_json(field, column.name()))
+                    .map_err(|source| DatasetError::Row {
+                        path: path.to_owned(),
+                        row: *number,
+                        source,
+                    })?;
+                row.insert(column.name().to_owned(), value);
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// The file's schema with one column.
+fn project(schema: &Type, column: &Arc<Type>) -> Result<Type, ParquetError> {
+    Type::group_type_builder(schema.name()).with_fields(vec![Arc::clone(column)]).build()
+}
+
+/// The value of a row that was projected to one column.
+fn only_value(row: Row) -> Result<Field, RowError> {
+    Ok(row.into_columns().pop().map_or(Field::Null, |(_, field)| field))
+}
+
+fn decoding_error(field: &str, source: ParquetError) -> RowError {
+    // The row interface has no error of its own for text that is not UTF-8, and quotes every byte.
+    if source.to_string().contains("as String") {
+        RowError::NotUtf8 { place: format!("field `{field}`") }
+    } else {
+        RowError::Undecodable { field: field.to_owned(), source }
+    }
+}
+
+/// A value as JSON. Kinds that no question field has (dates, decimals, maps …) become null, which
+/// counts as absent.
+fn to_json(field: Field, name: &str) -> Result<Value, RowError> {
+    Ok(match field {
+        Field::Bool(it) => it.into(),
+        Field::Byte(it) => it.into(),
+        Field::Short(it) => it.into(),
+        Field::Int(it) => it.into(),
+        Field::Long(it) => it.into(),
+        Field::UByte(it) => it.into(),
+        Field::UShort(it) => it.into(),
+        Field::UInt(it) => it.into(),
+        Field::ULong(it) => it.into(),
+        Field::Float(it) => it.into(),
+        Field::Double(it) => it.into(),
+        Field::Str(it) => it.into(),
+        // Writers that predate the string annotation store text as plain bytes.
+        Field::Bytes(it) => match std::str::from_utf8(it.data()) {
+            Ok(text) => text.into(),
+            Err(_) => return Err(RowError::NotUtf8 { place: format!("field `{name}`") }),
+        },
+        Field::Group(row) => {
+            let columns = row.into_columns().into_iter();
+            let entries = columns.map(|(key, value)| {
+                let value = to_json(value, &format!("{name}.{key}"))?;
+                Ok((key, value))
+            });
+            Value::Object(entries.collect::<Result<_, RowError>>()?)
+        }
+        Field::ListInternal(list) => {
+            let elements = list.elements().iter().enumerate();
+            let values =
+                elements.map(|(index, value)| to_json(value.clone(), &format!("{name}[{index}]")));
+            Value::Array(values.collect::<Result<_, RowError>>()?)
+        }
+        _ => Value::Null,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use parquet::data_type::{ByteArray, ByteArrayType};
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+    use crate::read_questions;
+
+    const SEARCH_R1: &str = "message schema {
+        OPTIONAL BYTE_ARRAY question (STRING);
+        OPTIONAL group reward_model {
+            OPTIONAL group ground_truth {
+                OPTIONAL group target (LIST) {
+                    REPEATED group list { OPTIONAL BYTE_ARRAY element (STRING); }
+                }
+            }
+        }
+    }";
+
+    /// One leaf of a column: its values and their definition and repetition levels.
+    struct Leaf<'a> {
+        values: &'a [&'a [u8]],
+        definitions: &'a [i16],
+        repetitions: Option<&'a [i16]>,
+    }
+
+    fn write(dir: &Path, schema: &str, leaves: &[Leaf<'_>]) -> PathBuf {
+        let path = dir.join("q.parquet");
+        let schema = Arc::new(parse_message_type(schema).unwrap());
+        let file = std::fs::File::create(&path).unwrap();
+        let mut writer = SerializedFileWriter::new(file, schema, Arc::default()).unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        for leaf in leaves {
+            let values: Vec<ByteArray> =
+                leaf.values.iter().map(|it| ByteArray::from(it.to_vec())).collect();
+            let mut column = group.next_column().unwrap().unwrap();
+            let typed = column.typed::<ByteArrayType>();
+            typed.write_batch(&values, Some(leaf.definitions), leaf.repetitions).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+        path
+    }
+
+    #[test]
+    fn reads_nested_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(
+            dir.path(),
+            SEARCH_R1,
+            &[
+                Leaf { values: &[b"who?", b"when?"], definitions: &[1, 1], repetitions: None },
+                Leaf {
+                    values: &[b"a", b"b", b"1999"],
+                    definitions: &[5, 5, 5],
+                    repetitions: Some(&[0, 1, 0]),
+                },
+            ],
+        );
+        let questions = read_questions(&path).unwrap();
+        assert_eq!(questions[0], zs_core::Question::new("q-1", "who?", ["a", "b"]));
+        assert_eq!(questions[1], zs_core::Question::new("q-2", "when?", ["1999"]));
+    }
+
+    #[track_caller]
+    fn check_refuses(schema: &str, leaves: &[Leaf<'_>], expected: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), schema, leaves);
+        let message = read_questions(&path).unwrap_err().to_string();
+        assert!(message.contains("q.parquet"), "{message}");
+        assert!(message.contains(expected), "`{message}` does not say `{expected}`");
+    }
+
+    #[test]
+    fn names_row_and_field() {
+        let two = "message schema {
+            OPTIONAL BYTE_ARRAY question (STRING);
+            OPTIONAL BYTE_ARRAY answer (STRING);
+        }";
+        let plain = "message schema {
+            OPTIONAL BYTE_ARRAY question (STRING);
+            OPTIONAL BYTE_ARRAY answer;
+        }";
+        let questions =
+            || Leaf { values: &[b"a?", b"b?"], definitions: &[1, 1], repetitions: None };
+        let answers = |values| Leaf { values, definitions: &[1, 1], repetitions: None };
+        check_refuses(
+            two,
+            &[questions(), Leaf { values: &[b"x"], definitions: &[1, 0], repetitions: None }],
+            "row 2: field `golden_answers` is missing",
+        );
+        check_refuses(
+            two,
+            &[questions(), answers(&[b"x", b"\xFF"])],
+            "row 2: field `answer` is not UTF-8",
+        );
+        check_refuses(
+            plain,
+            &[questions(), answers(&[b"x", b"\xFF"])],
+            "row 2: field `answer` is not UTF-8",
+        );
+        check_refuses(
+            two,
+            &[questions(), answers(&[b"", b"x"])],
+            "row 1: field `answer[0]` is empty",
+        );
+        let none = || Leaf { values: &[], definitions: &[], repetitions: None };
+        check_refuses(two, &[none(), none()], "holds no question");
+    }
+
+    #[test]
+    fn refuses_files_that_are_not_parquet() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("q.parquet");
+        for contents in [&b""[..], b"PAR1", b"{\"question\": \"q\", \"answer\": \"a\"}\n"] {
+            std::fs::write(&path, contents).unwrap();
+            let message = read_questions(&path).unwrap_err().to_string();
+            assert!(message.contains("q.parquet: not a readable Parquet file"), "{message}");
+        }
+    }
+}

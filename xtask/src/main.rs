@@ -1,0 +1,99 @@
+//! Automation of the workspace, run as `cargo xtask <command>`. Depends on none of its crates, so it
+//! builds in seconds and runs while they do not compile.
+
+#![expect(clippy::print_stderr, reason = "a command-line tool speaks on the console")]
+
+mod ci;
+mod pass_through;
+mod tidy;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Automation of the zs workspace.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every check that a change must pass, cheapest first
+    ///
+    /// Formatting, tidy, clippy, documentation, tests, doctests, packaging. Stops at the first
+    /// failure. `.ci/run` runs the same.
+    Ci,
+    /// Check what rustc cannot: crate edges, file lengths, READMEs, no ignored test
+    Tidy,
+    /// Train against a simulated search engine and evaluate against a real one
+    ///
+    /// Builds in release and runs `zs reproduce` with the same arguments, e.g. `--preset quick`,
+    /// `--seed N`, `--out DIR`. For all of them: `cargo xtask reproduce -- --help`.
+    Reproduce(PassThrough),
+    /// Train the base model of `assets/zs-tiny` from scratch
+    ///
+    /// Builds in release and runs `zs pretrain` with the same arguments: a run file, and `--resume`.
+    /// For all of them: `cargo xtask pretrain -- --help`.
+    Pretrain(PassThrough),
+    /// Run the benchmarks
+    ///
+    /// `cargo bench --workspace` with the same arguments.
+    Bench(PassThrough),
+    /// Export the embedded world: its pages as a corpus and its questions, as JSON Lines
+    ///
+    /// Builds in release and runs `zs data` with the same arguments, e.g. `world --out DIR`. For all
+    /// of them: `cargo xtask data -- --help`.
+    Data(PassThrough),
+}
+
+#[derive(Debug, clap::Args)]
+struct PassThrough {
+    /// Handed on as they are
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<OsString>,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Ci => ci::run(),
+        Command::Tidy => tidy::run(),
+        Command::Reproduce(it) => pass_through::zs("reproduce", &it.args),
+        Command::Pretrain(it) => pass_through::zs("pretrain", &it.args),
+        Command::Bench(it) => pass_through::bench(&it.args),
+        Command::Data(it) => pass_through::zs("data", &it.args),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[track_caller]
+    fn check(line: &str, expected: &[&str]) {
+        let arguments = Arguments::parse_from(line.split(' '));
+        let Command::Reproduce(it) = arguments.command else { panic!("{arguments:?}") };
+        assert_eq!(it.args, expected);
+    }
+
+    #[test]
+    fn arguments_are_handed_on() {
+        check("xtask reproduce", &[]);
+        check("xtask reproduce --preset quick --seed 7", &["--preset", "quick", "--seed", "7"]);
+        check("xtask reproduce -- --help", &["--help"]);
+    }
+}

@@ -1,0 +1,41 @@
+//! Commands that build something and hand their arguments on to it.
+
+use std::env::consts::EXE_SUFFIX;
+use std::ffi::OsString;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+use cargo_metadata::MetadataCommand;
+
+/// Builds the `zs` binary in release and runs one of its subcommands, in the current directory.
+pub(crate) fn zs(subcommand: &str, args: &[OsString]) -> anyhow::Result<ExitCode> {
+    let metadata = MetadataCommand::new().no_deps().exec().context("cannot read the workspace")?;
+    let mut build = cargo();
+    build.args(["build", "--release", "--locked", "--package", "zs-train", "--bin", "zs"]);
+    build.current_dir(&metadata.workspace_root);
+    let built = status(&mut build)?;
+    if built != ExitCode::SUCCESS {
+        return Ok(built);
+    }
+    let binary = metadata.target_directory.join("release").join(format!("zs{EXE_SUFFIX}"));
+    status(Command::new(binary).arg(subcommand).args(args))
+}
+
+/// Runs every benchmark of the workspace.
+pub(crate) fn bench(args: &[OsString]) -> anyhow::Result<ExitCode> {
+    status(cargo().args(["bench", "--locked", "--workspace"]).args(args))
+}
+
+/// The cargo that runs this program.
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Runs a command to its end and takes over its exit code.
+fn status(command: &mut Command) -> anyhow::Result<ExitCode> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+    let code = status.code().and_then(|it| u8::try_from(it).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
