@@ -126,7 +126,7 @@ impl Trajectory {
     ///
     /// # References
     ///
-    /// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 3.5, loss masking for document tokens
+    /// - [ZeroSearch](https://arxiv.org/abs/2505.04588), table 7: training with and without document tokens
     #[must_use]
     pub fn loss_mask(&self) -> Vec<bool> {
         self.provenance().into_iter().map(|it| it == Provenance::Policy).collect()

@@ -41,7 +41,7 @@ impl Default for GroupAdvantageOptions {
 /// # References
 ///
 /// - [DeepSeekMath](https://arxiv.org/abs/2402.03300), section 4.1.2
-/// - [Dr. GRPO](https://arxiv.org/abs/2503.20783), section 3.2, for the form without `std`
+/// - [Dr. GRPO](https://arxiv.org/abs/2503.20783), for the form without `std`
 ///
 /// ```
 /// use zs_rl::advantage::{GroupAdvantageOptions, group_relative_advantages};

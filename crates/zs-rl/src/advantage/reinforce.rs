@@ -32,7 +32,7 @@ pub enum Baseline {
 ///
 /// # References
 ///
-/// - [Williams 1992](https://doi.org/10.1007/BF00992696), equation 6
+/// - [Williams 1992](https://doi.org/10.1007/BF00992696)
 /// - ZeroSearch reference code, `core_algos.py` 158-165 (no baseline, no whitening)
 ///
 /// ```

@@ -64,7 +64,7 @@ impl Default for ReinforceConfig {
 /// # References
 ///
 /// - [Williams 1992](https://doi.org/10.1007/BF00992696)
-/// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 3.6; reference code `core_algos.py` 158-165
+/// - [ZeroSearch](https://arxiv.org/abs/2505.04588), table 5; reference code `core_algos.py` 158-165
 #[derive(Clone, Debug)]
 pub struct Reinforce {
     config: ReinforceConfig,

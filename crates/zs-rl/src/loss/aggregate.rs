@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// - `token_mean`: [DAPO](https://arxiv.org/abs/2503.14476), section 3.3; ZeroSearch's `masked_mean`
 /// - `sequence_mean_token_mean`: [DeepSeekMath](https://arxiv.org/abs/2402.03300), equation 3
-/// - `fixed_length`: [Dr. GRPO](https://arxiv.org/abs/2503.20783), section 3.2
+/// - `fixed_length`: [Dr. GRPO](https://arxiv.org/abs/2503.20783)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Aggregation {

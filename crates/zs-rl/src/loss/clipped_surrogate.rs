@@ -55,7 +55,7 @@ pub struct ClippedSurrogate {
 ///
 /// - [PPO](https://arxiv.org/abs/1707.06347), equation 7
 /// - [DAPO](https://arxiv.org/abs/2503.14476), section 3.1, for separate bounds
-/// - [Dual-clip PPO](https://arxiv.org/abs/1912.09729), equation 5
+/// - [Dual-clip PPO](https://arxiv.org/abs/1912.09729)
 #[must_use]
 pub fn clipped_surrogate(
     log_probs: Tensor<2>,

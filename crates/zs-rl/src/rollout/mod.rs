@@ -107,7 +107,7 @@ pub enum RolloutEvent<'a> {
 ///
 /// # References
 ///
-/// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 3.2; reference code `generation.py` 337-452
+/// - [ZeroSearch](https://arxiv.org/abs/2505.04588); reference code `generation.py` 337-452
 pub fn rollout(
     generator: &dyn Generator,
     engine: &dyn SearchEngine,
