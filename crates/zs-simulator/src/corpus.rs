@@ -1,63 +1,11 @@
 //! Reading a corpus of documents from JSON Lines.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 use zs_core::Document;
 
-/// Why a corpus could not be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CorpusError {
-    /// The file cannot be opened or read.
-    #[error("{path}: cannot be read", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's own error.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A row is not UTF-8.
-    #[error("{path}, row {row}: not UTF-8", path = path.display())]
-    NotUtf8 {
-        /// The file.
-        path: PathBuf,
-        /// The row, from 1.
-        row: usize,
-    },
-    /// A row is not a JSON object of strings.
-    #[error("{path}, row {row}: not a JSON object of a document", path = path.display())]
-    Row {
-        /// The file.
-        path: PathBuf,
-        /// The row, from 1.
-        row: usize,
-        /// The parser's own error.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// A row lacks its text.
-    #[error(
-        "{path}, row {row}: no field `text` or `contents`; write \
-         {{\"id\", \"title\", \"text\"}} or {{\"id\", \"contents\"}}",
-        path = path.display()
-    )]
-    NoText {
-        /// The file.
-        path: PathBuf,
-        /// The row, from 1.
-        row: usize,
-    },
-    /// There is no row at all.
-    #[error("{path}: the corpus has no documents", path = path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-}
+use crate::jsonl::{JsonLinesError, read_rows};
 
 /// Reads a corpus: one JSON object a line, `{"id", "title", "text"}`, or `{"id", "contents"}` with
 /// `"Title"\nText` as contents, the form of Search-R1's Wikipedia dump.
@@ -67,33 +15,8 @@ pub enum CorpusError {
 /// # Errors
 ///
 /// Fails at the first row that is malformed, and when there is none.
-pub fn read_corpus(path: &Path) -> Result<Vec<Document>, CorpusError> {
-    let unreadable = |source| CorpusError::Read { path: path.to_owned(), source };
-    let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
-    let mut documents = Vec::new();
-    let mut bytes = Vec::new();
-    for row in 1.. {
-        bytes.clear();
-        if reader.read_until(b'\n', &mut bytes).map_err(unreadable)? == 0 {
-            break;
-        }
-        let line = std::str::from_utf8(&bytes)
-            .map_err(|_| CorpusError::NotUtf8 { path: path.to_owned(), row })?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let value: Row = serde_json::from_str(line).map_err(|source| CorpusError::Row {
-            path: path.to_owned(),
-            row,
-            source,
-        })?;
-        let document = value.into_document();
-        documents.push(document.ok_or(CorpusError::NoText { path: path.to_owned(), row })?);
-    }
-    if documents.is_empty() {
-        return Err(CorpusError::Empty { path: path.to_owned() });
-    }
-    Ok(documents)
+pub fn read_corpus(path: &Path) -> Result<Vec<Document>, JsonLinesError> {
+    read_rows(path, "document", Row::into_document)
 }
 
 #[derive(Deserialize)]
@@ -114,7 +37,7 @@ enum Id {
 }
 
 impl Row {
-    fn into_document(self) -> Option<Document> {
+    fn into_document(self) -> Result<Document, String> {
         let id = match self.id {
             Some(Id::Text(id)) => id,
             Some(Id::Number(id)) => id.to_string(),
@@ -126,9 +49,13 @@ impl Row {
                 Some((title, text)) => (title.trim().trim_matches('"').to_owned(), text.to_owned()),
                 None => (String::new(), contents),
             },
-            (None, None) => return None,
+            (None, None) => {
+                return Err("no field `text` or `contents`; write {\"id\", \"title\", \"text\"} \
+                            or {\"id\", \"contents\"}"
+                    .to_owned());
+            }
         };
-        Some(Document { id, title: self.title.unwrap_or(title), text, score: None })
+        Ok(Document { id, title: self.title.unwrap_or(title), text, score: None })
     }
 }
 
@@ -164,10 +91,10 @@ mod tests {
             {\"id\":7,\"contents\":\"\\\"Some Title\\\"\\nBody\\nmore\"}\n{\"contents\":\"plain\"}";
         let read = [("a", "T", "x"), ("7", "Some Title", "Body\nmore"), ("", "", "plain")];
         check(rows, Ok(&read));
-        check(b"", Err("no documents"));
-        check(b"\n  \n", Err("no documents"));
+        check(b"", Err("no document"));
+        check(b"\n  \n", Err("no document"));
         check(b"{\"text\":\"x\"}\n{\"id\":\"a\"}\n", Err("row 2: no field `text`"));
-        check(b"{\"text\":\"x\"}\n{oops\n", Err("row 2: not a JSON object"));
+        check(b"{\"text\":\"x\"}\n{oops\n", Err("row 2: not a document"));
         check(b"{\"text\":\"x\"}\n\xff\xfe\n", Err("row 2: not UTF-8"));
         let missing = read_corpus(Path::new("no-such-corpus.jsonl")).unwrap_err();
         assert!(missing.to_string().starts_with("no-such-corpus.jsonl"));

@@ -1,12 +1,48 @@
-//! Search engines.
+//! Search engines: the simulation LLM of `ZeroSearch`, BM25 over a local corpus, fixed documents for
+//! tests; and the embedded synthetic world that lets all of it run offline.
+//!
+//! All engines implement [`zs_core::SearchEngine`] and are held to it by [`conformance`].
+//!
+//! - [`SimulatedEngine`]: a language model writes useful or noisy documents for a query. [`tuning`]
+//!   makes the data that it is fine-tuned on, [`audit`] says how faithful it is.
+//! - [`Bm25Engine`]: retrieval from documents in memory or an index on disk.
+//! - [`world`]: a synthetic encyclopedia with questions, a tokenizer and training text.
+//!
+//! **Invariant:** an engine knows neither the training step nor why documents are noisy; a request
+//! says which quality it wants. Every function is deterministic given its seeds.
+//!
+//! ```
+//! use zs_core::{DocumentQuality, SearchEngine, SearchRequest};
+//! use zs_simulator::world::{Split, World};
+//!
+//! let world = World::generate(1, Split::Train);
+//! let asked = world.questions(0, 1, 1).remove(0);
+//! let subject = world.name(asked.chain[0].subject);
+//! let query = format!("{subject} {}", asked.chain[0].relation.keyword());
+//!
+//! let quality = DocumentQuality::Useful;
+//! let request =
+//!     SearchRequest { query: &query, question: &asked.question, quality, k: 3, seed: 0 };
+//! let documents = world.engine().search(request)?;
+//! let answer = &asked.question.golden_answers[0];
+//! assert!(documents.iter().any(|it| it.text.contains(answer)));
+//! # Ok::<(), zs_core::SearchError>(())
+//! ```
 
+pub mod audit;
 mod bm25;
+pub mod conformance;
 mod corpus;
+mod fixed;
+mod jsonl;
 mod simulated;
+pub mod tuning;
 pub mod world;
 
 pub use bm25::{Bm25Engine, Bm25Error};
-pub use corpus::{CorpusError, read_corpus};
+pub use corpus::read_corpus;
+pub use fixed::{FaultyEngine, FixedEngine};
+pub use jsonl::JsonLinesError;
 pub use simulated::{
     SimulatedConfig, SimulatedEngine, SimulatedStats, SimulationError, SimulationPrompt,
     SimulationTemplates, TINY_NOISY, TINY_USEFUL, TemplateError, parse_documents,

@@ -37,6 +37,7 @@ pub use query::{QueryKind, QueryMix};
 pub use question::WorldQuestion;
 pub use relation::{EntityType, Grammar, JOBS, QUERIES, RELATIONS, Relation};
 pub use simulation::{SimulationCase, simulation_case, simulation_example};
+pub(crate) use simulation::{case_example, render_reply};
 pub use tokenizer::{BOS_TOKEN, EOS_TOKEN, PAD_TOKEN, tokenizer, tokenizer_json};
 pub use transcript::{Behaviour, BehaviourMix, PROMPT_TEMPLATE, transcript};
 
@@ -261,24 +262,26 @@ impl World {
         let mut used = std::collections::BTreeSet::new();
         for entity_type in EntityType::ALL {
             self.type_starts.push(self.entities.len());
-            for index in 0..entity_type.count() {
-                let mut fresh = || loop {
-                    let name = name::draw_name(rng, self.split, reserved);
-                    if used.insert(name.clone()) {
-                        return name;
-                    }
-                };
-                let name = match entity_type {
-                    EntityType::Job => JOBS[index].to_owned(),
-                    EntityType::Year => (1900 + index).to_string(),
-                    EntityType::Person => {
-                        let surname = fresh();
-                        format!("{} {surname}", pick(&GIVEN_NAMES, rng))
-                    }
-                    _ => fresh(),
-                };
-                self.entities.push(Entity { name, entity_type });
+            let mut fresh = || loop {
+                let name = name::draw_name(rng, self.split, reserved);
+                if used.insert(name.clone()) {
+                    return name;
+                }
+            };
+            let count = entity_type.count();
+            let mut names: Vec<String> = match entity_type {
+                EntityType::Job => JOBS.map(str::to_owned).to_vec(),
+                EntityType::Year => (1900..2000).map(|year| year.to_string()).collect(),
+                _ => (0..count).map(|_| fresh()).collect(),
+            };
+            if entity_type == EntityType::Person {
+                for name in &mut names {
+                    *name = format!("{} {name}", pick(&GIVEN_NAMES, rng));
+                }
             }
+            debug_assert_eq!(names.len(), count);
+            let named = |name| Entity { name, entity_type };
+            self.entities.extend(names.into_iter().map(named));
         }
     }
 

@@ -116,7 +116,11 @@ pub(crate) fn case_example(
 
 /// Documents as a simulation LLM writes them: `Doc 1: …` on a line each.
 pub(crate) fn render_reply(documents: &[Document]) -> String {
-    let line = |(index, it): (usize, &Document)| format!("Doc {}: {}\n", index + 1, it.text);
+    let line = |(index, it): (usize, &Document)| {
+        // A line break inside of a document would read as the start of the next.
+        let text = it.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        format!("Doc {}: {text}\n", index + 1)
+    };
     documents.iter().enumerate().map(line).collect()
 }
 

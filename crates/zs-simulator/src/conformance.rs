@@ -1,0 +1,132 @@
+//! What every search engine must do, as checks that an implementation's tests call.
+
+use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest, SearchResult};
+
+/// Checks an engine against the contract of [`SearchEngine`]: one result a request in the order of
+/// the requests, at most `k` documents with some text each, no panic on any query, no request that
+/// spoils another, and, where the engine says that it is deterministic, the same result for the
+/// same request whatever else is in the batch.
+///
+/// Failing a request is allowed; how is the engine's business.
+///
+/// ```
+/// use zs_core::Document;
+/// use zs_simulator::{FixedEngine, conformance::check_engine};
+///
+/// check_engine(&FixedEngine::new(vec![Document::new("Bamboo", "A grass.")]));
+/// ```
+///
+/// # Panics
+///
+/// Panics, saying what is wrong, when the engine breaks the contract.
+pub fn check_engine(engine: &dyn SearchEngine) {
+    assert!(!engine.name().is_empty(), "an engine has a name");
+    assert!(engine.search_batch(&[]).is_empty(), "no request, no result");
+    let questions = questions();
+    let queries = queries();
+    for k in [1, 2, 3, 5, 20] {
+        check_batch(engine, &requests(&questions, &queries, k));
+    }
+    check_duplicates(engine, &questions[0]);
+}
+
+/// Queries that have broken engines: empty, blank, very long, of other scripts, of operators.
+#[must_use]
+pub fn queries() -> Vec<String> {
+    let long = "what is the capital of the country ".repeat(200);
+    let fixed = [
+        "who directed the film",
+        "",
+        "   \n\t",
+        "?",
+        "the of and",
+        "état d'Ohio — 東京 🎬 ß İ",
+        "title:foo AND (bar OR \"baz\") -qux^2 [a TO b] *:* \\ / ~",
+        "<search> </search> <|im_end|> {{ query }}",
+        "a\u{0}b\u{feff}\u{202e}",
+        "born in 1987",
+    ];
+    fixed.into_iter().map(str::to_owned).chain([long, "x".repeat(70_000)]).collect()
+}
+
+fn questions() -> Vec<Question> {
+    let question = |id: &str, answers: &[&str]| {
+        Question::new(id, format!("Who is {id}?"), answers.iter().copied())
+    };
+    vec![question("a", &["Anna"]), question("b", &["Boris", "B."]), question("none", &[])]
+}
+
+fn requests<'a>(
+    questions: &'a [Question],
+    queries: &'a [String],
+    k: usize,
+) -> Vec<SearchRequest<'a>> {
+    let qualities = [DocumentQuality::Useful, DocumentQuality::Noisy];
+    let numbered = queries.iter().enumerate();
+    numbered
+        .map(|(index, query)| SearchRequest {
+            query,
+            question: &questions[index % questions.len()],
+            quality: qualities[index % 2],
+            k,
+            seed: index as u64,
+        })
+        .collect()
+}
+
+fn check_batch(engine: &dyn SearchEngine, requests: &[SearchRequest<'_>]) {
+    let name = engine.name();
+    let results = engine.search_batch(requests);
+    assert_eq!(results.len(), requests.len(), "{name}: one result a request");
+    for (request, result) in requests.iter().zip(&results) {
+        let query = shorten(request.query);
+        let Ok(documents) = result else { continue };
+        assert!(documents.len() <= request.k, "{name}: more than k documents for `{query}`");
+        for it in documents {
+            assert!(!it.text.trim().is_empty(), "{name}: a document without text for `{query}`");
+        }
+    }
+    if !engine.is_deterministic() {
+        return;
+    }
+    let again = engine.search_batch(requests);
+    let backwards: Vec<SearchRequest<'_>> = requests.iter().rev().copied().collect();
+    let mut backwards = engine.search_batch(&backwards);
+    backwards.reverse();
+    for (index, request) in requests.iter().enumerate() {
+        let query = shorten(request.query);
+        let alone = engine.search_batch(&[*request]);
+        assert_eq!(alone.len(), 1, "{name}: one result for one request");
+        for (other, what) in [
+            (&again[index], "again"),
+            (&backwards[index], "in another order"),
+            (&alone[0], "alone"),
+        ] {
+            assert_same(&results[index], other, &format!("{name}: `{query}` {what}"));
+        }
+    }
+}
+
+fn check_duplicates(engine: &dyn SearchEngine, question: &Question) {
+    let quality = DocumentQuality::Useful;
+    let request = SearchRequest { query: "film director", question, quality, k: 3, seed: 7 };
+    let results = engine.search_batch(&[request; 5]);
+    assert_eq!(results.len(), 5, "{}: one result a request, repeated or not", engine.name());
+    if engine.is_deterministic() {
+        for result in &results {
+            assert_same(&results[0], result, "the same request five times");
+        }
+    }
+}
+
+fn assert_same(a: &SearchResult, b: &SearchResult, what: &str) {
+    match (a, b) {
+        (Ok(a), Ok(b)) => assert_eq!(a, b, "{what} gives other documents"),
+        (Err(a), Err(b)) => assert_eq!(a.to_string(), b.to_string(), "{what} gives another error"),
+        _ => panic!("{what} fails once and works once: {a:?}, {b:?}"),
+    }
+}
+
+fn shorten(query: &str) -> String {
+    query.chars().take(40).collect()
+}

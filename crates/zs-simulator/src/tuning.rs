@@ -1,0 +1,279 @@
+//! Search simulation tuning: what a simulation LLM is fine-tuned on, and how it is audited after.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rand::seq::SliceRandom;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use zs_core::{Document, DocumentQuality, Domain, StreamKey, normalize_answer};
+
+use crate::jsonl::{JsonLinesError, read_rows};
+use crate::simulated::{SimulationPrompt, SimulationTemplates, TemplateError};
+use crate::world::{
+    Example, ExampleError, QueryMix, World, case_example, pick, pick_weighted, render_reply,
+    simulation_case,
+};
+
+/// One search of a policy on a real engine: a row of the JSON Lines that tuning data is kept in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchRecord {
+    /// The question that was being answered.
+    pub question: String,
+    /// Its accepted answers.
+    pub golden_answers: Vec<String>,
+    /// The query.
+    pub query: String,
+    /// What the engine returned.
+    pub documents: Vec<Document>,
+    /// Which search of its interaction it was, from 1, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hop: Option<u8>,
+    /// Whether the documents hold what the query asks for, where somebody judged that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supported: Option<bool>,
+}
+
+/// Reads recorded searches, one JSON object a line.
+///
+/// # Errors
+///
+/// Fails at the first row that is malformed or has no golden answer, and when there is none.
+pub fn read_records(path: &Path) -> Result<Vec<SearchRecord>, JsonLinesError> {
+    read_rows(path, "recorded search", |record: SearchRecord| {
+        if record.golden_answers.is_empty() {
+            return Err("`golden_answers` is empty; give at least one answer".to_owned());
+        }
+        Ok(record)
+    })
+}
+
+/// Whether the documents of a recorded search are useful.
+///
+/// What the record says, or else: useful where a golden answer occurs in a document as whole words
+/// after [`normalize_answer`].
+///
+/// The paper asks a language model whether a document holds enough information to answer the query.
+/// The rule is ours: it needs no model, but calls the right documents of an early hop noisy, since
+/// they do not hold the final answer. Set [`SearchRecord::supported`] where that matters.
+///
+/// # References
+///
+/// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 3.3
+///
+/// ```
+/// use zs_core::{Document, DocumentQuality};
+/// use zs_simulator::tuning::{SearchRecord, judge};
+///
+/// let record = SearchRecord {
+///     question: "Who wrote it?".into(),
+///     golden_answers: vec!["Anna Bada".into()],
+///     query: "author".into(),
+///     documents: vec![Document::new("", "Its author was anna bada.")],
+///     hop: None,
+///     supported: None,
+/// };
+/// assert_eq!(judge(&record), DocumentQuality::Useful);
+/// ```
+#[must_use]
+pub fn judge(record: &SearchRecord) -> DocumentQuality {
+    let holds_answer = || {
+        let contains = |it: &Document| contains_answer(&it.text, &record.golden_answers);
+        record.documents.iter().any(contains)
+    };
+    match record.supported.unwrap_or_else(holds_answer) {
+        true => DocumentQuality::Useful,
+        false => DocumentQuality::Noisy,
+    }
+}
+
+/// Whether a golden answer occurs in a text as whole words, both normalised.
+#[must_use]
+pub fn contains_answer(text: &str, golden_answers: &[String]) -> bool {
+    let text = format!(" {} ", normalize_answer(text));
+    let answers = golden_answers.iter().map(|it| normalize_answer(it));
+    answers.into_iter().any(|it| !it.is_empty() && text.contains(&format!(" {it} ")))
+}
+
+/// `n` training examples from recorded searches, balanced by [`judge`]ment and hop.
+///
+/// The records are dealt into one heap for each quality and hop, each shuffled; examples are taken
+/// from the heaps in turn, starting over with a heap that is used up, so a rare kind of search is
+/// repeated and none is dropped. Searches without documents teach nothing and are passed over.
+///
+/// # Errors
+///
+/// Fails when a template does.
+pub fn tuning_examples(
+    records: &[SearchRecord],
+    templates: &SimulationTemplates,
+    k: usize,
+    n: usize,
+    key: StreamKey,
+) -> Result<Vec<Example>, TemplateError> {
+    let mut heaps: BTreeMap<(DocumentQuality, Option<u8>), Vec<&SearchRecord>> = BTreeMap::new();
+    for record in records.iter().filter(|it| !it.documents.is_empty()) {
+        heaps.entry((judge(record), record.hop)).or_default().push(record);
+    }
+    let mut rng = key.rng(Domain::Corpus);
+    for heap in heaps.values_mut() {
+        heap.shuffle(&mut rng);
+    }
+    let heaps: Vec<_> = heaps.into_iter().collect();
+    if heaps.is_empty() {
+        return Ok(Vec::new());
+    }
+    let take = |index: usize| {
+        let ((quality, _), heap) = &heaps[index % heaps.len()];
+        let record = heap[index / heaps.len() % heap.len()];
+        let prompt = SimulationPrompt {
+            question: &record.question,
+            golden_answers: &record.golden_answers,
+            query: &record.query,
+            k,
+        };
+        let shown = &record.documents[..record.documents.len().min(k)];
+        let mut example = Example::ending();
+        example.show(templates.render(*quality, &prompt)?);
+        example.learn(render_reply(shown));
+        Ok(example)
+    };
+    (0..n).map(take).collect()
+}
+
+/// Which searches tuning examples from a world are about; weights need not sum to one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HopMix {
+    /// The only hop of a one-hop question.
+    pub only: f64,
+    /// The first hop of a two-hop question.
+    pub first: f64,
+    /// The second hop of a two-hop question.
+    pub second: f64,
+}
+
+impl Default for HopMix {
+    fn default() -> Self {
+        Self { only: 1.0, first: 1.0, second: 1.0 }
+    }
+}
+
+/// `n` training examples from a competent collector on worlds' real engines: queries of every kind
+/// for every hop, each with what its engine returns, and prompts that name the right quality.
+///
+/// Example `i` is a function of the arguments and `i` alone.
+///
+/// # Errors
+///
+/// Fails when there is no world or a template fails.
+pub fn world_tuning_examples(
+    worlds: &[World],
+    templates: &SimulationTemplates,
+    hops: &HopMix,
+    queries: &QueryMix,
+    n: usize,
+    key: StreamKey,
+) -> Result<Vec<Example>, ExampleError> {
+    if worlds.is_empty() {
+        return Err(ExampleError::NoWorlds);
+    }
+    let draw = |index: usize| {
+        let place = StreamKey { group: (index >> 32) as u32, sample: index as u32, ..key };
+        let mut rng = place.rng(Domain::Corpus);
+        let world = pick(worlds, &mut rng);
+        let (num_hops, hop) = [(1, 0), (2, 0), (2, 1)]
+            [pick_weighted(&[hops.only, hops.first, hops.second], &mut rng)];
+        let question = world.random_question(num_hops, &mut rng);
+        let case = simulation_case(world, &question, hop, queries, &mut rng);
+        Ok(case_example(&question, &case, templates)?)
+    };
+    (0..n).into_par_iter().map(draw).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Split;
+
+    fn record(query: &str, document: &str, hop: u8) -> SearchRecord {
+        SearchRecord {
+            question: "Who?".into(),
+            golden_answers: vec!["The Anna".into(), "Bo".into()],
+            query: query.into(),
+            documents: vec![Document::new("", document)],
+            hop: Some(hop),
+            supported: None,
+        }
+    }
+
+    #[track_caller]
+    fn check(document: &str, expected: DocumentQuality) {
+        assert_eq!(judge(&record("q", document, 1)), expected, "{document}");
+    }
+
+    #[test]
+    fn judges_by_whole_normalised_words() {
+        check("It was ANNA, they say.", DocumentQuality::Useful);
+        check("the Bo!", DocumentQuality::Useful);
+        check("Annabel and Bob", DocumentQuality::Noisy);
+        check("", DocumentQuality::Noisy);
+        let known = SearchRecord { supported: Some(true), ..record("q", "x", 1) };
+        assert_eq!(judge(&known), DocumentQuality::Useful);
+        assert!(!contains_answer("the", &["the".to_owned()]));
+    }
+
+    #[test]
+    fn recorded_searches_are_balanced() {
+        let mut records: Vec<SearchRecord> =
+            (0..9).map(|it| record(&format!("q{it}"), "Anna", 1)).collect();
+        records.push(record("rare", "Anna", 2));
+        records.push(record("bad", "nobody", 1));
+        records.push(SearchRecord { documents: vec![], ..record("empty", "", 3) });
+        let templates = SimulationTemplates::tiny();
+        let examples = tuning_examples(&records, &templates, 3, 30, StreamKey::new(1)).unwrap();
+        let count = |text: &str| examples.iter().filter(|it| it.text().contains(text)).count();
+        assert_eq!((count("Query: rare"), count("Query: bad"), count("Query: q")), (10, 10, 10));
+        assert_eq!(count("noisy documents."), 10);
+        assert!((0..9).all(|it| count(&format!("Query: q{it}")) >= 1));
+        assert!(examples.iter().all(|it| it.ends && it.segments[1].text.starts_with("Doc 1: ")));
+        assert!(tuning_examples(&[], &templates, 3, 5, StreamKey::new(1)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn records_are_read_with_their_rows_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.jsonl");
+        let good = serde_json::to_string(&record("q", "Anna", 2)).unwrap();
+        std::fs::write(&path, format!("{good}\n\n{good}\n")).unwrap();
+        assert_eq!(read_records(&path).unwrap(), vec![record("q", "Anna", 2); 2]);
+        for (row, expected) in [
+            ("{\"question\":\"q\"}", "golden_answers"),
+            (&good.replace("[\"The Anna\",\"Bo\"]", "[]"), "`golden_answers` is empty"),
+            (&good.replace("\"query\"", "\"qery\""), "qery"),
+        ] {
+            std::fs::write(&path, format!("{good}\n{row}\n")).unwrap();
+            let message = read_records(&path).unwrap_err().to_string();
+            assert!(message.contains("records.jsonl, row 2"), "{message}");
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn worlds_give_deterministic_examples_of_both_qualities() {
+        let worlds = [World::generate(0, Split::Train)];
+        let templates = SimulationTemplates::tiny();
+        let (hops, queries) = (HopMix::default(), QueryMix::default());
+        let draw = |n| {
+            let key = StreamKey::new(3);
+            world_tuning_examples(&worlds, &templates, &hops, &queries, n, key).unwrap()
+        };
+        let examples = draw(120);
+        assert_eq!(examples[..20], draw(20));
+        let noisy = examples.iter().filter(|it| it.text().starts_with("noisy")).count();
+        assert!((40..80).contains(&noisy), "{noisy}");
+        let none = world_tuning_examples(&[], &templates, &hops, &queries, 1, StreamKey::new(0));
+        assert!(matches!(none, Err(ExampleError::NoWorlds)));
+    }
+}
