@@ -19,7 +19,7 @@ pub enum AuditKind {
     FirstHop,
     /// A good query for the second hop of a two-hop question.
     SecondHop,
-    /// A vague, truncated or wrong query for the hop that leads to the answer.
+    /// A query for the hop that leads to the answer which does not name its subject in full.
     Sloppy,
 }
 
@@ -76,7 +76,7 @@ pub fn audit_queries(world: &World, n: usize, key: StreamKey) -> Vec<AuditQuery>
             };
             let question = world.random_question(num_hops, &mut rng);
             let how = match kind {
-                AuditKind::Sloppy => QueryMix::sloppy().draw(&mut rng),
+                AuditKind::Sloppy => QueryMix::unnamed().draw(&mut rng),
                 _ => QueryKind::Oracle,
             };
             let query = world.draw_query(&question, hop, how, &mut rng);
@@ -98,7 +98,7 @@ pub fn audit_queries(world: &World, n: usize, key: StreamKey) -> Vec<AuditQuery>
 /// let queries = audit_queries(&world, 20, StreamKey::new(1));
 /// let report = audit(world.engine().as_ref(), &queries, 3, 7);
 /// assert!(report.useful_contains_answer > 0.9);
-/// assert!(report.sloppy_contains_answer < 0.5);
+/// assert!(report.sloppy_contains_answer < 0.3);
 /// ```
 #[must_use]
 pub fn audit(
@@ -191,7 +191,7 @@ mod tests {
         assert!(report.useful_contains_answer_two_hop >= 0.95, "{report:?}");
         assert!(report.first_hop_names_subject >= 0.99, "{report:?}");
         assert!(report.first_hop_contains_answer <= 0.1, "{report:?}");
-        assert!(report.sloppy_contains_answer <= 0.5, "{report:?}");
+        assert!(report.sloppy_contains_answer <= 0.2, "{report:?}");
         assert_eq!((report.failed, report.num_searches), (0.0, 900));
     }
 

@@ -5,6 +5,7 @@
 //! [`World::passages`], while training text ([`generate_examples`]) comes from other worlds.
 
 mod drill;
+mod entity_type;
 mod example;
 mod export;
 mod mix;
@@ -28,6 +29,7 @@ use crate::Bm25Engine;
 use relation::fill;
 
 pub use drill::{induction_drill, page_example, reading_drill, repetition_drill};
+pub use entity_type::{EntityType, JOBS};
 pub use example::{Example, ExampleError, Segment};
 pub use export::{ExportError, write_corpus, write_questions};
 pub use mix::{BASE_FOLLOW, CorpusMix, generate_examples};
@@ -35,7 +37,7 @@ pub use name::{GIVEN_NAMES, Split};
 pub use names_entity::{contains_words, names_in, query_names_entity};
 pub use query::{QueryKind, QueryMix};
 pub use question::WorldQuestion;
-pub use relation::{EntityType, Grammar, JOBS, QUERIES, RELATIONS, Relation};
+pub use relation::{Grammar, QUERIES, RELATIONS, Relation};
 pub use simulation::{SimulationCase, simulation_case, simulation_example};
 pub(crate) use simulation::{case_example, render_reply};
 pub use tokenizer::{BOS_TOKEN, EOS_TOKEN, PAD_TOKEN, tokenizer, tokenizer_json};

@@ -62,10 +62,10 @@ impl Default for QueryMix {
 }
 
 impl QueryMix {
-    /// The default mix without its good queries.
+    /// The queries of the default mix that do not name their subject in full.
     #[must_use]
-    pub fn sloppy() -> Self {
-        Self { oracle: 0.0, ..Self::default() }
+    pub fn unnamed() -> Self {
+        Self { oracle: 0.0, wrong_relation: 0.0, entity_only: 0.0, ..Self::default() }
     }
 
     pub(crate) fn draw(&self, rng: &mut ChaCha8Rng) -> QueryKind {

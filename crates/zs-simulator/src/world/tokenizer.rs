@@ -7,8 +7,7 @@ use serde_json::{Map, Value, json};
 use zs_core::{INVALID_ACTION_MESSAGE, NO_DOCUMENTS};
 use zs_model::Tokenizer;
 
-use super::relation::{JOBS, QUERIES, RELATIONS};
-use super::{EntityType, GIVEN_NAMES, name, transcript};
+use super::{EntityType, GIVEN_NAMES, JOBS, QUERIES, RELATIONS, name, transcript};
 use crate::simulated::{TINY_NOISY, TINY_USEFUL};
 
 /// Padding; token 0.

@@ -1,0 +1,90 @@
+//! What kinds of entities a world has, and how many of each.
+
+use serde::{Deserialize, Serialize};
+
+use super::{RELATIONS, Relation};
+
+/// What an entity is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntityType {
+    /// A given name and a surname.
+    Person,
+    /// A town.
+    Town,
+    /// A country.
+    Country,
+    /// A film.
+    Film,
+    /// A book.
+    Book,
+    /// A company.
+    Company,
+    /// A currency.
+    Currency,
+    /// A literal: one of [`JOBS`].
+    Job,
+    /// A literal: one of 1900 to 1999.
+    Year,
+}
+
+impl EntityType {
+    /// Every type, in the order in which a world lists its entities.
+    pub const ALL: [Self; 9] = [
+        Self::Person,
+        Self::Town,
+        Self::Country,
+        Self::Film,
+        Self::Book,
+        Self::Company,
+        Self::Currency,
+        Self::Job,
+        Self::Year,
+    ];
+
+    /// The word for it, e.g. `"town"`.
+    #[must_use]
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Town => "town",
+            Self::Country => "country",
+            Self::Film => "film",
+            Self::Book => "book",
+            Self::Company => "company",
+            Self::Currency => "currency",
+            Self::Job => "job",
+            Self::Year => "year",
+        }
+    }
+
+    /// How many of it a world has.
+    #[must_use]
+    pub fn count(self) -> usize {
+        match self {
+            Self::Person => 300,
+            Self::Town => 80,
+            Self::Country | Self::Currency => 25,
+            Self::Film | Self::Book | Self::Company => 120,
+            Self::Job => JOBS.len(),
+            Self::Year => 100,
+        }
+    }
+
+    /// The relations that it is the subject of.
+    pub fn relations(self) -> impl Iterator<Item = Relation> {
+        RELATIONS.iter().filter(move |it| it.subject == self).map(|it| it.relation)
+    }
+
+    /// Whether it is a word of the grammar and not a name.
+    #[must_use]
+    pub fn is_literal(self) -> bool {
+        matches!(self, Self::Job | Self::Year)
+    }
+}
+
+/// The jobs that people have.
+pub const JOBS: [&str; 15] = [
+    "painter", "baker", "doctor", "lawyer", "sailor", "teacher", "farmer", "singer", "dancer",
+    "poet", "judge", "pilot", "miner", "tailor", "chef",
+];
