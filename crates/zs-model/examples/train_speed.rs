@@ -62,12 +62,17 @@ fn main() {
         }
         println!("{stats:?}");
     }
-    let prompts: Vec<_> = (0..64).map(|it| (rows[it % 60].tokens.clone(), StreamKey::new(it as u64))).collect();
+    let prompts: Vec<_> =
+        (0..64).map(|it| (rows[it % 60].tokens.clone(), StreamKey::new(it as u64))).collect();
     let params = SamplingParams { max_new_tokens: 32, ..SamplingParams::default() };
     for _ in 0..2 {
         let start = Instant::now();
         let done = model.generate(&prompts, &params).expect("prompts fit");
         let new: usize = done.iter().map(|it| it.tokens.len()).sum();
-        println!("sampling: {:.0} tokens/s, {:.3} s", new as f64 / start.elapsed().as_secs_f64(), start.elapsed().as_secs_f64());
+        println!(
+            "sampling: {:.0} tokens/s, {:.3} s",
+            new as f64 / start.elapsed().as_secs_f64(),
+            start.elapsed().as_secs_f64()
+        );
     }
 }

@@ -253,12 +253,12 @@ impl ModelConfig {
         }
         let heads = raw.num_attention_heads;
         let key_value_heads = raw.num_key_value_heads.unwrap_or(heads);
-        if key_value_heads == 0 || heads % key_value_heads != 0 {
+        if key_value_heads == 0 || !heads.is_multiple_of(key_value_heads) {
             let advice = "it must divide num_attention_heads";
             return Err(unsupported("num_key_value_heads", key_value_heads.to_string(), advice));
         }
         let head_dim = raw.head_dim.unwrap_or(raw.hidden_size / heads);
-        if head_dim == 0 || head_dim % 2 != 0 {
+        if head_dim == 0 || !head_dim.is_multiple_of(2) {
             return Err(unsupported("head_dim", head_dim.to_string(), "it must be even"));
         }
         let (theta, rope_scaling) = rope(&raw, path)?;

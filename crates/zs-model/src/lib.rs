@@ -1,4 +1,44 @@
 //! Language models on burn: Hugging Face checkpoints, generation, log-probabilities, optimisers.
+//!
+//! [`LanguageModel`] is a model directory in memory. It samples through [`Generator`], in turns that
+//! keep their key-value cache; its network trains through [`PolicyModel`] and [`Optimizer`].
+//! [`verify()`] compares a directory with numbers of a reference implementation.
+//!
+//! **Invariant:** nothing here knows about search, questions or rewards, and nothing names a device
+//! except the thread count of a CPU.
+//!
+//! ```
+//! use burn::module::Module;
+//! use burn::tensor::Device;
+//! use zs_core::StreamKey;
+//! use zs_model::testing::{byte_tokenizer, tiny_config};
+//! use zs_model::{
+//!     Generator, LanguageModel, Optimizer, OptimizerConfig, SamplingParams, TokenRow,
+//!     supervised_step,
+//! };
+//!
+//! let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 1, &Device::default());
+//!
+//! // Train on one sentence ...
+//! let tokens = model.tokenizer().encode("abababab")?;
+//! let mut loss_mask = vec![true; tokens.len()];
+//! loss_mask[0] = false;
+//! let rows = [TokenRow { tokens, loss_mask }];
+//! let config = OptimizerConfig { learning_rate: 0.02, ..OptimizerConfig::default() };
+//! let mut network = model.network().clone().train();
+//! let mut optimizer = Optimizer::new(&config, &network);
+//! for _ in 0..20 {
+//!     (network, _) = supervised_step(network, &mut optimizer, &rows, 1024);
+//! }
+//!
+//! // ... and let it go on.
+//! let trained = model.with_network(&network);
+//! let params = SamplingParams { temperature: 0.0, max_new_tokens: 4, ..SamplingParams::default() };
+//! let prompt = (trained.tokenizer().encode("ab")?, StreamKey::new(0));
+//! let completion = trained.generate(&[prompt], &params)?.remove(0);
+//! assert_eq!(trained.tokenizer().decode(&completion.tokens), "abab");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod batch;
 mod checkpoint;

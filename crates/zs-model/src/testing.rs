@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use zs_core::StreamKey;
 
 use crate::{
-    Completion, GenerateError, Generator, SamplingParams, SequenceRequest, Session, StopReason,
-    TokenId, Tokenizer,
+    Architecture, Completion, GenerateError, Generator, ModelConfig, SamplingParams,
+    SequenceRequest, Session, StopReason, TokenId, Tokenizer,
 };
 
 /// A tokenizer with one token a byte: token `i` is the byte `i`, and 256 ends a sequence.
@@ -54,6 +54,30 @@ pub fn byte_tokenizer() -> Tokenizer {
     });
     Tokenizer::from_bytes(tokenizer.to_string().as_bytes(), "byte_tokenizer")
         .expect("a byte-level tokenizer without merges is valid")
+}
+
+/// The smallest useful shape over [`byte_tokenizer`]: 32 wide, 2 layers, 64 tokens of context.
+#[must_use]
+pub fn tiny_config() -> ModelConfig {
+    ModelConfig {
+        architecture: Architecture::Qwen2,
+        vocab_size: 257,
+        hidden_size: 32,
+        intermediate_size: 64,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 8,
+        max_position_embeddings: 64,
+        rms_norm_eps: 1e-6,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        qkv_bias: true,
+        output_bias: false,
+        tie_word_embeddings: true,
+        bos_token_id: None,
+        eos_token_ids: vec![BYTE_EOS],
+    }
 }
 
 /// The end-of-sequence token of [`byte_tokenizer`].

@@ -42,11 +42,6 @@ fn qwen3_with_qk_norm() {
 }
 
 #[test]
-fn qwen2_tied_bf16_sharded() {
-    check("hf_parity/qwen2_tied_bf16_sharded", "golden.safetensors");
-}
-
-#[test]
 fn stories260k_tells_its_story() {
     check("stories260k", "golden.json");
 }

@@ -60,13 +60,18 @@ where
         }
     };
     let workers = host_workers(&model.device()).min(count);
-    std::thread::scope(|scope| {
-        for _ in 1..workers {
-            let model = model.clone();
-            scope.spawn(|| run(model));
-        }
+    if workers <= 1 {
         run(model.clone());
-    });
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                // A copy with gradient leaves of its own: burn's autodiff merges graphs that share
+                // leaves, and its locks deadlock when one graph is used from two threads.
+                let model = model.valid().train();
+                scope.spawn(|| alone(|| run(model)));
+            }
+        });
+    }
     let sum = sum.into_inner().expect("no thread panics with the lock held");
     (sum.total, sum.kept.into_iter().flatten().collect())
 }
@@ -79,6 +84,15 @@ fn host_workers(device: &Device) -> usize {
     }
     let _ = device;
     1
+}
+
+/// Runs work whose tensor operations must not spread over other threads: they are busy too.
+fn alone(work: impl FnOnce() + Send) {
+    match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
+        Ok(pool) => pool.install(work),
+        // Without a pool of its own the work is slower, not wrong.
+        Err(_) => work(),
+    }
 }
 
 /// Adds gradients in the order of their index, holding back those that come early.

@@ -202,7 +202,8 @@ impl ModuleVisitor for ParameterRoles {
     }
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
+#[cfg(feature = "flex")]
 mod tests {
     use burn::tensor::Device;
 
