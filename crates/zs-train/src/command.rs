@@ -1,0 +1,13 @@
+//! The commands that do one thing and end: evaluate, search, ask, verify, write data.
+
+mod ask;
+mod data;
+mod eval;
+mod search;
+mod verify;
+
+pub(crate) use ask::ask;
+pub(crate) use data::data_world;
+pub(crate) use eval::eval;
+pub(crate) use search::search;
+pub(crate) use verify::verify;

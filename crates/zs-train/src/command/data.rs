@@ -1,0 +1,37 @@
+//! `zs data world`: the embedded world in the formats that users' own data has.
+
+use std::fs::File;
+use std::io::BufWriter;
+
+use anyhow::{Context, Result};
+use zs_simulator::world::{self, World};
+
+use crate::cli::WorldArgs;
+use crate::console::Console;
+use crate::files::RunDir;
+use crate::source;
+
+/// Writes `questions.jsonl`, `corpus.jsonl` and `tokenizer.json`.
+pub(crate) fn data_world(args: &WorldArgs, console: &Console) -> Result<()> {
+    let dir = RunDir::create(&args.out)?;
+    let world = World::generate(args.seed, args.split.into());
+    let mut questions = source::world_questions(&world, args.seed, args.questions.div_ceil(2));
+    questions.truncate(args.questions);
+    let open = |name: &str| -> Result<BufWriter<File>> {
+        let path = dir.join(name);
+        let file = File::create_new(&path)
+            .with_context(|| format!("{}: cannot create", path.display()))?;
+        Ok(BufWriter::new(file))
+    };
+    let passages = world.passages();
+    world::write_questions(open("questions.jsonl")?, &questions).context("questions.jsonl")?;
+    world::write_corpus(open("corpus.jsonl")?, &passages).context("corpus.jsonl")?;
+    dir.write_text("tokenizer.json", &world::tokenizer_json())?;
+    console.note(&format!(
+        "wrote {} questions and {} passages to {}",
+        questions.len(),
+        passages.len(),
+        args.out.display()
+    ));
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! `zs verify`: does a checkpoint compute what its reference computed?
+
+use anyhow::{Result, bail};
+
+use crate::cli::VerifyArgs;
+use crate::{console, device};
+
+/// Prints each comparison; fails when one is out of tolerance.
+pub(crate) fn verify(args: &VerifyArgs) -> Result<()> {
+    let device = device::select();
+    let report = zs_model::verify(&args.model, &args.golden, args.tolerance, &device)?;
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(["check", "absolute", "relative", ""]);
+    for check in &report.checks {
+        let verdict = match (check.passed, check.detail.is_empty()) {
+            (true, _) => "ok".to_owned(),
+            (false, true) => "FAILED".to_owned(),
+            (false, false) => format!("FAILED: {}", check.detail),
+        };
+        table.add_row([
+            check.name.clone(),
+            format!("{:.2e}", check.max_abs_error),
+            format!("{:.2e}", check.max_rel_error),
+            verdict,
+        ]);
+    }
+    console::print(&format!("{table}\n"));
+    let failed = report.checks.iter().filter(|it| !it.passed).count();
+    if failed > 0 {
+        bail!(
+            "{}: {failed} of {} checks failed at tolerance {:e}",
+            args.model.display(),
+            report.checks.len(),
+            args.tolerance
+        );
+    }
+    Ok(())
+}

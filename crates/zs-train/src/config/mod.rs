@@ -1,0 +1,21 @@
+//! Run files: typed TOML in which every key is known and every value is in range.
+//!
+//! One file a kind of run; what they share ([`QuestionSource`], [`EngineConfig`],
+//! [`TrainingConfig`], [`TuningConfig`]) is composed again by [`ReproduceConfig`].
+
+mod file;
+mod pretrain;
+mod reproduce;
+mod sft;
+mod source;
+mod train;
+
+pub use file::{Check, load, parse};
+pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
+pub use reproduce::{AuditConfig, EvaluationConfig, ReproduceConfig, ReproduceWorlds};
+pub use sft::{RecordedSearches, SftConfig, SftData, TuningConfig, WorldExamples};
+pub use source::{EngineConfig, QuestionSource, SplitName, TemplatesConfig, WorldSource};
+pub use train::{Curriculum, ScheduleConfig, TrainConfig, TrainingConfig, ValidationConfig};
+
+pub(crate) use file::ensure;
+pub(crate) use train::check_optimizer;

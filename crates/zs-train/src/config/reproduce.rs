@@ -1,0 +1,92 @@
+//! Run files of `zs reproduce`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use zs_simulator::SimulatedConfig;
+
+use super::{Check, TrainingConfig, TuningConfig, WorldExamples, ensure};
+
+/// The whole main job in one file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReproduceConfig {
+    /// The name in the report.
+    pub preset: String,
+    /// Seed of the whole job.
+    pub seed: u64,
+    /// Directory of the report.
+    pub out: PathBuf,
+    /// Model directory of the base model.
+    pub base: PathBuf,
+    /// The worlds and how many questions are drawn from each.
+    pub worlds: ReproduceWorlds,
+    /// What the simulation LLM is tuned on.
+    pub data: WorldExamples,
+    /// How it is tuned.
+    pub tuning: TuningConfig,
+    /// How it samples.
+    pub simulator: SimulatedConfig,
+    /// How it is audited.
+    pub audit: AuditConfig,
+    /// How the policy learns, on either engine; the curriculum acts on the simulated one alone.
+    pub training: TrainingConfig,
+    /// How policies are compared.
+    pub evaluation: EvaluationConfig,
+}
+
+/// The worlds of the job. All three have the seed `first_seed + seed`, one a split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReproduceWorlds {
+    /// Added to the seed, so that these worlds are none of pre-training or tuning.
+    pub first_seed: u64,
+    /// Training questions of each kind.
+    pub train_per_hop: usize,
+    /// Validation questions of each kind.
+    pub validation_per_hop: usize,
+    /// Test questions of each kind.
+    pub test_per_hop: usize,
+}
+
+/// How the simulation LLM is audited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditConfig {
+    /// Queries of each kind, about the validation world.
+    pub per_kind: usize,
+}
+
+/// How policies are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// Episodes that are played together; changes memory and speed only.
+    pub batch_size: usize,
+    /// Price of 1,000 searches at a provider.
+    pub dollars_per_1000_searches: f64,
+}
+
+impl Check for ReproduceConfig {
+    fn check(&self) -> Result<()> {
+        let counts = [
+            ("worlds.train_per_hop", self.worlds.train_per_hop),
+            ("worlds.validation_per_hop", self.worlds.validation_per_hop),
+            ("worlds.test_per_hop", self.worlds.test_per_hop),
+            ("audit.per_kind", self.audit.per_kind),
+            ("evaluation.batch_size", self.evaluation.batch_size),
+            ("simulator.batch_size", self.simulator.batch_size),
+            ("simulator.max_new_tokens", self.simulator.max_new_tokens),
+        ];
+        for (key, value) in counts {
+            ensure(value > 0, key, "at least 1", value)?;
+        }
+        let price = self.evaluation.dollars_per_1000_searches;
+        let is_price = price.is_finite() && price >= 0.0;
+        ensure(is_price, "evaluation.dollars_per_1000_searches", "at least 0", price)?;
+        self.data.check()?;
+        self.tuning.check()?;
+        self.training.check()
+    }
+}

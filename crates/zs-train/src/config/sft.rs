@@ -1,0 +1,138 @@
+//! Run files of `zs sft`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use zs_model::OptimizerConfig;
+use zs_simulator::tuning::HopMix;
+use zs_simulator::world::QueryMix;
+
+use super::{Check, TemplatesConfig, check_optimizer, ensure};
+
+/// A run of `zs sft`: which model learns to complete which prompts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SftConfig {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The run directory to create.
+    pub out: PathBuf,
+    /// Model directory of the base model.
+    pub base: PathBuf,
+    /// Prompts and completions.
+    pub data: SftData,
+    /// How it learns.
+    pub tuning: TuningConfig,
+}
+
+/// Where prompts and completions come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum SftData {
+    /// JSON Lines with `prompt` and `completion`.
+    File {
+        /// The training rows.
+        train: PathBuf,
+        /// The validation rows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        validation: Option<PathBuf>,
+    },
+    /// Searches in embedded worlds and what the real engine returns for them.
+    World(WorldExamples),
+    /// Searches that were recorded on a real engine.
+    Searches(RecordedSearches),
+}
+
+/// Simulation examples out of embedded worlds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorldExamples {
+    /// How many worlds.
+    pub worlds: usize,
+    /// Seed of the first world; the others follow it.
+    pub first_seed: u64,
+    /// Training examples.
+    pub examples: usize,
+    /// Validation examples, out of one world of the validation split.
+    pub validation_examples: usize,
+    /// Which hops of questions the searches are for.
+    #[serde(default)]
+    pub hops: HopMix,
+    /// How good the queries are.
+    #[serde(default)]
+    pub queries: QueryMix,
+    /// The prompts to learn.
+    #[serde(default)]
+    pub templates: TemplatesConfig,
+}
+
+/// Simulation examples out of recorded searches on a real engine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedSearches {
+    /// JSON Lines of `zs_simulator::tuning::SearchRecord`.
+    pub path: PathBuf,
+    /// Training examples, balanced by quality and hop.
+    pub examples: usize,
+    /// Documents a reply.
+    pub num_documents: usize,
+    /// The prompts to learn.
+    #[serde(default)]
+    pub templates: TemplatesConfig,
+}
+
+/// How a model is fine-tuned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TuningConfig {
+    /// Optimiser steps.
+    pub steps: usize,
+    /// Tokens a step, prompts included; at least one row is taken.
+    pub tokens_per_step: usize,
+    /// Padded tokens that are run through the model at once; changes memory and speed only.
+    pub micro_batch_tokens: usize,
+    /// The validation loss is computed every so many steps and after the last.
+    pub eval_every: usize,
+    /// How parameters are updated; `total_steps = 0` means `steps`.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+}
+
+impl Check for SftConfig {
+    fn check(&self) -> Result<()> {
+        match &self.data {
+            SftData::File { .. } => {}
+            SftData::World(data) => data.check()?,
+            SftData::Searches(data) => {
+                ensure(data.examples > 0, "data.examples", "at least 1", data.examples)?;
+                let count = data.num_documents;
+                ensure(count > 0, "data.num_documents", "at least 1", count)?;
+            }
+        }
+        self.tuning.check()
+    }
+}
+
+impl Check for WorldExamples {
+    fn check(&self) -> Result<()> {
+        ensure(self.worlds > 0, "data.worlds", "at least 1", self.worlds)?;
+        ensure(self.examples > 0, "data.examples", "at least 1", self.examples)?;
+        let HopMix { only, first, second } = self.hops;
+        let are_weights = [only, first, second].iter().all(|it| it.is_finite() && *it >= 0.0);
+        let is_some = are_weights && only + first + second > 0.0;
+        ensure(is_some, "data.hops", "weights of at least 0, one of them above", only)
+    }
+}
+
+impl Check for TuningConfig {
+    fn check(&self) -> Result<()> {
+        let TuningConfig { steps, tokens_per_step, micro_batch_tokens, eval_every, .. } = *self;
+        ensure(steps > 0, "tuning.steps", "at least 1", steps)?;
+        ensure(tokens_per_step > 0, "tuning.tokens_per_step", "at least 1", tokens_per_step)?;
+        let key = "tuning.micro_batch_tokens";
+        ensure(micro_batch_tokens > 0, key, "at least 1", micro_batch_tokens)?;
+        ensure(eval_every > 0, "tuning.eval_every", "at least 1", eval_every)?;
+        check_optimizer(&self.optimizer, "tuning.optimizer")
+    }
+}

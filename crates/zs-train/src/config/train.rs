@@ -1,0 +1,161 @@
+//! Run files of `zs train`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use zs_curriculum::CurriculumConfig;
+use zs_model::OptimizerConfig;
+use zs_rl::{AlgorithmConfig, RewardConfig, RolloutConfig, UpdateConfig};
+
+use super::{Check, EngineConfig, QuestionSource, ensure};
+
+/// A run of `zs train`: which policy learns from which questions with which engine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Seed of everything random.
+    pub seed: u64,
+    /// The run directory to create.
+    pub out: PathBuf,
+    /// Model directory of the policy.
+    pub policy: PathBuf,
+    /// The training questions.
+    pub questions: QuestionSource,
+    /// The engine that the policy trains with.
+    pub engine: EngineConfig,
+    /// What checkpoints are chosen by; without it the last one is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ValidationConfig>,
+    /// How it learns.
+    #[serde(default)]
+    pub training: TrainingConfig,
+}
+
+/// What checkpoints are chosen by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValidationConfig {
+    /// Questions that are neither trained on nor reported.
+    pub questions: QuestionSource,
+    /// The engine; the one of training unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineConfig>,
+}
+
+/// How a policy learns.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingConfig {
+    /// Steps, and what one is made of.
+    pub schedule: ScheduleConfig,
+    /// How episodes are played.
+    pub rollout: RolloutConfig,
+    /// What an episode is worth.
+    pub reward: RewardConfig,
+    /// Credit assignment and loss.
+    pub algorithm: AlgorithmConfig,
+    /// How a batch becomes optimiser steps.
+    pub update: UpdateConfig,
+    /// How parameters are updated; `total_steps = 0` means the steps of the schedule.
+    pub optimizer: OptimizerConfig,
+    /// How likely noisy documents are.
+    pub curriculum: Curriculum,
+}
+
+/// [`CurriculumConfig`] with a default of no noise at all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Curriculum(pub CurriculumConfig);
+
+impl Default for Curriculum {
+    fn default() -> Self {
+        no_noise()
+    }
+}
+
+fn no_noise() -> Curriculum {
+    Curriculum(CurriculumConfig::Constant { probability: 0.0 })
+}
+
+/// Steps, and what one is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleConfig {
+    /// Training steps.
+    pub steps: usize,
+    /// Questions a step.
+    pub questions_per_step: usize,
+    /// Episodes a question.
+    pub group_size: usize,
+    /// The validation questions are answered before the first step, every so many steps, and after
+    /// the last.
+    pub eval_every: usize,
+    /// Episodes that are evaluated together; changes memory and speed only.
+    pub eval_batch_size: usize,
+    /// Trajectories of every so many steps are written; 0 writes none.
+    pub record_every: usize,
+}
+
+/// The settings of ZeroSearch (README, `train_reinforce.sh`): 203 steps of 64 questions with 5
+/// episodes each.
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self {
+            steps: 203,
+            questions_per_step: 64,
+            group_size: 5,
+            eval_every: 20,
+            eval_batch_size: 64,
+            record_every: 1,
+        }
+    }
+}
+
+impl Check for TrainConfig {
+    fn check(&self) -> Result<()> {
+        self.questions.check("questions")?;
+        self.engine.check("engine")?;
+        if let Some(validation) = &self.validation {
+            validation.questions.check("validation.questions")?;
+            if let Some(engine) = &validation.engine {
+                engine.check("validation.engine")?;
+            }
+        }
+        self.training.check()
+    }
+}
+
+impl Check for TrainingConfig {
+    fn check(&self) -> Result<()> {
+        let ScheduleConfig { steps, questions_per_step, group_size, eval_every, .. } =
+            self.schedule;
+        ensure(steps > 0, "training.schedule.steps", "at least 1", steps)?;
+        let key = "training.schedule.questions_per_step";
+        ensure(questions_per_step > 0, key, "at least 1", questions_per_step)?;
+        ensure(group_size > 0, "training.schedule.group_size", "at least 1", group_size)?;
+        ensure(eval_every > 0, "training.schedule.eval_every", "at least 1", eval_every)?;
+        let batch_size = self.schedule.eval_batch_size;
+        ensure(batch_size > 0, "training.schedule.eval_batch_size", "at least 1", batch_size)?;
+        self.rollout.validate().context("training.rollout")?;
+        self.reward.build().context("training.reward")?;
+        self.algorithm.build().context("training.algorithm")?;
+        self.update.validate().context("training.update")?;
+        self.curriculum.0.build().context("training")?;
+        check_optimizer(&self.optimizer, "training.optimizer")
+    }
+}
+
+pub(crate) fn check_optimizer(config: &OptimizerConfig, key: &str) -> Result<()> {
+    let key = |name: &str| format!("{key}.{name}");
+    let OptimizerConfig { learning_rate, max_grad_norm, weight_decay, .. } = *config;
+    let positive = |it: f64| it.is_finite() && it > 0.0;
+    ensure(positive(learning_rate), &key("learning_rate"), "above 0", learning_rate)?;
+    ensure(positive(max_grad_norm), &key("max_grad_norm"), "above 0", max_grad_norm)?;
+    let is_decay = (0.0..1.0).contains(&weight_decay);
+    ensure(is_decay, &key("weight_decay"), "in [0, 1)", weight_decay)?;
+    for (name, beta) in [("beta_1", config.beta_1), ("beta_2", config.beta_2)] {
+        ensure((0.0..1.0).contains(&beta), &key(name), "in [0, 1)", beta)?;
+    }
+    ensure(positive(config.epsilon), &key("epsilon"), "above 0", config.epsilon)
+}

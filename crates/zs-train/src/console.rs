@@ -1,0 +1,148 @@
+//! What a person sees while a command runs: notes and progress on stderr, results on stdout.
+
+use std::cell::Cell;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Where a command talks to.
+#[derive(Clone, Copy, Debug)]
+pub struct Console {
+    mode: Mode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Quiet,
+    Lines,
+    Terminal,
+}
+
+impl Console {
+    /// A console on stderr; bars where that is a terminal, plain lines elsewhere.
+    #[must_use]
+    pub fn new(quiet: bool) -> Self {
+        let mode = match (quiet, std::io::stderr().is_terminal()) {
+            (true, _) => Mode::Quiet,
+            (false, true) => Mode::Terminal,
+            (false, false) => Mode::Lines,
+        };
+        Self { mode }
+    }
+
+    /// A console that says nothing.
+    #[must_use]
+    pub fn quiet() -> Self {
+        Self { mode: Mode::Quiet }
+    }
+
+    /// One line for the person who watches.
+    pub fn note(&self, text: &str) {
+        if self.mode != Mode::Quiet {
+            write_stderr(text);
+        }
+    }
+
+    /// A piece of work of `total` steps, with its progress and the time that is left.
+    #[must_use]
+    pub fn progress(&self, title: &str, total: usize) -> Progress {
+        let view = match self.mode {
+            Mode::Quiet => View::Hidden,
+            Mode::Lines => {
+                write_stderr(title);
+                View::Lines { next: Cell::new(total.div_ceil(10)) }
+            }
+            Mode::Terminal => {
+                let bar = ProgressBar::new(total as u64).with_prefix(title.to_owned());
+                bar.set_style(bar_style());
+                bar.enable_steady_tick(Duration::from_millis(500));
+                View::Bar(bar)
+            }
+        };
+        Progress { view, title: title.to_owned(), total, done: Cell::new(0), start: Instant::now() }
+    }
+}
+
+/// The progress of one piece of work.
+#[derive(Debug)]
+pub struct Progress {
+    view: View,
+    title: String,
+    total: usize,
+    done: Cell<usize>,
+    start: Instant,
+}
+
+#[derive(Debug)]
+enum View {
+    Hidden,
+    Lines { next: Cell<usize> },
+    Bar(ProgressBar),
+}
+
+impl Progress {
+    /// Counts `steps` more steps as done.
+    pub fn advance(&self, steps: usize, message: &str) {
+        let done = self.done.get() + steps;
+        self.done.set(done);
+        match &self.view {
+            View::Hidden => {}
+            View::Lines { next } => {
+                if done >= next.get() && done < self.total {
+                    next.set(done + self.total.div_ceil(10));
+                    let elapsed = self.start.elapsed().as_secs_f64();
+                    let left = elapsed / done.max(1) as f64 * (self.total - done) as f64;
+                    write_stderr(&format!(
+                        "  {done}/{total}  {message}  {elapsed:.0} s, about {left:.0} s left",
+                        total = self.total
+                    ));
+                }
+            }
+            View::Bar(bar) => {
+                bar.set_message(message.to_owned());
+                bar.set_position(done as u64);
+            }
+        }
+    }
+
+    /// Says that the work is done and with what result; returns the seconds that it took.
+    pub fn finish(self, message: &str) -> f64 {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let line = format!("{}: {message} ({seconds:.0} s)", self.title);
+        match &self.view {
+            View::Hidden => {}
+            View::Lines { .. } => write_stderr(&line),
+            View::Bar(bar) => {
+                bar.finish_and_clear();
+                write_stderr(&line);
+            }
+        }
+        seconds
+    }
+}
+
+fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template(
+        "{prefix} [{bar:28}] {pos}/{len} {elapsed}, about {eta} left  {wide_msg}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+    .progress_chars("=> ")
+}
+
+/// Writes a result to stdout. A reader that went away (`zs … | head`) is no error.
+pub fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+fn write_stderr(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Writes the one line that a failed command leaves: `error: what: why`.
+pub(crate) fn print_error(error: &anyhow::Error) {
+    let text = format!("{error:#}");
+    let line: Vec<&str> = text.split_whitespace().collect();
+    write_stderr(&format!("error: {}", line.join(" ")));
+}

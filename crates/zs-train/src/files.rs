@@ -1,0 +1,240 @@
+//! Run directories and the files in them: created whole, never overwritten.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+/// The file that a finished run has and an interrupted one has not.
+pub const SUMMARY: &str = "summary.json";
+
+/// A directory that belongs to one run.
+///
+/// ```
+/// use zs_train::files::RunDir;
+///
+/// let scratch = tempfile::tempdir().unwrap();
+/// let out = scratch.path().join("run");
+/// RunDir::create(&out).unwrap().write_text("notes.txt", "mine").unwrap();
+/// let refused = RunDir::create(&out).unwrap_err();
+/// assert!(refused.to_string().contains("interrupted run"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Creates the directory of a new run.
+    ///
+    /// # Errors
+    ///
+    /// Fails when anything lies at `path` already, and says whether that is a finished or an
+    /// interrupted run.
+    pub fn create(path: &Path) -> Result<Self> {
+        Self::check_free(path)?;
+        fs::create_dir_all(path)
+            .with_context(|| format!("{}: cannot create the run directory", path.display()))?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Opens the directory of an interrupted run, to continue it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no such directory.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            bail!("{}: no run directory to resume from", path.display());
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    /// Checks that [`create`](Self::create) would not refuse `path`; called before expensive work.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn check_free(path: &Path) -> Result<()> {
+        if !path.exists() {
+            return Ok(());
+        }
+        if path.is_dir() && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none()) {
+            return Ok(());
+        }
+        let what = if !path.is_dir() {
+            "is a file"
+        } else if path.join(SUMMARY).exists() {
+            "holds a finished run"
+        } else {
+            "holds an interrupted run or other files"
+        };
+        bail!(
+            "{}: already exists and {what}; nothing was overwritten: remove it or choose another \
+             `out`",
+            path.display()
+        )
+    }
+
+    /// Where the run lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A path inside the run.
+    #[must_use]
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Writes a text file of the run.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file cannot be written.
+    pub fn write_text(&self, name: &str, text: &str) -> Result<()> {
+        write_atomic(&self.join(name), text.as_bytes())
+    }
+
+    /// Writes a value as indented JSON.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file cannot be written.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(value)?;
+        text.push('\n');
+        self.write_text(name, &text)
+    }
+
+    /// Writes the run's configuration with every default filled in.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file cannot be written.
+    pub fn write_config(&self, config: &impl Serialize) -> Result<()> {
+        self.write_text("config.toml", &toml::to_string_pretty(config)?)
+    }
+
+    /// Starts a JSON Lines file of the run.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file exists or cannot be created.
+    pub fn json_lines(&self, name: &str) -> Result<JsonLines> {
+        JsonLines::create(&self.join(name))
+    }
+}
+
+/// Writes a file in one step: readers see the old contents or the new ones, never a part.
+///
+/// # Errors
+///
+/// Fails when the file cannot be written.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)
+            .with_context(|| format!("{}: cannot create the directory", parent.display()))?;
+    }
+    fs::write(&partial, bytes)
+        .and_then(|()| fs::rename(&partial, path))
+        .with_context(|| format!("{}: cannot write", path.display()))
+}
+
+/// A JSON Lines file that is written line by line, so an interrupted run keeps what it did.
+#[derive(Debug)]
+pub struct JsonLines {
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl JsonLines {
+    /// Starts a new file.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file exists or cannot be created.
+    pub fn create(path: &Path) -> Result<Self> {
+        Self::open(path, OpenOptions::new().write(true).create_new(true))
+    }
+
+    /// Continues a file, keeping its first `lines` lines.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file cannot be read or written.
+    pub fn resume(path: &Path, lines: usize) -> Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("{}: cannot resume from", path.display()))?;
+        let kept: String = text.split_inclusive('\n').take(lines).collect();
+        write_atomic(path, kept.as_bytes())?;
+        Self::open(path, OpenOptions::new().append(true))
+    }
+
+    fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
+        let file =
+            options.open(path).with_context(|| format!("{}: cannot create", path.display()))?;
+        Ok(Self { path: path.to_owned(), file: BufWriter::new(file) })
+    }
+
+    /// Writes one line.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the value cannot be serialised or the line cannot be written.
+    pub fn push(&mut self, value: &impl Serialize) -> Result<()> {
+        serde_json::to_writer(&mut self.file, value)
+            .map_err(anyhow::Error::from)
+            .and_then(|()| Ok(self.file.write_all(b"\n")?))
+            .and_then(|()| Ok(self.file.flush()?))
+            .with_context(|| format!("{}: cannot write", self.path.display()))
+    }
+
+    /// Writes whole lines that were made elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// Fails when they cannot be written.
+    pub fn push_bytes(&mut self, lines: &[u8]) -> Result<()> {
+        self.file
+            .write_all(lines)
+            .and_then(|()| self.file.flush())
+            .with_context(|| format!("{}: cannot write", self.path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn existing_runs_are_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        let out = scratch.path().join("run");
+        let run = RunDir::create(&out).unwrap();
+        run.write_json("config.json", &1).unwrap();
+        let message = RunDir::create(&out).unwrap_err().to_string();
+        assert!(message.contains("interrupted run"), "{message}");
+        run.write_json(SUMMARY, &1).unwrap();
+        let message = RunDir::create(&out).unwrap_err().to_string();
+        assert!(message.contains("finished run"), "{message}");
+    }
+
+    #[test]
+    fn lines_are_resumed_where_the_checkpoint_was() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("metrics.jsonl");
+        let mut lines = JsonLines::create(&path).unwrap();
+        (0..3).for_each(|it| lines.push(&it).unwrap());
+        drop(lines);
+        assert!(JsonLines::create(&path).is_err());
+        JsonLines::resume(&path, 1).unwrap().push(&9).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "0\n9\n");
+    }
+}

@@ -1,0 +1,10 @@
+//! The `zs` command; everything happens in the library, so that tests can call it.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    zs_train::cli::main()
+}

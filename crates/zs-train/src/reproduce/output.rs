@@ -1,0 +1,110 @@
+//! The directory of a report: built beside its place and moved there when it is complete.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use crate::files::RunDir;
+
+/// Marks a directory as ours to replace.
+const MARKER: &str = ".zs-reproduce";
+
+/// A report in the making.
+#[derive(Debug)]
+pub(crate) struct Output {
+    target: PathBuf,
+    work: RunDir,
+}
+
+impl Output {
+    /// Begins `target.partial`; what an interrupted job left there is removed.
+    pub(crate) fn begin(target: &Path) -> Result<Self> {
+        check_ours(target)?;
+        let work = suffixed(target, ".partial");
+        check_ours(&work)?;
+        remove(&work)?;
+        let work = RunDir::create(&work)?;
+        work.write_text(MARKER, "Written by `zs reproduce`, which may replace this directory.\n")?;
+        Ok(Self { target: target.to_owned(), work })
+    }
+
+    /// The directory of one stage.
+    pub(crate) fn run(&self, name: &str) -> Result<RunDir> {
+        RunDir::create(&self.work.join(name))
+    }
+
+    pub(crate) fn write_text(&self, name: &str, text: &str) -> Result<()> {
+        self.work.write_text(name, text)
+    }
+
+    pub(crate) fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        self.work.write_json(name, value)
+    }
+
+    /// Takes the place of the earlier report.
+    pub(crate) fn finish(self) -> Result<()> {
+        remove(&self.target)?;
+        fs::rename(self.work.path(), &self.target)
+            .with_context(|| format!("{}: cannot write", self.target.display()))
+    }
+}
+
+/// Refuses a directory that holds something else than a report of ours.
+fn check_ours(path: &Path) -> Result<()> {
+    let is_empty = || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if !path.exists() || path.join(MARKER).exists() || is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "{}: already exists and is no report of `zs reproduce`; nothing was overwritten: choose \
+         another `--out`",
+        path.display()
+    )
+}
+
+fn remove(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    fs::remove_dir_all(path)
+        .with_context(|| format!("{}: cannot remove the earlier report", path.display()))
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_replace_reports_and_nothing_else() {
+        let scratch = tempfile::tempdir().unwrap();
+        let target = scratch.path().join("quick");
+        let write = |text: &str| {
+            let output = Output::begin(&target).unwrap();
+            output.write_text("report.md", text).unwrap();
+            output
+        };
+        write("one").finish().unwrap();
+        // An interrupted job leaves the earlier report alone.
+        drop(write("two"));
+        assert_eq!(fs::read_to_string(target.join("report.md")).unwrap(), "one");
+        write("three").finish().unwrap();
+        assert_eq!(fs::read_to_string(target.join("report.md")).unwrap(), "three");
+        assert!(!suffixed(&target, ".partial").exists());
+
+        let theirs = scratch.path().join("thesis");
+        fs::create_dir(&theirs).unwrap();
+        fs::write(theirs.join("chapter.tex"), "x").unwrap();
+        assert!(
+            Output::begin(&theirs).unwrap_err().to_string().contains("nothing was overwritten")
+        );
+        assert!(theirs.join("chapter.tex").exists());
+    }
+}

@@ -1,0 +1,13 @@
+//! The three kinds of runs: pre-training, supervised fine-tuning, reinforcement learning.
+
+mod card;
+mod metrics;
+mod order;
+pub mod pretrain;
+mod probe;
+pub mod rl;
+pub mod sft;
+mod validation;
+
+pub use metrics::{Metrics, Timings};
+pub use order::EpochOrder;

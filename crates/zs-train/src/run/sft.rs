@@ -1,0 +1,248 @@
+//! Supervised fine-tuning of a model on prompts and completions, e.g. into the simulation LLM.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use burn::module::Module;
+use serde::Deserialize;
+use zs_core::StreamKey;
+use zs_model::{
+    Generator, LanguageModel, Optimizer, OptimizerConfig, TokenId, TokenRow, Tokenizer,
+    supervised_loss, supervised_step,
+};
+use zs_simulator::tuning::{read_records, tuning_examples, world_tuning_examples};
+use zs_simulator::world::{Example, Split, World};
+
+use super::{EpochOrder, Metrics, Timings};
+use crate::config::{RecordedSearches, SftConfig, SftData, TuningConfig, WorldExamples, load};
+use crate::console::Console;
+use crate::files::{RunDir, SUMMARY};
+use crate::{device, source};
+
+/// Rows to learn from and rows to watch.
+#[derive(Clone, Debug)]
+pub struct TuningRows {
+    /// What is learned.
+    pub train: Vec<TokenRow>,
+    /// What the validation loss is computed on; may be empty.
+    pub validation: Vec<TokenRow>,
+}
+
+/// Fine-tunes `base`, writing metrics and the checkpoint into `run`.
+///
+/// Rows are taken in a shuffled order, every row once an epoch, until a step has its tokens.
+///
+/// # Errors
+///
+/// Fails without rows, or when a file cannot be written.
+pub fn tune(
+    base: &LanguageModel,
+    rows: &TuningRows,
+    config: &TuningConfig,
+    seed: u64,
+    run: &RunDir,
+    console: &Console,
+) -> Result<LanguageModel> {
+    if !rows.train.iter().any(|it| it.loss_mask.contains(&true)) {
+        bail!("there is no row with a completion to learn");
+    }
+    let total_steps = match config.optimizer.total_steps {
+        0 => config.steps,
+        given => given,
+    };
+    let mut network = base.network().clone().train();
+    let optimizer_config = OptimizerConfig { total_steps, ..config.optimizer.clone() };
+    let mut optimizer = Optimizer::new(&optimizer_config, &network);
+    let mut metrics_file = run.json_lines("metrics.jsonl")?;
+    let mut timings = Timings::create(run)?;
+    let mut order = EpochOrder::new(seed, rows.train.len()).walk();
+    let mut last_loss = 0.0;
+    let progress = console.progress("tuning", config.steps);
+    for step in 1..=config.steps {
+        let batch = next_batch(&rows.train, &mut order, config.tokens_per_step);
+        let (updated, stats) =
+            supervised_step(network, &mut optimizer, &batch, config.micro_batch_tokens);
+        network = updated;
+        if !stats.loss.is_finite() {
+            bail!("step {step}: the loss is {}; lower the learning rate", stats.loss);
+        }
+        let mut metrics = Metrics::of_step(step);
+        metrics.set("tuning/loss", stats.loss);
+        metrics.set("tuning/loss_tokens", stats.num_loss_tokens as f64);
+        metrics.set("tuning/grad_norm", stats.grad_norm);
+        metrics.set("tuning/lr", stats.learning_rate);
+        timings.lap("update");
+        if step % config.eval_every == 0 || step == config.steps {
+            let network = network.valid();
+            let tokens = config.micro_batch_tokens;
+            let (loss, count) = supervised_loss(&network, &rows.validation, tokens);
+            if count > 0 {
+                metrics.set("validation/loss", loss);
+            }
+            timings.lap("validation");
+        }
+        last_loss = stats.loss;
+        progress.advance(1, &format!("loss {:.3}", stats.loss));
+        metrics_file.push(&metrics)?;
+        timings.end_step(step)?;
+    }
+    let tuned = base.with_network(&network);
+    tuned.save(&run.join("checkpoints/final"))?;
+    progress.finish(&format!("loss {last_loss:.3}"));
+    run.write_json(
+        SUMMARY,
+        &serde_json::json!({
+            "kind": "sft", "seed": seed, "steps": config.steps, "rows": rows.train.len(),
+            "loss": last_loss,
+        }),
+    )?;
+    Ok(tuned)
+}
+
+/// The next rows of the shuffled order, at least one with something to learn, until they hold
+/// `tokens` tokens.
+fn next_batch(
+    rows: &[TokenRow],
+    order: &mut impl Iterator<Item = usize>,
+    tokens: usize,
+) -> Vec<TokenRow> {
+    let mut batch: Vec<TokenRow> = Vec::new();
+    let (mut num_tokens, mut learns) = (0, false);
+    while num_tokens < tokens || !learns {
+        let Some(index) = order.next() else { break };
+        let row = &rows[index];
+        num_tokens += row.tokens.len();
+        learns |= row.loss_mask.contains(&true);
+        batch.push(row.clone());
+    }
+    batch
+}
+
+/// Simulation examples out of embedded worlds, as rows.
+///
+/// # Errors
+///
+/// Fails when an example cannot be encoded or exceeds the model's context.
+pub fn world_rows(config: &WorldExamples, model: &LanguageModel, seed: u64) -> Result<TuningRows> {
+    let templates = source::simulation_templates(&config.templates, model.tokenizer())?;
+    let draw = |worlds: &[World], count: usize, step: u64| {
+        let key = StreamKey { step, ..StreamKey::new(seed) };
+        let WorldExamples { hops, queries, .. } = config;
+        let examples = world_tuning_examples(worlds, &templates, hops, queries, count, key)?;
+        encode_all(&examples, model)
+    };
+    let seeds = config.first_seed..config.first_seed + config.worlds as u64;
+    let worlds: Vec<World> = seeds.map(|it| World::generate(it, Split::Train)).collect();
+    let unseen = [World::generate(config.first_seed, Split::Validation)];
+    Ok(TuningRows {
+        train: draw(&worlds, config.examples, 0)?,
+        validation: draw(&unseen, config.validation_examples, 1)?,
+    })
+}
+
+/// Simulation examples out of recorded searches, as rows.
+fn recorded_rows(
+    config: &RecordedSearches,
+    model: &LanguageModel,
+    seed: u64,
+) -> Result<TuningRows> {
+    let RecordedSearches { path, examples, num_documents, templates } = config;
+    let templates = source::simulation_templates(templates, model.tokenizer())?;
+    let records = read_records(path)?;
+    let key = StreamKey::new(seed);
+    let examples = tuning_examples(&records, &templates, *num_documents, *examples, key)?;
+    let train = encode_all(&examples, model).with_context(|| path.display().to_string())?;
+    Ok(TuningRows { train, validation: Vec::new() })
+}
+
+fn encode_all(examples: &[Example], model: &LanguageModel) -> Result<Vec<TokenRow>> {
+    let end = end_token(model)?;
+    let rows: Vec<TokenRow> =
+        examples.iter().map(|it| it.encode(model.tokenizer(), end)).collect::<Result<_, _>>()?;
+    let most = model.config().max_position_embeddings;
+    match rows.iter().map(|it| it.tokens.len()).max() {
+        Some(longest) if longest > most => {
+            bail!("an example has {longest} tokens, which exceeds the model's context of {most}")
+        }
+        _ => Ok(rows),
+    }
+}
+
+/// Reads prompts and completions: one JSON object a line, `{"prompt", "completion"}`.
+///
+/// # Errors
+///
+/// Fails, naming file and row, on a row that is malformed or longer than the model's context, and
+/// when there is no row.
+pub fn read_rows(path: &Path, model: &LanguageModel) -> Result<Vec<TokenRow>> {
+    #[derive(Deserialize)]
+    struct Row {
+        prompt: String,
+        completion: String,
+    }
+    let file = path.display();
+    let end = end_token(model)?;
+    let bytes = std::fs::read(path).with_context(|| format!("{file}: cannot be read"))?;
+    let mut rows = Vec::new();
+    for (index, line) in bytes.split(|it| *it == b'\n').enumerate() {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let place = || format!("{file}: row {}", index + 1);
+        let line = std::str::from_utf8(line).with_context(place)?;
+        let row: Row = serde_json::from_str(line).with_context(place)?;
+        let row =
+            encode(&row.prompt, &row.completion, model.tokenizer(), end).with_context(place)?;
+        let (tokens, most) = (row.tokens.len(), model.config().max_position_embeddings);
+        if tokens > most {
+            bail!("{}: {tokens} tokens exceed the model's context of {most}", place());
+        }
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        bail!("{file}: holds no rows");
+    }
+    Ok(rows)
+}
+
+/// Prompt, completion and end of sequence; what comes after the prompt is learned.
+fn encode(prompt: &str, completion: &str, tokenizer: &Tokenizer, end: TokenId) -> Result<TokenRow> {
+    let mut tokens = tokenizer.encode_start(prompt)?;
+    let prompt_len = tokens.len().max(1);
+    tokens.extend(tokenizer.encode(completion)?);
+    tokens.push(end);
+    let loss_mask = (0..tokens.len()).map(|it| it >= prompt_len).collect();
+    Ok(TokenRow { tokens, loss_mask })
+}
+
+fn end_token(model: &LanguageModel) -> Result<TokenId> {
+    let end = model.config().eos_token_ids.first().copied();
+    end.context("the model's config.json has no `eos_token_id` to end completions with")
+}
+
+/// `zs sft RUN.toml`.
+///
+/// # Errors
+///
+/// Fails on anything wrong with the run file or what it names, before the run directory is made.
+pub fn command(path: &Path, console: &Console) -> Result<()> {
+    let config: SftConfig = load(path)?;
+    RunDir::check_free(&config.out)?;
+    let base = source::load_model(&config.base, &device::select())?;
+    let rows = match &config.data {
+        SftData::World(data) => world_rows(data, &base, config.seed)?,
+        SftData::Searches(data) => recorded_rows(data, &base, config.seed)?,
+        SftData::File { train, validation } => TuningRows {
+            train: read_rows(train, &base)?,
+            validation: match validation {
+                Some(path) => read_rows(path, &base)?,
+                None => Vec::new(),
+            },
+        },
+    };
+    let run = RunDir::create(&config.out)?;
+    run.write_config(&config)?;
+    tune(&base, &rows, &config.tuning, config.seed, &run, console)?;
+    console.note(&format!("wrote {}", run.path().display()));
+    Ok(())
+}

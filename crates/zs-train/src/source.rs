@@ -1,0 +1,169 @@
+//! From descriptions in run files and arguments to questions, engines and models.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+use zs_core::{Question, SearchEngine};
+use zs_model::{Generator, LanguageModel, Tokenizer};
+use zs_rl::RolloutConfig;
+use zs_simulator::world::{self, World};
+use zs_simulator::{
+    Bm25Engine, FixedEngine, SimulatedConfig, SimulatedEngine, SimulationTemplates, read_corpus,
+};
+
+use crate::config::{EngineConfig, QuestionSource, TemplatesConfig, WorldSource};
+
+/// Loads a model directory in Hugging Face layout.
+///
+/// # Errors
+///
+/// Fails, naming directory and file, on anything missing or malformed.
+pub fn load_model(dir: &Path, device: &Device) -> Result<LanguageModel> {
+    if !dir.is_dir() {
+        bail!("{}: no such model directory", dir.display());
+    }
+    LanguageModel::load(dir, device).with_context(|| format!("model {}", dir.display()))
+}
+
+/// Reads or draws questions.
+///
+/// # Errors
+///
+/// Fails on an unreadable file or malformed row, and when there are no questions.
+pub fn questions(source: &QuestionSource) -> Result<Vec<Question>> {
+    match source {
+        QuestionSource::File { path, limit } => {
+            let mut questions = zs_eval::read_questions(path)?;
+            questions.truncate(limit.unwrap_or(usize::MAX));
+            Ok(questions)
+        }
+        QuestionSource::World { world, per_hop } => {
+            Ok(world_questions(&generate_world(*world), world.seed, *per_hop))
+        }
+    }
+}
+
+/// `per_hop` questions of one hop and as many of two, in turn.
+#[must_use]
+pub fn world_questions(world: &World, seed: u64, per_hop: usize) -> Vec<Question> {
+    let one_hop = world.questions(seed, 1, per_hop);
+    let two_hop = world.questions(seed, 2, per_hop);
+    one_hop.into_iter().zip(two_hop).flat_map(|(one, two)| [one.question, two.question]).collect()
+}
+
+/// The world of a description.
+#[must_use]
+pub fn generate_world(source: WorldSource) -> World {
+    World::generate(source.seed, source.split.into())
+}
+
+/// Opens a search engine.
+///
+/// # Errors
+///
+/// Fails on an unreadable corpus, index or model.
+pub fn engine(config: &EngineConfig, device: &Device) -> Result<Arc<dyn SearchEngine>> {
+    Ok(match config {
+        EngineConfig::Bm25 { corpus, index, world } => match (corpus, index, world) {
+            (Some(path), ..) => Arc::new(corpus_engine(path)?),
+            (_, Some(dir), _) => Arc::new(Bm25Engine::open(dir)?),
+            (.., Some(source)) => Arc::clone(generate_world(*source).engine()) as _,
+            (None, None, None) => bail!("a `bm25` engine needs `corpus`, `index` or `world`"),
+        },
+        EngineConfig::Simulated { model, templates, sampling } => {
+            let model = Arc::new(load_model(model, device)?);
+            Arc::new(simulated(model, templates, sampling)?)
+        }
+        EngineConfig::Fixed { documents } => Arc::new(FixedEngine::new(documents.clone())),
+    })
+}
+
+/// BM25 over a corpus file.
+///
+/// # Errors
+///
+/// Fails on an unreadable file, a malformed row, or no row at all.
+pub fn corpus_engine(path: &Path) -> Result<Bm25Engine> {
+    let documents = read_corpus(path)?;
+    Bm25Engine::from_documents(documents).with_context(|| path.display().to_string())
+}
+
+/// A simulation LLM as an engine.
+///
+/// # Errors
+///
+/// Fails on a template that cannot be used.
+pub fn simulated(
+    model: Arc<LanguageModel>,
+    templates: &TemplatesConfig,
+    sampling: &SimulatedConfig,
+) -> Result<SimulatedEngine> {
+    let templates = simulation_templates(templates, model.tokenizer())?;
+    Ok(SimulatedEngine::new(model, templates, sampling.clone()))
+}
+
+/// The prompts of a simulation LLM.
+///
+/// # Errors
+///
+/// Fails on a custom template that cannot be used.
+pub fn simulation_templates(
+    config: &TemplatesConfig,
+    tokenizer: &Tokenizer,
+) -> Result<SimulationTemplates> {
+    Ok(match config {
+        TemplatesConfig::Auto if speaks_of_worlds(tokenizer) => SimulationTemplates::tiny(),
+        TemplatesConfig::Tiny => SimulationTemplates::tiny(),
+        TemplatesConfig::Auto | TemplatesConfig::Zerosearch => {
+            SimulationTemplates::zerosearch_sft()
+        }
+        TemplatesConfig::Custom { useful, noisy } => SimulationTemplates::new(useful, noisy)?,
+    })
+}
+
+/// How a policy is asked where no run file says it: models over the embedded world's vocabulary by
+/// the short prompt that they were trained with, others by ZeroSearch's.
+#[must_use]
+pub fn default_rollout(tokenizer: &Tokenizer) -> RolloutConfig {
+    if !speaks_of_worlds(tokenizer) {
+        return RolloutConfig::default();
+    }
+    RolloutConfig {
+        prompt_template: world::PROMPT_TEMPLATE.to_owned(),
+        max_new_tokens: 64,
+        ..RolloutConfig::default()
+    }
+}
+
+/// Whether a tokenizer is that of embedded worlds.
+fn speaks_of_worlds(tokenizer: &Tokenizer) -> bool {
+    let world = world::tokenizer();
+    tokenizer.vocab_size() == world.vocab_size()
+        && [world::BOS_TOKEN, world::EOS_TOKEN, world::PAD_TOKEN, "<search>", "Doc 1:"]
+            .iter()
+            .all(|it| tokenizer.token_id(it) == world.token_id(it))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SplitName;
+
+    #[test]
+    fn world_questions_alternate_between_one_and_two_hops() {
+        let world = WorldSource { seed: 3, split: SplitName::Train };
+        let drawn = questions(&QuestionSource::World { world, per_hop: 4 }).unwrap();
+        let hops: Vec<_> = drawn.iter().filter_map(|it| it.hops).collect();
+        assert_eq!(hops, [1, 2, 1, 2, 1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn prompts_follow_the_tokenizer() {
+        let tiny = default_rollout(&world::tokenizer());
+        assert_eq!(tiny.prompt_template, world::PROMPT_TEMPLATE);
+        let other = default_rollout(&zs_model::testing::byte_tokenizer());
+        assert_eq!(other, RolloutConfig::default());
+    }
+}

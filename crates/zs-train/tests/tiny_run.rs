@@ -1,0 +1,255 @@
+//! Whole runs on a tiny random model: the same seed writes the same bytes, and what is written
+//! reads back.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use common::{tiny_model, train_toml, zs, zs_ok};
+use zs_rl::read_records;
+use zs_train::config::{PretrainConfig, ReproduceConfig, SftConfig, TrainConfig, load, parse};
+use zs_train::console::Console;
+use zs_train::reproduce::{preset, reproduce};
+use zs_train::run::rl::RecordedGroup;
+
+/// Every file below a directory, timings left out.
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(at) = dirs.pop() {
+        for entry in fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(dir).unwrap().display().to_string();
+            let is_timed =
+                ["timings.jsonl", "config.toml", "report.json", "report.md", "report.html"]
+                    .iter()
+                    .any(|it| name == *it || (it.starts_with("timings") && name.ends_with(it)));
+            if !is_timed {
+                files.insert(name, fs::read(path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+#[track_caller]
+fn assert_same_files(a: &Path, b: &Path) {
+    let (a, b) = (contents(a), contents(b));
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    for (name, bytes) in &a {
+        assert!(bytes == &b[name], "{name} differs");
+    }
+}
+
+#[test]
+fn training_is_a_function_of_its_seed() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    tiny_model(1).save(&dir.join("model")).unwrap();
+    for out in ["a", "b"] {
+        fs::write(dir.join(format!("{out}.toml")), train_toml(out)).unwrap();
+        zs_ok(dir, &["train", &format!("{out}.toml")]);
+    }
+    assert_same_files(&dir.join("a"), &dir.join("b"));
+
+    let metrics = fs::read_to_string(dir.join("a/metrics.jsonl")).unwrap();
+    let rows: Vec<serde_json::Value> =
+        metrics.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+    let steps: Vec<_> = rows.iter().map(|it| it["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, [0, 1, 2, 3]);
+    let is_validated = |it: &serde_json::Value| it["validation/exact_match"].is_number();
+    let validated: Vec<bool> = rows.iter().map(is_validated).collect();
+    assert_eq!(validated, [true, false, true, true]);
+    assert_eq!(rows[3]["curriculum/noise_probability"], 0.5);
+    assert!(rows[1]["actor/grad_norm"].as_f64().unwrap() > 0.0);
+    assert!(!metrics.contains("time/"), "times belong into timings.jsonl");
+
+    let records = fs::read(dir.join("a/trajectories.jsonl")).unwrap();
+    let groups: Vec<RecordedGroup> =
+        read_records(records.as_slice()).collect::<Result<_, _>>().unwrap();
+    assert_eq!(groups.len(), 3 * 2);
+    assert!(groups.iter().all(|it| it.group.trajectories.len() == 2));
+
+    let before = fs::read(dir.join("model/model.safetensors")).unwrap();
+    let after = fs::read(dir.join("a/checkpoints/final/model.safetensors")).unwrap();
+    assert_ne!(before, after, "training must change the weights");
+    let questions = ["--questions", "w/questions.jsonl", "--corpus", "w/corpus.jsonl"];
+    zs_ok(dir, &["data", "world", "--seed", "5", "--questions", "6", "--out", "w"]);
+    let eval = ["eval", "--model", "a/checkpoints/best", "--out", "e", "--limit", "4"];
+    let table = zs_ok(dir, &[&eval[..], &questions[..]].concat());
+    assert!(table.contains("exact match"), "{table}");
+    assert!(dir.join("e/summary.json").exists());
+}
+
+const PRETRAIN: &str = r#"
+seed = 1
+out = "OUT"
+worlds = 1
+first_world_seed = 1
+tokens_per_step = 200
+micro_batch_tokens = 200
+chunk_examples = 8
+checkpoint_every = 2
+
+[model]
+hidden_size = 32
+intermediate_size = 64
+num_hidden_layers = 2
+num_attention_heads = 2
+num_key_value_heads = 1
+max_position_embeddings = 256
+
+[probe]
+every = 2
+questions = 4
+
+[optimizer]
+kind = "muon"
+learning_rate = 3e-3
+warmup_steps = 2
+
+[[phases]]
+name = "copying"
+steps = 2
+learning_rate_factor = 0.5
+mix = { transcript = 0.5, simulation = 0.0, reading = 0.0, page = 0.0, repetition = 0.5, induction = 0.0 }
+
+[[phases]]
+name = "everything"
+steps = 4
+schedule = { kind = "linear", end = 0.1 }
+mix = { transcript = 0.4, simulation = 0.2, reading = 0.2, page = 0.1, repetition = 0.0, induction = 0.1 }
+"#;
+
+#[test]
+fn pre_training_is_a_function_of_its_seed_and_resumes() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    for out in ["a", "b", "c"] {
+        fs::write(dir.join(format!("{out}.toml")), PRETRAIN.replace("OUT", out)).unwrap();
+        zs_ok(dir, &["pretrain", &format!("{out}.toml")]);
+    }
+    assert_same_files(&dir.join("a/checkpoints/latest"), &dir.join("b/checkpoints/latest"));
+    let metrics = |out: &str| fs::read_to_string(dir.join(out).join("metrics.jsonl")).unwrap();
+    assert_eq!(metrics("a"), metrics("b"));
+    assert_eq!(metrics("a").lines().count(), 6);
+    let card = fs::read_to_string(dir.join("a/checkpoints/final/README.md")).unwrap();
+    assert!(card.contains("6 steps") && card.contains("| copying | 2 |"), "{card}");
+
+    // As if interrupted after the step of the last checkpoint but one: data and learning rate go on
+    // as before.
+    let finished = zs(dir, &["pretrain", "c.toml", "--resume"]);
+    assert!(String::from_utf8_lossy(&finished.stderr).contains("finished"));
+    fs::remove_file(dir.join("c/summary.json")).unwrap();
+    let state = fs::read_to_string(dir.join("c/state.json")).unwrap();
+    fs::write(dir.join("c/state.json"), state.replace("\"step\": 6", "\"step\": 4")).unwrap();
+    zs_ok(dir, &["pretrain", "c.toml", "--resume"]);
+    let rates = |out: &str| -> Vec<f64> {
+        let lines = metrics(out);
+        let rows = lines.lines().map(|it| serde_json::from_str::<serde_json::Value>(it).unwrap());
+        rows.map(|it| it["pretrain/lr"].as_f64().unwrap()).collect()
+    };
+    assert_eq!(rates("a"), rates("c"));
+}
+
+#[test]
+fn tuning_learns_rows_from_a_file() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    tiny_model(2).save(&dir.join("model")).unwrap();
+    let rows = r#"{"prompt": "Where was Anna born?", "completion": "<answer> Bada </answer>"}"#;
+    fs::write(dir.join("rows.jsonl"), format!("{rows}\n\n{rows}\n")).unwrap();
+    let run = r#"
+seed = 1
+out = "tuned"
+base = "model"
+data = { kind = "file", train = "rows.jsonl", validation = "rows.jsonl" }
+tuning = { steps = 30, tokens_per_step = 30, micro_batch_tokens = 100, eval_every = 10, optimizer = { learning_rate = 1e-2 } }
+"#;
+    fs::write(dir.join("sft.toml"), run).unwrap();
+    zs_ok(dir, &["sft", "sft.toml"]);
+    let metrics = fs::read_to_string(dir.join("tuned/metrics.jsonl")).unwrap();
+    let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
+    assert!(last["tuning/loss"].as_f64().unwrap() < 0.5, "{last}");
+    assert!(last["validation/loss"].as_f64().unwrap() < 0.5, "{last}");
+    let asked = ["ask", "--model", "tuned/checkpoints/final", "--corpus", "corpus.jsonl", "who?"];
+    fs::write(dir.join("corpus.jsonl"), "{\"title\": \"Anna\", \"text\": \"Anna is here.\"}\n")
+        .unwrap();
+    let text = zs_ok(dir, &asked);
+    assert!(text.contains("answer"), "{text}");
+    let found = zs_ok(dir, &["search", "--corpus", "corpus.jsonl", "--query", "anna", "--json"]);
+    assert!(found.contains("Anna is here."), "{found}");
+}
+
+/// The whole of `zs reproduce` with next to no training.
+#[test]
+fn the_main_job_writes_its_report() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    tiny_model(1).save(&dir.join("base")).unwrap();
+    let small = |out: &str| -> ReproduceConfig {
+        let mut config = preset().unwrap();
+        config.out = dir.join(out);
+        config.base = dir.join("base");
+        config.worlds.train_per_hop = 4;
+        config.worlds.validation_per_hop = 2;
+        config.worlds.test_per_hop = 3;
+        config.data.worlds = 1;
+        config.data.examples = 20;
+        config.data.validation_examples = 4;
+        config.tuning.steps = 2;
+        config.tuning.tokens_per_step = 200;
+        config.simulator.max_new_tokens = 12;
+        config.audit.per_kind = 3;
+        config.training.schedule.steps = 2;
+        config.training.schedule.questions_per_step = 2;
+        config.training.schedule.group_size = 2;
+        config.training.rollout.max_new_tokens = 12;
+        config
+    };
+    let a = reproduce(&small("a"), &Console::quiet()).unwrap();
+    let b = reproduce(&small("b"), &Console::quiet()).unwrap();
+    assert_eq!(a.real_engine, b.real_engine);
+    assert_same_files(&dir.join("a"), &dir.join("b"));
+    for name in ["report.json", "report.md", "report.html"] {
+        assert!(dir.join("a").join(name).exists(), "{name}");
+    }
+    assert_eq!(a.questions, 6);
+    assert_eq!(a.examples.len(), 3);
+    assert_eq!(a.real_engine.base.by_hops[&2].n, 3);
+    // Doing it again replaces the report.
+    reproduce(&small("a"), &Console::quiet()).unwrap();
+}
+
+/// The run files of the repository; a packaged crate has none of them.
+#[test]
+fn published_run_files_are_valid() {
+    let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runs");
+    let Ok(entries) = fs::read_dir(runs) else { return };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let kind = name.split('_').next().unwrap();
+        let result = match kind {
+            "pretrain" => load::<PretrainConfig>(&path).map(drop),
+            "sft" => load::<SftConfig>(&path).map(drop),
+            "train" => load::<TrainConfig>(&path).map(drop),
+            "reproduce" => load::<ReproduceConfig>(&path).map(drop),
+            _ => panic!("{name}: name run files after their command"),
+        };
+        result.unwrap();
+    }
+}
+
+#[test]
+fn run_files_name_what_they_do_not_know() {
+    let message = parse::<ReproduceConfig>("preset = \"x\"\nfast = true\n", "r.toml").unwrap_err();
+    assert!(format!("{message:#}").contains("r.toml: line 2: unknown field `fast`"));
+}
