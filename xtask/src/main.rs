@@ -41,7 +41,7 @@ enum Command {
     Pretrain(PassThrough),
     /// Run the benchmarks
     ///
-    /// `cargo bench --workspace` with the same arguments.
+    /// `cargo bench --package zs-benches` with the same arguments.
     Bench(PassThrough),
     /// Export the embedded world: its pages as a corpus and its questions, as JSON Lines
     ///

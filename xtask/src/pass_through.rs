@@ -21,9 +21,9 @@ pub(crate) fn zs(subcommand: &str, args: &[OsString]) -> anyhow::Result<ExitCode
     status(Command::new(binary).arg(subcommand).args(args))
 }
 
-/// Runs every benchmark of the workspace.
+/// Runs the benches of `zs-benches`.
 pub(crate) fn bench(args: &[OsString]) -> anyhow::Result<ExitCode> {
-    status(cargo().args(["bench", "--locked", "--workspace"]).args(args))
+    status(cargo().args(["bench", "--locked", "--package", "zs-benches"]).args(args))
 }
 
 /// The cargo that runs this program.

@@ -18,7 +18,8 @@ fn model(seed: u64) -> LanguageModel {
 fn rows() -> Vec<TokenRow> {
     (0..9_usize)
         .map(|row| {
-            let tokens: Vec<u32> = (0..5 + 3 * row).map(|it| ((it * 5 + row) % 40) as u32).collect();
+            let tokens: Vec<u32> =
+                (0..5 + 3 * row).map(|it| ((it * 5 + row) % 40) as u32).collect();
             let loss_mask = (0..tokens.len()).map(|it| it > 0 && it % 3 != 0).collect();
             TokenRow { tokens, loss_mask }
         })
@@ -75,7 +76,9 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = std::fs::read_dir(dir)
         .unwrap()
         .map(|it| it.unwrap().path())
-        .map(|it| (it.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(it).unwrap()))
+        .map(|it| {
+            (it.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(it).unwrap())
+        })
         .collect();
     files.sort();
     files

@@ -33,7 +33,6 @@ const RULES: &[Rule] = &[
             "burn-flex",
             "half",
             "memmap2",
-            "minijinja",
             "rand",
             "rand_chacha",
             "rayon",

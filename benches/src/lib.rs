@@ -1,0 +1,54 @@
+//! Workloads that the benches of `zs` share: the shape of the shipped model on text of the embedded
+//! world.
+
+use burn::tensor::Device;
+use zs_core::StreamKey;
+use zs_model::{Architecture, LanguageModel, ModelConfig, TokenRow};
+use zs_simulator::world::{
+    BehaviourMix, CorpusMix, ExampleError, Split, World, generate_examples, tokenizer,
+};
+
+/// A model of the shipped shape with random weights.
+#[must_use]
+pub fn tiny_model() -> LanguageModel {
+    let tokenizer = tokenizer();
+    let config = ModelConfig {
+        architecture: Architecture::Qwen2,
+        vocab_size: tokenizer.vocab_size(),
+        hidden_size: 128,
+        intermediate_size: 384,
+        num_hidden_layers: 4,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 32,
+        max_position_embeddings: 512,
+        rms_norm_eps: 1e-6,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        qkv_bias: true,
+        output_bias: false,
+        tie_word_embeddings: true,
+        bos_token_id: None,
+        eos_token_ids: Vec::new(),
+    };
+    LanguageModel::initialize(config, tokenizer, 1, &Device::default())
+}
+
+/// About `num_tokens` tokens of interaction transcripts, as pre-training sees them.
+///
+/// # Errors
+///
+/// Fails when the world's tokenizer cannot encode its own text, which is a defect.
+pub fn transcripts(num_tokens: usize) -> Result<Vec<TokenRow>, ExampleError> {
+    let worlds = [World::generate(1, Split::Train)];
+    let mix = CorpusMix { simulation: 0.0, reading: 0.0, page: 0.0, ..CorpusMix::default() };
+    let behaviours = BehaviourMix { guess: 0.0, useless_query: 0.0, careless: 0.2, good: 0.8 };
+    let rows = generate_examples(&worlds, &tokenizer(), &mix, &behaviours, 500, StreamKey::new(1))?;
+    let mut total = 0;
+    let wanted = rows.into_iter().take_while(|row| {
+        let goes_on = total < num_tokens;
+        total += row.tokens.len();
+        goes_on
+    });
+    Ok(wanted.collect())
+}
