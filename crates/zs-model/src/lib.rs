@@ -52,6 +52,7 @@ mod supervised;
 pub mod testing;
 mod tokenizer;
 mod verify;
+mod workers;
 
 pub use batch::micro_batches;
 pub use checkpoint::{CheckpointError, SaveError};
@@ -69,3 +70,4 @@ pub use policy::{PolicyModel, TokenRow, TokenScores};
 pub use supervised::{SupervisedStats, supervised_loss, supervised_step, teacher_forced_matches};
 pub use tokenizer::{Tokenizer, TokenizerError};
 pub use verify::{Check, VerifyError, VerifyReport, verify};
+pub use workers::map_parallel;

@@ -1,7 +1,7 @@
 //! Supervised training: cross-entropy on the tokens that carry loss.
 
 use crate::optim::accumulate;
-use crate::{CausalLm, Optimizer, TokenRow, micro_batches};
+use crate::{CausalLm, Optimizer, PolicyModel, TokenRow, map_parallel, micro_batches};
 
 /// What one supervised step saw.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,10 +62,11 @@ pub fn supervised_loss(model: &CausalLm, rows: &[TokenRow], max_tokens: usize) -
     let rows: Vec<TokenRow> =
         rows.iter().filter(|it| it.loss_mask.contains(&true)).cloned().collect();
     let num_loss_tokens = count_loss_tokens(&rows);
-    let total: f64 = split(&rows, max_tokens)
-        .iter()
-        .map(|batch| -f64::from(model.flat_log_probs(batch).sum().into_scalar::<f32>()))
-        .sum();
+    let batches = split(&rows, max_tokens);
+    let losses = map_parallel(&model.device(), batches.len(), |index| {
+        -f64::from(model.flat_log_probs(&batches[index]).sum().into_scalar::<f32>())
+    });
+    let total: f64 = losses.into_iter().sum();
     (total / num_loss_tokens.max(1) as f64, num_loss_tokens)
 }
 

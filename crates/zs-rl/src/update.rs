@@ -7,7 +7,8 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use zs_model::{
-    Optimizer, PolicyModel, TokenRow, TokenScores, accumulate_gradients, micro_batches,
+    Optimizer, PolicyModel, TokenRow, TokenScores, accumulate_gradients, map_parallel,
+    micro_batches,
 };
 
 use crate::algorithm::{Algorithm, PolicyBatch};
@@ -101,7 +102,7 @@ pub enum UpdateError {
 /// # Panics
 ///
 /// When the algorithm returns advantages of the wrong shape.
-pub fn update<M: PolicyModel>(
+pub fn update<M: PolicyModel + Sync>(
     mut model: M,
     optimizer: &mut Optimizer,
     reference: Option<&M>,
@@ -172,7 +173,7 @@ impl Row {
     }
 }
 
-fn rows<M: PolicyModel>(
+fn rows<M: PolicyModel + Sync>(
     groups: &[TrajectoryGroup],
     algorithm: &dyn Algorithm,
     reference: Option<&M>,
@@ -201,16 +202,19 @@ fn rows<M: PolicyModel>(
 }
 
 /// Log-probabilities of the tokens that carry loss, one row a row, without gradient.
-fn score<M: PolicyModel>(model: &M, rows: &[TokenRow], max_tokens: usize) -> Vec<Vec<f32>> {
-    let mut scores = vec![Vec::new(); rows.len()];
-    for indices in micro_batches(rows, max_tokens) {
-        let batch: Vec<TokenRow> = indices.iter().map(|&it| rows[it].clone()).collect();
+fn score<M: PolicyModel + Sync>(model: &M, rows: &[TokenRow], max_tokens: usize) -> Vec<Vec<f32>> {
+    let batches = micro_batches(rows, max_tokens);
+    let scored = map_parallel(&model.device(), batches.len(), |index| {
+        let batch: Vec<TokenRow> = batches[index].iter().map(|&it| rows[it].clone()).collect();
         let log_probs = model.token_scores(&batch).log_probs;
         let [_, width] = log_probs.dims();
         let log_probs: Vec<f32> = log_probs.into_data().iter::<f32>().collect();
-        for (&index, values) in indices.iter().zip(log_probs.chunks(width)) {
-            scores[index] = values[..rows[index].tokens.len()].to_vec();
-        }
+        log_probs.chunks(width).map(<[f32]>::to_vec).collect::<Vec<_>>()
+    });
+    let mut scores = vec![Vec::new(); rows.len()];
+    for (&index, mut values) in batches.iter().flatten().zip(scored.into_iter().flatten()) {
+        values.truncate(rows[index].tokens.len());
+        scores[index] = values;
     }
     scores
 }

@@ -3,6 +3,7 @@
 
 mod local;
 mod sampling;
+mod shard;
 mod stop;
 
 use std::fmt::Debug;

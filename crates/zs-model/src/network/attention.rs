@@ -119,6 +119,24 @@ impl KeyValueCache {
     }
 }
 
+impl KeyValueCache {
+    /// Caches of the same capacity, one below the other; as many columns as the widest fills.
+    pub(crate) fn stack(parts: Vec<Self>) -> Self {
+        let columns = parts.iter().map(|it| it.columns).max().unwrap_or(0);
+        let num_layers = parts.first().map_or(0, |it| it.layers.len());
+        let stacked = |layer: usize, part: fn(&LayerCache) -> &Tensor<4>| {
+            Tensor::cat(parts.iter().map(|it| part(&it.layers[layer]).clone()).collect(), 0)
+        };
+        let layers = (0..num_layers)
+            .map(|layer| LayerCache {
+                keys: stacked(layer, |it| &it.keys),
+                values: stacked(layer, |it| &it.values),
+            })
+            .collect();
+        Self { layers, columns }
+    }
+}
+
 impl LayerCache {
     /// Writes new keys and values at `column` in place and returns all filled columns.
     fn append(

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
+use crate::workers::{alone, host_workers};
 use crate::{PolicyModel, TokenRow, TokenScores};
 
 /// Runs micro-batches forward and backward and sums their gradients.
@@ -74,25 +75,6 @@ where
     }
     let sum = sum.into_inner().expect("no thread panics with the lock held");
     (sum.total, sum.kept.into_iter().flatten().collect())
-}
-
-/// Threads that run micro-batches side by side: all cores of a CPU, one for an accelerator.
-fn host_workers(device: &Device) -> usize {
-    #[cfg(feature = "flex")]
-    if device.clone().without_autodiff() == Device::flex() {
-        return std::thread::available_parallelism().map_or(1, Into::into);
-    }
-    let _ = device;
-    1
-}
-
-/// Runs work whose tensor operations must not spread over other threads: they are busy too.
-fn alone(work: impl FnOnce() + Send) {
-    match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
-        Ok(pool) => pool.install(work),
-        // Without a pool of its own the work is slower, not wrong.
-        Err(_) => work(),
-    }
 }
 
 /// Adds gradients in the order of their index, holding back those that come early.

@@ -1,0 +1,70 @@
+//! Spreading work over the cores of a CPU; an accelerator gets one piece at a time.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use burn::tensor::Device;
+
+/// Threads that work side by side: all cores of a CPU, one for an accelerator.
+pub(crate) fn host_workers(device: &Device) -> usize {
+    #[cfg(feature = "flex")]
+    if device.clone().without_autodiff() == Device::flex() {
+        return std::thread::available_parallelism().map_or(1, Into::into);
+    }
+    let _ = device;
+    1
+}
+
+/// Runs work whose tensor operations must not spread over other threads: they are busy too.
+pub(crate) fn alone<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
+        Ok(pool) => pool.install(work),
+        // Without a pool of its own the work is slower, not wrong.
+        Err(_) => work(),
+    }
+}
+
+/// `work(0), work(1), … work(count - 1)`, in this order, computed on all cores of a CPU.
+///
+/// For work on tensors without gradient, such as scoring micro-batches; with gradient there is
+/// [`accumulate_gradients`](crate::accumulate_gradients).
+///
+/// # Panics
+///
+/// When `work` panics.
+///
+/// ```
+/// let squares = zs_model::map_parallel(&burn::tensor::Device::default(), 4, |it| it * it);
+/// assert_eq!(squares, [0, 1, 4, 9]);
+/// ```
+pub fn map_parallel<T: Send>(
+    device: &Device,
+    count: usize,
+    work: impl Fn(usize) -> T + Sync,
+) -> Vec<T> {
+    let workers = host_workers(device).min(count);
+    if workers <= 1 {
+        return (0..count).map(work).collect();
+    }
+    let results: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                alone(|| {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(slot) = results.get(index) else { return };
+                        let result = work(index);
+                        *slot.lock().expect("each slot is locked once") = Some(result);
+                    }
+                });
+            });
+        }
+    });
+    results
+        .into_iter()
+        .map(|it| it.into_inner().expect("each slot is locked once"))
+        .map(|it| it.expect("every index was worked on"))
+        .collect()
+}
