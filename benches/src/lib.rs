@@ -1,5 +1,12 @@
 //! Workloads that the benches of `zs` share: the shape of the shipped model on text of the embedded
 //! world.
+//!
+//! ```
+//! let rows = zs_benches::transcripts(500)?;
+//! let tokens: usize = rows.iter().map(|it| it.tokens.len()).sum();
+//! assert!((500..1_000).contains(&tokens));
+//! # Ok::<(), zs_simulator::world::ExampleError>(())
+//! ```
 
 use burn::tensor::Device;
 use zs_core::StreamKey;
