@@ -44,7 +44,20 @@ pub(crate) fn save_network(network: &CausalLm, path: &Path) -> Result<(), SaveEr
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let entries = tensors.iter().map(|it| (it.name.clone(), F32View(it)));
     safetensors::serialize_to_file(entries, Some(metadata), path)
-        .map_err(|it| SaveError::Weights { path: path.to_owned(), message: it.to_string() })
+        .map_err(|it| SaveError::Weights { path: path.to_owned(), message: it.to_string() })?;
+    share(path).map_err(|source| SaveError::Write { path: path.to_owned(), source })
+}
+
+/// Lets others read the weights, as they may read the files beside them.
+fn share(path: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))?;
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
 }
 
 /// The values of every float parameter, by identifier.
