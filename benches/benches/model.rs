@@ -1,5 +1,4 @@
 //! Training, prefill and decoding at the shape of the shipped model.
-#![expect(missing_docs, reason = "criterion's macros define undocumented items")]
 #![expect(clippy::unwrap_used, reason = "a bench may stop at the first surprise")]
 
 use burn::module::Module;

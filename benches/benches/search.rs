@@ -1,5 +1,4 @@
 //! BM25 over an embedded world: building the index, one query, a batch.
-#![expect(missing_docs, reason = "criterion's macros define undocumented items")]
 #![expect(clippy::unwrap_used, reason = "a bench may stop at the first surprise")]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
