@@ -1,5 +1,6 @@
 //! Sampling through the cache agrees with the network itself, turn by turn and in any batch.
 #![cfg(feature = "flex")]
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use burn::module::Module;
 use burn::tensor::Device;

@@ -1,5 +1,7 @@
 //! Agreement with transformers on the reference checkpoints, where they are at hand.
 #![cfg(feature = "flex")]
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+#![expect(clippy::print_stdout, reason = "a skipped test says why")]
 
 use std::path::{Path, PathBuf};
 

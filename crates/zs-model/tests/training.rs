@@ -1,5 +1,6 @@
 //! Gradients do not depend on how a batch is split, and weights survive a round trip to disk.
 #![cfg(feature = "flex")]
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::path::Path;
 
