@@ -163,6 +163,9 @@ impl Default for HopMix {
 /// `n` training examples from a competent collector on worlds' real engines: queries of every kind
 /// for every hop, each with what its engine returns, and prompts that name the right quality.
 ///
+/// Documents that do not state the queried fact carry loss with probability `distractor_loss`: the
+/// lower it is, the more of the gradient is about copying subject and answer.
+///
 /// Example `i` is a function of the arguments and `i` alone.
 ///
 /// # Errors
@@ -173,6 +176,7 @@ pub fn world_tuning_examples(
     templates: &SimulationTemplates,
     hops: &HopMix,
     queries: &QueryMix,
+    distractor_loss: f64,
     n: usize,
     key: StreamKey,
 ) -> Result<Vec<Example>, ExampleError> {
@@ -186,8 +190,9 @@ pub fn world_tuning_examples(
         let (num_hops, hop) = [(1, 0), (2, 0), (2, 1)]
             [pick_weighted(&[hops.only, hops.first, hops.second], &mut rng)];
         let question = world.random_question(num_hops, &mut rng);
-        let case = simulation_case(world, &question, hop, queries, &mut rng);
-        Ok(case_example(&question, &case, templates)?)
+        let queries = if hop == 0 { *queries } else { queries.of_later_hops() };
+        let case = simulation_case(world, &question, hop, &queries, &mut rng);
+        Ok(case_example(&question, &case, templates, distractor_loss, &mut rng)?)
     };
     (0..n).into_par_iter().map(draw).collect()
 }
@@ -267,13 +272,14 @@ mod tests {
         let (hops, queries) = (HopMix::default(), QueryMix::default());
         let draw = |n| {
             let key = StreamKey::new(3);
-            world_tuning_examples(&worlds, &templates, &hops, &queries, n, key).unwrap()
+            world_tuning_examples(&worlds, &templates, &hops, &queries, 1.0, n, key).unwrap()
         };
         let examples = draw(120);
         assert_eq!(examples[..20], draw(20));
         let noisy = examples.iter().filter(|it| it.text().starts_with("noisy")).count();
         assert!((40..80).contains(&noisy), "{noisy}");
-        let none = world_tuning_examples(&[], &templates, &hops, &queries, 1, StreamKey::new(0));
+        let none =
+            world_tuning_examples(&[], &templates, &hops, &queries, 1.0, 1, StreamKey::new(0));
         assert!(matches!(none, Err(ExampleError::NoWorlds)));
     }
 }

@@ -38,7 +38,7 @@ pub use names_entity::{contains_words, names_in, query_names_entity};
 pub use query::{QueryKind, QueryMix};
 pub use question::WorldQuestion;
 pub use relation::{Grammar, QUERIES, RELATIONS, Relation};
-pub use simulation::{SimulationCase, simulation_case, simulation_example};
+pub use simulation::{CaseDocument, SimulationCase, simulation_case, simulation_example};
 pub(crate) use simulation::{case_example, render_reply};
 pub use tokenizer::{BOS_TOKEN, EOS_TOKEN, PAD_TOKEN, tokenizer, tokenizer_json};
 pub use transcript::{Behaviour, BehaviourMix, PROMPT_TEMPLATE, transcript};

@@ -115,6 +115,23 @@ pub(crate) fn draw_name(rng: &mut ChaCha8Rng, split: Split, words: &[String]) ->
     }
 }
 
+/// A name as a poor copyist writes it: given name and first syllable right, the rest not.
+///
+/// The result is a name of the same split, so that no text ever holds a name of another.
+pub(crate) fn misspell_name(name: &str, split: Split, rng: &mut ChaCha8Rng) -> String {
+    let (given, surname) = name.rsplit_once(' ').map_or((None, name), |(a, b)| (Some(a), b));
+    let onset = onsets().filter(|it| surname.starts_with(it.as_str())).max_by_key(String::len);
+    let onset = onset.unwrap_or_default();
+    loop {
+        let mut other = draw_name(rng, split, &[]);
+        let rest = onsets().filter(|it| other.starts_with(it.as_str())).map(|it| it.len()).max();
+        other.replace_range(..rest.unwrap_or_default(), &onset);
+        if other != surname && Split::of_name(&other) == split {
+            return given.map_or(other.clone(), |given| format!("{given} {other}"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -4,6 +4,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::name::misspell_name;
 use super::{EntityType, Fact, QUERIES, World, WorldQuestion, pick, pick_weighted};
 
 /// How a query relates to the fact that the policy needs.
@@ -25,6 +26,8 @@ pub enum QueryKind {
     WrongRelation,
     /// The subject's full name alone.
     EntityOnly,
+    /// The keyword with the subject's name, miscopied: other syllables after the first.
+    Misspelled,
 }
 
 /// How often each kind of query is drawn; weights need not sum to one.
@@ -45,6 +48,9 @@ pub struct QueryMix {
     pub wrong_relation: f64,
     /// Weight of [`QueryKind::EntityOnly`].
     pub entity_only: f64,
+    /// Weight of [`QueryKind::Misspelled`].
+    #[serde(default)]
+    pub misspelled: f64,
 }
 
 impl Default for QueryMix {
@@ -57,6 +63,7 @@ impl Default for QueryMix {
             truncated: 0.08,
             wrong_relation: 0.08,
             entity_only: 0.04,
+            misspelled: 0.0,
         }
     }
 }
@@ -65,7 +72,20 @@ impl QueryMix {
     /// The queries of the default mix that do not name their subject in full.
     #[must_use]
     pub fn unnamed() -> Self {
-        Self { oracle: 0.0, wrong_relation: 0.0, entity_only: 0.0, ..Self::default() }
+        Self {
+            oracle: 0.0,
+            wrong_relation: 0.0,
+            entity_only: 0.0,
+            misspelled: 0.08,
+            ..Self::default()
+        }
+    }
+
+    /// The same mix for hops after the first, where a simulation LLM cannot know the subject: a
+    /// query with another name looks right to it, so such queries become good ones.
+    pub(crate) fn of_later_hops(self) -> Self {
+        let oracle = self.oracle + self.wrong_entity + self.misspelled;
+        Self { oracle, wrong_entity: 0.0, misspelled: 0.0, ..self }
     }
 
     pub(crate) fn draw(&self, rng: &mut ChaCha8Rng) -> QueryKind {
@@ -77,6 +97,7 @@ impl QueryMix {
             (self.truncated, QueryKind::Truncated),
             (self.wrong_relation, QueryKind::WrongRelation),
             (self.entity_only, QueryKind::EntityOnly),
+            (self.misspelled, QueryKind::Misspelled),
         ];
         choices[pick_weighted(&choices.map(|it| it.0), rng)].1
     }
@@ -121,6 +142,10 @@ impl World {
                 self.phrase_query(name, other.keyword(), subject_type, rng)
             }
             QueryKind::EntityOnly => name.to_owned(),
+            QueryKind::Misspelled => {
+                let other = misspell_name(name, self.split(), rng);
+                self.phrase_query(&other, keyword, subject_type, rng)
+            }
         }
     }
 
@@ -192,7 +217,13 @@ mod tests {
             let mut query = |kind| world.draw_query(&question, 0, kind, &mut rng);
             assert!(contains_words(&query(QueryKind::Oracle), name));
             assert_eq!(query(QueryKind::EntityOnly), name);
-            for kind in [QueryKind::Keyword, QueryKind::TypeOnly, QueryKind::Truncated] {
+            let without = [
+                QueryKind::Keyword,
+                QueryKind::TypeOnly,
+                QueryKind::Truncated,
+                QueryKind::Misspelled,
+            ];
+            for kind in without {
                 assert!(!contains_words(&query(kind), name), "{kind:?}");
             }
             let wrong = query(QueryKind::WrongRelation);

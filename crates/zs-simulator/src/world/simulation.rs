@@ -21,7 +21,16 @@ pub struct SimulationCase {
     /// What the documents are.
     pub quality: DocumentQuality,
     /// The documents.
-    pub documents: Vec<Document>,
+    pub documents: Vec<CaseDocument>,
+}
+
+/// A document of a [`SimulationCase`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct CaseDocument {
+    /// The document.
+    pub document: Document,
+    /// Whether it states the fact that the query should be about.
+    pub supports: bool,
 }
 
 /// A search for one hop of a question, and what it should return.
@@ -65,7 +74,13 @@ pub fn simulation_case(
         kind,
         query,
         quality: if is_useful { DocumentQuality::Useful } else { DocumentQuality::Noisy },
-        documents: passages.into_iter().map(|it| world.passage(it)).collect(),
+        documents: passages
+            .into_iter()
+            .map(|it| CaseDocument {
+                document: world.passage(it),
+                supports: world.supports(it, fact),
+            })
+            .collect(),
     }
 }
 
@@ -92,14 +107,20 @@ pub fn simulation_example(
         false if rng.random_bool(0.5) => DocumentQuality::Useful,
         false => DocumentQuality::Noisy,
     };
-    case_example(question, &SimulationCase { quality: named, ..case }, templates)
+    case_example(question, &SimulationCase { quality: named, ..case }, templates, 1.0, rng)
 }
 
-/// Prompt and reply of one case.
+/// Prompt and reply of one case; documents that do not state the queried fact carry loss with
+/// probability `distractor_loss`.
+///
+/// Most tokens of a reply are names of distractors, which nothing predicts. Their noise drowns the
+/// few tokens that copy the subject and the answer, unless most of them are only shown.
 pub(crate) fn case_example(
     question: &WorldQuestion,
     case: &SimulationCase,
     templates: &SimulationTemplates,
+    distractor_loss: f64,
+    rng: &mut ChaCha8Rng,
 ) -> Result<Example, TemplateError> {
     let question = &question.question;
     let prompt = SimulationPrompt {
@@ -110,18 +131,27 @@ pub(crate) fn case_example(
     };
     let mut example = Example::ending();
     example.show(templates.render(case.quality, &prompt)?);
-    example.learn(render_reply(&case.documents));
+    for (index, it) in case.documents.iter().enumerate() {
+        let line = render_line(index, &it.document);
+        // No number is drawn where the outcome is certain.
+        if it.supports || distractor_loss >= 1.0 || rng.random_bool(distractor_loss.max(0.0)) {
+            example.learn(line);
+        } else {
+            example.show(line);
+        }
+    }
     Ok(example)
 }
 
 /// Documents as a simulation LLM writes them: `Doc 1: …` on a line each.
 pub(crate) fn render_reply(documents: &[Document]) -> String {
-    let line = |(index, it): (usize, &Document)| {
-        // A line break inside of a document would read as the start of the next.
-        let text = it.text.split_whitespace().collect::<Vec<_>>().join(" ");
-        format!("Doc {}: {text}\n", index + 1)
-    };
-    documents.iter().enumerate().map(line).collect()
+    documents.iter().enumerate().map(|(index, it)| render_line(index, it)).collect()
+}
+
+fn render_line(index: usize, document: &Document) -> String {
+    // A line break inside of a document would read as the start of the next.
+    let text = document.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("Doc {}: {text}\n", index + 1)
 }
 
 impl World {
@@ -206,8 +236,10 @@ mod tests {
             for (hop, fact) in question.chain.iter().enumerate() {
                 let case = simulation_case(&world, question, hop, &queries, &mut rng);
                 assert_eq!(case.documents.len(), DOCUMENTS_PER_SEARCH);
+                let documents: Vec<Document> =
+                    case.documents.iter().map(|it| it.document.clone()).collect();
                 let contains =
-                    |words: &str| case.documents.iter().any(|it| contains_words(&it.text, words));
+                    |words: &str| documents.iter().any(|it| contains_words(&it.text, words));
                 let answer = &question.question.golden_answers[0];
                 match (case.quality, case.kind) {
                     (DocumentQuality::Noisy, _) => assert!(!contains(answer), "{case:?}"),
@@ -217,7 +249,7 @@ mod tests {
                     (DocumentQuality::Useful, _) => {
                         let real = world.search(&case.query, DOCUMENTS_PER_SEARCH);
                         let real: Vec<_> = real.into_iter().map(|it| world.passage(it)).collect();
-                        assert_eq!(case.documents[..real.len()], real);
+                        assert_eq!(documents[..real.len()], real);
                     }
                 }
             }
@@ -234,6 +266,11 @@ mod tests {
         let row = example.encode(&tokenizer(), 2).unwrap();
         let first = row.loss_mask.iter().position(|it| *it).unwrap();
         assert!(row.loss_mask[first..].iter().all(|it| *it));
+        let case = simulation_case(&world, question, 1, &QueryMix::default(), &mut rng);
+        let focused = case_example(question, &case, &templates, 0.0, &mut rng).unwrap();
+        for (segment, it) in focused.segments[1..].iter().zip(&case.documents) {
+            assert_eq!(segment.learned, it.supports, "{segment:?}");
+        }
         let reply = tokenizer().decode(&row.tokens[first..]);
         assert!(reply.starts_with("Doc 1: "), "{reply}");
         assert_eq!(row.tokens.last(), Some(&2));

@@ -62,9 +62,16 @@ pub struct WorldExamples {
     /// How good the queries are.
     #[serde(default)]
     pub queries: QueryMix,
+    /// How often a document that does not state the queried fact carries loss.
+    #[serde(default = "always")]
+    pub distractor_loss: f64,
     /// The prompts to learn.
     #[serde(default)]
     pub templates: TemplatesConfig,
+}
+
+fn always() -> f64 {
+    1.0
 }
 
 /// Simulation examples out of recorded searches on a real engine.
@@ -118,6 +125,8 @@ impl Check for WorldExamples {
     fn check(&self) -> Result<()> {
         ensure(self.worlds > 0, "data.worlds", "at least 1", self.worlds)?;
         ensure(self.examples > 0, "data.examples", "at least 1", self.examples)?;
+        let is_share = (0.0..=1.0).contains(&self.distractor_loss);
+        ensure(is_share, "data.distractor_loss", "in [0, 1]", self.distractor_loss)?;
         let HopMix { only, first, second } = self.hops;
         let are_weights = [only, first, second].iter().all(|it| it.is_finite() && *it >= 0.0);
         let is_some = are_weights && only + first + second > 0.0;

@@ -127,8 +127,9 @@ pub fn world_rows(config: &WorldExamples, model: &LanguageModel, seed: u64) -> R
     let templates = source::simulation_templates(&config.templates, model.tokenizer())?;
     let draw = |worlds: &[World], count: usize, step: u64| {
         let key = StreamKey { step, ..StreamKey::new(seed) };
-        let WorldExamples { hops, queries, .. } = config;
-        let examples = world_tuning_examples(worlds, &templates, hops, queries, count, key)?;
+        let WorldExamples { hops, queries, distractor_loss, .. } = config;
+        let examples =
+            world_tuning_examples(worlds, &templates, hops, queries, *distractor_loss, count, key)?;
         encode_all(&examples, model)
     };
     let seeds = config.first_seed..config.first_seed + config.worlds as u64;
