@@ -26,7 +26,9 @@ mod transcript;
 
 pub use action::{Action, parse_action};
 pub use document::{Document, DocumentQuality};
-pub use observation::{INVALID_ACTION_MESSAGE, NO_DOCUMENTS, neutralize_tags, render_observation};
+pub use observation::{
+    INVALID_ACTION_MESSAGE, NO_DOCUMENTS, RESERVED_TAGS, neutralize_tags, render_observation,
+};
 pub use question::Question;
 pub use random::{Domain, StreamKey};
 pub use scoring::{YesNoRule, cover_exact_match, exact_match, f1, normalize_answer};

@@ -14,8 +14,8 @@ put the answer between <answer> and </answer>. Let me try again.\n";
 /// What stands for the documents when an engine returned none or failed.
 pub const NO_DOCUMENTS: &str = "No information available.";
 
-/// Tags that mean something to the loop or to a chat template.
-const RESERVED: [&str; 8] = [
+/// The tags of the interaction loop; documents cannot write them.
+pub const RESERVED_TAGS: [&str; 8] = [
     "<think>",
     "</think>",
     "<search>",
@@ -72,7 +72,7 @@ pub fn neutralize_tags(text: &str) -> String {
     while let Some(at) = rest.find('<') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        let tag = RESERVED.iter().copied().find(|tag| starts_with_ignoring_case(rest, tag));
+        let tag = RESERVED_TAGS.iter().copied().find(|tag| starts_with_ignoring_case(rest, tag));
         if let Some(tag) = tag {
             out.push('‹');
             out.push_str(&rest[1..tag.len() - 1]);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
-use zs_core::{INVALID_ACTION_MESSAGE, NO_DOCUMENTS};
+use zs_core::{INVALID_ACTION_MESSAGE, NO_DOCUMENTS, RESERVED_TAGS};
 use zs_model::Tokenizer;
 
 use super::{EntityType, GIVEN_NAMES, JOBS, QUERIES, RELATIONS, name, transcript};
@@ -19,22 +19,13 @@ pub const EOS_TOKEN: &str = "<eos>";
 
 const UNKNOWN_TOKEN: &str = "[UNK]";
 
-/// Text that is one token wherever it stands: the tags of the loop, and how documents are numbered.
-const WHOLE: [&str; 13] = [
-    "<think>",
-    "</think>",
-    "<search>",
-    "</search>",
-    "<information>",
-    "</information>",
-    "<answer>",
-    "</answer>",
-    "Doc 1:",
-    "Doc 2:",
-    "Doc 3:",
-    "Doc 4:",
-    "Doc 5:",
-];
+/// How documents are numbered; like the tags of the loop, one token wherever it stands.
+const NUMBERS: [&str; 5] = ["Doc 1:", "Doc 2:", "Doc 3:", "Doc 4:", "Doc 5:"];
+
+/// Text that is one token wherever it stands.
+fn whole() -> impl Iterator<Item = &'static str> {
+    RESERVED_TAGS.into_iter().chain(NUMBERS)
+}
 
 /// The first token that a model may write as ordinary text.
 pub(crate) const FIRST_ORDINARY_TOKEN: u32 = 4;
@@ -50,7 +41,7 @@ pub fn tokenizer_json() -> String {
     let vocabulary = vocabulary();
     let added_token = |(id, token): (usize, &String)| {
         let special = [PAD_TOKEN, BOS_TOKEN, EOS_TOKEN].contains(&token.as_str());
-        (special || WHOLE.contains(&token.as_str())).then(|| {
+        (special || whole().any(|it| it == token)).then(|| {
             json!({
                 "id": id, "content": token, "single_word": false, "lstrip": false,
                 "rstrip": false, "normalized": false, "special": special
@@ -95,7 +86,7 @@ pub fn tokenizer() -> Tokenizer {
 
 /// Every token, in the order of their identifiers.
 fn vocabulary() -> Vec<String> {
-    let fixed = [PAD_TOKEN, BOS_TOKEN, EOS_TOKEN, UNKNOWN_TOKEN].into_iter().chain(WHOLE);
+    let fixed = [PAD_TOKEN, BOS_TOKEN, EOS_TOKEN, UNKNOWN_TOKEN].into_iter().chain(whole());
     let mut tokens: Vec<String> = fixed.map(str::to_owned).collect();
     let mut rest: BTreeSet<String> = grammar_words();
     rest.extend(GIVEN_NAMES.map(str::to_owned));
