@@ -163,8 +163,9 @@ impl Default for HopMix {
 /// `n` training examples from a competent collector on worlds' real engines: queries of every kind
 /// for every hop, each with what its engine returns, and prompts that name the right quality.
 ///
-/// Documents that do not state the queried fact carry loss with probability `distractor_loss`: the
-/// lower it is, the more of the gradient is about copying subject and answer.
+/// One document of each reply carries loss, and the others with probability `distractor_loss`: the
+/// lower it is, the more of the gradient is about copying subject and answer, or about withholding
+/// it.
 ///
 /// Example `i` is a function of the arguments and `i` alone.
 ///

@@ -110,11 +110,12 @@ pub fn simulation_example(
     case_example(question, &SimulationCase { quality: named, ..case }, templates, 1.0, rng)
 }
 
-/// Prompt and reply of one case; documents that do not state the queried fact carry loss with
-/// probability `distractor_loss`.
+/// Prompt and reply of one case.
 ///
-/// Most tokens of a reply are names of distractors, which nothing predicts. Their noise drowns the
-/// few tokens that copy the subject and the answer, unless most of them are only shown.
+/// One document of a reply always carries loss: the one that states the queried fact, or else the
+/// first, where a simulator that ignores the query would state it. The others do with probability
+/// `distractor_loss`: most of their tokens are names that nothing predicts, whose noise drowns the
+/// few tokens that copy subject and answer.
 pub(crate) fn case_example(
     question: &WorldQuestion,
     case: &SimulationCase,
@@ -131,10 +132,11 @@ pub(crate) fn case_example(
     };
     let mut example = Example::ending();
     example.show(templates.render(case.quality, &prompt)?);
+    let key = case.documents.iter().position(|it| it.supports).unwrap_or(0);
     for (index, it) in case.documents.iter().enumerate() {
         let line = render_line(index, &it.document);
         // No number is drawn where the outcome is certain.
-        if it.supports || distractor_loss >= 1.0 || rng.random_bool(distractor_loss.max(0.0)) {
+        if index == key || distractor_loss >= 1.0 || rng.random_bool(distractor_loss.max(0.0)) {
             example.learn(line);
         } else {
             example.show(line);
@@ -268,9 +270,10 @@ mod tests {
         assert!(row.loss_mask[first..].iter().all(|it| *it));
         let case = simulation_case(&world, question, 1, &QueryMix::default(), &mut rng);
         let focused = case_example(question, &case, &templates, 0.0, &mut rng).unwrap();
-        for (segment, it) in focused.segments[1..].iter().zip(&case.documents) {
-            assert_eq!(segment.learned, it.supports, "{segment:?}");
-        }
+        let learned: Vec<bool> = focused.segments[1..].iter().map(|it| it.learned).collect();
+        assert_eq!(learned.iter().filter(|it| **it).count(), 1);
+        let supports = case.documents.iter().position(|it| it.supports);
+        assert_eq!(learned.iter().position(|it| *it), supports.or(Some(0)));
         let reply = tokenizer().decode(&row.tokens[first..]);
         assert!(reply.starts_with("Doc 1: "), "{reply}");
         assert_eq!(row.tokens.last(), Some(&2));

@@ -62,7 +62,7 @@ pub struct WorldExamples {
     /// How good the queries are.
     #[serde(default)]
     pub queries: QueryMix,
-    /// How often a document that does not state the queried fact carries loss.
+    /// How often a document of a reply carries loss that is not the one which matters most.
     #[serde(default = "always")]
     pub distractor_loss: f64,
     /// The prompts to learn.
