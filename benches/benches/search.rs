@@ -17,6 +17,7 @@ fn bm25(c: &mut Criterion) {
             query: &it.question.text,
             question: &it.question,
             quality: DocumentQuality::Useful,
+            read: &[],
             k: 3,
             seed: 0,
         })

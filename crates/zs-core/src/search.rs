@@ -16,6 +16,9 @@ pub struct SearchRequest<'a> {
     pub question: &'a Question,
     /// The quality drawn from the curriculum; retrieval engines ignore it.
     pub quality: DocumentQuality,
+    /// Documents that the episode was shown before this search, in order; an engine may tell from
+    /// them what the policy can know by now.
+    pub read: &'a [Document],
     /// How many documents are wanted.
     pub k: usize,
     /// Seed of this request; an engine that draws random numbers draws them from it alone.

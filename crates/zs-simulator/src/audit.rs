@@ -117,7 +117,14 @@ pub fn audit(
         .map(|(index, (quality, it))| {
             let seed = StreamKey { sample: index as u32, ..StreamKey::new(seed) };
             let seed = seed.derive_seed(Domain::Search);
-            SearchRequest { query: &it.query, question: &it.question, quality: *quality, k, seed }
+            SearchRequest {
+                query: &it.query,
+                question: &it.question,
+                quality: *quality,
+                read: &[],
+                k,
+                seed,
+            }
         })
         .collect();
     let results = engine.search_batch(&requests);

@@ -57,7 +57,7 @@ const WRITER_MEMORY: usize = 64 << 20;
 /// ])?;
 /// let question = Question::new("q", "Which tree?", ["oak"]);
 /// let quality = DocumentQuality::Useful;
-/// let request = SearchRequest { query: "a tree", question: &question, quality, k: 3, seed: 0 };
+/// let request = SearchRequest { query: "a tree", question: &question, quality, read: &[], k: 3, seed: 0 };
 /// assert_eq!(engine.search(request)?[0].title, "Oak");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -395,7 +395,9 @@ mod tests {
     fn search(engine: &Bm25Engine, query: &str, k: usize) -> Vec<Document> {
         let question = Question::new("q", "?", ["a"]);
         let quality = DocumentQuality::Useful;
-        engine.search(SearchRequest { query, question: &question, quality, k, seed: 0 }).unwrap()
+        engine
+            .search(SearchRequest { query, question: &question, quality, read: &[], k, seed: 0 })
+            .unwrap()
     }
 
     #[track_caller]

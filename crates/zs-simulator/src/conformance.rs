@@ -68,6 +68,7 @@ fn requests<'a>(
             query,
             question: &questions[index % questions.len()],
             quality: qualities[index % 2],
+            read: &[],
             k,
             seed: index as u64,
         })
@@ -109,7 +110,8 @@ fn check_batch(engine: &dyn SearchEngine, requests: &[SearchRequest<'_>]) {
 
 fn check_duplicates(engine: &dyn SearchEngine, question: &Question) {
     let quality = DocumentQuality::Useful;
-    let request = SearchRequest { query: "film director", question, quality, k: 3, seed: 7 };
+    let request =
+        SearchRequest { query: "film director", question, quality, read: &[], k: 3, seed: 7 };
     let results = engine.search_batch(&[request; 5]);
     assert_eq!(results.len(), 5, "{}: one result a request, repeated or not", engine.name());
     if engine.is_deterministic() {

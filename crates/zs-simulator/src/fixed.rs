@@ -14,7 +14,7 @@ use zs_core::{Document, SearchEngine, SearchError, SearchRequest, SearchResult};
 ///     .with("bamboo", vec![Document::new("Bamboo", "A grass.")]);
 /// let question = Question::new("q", "What is bamboo?", ["a grass"]);
 /// let quality = DocumentQuality::Useful;
-/// let request = SearchRequest { query: "bamboo", question: &question, quality, k: 3, seed: 0 };
+/// let request = SearchRequest { query: "bamboo", question: &question, quality, read: &[], k: 3, seed: 0 };
 /// assert_eq!(engine.search(request)?[0].text, "A grass.");
 /// # Ok::<(), zs_core::SearchError>(())
 /// ```

@@ -22,7 +22,7 @@
 //!
 //! let quality = DocumentQuality::Useful;
 //! let request =
-//!     SearchRequest { query: &query, question: &asked.question, quality, k: 3, seed: 0 };
+//!     SearchRequest { query: &query, question: &asked.question, quality, read: &[], k: 3, seed: 0 };
 //! let documents = world.engine().search(request)?;
 //! let answer = &asked.question.golden_answers[0];
 //! assert!(documents.iter().any(|it| it.text.contains(answer)));
@@ -44,6 +44,6 @@ pub use corpus::read_corpus;
 pub use fixed::{FaultyEngine, FixedEngine};
 pub use jsonl::JsonLinesError;
 pub use simulated::{
-    SimulatedConfig, SimulatedEngine, SimulatedStats, SimulationError, SimulationPrompt,
+    QueryGate, SimulatedConfig, SimulatedEngine, SimulatedStats, SimulationError, SimulationPrompt,
     SimulationTemplates, TINY_NOISY, TINY_USEFUL, TemplateError, parse_documents,
 };

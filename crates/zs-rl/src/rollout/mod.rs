@@ -8,8 +8,8 @@ mod prompt;
 mod stats;
 
 use zs_core::{
-    Action, DocumentQuality, Domain, INVALID_ACTION_MESSAGE, Question, SearchEngine, SearchRequest,
-    SearchResult, StreamKey, parse_action,
+    Action, Document, DocumentQuality, Domain, INVALID_ACTION_MESSAGE, Question, SearchEngine,
+    SearchRequest, SearchResult, StreamKey, parse_action,
 };
 use zs_model::{Completion, Generator, SequenceRequest, StopReason, TokenId};
 
@@ -218,6 +218,11 @@ fn open<'a>(
 }
 
 impl Row<'_> {
+    /// The documents that the episode has been shown so far.
+    fn documents_read(&self) -> Vec<Document> {
+        self.trajectory.searches().flat_map(|it| it.documents.iter().cloned()).collect()
+    }
+
     /// Takes the policy's turn and decides what follows it.
     fn write(&mut self, completion: Completion, may_search: bool, generator: &dyn Generator) {
         let text = generator.tokenizer().decode(&completion.tokens);
@@ -304,14 +309,18 @@ fn search(
         return Ok(());
     }
     let results = {
+        let read: Vec<Vec<Document>> =
+            searching.iter().map(|(index, _)| rows[*index].documents_read()).collect();
         let requests: Vec<SearchRequest<'_>> = searching
             .iter()
-            .map(|(index, record)| {
+            .zip(&read)
+            .map(|((index, record), read)| {
                 let Episode { question, key } = rows[*index].episode;
                 SearchRequest {
                     query: &record.query,
                     question,
                     quality: record.quality,
+                    read,
                     k: config.num_documents,
                     seed: StreamKey { turn, ..key }.derive_seed(Domain::Search),
                 }

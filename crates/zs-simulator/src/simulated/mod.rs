@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
-use zs_core::{SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey};
+use zs_core::{DocumentQuality, SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey};
 use zs_model::{Completion, Generator, SamplingParams, StopReason, TokenId};
+
+use crate::world::query_names_entity;
 
 pub use parse::parse_documents;
 pub use prompt::{SimulationPrompt, SimulationTemplates, TINY_NOISY, TINY_USEFUL, TemplateError};
@@ -25,11 +27,46 @@ pub struct SimulatedConfig {
     pub max_new_tokens: usize,
     /// How many replies are sampled at once.
     pub batch_size: usize,
+    /// Which queries get useful documents at all.
+    pub gate: QueryGate,
+}
+
+/// Which queries a simulated engine gives useful documents to, when asked for them.
+///
+/// A simulation LLM that is shown question and golden answer answers any query, also one that no
+/// real engine could make sense of, so a policy trained on it forgets to name what it looks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueryGate {
+    /// All of them, as in the paper.
+    #[default]
+    Open,
+    /// Those that name in full something which the question or the documents read so far name; all
+    /// others get noisy documents. Names are runs of capitalised words.
+    NamesEntity,
+}
+
+impl QueryGate {
+    /// The quality of the documents that a request gets.
+    #[must_use]
+    pub fn quality(self, request: &SearchRequest<'_>) -> DocumentQuality {
+        let passes = match self {
+            Self::Open => true,
+            Self::NamesEntity => query_names_entity(request.question, request.read, request.query),
+        };
+        if passes { request.quality } else { DocumentQuality::Noisy }
+    }
 }
 
 impl Default for SimulatedConfig {
     fn default() -> Self {
-        Self { temperature: 0.8, top_p: 1.0, max_new_tokens: 600, batch_size: 64 }
+        Self {
+            temperature: 0.8,
+            top_p: 1.0,
+            max_new_tokens: 600,
+            batch_size: 64,
+            gate: QueryGate::Open,
+        }
     }
 }
 
@@ -139,7 +176,7 @@ impl SimulatedEngine {
             query: request.query,
             k: request.k,
         };
-        let text = self.templates.render(request.quality, &prompt)?;
+        let text = self.templates.render(self.config.gate.quality(request), &prompt)?;
         let tokens = self.generator.tokenizer().encode_start(&text)?;
         let context_length = self.generator.context_length();
         if tokens.len() >= context_length {
@@ -269,6 +306,7 @@ mod tests {
                 query,
                 question: &question,
                 quality: [DocumentQuality::Useful, DocumentQuality::Noisy][index % 2],
+                read: &[],
                 k: 2,
                 seed: index as u64,
             })

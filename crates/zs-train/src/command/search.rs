@@ -19,6 +19,7 @@ pub(crate) fn search(args: &SearchArgs) -> Result<()> {
         query: &args.query,
         question: &question,
         quality: DocumentQuality::Useful,
+        read: &[],
         k: args.k,
         seed: 0,
     })?;

@@ -154,7 +154,8 @@ impl EngineConfig {
             }
             Self::Simulated { sampling, .. } => {
                 let key = |name: &str| format!("{key}.sampling.{name}");
-                let SimulatedConfig { temperature, top_p, max_new_tokens, batch_size } = *sampling;
+                let SimulatedConfig { temperature, top_p, max_new_tokens, batch_size, .. } =
+                    *sampling;
                 let is_temperature = temperature.is_finite() && temperature >= 0.0;
                 ensure(is_temperature, &key("temperature"), "at least 0", temperature)?;
                 ensure(top_p > 0.0 && top_p <= 1.0, &key("top_p"), "in (0, 1]", top_p)?;
