@@ -273,7 +273,7 @@ impl SearchEngine for SimulatedEngine {
 
 #[cfg(test)]
 mod tests {
-    use zs_core::{DocumentQuality, Question};
+    use zs_core::{Document, Question};
     use zs_model::testing::ScriptedGenerator;
 
     use super::*;
@@ -292,6 +292,25 @@ mod tests {
         let config = SimulatedConfig { batch_size, ..SimulatedConfig::default() };
         let generator = Arc::new(generator.with_context_length(200));
         SimulatedEngine::new(generator, SimulationTemplates::tiny(), config)
+    }
+
+    #[test]
+    fn the_gate_lets_known_names_pass() {
+        let question = Question::new("q", "Who is the spouse of David Bada?", ["Anna Bofer"]);
+        let read = [Document::new("", "The spouse of David Bada is Anna Bofer.")];
+        let check = |query: &str, read: &[Document], asked, expected| {
+            let request =
+                SearchRequest { query, question: &question, quality: asked, read, k: 1, seed: 0 };
+            assert_eq!(QueryGate::NamesEntity.quality(&request), expected, "{query}");
+            assert_eq!(QueryGate::Open.quality(&request), asked, "{query}");
+        };
+        let (useful, noisy) = (DocumentQuality::Useful, DocumentQuality::Noisy);
+        check("David Bada spouse", &[], useful, useful);
+        check("David Bada spouse", &[], noisy, noisy);
+        check("David Bade spouse", &[], useful, noisy);
+        check("spouse", &[], useful, noisy);
+        check("Anna Bofer job", &[], useful, noisy);
+        check("Anna Bofer job", &read, useful, useful);
     }
 
     #[test]
