@@ -10,7 +10,8 @@
 
 use burn::tensor::Device;
 use zs_core::StreamKey;
-use zs_model::{Architecture, LanguageModel, ModelConfig, TokenRow};
+use zs_model::testing::tiny_config;
+use zs_model::{LanguageModel, ModelConfig, TokenRow};
 use zs_simulator::world::{
     BehaviourMix, CorpusMix, ExampleError, Split, World, generate_examples, tokenizer,
 };
@@ -20,23 +21,14 @@ use zs_simulator::world::{
 pub fn tiny_model() -> LanguageModel {
     let tokenizer = tokenizer();
     let config = ModelConfig {
-        architecture: Architecture::Qwen2,
         vocab_size: tokenizer.vocab_size(),
         hidden_size: 128,
         intermediate_size: 384,
         num_hidden_layers: 4,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
         head_dim: 32,
         max_position_embeddings: 512,
-        rms_norm_eps: 1e-6,
-        rope_theta: 10_000.0,
-        rope_scaling: None,
-        qkv_bias: true,
-        output_bias: false,
-        tie_word_embeddings: true,
-        bos_token_id: None,
         eos_token_ids: Vec::new(),
+        ..tiny_config()
     };
     LanguageModel::initialize(config, tokenizer, 1, &Device::default())
 }
