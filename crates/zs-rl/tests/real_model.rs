@@ -59,6 +59,7 @@ fn samples_and_trains_stories260k() {
         reward: RewardScore {
             total: index as f32,
             components: vec![RewardComponent { name: "order".to_owned(), score: index as f32 }],
+            turns: Vec::new(),
         },
     };
     let trajectories = output.trajectories.into_iter().enumerate().map(rewarded).collect();

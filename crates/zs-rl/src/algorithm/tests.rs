@@ -24,7 +24,7 @@ fn group(rewards: &[f32]) -> TrajectoryGroup {
             observation_text: String::new(),
             search: None,
         });
-        let reward = RewardScore { total, components: Vec::new() };
+        let reward = RewardScore { total, ..RewardScore::default() };
         RewardedTrajectory { trajectory, reward }
     };
     TrajectoryGroup {

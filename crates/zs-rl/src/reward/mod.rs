@@ -35,6 +35,11 @@ pub struct RewardScore {
     pub total: f32,
     /// The components before weighting, in the order of the config.
     pub components: Vec<RewardComponent>,
+    /// The part of [`total`](Self::total) that each turn earned, which lands on the turn's last
+    /// token; empty where no turn earned anything of its own. The rest of `total` lands on the last
+    /// token of the episode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<f32>,
 }
 
 /// One component of a reward.
@@ -86,7 +91,7 @@ impl RewardFunction {
             total += weight * score;
             components.push(RewardComponent { name: reward.name().to_owned(), score });
         }
-        RewardScore { total, components }
+        RewardScore { total, components, turns: Vec::new() }
     }
 }
 

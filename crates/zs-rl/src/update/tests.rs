@@ -38,7 +38,7 @@ fn groups(rewards: &[&[f32]]) -> Vec<TrajectoryGroup> {
                     search: None,
                 });
             }
-            let reward = RewardScore { total, components: Vec::new() };
+            let reward = RewardScore { total, ..RewardScore::default() };
             RewardedTrajectory { trajectory, reward }
         };
         TrajectoryGroup {
