@@ -64,7 +64,8 @@ pub use generate::{
 pub use language_model::LanguageModel;
 pub use network::CausalLm;
 pub use optim::{
-    Optimizer, OptimizerConfig, OptimizerKind, Schedule, StepStats, accumulate_gradients,
+    Optimizer, OptimizerConfig, OptimizerKind, OptimizerStateError, Schedule, StepStats,
+    accumulate_gradients,
 };
 pub use policy::{PolicyModel, TokenRow, TokenScores};
 pub use supervised::{SupervisedStats, supervised_loss, supervised_step, teacher_forced_matches};

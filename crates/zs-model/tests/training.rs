@@ -8,8 +8,8 @@ use burn::module::Module;
 use burn::tensor::Device;
 use zs_model::testing::{byte_tokenizer, tiny_config};
 use zs_model::{
-    LanguageModel, Optimizer, OptimizerConfig, OptimizerKind, SupervisedStats, TokenRow,
-    supervised_loss, supervised_step, teacher_forced_matches,
+    LanguageModel, ModelConfig, Optimizer, OptimizerConfig, OptimizerKind, SupervisedStats,
+    TokenRow, supervised_loss, supervised_step, teacher_forced_matches,
 };
 
 fn model(seed: u64) -> LanguageModel {
@@ -147,4 +147,73 @@ fn bad_directories_are_named() {
     );
     refuses(config("\"vocab_size\": 257", "\"vocab_size\": 200"), "257 tokens");
     refuses(config("\"silu\"", "\"gelu\""), "hidden_act = gelu");
+}
+
+/// Trains `steps` more steps.
+fn train_on(
+    model: &LanguageModel,
+    optimizer: &mut Optimizer,
+    steps: usize,
+) -> (LanguageModel, SupervisedStats) {
+    let mut network = model.network().clone().train();
+    let mut stats = None;
+    for _ in 0..steps {
+        let step;
+        (network, step) = supervised_step(network, optimizer, &rows(), 60);
+        stats = Some(step);
+    }
+    (model.with_network(&network), stats.unwrap())
+}
+
+#[test]
+fn an_interrupted_optimiser_goes_on_to_the_bit() {
+    for kind in [OptimizerKind::AdamW, OptimizerKind::Muon] {
+        let scratch = tempfile::tempdir().unwrap();
+        let (dir, state) = (scratch.path().join("model"), scratch.path().join("optimizer.bpk"));
+        let config =
+            OptimizerConfig { kind, learning_rate: 3e-3, warmup_steps: 4, ..Default::default() };
+        let start = model(1);
+        let mut optimizer = Optimizer::new(&config, start.network());
+        let (half, _) = train_on(&start, &mut optimizer, 3);
+        half.save(&dir).unwrap();
+        optimizer.save(&state).unwrap();
+        let bytes = std::fs::read(&state).unwrap();
+        let expected = train_on(&half, &mut optimizer, 2);
+
+        let resumed = LanguageModel::load(&dir, &Device::flex()).unwrap();
+        let mut optimizer = Optimizer::load(&config, resumed.network(), &state).unwrap();
+        assert_eq!(optimizer.steps(), 3);
+        optimizer.save(&state).unwrap();
+        assert_eq!(std::fs::read(&state).unwrap(), bytes, "the same state is the same bytes");
+        let actual = train_on(&resumed, &mut optimizer, 2);
+        assert_eq!(actual.1, expected.1, "{kind:?}");
+        let weights = |model: &LanguageModel| {
+            model.save(&dir).unwrap();
+            std::fs::read(dir.join("model.safetensors")).unwrap()
+        };
+        assert_eq!(weights(&actual.0), weights(&expected.0), "{kind:?}");
+    }
+}
+
+#[test]
+fn unusable_optimiser_states_are_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("optimizer.bpk");
+    let config = OptimizerConfig::default();
+    let start = model(1);
+    let mut optimizer = Optimizer::new(&config, start.network());
+    train_on(&start, &mut optimizer, 1);
+    optimizer.save(&path).unwrap();
+    let check = |model: &LanguageModel, expected: &str| {
+        let error = Optimizer::load(&config, model.network(), &path).unwrap_err().to_string();
+        assert!(error.contains("optimizer.bpk") && error.contains(expected), "{error}");
+    };
+    let wider = ModelConfig { intermediate_size: 24, ..tiny_config() };
+    let wider = LanguageModel::initialize(wider, byte_tokenizer(), 1, &Device::flex());
+    check(&wider, "another model");
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    check(&start, "cannot be written or read");
+    std::fs::remove_file(&path).unwrap();
+    check(&start, "cannot be written or read");
 }

@@ -26,6 +26,7 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+mod checkpoint;
 pub mod cli;
 mod command;
 pub mod config;

@@ -136,27 +136,31 @@ fn pre_training_is_a_function_of_its_seed_and_resumes() {
         fs::write(dir.join(format!("{out}.toml")), PRETRAIN.replace("OUT", out)).unwrap();
         zs_ok(dir, &["pretrain", &format!("{out}.toml")]);
     }
-    assert_same_files(&dir.join("a/checkpoints/latest"), &dir.join("b/checkpoints/latest"));
+    assert_same_files(&dir.join("a/checkpoints"), &dir.join("b/checkpoints"));
     let metrics = |out: &str| fs::read_to_string(dir.join(out).join("metrics.jsonl")).unwrap();
     assert_eq!(metrics("a"), metrics("b"));
     assert_eq!(metrics("a").lines().count(), 6);
     let card = fs::read_to_string(dir.join("a/checkpoints/final/README.md")).unwrap();
     assert!(card.contains("6 steps") && card.contains("| copying | 2 |"), "{card}");
 
-    // As if interrupted after the step of the last checkpoint but one: data and learning rate go on
-    // as before.
     let finished = zs(dir, &["pretrain", "c.toml", "--resume"]);
     assert!(String::from_utf8_lossy(&finished.stderr).contains("finished"));
-    fs::remove_file(dir.join("c/summary.json")).unwrap();
-    let state = fs::read_to_string(dir.join("c/state.json")).unwrap();
-    fs::write(dir.join("c/state.json"), state.replace("\"step\": 6", "\"step\": 4")).unwrap();
-    zs_ok(dir, &["pretrain", "c.toml", "--resume"]);
-    let rates = |out: &str| -> Vec<f64> {
-        let lines = metrics(out);
-        let rows = lines.lines().map(|it| serde_json::from_str::<serde_json::Value>(it).unwrap());
-        rows.map(|it| it["pretrain/lr"].as_f64().unwrap()).collect()
-    };
-    assert_eq!(rates("a"), rates("c"));
+
+    // As if interrupted: from the newest checkpoint, and, with that one damaged, from the one before.
+    let checkpoints = dir.join("c/checkpoints");
+    let newest = checkpoints.join("step-000006");
+    for damage in [false, true] {
+        fs::remove_file(dir.join("c/summary.json")).unwrap();
+        fs::remove_dir_all(checkpoints.join("final")).unwrap();
+        if damage {
+            let weights = newest.join("model/model.safetensors");
+            let mut bytes = fs::read(&weights).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(&weights, bytes).unwrap();
+        }
+        zs_ok(dir, &["pretrain", "c.toml", "--resume"]);
+        assert_same_files(&dir.join("a"), &dir.join("c"));
+    }
 }
 
 #[test]

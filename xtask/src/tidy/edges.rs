@@ -31,6 +31,7 @@ const RULES: &[Rule] = &[
         external: Some(&[
             "burn",
             "burn-flex",
+            "burn-pack",
             "half",
             "memmap2",
             "rand",

@@ -4,7 +4,7 @@ mod initialize;
 mod load;
 mod save;
 
-use burn::module::{ModuleMapper, ModuleVisitor, Param};
+use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorData};
 
 pub(crate) use initialize::initialize;
@@ -54,11 +54,11 @@ pub(crate) struct NamedTensor {
 /// checkpoint layout.
 pub(crate) fn named_tensors<M: burn::module::Module>(
     module: &M,
-    mut value: impl FnMut(burn::module::ParamId, &str) -> Option<TensorData>,
+    mut value: impl FnMut(ParamId, &str) -> Option<TensorData>,
 ) -> Vec<NamedTensor> {
     struct Collect<'a> {
         path: TensorPath,
-        value: &'a mut dyn FnMut(burn::module::ParamId, &str) -> Option<TensorData>,
+        value: &'a mut dyn FnMut(ParamId, &str) -> Option<TensorData>,
         tensors: Vec<NamedTensor>,
     }
     impl ModuleVisitor for Collect<'_> {
@@ -116,13 +116,16 @@ pub(crate) fn fill<M: burn::module::Module, E>(
             if transposed {
                 file_shape.reverse();
             }
-            match (self.source)(&self.path.name(), &file_shape) {
+            let name = self.path.name();
+            match (self.source)(&name, &file_shape) {
                 Ok(mut values) => {
                     if transposed {
                         values = transpose(&values, file_shape[0], file_shape[1]);
                     }
                     let data = TensorData::new(values, own_shape);
-                    param.map(|old| Tensor::from_data(data, &old.device()))
+                    let (_, old, mapper) = param.consume();
+                    let new = Tensor::from_data(data, &old.device());
+                    Param::from_mapped_value(param_id(&name), new, mapper)
                 }
                 Err(error) => {
                     self.error = Some(error);
@@ -137,6 +140,16 @@ pub(crate) fn fill<M: burn::module::Module, E>(
         Some(error) => Err(error),
         None => Ok(module),
     }
+}
+
+/// The identity of a parameter: a function of its name alone, so that the state of an optimiser fits
+/// the same model when it is loaded again.
+fn param_id(name: &str) -> ParamId {
+    // FNV-1a with 64 bits.
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    hash.into()
 }
 
 /// Row-major transpose of a `rows x columns` matrix.

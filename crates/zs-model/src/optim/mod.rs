@@ -3,6 +3,7 @@
 
 mod gradients;
 mod schedule;
+mod state;
 
 use burn::grad_clipping::GradientClippingConfig;
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
@@ -15,6 +16,7 @@ pub(crate) use gradients::accumulate;
 pub use gradients::accumulate_gradients;
 use gradients::{global_norm, scale_gradients};
 pub use schedule::Schedule;
+pub use state::OptimizerStateError;
 
 /// How parameters are updated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

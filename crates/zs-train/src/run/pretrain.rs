@@ -1,11 +1,11 @@
 //! Pre-training from scratch on embedded worlds, in phases, with examples made ahead of time.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 use zs_model::{
@@ -16,15 +16,20 @@ use zs_simulator::world::{self, ExampleError, Split, World, generate_examples};
 
 use super::probe::CopyProbe;
 use super::{Metrics, Timings, card};
+use crate::checkpoint::Checkpoints;
 use crate::cli::PretrainArgs;
 use crate::config::{ModelShape, Phase, PretrainConfig, load};
 use crate::console::{Console, Progress};
 use crate::device;
 use crate::files::{JsonLines, RunDir, SUMMARY};
 
-/// Where an interrupted run can go on; lies beside the checkpoint.
+/// What a checkpoint holds.
+const MODEL: &str = "model";
+const OPTIMIZER: &str = "optimizer.bpk";
 const STATE: &str = "state.json";
-const LATEST: &str = "checkpoints/latest";
+
+/// The newest checkpoints that are kept; the second is there for a newest one that is damaged.
+const KEEP_LAST: usize = 2;
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -42,8 +47,8 @@ pub(crate) struct State {
 
 /// Trains a model from scratch, writing metrics and checkpoints into `run`.
 ///
-/// `command` is what the model card says that it was made by. With `resume`, goes on from the last checkpoint: data and learning rate are those of the
-/// uninterrupted run, the optimiser's moments begin anew.
+/// `command` is what the model card says that it was made by. With `resume`, goes on from the newest
+/// whole checkpoint, to the same bytes as an uninterrupted run.
 ///
 /// # Errors
 ///
@@ -57,15 +62,18 @@ pub fn pretrain(
 ) -> Result<LanguageModel> {
     let device = device::select();
     let tokenizer = world::tokenizer();
-    let (initial, mut state) = if resume {
-        let text = std::fs::read_to_string(run.join(STATE))
-            .with_context(|| format!("{}: no checkpoint to resume from", run.path().display()))?;
-        let state: State = serde_json::from_str(&text).context(STATE)?;
-        (LanguageModel::load(&run.join(LATEST), &device)?, state)
-    } else {
-        let shape = model_config(config.model, &tokenizer)?;
-        let model = LanguageModel::initialize(shape, tokenizer.clone(), config.seed, &device);
-        (model, State::default())
+    let checkpoints = Checkpoints::of(run, KEEP_LAST);
+    let checkpoint = match resume {
+        true => Some(checkpoints.newest(console)?.1),
+        false => None,
+    };
+    let (initial, mut state) = match &checkpoint {
+        Some(dir) => (LanguageModel::load(&dir.join(MODEL), &device)?, read_state(dir)?),
+        None => {
+            let shape = model_config(config.model, &tokenizer)?;
+            let model = LanguageModel::initialize(shape, tokenizer.clone(), config.seed, &device);
+            (model, State::default())
+        }
     };
     let lines = |name: &str| match resume {
         true => JsonLines::resume(&run.join(name), state.step),
@@ -88,10 +96,16 @@ pub fn pretrain(
         if done == phase.steps {
             continue;
         }
-        let optimizer;
-        (network, optimizer) = phase_optimizer(config, phase, network, done);
+        let optimizer_config = optimizer_config(config, phase);
+        let optimizer = match &checkpoint {
+            Some(dir) if done > 0 => {
+                Optimizer::load(&optimizer_config, &network, &dir.join(OPTIMIZER))?
+            }
+            _ => Optimizer::new(&optimizer_config, &network),
+        };
+        let checkpoints = &checkpoints;
         let mut trainer =
-            Trainer { config, run, initial: &initial, probe: &probe, total, optimizer };
+            Trainer { config, checkpoints, initial: &initial, probe: &probe, total, optimizer };
         network = std::thread::scope(|scope| {
             // One chunk waits while the next is made, so training never does.
             let (send, chunks) = sync_channel(1);
@@ -158,7 +172,7 @@ fn report(progress: &Progress, state: State) {
 /// What the steps of a phase share.
 struct Trainer<'a> {
     config: &'a PretrainConfig,
-    run: &'a RunDir,
+    checkpoints: &'a Checkpoints,
     initial: &'a LanguageModel,
     probe: &'a CopyProbe,
     total: usize,
@@ -195,33 +209,32 @@ impl Trainer<'_> {
     }
 
     fn checkpoint(&self, network: &CausalLm, state: State) -> Result<()> {
-        if state.step.is_multiple_of(self.config.checkpoint_every) {
-            self.initial.with_network(network).save(&self.run.join(LATEST))?;
-            self.run.write_json(STATE, &state)?;
+        if !state.step.is_multiple_of(self.config.checkpoint_every) {
+            return Ok(());
         }
-        Ok(())
+        self.checkpoints.write(state.step, |dir| {
+            self.initial.with_network(network).save(&dir.join(MODEL))?;
+            self.optimizer.save(&dir.join(OPTIMIZER))?;
+            Ok(std::fs::write(dir.join(STATE), serde_json::to_vec_pretty(&state)?)?)
+        })
     }
 }
 
-/// The optimiser of a phase, `done` steps into its schedule.
-fn phase_optimizer(
-    config: &PretrainConfig,
-    phase: &Phase,
-    mut network: CausalLm,
-    done: usize,
-) -> (CausalLm, Optimizer) {
-    let optimizer_config = OptimizerConfig {
+fn read_state(checkpoint: &Path) -> Result<State> {
+    let path = checkpoint.join(STATE);
+    let context = || path.display().to_string();
+    let text = std::fs::read(&path).with_context(context)?;
+    serde_json::from_slice(&text).with_context(context)
+}
+
+/// How the optimiser of a phase works; every phase starts with a fresh one.
+fn optimizer_config(config: &PretrainConfig, phase: &Phase) -> OptimizerConfig {
+    OptimizerConfig {
         learning_rate: config.optimizer.learning_rate * phase.learning_rate_factor,
         schedule: phase.schedule,
         total_steps: phase.steps,
         ..config.optimizer.clone()
-    };
-    let mut optimizer = Optimizer::new(&optimizer_config, &network);
-    for _ in 0..done {
-        // A step without gradients moves the schedule and nothing else.
-        (network, _) = optimizer.step(network, GradientsParams::new());
     }
-    (network, optimizer)
 }
 
 type Chunk = std::result::Result<Vec<TokenRow>, ExampleError>;
