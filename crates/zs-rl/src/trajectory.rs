@@ -93,6 +93,13 @@ impl TrajectoryGroup {
     pub fn rewards(&self) -> Vec<f32> {
         self.trajectories.iter().map(|it| it.reward.total).collect()
     }
+
+    /// Whether all trajectories earned the same: a group that teaches nothing to algorithms which
+    /// compare its members.
+    #[must_use]
+    pub fn is_even(&self) -> bool {
+        self.trajectories.windows(2).all(|it| it[0].reward.total == it[1].reward.total)
+    }
 }
 
 impl Trajectory {

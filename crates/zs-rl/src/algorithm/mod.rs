@@ -150,6 +150,22 @@ pub struct LossOutput {
     pub metrics: Vec<(&'static str, Tensor<1>)>,
 }
 
+/// Every `kind` of [`AlgorithmConfig`], for suites that all of them pass.
+#[cfg(test)]
+pub(crate) const KINDS: [&str; 11] = [
+    "reinforce",
+    "reinforce_plus_plus",
+    "rloo",
+    "grpo",
+    "dr_grpo",
+    "dapo",
+    "gspo",
+    "cispo",
+    "ppo",
+    "gigpo",
+    "squared_regret",
+];
+
 #[cfg(test)]
 #[cfg(feature = "flex")]
 mod tests;

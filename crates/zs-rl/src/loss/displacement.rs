@@ -25,8 +25,7 @@ use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor};
 ///
 /// # References
 ///
-/// - LLDS, *On GRPO collapse in search-augmented reasoning* (2025): likelihood-displacement
-///   regularisation of actions
+/// - [On GRPO collapse in Search-R1](https://arxiv.org/abs/2512.04220) (LLDS, gated by action)
 #[must_use]
 pub fn likelihood_displacement(
     log_probs: Tensor<2>,

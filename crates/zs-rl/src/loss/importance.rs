@@ -65,7 +65,8 @@ impl ImportanceCorrection {
 /// - `p_sample`: the probability that was recorded at sampling
 /// - `p_train`: the probability under the same weights, computed as training computes it
 ///
-/// The log-ratio is limited to ±20 before `exp`.
+/// The log-ratio is limited to ±20 before `exp`. Tokens that count nothing still count in the means
+/// over tokens: fewer of them make a smaller step, not a rescaled one.
 ///
 /// # Shapes
 ///
@@ -77,9 +78,8 @@ impl ImportanceCorrection {
 ///
 /// # References
 ///
-/// - [Truncated importance sampling](https://fengyao.notion.site/off-policy-rl) (Yao et al. 2025);
-///   masked form: IcePop, [Ring-1T](https://arxiv.org/abs/2510.18855)
-/// - verl 0.9.1 `rollout_is`
+/// - Truncated: [Ionides 2008](https://doi.org/10.1198/106186008X320456); verl 0.9.1 `rollout_is`
+/// - Masked: IcePop, [Ring-1T](https://arxiv.org/abs/2510.18855)
 ///
 /// ```
 /// use zs_rl::loss::{ImportanceBound, ImportanceCorrection, ImportanceLevel, importance_weights};

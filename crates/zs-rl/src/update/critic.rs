@@ -2,7 +2,6 @@
 
 use std::fmt::Debug;
 
-use burn::module::Module;
 use burn::tensor::{Bool, Tensor, TensorData};
 use zs_model::{
     Optimizer, TokenRow, ValueModel, accumulate_value_gradients, map_parallel, micro_batches,

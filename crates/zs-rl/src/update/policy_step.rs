@@ -168,10 +168,9 @@ impl Mismatch {
     /// ```
     fn new(rows: &[(&Row, f32)], scores: &TokenScores, batch: &PolicyBatch) -> Self {
         let trained = scores.log_probs.clone().detach();
-        let is_other = rows.iter().any(|(row, _)| row.sampled_log_probs.is_some());
+        let is_other = rows.iter().any(|(row, _)| row.recorded_log_probs.is_some());
         let sampled = if is_other {
-            let pick = |row: &Row| row.sampled_log_probs.as_deref().unwrap_or(&row.old_log_probs);
-            float_column(rows, pick, trained.dims()[1], &trained.device())
+            float_column(rows, Row::sampled_log_probs, trained.dims()[1], &trained.device())
         } else {
             batch.old_log_probs.clone()
         };

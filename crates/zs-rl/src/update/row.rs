@@ -1,6 +1,5 @@
 //! Trajectories as rows, ready for the model: advantages, log-probabilities, values.
 
-use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use zs_model::{PolicyModel, TokenRow, TokenScores, map_parallel};
 
@@ -19,7 +18,7 @@ pub(super) struct Row {
     /// What the probability ratio is taken against.
     pub(super) old_log_probs: Vec<f32>,
     /// What was recorded at sampling, where that is something else.
-    pub(super) sampled_log_probs: Option<Vec<f32>>,
+    pub(super) recorded_log_probs: Option<Vec<f32>>,
     pub(super) ref_log_probs: Option<Vec<f32>>,
     /// Values and their targets; empty without a value model.
     pub(super) old_values: Vec<f32>,
@@ -44,13 +43,18 @@ impl Row {
             num_turns: trajectory.turns.len(),
             advantages: Vec::new(),
             old_log_probs: trajectory.old_log_probs(),
-            sampled_log_probs: None,
+            recorded_log_probs: None,
             ref_log_probs: None,
             old_values: Vec::new(),
             returns: Vec::new(),
             turn_numbers: trajectory.turn_numbers(),
             tokens,
         }
+    }
+
+    /// What was recorded at sampling.
+    pub(super) fn sampled_log_probs(&self) -> &[f32] {
+        self.recorded_log_probs.as_deref().unwrap_or(&self.old_log_probs)
     }
 
     pub(super) fn has_advantage(&self) -> bool {
@@ -91,7 +95,7 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
         }
         let scores = score(&model.valid(), &token_rows, config.micro_batch_tokens);
         for (row, scores) in rows.iter_mut().zip(scores) {
-            row.sampled_log_probs = Some(std::mem::replace(&mut row.old_log_probs, scores));
+            row.recorded_log_probs = Some(std::mem::replace(&mut row.old_log_probs, scores));
         }
     }
     if algorithm.value_clip().is_some() {
@@ -170,8 +174,8 @@ fn weigh(rows: &mut [Row], config: &UpdateConfig) -> Vec<(&'static str, f64)> {
     let Some(correction) = config.importance else { return Vec::new() };
     let (mut sum, mut num_bounded, mut count) = (0.0, 0_usize, 0_usize);
     for row in rows {
-        let sampled = row.sampled_log_probs.as_deref().unwrap_or(&row.old_log_probs);
         let mask = &row.tokens.loss_mask;
+        let sampled = row.sampled_log_probs();
         let weights = importance_weights(&row.old_log_probs, sampled, mask, correction);
         for (index, weight) in weights.iter().enumerate().filter(|(index, _)| mask[*index]) {
             row.advantages[index] *= weight;
