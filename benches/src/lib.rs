@@ -9,9 +9,10 @@
 //! ```
 
 use burn::tensor::Device;
-use zs_core::StreamKey;
+use zs_core::{Action, Question, StreamKey};
 use zs_model::testing::tiny_config;
-use zs_model::{LanguageModel, ModelConfig, TokenRow};
+use zs_model::{Completion, LanguageModel, ModelConfig, StopReason, TokenId, TokenRow};
+use zs_rl::{RewardScore, RewardedTrajectory, Trajectory, TrajectoryGroup, Turn};
 use zs_simulator::world::{
     BehaviourMix, CorpusMix, ExampleError, Split, World, generate_examples, tokenizer,
 };
@@ -50,4 +51,40 @@ pub fn transcripts(num_tokens: usize) -> Result<Vec<TokenRow>, ExampleError> {
         goes_on
     });
     Ok(wanted.collect())
+}
+
+/// Groups of episodes of 20 + 3 × (30 + 50) tokens: a prompt, and three turns of which each wrote 30
+/// tokens and observed 50.
+#[must_use]
+pub fn episodes(num_groups: usize, group_size: usize) -> Vec<TrajectoryGroup> {
+    let tokens = |seed: usize, count: usize| -> Vec<TokenId> {
+        (0..count).map(|it| ((seed * 31 + it * 17) % 100) as TokenId).collect()
+    };
+    let episode = |seed: usize| {
+        let mut trajectory = Trajectory::new("q", tokens(0, 20));
+        for turn in 0..3 {
+            let seed = seed * 3 + turn;
+            trajectory.turns.push(Turn {
+                completion: Completion {
+                    tokens: tokens(seed, 30),
+                    log_probs: vec![-1.0; 30],
+                    stop_reason: StopReason::Stop,
+                },
+                text: String::new(),
+                action: Action::Invalid,
+                observation: tokens(seed + 1, 50),
+                observation_text: format!("document {} of five, {}", seed % 5, "word ".repeat(40)),
+                search: None,
+            });
+        }
+        let total = (seed % 4) as f32 / 3.0;
+        let reward = RewardScore { total, ..RewardScore::default() };
+        RewardedTrajectory { trajectory, reward }
+    };
+    (0..num_groups)
+        .map(|group| TrajectoryGroup {
+            question: Question::new("q", "?", ["a"]),
+            trajectories: (0..group_size).map(|it| episode(group * group_size + it)).collect(),
+        })
+        .collect()
 }

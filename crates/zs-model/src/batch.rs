@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::network::MASKED;
 use crate::{TokenId, TokenRow};
 
 /// Rows padded on the right to the longest, with the flat positions that carry loss.
@@ -9,6 +10,7 @@ use crate::{TokenId, TokenRow};
 pub(crate) struct PaddedBatch {
     height: usize,
     width: usize,
+    lengths: Vec<usize>,
     tokens: Vec<i32>,
     /// Flat positions of the tokens that carry loss.
     places: Vec<i32>,
@@ -36,7 +38,8 @@ impl PaddedBatch {
                 targets.push(row.tokens[at] as i32);
             }
         }
-        Self { height: rows.len(), width, tokens, places, targets }
+        let lengths = rows.iter().map(|it| it.tokens.len()).collect();
+        Self { height: rows.len(), width, lengths, tokens, places, targets }
     }
 
     pub(crate) fn shape(&self) -> [usize; 2] {
@@ -70,6 +73,15 @@ impl PaddedBatch {
     /// The row of each token that carries loss, on the host.
     pub(crate) fn owners(&self) -> impl Iterator<Item = usize> {
         self.places.iter().map(|it| *it as usize / self.width)
+    }
+
+    /// 0 for queries of tokens, [`MASKED`] for queries of padding: `[rows, 1, 1, seq, 1]`.
+    pub(crate) fn padding_bias(&self, device: &Device) -> Tensor<5> {
+        let bias = |&length: &usize| {
+            (0..self.width).map(move |at| if at < length { 0.0 } else { MASKED })
+        };
+        let values: Vec<f32> = self.lengths.iter().flat_map(bias).collect();
+        Tensor::from_data(TensorData::new(values, [self.height, 1, 1, self.width, 1]), device)
     }
 
     /// The tokens that carry loss, `[loss tokens]`.

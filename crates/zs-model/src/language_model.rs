@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::checkpoint::{initialize, load_network, save_network};
+use crate::checkpoint::{initialize, load_network, save_module};
 use crate::generate::LocalSession;
 use crate::{
     CausalLm, CheckpointError, Generator, ModelConfig, PolicyModel, SaveError, Session, Tokenizer,
@@ -83,7 +83,7 @@ impl LanguageModel {
         });
         put("generation_config.json", format!("{generation:#}\n"))?;
         put("tokenizer.json", self.tokenizer.to_json()?)?;
-        save_network(&self.network, &partial.join("model.safetensors"))?;
+        save_module(&self.network, &partial.join("model.safetensors"))?;
         clear(&previous)?;
         if dir.exists() {
             std::fs::rename(dir, &previous).map_err(|it| write(it, dir))?;

@@ -62,12 +62,13 @@ pub use generate::{
     TokenId,
 };
 pub use language_model::LanguageModel;
-pub use network::CausalLm;
+pub use network::{CausalLm, ValueNetwork};
 pub use optim::{
-    Optimizer, OptimizerConfig, OptimizerKind, OptimizerStateError, Schedule, StepStats,
-    accumulate_gradients,
+    KeySharing, Optimizer, OptimizerConfig, OptimizerKind, OptimizerStateError, QkClipError,
+    QkScale, Schedule, StepStats, accumulate_gradients, accumulate_value_gradients, qk_clip,
+    qk_scale,
 };
-pub use policy::{PolicyModel, TokenRow, TokenScores};
+pub use policy::{PolicyModel, TokenRow, TokenScores, ValueModel};
 pub use supervised::{SupervisedStats, supervised_loss, supervised_step, teacher_forced_matches};
 pub use tokenizer::{Tokenizer, TokenizerError};
 pub use verify::{Check, VerifyError, VerifyReport, verify};

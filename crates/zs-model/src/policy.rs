@@ -45,3 +45,21 @@ pub trait PolicyModel: Module {
     /// The device that the parameters live on.
     fn device(&self) -> Device;
 }
+
+/// A model of how good it is to be somewhere, whose parameters can be optimised.
+pub trait ValueModel: Module {
+    /// The value of the state before each token that carries loss, zero elsewhere.
+    ///
+    /// # Shapes
+    ///
+    /// - rows: `rows` sequences of any lengths
+    /// - output: `[rows, longest]`; carries the gradient
+    ///
+    /// # Panics
+    ///
+    /// As [`PolicyModel::token_scores`].
+    fn values(&self, rows: &[TokenRow]) -> Tensor<2>;
+
+    /// The device that the parameters live on.
+    fn device(&self) -> Device;
+}

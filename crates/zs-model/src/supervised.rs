@@ -39,7 +39,7 @@ pub fn supervised_step(
     let num_loss_tokens = count_loss_tokens(&rows);
     assert!(num_loss_tokens > 0, "a supervised step needs a token that carries loss");
     let batches = split(&rows, max_tokens);
-    let (grads, losses) = accumulate(&model, batches.len(), |model, index| {
+    let (grads, losses) = accumulate(&model, &model.device(), batches.len(), |model, index| {
         let loss = -model.flat_log_probs(&batches[index]).sum() / num_loss_tokens as f64;
         let value = f64::from(loss.clone().into_scalar::<f32>());
         (loss, value)

@@ -213,7 +213,7 @@ impl Subject<'_> {
         let device = crate::PolicyModel::device(&self.network);
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows.len(), width]), &device);
         let logits: Vec<f32> =
-            self.network.head(self.network.hidden(ids)).into_data().iter::<f32>().collect();
+            self.network.head(self.network.model.hidden(ids)).into_data().iter::<f32>().collect();
         let vocab = self.config.vocab_size;
         rows.iter()
             .enumerate()

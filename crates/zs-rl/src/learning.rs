@@ -4,10 +4,11 @@ use burn::module::Module;
 use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, StreamKey};
 use zs_model::{Optimizer, OptimizerConfig};
 
-use crate::testing::bigram::{Bigram, BigramGenerator};
+use crate::algorithm::KINDS;
+use crate::testing::bigram::{Bigram, BigramGenerator, BigramValues};
 use crate::{
-    AlgorithmConfig, Episode, RewardConfig, RewardedTrajectory, RolloutConfig, TrajectoryGroup,
-    UpdateConfig, rollout, update,
+    AlgorithmConfig, Companions, Episode, LearningState, RewardConfig, RewardedTrajectory,
+    RolloutConfig, TrajectoryGroup, UpdateConfig, ValueLearner, rollout, update_with,
 };
 
 const VOCAB: [&str; 8] = [
@@ -54,6 +55,9 @@ fn train(algorithm: &str, seed: u64) -> Vec<f32> {
     let optimizer_config =
         OptimizerConfig { learning_rate: 0.2, weight_decay: 0.0, ..OptimizerConfig::default() };
     let mut optimizer = Optimizer::new(&optimizer_config, &model);
+    let values = BigramValues::zeros(VOCAB.len()).train();
+    let mut critic = ValueLearner::new(values.clone(), Optimizer::new(&optimizer_config, &values));
+    let mut state = LearningState::default();
 
     let mut rewards = Vec::new();
     for step in 0..NUM_STEPS {
@@ -83,11 +87,15 @@ fn train(algorithm: &str, seed: u64) -> Vec<f32> {
             .collect();
         let of_step: Vec<f32> = groups.iter().flat_map(TrajectoryGroup::rewards).collect();
         rewards.push(of_step.iter().sum::<f32>() / of_step.len() as f32);
-        let config = UpdateConfig::default();
-        let (next, _) =
-            update(model, &mut optimizer, Some(&reference), &groups, algorithm.as_ref(), &config)
-                .unwrap();
-        model = next;
+        let companions = Companions {
+            reference: Some(&reference),
+            critic: Some(&mut critic),
+            ptx: &[],
+            state: &mut state,
+        };
+        let (algorithm, config) = (algorithm.as_ref(), UpdateConfig::default());
+        (model, _) =
+            update_with(model, &mut optimizer, companions, &groups, algorithm, &config).unwrap();
     }
     rewards
 }
@@ -102,13 +110,22 @@ fn check(algorithm: &str) {
 }
 
 #[test]
-fn reinforce_learns() {
-    check(r#"{"kind":"reinforce"}"#);
-    check(r#"{"kind":"reinforce","baseline":"batch_mean","kl_coef":0.0,"entropy_coef":0.0}"#);
+fn every_algorithm_learns() {
+    for kind in KINDS {
+        check(&format!(r#"{{"kind":"{kind}"}}"#));
+    }
 }
 
 #[test]
-fn grpo_learns() {
-    check(r#"{"kind":"grpo"}"#);
-    check(r#"{"kind":"grpo","normalize_std":false,"kl_coef":0.0,"entropy_coef":0.0}"#);
+fn variants_learn() {
+    for json in [
+        r#"{"kind":"reinforce","baseline":"batch_mean","kl_coef":0.0,"entropy_coef":0.0}"#,
+        r#"{"kind":"reinforce","baseline":{"ema":{"decay":0.9}}}"#,
+        r#"{"kind":"grpo","normalize_std":false,"kl_coef":0.0,"entropy_coef":0.0}"#,
+        r#"{"kind":"reinforce_plus_plus","baseline":"group_mean"}"#,
+        r#"{"kind":"ppo","gae":{"gamma":0.99,"lambda":0.95}}"#,
+        r#"{"kind":"gigpo","anchor":"query_sequence","credit":{"pooling":"per_step"}}"#,
+    ] {
+        check(json);
+    }
 }

@@ -14,8 +14,8 @@
 //! use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, StreamKey};
 //! use zs_model::testing::ScriptedGenerator;
 //! use zs_rl::{
-//!     AlgorithmConfig, Episode, RewardConfig, RewardedTrajectory, RolloutConfig, TrajectoryGroup,
-//!     rollout,
+//!     AlgorithmConfig, Episode, RewardConfig, RewardedTrajectory, RolloutBatch, RolloutConfig,
+//!     TrajectoryGroup, rollout,
 //! };
 //!
 //! #[derive(Debug)]
@@ -60,7 +60,7 @@
 //! assert_eq!(group.rewards(), [1.0, 0.0, 1.0, 0.0]);
 //!
 //! let algorithm = AlgorithmConfig::Grpo(Default::default()).build().unwrap();
-//! let advantages = algorithm.advantages(&[group]);
+//! let advantages = algorithm.advantages(&RolloutBatch::new(&[group])).tokens;
 //! assert!(advantages[0].last() > Some(&0.0) && advantages[1].last() < Some(&0.0));
 //! ```
 
@@ -74,8 +74,11 @@ mod trajectory;
 mod update;
 
 pub use algorithm::{
-    Algorithm, AlgorithmConfig, AlgorithmError, Grpo, GrpoConfig, LossOutput, PolicyBatch,
-    Reinforce, ReinforceConfig,
+    Advantages, Algorithm, AlgorithmConfig, AlgorithmError, Cispo, CispoConfig, Dapo, DapoConfig,
+    DrGrpo, DrGrpoConfig, DynamicSampling, Gigpo, GigpoConfig, Grpo, GrpoConfig, Gspo, GspoConfig,
+    KlPlacement, LearningState, LossOutput, LossTerms, PolicyBatch, Ppo, PpoConfig, Reinforce,
+    ReinforceConfig, ReinforcePlusPlus, ReinforcePlusPlusBaseline, ReinforcePlusPlusConfig, Rloo,
+    RlooConfig, RolloutBatch, SquaredRegret, SquaredRegretConfig,
 };
 pub use record::{RECORD_VERSION, RecordError, read_records, write_records};
 pub use reward::{
@@ -89,7 +92,10 @@ pub use rollout::{
 pub use trajectory::{
     Provenance, RewardedTrajectory, SearchRecord, Trajectory, TrajectoryGroup, Turn,
 };
-pub use update::{UpdateConfig, UpdateError, UpdateMetrics, update};
+pub use update::{
+    Companions, Critic, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner, ValueRow, update,
+    update_with,
+};
 
 #[cfg(test)]
 #[cfg(feature = "flex")]

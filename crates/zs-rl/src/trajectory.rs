@@ -93,6 +93,13 @@ impl TrajectoryGroup {
     pub fn rewards(&self) -> Vec<f32> {
         self.trajectories.iter().map(|it| it.reward.total).collect()
     }
+
+    /// Whether all trajectories earned the same: a group that teaches nothing to algorithms which
+    /// compare its members.
+    #[must_use]
+    pub fn is_even(&self) -> bool {
+        self.trajectories.windows(2).all(|it| it[0].reward.total == it[1].reward.total)
+    }
 }
 
 impl Trajectory {
@@ -112,6 +119,23 @@ impl Trajectory {
     #[must_use]
     pub fn num_tokens(&self) -> usize {
         self.segments().map(|(_, tokens)| tokens.len()).sum()
+    }
+
+    /// How many tokens the policy model wrote.
+    #[must_use]
+    pub fn num_policy_tokens(&self) -> usize {
+        self.turns.iter().map(|it| it.completion.tokens.len()).sum()
+    }
+
+    /// The turn that wrote each token, counted from 1; 0 where the policy model did not write it.
+    #[must_use]
+    pub fn turn_numbers(&self) -> Vec<usize> {
+        let mut numbers = vec![0; self.prompt.len()];
+        for (number, turn) in (1..).zip(&self.turns) {
+            numbers.resize(numbers.len() + turn.completion.tokens.len(), number);
+            numbers.resize(numbers.len() + turn.observation.len(), 0);
+        }
+        numbers
     }
 
     /// Who wrote each token.
@@ -244,7 +268,8 @@ mod tests {
         use Provenance::{Observation as O, Policy as M, Prompt as P};
         let trajectory = two_turns();
         assert_eq!(trajectory.tokens(), [1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(trajectory.num_tokens(), 8);
+        assert_eq!((trajectory.num_tokens(), trajectory.num_policy_tokens()), (8, 3));
+        assert_eq!(trajectory.turn_numbers(), [0, 0, 1, 1, 0, 0, 0, 2]);
         assert_eq!(trajectory.provenance(), [P, P, M, M, O, O, O, M]);
         let (t, f) = (true, false);
         assert_eq!(trajectory.loss_mask(), [f, f, t, t, f, f, f, t]);

@@ -1,48 +1,36 @@
 //! One update of the policy model: trajectories and an algorithm in, a better model out.
 
+mod config;
+mod critic;
+mod error;
+mod policy_step;
+mod row;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use burn::optim::GradientsParams;
-use burn::tensor::{Bool, Device, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
-use zs_model::{
-    Optimizer, PolicyModel, TokenRow, TokenScores, accumulate_gradients, map_parallel,
-    micro_batches,
-};
+use zs_model::{Optimizer, PolicyModel, TokenRow};
 
-use crate::algorithm::{Algorithm, PolicyBatch};
-use crate::{Trajectory, TrajectoryGroup};
+pub use self::config::UpdateConfig;
+pub use self::critic::{Critic, ValueLearner, ValueRow};
+pub use self::error::UpdateError;
 
-/// How a batch of trajectories is turned into optimiser steps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct UpdateConfig {
-    /// Padded tokens that are run through the model at once; changes memory and speed only.
-    pub micro_batch_tokens: usize,
-    /// Optimiser steps an epoch: the batch is cut into this many parts of equal size.
-    pub mini_batches: usize,
-    /// Times that the batch is gone through.
-    pub epochs: usize,
-}
-
-/// One on-policy step a batch. (The reference code cuts 320 trajectories into 256 and 64 and divides
-/// both by the count of the first.)
-impl Default for UpdateConfig {
-    fn default() -> Self {
-        Self { micro_batch_tokens: 8192, mini_batches: 1, epochs: 1 }
-    }
-}
+use self::policy_step::MiniBatch;
+use self::row::{Prepared, Row, prepare};
+use crate::TrajectoryGroup;
+use crate::algorithm::{Algorithm, LearningState};
+use crate::loss::adapted_kl_scale;
 
 /// What an update did.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpdateMetrics {
     /// Metric keys and their values, averaged over the optimiser steps.
     ///
-    /// Besides those of the algorithm: `actor/grad_norm`, `actor/lr`; and `rollout/log_prob_diff` and
-    /// `rollout/log_prob_max_ratio`, the mean of `log p_sampled - log p_trained` and the largest
-    /// probability ratio either way between sampling and training for the same weights, over the
-    /// first step's episodes. Both are 0 and 1 but for rounding where both sides are right.
+    /// Besides those of the algorithm: `actor/grad_norm`, `actor/lr`; and how sampling and training
+    /// disagree about the same weights, over the first step's episodes: `rollout/log_prob_diff` (the
+    /// mean of `log p_sampled - log p_trained`), `rollout/log_prob_k3`, `rollout/log_prob_max_ratio`
+    /// (either way) and `rollout/effective_sample_frac`. They are 0, 0, 1 and 1 but for rounding where
+    /// both sides are right.
     pub values: BTreeMap<&'static str, f64>,
     /// Optimiser steps taken. Mini-batches in which nothing carries gradient take none.
     pub num_steps: usize,
@@ -50,38 +38,42 @@ pub struct UpdateMetrics {
     pub num_skipped_episodes: usize,
 }
 
-/// Why a model could not be updated. The model is lost; the caller has its last checkpoint.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum UpdateError {
-    /// A count of zero.
-    #[error("`{field}` of the update config is 0; it must be at least 1")]
-    Config {
-        /// The setting.
-        field: &'static str,
-    },
-    /// There is nothing to learn from.
-    #[error("the batch holds no token that the policy wrote; check the rollout")]
-    EmptyBatch,
-    /// The algorithm has a KL term but no model to compute it against.
-    #[error("algorithm `{algorithm}` needs a reference model; pass one or set `kl_coef = 0`")]
-    MissingReference {
-        /// The algorithm.
-        algorithm: &'static str,
-    },
-    /// Training has diverged.
-    #[error(
-        "`{metric}` is {value} in optimiser step {step} of this update; lower the learning rate, or \
-         look for infinite rewards"
-    )]
-    NotFinite {
-        /// What is not finite.
-        metric: &'static str,
-        /// Its value.
-        value: f64,
-        /// The optimiser step inside of the update, from 0.
-        step: usize,
-    },
+/// What an update may use besides the policy model and its optimiser.
+#[derive(Debug)]
+pub struct Companions<'a, M> {
+    /// The model that the policy is to stay close to, a sampling copy.
+    pub reference: Option<&'a M>,
+    /// The value model, for algorithms that have one.
+    pub critic: Option<&'a mut dyn Critic>,
+    /// Curated texts whose cross-entropy is added with the weight
+    /// [`ptx_coef`](UpdateConfig::ptx_coef), all of them at each optimiser step.
+    pub ptx: &'a [TokenRow],
+    /// What is remembered from one update to the next.
+    pub state: &'a mut LearningState,
+}
+
+/// Updates the policy model on a batch of trajectories, with nothing but a reference model beside it.
+///
+/// As [`update_with`] with a [`LearningState`] of its own: nothing is remembered between updates.
+///
+/// # Errors
+///
+/// As [`update_with`].
+///
+/// # Panics
+///
+/// As [`update_with`].
+pub fn update<M: PolicyModel + Sync>(
+    model: M,
+    optimizer: &mut Optimizer,
+    reference: Option<&M>,
+    groups: &[TrajectoryGroup],
+    algorithm: &dyn Algorithm,
+    config: &UpdateConfig,
+) -> Result<(M, UpdateMetrics), UpdateError> {
+    let mut state = LearningState::default();
+    let companions = Companions { reference, critic: None, ptx: &[], state: &mut state };
+    update_with(model, optimizer, companions, groups, algorithm, config)
 }
 
 /// Updates the policy model on a batch of trajectories.
@@ -90,133 +82,72 @@ pub enum UpdateError {
 /// the tokens of the whole mini-batch, so any split into micro-batches gives the same gradient up to
 /// rounding. Episodes whose advantages are all zero are left out where the algorithm has no other
 /// term; they still count in the normaliser. Mini-batches are runs of consecutive trajectories, so
-/// that groups stay together; nothing is shuffled.
+/// that groups stay together; nothing is shuffled. A value model takes a step after each of the
+/// policy's, on the same mini-batch.
 ///
-/// `model` is the training copy, `reference` a sampling copy.
+/// `model` is the training copy.
 ///
 /// # Errors
 ///
-/// Fails on an empty batch, on a missing reference model, and as soon as a loss or gradient is not
-/// finite.
+/// Fails on an empty batch, on a missing reference or value model, on settings that do not go
+/// together, and as soon as a loss or gradient is not finite.
 ///
 /// # Panics
 ///
 /// When the algorithm returns advantages of the wrong shape.
-pub fn update<M: PolicyModel + Sync>(
+pub fn update_with<M: PolicyModel + Sync>(
     mut model: M,
     optimizer: &mut Optimizer,
-    reference: Option<&M>,
+    mut companions: Companions<'_, M>,
     groups: &[TrajectoryGroup],
     algorithm: &dyn Algorithm,
     config: &UpdateConfig,
 ) -> Result<(M, UpdateMetrics), UpdateError> {
     config.validate()?;
-    let rows = rows(groups, algorithm, reference, config)?;
+    if config.ptx_coef > 0.0 && !companions.ptx.iter().any(|it| it.loss_mask.contains(&true)) {
+        return Err(UpdateError::MissingTexts);
+    }
+    if config.adaptive_kl.is_some() && !algorithm.terms().needs_reference() {
+        return Err(UpdateError::NothingToAdapt { algorithm: algorithm.name() });
+    }
+    let Prepared { rows, metrics: prepared, mean_return, reward_kl } =
+        prepare(&model, &companions, groups, algorithm, config)?;
     let mut metrics = UpdateMetrics::default();
+    let mut of_critic = Mean::default();
     for _ in 0..config.epochs {
         for range in mini_batches(rows.len(), config.mini_batches) {
-            model = step(model, optimizer, &rows[range], algorithm, config, &mut metrics)?;
+            let rows = &rows[range];
+            let (ptx, kl_scale) = (companions.ptx, companions.state.kl_scale);
+            let mini_batch = MiniBatch { rows, ptx, kl_scale, algorithm, config };
+            model = mini_batch.step(model, optimizer, &mut metrics)?;
+            if let (Some(critic), Some(clip)) =
+                (companions.critic.as_deref_mut(), algorithm.value_clip())
+            {
+                let rows: Vec<ValueRow<'_>> = rows.iter().map(value_row).collect();
+                let values = critic.step(&rows, clip, config.micro_batch_tokens);
+                refuse_non_finite(values.iter().copied(), of_critic.count)?;
+                of_critic.add(values);
+            }
         }
     }
     let num_steps = metrics.num_steps.max(1) as f64;
     for (key, value) in &mut metrics.values {
-        if !FIRST_STEP_ONLY.contains(key) {
+        if !policy_step::FIRST_STEP_ONLY.contains(key) {
             *value /= num_steps;
         }
     }
+    metrics.values.extend(prepared);
+    metrics.values.extend(of_critic.mean());
+    if let Some(adaptive) = config.adaptive_kl {
+        let kl = reward_kl.or_else(|| metrics.values.get("actor/kl").copied());
+        let state = &mut *companions.state;
+        metrics.values.insert("actor/kl_coef", algorithm.terms().kl_coef * state.kl_scale);
+        if let Some(kl) = kl {
+            state.kl_scale = adapted_kl_scale(state.kl_scale, kl, rows.len(), adaptive);
+        }
+    }
+    companions.state.mean_return = mean_return;
     Ok((model, metrics))
-}
-
-const LOG_PROB_DIFF: &str = "rollout/log_prob_diff";
-const LOG_PROB_MAX_RATIO: &str = "rollout/log_prob_max_ratio";
-const FIRST_STEP_ONLY: [&str; 2] = [LOG_PROB_DIFF, LOG_PROB_MAX_RATIO];
-
-impl UpdateConfig {
-    /// Checks every field on its own.
-    ///
-    /// # Errors
-    ///
-    /// Fails on a count of zero.
-    pub fn validate(&self) -> Result<(), UpdateError> {
-        let fields = [
-            ("micro_batch_tokens", self.micro_batch_tokens),
-            ("mini_batches", self.mini_batches),
-            ("epochs", self.epochs),
-        ];
-        match fields.iter().find(|(_, value)| *value == 0) {
-            Some(&(field, _)) => Err(UpdateError::Config { field }),
-            None => Ok(()),
-        }
-    }
-}
-
-/// One trajectory, ready for the model.
-struct Row {
-    tokens: TokenRow,
-    num_loss_tokens: usize,
-    advantages: Vec<f32>,
-    old_log_probs: Vec<f32>,
-    ref_log_probs: Option<Vec<f32>>,
-}
-
-impl Row {
-    fn new(trajectory: &Trajectory, advantages: Vec<f32>) -> Self {
-        let tokens = trajectory.token_row();
-        assert_eq!(advantages.len(), tokens.tokens.len(), "one advantage a token");
-        let num_loss_tokens = tokens.loss_mask.iter().filter(|it| **it).count();
-        let old_log_probs = trajectory.old_log_probs();
-        Self { tokens, num_loss_tokens, advantages, old_log_probs, ref_log_probs: None }
-    }
-
-    fn has_advantage(&self) -> bool {
-        self.advantages.iter().zip(&self.tokens.loss_mask).any(|(it, mask)| *mask && *it != 0.0)
-    }
-}
-
-fn rows<M: PolicyModel + Sync>(
-    groups: &[TrajectoryGroup],
-    algorithm: &dyn Algorithm,
-    reference: Option<&M>,
-    config: &UpdateConfig,
-) -> Result<Vec<Row>, UpdateError> {
-    let advantages = algorithm.advantages(groups);
-    let trajectories: Vec<&Trajectory> =
-        groups.iter().flat_map(|it| &it.trajectories).map(|it| &it.trajectory).collect();
-    assert_eq!(advantages.len(), trajectories.len(), "one row of advantages a trajectory");
-    let mut rows: Vec<Row> =
-        trajectories.into_iter().zip(advantages).map(|(it, a)| Row::new(it, a)).collect();
-    if rows.iter().all(|it| it.num_loss_tokens == 0) {
-        return Err(UpdateError::EmptyBatch);
-    }
-    if algorithm.needs_reference() {
-        let Some(reference) = reference else {
-            return Err(UpdateError::MissingReference { algorithm: algorithm.name() });
-        };
-        let token_rows: Vec<TokenRow> = rows.iter().map(|it| it.tokens.clone()).collect();
-        let scores = score(reference, &token_rows, config.micro_batch_tokens);
-        for (row, scores) in rows.iter_mut().zip(scores) {
-            row.ref_log_probs = Some(scores);
-        }
-    }
-    Ok(rows)
-}
-
-/// Log-probabilities of the tokens that carry loss, one row a row, without gradient.
-fn score<M: PolicyModel + Sync>(model: &M, rows: &[TokenRow], max_tokens: usize) -> Vec<Vec<f32>> {
-    let batches = micro_batches(rows, max_tokens);
-    let scored = map_parallel(&model.device(), batches.len(), |index| {
-        let batch: Vec<TokenRow> = batches[index].iter().map(|&it| rows[it].clone()).collect();
-        let log_probs = model.token_scores(&batch).log_probs;
-        let [_, width] = log_probs.dims();
-        let log_probs: Vec<f32> = log_probs.into_data().iter::<f32>().collect();
-        log_probs.chunks(width).map(<[f32]>::to_vec).collect::<Vec<_>>()
-    });
-    let mut scores = vec![Vec::new(); rows.len()];
-    for (&index, mut values) in batches.iter().flatten().zip(scored.into_iter().flatten()) {
-        values.truncate(rows[index].tokens.len());
-        scores[index] = values;
-    }
-    scores
 }
 
 /// `len` items cut into `count` runs whose lengths differ by at most one; empty ones are left out.
@@ -224,128 +155,39 @@ fn mini_batches(len: usize, count: usize) -> impl Iterator<Item = Range<usize>> 
     (0..count).map(move |it| it * len / count..(it + 1) * len / count).filter(|it| !it.is_empty())
 }
 
-/// What is kept of one micro-batch until all are through.
-struct Kept {
-    metrics: Vec<(&'static str, Tensor<1>)>,
-    log_prob_diff: Tensor<1>,
-    max_abs_log_prob_diff: Tensor<1>,
+fn value_row(row: &Row) -> ValueRow<'_> {
+    ValueRow { tokens: &row.tokens, old_values: &row.old_values, returns: &row.returns }
 }
 
-fn step<M: PolicyModel>(
-    model: M,
-    optimizer: &mut Optimizer,
-    rows: &[Row],
-    algorithm: &dyn Algorithm,
-    config: &UpdateConfig,
-    metrics: &mut UpdateMetrics,
-) -> Result<M, UpdateError> {
-    let carries_gradient = |row: &Row| {
-        row.num_loss_tokens > 0 && (algorithm.needs_every_episode() || row.has_advantage())
-    };
-    let num_used = rows.iter().filter(|it| carries_gradient(it)).count();
-    metrics.num_skipped_episodes += rows.len() - num_used;
-    if num_used == 0 {
-        return Ok(model);
-    }
-    let (grads, mut values) = gradients(&model, rows, carries_gradient, algorithm, config);
-    refuse_non_finite(&values, metrics.num_steps)?;
-    let (model, stats) = optimizer.step(model, grads);
-    values.insert("actor/grad_norm", stats.grad_norm);
-    values.insert("actor/lr", stats.learning_rate);
-    refuse_non_finite(&values, metrics.num_steps)?;
-    for (key, value) in values {
-        if metrics.num_steps == 0 || !FIRST_STEP_ONLY.contains(&key) {
-            *metrics.values.entry(key).or_default() += value;
-        }
-    }
-    metrics.num_steps += 1;
-    Ok(model)
-}
-
-/// The gradient of a mini-batch's loss and its metrics, from the rows that are used.
-fn gradients<M: PolicyModel>(
-    model: &M,
-    rows: &[Row],
-    is_used: impl Fn(&Row) -> bool,
-    algorithm: &dyn Algorithm,
-    config: &UpdateConfig,
-) -> (GradientsParams, BTreeMap<&'static str, f64>) {
-    // The normaliser counts every row, used or not.
-    let counts: Vec<usize> = rows.iter().map(|it| it.num_loss_tokens).collect();
-    let weights = algorithm.aggregation().row_weights(&counts);
-    let used: Vec<(&Row, f32)> = rows.iter().zip(weights).filter(|(it, _)| is_used(it)).collect();
-    let num_loss_tokens = used.iter().map(|(row, _)| row.num_loss_tokens).sum();
-    let token_rows: Vec<TokenRow> = used.iter().map(|(row, _)| row.tokens.clone()).collect();
-    let plan = micro_batches(&token_rows, config.micro_batch_tokens);
-    let inputs: Vec<Vec<TokenRow>> =
-        plan.iter().map(|it| it.iter().map(|&at| token_rows[at].clone()).collect()).collect();
-
-    let (grads, kept) = accumulate_gradients(model, &inputs, |index, scores| {
-        let rows: Vec<(&Row, f32)> = plan[index].iter().map(|&at| used[at]).collect();
-        let batch = policy_batch(&rows, num_loss_tokens, &scores);
-        let output = algorithm.policy_loss(&scores, &batch);
-        let diff = batch.old_log_probs.clone() - scores.log_probs.detach();
-        let kept = Kept {
-            metrics: output.metrics,
-            log_prob_diff: batch.token_mean(diff.clone()),
-            max_abs_log_prob_diff: diff.mask_fill(batch.loss_mask.bool_not(), 0.0).abs().max(),
-        };
-        (output.loss, kept)
-    });
-
-    let mut values: BTreeMap<&'static str, f64> = BTreeMap::new();
-    let mut max_abs_log_prob_diff = 0.0_f64;
-    for kept in kept {
-        for (key, value) in kept.metrics {
-            *values.entry(key).or_default() += number(value);
-        }
-        *values.entry(LOG_PROB_DIFF).or_default() += number(kept.log_prob_diff);
-        max_abs_log_prob_diff = max_abs_log_prob_diff.max(number(kept.max_abs_log_prob_diff));
-    }
-    values.insert(LOG_PROB_MAX_RATIO, max_abs_log_prob_diff.exp());
-    (grads, values)
-}
-
-fn number(value: Tensor<1>) -> f64 {
-    f64::from(value.into_scalar::<f32>())
-}
-
-fn refuse_non_finite(values: &BTreeMap<&'static str, f64>, step: usize) -> Result<(), UpdateError> {
-    match values.iter().find(|(_, value)| !value.is_finite()) {
-        Some((&metric, &value)) => Err(UpdateError::NotFinite { metric, value, step }),
+fn refuse_non_finite(
+    values: impl IntoIterator<Item = (&'static str, f64)>,
+    step: usize,
+) -> Result<(), UpdateError> {
+    match values.into_iter().find(|(_, value)| !value.is_finite()) {
+        Some((metric, value)) => Err(UpdateError::NotFinite { metric, value, step }),
         None => Ok(()),
     }
 }
 
-/// The rows of one micro-batch as tensors, padded to the width and on the device of the scores.
-fn policy_batch(rows: &[(&Row, f32)], num_loss_tokens: usize, scores: &TokenScores) -> PolicyBatch {
-    let [_, width] = scores.log_probs.dims();
-    let device = &scores.log_probs.device();
-    let column = |pick: fn(&Row) -> &[f32]| {
-        let values = rows.iter().flat_map(|(row, _)| padded(pick(row), width, 0.0)).collect();
-        floats(values, [rows.len(), width], device)
-    };
-    let mask: Vec<bool> =
-        rows.iter().flat_map(|(row, _)| padded(&row.tokens.loss_mask, width, false)).collect();
-    let mask = TensorData::new(mask, [rows.len(), width]);
-    let has_reference = rows.iter().all(|(row, _)| row.ref_log_probs.is_some());
-    PolicyBatch {
-        advantages: column(|it| &it.advantages),
-        old_log_probs: column(|it| &it.old_log_probs),
-        ref_log_probs: has_reference
-            .then(|| column(|it| it.ref_log_probs.as_deref().unwrap_or_default())),
-        loss_mask: Tensor::<2, Bool>::from_data(mask, device),
-        row_weights: floats(rows.iter().map(|(_, it)| *it).collect(), [rows.len(), 1], device),
-        num_loss_tokens,
+/// Means of what is logged a step.
+#[derive(Default)]
+struct Mean {
+    sums: BTreeMap<&'static str, f64>,
+    count: usize,
+}
+
+impl Mean {
+    fn add(&mut self, values: Vec<(&'static str, f64)>) {
+        self.count += usize::from(!values.is_empty());
+        for (key, value) in values {
+            *self.sums.entry(key).or_default() += value;
+        }
     }
-}
 
-fn padded<T: Copy>(values: &[T], width: usize, padding: T) -> impl Iterator<Item = T> {
-    values.iter().copied().chain(std::iter::repeat(padding)).take(width)
-}
-
-fn floats(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(values, shape), device)
+    fn mean(self) -> impl Iterator<Item = (&'static str, f64)> {
+        let count = self.count.max(1) as f64;
+        self.sums.into_iter().map(move |(key, sum)| (key, sum / count))
+    }
 }
 
 #[cfg(test)]

@@ -88,6 +88,98 @@ fn training_is_a_function_of_its_seed() {
     assert!(dir.join("e/summary.json").exists());
 }
 
+/// The metrics of a run, one object a line.
+fn metrics(run: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    text.lines().map(|it| serde_json::from_str(it).unwrap()).collect()
+}
+
+/// PPO end to end: the value model learns, is saved beside the policy, and is gone on with.
+#[test]
+fn a_value_model_is_trained_saved_and_gone_on_with() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    tiny_model(1).save(&dir.join("model")).unwrap();
+    let settings = r#"
+[training.algorithm]
+kind = "ppo"
+gae = { gamma = 1.0, lambda = 0.95 }
+
+[training.critic]
+learning_rate = 1e-2
+warmup_steps = 0
+
+[training.reward]
+kind = "format"
+
+[training.update]
+mini_batches = 2
+adaptive_kl = { target = 0.1, horizon = 100.0 }
+importance = { bound = { truncate = { max = 2.0 } } }
+llds_coef = 0.2
+"#;
+    for (out, policy) in [("a", "model"), ("b", "model"), ("c", "a/checkpoints/final")] {
+        let toml = train_toml(out).replace("policy = \"model\"", &format!("policy = \"{policy}\""));
+        fs::write(dir.join(format!("{out}.toml")), toml + settings).unwrap();
+        zs_ok(dir, &["train", &format!("{out}.toml")]);
+    }
+    assert_same_files(&dir.join("a"), &dir.join("b"));
+    let rows = metrics(&dir.join("a"));
+    for row in &rows[1..] {
+        for key in [
+            "critic/loss",
+            "critic/grad_norm",
+            "critic/explained_variance",
+            "reward/kl",
+            "actor/kl_coef",
+            "actor/llds_loss",
+            "rollout/importance_weight",
+            "rollout/effective_sample_frac",
+        ] {
+            assert!(row[key].is_number(), "{key}: {row}");
+        }
+    }
+    let saved = dir.join("a/checkpoints/final/value/model.safetensors");
+    let goes_on = dir.join("c/checkpoints/final/value/model.safetensors");
+    assert_ne!(fs::read(saved).unwrap(), fs::read(goes_on).unwrap());
+}
+
+/// Dynamic sampling plays more episodes where rewards are equal, and curated texts are learned.
+#[test]
+fn even_groups_are_replaced_within_bounds() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    tiny_model(1).save(&dir.join("model")).unwrap();
+    let text = r#"{"prompt": "Where was Anna born?", "completion": "<answer> Bada </answer>"}"#;
+    fs::write(dir.join("texts.jsonl"), text).unwrap();
+    let settings = r#"
+[training.algorithm]
+kind = "dapo"
+kl_coef = 0.01
+dynamic_sampling = { max_refills = 2 }
+
+[training.update]
+ptx_coef = 0.5
+
+[training.ptx]
+path = "texts.jsonl"
+tokens_per_step = 20
+"#;
+    let toml = train_toml("a").replace("eval_every = 2", "eval_every = 2\nreference_every = 1");
+    fs::write(dir.join("a.toml"), toml + settings).unwrap();
+    zs_ok(dir, &["train", "a.toml"]);
+    // A random model answers nothing: all rewards are 0, and every step tries as often as it may.
+    let rows = metrics(&dir.join("a"));
+    for row in &rows[1..] {
+        assert_eq!(row["rollout/num_refills"], 2.0, "{row}");
+        assert_eq!(row["reward/even_groups"], 1.0, "{row}");
+        assert!(row["actor/ptx_loss"].as_f64().unwrap() > 0.0, "{row}");
+        // The reference is the policy of the step before.
+        assert!(row["actor/kl"].as_f64().unwrap().abs() < 1e-6, "{row}");
+    }
+    assert!(rows[3]["actor/ptx_loss"].as_f64() < rows[1]["actor/ptx_loss"].as_f64());
+}
+
 const PRETRAIN: &str = r#"
 seed = 1
 out = "OUT"

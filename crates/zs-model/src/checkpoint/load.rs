@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use burn::module::Module;
 use burn::tensor::Device;
 use half::{bf16, f16};
 use memmap2::Mmap;
@@ -122,19 +123,28 @@ pub(crate) fn load_network(
     config: &ModelConfig,
     device: &Device,
 ) -> Result<CausalLm, CheckpointError> {
+    // Some exports keep a copy of a tied head; it must not be mistaken for an untied one.
+    load_module(dir, CausalLm::zeros(config, device), |name| is_derived(name, config))
+}
+
+/// Fills a module from the weights of a directory; `is_ignored` names tensors that may be there.
+pub(crate) fn load_module<M: Module>(
+    dir: &Path,
+    module: M,
+    is_ignored: impl Fn(&str) -> bool,
+) -> Result<M, CheckpointError> {
     let files = WeightFiles::open(dir)?;
     let mut unused: BTreeSet<&str> = files.owner.keys().map(String::as_str).collect();
-    let network = fill(CausalLm::zeros(config, device), |name, shape| {
+    let module = fill(module, |name, shape| {
         unused.remove(name);
         files.read(name, shape)
     })?;
-    // Some exports keep a copy of a tied head; it must not be mistaken for an untied one.
-    unused.retain(|name| !is_derived(name, config));
+    unused.retain(|name| !is_ignored(name));
     match unused.first() {
         Some(tensor) => {
             Err(CheckpointError::ExtraTensor { dir: dir.to_owned(), tensor: (*tensor).to_owned() })
         }
-        None => Ok(network),
+        None => Ok(module),
     }
 }
 

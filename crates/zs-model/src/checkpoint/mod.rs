@@ -9,9 +9,9 @@ use burn::tensor::{Tensor, TensorData};
 
 pub(crate) use initialize::initialize;
 pub use load::CheckpointError;
-pub(crate) use load::{load_network, map_file, parse, to_f32};
+pub(crate) use load::{load_module, load_network, map_file, parse, to_f32};
 pub use save::SaveError;
-pub(crate) use save::save_network;
+pub(crate) use save::save_module;
 
 /// Where a module traversal is, as the name of a tensor in a checkpoint.
 #[derive(Debug, Default)]

@@ -4,12 +4,11 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use burn::module::ParamId;
+use burn::module::{Module, ParamId};
 use burn::tensor::TensorData;
 use safetensors::{Dtype, View};
 
 use super::{NamedTensor, named_tensors};
-use crate::CausalLm;
 
 /// Why a model could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +37,9 @@ pub enum SaveError {
 }
 
 /// Writes the weights as one f32 file.
-pub(crate) fn save_network(network: &CausalLm, path: &Path) -> Result<(), SaveError> {
-    let mut values = ParameterValues::collect(network);
-    let tensors = named_tensors(network, |id, _| values.0.remove(&id));
+pub(crate) fn save_module<M: Module>(module: &M, path: &Path) -> Result<(), SaveError> {
+    let mut values = ParameterValues::collect(module);
+    let tensors = named_tensors(module, |id, _| values.0.remove(&id));
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let entries = tensors.iter().map(|it| (it.name.clone(), F32View(it)));
     safetensors::serialize_to_file(entries, Some(metadata), path)

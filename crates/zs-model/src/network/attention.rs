@@ -194,33 +194,15 @@ impl Attention {
         cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<2> {
         let HeadShape { key_value_heads, group, head_dim } = self.shape;
-        let split =
-            |x: Tensor<2>, heads: usize| -> Tensor<4> { x.reshape([rows, new, heads, head_dim]) };
-        let norm = |x: Tensor<4>, norm: &Option<RmsNorm>| match norm {
-            Some(norm) => norm.forward(x),
-            None => x,
-        };
-        let queries = split(self.q_proj.forward(x.clone()), key_value_heads * group);
-        let keys = split(self.k_proj.forward(x.clone()), key_value_heads);
-        let values = split(self.v_proj.forward(x), key_value_heads).swap_dims(1, 2);
-        // Scaling the queries is cheaper than scaling the scores.
-        let scale = 1.0 / (head_dim as f64).sqrt();
-        let queries = rotary.apply(norm(queries, &self.q_norm)) * scale;
-        let keys = rotary.apply(norm(keys, &self.k_norm)).swap_dims(1, 2);
+        let (queries, keys) = self.queries_and_keys(x.clone(), [rows, new], rotary);
+        let values = self.v_proj.forward(x).reshape([rows, new, key_value_heads, head_dim]);
+        let values: Tensor<4> = values.swap_dims(1, 2);
         let (keys, values) = match cache {
             Some((layer, column)) => layer.append(keys, values, column),
             None => (keys, values),
         };
         let columns = keys.dims()[2];
-        let queries =
-            queries.swap_dims(1, 2).reshape([rows, key_value_heads, group * new, head_dim]);
-        let scores: Tensor<5> = queries.matmul(keys.swap_dims(2, 3)).reshape([
-            rows,
-            key_value_heads,
-            group,
-            new,
-            columns,
-        ]);
+        let scores = self.scores(queries, keys);
         let weights = softmax(scores + bias, 4);
         let mixed: Tensor<4> =
             weights.reshape([rows, key_value_heads, group * new, columns]).matmul(values);
@@ -229,6 +211,69 @@ impl Attention {
             .swap_dims(1, 2)
             .reshape([rows * new, key_value_heads * group * head_dim]);
         self.o_proj.forward(mixed)
+    }
+}
+
+impl Attention {
+    /// The largest score of each query head over a batch, `[heads]`.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[rows * seq, hidden]`
+    /// - bias: broadcasts to `[rows, key_value_heads, group, seq, seq]`
+    pub(crate) fn max_scores(
+        &self,
+        x: Tensor<2>,
+        [rows, seq]: [usize; 2],
+        rotary: &Rotary,
+        bias: Tensor<5>,
+    ) -> Tensor<1> {
+        let HeadShape { key_value_heads, group, .. } = self.shape;
+        let heads = key_value_heads * group;
+        let (queries, keys) = self.queries_and_keys(x, [rows, seq], rotary);
+        let scores: Tensor<3> =
+            (self.scores(queries, keys) + bias).reshape([rows, heads, seq * seq]);
+        scores.max_dim(2).max_dim(0).reshape([heads])
+    }
+
+    /// Key-value heads, query heads a key-value head, and the width of a head.
+    pub(crate) fn head_shape(&self) -> [usize; 3] {
+        let HeadShape { key_value_heads, group, head_dim } = self.shape;
+        [key_value_heads, group, head_dim]
+    }
+
+    /// Rotated queries, already scaled, `[rows, new, heads, head_dim]`, and rotated keys,
+    /// `[rows, key_value_heads, new, head_dim]`.
+    fn queries_and_keys(
+        &self,
+        x: Tensor<2>,
+        [rows, new]: [usize; 2],
+        rotary: &Rotary,
+    ) -> (Tensor<4>, Tensor<4>) {
+        let HeadShape { key_value_heads, group, head_dim } = self.shape;
+        let split =
+            |x: Tensor<2>, heads: usize| -> Tensor<4> { x.reshape([rows, new, heads, head_dim]) };
+        let norm = |x: Tensor<4>, norm: &Option<RmsNorm>| match norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let queries = split(self.q_proj.forward(x.clone()), key_value_heads * group);
+        let keys = split(self.k_proj.forward(x), key_value_heads);
+        // Scaling the queries is cheaper than scaling the scores.
+        let scale = 1.0 / (head_dim as f64).sqrt();
+        let queries = rotary.apply(norm(queries, &self.q_norm)) * scale;
+        let keys = rotary.apply(norm(keys, &self.k_norm)).swap_dims(1, 2);
+        (queries, keys)
+    }
+
+    /// `Q K^T` of every head: `[rows, key_value_heads, group, new, columns]`.
+    fn scores(&self, queries: Tensor<4>, keys: Tensor<4>) -> Tensor<5> {
+        let HeadShape { key_value_heads, group, head_dim } = self.shape;
+        let [rows, new, _, _] = queries.dims();
+        let columns = keys.dims()[2];
+        let queries: Tensor<4> =
+            queries.swap_dims(1, 2).reshape([rows, key_value_heads, group * new, head_dim]);
+        queries.matmul(keys.swap_dims(2, 3)).reshape([rows, key_value_heads, group, new, columns])
     }
 }
 

@@ -7,6 +7,7 @@ mod attention;
 mod linear;
 mod norm;
 mod rope;
+mod value;
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::{log_softmax, silu};
@@ -17,6 +18,7 @@ pub(crate) use attention::{KeyValueCache, MASKED};
 pub(crate) use linear::Linear;
 pub(crate) use norm::RmsNorm;
 use rope::RotaryTable;
+pub use value::ValueNetwork;
 
 use crate::batch::PaddedBatch;
 use crate::{ModelConfig, PolicyModel, TokenId, TokenRow, TokenScores};
@@ -98,33 +100,6 @@ impl CausalLm {
         }
     }
 
-    /// Final hidden states of right-padded rows, each row starting at position 0.
-    ///
-    /// Padding is on the right, so the causal mask alone keeps it out of every real position.
-    ///
-    /// # Shapes
-    ///
-    /// - tokens: `[rows, seq]`
-    /// - output: `[rows * seq, hidden]`
-    pub(crate) fn hidden(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
-        let [rows, seq] = tokens.dims();
-        let device = tokens.device();
-        let mut x = self.embed(tokens);
-        let rotary = self.model.rotary.at_start(seq, &device);
-        let bias = causal_bias(seq, &device);
-        for block in &self.model.layers {
-            let attended = block.self_attn.forward(
-                block.input_layernorm.forward(x.clone()),
-                [rows, seq],
-                &rotary,
-                bias.clone(),
-                None,
-            );
-            x = block.finish(x, attended);
-        }
-        self.model.norm.forward(x)
-    }
-
     /// Final hidden states of new tokens that continue cached rows.
     ///
     /// # Shapes
@@ -142,7 +117,7 @@ impl CausalLm {
     ) -> Tensor<2> {
         let [rows, new] = tokens.dims();
         let device = tokens.device();
-        let mut x = self.embed(tokens);
+        let mut x = self.model.embed(tokens);
         let rotary = self.model.rotary.at_positions(positions, [rows, new], &device);
         for (block, layer) in self.model.layers.iter().zip(cache.layers.iter_mut()) {
             let attended = block.self_attn.forward(
@@ -166,19 +141,13 @@ impl CausalLm {
         }
     }
 
-    /// Embeddings of tokens: `[rows, seq]` to `[rows * seq, hidden]`.
-    fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
-        let [rows, seq] = tokens.dims();
-        self.model.embed_tokens.weight.val().select(0, tokens.reshape([rows * seq]))
-    }
-
     /// Log-softmax of the logits that predict the tokens carrying loss, and where they belong.
     ///
     /// # Shapes
     ///
     /// - output: `[loss tokens, vocab]`
     fn loss_log_softmax(&self, batch: &PaddedBatch, device: &Device) -> Tensor<2> {
-        let hidden = self.hidden(batch.tokens(device));
+        let hidden = self.model.hidden(batch.tokens(device));
         let predicting = hidden.select(0, batch.predicting(device));
         log_softmax(self.head(predicting), 1)
     }
@@ -193,11 +162,50 @@ impl CausalLm {
         if batch.num_loss_tokens() == 0 {
             return (Vec::new(), Vec::new(), Vec::new());
         }
-        let hidden = self.hidden(batch.tokens(&device));
+        let hidden = self.model.hidden(batch.tokens(&device));
         let logits = self.head(hidden.select(0, batch.predicting(&device)));
         let predicted =
             logits.argmax(1).into_data().iter::<i64>().map(|it| it as TokenId).collect();
         (predicted, batch.target_ids().collect(), batch.owners().collect())
+    }
+
+    /// The largest attention logit of each layer and query head over a batch: what
+    /// [`qk_clip`](crate::qk_clip) looks at.
+    ///
+    /// ```text
+    /// S_lh = max over rows, over s <= t of q_t . k_s / sqrt(head_dim)
+    /// ```
+    ///
+    /// Costs one forward pass; no gradient.
+    ///
+    /// # Shapes
+    ///
+    /// - output: `[layers][heads]`
+    ///
+    /// # Panics
+    ///
+    /// As [`PolicyModel::token_scores`].
+    #[must_use]
+    pub fn max_attention_logits(&self, rows: &[TokenRow]) -> Vec<Vec<f32>> {
+        let decoder = self.model.valid();
+        let device = decoder.norm.weight.val().device();
+        let batch = PaddedBatch::new(rows);
+        let shape = batch.shape();
+        let rotary = decoder.rotary.at_start(shape[1], &device);
+        let causal = causal_bias(shape[1], &device);
+        let only_real = causal.clone() + batch.padding_bias(&device);
+        let mut x = decoder.embed(batch.tokens(&device));
+        let mut logits = Vec::with_capacity(decoder.layers.len());
+        for block in &decoder.layers {
+            let normed = block.input_layernorm.forward(x.clone());
+            let attention = &block.self_attn;
+            let of_layer =
+                attention.max_scores(normed.clone(), shape, &rotary, only_real.clone());
+            logits.push(of_layer.into_data().iter::<f32>().collect());
+            let attended = attention.forward(normed, shape, &rotary, causal.clone(), None);
+            x = block.finish(x, attended);
+        }
+        logits
     }
 
     /// Log-probabilities of the tokens that carry loss, in row order, `[loss tokens]`.
@@ -207,6 +215,41 @@ impl CausalLm {
         let n = batch.num_loss_tokens();
         let targets = batch.targets(&device).reshape([n, 1]);
         self.loss_log_softmax(&batch, &device).gather(1, targets).reshape([n])
+    }
+}
+
+impl Decoder {
+    /// Final hidden states of right-padded rows, each row starting at position 0.
+    ///
+    /// Padding is on the right, so the causal mask alone keeps it out of every real position.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[rows, seq]`
+    /// - output: `[rows * seq, hidden]`
+    pub(crate) fn hidden(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
+        let [rows, seq] = tokens.dims();
+        let device = tokens.device();
+        let mut x = self.embed(tokens);
+        let rotary = self.rotary.at_start(seq, &device);
+        let bias = causal_bias(seq, &device);
+        for block in &self.layers {
+            let attended = block.self_attn.forward(
+                block.input_layernorm.forward(x.clone()),
+                [rows, seq],
+                &rotary,
+                bias.clone(),
+                None,
+            );
+            x = block.finish(x, attended);
+        }
+        self.norm.forward(x)
+    }
+
+    /// Embeddings of tokens: `[rows, seq]` to `[rows * seq, hidden]`.
+    fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
+        let [rows, seq] = tokens.dims();
+        self.embed_tokens.weight.val().select(0, tokens.reshape([rows * seq]))
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::workers::{alone, host_workers};
-use crate::{PolicyModel, TokenRow, TokenScores};
+use crate::{PolicyModel, TokenRow, TokenScores, ValueModel};
 
 /// Runs micro-batches forward and backward and sums their gradients.
 ///
@@ -30,19 +30,39 @@ where
     M: PolicyModel,
     T: Send,
 {
-    accumulate(model, micro_batches.len(), |model, index| {
+    accumulate(model, &model.device(), micro_batches.len(), |model, index| {
         loss(index, model.token_scores(&micro_batches[index]))
+    })
+}
+
+/// [`accumulate_gradients`] for a value model: `loss` gets the values of the micro-batch.
+///
+/// # Panics
+///
+/// When `loss` panics, or a micro-batch breaks the contract of [`ValueModel::values`].
+pub fn accumulate_value_gradients<M, T>(
+    model: &M,
+    micro_batches: &[Vec<TokenRow>],
+    loss: impl Fn(usize, Tensor<2>) -> (Tensor<1>, T) + Sync,
+) -> (GradientsParams, Vec<T>)
+where
+    M: ValueModel,
+    T: Send,
+{
+    accumulate(model, &model.device(), micro_batches.len(), |model, index| {
+        loss(index, model.values(&micro_batches[index]))
     })
 }
 
 /// [`accumulate_gradients`] over any work that ends in a loss.
 pub(crate) fn accumulate<M, T>(
     model: &M,
+    device: &Device,
     count: usize,
     work: impl Fn(&M, usize) -> (Tensor<1>, T) + Sync,
 ) -> (GradientsParams, Vec<T>)
 where
-    M: PolicyModel,
+    M: Module,
     T: Send,
 {
     let sum = Mutex::new(OrderedSum::new(count));
@@ -60,7 +80,7 @@ where
                 .add(&model, index, grads, kept);
         }
     };
-    let workers = host_workers(&model.device()).min(count);
+    let workers = host_workers(device).min(count);
     if workers <= 1 {
         run(model.clone());
     } else {

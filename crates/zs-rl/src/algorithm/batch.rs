@@ -1,8 +1,11 @@
 //! What a policy loss is computed from.
 
-use burn::tensor::{Bool, Tensor};
+use burn::tensor::{Bool, Int, Tensor};
 
-/// One micro-batch, aligned with its [`TokenScores`](zs_model::TokenScores).
+use crate::loss::{ClipOptions, ClippedSurrogate, clipped_surrogate};
+use zs_model::TokenScores;
+
+/// One micro-batch, aligned with its [`TokenScores`].
 #[derive(Clone, Debug)]
 pub struct PolicyBatch {
     /// `[rows, tokens]`.
@@ -13,16 +16,23 @@ pub struct PolicyBatch {
     pub ref_log_probs: Option<Tensor<2>>,
     /// Tokens that the policy wrote, `[rows, tokens]`.
     pub loss_mask: Tensor<2, Bool>,
+    /// The turn that wrote each token, counted from 1 over the whole micro-batch, `[rows, tokens]`; 0
+    /// where the mask is false.
+    pub turn_ids: Tensor<2, Int>,
+    /// Turns in the micro-batch.
+    pub num_turns: usize,
     /// The weight of each row's tokens in the loss of the whole mini-batch, `[rows, 1]`: see
     /// [`Aggregation::row_weights`](crate::loss::Aggregation::row_weights).
     pub row_weights: Tensor<2>,
     /// Tokens that carry loss in all micro-batches of the mini-batch, which means are taken over.
     pub num_loss_tokens: usize,
+    /// Factor on the KL coefficient: 1 unless it adapts.
+    pub kl_scale: f64,
 }
 
 impl PolicyBatch {
     /// This micro-batch's share of the mini-batch's loss, from losses that are zero where the mask
-    /// is false, `[rows, tokens]` to `[1]`.
+    /// is false, `[rows, tokens]` (or `[rows, 1]`) to `[1]`.
     #[must_use]
     pub fn aggregate(&self, loss: Tensor<2>) -> Tensor<1> {
         (loss * self.row_weights.clone()).sum()
@@ -34,5 +44,17 @@ impl PolicyBatch {
     pub fn token_mean(&self, values: Tensor<2>) -> Tensor<1> {
         let masked = self.loss_mask.clone().bool_not();
         values.detach().mask_fill(masked, 0.0).sum() / self.num_loss_tokens.max(1) as f64
+    }
+
+    /// [`clipped_surrogate`] of the micro-batch.
+    #[must_use]
+    pub fn clipped_surrogate(&self, scores: &TokenScores, clip: ClipOptions) -> ClippedSurrogate {
+        clipped_surrogate(
+            scores.log_probs.clone(),
+            self.old_log_probs.clone(),
+            self.advantages.clone(),
+            &self.loss_mask,
+            clip,
+        )
     }
 }

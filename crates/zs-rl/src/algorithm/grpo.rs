@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use zs_model::TokenScores;
 
-use super::{Algorithm, AlgorithmError, Check, LossOutput, PolicyBatch};
-use crate::TrajectoryGroup;
-use crate::advantage::{GroupAdvantageOptions, broadcast_to_tokens, group_relative_advantages};
-use crate::loss::{
-    Aggregation, ClipOptions, KlEstimator, clipped_surrogate, entropy_bonus, kl_divergence,
+use super::{
+    Advantages, Algorithm, AlgorithmError, Check, KlPlacement, LossOutput, LossTerms, PolicyBatch,
+    RolloutBatch,
 };
+use crate::advantage::{GroupAdvantageOptions, group_relative_advantages};
+use crate::loss::{Aggregation, ClipOptions, KlEstimator};
 
 /// Settings of [`Grpo`]; the defaults are those of ZeroSearch's reference code (`train_grpo.sh`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub struct GrpoConfig {
     pub kl_coef: f64,
     /// How that divergence is estimated.
     pub kl_estimator: KlEstimator,
+    /// Where that divergence enters.
+    pub kl_placement: KlPlacement,
     /// Weight of the entropy bonus.
     pub entropy_coef: f64,
     /// How token losses are averaged.
@@ -39,6 +41,7 @@ impl Default for GrpoConfig {
             clip: ClipOptions::default(),
             kl_coef: 0.001,
             kl_estimator: KlEstimator::LowVarKl,
+            kl_placement: KlPlacement::Loss,
             entropy_coef: 0.001,
             aggregation: Aggregation::TokenMean,
         }
@@ -67,7 +70,6 @@ impl Default for GrpoConfig {
 /// # References
 ///
 /// - [DeepSeekMath](https://arxiv.org/abs/2402.03300), section 4.1, equations 3 and 4
-/// - [Dr. GRPO](https://arxiv.org/abs/2503.20783): `normalize_std = false` with `fixed_length`
 #[derive(Clone, Debug)]
 pub struct Grpo {
     config: GrpoConfig,
@@ -83,9 +85,9 @@ impl Grpo {
         let check = Check("grpo");
         check.coefficient("std_epsilon", config.std_epsilon)?;
         check.clip(config.clip)?;
-        check.coefficient("kl_coef", config.kl_coef)?;
-        check.coefficient("entropy_coef", config.entropy_coef)?;
-        Ok(Self { config: config.clone() })
+        let algorithm = Self { config: config.clone() };
+        check.terms(algorithm.terms())?;
+        Ok(algorithm)
     }
 }
 
@@ -94,64 +96,20 @@ impl Algorithm for Grpo {
         "grpo"
     }
 
-    fn aggregation(&self) -> Aggregation {
-        self.config.aggregation
+    fn terms(&self) -> LossTerms {
+        let GrpoConfig { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef, .. } =
+            self.config;
+        LossTerms { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef }
     }
 
-    fn needs_reference(&self) -> bool {
-        self.config.kl_coef > 0.0
-    }
-
-    fn needs_every_episode(&self) -> bool {
-        self.config.kl_coef > 0.0 || self.config.entropy_coef > 0.0
-    }
-
-    fn advantages(&self, groups: &[TrajectoryGroup]) -> Vec<Vec<f32>> {
+    fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
         let GrpoConfig { normalize_std, std_epsilon, .. } = self.config;
         let options = GroupAdvantageOptions { normalize_std, std_epsilon };
-        let of_group = |group: &TrajectoryGroup| {
-            let advantages = group_relative_advantages(&group.rewards(), options);
-            group
-                .trajectories
-                .iter()
-                .zip(advantages)
-                .map(|(it, advantage)| broadcast_to_tokens(&it.trajectory, advantage))
-                .collect::<Vec<_>>()
-        };
-        groups.iter().flat_map(of_group).collect()
+        batch.group_advantages(|returns| group_relative_advantages(returns, options)).into()
     }
 
     fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
-        let GrpoConfig { clip, kl_coef, kl_estimator, entropy_coef, .. } = self.config;
-        let mask = &batch.loss_mask;
-        let log_probs = scores.log_probs.clone();
-
-        let surrogate = clipped_surrogate(
-            log_probs.clone(),
-            batch.old_log_probs.clone(),
-            batch.advantages.clone(),
-            mask,
-            clip,
-        );
-        let drift = batch.old_log_probs.clone() - log_probs.clone();
-        let mut loss = batch.aggregate(surrogate.loss);
-        let mut metrics = vec![
-            ("actor/pg_loss", loss.clone().detach()),
-            ("actor/pg_clipfrac", batch.token_mean(surrogate.is_clipped.float())),
-            ("actor/ppo_kl", batch.token_mean(drift)),
-            ("actor/entropy", batch.token_mean(scores.entropy.clone())),
-        ];
-
-        if let Some(ref_log_probs) = &batch.ref_log_probs {
-            let kl = kl_divergence(log_probs, ref_log_probs.clone(), mask, kl_estimator);
-            metrics.push(("actor/kl", batch.token_mean(kl.clone())));
-            // Plus: a loss that grows with the distance pulls towards the reference.
-            loss = loss + batch.aggregate(kl) * kl_coef;
-        }
-        if entropy_coef > 0.0 {
-            let bonus = entropy_bonus(scores.entropy.clone(), mask);
-            loss = loss + batch.aggregate(bonus) * entropy_coef;
-        }
-        LossOutput { loss, metrics }
+        let surrogate = batch.clipped_surrogate(scores, self.config.clip);
+        self.terms().policy_loss(surrogate, scores, batch)
     }
 }

@@ -1,39 +1,90 @@
 //! Policy-optimisation algorithms. One file is one algorithm and reads from top to bottom; what
-//! they share is in [`advantage`](crate::advantage) and [`loss`](crate::loss).
+//! they share is in [`advantage`](crate::advantage), [`loss`](crate::loss) and [`LossTerms`].
 
 mod batch;
+mod check;
+mod cispo;
+mod config;
+mod dapo;
+mod dr_grpo;
+mod gigpo;
 mod grpo;
+mod gspo;
+mod ppo;
 mod reinforce;
+mod reinforce_plus_plus;
+mod rloo;
+mod rollout_batch;
+mod squared_regret;
+mod terms;
 
 use std::fmt::Debug;
 
 use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
 use zs_model::TokenScores;
 
 pub use self::batch::PolicyBatch;
+pub use self::check::AlgorithmError;
+pub use self::cispo::{Cispo, CispoConfig};
+pub use self::config::AlgorithmConfig;
+pub use self::dapo::{Dapo, DapoConfig, DynamicSampling};
+pub use self::dr_grpo::{DrGrpo, DrGrpoConfig};
+pub use self::gigpo::{Gigpo, GigpoConfig};
 pub use self::grpo::{Grpo, GrpoConfig};
+pub use self::gspo::{Gspo, GspoConfig};
+pub use self::ppo::{Ppo, PpoConfig};
 pub use self::reinforce::{Reinforce, ReinforceConfig};
+pub use self::reinforce_plus_plus::{
+    ReinforcePlusPlus, ReinforcePlusPlusBaseline, ReinforcePlusPlusConfig,
+};
+pub use self::rloo::{Rloo, RlooConfig};
+pub use self::rollout_batch::{Advantages, LearningState, RolloutBatch};
+pub use self::squared_regret::{SquaredRegret, SquaredRegretConfig};
+pub use self::terms::{KlPlacement, LossTerms};
 
-use crate::TrajectoryGroup;
-use crate::loss::{Aggregation, ClipOptions};
+use self::check::Check;
+use crate::loss::Aggregation;
 
 /// Credit assignment and the policy loss.
 ///
-/// To add one: a file here, a variant of [`AlgorithmConfig`], a page in `docs/algorithms/`.
+/// Only [`name`](Self::name), [`advantages`](Self::advantages) and
+/// [`policy_loss`](Self::policy_loss) must be written. To add one: a file here, a variant of
+/// [`AlgorithmConfig`], a line in the tests of this module, a page in `docs/algorithms/`.
+///
+/// ```
+/// use zs_model::TokenScores;
+/// use zs_rl::advantage::broadcast_to_tokens;
+/// use zs_rl::{Advantages, Algorithm, LossOutput, PolicyBatch, RolloutBatch};
+///
+/// /// Makes what earned something more likely, and nothing else.
+/// #[derive(Debug)]
+/// struct Imitation;
+///
+/// impl Algorithm for Imitation {
+///     fn name(&self) -> &'static str {
+///         "imitation"
+///     }
+///
+///     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
+///         let earned = |reward: &f32| f32::from(u8::from(*reward > 0.0));
+///         let weights: Vec<f32> = batch.returns.iter().map(earned).collect();
+///         let rows = batch.trajectories().zip(weights);
+///         rows.map(|(it, weight)| broadcast_to_tokens(it, weight)).collect::<Vec<_>>().into()
+///     }
+///
+///     fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
+///         let nll = -scores.log_probs.clone() * batch.advantages.clone();
+///         let loss = batch.aggregate(nll);
+///         LossOutput { metrics: vec![("actor/pg_loss", loss.clone().detach())], loss }
+///     }
+/// }
+///
+/// let algorithm: &dyn Algorithm = &Imitation;
+/// assert!(!algorithm.needs_reference());
+/// ```
 pub trait Algorithm: Debug + Send + Sync {
     /// The name in configs, e.g. `"grpo"`.
     fn name(&self) -> &'static str;
-
-    /// How token losses are averaged over a mini-batch.
-    fn aggregation(&self) -> Aggregation;
-
-    /// Whether the loss needs [`PolicyBatch::ref_log_probs`].
-    fn needs_reference(&self) -> bool;
-
-    /// Whether an episode whose advantages are all zero still has a gradient, e.g. from a KL or
-    /// entropy term. Where it has none, the update leaves the episode out.
-    fn needs_every_episode(&self) -> bool;
 
     /// The advantage of every token of every trajectory, groups in order; no gradient.
     ///
@@ -41,11 +92,51 @@ pub trait Algorithm: Debug + Send + Sync {
     ///
     /// - output: one row a trajectory, each as long as [`Trajectory::tokens`](crate::Trajectory::tokens);
     ///   ignored where the loss mask is false
-    fn advantages(&self, groups: &[TrajectoryGroup]) -> Vec<Vec<f32>>;
+    fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages;
 
     /// The loss of one micro-batch, weighted so that the losses of all micro-batches of a mini-batch
     /// add up to the mini-batch's loss.
     fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput;
+
+    /// How token losses are averaged, and what is added to the policy loss: by default the mean over
+    /// tokens, and nothing.
+    fn terms(&self) -> LossTerms {
+        LossTerms::default()
+    }
+
+    /// How token losses are averaged over a mini-batch.
+    fn aggregation(&self) -> Aggregation {
+        self.terms().aggregation
+    }
+
+    /// Whether log-probabilities of a reference model are needed.
+    fn needs_reference(&self) -> bool {
+        self.terms().needs_reference()
+    }
+
+    /// Whether an episode whose advantages are all zero still has a gradient, e.g. from a KL or
+    /// entropy term. Where it has none, the update leaves the episode out.
+    fn needs_every_episode(&self) -> bool {
+        self.terms().have_gradient()
+    }
+
+    /// How far a value may move from the one that advantages were computed from, where the algorithm
+    /// has a value model: it is then asked for [`RolloutBatch::values`] and trained on
+    /// [`Advantages::returns`].
+    fn value_clip(&self) -> Option<f64> {
+        None
+    }
+
+    /// Whether the rollout replaces groups that teach nothing.
+    fn dynamic_sampling(&self) -> Option<DynamicSampling> {
+        None
+    }
+
+    /// Whether the loss is proportional to the advantages, so that importance weights may be
+    /// multiplied into them.
+    fn is_linear_in_advantages(&self) -> bool {
+        true
+    }
 }
 
 /// The loss of one micro-batch and what is logged about it.
@@ -59,88 +150,21 @@ pub struct LossOutput {
     pub metrics: Vec<(&'static str, Tensor<1>)>,
 }
 
-/// Which algorithm to use, and its settings.
-///
-/// ```
-/// use zs_rl::AlgorithmConfig;
-///
-/// let json = r#"{"kind":"grpo","kl_coef":0.0,"clip":{"high":0.28}}"#;
-/// let config: AlgorithmConfig = serde_json::from_str(json).unwrap();
-/// assert_eq!(config.build().unwrap().name(), "grpo");
-/// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum AlgorithmConfig {
-    /// [`Reinforce`].
-    Reinforce(ReinforceConfig),
-    /// [`Grpo`].
-    Grpo(GrpoConfig),
-}
-
-/// The paper's default algorithm.
-impl Default for AlgorithmConfig {
-    fn default() -> Self {
-        Self::Reinforce(ReinforceConfig::default())
-    }
-}
-
-/// A setting that no algorithm can work with.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("`{field}` of algorithm `{algorithm}` is {value}; it must {requirement}")]
-pub struct AlgorithmError {
-    /// The algorithm.
-    pub algorithm: &'static str,
-    /// The setting.
-    pub field: &'static str,
-    /// Its value.
-    pub value: f64,
-    /// What it must be.
-    pub requirement: &'static str,
-}
-
-impl AlgorithmConfig {
-    /// The algorithm that this describes.
-    ///
-    /// # Errors
-    ///
-    /// Fails on a setting out of range.
-    pub fn build(&self) -> Result<Box<dyn Algorithm>, AlgorithmError> {
-        Ok(match self {
-            Self::Reinforce(config) => Box::new(Reinforce::new(config)?),
-            Self::Grpo(config) => Box::new(Grpo::new(config)?),
-        })
-    }
-}
-
-/// Checks the settings of one algorithm.
-#[derive(Clone, Copy)]
-struct Check(&'static str);
-
-impl Check {
-    fn that(
-        self,
-        holds: bool,
-        field: &'static str,
-        value: f64,
-        requirement: &'static str,
-    ) -> Result<(), AlgorithmError> {
-        let error = AlgorithmError { algorithm: self.0, field, value, requirement };
-        if holds { Ok(()) } else { Err(error) }
-    }
-
-    fn coefficient(self, field: &'static str, value: f64) -> Result<(), AlgorithmError> {
-        let holds = value.is_finite() && value >= 0.0;
-        self.that(holds, field, value, "be finite and not negative")
-    }
-
-    fn clip(self, clip: ClipOptions) -> Result<(), AlgorithmError> {
-        let ClipOptions { low, high, dual } = clip;
-        self.that((0.0..=1.0).contains(&low), "clip.low", low, "lie in [0, 1]")?;
-        self.coefficient("clip.high", high)?;
-        let dual = dual.unwrap_or(f64::MAX);
-        self.that(dual > 1.0 && dual.is_finite(), "clip.dual", dual, "be finite and above 1")
-    }
-}
+/// Every `kind` of [`AlgorithmConfig`], for suites that all of them pass.
+#[cfg(test)]
+pub(crate) const KINDS: [&str; 11] = [
+    "reinforce",
+    "reinforce_plus_plus",
+    "rloo",
+    "grpo",
+    "dr_grpo",
+    "dapo",
+    "gspo",
+    "cispo",
+    "ppo",
+    "gigpo",
+    "squared_regret",
+];
 
 #[cfg(test)]
 #[cfg(feature = "flex")]

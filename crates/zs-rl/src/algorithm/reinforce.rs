@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use zs_model::TokenScores;
 
-use super::{Algorithm, AlgorithmError, Check, LossOutput, PolicyBatch};
-use crate::TrajectoryGroup;
-use crate::advantage::{Baseline, broadcast_to_tokens, returns_minus_baseline};
-use crate::loss::{
-    Aggregation, ClipOptions, KlEstimator, clipped_surrogate, entropy_bonus, kl_divergence,
+use super::{
+    Advantages, Algorithm, AlgorithmError, Check, KlPlacement, LossOutput, LossTerms, PolicyBatch,
+    RolloutBatch,
 };
+use crate::advantage::{Baseline, returns_minus_baseline};
+use crate::loss::{Aggregation, ClipOptions, KlEstimator};
 
 /// Settings of [`Reinforce`]; the defaults are those of the reference code (`train_reinforce.sh`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub struct ReinforceConfig {
     pub kl_coef: f64,
     /// How that divergence is estimated.
     pub kl_estimator: KlEstimator,
+    /// Where that divergence enters.
+    pub kl_placement: KlPlacement,
     /// Weight of the entropy bonus.
     pub entropy_coef: f64,
     /// How token losses are averaged.
@@ -35,6 +37,7 @@ impl Default for ReinforceConfig {
             clip: ClipOptions::default(),
             kl_coef: 0.001,
             kl_estimator: KlEstimator::LowVarKl,
+            kl_placement: KlPlacement::Loss,
             entropy_coef: 0.001,
             aggregation: Aggregation::TokenMean,
         }
@@ -49,7 +52,7 @@ impl Default for ReinforceConfig {
 /// ```
 ///
 /// - `R_i`: the outcome reward of episode `i`, given to each token that the policy wrote in it
-/// - `b`: 0 (ZeroSearch), or the mean return of the batch
+/// - `b`: 0 (ZeroSearch), the mean return of the batch, or a running mean of the batches before
 /// - `rho_it`: probability now over probability when sampled; at the first step it is 1 and the
 ///   gradient is REINFORCE's, `-A_it * grad log p_it`
 ///
@@ -78,10 +81,14 @@ impl Reinforce {
     /// Fails on a setting out of range.
     pub fn new(config: &ReinforceConfig) -> Result<Self, AlgorithmError> {
         let check = Check("reinforce");
+        if let Baseline::Ema { decay } = config.baseline {
+            let holds = (0.0..1.0).contains(&decay);
+            check.that(holds, "baseline.ema.decay", decay, "lie in [0, 1)")?;
+        }
         check.clip(config.clip)?;
-        check.coefficient("kl_coef", config.kl_coef)?;
-        check.coefficient("entropy_coef", config.entropy_coef)?;
-        Ok(Self { config: config.clone() })
+        let algorithm = Self { config: config.clone() };
+        check.terms(algorithm.terms())?;
+        Ok(algorithm)
     }
 }
 
@@ -90,59 +97,23 @@ impl Algorithm for Reinforce {
         "reinforce"
     }
 
-    fn aggregation(&self) -> Aggregation {
-        self.config.aggregation
+    fn terms(&self) -> LossTerms {
+        let ReinforceConfig { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef, .. } =
+            self.config;
+        LossTerms { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef }
     }
 
-    fn needs_reference(&self) -> bool {
-        self.config.kl_coef > 0.0
-    }
-
-    fn needs_every_episode(&self) -> bool {
-        self.config.kl_coef > 0.0 || self.config.entropy_coef > 0.0
-    }
-
-    fn advantages(&self, groups: &[TrajectoryGroup]) -> Vec<Vec<f32>> {
-        let returns: Vec<f32> = groups.iter().flat_map(TrajectoryGroup::rewards).collect();
-        let advantages = returns_minus_baseline(&returns, self.config.baseline);
-        let trajectories = groups.iter().flat_map(|it| &it.trajectories);
-        trajectories
-            .zip(advantages)
-            .map(|(it, advantage)| broadcast_to_tokens(&it.trajectory, advantage))
-            .collect()
+    fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
+        let (baseline, running) = (self.config.baseline, batch.state.mean_return);
+        let advantages = returns_minus_baseline(&batch.returns, baseline, running);
+        Advantages {
+            mean_return: baseline.remember(running, &batch.returns),
+            ..batch.broadcast(&advantages).into()
+        }
     }
 
     fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
-        let ReinforceConfig { clip, kl_coef, kl_estimator, entropy_coef, .. } = self.config;
-        let mask = &batch.loss_mask;
-        let log_probs = scores.log_probs.clone();
-
-        let surrogate = clipped_surrogate(
-            log_probs.clone(),
-            batch.old_log_probs.clone(),
-            batch.advantages.clone(),
-            mask,
-            clip,
-        );
-        let drift = batch.old_log_probs.clone() - log_probs.clone();
-        let mut loss = batch.aggregate(surrogate.loss);
-        let mut metrics = vec![
-            ("actor/pg_loss", loss.clone().detach()),
-            ("actor/pg_clipfrac", batch.token_mean(surrogate.is_clipped.float())),
-            ("actor/ppo_kl", batch.token_mean(drift)),
-            ("actor/entropy", batch.token_mean(scores.entropy.clone())),
-        ];
-
-        if let Some(ref_log_probs) = &batch.ref_log_probs {
-            let kl = kl_divergence(log_probs, ref_log_probs.clone(), mask, kl_estimator);
-            metrics.push(("actor/kl", batch.token_mean(kl.clone())));
-            // Plus: a loss that grows with the distance pulls towards the reference.
-            loss = loss + batch.aggregate(kl) * kl_coef;
-        }
-        if entropy_coef > 0.0 {
-            let bonus = entropy_bonus(scores.entropy.clone(), mask);
-            loss = loss + batch.aggregate(bonus) * entropy_coef;
-        }
-        LossOutput { loss, metrics }
+        let surrogate = batch.clipped_surrogate(scores, self.config.clip);
+        self.terms().policy_loss(surrogate, scores, batch)
     }
 }

@@ -1,123 +1,244 @@
 //! What holds for every algorithm, and what tells them apart.
 
-use burn::tensor::{Device, Tensor};
-use zs_core::{Action, Question};
-use zs_model::{Completion, StopReason, TokenScores};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use proptest::prelude::*;
+use zs_model::TokenScores;
 
 use super::*;
+use crate::TrajectoryGroup;
+use crate::testing::episodes::group;
 use crate::testing::reference::{assert_close, numbers, tensor};
-use crate::{RewardScore, RewardedTrajectory, Trajectory, Turn};
 
-/// A group of one-turn episodes: prompt of one token, two tokens written, one observed.
-fn group(rewards: &[f32]) -> TrajectoryGroup {
-    let member = |&total: &f32| {
-        let mut trajectory = Trajectory::new("q", vec![0]);
-        trajectory.turns.push(Turn {
-            completion: Completion {
-                tokens: vec![1, 2],
-                log_probs: vec![-1.0, -1.0],
-                stop_reason: StopReason::Stop,
-            },
-            text: String::new(),
-            action: Action::Invalid,
-            observation: vec![3],
-            observation_text: String::new(),
-            search: None,
-        });
-        let reward = RewardScore { total, ..RewardScore::default() };
-        RewardedTrajectory { trajectory, reward }
-    };
-    TrajectoryGroup {
-        question: Question::new("q", "?", ["a"]),
-        trajectories: rewards.iter().map(member).collect(),
-    }
+fn build(json: &str) -> Box<dyn Algorithm> {
+    serde_json::from_str::<AlgorithmConfig>(json).unwrap().build().unwrap()
 }
 
-fn both(json: &str) -> [Box<dyn Algorithm>; 2] {
-    ["reinforce", "grpo"].map(|kind| {
-        let json = json.replacen('{', &format!(r#"{{"kind":"{kind}","#), 1).replace(",}", "}");
-        serde_json::from_str::<AlgorithmConfig>(&json).unwrap().build().unwrap()
-    })
+/// Every algorithm with these settings, given as the inside of a JSON object.
+fn all(settings: &str) -> Vec<Box<dyn Algorithm>> {
+    let comma = if settings.is_empty() { "" } else { "," };
+    KINDS.iter().map(|it| build(&format!(r#"{{"kind":"{it}"{comma}{settings}}}"#))).collect()
+}
+
+/// A batch whose values are those of a model that knows nothing.
+fn batch(groups: &[TrajectoryGroup]) -> RolloutBatch<'_> {
+    let mut batch = RolloutBatch::new(groups);
+    batch.values = batch.token_rewards.iter().map(|it| vec![0.0; it.len()]).collect();
+    batch
+}
+
+/// Turns of an episode whose number of turns does not matter.
+const ONE: &[usize] = &[2];
+
+#[track_caller]
+fn check_advantages(json: &str, expected: [f32; 3]) {
+    let groups = [group(&[(ONE, 1.0), (ONE, 0.0)]), group(&[(ONE, 0.5)])];
+    let advantages = build(json).advantages(&batch(&groups)).tokens;
+    let expected: Vec<f32> = expected.iter().flat_map(|&it| [0.0, it, it]).collect();
+    let masks = batch(&groups).loss_masks().concat();
+    for ((a, e), mask) in advantages.concat().iter().zip(&expected).zip(masks) {
+        assert!(!mask || (a - e).abs() < 1e-4, "{json}: {advantages:?}");
+    }
+    assert_eq!(advantages.concat().len(), expected.len());
 }
 
 #[test]
 fn advantages_by_hand() {
-    let groups = [group(&[1.0, 0.0]), group(&[0.5])];
-    let check = |algorithm: &dyn Algorithm, expected: [f32; 3]| {
-        let advantages = algorithm.advantages(&groups);
-        let expected: Vec<f32> = expected.iter().flat_map(|&it| [0.0, it, it, 0.0]).collect();
-        for (a, e) in advantages.concat().iter().zip(&expected) {
-            assert!((a - e).abs() < 1e-5, "{}: {advantages:?}", algorithm.name());
-        }
-        assert_eq!(advantages.concat().len(), expected.len());
-    };
-    let [reinforce, grpo] = both("{}");
-    check(reinforce.as_ref(), [1.0, 0.0, 0.5]);
     let h = std::f32::consts::FRAC_1_SQRT_2;
-    check(grpo.as_ref(), [h, -h, 0.5]);
-    let json = r#"{"kind":"reinforce","baseline":"batch_mean"}"#;
-    let config: AlgorithmConfig = serde_json::from_str(json).unwrap();
-    check(config.build().unwrap().as_ref(), [0.5, -0.5, 0.0]);
+    check_advantages(r#"{"kind":"reinforce"}"#, [1.0, 0.0, 0.5]);
+    check_advantages(r#"{"kind":"reinforce","baseline":"batch_mean"}"#, [0.5, -0.5, 0.0]);
+    check_advantages(r#"{"kind":"rloo"}"#, [1.0, -1.0, 0.5]);
+    for kind in ["grpo", "dapo", "gspo", "cispo"] {
+        check_advantages(&format!(r#"{{"kind":"{kind}"}}"#), [h, -h, 0.5]);
+    }
+    check_advantages(r#"{"kind":"dr_grpo"}"#, [0.5, -0.5, 0.5]);
+    check_advantages(r#"{"kind":"squared_regret"}"#, [0.5, -0.5, 0.0]);
+    // Six tokens of 1, 0, 0.5 about their mean: variance 4 * 0.25 / 5.
+    let w = 0.5 / 0.2_f32.sqrt();
+    check_advantages(r#"{"kind":"reinforce_plus_plus"}"#, [w, -w, 0.0]);
+    check_advantages(r#"{"kind":"ppo"}"#, [w, -w, 0.0]);
+    check_advantages(r#"{"kind":"ppo","whiten":false}"#, [1.0, 0.0, 0.5]);
+    // Centred: 0.5, -0.5, 0.5 with mean 1/6; variance (4/9 + 4/9 + 16/9) / 4 * 6 / 5 / 2 ...
+    let values = [0.5_f32, 0.5, -0.5, -0.5, 0.5, 0.5];
+    let mean = values.iter().sum::<f32>() / 6.0;
+    let std = (values.iter().map(|it| (it - mean).powi(2)).sum::<f32>() / 5.0).sqrt();
+    let [a, b] = [(0.5 - mean) / std, (-0.5 - mean) / std];
+    check_advantages(r#"{"kind":"reinforce_plus_plus","baseline":"group_mean"}"#, [a, b, a]);
+    // The single turn of the first group has a sibling in its state, that of the second has none.
+    check_advantages(r#"{"kind":"gigpo"}"#, [2.0 * h, -2.0 * h, 0.5]);
+    check_advantages(r#"{"kind":"gigpo","credit":{"omega":0.0}}"#, [h, -h, 0.5]);
 }
 
-/// Two tokens of loss and one without, with log-probabilities as given.
-fn loss_and_gradient(
-    algorithm: &dyn Algorithm,
+#[test]
+fn long_episodes_pay_for_their_length() {
+    let dapo = build(
+        r#"{"kind":"dapo","overlong":{"max_tokens":4,"buffer":2,"weight":0.5}}"#,
+    );
+    let groups = [group(&[(&[2], 1.0), (&[2, 1], 1.0), (&[5], 1.0)])];
+    let output = dapo.advantages(&batch(&groups));
+    // Returns 1, 0.75 and 0.5: mean 0.75, standard deviation 0.25.
+    let first: Vec<f32> = output.tokens.iter().map(|it| it[1]).collect();
+    for (a, e) in first.iter().zip([1.0, 0.0, -1.0]) {
+        assert!((a - e).abs() < 1e-4, "{first:?}");
+    }
+    assert_eq!(output.metrics, [("dapo/overlong_punishment", -0.25)]);
+    assert_eq!(dapo.dynamic_sampling(), Some(DynamicSampling { max_refills: 4 }));
+    let without = build(r#"{"kind":"dapo","dynamic_sampling":{"max_refills":0}}"#);
+    assert_eq!(without.dynamic_sampling(), None);
+}
+
+#[test]
+fn lonely_steps_are_counted() {
+    let gigpo = build(r#"{"kind":"gigpo","anchor":"observation"}"#);
+    let groups = [group(&[(&[1, 1], 1.0), (&[2, 2], 0.0)])];
+    // First turns share the question; the observations [2] and [3] differ.
+    let metrics = gigpo.advantages(&batch(&groups)).metrics;
+    assert_eq!(metrics, [("gigpo/singleton_frac", 2.0 / 3.0)]);
+}
+
+#[test]
+fn step_rewards_reach_the_turn_that_earned_them() {
+    let mut groups = [group(&[(&[1, 1], 1.0), (&[1, 1], 1.0)])];
+    groups[0].trajectories[0].reward.turns = vec![0.5];
+    // Prompt, turn, observation, turn. Totals are equal, so only the steps differ.
+    let ppo = build(r#"{"kind":"ppo","whiten":false,"gae":{"gamma":0.5}}"#);
+    let advantages = ppo.advantages(&batch(&groups)).tokens;
+    assert_eq!([advantages[0][1], advantages[0][3]], [0.75, 0.5]);
+    assert_eq!([advantages[1][1], advantages[1][3]], [0.5, 1.0]);
+    let gigpo = build(r#"{"kind":"gigpo","credit":{"gamma":0.5,"normalize_std":false}}"#);
+    let advantages = gigpo.advantages(&batch(&groups)).tokens;
+    // Both turns of both trajectories see the same state; returns .75, .5 and .5, 1.
+    let expected = [[0.125, -0.25], [-0.125, 0.25]];
+    for (row, expected) in advantages.iter().zip(expected) {
+        assert_eq!([row[1], row[3]], expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn order_does_not_matter_and_nothing_is_infinite(
+        groups in proptest::collection::vec(
+            proptest::collection::vec(
+                (proptest::collection::vec(0_usize..4, 0..4), 0_u8..5), 1..5
+            ),
+            1..4,
+        )
+    ) {
+        let to_groups = |groups: &[Vec<(Vec<usize>, u8)>]| -> Vec<TrajectoryGroup> {
+            let of_group = |members: &Vec<(Vec<usize>, u8)>| {
+                let members: Vec<(&[usize], f32)> = members
+                    .iter()
+                    .map(|(turns, reward)| (turns.as_slice(), f32::from(*reward) / 4.0))
+                    .collect();
+                group(&members)
+            };
+            groups.iter().map(of_group).collect()
+        };
+        let reversed: Vec<_> =
+            groups.iter().rev().map(|it| it.iter().rev().cloned().collect::<Vec<_>>()).collect();
+        let (forward, backward) = (to_groups(&groups), to_groups(&reversed));
+        let masks = batch(&forward).loss_masks();
+        for algorithm in all("") {
+            let a = algorithm.advantages(&batch(&forward)).tokens;
+            let b = algorithm.advantages(&batch(&backward)).tokens;
+            prop_assert_eq!(a.len(), masks.len());
+            for ((a, b), mask) in a.iter().zip(b.iter().rev()).zip(&masks) {
+                prop_assert_eq!(a.len(), mask.len());
+                for ((a, b), _) in a.iter().zip(b).zip(mask).filter(|(_, mask)| **mask) {
+                    prop_assert!(a.is_finite(), "{}", algorithm.name());
+                    // Similar anchors depend on the order: all states but the first are digits here.
+                    let is_close = (a - b).abs() < 1e-3;
+                    prop_assert!(is_close || algorithm.name() == "gigpo", "{}", algorithm.name());
+                }
+            }
+        }
+    }
+}
+
+/// What a loss is computed from: two tokens with loss and one without.
+struct Case {
     advantage: f32,
     log_probs: [f32; 3],
+    old_log_probs: [f32; 3],
     ref_log_probs: Option<[f32; 3]>,
-) -> (f32, Vec<f32>, LossOutput) {
-    let device = Device::flex().autodiff();
-    let row = |values: [f32; 3]| tensor(&[values.to_vec()], &device);
-    let leaf = row(log_probs).require_grad();
-    let scores = TokenScores { log_probs: leaf.clone(), entropy: row([0.5, 1.5, 7.0]) };
-    let mask: Tensor<2> = row([1.0, 1.0, 0.0]);
-    let batch = PolicyBatch {
-        advantages: row([advantage; 3]),
-        old_log_probs: row(log_probs),
-        ref_log_probs: ref_log_probs.map(row),
-        loss_mask: mask.greater_elem(0.5),
-        row_weights: tensor(&[vec![0.5]], &device),
-        num_loss_tokens: 2,
-    };
-    let output = algorithm.policy_loss(&scores, &batch);
-    let grads = output.loss.backward();
-    let gradient = numbers(leaf.grad(&grads).unwrap());
-    (numbers(output.loss.clone())[0], gradient, output)
+    mask: [f32; 3],
+}
+
+impl Case {
+    fn new(advantage: f32, log_probs: [f32; 3]) -> Self {
+        let mask = [1.0, 1.0, 0.0];
+        Self { advantage, log_probs, old_log_probs: log_probs, ref_log_probs: None, mask }
+    }
+
+    fn run(&self, algorithm: &dyn Algorithm) -> (f32, Vec<f32>, LossOutput) {
+        let device = Device::flex().autodiff();
+        let row = |values: [f32; 3]| tensor(&[values.to_vec()], &device);
+        let leaf = row(self.log_probs).require_grad();
+        let scores = TokenScores { log_probs: leaf.clone(), entropy: row([0.5, 1.5, 7.0]) };
+        let ids = self.mask.map(|it| it as i32).to_vec();
+        let batch = PolicyBatch {
+            advantages: row([self.advantage; 3]),
+            old_log_probs: row(self.old_log_probs),
+            ref_log_probs: self.ref_log_probs.map(row),
+            loss_mask: row(self.mask).greater_elem(0.5),
+            turn_ids: Tensor::<2, Int>::from_data(TensorData::new(ids, [1, 3]), &device),
+            num_turns: 1,
+            row_weights: tensor(&[vec![0.5]], &device),
+            num_loss_tokens: 2,
+            kl_scale: 1.0,
+        };
+        let output = algorithm.policy_loss(&scores, &batch);
+        let grads = output.loss.backward();
+        let gradient = leaf.grad(&grads).map_or_else(|| vec![0.0; 3], numbers);
+        (numbers(output.loss.clone())[0], gradient, output)
+    }
 }
 
 #[test]
 fn the_first_step_is_the_policy_gradient() {
-    for algorithm in both(r#"{"kl_coef":0.0,"entropy_coef":0.0}"#) {
-        assert!(!algorithm.needs_reference() && !algorithm.needs_every_episode());
-        let (loss, gradient, output) =
-            loss_and_gradient(algorithm.as_ref(), 3.0, [-1.0, -2.0, -9.0], None);
-        // -A at ratio 1, spread over two tokens.
-        assert_eq!(loss, -3.0);
-        assert_eq!(gradient, [-1.5, -1.5, 0.0]);
-        let expected = [
-            ("actor/pg_loss", -3.0),
-            ("actor/pg_clipfrac", 0.0),
-            ("actor/ppo_kl", 0.0),
-            ("actor/entropy", 1.0),
-        ];
-        for ((key, value), (name, number)) in output.metrics.into_iter().zip(expected) {
-            assert_eq!(key, name);
-            assert_close(value, &[number], key);
+    for algorithm in all(r#""kl_coef":0.0,"entropy_coef":0.0"#) {
+        let name = algorithm.name();
+        assert!(!algorithm.needs_reference());
+        assert_eq!(algorithm.needs_every_episode(), name == "squared_regret");
+        let (_, gradient, output) = Case::new(3.0, [-1.0, -2.0, -9.0]).run(algorithm.as_ref());
+        // -A at ratio 1, spread over two tokens; squared regret has it times 2 tau.
+        let scale = if name == "squared_regret" { 0.2 } else { 1.0 };
+        for (actual, expected) in gradient.iter().zip([-1.5, -1.5, 0.0]) {
+            assert!((actual - scale * expected).abs() < 1e-6, "{name}: {gradient:?}");
+        }
+        for (key, expected) in [("actor/ppo_kl", 0.0), ("actor/entropy", 1.0)] {
+            let (_, value) = output.metrics.iter().find(|(it, _)| *it == key).unwrap();
+            assert_close(value.clone(), &[expected], key);
         }
     }
+}
+
+#[test]
+fn losses_by_hand() {
+    let settings = r#""kl_coef":0.0,"entropy_coef":0.0"#;
+    let loss = |kind: &str| {
+        let algorithm = build(&format!(r#"{{"kind":"{kind}",{settings}}}"#));
+        Case::new(3.0, [-1.0, -2.0, -9.0]).run(algorithm.as_ref()).0
+    };
+    for kind in ["reinforce", "grpo", "dapo", "ppo", "gigpo", "gspo"] {
+        assert_eq!(loss(kind), -3.0, "{kind}");
+    }
+    assert_eq!(loss("cispo"), 4.5);
+    assert_eq!(loss("squared_regret"), 4.5);
 }
 
 #[test]
 fn the_kl_term_pulls_towards_the_reference() {
     // Fails with the sign reversed: descent lowers a log-probability whose gradient is positive.
-    for estimator in ["abs", "k2", "k3", "low_var_kl"] {
-        let json = format!(r#"{{"kl_coef":0.1,"entropy_coef":0.0,"kl_estimator":"{estimator}"}}"#);
-        for algorithm in both(&json) {
+    for estimator in ["abs", "k2", "k3", "low_var_kl", "k3+"] {
+        let settings = format!(
+            r#""kl_coef":0.1,"entropy_coef":0.0,"kl_estimator":"{estimator}","kl_placement":"loss""#
+        );
+        for algorithm in all(&settings) {
             assert!(algorithm.needs_reference() && algorithm.needs_every_episode());
-            let reference = Some([-2.0, -1.0, 0.0]);
-            let (loss, gradient, output) =
-                loss_and_gradient(algorithm.as_ref(), 0.0, [-1.0, -2.0, -9.0], reference);
+            let mut case = Case::new(0.0, [-1.0, -2.0, -9.0]);
+            case.ref_log_probs = Some([-2.0, -1.0, 0.0]);
+            let (loss, gradient, output) = case.run(algorithm.as_ref());
             assert!(loss > 0.0, "{estimator}: being away from the reference must cost");
             assert!(gradient[0] > 0.0, "{estimator}: too likely a token must become less likely");
             assert!(gradient[1] < 0.0, "{estimator}: too unlikely a token must become more likely");
@@ -130,11 +251,60 @@ fn the_kl_term_pulls_towards_the_reference() {
 }
 
 #[test]
+fn a_divergence_in_the_reward_leaves_the_loss_alone() {
+    for algorithm in all(r#""kl_coef":0.1,"entropy_coef":0.0,"kl_placement":"reward""#) {
+        assert!(algorithm.needs_reference());
+        let mut case = Case::new(0.0, [-1.0, -2.0, -9.0]);
+        case.ref_log_probs = Some([-2.0, -1.0, 0.0]);
+        let (loss, gradient, _) = case.run(algorithm.as_ref());
+        assert_eq!((loss, gradient), (0.0, vec![0.0; 3]), "{}", algorithm.name());
+    }
+}
+
+#[test]
 fn the_entropy_term_rewards_entropy() {
-    for algorithm in both(r#"{"kl_coef":0.0,"entropy_coef":0.5}"#) {
+    for algorithm in all(r#""kl_coef":0.0,"entropy_coef":0.5"#) {
         assert!(algorithm.needs_every_episode() && !algorithm.needs_reference());
-        let (loss, ..) = loss_and_gradient(algorithm.as_ref(), 0.0, [-1.0; 3], None);
+        let (loss, ..) = Case::new(0.0, [-1.0; 3]).run(algorithm.as_ref());
         assert_eq!(loss, -0.5);
+    }
+}
+
+#[test]
+fn nothing_masked_counts_and_nothing_is_infinite() {
+    const FAR: f32 = -1e4;
+    for algorithm in all(r#""kl_coef":0.1,"kl_placement":"loss""#) {
+        for advantage in [-2.0, 0.0, 2.0] {
+            for (old, reference) in [(-0.5, FAR), (FAR, -0.5), (FAR, FAR)] {
+                let case = Case {
+                    advantage,
+                    log_probs: [FAR, -0.5, -1.0],
+                    old_log_probs: [old, old, f32::NEG_INFINITY],
+                    ref_log_probs: Some([reference, -0.5, f32::NAN]),
+                    mask: [1.0, 1.0, 0.0],
+                };
+                let (loss, gradient, _) = case.run(algorithm.as_ref());
+                let name = algorithm.name();
+                // k3 unbounded would overflow; the default is bounded.
+                assert!(loss.is_finite(), "{name}: {loss}");
+                assert!(gradient.iter().all(|it| it.is_finite()), "{name}: {gradient:?}");
+                assert_eq!(gradient[2], 0.0, "{name}");
+                let masked = Case { mask: [0.0; 3], ..case };
+                let (_, gradient, _) = masked.run(algorithm.as_ref());
+                assert_eq!(gradient, [0.0; 3], "{name} without a token");
+            }
+        }
+    }
+}
+
+#[test]
+fn configs_survive_the_round_trip() {
+    for kind in KINDS {
+        let config: AlgorithmConfig =
+            serde_json::from_str(&format!(r#"{{"kind":"{kind}"}}"#)).unwrap();
+        assert_eq!(config.build().unwrap().name(), kind);
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<AlgorithmConfig>(&json).unwrap(), config, "{json}");
     }
 }
 
@@ -149,11 +319,29 @@ fn check_refused(json: &str, expected: &str) {
 
 #[test]
 fn impossible_settings_are_refused() {
-    check_refused(r#"{"kind":"ppo"}"#, "ppo");
+    check_refused(r#"{"kind":"trpo"}"#, "trpo");
     check_refused(r#"{"kind":"grpo","baseline":"none"}"#, "baseline");
     check_refused(r#"{"kind":"grpo","clip":{"lo":0.1}}"#, "lo");
-    check_refused(r#"{"kind":"grpo","kl_coef":-1}"#, "`kl_coef` of algorithm `grpo` is -1");
+    for kind in KINDS {
+        check_refused(
+            &format!(r#"{{"kind":"{kind}","kl_coef":-1}}"#),
+            &format!("`kl_coef` of algorithm `{kind}` is -1"),
+        );
+        check_refused(
+            &format!(r#"{{"kind":"{kind}","aggregation":{{"fixed_length":{{"length":0}}}}}}"#),
+            "`aggregation.fixed_length.length`",
+        );
+        check_refused(&format!(r#"{{"kind":"{kind}","colour":1}}"#), "colour");
+    }
     check_refused(r#"{"kind":"reinforce","clip":{"low":1.5}}"#, "`clip.low`");
     check_refused(r#"{"kind":"reinforce","clip":{"dual":0.5}}"#, "`clip.dual`");
+    check_refused(r#"{"kind":"reinforce","baseline":{"ema":{"decay":1.0}}}"#, "`baseline.ema.decay`");
+    check_refused(r#"{"kind":"gspo","clip":{"dual":3}}"#, "no dual clip");
     check_refused(r#"{"kind":"grpo","std_epsilon":-1}"#, "`std_epsilon`");
+    check_refused(r#"{"kind":"reinforce_plus_plus","gamma":1.5}"#, "`gamma`");
+    check_refused(r#"{"kind":"ppo","gae":{"lambda":2}}"#, "`gae.lambda`");
+    check_refused(r#"{"kind":"ppo","value_clip":0}"#, "`value_clip`");
+    check_refused(r#"{"kind":"squared_regret","tau":0}"#, "`tau`");
+    check_refused(r#"{"kind":"gigpo","anchor":{"similar":{"threshold":2}}}"#, "threshold");
+    check_refused(r#"{"kind":"dapo","overlong":{"max_tokens":4,"buffer":9}}"#, "`overlong.buffer`");
 }

@@ -152,10 +152,7 @@ mod tests {
             );
             let loss = aggregate(surrogate.loss, &mask, aggregation);
             let grads = loss.backward();
-            let path = format!("policy_loss/{name}");
-            assert_close(loss, &[reference.value(&format!("{path}/loss"))], name);
-            let expected = reference.matrix(&format!("{path}/grad_log_probs")).concat();
-            assert_close(log_probs.grad(&grads).unwrap(), &expected, name);
+            reference.check_policy_loss(name, loss, log_probs.grad(&grads).unwrap());
         }
     }
 

@@ -4,16 +4,33 @@
 //! the mask is false, whatever the other tensors hold there.
 
 mod aggregate;
+mod clipped_importance;
 mod clipped_surrogate;
+mod displacement;
 mod entropy;
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod gradient_tests;
+mod importance;
 mod kl;
+mod sequence_surrogate;
+mod squared_regret;
+mod value;
 
 use burn::tensor::{Bool, Tensor};
 
 pub use self::aggregate::{Aggregation, aggregate};
+pub use self::clipped_importance::clipped_importance;
 pub use self::clipped_surrogate::{ClipOptions, ClippedSurrogate, clipped_surrogate};
+pub use self::displacement::likelihood_displacement;
 pub use self::entropy::entropy_bonus;
-pub use self::kl::{KlEstimator, kl_divergence};
+pub use self::importance::{
+    ImportanceBound, ImportanceCorrection, ImportanceLevel, importance_weights,
+};
+pub use self::kl::{AdaptiveKl, KlEstimator, adapted_kl_scale, kl_divergence};
+pub use self::sequence_surrogate::sequence_clipped_surrogate;
+pub use self::squared_regret::squared_regret;
+pub use self::value::{ClippedValueLoss, clipped_value_loss};
 
 /// `a - b` where the mask is true, zero without gradient elsewhere.
 ///

@@ -7,7 +7,7 @@ use rand::RngExt;
 use zs_core::{Domain, StreamKey};
 use zs_model::{
     Completion, GenerateError, Generator, PolicyModel, SamplingParams, SequenceRequest, Session,
-    StopReason, TokenId, TokenRow, TokenScores, Tokenizer,
+    StopReason, TokenId, TokenRow, TokenScores, Tokenizer, ValueModel,
 };
 
 /// Logits of the next token given the last one, `[last, next]`.
@@ -31,6 +31,55 @@ impl Bigram {
     fn from_logits(logits: Vec<f32>, vocab_size: usize) -> Self {
         let logits = TensorData::new(logits, [vocab_size, vocab_size]);
         Self { logits: Param::from_tensor(Tensor::from_data(logits, &Device::flex())) }
+    }
+}
+
+/// The value of a state given the last token, `[last, 1]`.
+#[derive(Module, Debug)]
+pub(crate) struct BigramValues {
+    table: Param<Tensor<2>>,
+}
+
+impl BigramValues {
+    /// Every state is worth nothing.
+    pub(crate) fn zeros(vocab_size: usize) -> Self {
+        Self::from_table(vec![0.0; vocab_size])
+    }
+
+    /// Every state has a value of its own.
+    pub(crate) fn spread(vocab_size: usize) -> Self {
+        Self::from_table((0..vocab_size).map(|it| ((it * 5) % 7) as f32 / 7.0).collect())
+    }
+
+    fn from_table(table: Vec<f32>) -> Self {
+        let shape = [table.len(), 1];
+        let table = Tensor::from_data(TensorData::new(table, shape), &Device::flex());
+        Self { table: Param::from_tensor(table) }
+    }
+}
+
+impl ValueModel for BigramValues {
+    fn values(&self, rows: &[TokenRow]) -> Tensor<2> {
+        let device = ValueModel::device(self);
+        let width = rows.iter().map(|it| it.tokens.len()).max().unwrap_or(0);
+        let (mut last, mut masked) = (Vec::new(), Vec::new());
+        for row in rows {
+            for at in 0..width {
+                let before = at.checked_sub(1).and_then(|it| row.tokens.get(it));
+                last.push(before.map_or(0, |it| *it as i32));
+                masked.push(!row.loss_mask.get(at).copied().unwrap_or(false));
+            }
+        }
+        let len = last.len();
+        let last = Tensor::<1, Int>::from_data(TensorData::new(last, [len]), &device);
+        let masked = TensorData::new(masked, [rows.len(), width]);
+        let masked = Tensor::<2, Bool>::from_data(masked, &device);
+        let values: Tensor<2> = self.table.val().select(0, last).reshape([rows.len(), width]);
+        values.mask_fill(masked, 0.0)
+    }
+
+    fn device(&self) -> Device {
+        self.table.val().device()
     }
 }
 

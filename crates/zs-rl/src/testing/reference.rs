@@ -67,3 +67,65 @@ pub(crate) fn assert_close<const D: usize>(tensor: Tensor<D>, expected: &[f32], 
         assert!((a - e).abs() < 1e-5, "{what}: {a} is not {e} at {index}");
     }
 }
+
+impl Reference {
+    /// The mask as the host has it.
+    pub(crate) fn masks(&self) -> Vec<Vec<bool>> {
+        let rows = self.matrix("inputs/response_mask");
+        rows.into_iter().map(|row| row.into_iter().map(|it| it > 0.5).collect()).collect()
+    }
+
+    /// Scalars of each group's rewards, in the order of the batch; groups need not be contiguous.
+    pub(crate) fn per_group(&self, advantages: impl Fn(&[f32]) -> Vec<f32>) -> Vec<f32> {
+        let rewards = self.vector("inputs/reward");
+        let groups: Vec<String> = self.value("inputs/group");
+        let mut members: std::collections::BTreeMap<&str, Vec<usize>> = Default::default();
+        for (index, group) in groups.iter().enumerate() {
+            members.entry(group).or_default().push(index);
+        }
+        let mut scalars = vec![0.0; rewards.len()];
+        for members in members.values() {
+            let of_group: Vec<f32> = members.iter().map(|&it| rewards[it]).collect();
+            for (&index, advantage) in members.iter().zip(advantages(&of_group)) {
+                scalars[index] = advantage;
+            }
+        }
+        scalars
+    }
+
+    /// Checks a policy loss and its gradient.
+    #[track_caller]
+    pub(crate) fn check_policy_loss(&self, name: &str, loss: Tensor<1>, gradient: Tensor<2>) {
+        let path = format!("policy_loss/{name}");
+        assert_close(loss, &[self.value(&format!("{path}/loss"))], name);
+        let expected = self.matrix(&format!("{path}/grad_log_probs")).concat();
+        assert_close(gradient, &expected, name);
+    }
+
+    /// Checks an estimator that gives every token of an episode the same advantage.
+    #[track_caller]
+    pub(crate) fn check_group_advantages(
+        &self,
+        name: &str,
+        advantages: impl Fn(&[f32]) -> Vec<f32>,
+    ) {
+        let masks = self.masks();
+        let rows: Vec<Vec<f32>> = self
+            .per_group(advantages)
+            .iter()
+            .zip(&masks)
+            .map(|(&it, mask)| mask.iter().map(|&m| if m { it } else { 0.0 }).collect())
+            .collect();
+        assert_rows(&rows, &self.matrix(&format!("advantages/{name}")), name);
+    }
+}
+
+/// Asserts that rows hold these numbers within 1e-5.
+#[track_caller]
+pub(crate) fn assert_rows(actual: &[Vec<f32>], expected: &[Vec<f32>], what: &str) {
+    let (actual, expected) = (actual.concat(), expected.concat());
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    for (index, (a, e)) in actual.iter().zip(&expected).enumerate() {
+        assert!((a - e).abs() < 1e-5, "{what}: {a} is not {e} at {index}");
+    }
+}

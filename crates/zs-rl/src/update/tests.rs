@@ -2,14 +2,15 @@
 
 use burn::module::Module;
 use zs_core::{Action, Question};
-use zs_model::{Completion, OptimizerConfig, StopReason, TokenId};
+use zs_model::{Completion, OptimizerConfig, StopReason, TokenId, TokenScores};
 
 use super::*;
-use crate::algorithm::{AlgorithmConfig, LossOutput};
-use crate::loss::Aggregation;
-use crate::testing::bigram::Bigram;
+use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection, ImportanceLevel};
+use crate::algorithm::{Advantages, AlgorithmConfig, LossOutput, PolicyBatch, RolloutBatch};
+use crate::algorithm::KINDS;
+use crate::testing::bigram::{Bigram, BigramValues};
 use crate::testing::reference::numbers;
-use crate::{RewardScore, RewardedTrajectory, Turn};
+use crate::{RewardScore, RewardedTrajectory, Trajectory, Turn};
 
 const VOCAB: usize = 6;
 
@@ -49,6 +50,14 @@ fn groups(rewards: &[&[f32]]) -> Vec<TrajectoryGroup> {
     rewards.iter().map(&mut group).collect()
 }
 
+/// A value model that says something else about each token.
+fn values() -> ValueLearner<BigramValues> {
+    let model = BigramValues::spread(VOCAB).train();
+    let config = OptimizerConfig { learning_rate: 0.1, ..OptimizerConfig::default() };
+    let optimizer = Optimizer::new(&config, &model);
+    ValueLearner::new(model, optimizer)
+}
+
 fn algorithm(json: &str) -> Box<dyn Algorithm> {
     serde_json::from_str::<AlgorithmConfig>(json).unwrap().build().unwrap()
 }
@@ -68,11 +77,21 @@ fn gradient(
     is_used: fn(&Row) -> bool,
     micro_batch_tokens: usize,
 ) -> (Vec<f32>, BTreeMap<&'static str, f64>) {
-    let config = config(micro_batch_tokens);
+    let config = UpdateConfig { llds_coef: 0.2, ..config(micro_batch_tokens) };
     let model = Bigram::spread(VOCAB).train();
     let reference = Bigram::uniform(VOCAB);
-    let rows = rows(&groups(rewards), algorithm, Some(&reference), &config).unwrap();
-    let (grads, metrics) = gradients(&model, &rows, is_used, algorithm, &config);
+    let mut critic = values();
+    let mut state = LearningState::default();
+    let companions = Companions {
+        reference: Some(&reference),
+        critic: Some(&mut critic),
+        ptx: &[],
+        state: &mut state,
+    };
+    let rows = prepare(&model, &companions, &groups(rewards), algorithm, &config).unwrap().rows;
+    let mini_batch =
+        MiniBatch { rows: &rows, ptx: &[], kl_scale: 1.0, algorithm, config: &config };
+    let (grads, metrics) = mini_batch.gradients(&model, is_used);
     (numbers(grads.get::<2>(model.logits.id).unwrap()), metrics)
 }
 
@@ -87,7 +106,7 @@ fn assert_same(a: &[f32], b: &[f32], what: &str) {
 #[test]
 fn micro_batches_change_nothing() {
     let rewards: &[&[f32]] = &[&[1.0, 0.0, 0.5], &[0.25, 0.75]];
-    for kind in ["reinforce", "grpo"] {
+    for kind in KINDS {
         for aggregation in [
             r#""token_mean""#,
             r#""sequence_mean_token_sum""#,
@@ -136,7 +155,7 @@ fn metrics_of_an_on_policy_step() {
     let algorithm = algorithm(r#"{"kind":"grpo"}"#);
     let model = Bigram::uniform(VOCAB).train();
     let mut optimizer = optimizer(&model, 0.1);
-    let config = UpdateConfig { micro_batch_tokens: 20, mini_batches: 2, epochs: 3 };
+    let config = UpdateConfig { mini_batches: 2, epochs: 3, ..config(20) };
     let groups = groups(&[&[1.0, 0.0], &[0.0, 1.0]]);
     let reference = Bigram::uniform(VOCAB);
     let (_, metrics) =
@@ -152,13 +171,17 @@ fn metrics_of_an_on_policy_step() {
         "actor/pg_clipfrac",
         "actor/pg_loss",
         "actor/ppo_kl",
-        LOG_PROB_DIFF,
-        LOG_PROB_MAX_RATIO,
+        "rollout/effective_sample_frac",
+        "rollout/log_prob_diff",
+        "rollout/log_prob_k3",
+        "rollout/log_prob_max_ratio",
     ];
     assert_eq!(keys, expected);
     // Sampled from the very weights that are trained, and only the first step is compared.
-    assert!(metrics.values[LOG_PROB_DIFF].abs() < 1e-6);
-    assert!((metrics.values[LOG_PROB_MAX_RATIO] - 1.0).abs() < 1e-5);
+    assert!(metrics.values["rollout/log_prob_diff"].abs() < 1e-6);
+    assert!(metrics.values["rollout/log_prob_k3"].abs() < 1e-6);
+    assert!((metrics.values["rollout/log_prob_max_ratio"] - 1.0).abs() < 1e-5);
+    assert!((metrics.values["rollout/effective_sample_frac"] - 1.0).abs() < 1e-5);
     assert!(metrics.values["actor/kl"] > 0.0 && metrics.values["actor/pg_clipfrac"] > 0.0);
     assert!((metrics.values["actor/lr"] - 0.1).abs() < 1e-12);
 }
@@ -200,6 +223,27 @@ fn errors_name_their_cause() {
     check_error(&[], PLAIN, &config(9), "no token");
     check_error(&[&[1.0]], PLAIN, &config(0), "`micro_batch_tokens`");
     check_error(&[&[f32::INFINITY]], PLAIN, &config(9), "`actor/pg_loss` is -inf");
+    let ppo = r#"{"kind":"ppo","kl_coef":0.0}"#;
+    check_error(&[&[1.0]], ppo, &config(9), "`ppo` needs a value model");
+    let edited = |edit: fn(&mut UpdateConfig)| {
+        let mut config = config(9);
+        edit(&mut config);
+        config
+    };
+    let adaptive = edited(|it| it.adaptive_kl = Some(AdaptiveKl { target: 0.1, horizon: 9.0 }));
+    check_error(&[&[1.0]], PLAIN, &adaptive, "`adaptive_kl` is set but algorithm `reinforce`");
+    let texts = edited(|it| it.ptx_coef = 0.1);
+    check_error(&[&[1.0]], PLAIN, &texts, "no text to learn");
+    let negative = edited(|it| it.llds_coef = -1.0);
+    check_error(&[&[1.0]], PLAIN, &negative, "`llds_coef` of the update config is -1");
+    let correction = ImportanceCorrection {
+        bound: ImportanceBound::Truncate { max: 2.0 },
+        level: ImportanceLevel::Token,
+    };
+    let mut corrected = config(9);
+    corrected.importance = Some(correction);
+    let regret = r#"{"kind":"squared_regret"}"#;
+    check_error(&[&[1.0]], regret, &corrected, "does not go with algorithm `squared_regret`");
 }
 
 #[test]
@@ -219,18 +263,11 @@ fn algorithms_are_object_safe_and_open() {
         fn name(&self) -> &'static str {
             "log_likelihood"
         }
-        fn aggregation(&self) -> Aggregation {
-            Aggregation::TokenMean
-        }
-        fn needs_reference(&self) -> bool {
-            false
-        }
         fn needs_every_episode(&self) -> bool {
             true
         }
-        fn advantages(&self, groups: &[TrajectoryGroup]) -> Vec<Vec<f32>> {
-            let trajectories = groups.iter().flat_map(|it| &it.trajectories);
-            trajectories.map(|it| vec![0.0; it.trajectory.num_tokens()]).collect()
+        fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
+            batch.broadcast(&vec![0.0; batch.returns.len()]).into()
         }
         fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
             let loss = batch.aggregate(-scores.log_probs.clone());
@@ -243,4 +280,185 @@ fn algorithms_are_object_safe_and_open() {
     let (_, metrics) =
         update(model, &mut optimizer, None, &groups, &LogLikelihood, &config(9)).unwrap();
     assert!((metrics.values["actor/nll"] - (VOCAB as f64).ln()).abs() < 1e-5);
+}
+
+/// Runs one update with everything at hand.
+fn update_all(
+    json: &str,
+    rewards: &[&[f32]],
+    config: &UpdateConfig,
+    state: &mut LearningState,
+    ptx: &[TokenRow],
+) -> (Bigram, BTreeMap<&'static str, f64>) {
+    let model = Bigram::spread(VOCAB).train();
+    let mut optimizer = optimizer(&model, 0.1);
+    let reference = Bigram::uniform(VOCAB);
+    let mut critic = values();
+    let companions =
+        Companions { reference: Some(&reference), critic: Some(&mut critic), ptx, state };
+    let algorithm = algorithm(json);
+    let groups = groups(rewards);
+    let (model, metrics) =
+        update_with(model, &mut optimizer, companions, &groups, algorithm.as_ref(), config)
+            .unwrap();
+    (model, metrics.values)
+}
+
+#[test]
+fn a_value_model_learns_beside_the_policy() {
+    let mut state = LearningState::default();
+    let config = UpdateConfig { mini_batches: 2, epochs: 2, ..config(20) };
+    let rewards: &[&[f32]] = &[&[1.0, 0.0], &[0.5, 0.25]];
+    let (_, metrics) = update_all(r#"{"kind":"ppo"}"#, rewards, &config, &mut state, &[]);
+    for key in ["critic/loss", "critic/grad_norm", "critic/explained_variance", "reward/kl"] {
+        assert!(metrics[key] != 0.0 && metrics[key].is_finite(), "{key}: {metrics:?}");
+    }
+    assert!((metrics["critic/lr"] - 0.1).abs() < 1e-12);
+    assert!(!metrics.contains_key("actor/kl"), "the divergence is in the reward");
+}
+
+#[test]
+fn the_divergence_in_the_reward_pulls_towards_the_reference() {
+    // No reward but the divergence: what the reference finds less likely must get less likely.
+    let json = r#"{"kind":"reinforce","kl_coef":1.0,"kl_placement":"reward","entropy_coef":0.0,
+        "baseline":"batch_mean"}"#;
+    let mut state = LearningState::default();
+    let distance = |model: &Bigram| {
+        let logits = numbers(burn::tensor::activation::log_softmax(model.logits.val(), 1));
+        logits.iter().map(|it| it.exp() * (it + (VOCAB as f32).ln())).sum::<f32>()
+    };
+    let before = distance(&Bigram::spread(VOCAB));
+    let (model, metrics) = update_all(json, &[&[0.0; 8]], &config(99), &mut state, &[]);
+    assert!(distance(&model) < before, "{metrics:?}");
+}
+
+#[test]
+fn the_kl_coefficient_adapts_and_is_remembered() {
+    let adaptive = Some(AdaptiveKl { target: 1e-6, horizon: 10.0 });
+    let config = UpdateConfig { adaptive_kl: adaptive, ..config(99) };
+    let mut state = LearningState::default();
+    let json = r#"{"kind":"grpo","kl_coef":0.5}"#;
+    let rewards: &[&[f32]] = &[&[1.0, 0.0]];
+    let (_, first) = update_all(json, rewards, &config, &mut state, &[]);
+    assert!((first["actor/kl_coef"] - 0.5).abs() < 1e-12);
+    // Far above the target: the factor grows by 20 % times two of ten episodes.
+    assert!((state.kl_scale - 1.04).abs() < 1e-12, "{state:?}");
+    let (_, second) = update_all(json, rewards, &config, &mut state, &[]);
+    assert!((second["actor/kl_coef"] - 0.52).abs() < 1e-12);
+}
+
+#[test]
+fn the_running_mean_is_remembered() {
+    let json = r#"{"kind":"reinforce","baseline":{"ema":{"decay":0.5}},"kl_coef":0.0}"#;
+    let mut state = LearningState::default();
+    update_all(json, &[&[1.0, 0.0]], &config(99), &mut state, &[]);
+    assert_eq!(state.mean_return, Some(0.5));
+    update_all(json, &[&[1.0, 1.0]], &config(99), &mut state, &[]);
+    assert_eq!(state.mean_return, Some(0.75));
+}
+
+#[test]
+fn curated_texts_become_likelier() {
+    let text = TokenRow { tokens: vec![0, 3, 3, 3], loss_mask: vec![false, true, true, true] };
+    let likelihood = |model: &Bigram| {
+        numbers(model.token_scores(std::slice::from_ref(&text)).log_probs).iter().sum::<f32>()
+    };
+    let config = UpdateConfig { ptx_coef: 0.5, ..config(20) };
+    let json = r#"{"kind":"grpo","kl_coef":0.0,"entropy_coef":0.0}"#;
+    let mut state = LearningState::default();
+    let texts = std::slice::from_ref(&text);
+    // Equal rewards: nothing but the texts has a gradient.
+    let (model, metrics) = update_all(json, &[&[0.5, 0.5]], &config, &mut state, texts);
+    let before = likelihood(&Bigram::spread(VOCAB));
+    assert!((metrics["actor/ptx_loss"] + f64::from(before) / 3.0).abs() < 1e-5);
+    assert!(likelihood(&model) > before);
+}
+
+#[test]
+fn importance_weights_bound_what_a_mismatch_can_do() {
+    // Sampled at 1/6 a token, trained at the spread of the model: ratios on both sides of 1.
+    let json = r#"{"kind":"grpo","kl_coef":0.0,"entropy_coef":0.0}"#;
+    let rewards: &[&[f32]] = &[&[1.0, 0.0, 0.25]];
+    let run = |correction: Option<ImportanceCorrection>| {
+        let config = UpdateConfig { importance: correction, ..config(99) };
+        update_all(json, rewards, &config, &mut LearningState::default(), &[]).1
+    };
+    let plain = run(None);
+    let correction = ImportanceCorrection {
+        bound: ImportanceBound::Truncate { max: 1.0 },
+        level: ImportanceLevel::Token,
+    };
+    let corrected = run(Some(correction));
+    // The mismatch is that of sampling either way.
+    for key in ["rollout/log_prob_diff", "rollout/log_prob_k3", "rollout/effective_sample_frac"] {
+        assert!((plain[key] - corrected[key]).abs() < 1e-6, "{key}");
+    }
+    assert!(plain["rollout/log_prob_k3"] > 0.01);
+    let effective = plain["rollout/effective_sample_frac"];
+    assert!(effective > 0.0 && effective < 0.999, "{effective}");
+    // The ratio of the update is taken against the weights as training sees them.
+    assert!(corrected["actor/ppo_kl"].abs() < 1e-6 && plain["actor/ppo_kl"].abs() > 1e-3);
+    assert!(corrected["rollout/importance_weight"] < 1.0);
+    let bounded = corrected["rollout/importance_bounded_frac"];
+    assert!(bounded > 0.0 && bounded < 1.0, "{bounded}");
+}
+
+#[test]
+fn the_gradient_of_a_bandit_is_the_analytic_one() {
+    // Six arms at the state of token 1, each pulled once: the expectation under the uniform policy.
+    let rewards = [0.0, 0.25, 1.0, 0.5, 0.125, 0.75];
+    let pull = |(arm, &total): (usize, &f32)| {
+        let mut trajectory = Trajectory::new("q", vec![1]);
+        trajectory.turns.push(Turn {
+            completion: Completion {
+                tokens: vec![arm as TokenId],
+                log_probs: vec![-(VOCAB as f32).ln()],
+                stop_reason: StopReason::Stop,
+            },
+            text: String::new(),
+            action: Action::Invalid,
+            observation: Vec::new(),
+            observation_text: String::new(),
+            search: None,
+        });
+        let reward = RewardScore { total, ..RewardScore::default() };
+        RewardedTrajectory { trajectory, reward }
+    };
+    let group = TrajectoryGroup {
+        question: Question::new("q", "?", ["a"]),
+        trajectories: rewards.iter().enumerate().map(pull).collect(),
+    };
+    let mean = rewards.iter().sum::<f32>() / 6.0;
+    for kind in ["reinforce", "dr_grpo", "gspo", "cispo", "squared_regret", "rloo"] {
+        // The gradient of the expected reward is p_a (r_a - mean); the rest is each one's scale.
+        let (settings, scale) = match kind {
+            "rloo" => (r#","kl_coef":0.0"#, 6.0 / 5.0),
+            "gspo" | "cispo" => (r#","normalize_std":false"#, 1.0),
+            "squared_regret" => ("", 0.2),
+            "dr_grpo" => (r#","aggregation":"token_mean""#, 1.0),
+            _ => (r#","kl_coef":0.0,"entropy_coef":0.0"#, 1.0),
+        };
+        let algorithm = algorithm(&format!(r#"{{"kind":"{kind}"{settings}}}"#));
+        let config = config(99);
+        let model = Bigram::uniform(VOCAB).train();
+        let mut state = LearningState::default();
+        let companions =
+            Companions { reference: None, critic: None, ptx: &[], state: &mut state };
+        let groups = std::slice::from_ref(&group);
+        let rows = prepare(&model, &companions, groups, algorithm.as_ref(), &config).unwrap().rows;
+        let mini_batch = MiniBatch {
+            rows: &rows,
+            ptx: &[],
+            kl_scale: 1.0,
+            algorithm: algorithm.as_ref(),
+            config: &config,
+        };
+        let (grads, _) = mini_batch.gradients(&model, |_| true);
+        let gradient = numbers(grads.get::<2>(model.logits.id).unwrap());
+        for (arm, reward) in rewards.iter().enumerate() {
+            let expected = -scale * (reward - mean) / 6.0;
+            let actual = gradient[VOCAB + arm];
+            assert!((actual - expected).abs() < 1e-6, "{kind}, arm {arm}: {actual} {expected}");
+        }
+    }
 }

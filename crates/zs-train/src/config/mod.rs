@@ -15,7 +15,10 @@ pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
 pub use reproduce::{AuditConfig, EvaluationConfig, ReproduceConfig, ReproduceWorlds};
 pub use sft::{RecordedSearches, SftConfig, SftData, TuningConfig, WorldExamples};
 pub use source::{EngineConfig, QuestionSource, SplitName, TemplatesConfig, WorldSource};
-pub use train::{Curriculum, ScheduleConfig, TrainConfig, TrainingConfig, ValidationConfig};
+pub use train::{
+    CriticConfig, Curriculum, PtxConfig, ScheduleConfig, TrainConfig, TrainingConfig,
+    ValidationConfig,
+};
 
 pub(crate) use file::ensure;
 pub(crate) use train::check_optimizer;

@@ -59,8 +59,47 @@ pub struct TrainingConfig {
     pub update: UpdateConfig,
     /// How parameters are updated; `total_steps = 0` means the steps of the schedule.
     pub optimizer: OptimizerConfig,
+    /// How the value model learns, for algorithms that have one.
+    pub critic: CriticConfig,
+    /// Curated texts to keep likely, with the weight `update.ptx_coef`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ptx: Option<PtxConfig>,
     /// How likely noisy documents are.
     pub curriculum: Curriculum,
+}
+
+impl TrainingConfig {
+    /// Tokens of curated texts a step.
+    pub(crate) fn texts_per_step(&self) -> usize {
+        self.ptx.as_ref().map_or(0, |it| it.tokens_per_step)
+    }
+}
+
+/// How a value model learns; everything else is as in `optimizer`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CriticConfig {
+    /// Learning rate after warm-up.
+    pub learning_rate: f64,
+    /// Steps over which the learning rate rises.
+    pub warmup_steps: usize,
+}
+
+/// The settings of ZeroSearch (`train_ppo.sh`: 1e-5, warm-up over 3 of 203 steps).
+impl Default for CriticConfig {
+    fn default() -> Self {
+        Self { learning_rate: 1e-5, warmup_steps: 3 }
+    }
+}
+
+/// Curated texts to keep likely.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PtxConfig {
+    /// JSON Lines with `prompt` and `completion`.
+    pub path: PathBuf,
+    /// Tokens a training step, prompts included; at least one row is taken.
+    pub tokens_per_step: usize,
 }
 
 /// [`CurriculumConfig`] with a default of no noise at all.
@@ -95,6 +134,9 @@ pub struct ScheduleConfig {
     pub eval_batch_size: usize,
     /// Trajectories of every so many steps are written; 0 writes none.
     pub record_every: usize,
+    /// The reference model becomes a copy of the policy every so many steps; 0 keeps the policy that
+    /// the run started from.
+    pub reference_every: usize,
 }
 
 /// The settings of ZeroSearch (README, `train_reinforce.sh`): 203 steps of 64 questions with 5
@@ -108,6 +150,7 @@ impl Default for ScheduleConfig {
             eval_every: 20,
             eval_batch_size: 64,
             record_every: 1,
+            reference_every: 0,
         }
     }
 }
@@ -141,6 +184,17 @@ impl Check for TrainingConfig {
         self.reward.build().context("training.reward")?;
         self.algorithm.build().context("training.algorithm")?;
         self.update.validate().context("training.update")?;
+        let critic = self.critic.learning_rate;
+        let is_positive = critic.is_finite() && critic > 0.0;
+        ensure(is_positive, "training.critic.learning_rate", "above 0", critic)?;
+        let coefficient = self.update.ptx_coef;
+        let key = "training.update.ptx_coef";
+        ensure(coefficient == 0.0 || self.ptx.is_some(), key, "0 without training.ptx", coefficient)?;
+        if let Some(ptx) = &self.ptx {
+            let tokens = ptx.tokens_per_step;
+            ensure(tokens > 0, "training.ptx.tokens_per_step", "at least 1", tokens)?;
+            ensure(coefficient > 0.0, key, "above 0 with training.ptx", coefficient)?;
+        }
         self.curriculum.0.build().context("training")?;
         check_optimizer(&self.optimizer, "training.optimizer")
     }

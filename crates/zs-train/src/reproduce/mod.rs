@@ -236,6 +236,8 @@ impl<'a> Job<'a> {
                 questions: &self.validation,
                 engine: self.validation_world.engine().as_ref(),
             }),
+            values: None,
+            texts: &[],
             config: settings,
             seed: self.config.seed,
         };

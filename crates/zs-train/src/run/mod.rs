@@ -1,6 +1,7 @@
 //! The three kinds of runs: pre-training, supervised fine-tuning, reinforcement learning.
 
 mod card;
+mod collect;
 mod metrics;
 mod order;
 pub mod pretrain;

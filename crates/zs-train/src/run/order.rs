@@ -32,12 +32,17 @@ impl EpochOrder {
     /// A step may end one epoch and begin the next; nothing is dropped.
     #[must_use]
     pub fn step(&self, step: usize, per_step: usize) -> Vec<usize> {
+        self.range(step * per_step, per_step)
+    }
+
+    /// `count` items from place `first` of the order on.
+    #[must_use]
+    pub fn range(&self, first: usize, count: usize) -> Vec<usize> {
         if self.len == 0 {
             return Vec::new();
         }
-        let first = step * per_step;
         let epochs = (first / self.len..).flat_map(|epoch| self.epoch(epoch));
-        epochs.skip(first % self.len).take(per_step).collect()
+        epochs.skip(first % self.len).take(count).collect()
     }
 
     /// All items, epoch after epoch, without end where there is one.

@@ -6,18 +6,20 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use burn::module::Module;
 use serde::{Deserialize, Serialize};
-use zs_core::{Document, Question, SearchEngine, StreamKey};
+use zs_core::{Document, Question, SearchEngine};
 use zs_curriculum::Progress;
-use zs_model::{LanguageModel, Optimizer, OptimizerConfig};
+use zs_model::{LanguageModel, Optimizer, OptimizerConfig, TokenRow, ValueNetwork};
 use zs_rl::{
-    Episode, RewardFunction, RewardedTrajectory, RolloutOutput, TrajectoryGroup, rollout, update,
-    write_records,
+    Companions, Critic, LearningState, RewardedTrajectory, TrajectoryGroup, ValueLearner,
+    update_with, write_records,
 };
 use zs_simulator::world::query_names_entity;
 
+use super::collect::{Collected, Collector};
+use super::sft::{next_batch, read_rows};
 use super::validation::{self, Best};
 use super::{EpochOrder, Metrics, Timings};
-use crate::config::{TrainConfig, TrainingConfig, load};
+use crate::config::{CriticConfig, TrainConfig, TrainingConfig, load};
 use crate::console::Console;
 use crate::files::{JsonLines, RunDir, SUMMARY};
 use crate::{device, source};
@@ -37,6 +39,11 @@ pub struct Training<'a> {
     pub engine: &'a dyn SearchEngine,
     /// What checkpoints are chosen by; the last is taken where there is none.
     pub validation: Option<Validation<'a>>,
+    /// The value model to start from, for algorithms that have one; one that says 0 everywhere where
+    /// there is none.
+    pub values: Option<ValueNetwork>,
+    /// Curated texts to keep likely; may be empty.
+    pub texts: &'a [TokenRow],
     /// How it learns.
     pub config: &'a TrainingConfig,
     /// Seed of everything random.
@@ -82,14 +89,16 @@ impl Training<'_> {
         let TrainingConfig { schedule, .. } = self.config;
         let steps = schedule.steps;
         let curriculum = self.config.curriculum.0.build()?;
-        let reward = self.config.reward.build()?;
         let algorithm = self.config.algorithm.build()?;
-        let order = EpochOrder::new(self.seed, self.questions.len());
+        let mut collector = Collector::new(self, algorithm.dynamic_sampling())?;
 
         let mut policy = self.policy.clone();
         let mut network = policy.network().clone().train();
         let mut optimizer = Optimizer::new(&self.optimizer_config(), &network);
-        let reference = algorithm.needs_reference().then(|| self.policy.network().clone());
+        let mut reference = algorithm.needs_reference().then(|| self.policy.network().clone());
+        let mut critic = algorithm.value_clip().map(|_| self.critic());
+        let mut state = LearningState::default();
+        let mut texts = EpochOrder::new(self.seed, self.texts.len()).walk();
 
         let mut log = Log::create(run)?;
         let mut best = Best::new(&policy, self.validate(&policy, &mut log)?);
@@ -98,35 +107,43 @@ impl Training<'_> {
         for step in 1..=steps {
             let noise_probability =
                 curriculum.noise_probability(Progress { step, total_steps: steps });
-            let questions = order.step(step - 1, schedule.questions_per_step);
-            let episodes = self.episodes(step, &questions);
-
-            let config = &self.config.rollout;
-            let output =
-                rollout(&policy, self.engine, &episodes, noise_probability, config, &mut |_| {})?;
+            let Collected { groups, dropped, stats, num_refills } =
+                collector.collect(step, &policy, noise_probability)?;
             log.timings.lap("rollout");
 
-            let groups = group(&output, &episodes, schedule.group_size, &reward);
-            let algorithm = algorithm.as_ref();
-            let (updated, learned) = update(
+            let texts = next_batch(self.texts, &mut texts, self.config.texts_per_step());
+            let (updated, learned) = update_with(
                 network,
                 &mut optimizer,
-                reference.as_ref(),
+                Companions {
+                    reference: reference.as_ref(),
+                    critic: critic.as_mut().map(|it| it as &mut dyn Critic),
+                    ptx: &texts,
+                    state: &mut state,
+                },
                 &groups,
-                algorithm,
+                algorithm.as_ref(),
                 &self.config.update,
             )
             .with_context(|| format!("step {step}"))?;
             network = updated;
             policy = policy.with_network(&network);
+            if schedule.reference_every > 0 && step % schedule.reference_every == 0 {
+                reference = reference.map(|_| policy.network().clone());
+            }
             log.timings.lap("update");
 
             log.metrics = Metrics::of_step(step);
             log.metrics.set("curriculum/noise_probability", noise_probability);
-            log.metrics.extend(output.stats.metrics());
+            log.metrics.extend(stats.metrics());
             log.metrics.extend(learned.values);
+            if let Some(num_refills) = num_refills {
+                log.metrics.set("rollout/num_refills", num_refills as f64);
+                log.metrics.set("rollout/num_dropped_groups", dropped.len() as f64);
+            }
+            let groups = [groups, dropped].concat();
             log.rewards(&groups);
-            log.num_searches += output.stats.num_searches as u64;
+            log.num_searches += stats.num_searches as u64;
             if schedule.record_every > 0 && step % schedule.record_every == 0 {
                 log.record(step, noise_probability, groups)?;
             }
@@ -137,24 +154,26 @@ impl Training<'_> {
             progress.advance(1, &log.headline());
             log.end_step(step)?;
         }
-        policy.save(&run.join("checkpoints/final"))?;
+        let last = run.join("checkpoints/final");
+        policy.save(&last)?;
+        if let Some(critic) = &critic {
+            critic.model().save(&last)?;
+        }
         best.save(run)?;
         progress.finish(&format!("kept step {}", best.step));
         log.finish(run, &best, self)
     }
 
-    /// The episodes of a step: `group_size` of each question, each under its own key.
-    fn episodes(&self, step: usize, questions: &[usize]) -> Vec<Episode<'_>> {
-        let group_size = self.config.schedule.group_size as u32;
-        (0..)
-            .zip(questions)
-            .flat_map(|(group, &question)| {
-                (0..group_size).map(move |sample| Episode {
-                    question: &self.questions[question],
-                    key: StreamKey { seed: self.seed, step: step as u64, group, sample, turn: 0 },
-                })
-            })
-            .collect()
+    /// The value model and its optimiser.
+    fn critic(&self) -> ValueLearner<ValueNetwork> {
+        let values = self.values.clone();
+        let values = values.unwrap_or_else(|| ValueNetwork::from_policy(self.policy.network()));
+        let network = values.train();
+        let CriticConfig { learning_rate, warmup_steps } = self.config.critic;
+        let config =
+            OptimizerConfig { learning_rate, warmup_steps, ..self.optimizer_config() };
+        let optimizer = Optimizer::new(&config, &network);
+        ValueLearner::new(network, optimizer)
     }
 
     /// Greedy exact match on the validation questions, where there are any.
@@ -175,27 +194,6 @@ impl Training<'_> {
         };
         OptimizerConfig { total_steps, ..optimizer.clone() }
     }
-}
-
-/// Puts episodes back into the groups of their questions, scored.
-fn group(
-    output: &RolloutOutput,
-    episodes: &[Episode<'_>],
-    group_size: usize,
-    reward: &RewardFunction,
-) -> Vec<TrajectoryGroup> {
-    let groups = episodes.chunks(group_size).zip(output.trajectories.chunks(group_size));
-    groups
-        .map(|(episodes, trajectories)| {
-            let question = episodes[0].question.clone();
-            let rewarded = |trajectory: &zs_rl::Trajectory| RewardedTrajectory {
-                reward: reward.score(&question, &trajectory.transcript()),
-                trajectory: trajectory.clone(),
-            };
-            let trajectories = trajectories.iter().map(rewarded).collect();
-            TrajectoryGroup { trajectories, question }
-        })
-        .collect()
 }
 
 /// What a run writes as it goes.
@@ -234,11 +232,7 @@ impl Log {
                 rewarded.iter().map(|it| f64::from(it.reward.components[index].score)).sum();
             self.metrics.set(format!("reward/{name}"), sum / count);
         }
-        let is_even = |group: &TrajectoryGroup| {
-            let rewards = group.rewards();
-            rewards.iter().all(|it| *it == rewards[0])
-        };
-        let num_even = groups.iter().filter(|it| is_even(it)).count();
+        let num_even = groups.iter().filter(|it| it.is_even()).count();
         self.metrics.set("reward/even_groups", num_even as f64 / groups.len().max(1) as f64);
         self.metrics.set("search/names_entity_frac", names_entity_frac(groups));
     }
@@ -333,6 +327,15 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
             Some((source::questions(&it.questions)?, engine))
         }
     };
+    let values_dir = config.policy.join("value");
+    let values = match values_dir.exists() {
+        true => Some(ValueNetwork::load(&config.policy, policy.config(), &device)?),
+        false => None,
+    };
+    let texts = match &config.training.ptx {
+        Some(ptx) => read_rows(&ptx.path, &policy)?,
+        None => Vec::new(),
+    };
     let run = RunDir::create(&config.out)?;
     run.write_config(&config)?;
     let training = Training {
@@ -343,6 +346,8 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
         validation: validation
             .as_ref()
             .map(|(questions, engine)| Validation { questions, engine: engine.as_ref() }),
+        values,
+        texts: &texts,
         config: &config.training,
         seed: config.seed,
     };

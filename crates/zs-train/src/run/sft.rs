@@ -101,7 +101,7 @@ pub fn tune(
 
 /// The next rows of the shuffled order, at least one with something to learn, until they hold
 /// `tokens` tokens.
-fn next_batch(
+pub(super) fn next_batch(
     rows: &[TokenRow],
     order: &mut impl Iterator<Item = usize>,
     tokens: usize,

@@ -1,0 +1,145 @@
+//! The value model of PPO: the body of a language model with a head that says how good a state is.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{Device, IndexingUpdateOp, Tensor};
+
+use super::{CausalLm, Decoder, Linear};
+use crate::batch::PaddedBatch;
+use crate::checkpoint::{load_module, save_module};
+use crate::{CheckpointError, ModelConfig, SaveError, TokenRow, ValueModel};
+
+/// A body of the Qwen2, Qwen3 or Llama family with a scalar head.
+///
+/// ```text
+/// V_t = w . hidden_(t-1) + b
+/// ```
+///
+/// - `hidden_(t-1)`: the final hidden state of the token before `t`, which `t` is predicted from; so
+///   `V_t` is the value of the state in which `t` was chosen
+///
+/// Saved in a folder of its own beside the policy (`value/model.safetensors`): it is of no use for
+/// sampling, and other programs load the policy without it.
+#[derive(Module, Debug)]
+pub struct ValueNetwork {
+    model: Decoder,
+    value_head: Linear,
+}
+
+/// The folder of the value model inside a model directory.
+const FOLDER: &str = "value";
+
+impl ValueNetwork {
+    /// A value model that starts from a policy's body and says 0 everywhere.
+    ///
+    /// `policy` is a sampling copy; `.train()` of the result gives a copy to train.
+    #[must_use]
+    pub fn from_policy(policy: &CausalLm) -> Self {
+        let width = policy.model.norm.weight.val().dims()[0];
+        let device = policy.model.norm.weight.val().device();
+        Self {
+            model: policy.model.clone(),
+            value_head: Linear::zeros(width, 1, true, &device),
+        }
+    }
+
+    /// Loads the value model that lies beside a policy.
+    ///
+    /// # Errors
+    ///
+    /// Fails, naming file and tensor, on anything missing, malformed or unsupported.
+    pub fn load(
+        dir: &Path,
+        config: &ModelConfig,
+        device: &Device,
+    ) -> Result<Self, CheckpointError> {
+        let empty = Self::from_policy(&CausalLm::zeros(config, device));
+        load_module(&dir.join(FOLDER), empty, |_| false)
+    }
+
+    /// Writes the value model beside a policy that was saved to `dir`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a file cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<(), SaveError> {
+        let dir = dir.join(FOLDER);
+        std::fs::create_dir_all(&dir)
+            .map_err(|source| SaveError::Write { path: dir.clone(), source })?;
+        save_module(&self.valid(), &dir.join("model.safetensors"))
+    }
+}
+
+impl ValueModel for ValueNetwork {
+    fn values(&self, rows: &[TokenRow]) -> Tensor<2> {
+        let device = ValueModel::device(self);
+        let batch = PaddedBatch::new(rows);
+        let [height, width] = batch.shape();
+        let n = batch.num_loss_tokens();
+        let zeros = Tensor::<1>::zeros([height * width], &device);
+        if n == 0 {
+            return zeros.reshape([height, width]);
+        }
+        let hidden = self.model.hidden(batch.tokens(&device));
+        let predicting = hidden.select(0, batch.predicting(&device));
+        let values = self.value_head.forward(predicting).reshape([n]);
+        zeros
+            .select_assign(0, batch.places(&device), values, IndexingUpdateOp::Add)
+            .reshape([height, width])
+    }
+
+    fn device(&self) -> Device {
+        self.value_head.weight.val().device()
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use super::*;
+    use crate::testing::{byte_tokenizer, tiny_config};
+    use crate::{LanguageModel, Optimizer, OptimizerConfig, accumulate_value_gradients};
+
+    fn rows() -> Vec<TokenRow> {
+        vec![
+            TokenRow {
+                tokens: vec![1, 2, 3, 4, 5],
+                loss_mask: vec![false, true, false, true, true],
+            },
+            TokenRow { tokens: vec![7, 8], loss_mask: vec![false, true] },
+        ]
+    }
+
+    fn numbers(values: Tensor<2>) -> Vec<f32> {
+        values.into_data().iter::<f32>().collect()
+    }
+
+    #[test]
+    fn learns_values_where_the_mask_is_true_and_survives_a_file() {
+        let policy =
+            LanguageModel::initialize(tiny_config(), byte_tokenizer(), 1, &Device::default());
+        let mut model = ValueNetwork::from_policy(policy.network()).train();
+        assert_eq!(numbers(model.valid().values(&rows())), [0.0; 10]);
+        let config = OptimizerConfig { learning_rate: 0.01, ..OptimizerConfig::default() };
+        let mut optimizer = Optimizer::new(&config, &model);
+        let targets = [0.0, 1.0, 0.0, -1.0, 0.5, 0.0, 2.0, 0.0, 0.0, 0.0];
+        for _ in 0..60 {
+            let (grads, _) = accumulate_value_gradients(&model, &[rows()], |_, values| {
+                let targets = Tensor::<1>::from_data(targets, &values.device()).reshape([2, 5]);
+                ((values - targets).square().sum(), ())
+            });
+            (model, _) = optimizer.step(model, grads);
+        }
+        let learned = numbers(model.valid().values(&rows()));
+        for (value, target) in learned.iter().zip(targets) {
+            assert!((value - target).abs() < 0.1, "{learned:?}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        model.save(dir.path()).unwrap();
+        let again = ValueNetwork::load(dir.path(), policy.config(), &policy.device()).unwrap();
+        assert_eq!(numbers(again.values(&rows())), learned);
+        let error = ValueNetwork::load(&dir.path().join("x"), policy.config(), &policy.device());
+        assert!(error.unwrap_err().to_string().contains("value"));
+    }
+}

@@ -1,0 +1,106 @@
+//! Where the reward of an episode lands: on the last token that the policy wrote in each turn.
+
+use crate::RewardedTrajectory;
+
+/// The reward of each token.
+///
+/// ```text
+/// r_t = turns_k   at the last token of turn k
+///     + total - sum_k turns_k   at the last token of the episode
+/// ```
+///
+/// - `turns_k`: what turn `k` earned of its own, [`RewardScore::turns`](crate::RewardScore::turns)
+/// - `total`: what the episode earned, [`RewardScore::total`](crate::RewardScore::total)
+///
+/// Only tokens that the policy wrote count. Where a turn wrote none, its reward lands on the last
+/// token before it, or on the first of the episode. An episode without any token has no place for a
+/// reward.
+///
+/// # Shapes
+///
+/// - output: one number a token of the trajectory
+///
+/// # References
+///
+/// - verl 0.9.1 and ZeroSearch's `main_ppo.py` 73-76: the outcome reward on the last valid token
+/// - [StepSearch](https://arxiv.org/abs/2505.15107): step rewards on the last token of their turn
+#[must_use]
+pub fn token_rewards(rewarded: &RewardedTrajectory) -> Vec<f32> {
+    let trajectory = &rewarded.trajectory;
+    let mut rewards = vec![0.0; trajectory.num_tokens()];
+    let mut first = None;
+    let mut last = None;
+    let mut ends = Vec::with_capacity(trajectory.turns.len());
+    let mut at = trajectory.prompt.len();
+    for turn in &trajectory.turns {
+        let num_written = turn.completion.tokens.len();
+        if num_written > 0 {
+            first = first.or(Some(at));
+            last = Some(at + num_written - 1);
+        }
+        ends.push(last);
+        at += num_written + turn.observation.len();
+    }
+    let (Some(first), Some(last)) = (first, last) else { return rewards };
+    let (of_turns, rest) = split(rewarded);
+    for (reward, end) in of_turns.iter().zip(ends) {
+        rewards[end.unwrap_or(first)] += reward;
+    }
+    rewards[last] += rest;
+    rewards
+}
+
+/// The reward of each turn: what it earned of its own; the last turn earns the rest as well.
+///
+/// # Shapes
+///
+/// - output: one number a turn of the trajectory
+#[must_use]
+pub fn turn_rewards(rewarded: &RewardedTrajectory) -> Vec<f32> {
+    let (of_turns, rest) = split(rewarded);
+    let mut rewards = vec![0.0; rewarded.trajectory.turns.len()];
+    for (reward, earned) in rewards.iter_mut().zip(of_turns) {
+        *reward = *earned;
+    }
+    if let Some(last) = rewards.last_mut() {
+        *last += rest;
+    }
+    rewards
+}
+
+/// The rewards that belong to turns, and what is left of the total.
+fn split(rewarded: &RewardedTrajectory) -> (&[f32], f32) {
+    let reward = &rewarded.reward;
+    let num_turns = reward.turns.len().min(rewarded.trajectory.turns.len());
+    let of_turns = &reward.turns[..num_turns];
+    (of_turns, reward.total - of_turns.iter().sum::<f32>())
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use super::*;
+    use crate::RewardScore;
+    use crate::testing::episodes::trajectory;
+
+    #[track_caller]
+    fn check(written: &[usize], total: f32, turns: &[f32], tokens: &[f32], of_turns: &[f32]) {
+        let trajectory = trajectory(written);
+        let reward = RewardScore { total, turns: turns.to_vec(), ..RewardScore::default() };
+        let rewarded = RewardedTrajectory { trajectory, reward };
+        assert_eq!(token_rewards(&rewarded), tokens);
+        assert_eq!(turn_rewards(&rewarded), of_turns);
+    }
+
+    #[test]
+    fn rewards_land_on_the_last_written_token() {
+        // One prompt token; each turn is its tokens and one observed token, but for the last.
+        check(&[2, 1], 1.0, &[], &[0.0, 0.0, 0.0, 0.0, 1.0], &[0.0, 1.0]);
+        check(&[2, 1], 1.0, &[0.25], &[0.0, 0.0, 0.25, 0.0, 0.75], &[0.25, 0.75]);
+        check(&[2, 1], 1.0, &[0.25, -0.5], &[0.0, 0.0, 0.25, 0.0, 0.75], &[0.25, 0.75]);
+        check(&[0, 1], 1.0, &[0.25], &[0.0, 0.0, 1.0], &[0.25, 0.75]);
+        check(&[1, 0], 1.0, &[0.25, 0.5], &[0.0, 1.0, 0.0], &[0.25, 0.75]);
+        check(&[0], 1.0, &[], &[0.0], &[1.0]);
+        check(&[], 1.0, &[], &[0.0], &[]);
+    }
+}

@@ -1,0 +1,101 @@
+//! What every policy loss is made of besides its surrogate: the average, the pull towards the
+//! reference model, and the entropy bonus.
+
+use serde::{Deserialize, Serialize};
+use zs_model::TokenScores;
+
+use super::{LossOutput, PolicyBatch};
+use crate::loss::{Aggregation, ClippedSurrogate, KlEstimator, entropy_bonus, kl_divergence};
+
+/// The average over tokens and the terms that are added to a policy loss.
+///
+/// ```text
+/// L = agg_it[ surrogate_it + kl_coef * KL_it - entropy_coef * H_it ]      kl_placement = loss
+/// r_it <- r_it - kl_coef * KL_it(when sampled)                            kl_placement = reward
+/// ```
+///
+/// - `KL_it`: estimated divergence from the reference model; `H_it`: entropy of the policy
+/// - `r_it`: the reward of token `t`, before advantages are computed from it
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LossTerms {
+    /// How token losses are averaged.
+    pub aggregation: Aggregation,
+    /// Weight of the divergence from the reference model; 0 needs no reference model.
+    pub kl_coef: f64,
+    /// How that divergence is estimated.
+    pub kl_estimator: KlEstimator,
+    /// Where that divergence enters.
+    pub kl_placement: KlPlacement,
+    /// Weight of the entropy bonus.
+    pub entropy_coef: f64,
+}
+
+/// Where the divergence from the reference model enters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KlPlacement {
+    /// Added to the loss of each token.
+    #[default]
+    Loss,
+    /// Taken off the reward of each token, so that advantages know of it. It is a number there, and
+    /// the gradient of the estimator does not matter.
+    Reward,
+}
+
+impl LossTerms {
+    pub(crate) fn needs_reference(self) -> bool {
+        self.kl_coef > 0.0
+    }
+
+    pub(crate) fn kl_in_reward(self) -> bool {
+        self.kl_coef > 0.0 && self.kl_placement == KlPlacement::Reward
+    }
+
+    fn kl_in_loss(self) -> bool {
+        self.kl_coef > 0.0 && self.kl_placement == KlPlacement::Loss
+    }
+
+    /// Whether the terms alone have a gradient.
+    pub(crate) fn have_gradient(self) -> bool {
+        self.kl_in_loss() || self.entropy_coef > 0.0
+    }
+
+    /// The whole loss of a micro-batch around a surrogate, and what is logged about it.
+    #[must_use]
+    pub fn policy_loss(
+        self,
+        surrogate: ClippedSurrogate,
+        scores: &TokenScores,
+        batch: &PolicyBatch,
+    ) -> LossOutput {
+        let loss = batch.aggregate(surrogate.loss);
+        let clipped = batch.token_mean(surrogate.is_clipped.float());
+        let mut output = LossOutput {
+            metrics: vec![("actor/pg_loss", loss.clone().detach()), ("actor/pg_clipfrac", clipped)],
+            loss,
+        };
+        self.add_to(&mut output, scores, batch);
+        output
+    }
+
+    /// Adds the terms to a loss, for algorithms without a surrogate of tokens.
+    pub fn add_to(self, output: &mut LossOutput, scores: &TokenScores, batch: &PolicyBatch) {
+        let mask = &batch.loss_mask;
+        let log_probs = scores.log_probs.clone();
+        let drift = batch.old_log_probs.clone() - log_probs.clone();
+        output.metrics.push(("actor/ppo_kl", batch.token_mean(drift)));
+        output.metrics.push(("actor/entropy", batch.token_mean(scores.entropy.clone())));
+
+        if let Some(ref_log_probs) = batch.ref_log_probs.clone().filter(|_| self.kl_in_loss()) {
+            let kl = kl_divergence(log_probs, ref_log_probs, mask, self.kl_estimator);
+            output.metrics.push(("actor/kl", batch.token_mean(kl.clone())));
+            // Plus: a loss that grows with the distance pulls towards the reference.
+            let weight = self.kl_coef * batch.kl_scale;
+            output.loss = output.loss.clone() + batch.aggregate(kl) * weight;
+        }
+        if self.entropy_coef > 0.0 {
+            let bonus = entropy_bonus(scores.entropy.clone(), mask);
+            output.loss = output.loss.clone() + batch.aggregate(bonus) * self.entropy_coef;
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! One optimiser step of the policy model on a mini-batch.
+
+use std::collections::BTreeMap;
+
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use zs_model::{
+    Optimizer, PolicyModel, TokenRow, TokenScores, accumulate_gradients, micro_batches,
+};
+
+use super::row::{Row, float_column, pick, policy_batch};
+use super::{UpdateConfig, UpdateError, UpdateMetrics, refuse_non_finite};
+use crate::algorithm::{Algorithm, LossOutput, PolicyBatch};
+use crate::loss::likelihood_displacement;
+
+const LOG_PROB_DIFF: &str = "rollout/log_prob_diff";
+const LOG_PROB_MAX_RATIO: &str = "rollout/log_prob_max_ratio";
+const LOG_PROB_K3: &str = "rollout/log_prob_k3";
+const EFFECTIVE_SAMPLE_FRAC: &str = "rollout/effective_sample_frac";
+/// Comparisons of sampling and training, which mean something only while the weights are the same.
+pub(super) const FIRST_STEP_ONLY: [&str; 4] =
+    [LOG_PROB_DIFF, LOG_PROB_MAX_RATIO, LOG_PROB_K3, EFFECTIVE_SAMPLE_FRAC];
+
+/// A mini-batch and what its loss is computed with.
+pub(super) struct MiniBatch<'a> {
+    pub(super) rows: &'a [Row],
+    /// Curated texts, for the loss that keeps the policy a language model.
+    pub(super) ptx: &'a [TokenRow],
+    pub(super) kl_scale: f64,
+    pub(super) algorithm: &'a dyn Algorithm,
+    pub(super) config: &'a UpdateConfig,
+}
+
+impl MiniBatch<'_> {
+    /// Takes one optimiser step, or none where nothing carries gradient.
+    pub(super) fn step<M: PolicyModel>(
+        &self,
+        model: M,
+        optimizer: &mut Optimizer,
+        metrics: &mut UpdateMetrics,
+    ) -> Result<M, UpdateError> {
+        let needs_all = self.algorithm.needs_every_episode() || self.config.llds_coef > 0.0;
+        let carries_gradient =
+            |row: &Row| row.num_loss_tokens > 0 && (needs_all || row.has_advantage());
+        let num_used = self.rows.iter().filter(|it| carries_gradient(it)).count();
+        metrics.num_skipped_episodes += self.rows.len() - num_used;
+        if num_used == 0 && self.config.ptx_coef == 0.0 {
+            return Ok(model);
+        }
+        let (grads, mut values) = self.gradients(&model, carries_gradient);
+        refuse_non_finite(pairs(&values), metrics.num_steps)?;
+        let (model, stats) = optimizer.step(model, grads);
+        values.insert("actor/grad_norm", stats.grad_norm);
+        values.insert("actor/lr", stats.learning_rate);
+        refuse_non_finite(pairs(&values), metrics.num_steps)?;
+        for (key, value) in values {
+            if metrics.num_steps == 0 || !FIRST_STEP_ONLY.contains(&key) {
+                *metrics.values.entry(key).or_default() += value;
+            }
+        }
+        metrics.num_steps += 1;
+        Ok(model)
+    }
+
+    /// The gradient of the mini-batch's loss and its metrics, from the rows that are used.
+    pub(super) fn gradients<M: PolicyModel>(
+        &self,
+        model: &M,
+        is_used: impl Fn(&Row) -> bool,
+    ) -> (GradientsParams, BTreeMap<&'static str, f64>) {
+        // The normaliser counts every row, used or not.
+        let counts: Vec<usize> = self.rows.iter().map(|it| it.num_loss_tokens).collect();
+        let weights = self.algorithm.aggregation().row_weights(&counts);
+        let used: Vec<(&Row, f32)> =
+            self.rows.iter().zip(weights).filter(|(it, _)| is_used(it)).collect();
+        let num_loss_tokens = used.iter().map(|(row, _)| row.num_loss_tokens).sum();
+        let token_rows: Vec<TokenRow> = used.iter().map(|(row, _)| row.tokens.clone()).collect();
+        let plan = micro_batches(&token_rows, self.config.micro_batch_tokens);
+        let mut inputs = pick(&token_rows, &plan);
+        let texts = self.texts();
+        inputs.extend(texts.micro_batches.iter().cloned());
+
+        let (grads, kept) = accumulate_gradients(model, &inputs, |index, scores| {
+            let Some(rows) = plan.get(index) else {
+                let loss = -scores.log_probs.sum() / texts.num_loss_tokens as f64;
+                let metrics = vec![("actor/ptx_loss", loss.clone().detach())];
+                return (loss * self.config.ptx_coef, Kept { metrics, mismatch: None });
+            };
+            let rows: Vec<(&Row, f32)> = rows.iter().map(|&at| used[at]).collect();
+            let batch = policy_batch(&rows, num_loss_tokens, self.kl_scale, &scores);
+            let mut output = self.algorithm.policy_loss(&scores, &batch);
+            self.guard(&mut output, &scores, &batch);
+            let mismatch = Some(Mismatch::new(&rows, &scores, &batch));
+            (output.loss, Kept { metrics: output.metrics, mismatch })
+        });
+
+        let mut values: BTreeMap<&'static str, f64> = BTreeMap::new();
+        let mut mismatches = Vec::new();
+        for kept in kept {
+            for (key, value) in kept.metrics {
+                *values.entry(key).or_default() += number(value);
+            }
+            mismatches.extend(kept.mismatch);
+        }
+        if !mismatches.is_empty() {
+            Mismatch::log(mismatches, num_loss_tokens, &mut values);
+        }
+        (grads, values)
+    }
+
+    /// Adds the guard against likelihood displacement, where it is wanted.
+    fn guard(&self, output: &mut LossOutput, scores: &TokenScores, batch: &PolicyBatch) {
+        if self.config.llds_coef == 0.0 {
+            return;
+        }
+        let lost = likelihood_displacement(
+            scores.log_probs.clone(),
+            batch.old_log_probs.clone(),
+            batch.advantages.clone(),
+            &batch.loss_mask,
+            batch.turn_ids.clone(),
+            batch.num_turns,
+        );
+        let loss = lost.sum() / batch.num_loss_tokens.max(1) as f64;
+        output.metrics.push(("actor/llds_loss", loss.clone().detach()));
+        output.loss = output.loss.clone() + loss * self.config.llds_coef;
+    }
+
+    /// The curated texts in micro-batches; none where they have no weight.
+    fn texts(&self) -> Texts {
+        if self.config.ptx_coef == 0.0 {
+            return Texts { micro_batches: Vec::new(), num_loss_tokens: 0 };
+        }
+        let rows: Vec<TokenRow> =
+            self.ptx.iter().filter(|it| it.loss_mask.contains(&true)).cloned().collect();
+        let num_loss_tokens =
+            rows.iter().map(|it| it.loss_mask.iter().filter(|it| **it).count()).sum();
+        let plan = micro_batches(&rows, self.config.micro_batch_tokens);
+        Texts { micro_batches: pick(&rows, &plan), num_loss_tokens }
+    }
+}
+
+struct Texts {
+    micro_batches: Vec<Vec<TokenRow>>,
+    num_loss_tokens: usize,
+}
+
+/// What is kept of one micro-batch until all are through.
+struct Kept {
+    metrics: Vec<(&'static str, Tensor<1>)>,
+    mismatch: Option<Mismatch>,
+}
+
+/// How sampling and training disagree about one micro-batch.
+struct Mismatch {
+    diff: Tensor<1>,
+    k3: Tensor<1>,
+    max_abs_diff: Tensor<1>,
+    weights: Tensor<1>,
+    squared_weights: Tensor<1>,
+}
+
+impl Mismatch {
+    /// ```text
+    /// d  = log p_sampled - log p_trained,   w = exp(-d)
+    /// k1 = mean(d)    k3 = mean(w - 1 + d)    max ratio = exp(max |d|)
+    /// effective sample share = (sum w)^2 / (N sum w^2)
+    /// ```
+    fn new(rows: &[(&Row, f32)], scores: &TokenScores, batch: &PolicyBatch) -> Self {
+        let trained = scores.log_probs.clone().detach();
+        let is_other = rows.iter().any(|(row, _)| row.recorded_log_probs.is_some());
+        let sampled = if is_other {
+            float_column(rows, Row::sampled_log_probs, trained.dims()[1], &trained.device())
+        } else {
+            batch.old_log_probs.clone()
+        };
+        let diff = sampled - trained;
+        let masked = batch.loss_mask.clone().bool_not();
+        let weights = (-diff.clone().mask_fill(masked.clone(), 0.0)).clamp(-20.0, 20.0).exp();
+        let only_written = weights.clone().mask_fill(masked.clone(), 0.0);
+        Self {
+            k3: batch.token_mean(weights - 1.0 + diff.clone()),
+            diff: batch.token_mean(diff.clone()),
+            max_abs_diff: diff.mask_fill(masked, 0.0).abs().max(),
+            weights: only_written.clone().sum(),
+            squared_weights: only_written.square().sum(),
+        }
+    }
+
+    fn log(parts: Vec<Self>, num_tokens: usize, values: &mut BTreeMap<&'static str, f64>) {
+        let (mut max_abs_diff, mut weights, mut squared_weights) = (0.0_f64, 0.0, 0.0);
+        for part in parts {
+            *values.entry(LOG_PROB_DIFF).or_default() += number(part.diff);
+            *values.entry(LOG_PROB_K3).or_default() += number(part.k3);
+            max_abs_diff = max_abs_diff.max(number(part.max_abs_diff));
+            weights += number(part.weights);
+            squared_weights += number(part.squared_weights);
+        }
+        values.insert(LOG_PROB_MAX_RATIO, max_abs_diff.exp());
+        let effective = weights * weights / (num_tokens.max(1) as f64 * squared_weights);
+        values.insert(EFFECTIVE_SAMPLE_FRAC, effective);
+    }
+}
+
+fn number(value: Tensor<1>) -> f64 {
+    f64::from(value.into_scalar::<f32>())
+}
+
+fn pairs<'a>(
+    values: &'a BTreeMap<&'static str, f64>,
+) -> impl Iterator<Item = (&'static str, f64)> + use<'a> {
+    values.iter().map(|(key, value)| (*key, *value))
+}

@@ -1,0 +1,277 @@
+//! Trajectories as rows, ready for the model: advantages, log-probabilities, values.
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use zs_model::{PolicyModel, TokenRow, TokenScores, map_parallel};
+
+use super::critic::{by_row, rows_of};
+use super::{Companions, UpdateConfig, UpdateError};
+use crate::algorithm::{Advantages, Algorithm, LossTerms, PolicyBatch, RolloutBatch};
+use crate::loss::{importance_weights, kl_divergence};
+use crate::{Trajectory, TrajectoryGroup};
+
+/// One trajectory, ready for the model.
+pub(super) struct Row {
+    pub(super) tokens: TokenRow,
+    pub(super) num_loss_tokens: usize,
+    pub(super) num_turns: usize,
+    pub(super) advantages: Vec<f32>,
+    /// What the probability ratio is taken against.
+    pub(super) old_log_probs: Vec<f32>,
+    /// What was recorded at sampling, where that is something else.
+    pub(super) recorded_log_probs: Option<Vec<f32>>,
+    pub(super) ref_log_probs: Option<Vec<f32>>,
+    /// Values and their targets; empty without a value model.
+    pub(super) old_values: Vec<f32>,
+    pub(super) returns: Vec<f32>,
+    turn_numbers: Vec<usize>,
+}
+
+/// The rows of an update, and what came of preparing them.
+pub(super) struct Prepared {
+    pub(super) rows: Vec<Row>,
+    pub(super) metrics: Vec<(&'static str, f64)>,
+    pub(super) mean_return: Option<f64>,
+    /// Mean divergence from the reference model over tokens, where it is part of the reward.
+    pub(super) reward_kl: Option<f64>,
+}
+
+impl Row {
+    fn new(trajectory: &Trajectory) -> Self {
+        let tokens = trajectory.token_row();
+        Self {
+            num_loss_tokens: tokens.loss_mask.iter().filter(|it| **it).count(),
+            num_turns: trajectory.turns.len(),
+            advantages: Vec::new(),
+            old_log_probs: trajectory.old_log_probs(),
+            recorded_log_probs: None,
+            ref_log_probs: None,
+            old_values: Vec::new(),
+            returns: Vec::new(),
+            turn_numbers: trajectory.turn_numbers(),
+            tokens,
+        }
+    }
+
+    /// What was recorded at sampling.
+    pub(super) fn sampled_log_probs(&self) -> &[f32] {
+        self.recorded_log_probs.as_deref().unwrap_or(&self.old_log_probs)
+    }
+
+    pub(super) fn has_advantage(&self) -> bool {
+        self.advantages.iter().zip(&self.tokens.loss_mask).any(|(it, mask)| *mask && *it != 0.0)
+    }
+}
+
+/// Scores the batch with every model that the algorithm asks for, and computes its advantages.
+///
+/// # Panics
+///
+/// When the algorithm returns advantages or returns of the wrong shape.
+pub(super) fn prepare<M: PolicyModel + Sync>(
+    model: &M,
+    companions: &Companions<'_, M>,
+    groups: &[TrajectoryGroup],
+    algorithm: &dyn Algorithm,
+    config: &UpdateConfig,
+) -> Result<Prepared, UpdateError> {
+    let mut batch = RolloutBatch::new(groups);
+    batch.state = *companions.state;
+    let mut rows: Vec<Row> = batch.trajectories().map(Row::new).collect();
+    if rows.iter().all(|it| it.num_loss_tokens == 0) {
+        return Err(UpdateError::EmptyBatch);
+    }
+    let token_rows: Vec<TokenRow> = rows.iter().map(|it| it.tokens.clone()).collect();
+    if algorithm.needs_reference() {
+        let missing = || UpdateError::MissingReference { algorithm: algorithm.name() };
+        let reference = companions.reference.ok_or_else(missing)?;
+        let scores = score(reference, &token_rows, config.micro_batch_tokens);
+        for (row, scores) in rows.iter_mut().zip(scores) {
+            row.ref_log_probs = Some(scores);
+        }
+    }
+    if config.importance.is_some() {
+        if !algorithm.is_linear_in_advantages() {
+            return Err(UpdateError::NotLinear { algorithm: algorithm.name() });
+        }
+        let scores = score(&model.valid(), &token_rows, config.micro_batch_tokens);
+        for (row, scores) in rows.iter_mut().zip(scores) {
+            row.recorded_log_probs = Some(std::mem::replace(&mut row.old_log_probs, scores));
+        }
+    }
+    if algorithm.value_clip().is_some() {
+        let missing = || UpdateError::MissingCritic { algorithm: algorithm.name() };
+        let critic = companions.critic.as_deref().ok_or_else(missing)?;
+        batch.values = critic.values(&token_rows, config.micro_batch_tokens);
+    }
+    let terms = algorithm.terms();
+    let reward_kl = terms
+        .kl_in_reward()
+        .then(|| take_divergence_off(&mut batch, &rows, terms, &model.device()));
+
+    let Advantages { tokens, returns, mean_return, mut metrics } = algorithm.advantages(&batch);
+    assert_eq!(tokens.len(), rows.len(), "one row of advantages a trajectory");
+    for (row, advantages) in rows.iter_mut().zip(tokens) {
+        assert_eq!(advantages.len(), row.tokens.tokens.len(), "one advantage a token");
+        row.advantages = advantages;
+    }
+    if algorithm.value_clip().is_some() {
+        assert_eq!(returns.len(), rows.len(), "one row of value targets a trajectory");
+        metrics.push(("critic/explained_variance", explained_variance(&rows, &batch, &returns)));
+        for ((row, values), returns) in rows.iter_mut().zip(batch.values).zip(returns) {
+            (row.old_values, row.returns) = (values, returns);
+        }
+    }
+    metrics.extend(reward_kl.map(|it| ("reward/kl", it)));
+    metrics.extend(weigh(&mut rows, config));
+    Ok(Prepared { rows, metrics, mean_return, reward_kl })
+}
+
+/// Log-probabilities of the tokens that carry loss, one row a row, without gradient.
+fn score<M: PolicyModel + Sync>(model: &M, rows: &[TokenRow], max_tokens: usize) -> Vec<Vec<f32>> {
+    by_row(rows, max_tokens, |batches| {
+        map_parallel(&model.device(), batches.len(), |index| {
+            rows_of(model.token_scores(&batches[index]).log_probs)
+        })
+    })
+}
+
+/// Takes the divergence from the reference model off the reward of each token, and returns its mean.
+fn take_divergence_off(
+    batch: &mut RolloutBatch<'_>,
+    rows: &[Row],
+    terms: LossTerms,
+    device: &Device,
+) -> f64 {
+    // One flat row for the whole batch: one transfer each way.
+    let len = rows.iter().map(|it| it.tokens.tokens.len()).sum();
+    let device = &device.clone().without_autodiff();
+    let flat = |numbers: Vec<f32>| floats(numbers, [1, len], device);
+    let old = rows.iter().flat_map(|it| it.old_log_probs.iter().copied()).collect();
+    let reference =
+        rows.iter().flat_map(|it| it.ref_log_probs.iter().flatten().copied()).collect();
+    let mask: Vec<bool> = rows.iter().flat_map(|it| it.tokens.loss_mask.iter().copied()).collect();
+    let num_tokens = mask.iter().filter(|it| **it).count();
+    let mask = Tensor::<2, Bool>::from_data(TensorData::new(mask, [1, len]), device);
+    let kl = kl_divergence(flat(old), flat(reference), &mask, terms.kl_estimator);
+    let kl = rows_of(kl).concat();
+
+    let coefficient = terms.kl_coef * batch.state.kl_scale;
+    let mut kl_of_tokens = kl.iter();
+    for (rewards, total) in batch.token_rewards.iter_mut().zip(&mut batch.returns) {
+        let mut penalty = 0.0;
+        for (reward, kl) in rewards.iter_mut().zip(&mut kl_of_tokens) {
+            let price = coefficient * f64::from(*kl);
+            *reward = (f64::from(*reward) - price) as f32;
+            penalty += price;
+        }
+        *total = (f64::from(*total) - penalty) as f32;
+    }
+    kl.iter().map(|it| f64::from(*it)).sum::<f64>() / num_tokens.max(1) as f64
+}
+
+/// Multiplies importance weights into the advantages.
+fn weigh(rows: &mut [Row], config: &UpdateConfig) -> Vec<(&'static str, f64)> {
+    let Some(correction) = config.importance else { return Vec::new() };
+    let (mut sum, mut num_bounded, mut count) = (0.0, 0_usize, 0_usize);
+    for row in rows {
+        let mask = &row.tokens.loss_mask;
+        let sampled = row.sampled_log_probs();
+        let weights = importance_weights(&row.old_log_probs, sampled, mask, correction);
+        for (index, weight) in weights.iter().enumerate().filter(|(index, _)| mask[*index]) {
+            row.advantages[index] *= weight;
+            sum += f64::from(*weight);
+            num_bounded += usize::from(correction.is_bound(*weight));
+            count += 1;
+        }
+    }
+    let count = count.max(1) as f64;
+    vec![
+        ("rollout/importance_weight", sum / count),
+        ("rollout/importance_bounded_frac", num_bounded as f64 / count),
+    ]
+}
+
+/// How much of the returns' variance the values foresaw.
+///
+/// ```text
+/// 1 - Var(G - V) / Var(G)
+/// ```
+fn explained_variance(rows: &[Row], batch: &RolloutBatch<'_>, returns: &[Vec<f32>]) -> f64 {
+    let mut pairs = Vec::new();
+    for ((row, values), returns) in rows.iter().zip(&batch.values).zip(returns) {
+        let tokens = returns.iter().zip(values).zip(&row.tokens.loss_mask);
+        let written = tokens.filter(|(_, mask)| **mask).map(|(it, _)| it);
+        pairs.extend(written.map(|(g, v)| (f64::from(*g), f64::from(*v))));
+    }
+    let variance = |of: fn(&(f64, f64)) -> f64| {
+        let n = pairs.len().max(1) as f64;
+        let mean = pairs.iter().map(of).sum::<f64>() / n;
+        pairs.iter().map(|it| (of(it) - mean).powi(2)).sum::<f64>() / n
+    };
+    let of_returns = variance(|it| it.0);
+    if of_returns == 0.0 { 0.0 } else { 1.0 - variance(|(g, v)| g - v) / of_returns }
+}
+
+/// The rows of one micro-batch as tensors, padded to the width and on the device of the scores.
+pub(super) fn policy_batch(
+    rows: &[(&Row, f32)],
+    num_loss_tokens: usize,
+    kl_scale: f64,
+    scores: &TokenScores,
+) -> PolicyBatch {
+    let [_, width] = scores.log_probs.dims();
+    let device = &scores.log_probs.device();
+    let column = |pick: fn(&Row) -> &[f32]| float_column(rows, pick, width, device);
+    let mask: Vec<bool> =
+        rows.iter().flat_map(|(row, _)| padded(&row.tokens.loss_mask, width, false)).collect();
+    let mask = TensorData::new(mask, [rows.len(), width]);
+    let has_reference = rows.iter().all(|(row, _)| row.ref_log_probs.is_some());
+    let mut num_turns = 0;
+    let mut turn_ids: Vec<i32> = Vec::with_capacity(rows.len() * width);
+    for (row, _) in rows {
+        let id = |number: usize| if number == 0 { 0 } else { (num_turns + number) as i32 };
+        turn_ids.extend(padded(&row.turn_numbers, width, 0).map(id));
+        num_turns += row.num_turns;
+    }
+    let turn_ids = TensorData::new(turn_ids, [rows.len(), width]);
+    PolicyBatch {
+        advantages: column(|it| &it.advantages),
+        old_log_probs: column(|it| &it.old_log_probs),
+        ref_log_probs: has_reference
+            .then(|| column(|it| it.ref_log_probs.as_deref().unwrap_or_default())),
+        loss_mask: Tensor::<2, Bool>::from_data(mask, device),
+        turn_ids: Tensor::<2, Int>::from_data(turn_ids, device),
+        num_turns,
+        row_weights: floats(rows.iter().map(|(_, it)| *it).collect(), [rows.len(), 1], device),
+        num_loss_tokens,
+        kl_scale,
+    }
+}
+
+/// One kind of number of each row, padded with zeros.
+pub(super) fn float_column(
+    rows: &[(&Row, f32)],
+    pick: fn(&Row) -> &[f32],
+    width: usize,
+    device: &Device,
+) -> Tensor<2> {
+    let values = rows.iter().flat_map(|(row, _)| padded(pick(row), width, 0.0)).collect();
+    floats(values, [rows.len(), width], device)
+}
+
+/// The rows of each micro-batch.
+pub(super) fn pick(rows: &[TokenRow], plan: &[Vec<usize>]) -> Vec<Vec<TokenRow>> {
+    plan.iter().map(|it| it.iter().map(|&at| rows[at].clone()).collect()).collect()
+}
+
+pub(super) fn padded<T: Copy>(
+    values: &[T],
+    width: usize,
+    padding: T,
+) -> impl Iterator<Item = T> + use<'_, T> {
+    values.iter().copied().chain(std::iter::repeat(padding)).take(width)
+}
+
+pub(super) fn floats(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
