@@ -6,8 +6,8 @@ use zs_model::{Optimizer, OptimizerConfig};
 
 use crate::testing::bigram::{Bigram, BigramGenerator};
 use crate::{
-    AlgorithmConfig, Episode, RewardConfig, RewardedTrajectory, RolloutConfig, TrajectoryGroup,
-    UpdateConfig, rollout, update,
+    AlgorithmConfig, Episode, RewardConfig, RolloutConfig, TrajectoryGroup, UpdateConfig, rollout,
+    update,
 };
 
 const VOCAB: [&str; 8] = [
@@ -69,16 +69,9 @@ fn train(algorithm: &str, seed: u64) -> Vec<f32> {
         let mut trajectories = output.trajectories.into_iter();
         let groups: Vec<TrajectoryGroup> = questions
             .iter()
-            .map(|question| TrajectoryGroup {
-                question: question.clone(),
-                trajectories: trajectories
-                    .by_ref()
-                    .take(GROUP_SIZE as usize)
-                    .map(|trajectory| RewardedTrajectory {
-                        reward: reward.score(question, &trajectory.transcript()),
-                        trajectory,
-                    })
-                    .collect(),
+            .map(|question| {
+                let trajectories = trajectories.by_ref().take(GROUP_SIZE as usize).collect();
+                TrajectoryGroup::score(question.clone(), trajectories, &reward)
             })
             .collect();
         let of_step: Vec<f32> = groups.iter().flat_map(TrajectoryGroup::rewards).collect();

@@ -35,6 +35,12 @@ pub trait Algorithm: Debug + Send + Sync {
     /// entropy term. Where it has none, the update leaves the episode out.
     fn needs_every_episode(&self) -> bool;
 
+    /// Whether tokens that consulted agents wrote carry loss; the policy loss then finds them in
+    /// [`PolicyBatch::agent_mask`]. Elsewhere they are context, like observations.
+    fn learns_from_agents(&self) -> bool {
+        false
+    }
+
     /// The advantage of every token of every trajectory, groups in order; no gradient.
     ///
     /// # Shapes

@@ -106,7 +106,8 @@ impl Training<'_> {
                 rollout(&policy, self.engine, &episodes, noise_probability, config, &mut |_| {})?;
             log.timings.lap("rollout");
 
-            let groups = group(&output, &episodes, schedule.group_size, &reward);
+            let stats = output.stats;
+            let groups = group(output, &episodes, schedule.group_size, &reward);
             let algorithm = algorithm.as_ref();
             let (updated, learned) = update(
                 network,
@@ -123,10 +124,10 @@ impl Training<'_> {
 
             log.metrics = Metrics::of_step(step);
             log.metrics.set("curriculum/noise_probability", noise_probability);
-            log.metrics.extend(output.stats.metrics());
+            log.metrics.extend(stats.metrics());
             log.metrics.extend(learned.values);
             log.rewards(&groups);
-            log.num_searches += output.stats.num_searches as u64;
+            log.num_searches += stats.num_searches as u64;
             if schedule.record_every > 0 && step % schedule.record_every == 0 {
                 log.record(step, noise_probability, groups)?;
             }
@@ -179,21 +180,17 @@ impl Training<'_> {
 
 /// Puts episodes back into the groups of their questions, scored.
 fn group(
-    output: &RolloutOutput,
+    output: RolloutOutput,
     episodes: &[Episode<'_>],
     group_size: usize,
     reward: &RewardFunction,
 ) -> Vec<TrajectoryGroup> {
-    let groups = episodes.chunks(group_size).zip(output.trajectories.chunks(group_size));
-    groups
-        .map(|(episodes, trajectories)| {
-            let question = episodes[0].question.clone();
-            let rewarded = |trajectory: &zs_rl::Trajectory| RewardedTrajectory {
-                reward: reward.score(&question, &trajectory.transcript()),
-                trajectory: trajectory.clone(),
-            };
-            let trajectories = trajectories.iter().map(rewarded).collect();
-            TrajectoryGroup { trajectories, question }
+    let mut trajectories = output.trajectories.into_iter();
+    episodes
+        .chunks(group_size)
+        .map(|episodes| {
+            let trajectories = trajectories.by_ref().take(episodes.len()).collect();
+            TrajectoryGroup::score(episodes[0].question.clone(), trajectories, reward)
         })
         .collect()
 }
