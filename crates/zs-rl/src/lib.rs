@@ -73,8 +73,8 @@ mod trajectory;
 mod update;
 
 pub use algorithm::{
-    Algorithm, AlgorithmConfig, AlgorithmError, Grpo, GrpoConfig, LossOutput, PolicyBatch,
-    Reinforce, ReinforceConfig,
+    AipoStyle, AipoStyleConfig, Algorithm, AlgorithmConfig, AlgorithmError, Grpo, GrpoConfig,
+    LossOutput, PolicyBatch, Reinforce, ReinforceConfig,
 };
 pub use record::{RECORD_VERSION, RecordError, read_records, write_records};
 pub use reward::{

@@ -153,6 +153,8 @@ impl UpdateConfig {
 /// One trajectory, ready for the model.
 struct Row {
     tokens: TokenRow,
+    /// Which of them agents wrote; empty where that does not matter.
+    agent_mask: Vec<bool>,
     num_loss_tokens: usize,
     advantages: Vec<f32>,
     old_log_probs: Vec<f32>,
@@ -160,12 +162,16 @@ struct Row {
 }
 
 impl Row {
-    fn new(trajectory: &Trajectory, advantages: Vec<f32>) -> Self {
-        let tokens = trajectory.token_row();
+    fn new(trajectory: &Trajectory, advantages: Vec<f32>, with_agents: bool) -> Self {
+        let with_agents = with_agents && !trajectory.consults.is_empty();
+        let (tokens, agent_mask) = match with_agents {
+            true => (trajectory.token_row_with_agents(), trajectory.agent_mask()),
+            false => (trajectory.token_row(), Vec::new()),
+        };
         assert_eq!(advantages.len(), tokens.tokens.len(), "one advantage a token");
         let num_loss_tokens = tokens.loss_mask.iter().filter(|it| **it).count();
         let old_log_probs = trajectory.old_log_probs();
-        Self { tokens, num_loss_tokens, advantages, old_log_probs, ref_log_probs: None }
+        Self { tokens, agent_mask, num_loss_tokens, advantages, old_log_probs, ref_log_probs: None }
     }
 
     fn has_advantage(&self) -> bool {
@@ -183,8 +189,12 @@ fn rows<M: PolicyModel + Sync>(
     let trajectories: Vec<&Trajectory> =
         groups.iter().flat_map(|it| &it.trajectories).map(|it| &it.trajectory).collect();
     assert_eq!(advantages.len(), trajectories.len(), "one row of advantages a trajectory");
-    let mut rows: Vec<Row> =
-        trajectories.into_iter().zip(advantages).map(|(it, a)| Row::new(it, a)).collect();
+    let with_agents = algorithm.learns_from_agents();
+    let mut rows: Vec<Row> = trajectories
+        .into_iter()
+        .zip(advantages)
+        .map(|(it, a)| Row::new(it, a, with_agents))
+        .collect();
     if rows.iter().all(|it| it.num_loss_tokens == 0) {
         return Err(UpdateError::EmptyBatch);
     }
@@ -284,11 +294,14 @@ fn gradients<M: PolicyModel>(
         let rows: Vec<(&Row, f32)> = plan[index].iter().map(|&at| used[at]).collect();
         let batch = policy_batch(&rows, num_loss_tokens, &scores);
         let output = algorithm.policy_loss(&scores, &batch);
+        // What agents wrote was never sampled from the policy.
+        let masked = batch.policy_mask().bool_not();
         let diff = batch.old_log_probs.clone() - scores.log_probs.detach();
+        let diff = diff.mask_fill(masked, 0.0);
         let kept = Kept {
             metrics: output.metrics,
             log_prob_diff: batch.token_mean(diff.clone()),
-            max_abs_log_prob_diff: diff.mask_fill(batch.loss_mask.bool_not(), 0.0).abs().max(),
+            max_abs_log_prob_diff: diff.abs().max(),
         };
         (output.loss, kept)
     });
@@ -325,16 +338,20 @@ fn policy_batch(rows: &[(&Row, f32)], num_loss_tokens: usize, scores: &TokenScor
         let values = rows.iter().flat_map(|(row, _)| padded(pick(row), width, 0.0)).collect();
         floats(values, [rows.len(), width], device)
     };
-    let mask: Vec<bool> =
-        rows.iter().flat_map(|(row, _)| padded(&row.tokens.loss_mask, width, false)).collect();
-    let mask = TensorData::new(mask, [rows.len(), width]);
+    let mask = |pick: fn(&Row) -> &[bool]| {
+        let values = rows.iter().flat_map(|(row, _)| padded(pick(row), width, false));
+        let values = TensorData::new(values.collect::<Vec<bool>>(), [rows.len(), width]);
+        Tensor::<2, Bool>::from_data(values, device)
+    };
+    let has_agents = rows.iter().any(|(row, _)| row.agent_mask.contains(&true));
     let has_reference = rows.iter().all(|(row, _)| row.ref_log_probs.is_some());
     PolicyBatch {
         advantages: column(|it| &it.advantages),
         old_log_probs: column(|it| &it.old_log_probs),
         ref_log_probs: has_reference
             .then(|| column(|it| it.ref_log_probs.as_deref().unwrap_or_default())),
-        loss_mask: Tensor::<2, Bool>::from_data(mask, device),
+        loss_mask: mask(|it| &it.tokens.loss_mask),
+        agent_mask: has_agents.then(|| mask(|it| &it.agent_mask)),
         row_weights: floats(rows.iter().map(|(_, it)| *it).collect(), [rows.len(), 1], device),
         num_loss_tokens,
     }

@@ -1,6 +1,7 @@
 //! Policy-optimisation algorithms. One file is one algorithm and reads from top to bottom; what
 //! they share is in [`advantage`](crate::advantage) and [`loss`](crate::loss).
 
+mod aipo_style;
 mod batch;
 mod grpo;
 mod reinforce;
@@ -11,6 +12,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 use zs_model::TokenScores;
 
+pub use self::aipo_style::{AipoStyle, AipoStyleConfig};
 pub use self::batch::PolicyBatch;
 pub use self::grpo::{Grpo, GrpoConfig};
 pub use self::reinforce::{Reinforce, ReinforceConfig};
@@ -81,6 +83,8 @@ pub enum AlgorithmConfig {
     Reinforce(ReinforceConfig),
     /// [`Grpo`].
     Grpo(GrpoConfig),
+    /// [`AipoStyle`].
+    AipoStyle(AipoStyleConfig),
 }
 
 /// The paper's default algorithm.
@@ -114,6 +118,7 @@ impl AlgorithmConfig {
         Ok(match self {
             Self::Reinforce(config) => Box::new(Reinforce::new(config)?),
             Self::Grpo(config) => Box::new(Grpo::new(config)?),
+            Self::AipoStyle(config) => Box::new(AipoStyle::new(config)?),
         })
     }
 }

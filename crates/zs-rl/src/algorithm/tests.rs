@@ -77,6 +77,7 @@ fn loss_and_gradient(
         old_log_probs: row(log_probs),
         ref_log_probs: ref_log_probs.map(row),
         loss_mask: mask.greater_elem(0.5),
+        agent_mask: None,
         row_weights: tensor(&[vec![0.5]], &device),
         num_loss_tokens: 2,
     };

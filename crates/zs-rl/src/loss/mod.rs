@@ -7,6 +7,7 @@ mod aggregate;
 mod clipped_surrogate;
 mod entropy;
 mod kl;
+mod off_policy;
 
 use burn::tensor::{Bool, Tensor};
 
@@ -14,6 +15,7 @@ pub use self::aggregate::{Aggregation, aggregate};
 pub use self::clipped_surrogate::{ClipOptions, ClippedSurrogate, clipped_surrogate};
 pub use self::entropy::entropy_bonus;
 pub use self::kl::{KlEstimator, kl_divergence};
+pub use self::off_policy::{OffPolicyWeight, off_policy_surrogate};
 
 /// `a - b` where the mask is true, zero without gradient elsewhere.
 ///

@@ -310,4 +310,6 @@ impl<'a> Rollout<'a> {
 }
 
 #[cfg(test)]
+mod hook_tests;
+#[cfg(test)]
 mod tests;
