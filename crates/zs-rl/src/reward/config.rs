@@ -11,7 +11,7 @@ use super::{
     OverBudget, Overlong, Redundancy, RetrievalAnswer, RewardFunction, SearchR1, TurnDecay,
     TurnPenalty,
 };
-use crate::judge::{RubricConfig, RubricJudge, RubricReward};
+use crate::judge::{Comparison, JudgeError, RubricConfig, RubricJudge, RubricReward, Verdict};
 
 /// Which reward to use.
 ///
@@ -199,6 +199,27 @@ impl RewardConfig {
             }
         }
         Ok(RewardFunction::from_terms(terms))
+    }
+
+    /// Checks every setting, before the resources are there.
+    ///
+    /// # Errors
+    ///
+    /// As [`build_with`](Self::build_with) would with them.
+    pub fn validate(&self) -> Result<(), RewardError> {
+        #[derive(Debug)]
+        struct Absent;
+        impl RubricJudge for Absent {
+            fn compare_batch(
+                &self,
+                _comparisons: &[Comparison<'_>],
+            ) -> Vec<Result<Verdict, JudgeError>> {
+                Vec::new()
+            }
+        }
+        let judge: Arc<dyn RubricJudge> = Arc::new(Absent);
+        let resources = RewardResources { corpus: Some([].into()), judge: Some(judge) };
+        self.build_with(&resources).map(drop)
     }
 
     /// Whether the reward, or a term of it, is of a kind.
@@ -403,6 +424,10 @@ mod tests {
         check_refused(r#"{"kind":"search_r1","structure":2}"#, "`structure`");
         check_refused(r#"{"kind":"information_gain"}"#, "gold documents");
         check_refused(r#"{"kind":"rubric"}"#, "`judge`");
+        for json in [r#"{"kind":"information_gain"}"#, r#"{"kind":"rubric"}"#] {
+            serde_json::from_str::<RewardConfig>(json).unwrap().validate().unwrap();
+        }
+        assert!(sum(&[]).validate().is_err());
         let term = r#"{"weight":1,"reward":{"kind":"f1"},"turn_decay":{"base":1.5}}"#;
         let json = format!(r#"{{"kind":"sum","terms":[{term}]}}"#);
         check_refused(&json, "`turn_decay.base` of reward `f1` is 1.5");

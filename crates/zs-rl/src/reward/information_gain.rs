@@ -28,12 +28,19 @@ pub struct InformationGain {
 }
 
 impl InformationGain {
-    /// The reward over a corpus in which the gold documents are found by their titles.
+    /// The reward over a corpus in which the gold documents are found by their titles. Passages that
+    /// share a title are one document.
     #[must_use]
     pub fn new(corpus: &[Document]) -> Self {
         let tf_idf = TfIdf::fit(corpus.iter().map(|it| it.text.as_str()));
-        let by_title =
-            corpus.iter().map(|it| (it.title.clone(), tf_idf.vector(&it.text))).collect();
+        let mut texts: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for document in corpus {
+            texts.entry(&document.title).or_default().push(&document.text);
+        }
+        let vector = |(title, texts): (&str, Vec<&str>)| {
+            (title.to_owned(), tf_idf.vector(&texts.join("\n")))
+        };
+        let by_title = texts.into_iter().map(vector).collect();
         Self { tf_idf, by_title }
     }
 }
@@ -184,6 +191,21 @@ mod tests {
         check(gold, &[&["one x", "w"], &["one x"]], &[0.5, -1.0], 0.0);
         check(gold, &[&["one x", "two y"], &["w", "v", "one x"]], &[1.0, -1.0 / 3.0], 0.0);
         check(gold, &[&["w"], &[]], &[0.0, 0.0], 0.0);
+    }
+
+    #[test]
+    fn passages_of_one_title_are_one_document() {
+        let passage = |text| Document::new("one", text);
+        let (first, second) = (passage("x"), passage("y"));
+        let reward = InformationGain::new(&[first.clone(), second.clone()]);
+        let mut question = Question::new("q", "?", ["a"]);
+        question.gold_titles = vec!["one".to_owned()];
+        let trajectory = trajectory(&["<search> q </search>", "<search> q </search>"]);
+        let view = EpisodeView::new(&question, &trajectory);
+        let earned = reward.score(&view, &[&[first.clone()], &[first, second]]);
+        // Half of it is 1 / sqrt(2) alike; the other half is no more so, and one of two is old.
+        let h = std::f32::consts::FRAC_1_SQRT_2;
+        assert!((earned.turns[0] - h).abs() < 1e-6 && (earned.turns[1] + 0.5).abs() < 1e-6);
     }
 
     #[test]

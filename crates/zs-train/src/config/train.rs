@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use zs_curriculum::CurriculumConfig;
 use zs_model::OptimizerConfig;
-use zs_rl::{AlgorithmConfig, RewardConfig, RolloutConfig, UpdateConfig};
+use zs_rl::{AlgorithmConfig, RewardConfig, RolloutConfig, TemperatureSchedule, UpdateConfig};
 
-use super::{Check, EngineConfig, QuestionSource, ensure};
+use super::{
+    Check, ConsultantsConfig, CorpusSource, EngineConfig, JudgeConfig, QuestionSource, ensure,
+};
 
 /// A run of `zs train`: which policy learns from which questions with which engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +29,15 @@ pub struct TrainConfig {
     /// What checkpoints are chosen by; without it the last one is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<ValidationConfig>,
+    /// Models that the policy may consult while it trains; validation has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consultants: Option<ConsultantsConfig>,
+    /// The model that compares episodes, for the reward `rubric`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeConfig>,
+    /// Where the texts of gold documents are, for the reward `information_gain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<CorpusSource>,
     /// How it learns.
     #[serde(default)]
     pub training: TrainingConfig,
@@ -61,6 +72,9 @@ pub struct TrainingConfig {
     pub optimizer: OptimizerConfig,
     /// How likely noisy documents are.
     pub curriculum: Curriculum,
+    /// How the sampling temperature changes; that of the rollout throughout by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<TemperatureSchedule>,
 }
 
 /// [`CurriculumConfig`] with a default of no noise at all.
@@ -122,6 +136,20 @@ impl Check for TrainConfig {
                 engine.check("validation.engine")?;
             }
         }
+        if let Some(consultants) = &self.consultants {
+            consultants.check("consultants")?;
+        }
+        if let Some(judge) = &self.judge {
+            judge.check("judge")?;
+        }
+        let reward = &self.training.reward;
+        if self.corpus.is_none() && reward.any(&|it| matches!(it, RewardConfig::InformationGain {}))
+        {
+            bail!("the reward `information_gain` needs the table `corpus`");
+        }
+        if self.judge.is_none() && reward.any(&|it| matches!(it, RewardConfig::Rubric(_))) {
+            bail!("the reward `rubric` needs the table `judge`");
+        }
         self.training.check()
     }
 }
@@ -138,7 +166,11 @@ impl Check for TrainingConfig {
         let batch_size = self.schedule.eval_batch_size;
         ensure(batch_size > 0, "training.schedule.eval_batch_size", "at least 1", batch_size)?;
         self.rollout.validate().context("training.rollout")?;
-        self.reward.build().context("training.reward")?;
+        self.reward.validate().context("training.reward")?;
+        if let Some(schedule) = self.temperature {
+            let key = "training.temperature";
+            ensure(schedule.is_valid(), key, "finite and not negative at both ends", "not")?;
+        }
         self.algorithm.build().context("training.algorithm")?;
         self.update.validate().context("training.update")?;
         self.curriculum.0.build().context("training")?;

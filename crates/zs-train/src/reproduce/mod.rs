@@ -27,7 +27,7 @@ use crate::cli::ReproduceArgs;
 use crate::config::{Check, Curriculum, ReproduceConfig, TrainingConfig, load, parse};
 use crate::console::{self, Console};
 use crate::run::Metrics;
-use crate::run::rl::{Trained, Training, Validation};
+use crate::run::rl::{Aids, Trained, Training, Validation};
 use crate::run::sft;
 use crate::{device, source};
 
@@ -236,6 +236,7 @@ impl<'a> Job<'a> {
                 questions: &self.validation,
                 engine: self.validation_world.engine().as_ref(),
             }),
+            aids: Aids::default(),
             config: settings,
             seed: self.config.seed,
         };

@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use burn::module::Module;
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, Question, SearchEngine, StreamKey};
 use zs_curriculum::Progress;
 use zs_model::{LanguageModel, Optimizer, OptimizerConfig};
+use zs_rl::consult::ConsultRegistry;
+use zs_rl::judge::RubricJudge;
 use zs_rl::{
-    Episode, RewardFunction, RewardedTrajectory, RolloutOutput, TrajectoryGroup, rollout, update,
-    write_records,
+    Episode, RewardFunction, RewardResources, RewardedTrajectory, Rollout, RolloutConfig,
+    RolloutOutput, TrajectoryGroup, update, write_records,
 };
 use zs_simulator::world::query_names_entity;
 
@@ -37,10 +40,21 @@ pub struct Training<'a> {
     pub engine: &'a dyn SearchEngine,
     /// What checkpoints are chosen by; the last is taken where there is none.
     pub validation: Option<Validation<'a>>,
+    /// What training may need beside all this.
+    pub aids: Aids,
     /// How it learns.
     pub config: &'a TrainingConfig,
     /// Seed of everything random.
     pub seed: u64,
+}
+
+/// What training may need beside policy, questions and engine; nothing by default.
+#[derive(Debug, Default)]
+pub struct Aids {
+    /// What rewards need beside the episodes.
+    pub resources: RewardResources,
+    /// Agents that the policy may consult. Validation goes without them.
+    pub consultants: Option<ConsultRegistry>,
 }
 
 /// What a training run came to.
@@ -82,7 +96,7 @@ impl Training<'_> {
         let TrainingConfig { schedule, .. } = self.config;
         let steps = schedule.steps;
         let curriculum = self.config.curriculum.0.build()?;
-        let reward = self.config.reward.build()?;
+        let mut reward = self.config.reward.build_with(&self.aids.resources)?;
         let algorithm = self.config.algorithm.build()?;
         let order = EpochOrder::new(self.seed, self.questions.len());
 
@@ -101,12 +115,18 @@ impl Training<'_> {
             let questions = order.step(step - 1, schedule.questions_per_step);
             let episodes = self.episodes(step, &questions);
 
-            let config = &self.config.rollout;
-            let output =
-                rollout(&policy, self.engine, &episodes, noise_probability, config, &mut |_| {})?;
+            let config = self.rollout_config(step);
+            let consultants = self.aids.consultants.as_ref();
+            let output = Rollout {
+                noise_probability,
+                consultants,
+                ..Rollout::new(&policy, self.engine, &config)
+            }
+            .play(&episodes, &mut |_| {})?;
             log.timings.lap("rollout");
 
             let stats = output.stats;
+            reward.set_step(step);
             let groups = group(output, &episodes, schedule.group_size, &reward);
             let algorithm = algorithm.as_ref();
             let (updated, learned) = update(
@@ -124,6 +144,7 @@ impl Training<'_> {
 
             log.metrics = Metrics::of_step(step);
             log.metrics.set("curriculum/noise_probability", noise_probability);
+            log.metrics.set("rollout/temperature", f64::from(config.temperature));
             log.metrics.extend(stats.metrics());
             log.metrics.extend(learned.values);
             log.rewards(&groups);
@@ -142,6 +163,15 @@ impl Training<'_> {
         best.save(run)?;
         progress.finish(&format!("kept step {}", best.step));
         log.finish(run, &best, self)
+    }
+
+    /// How episodes of a step are played.
+    fn rollout_config(&self, step: usize) -> RolloutConfig {
+        let mut config = self.config.rollout.clone();
+        if let Some(schedule) = self.config.temperature {
+            config.temperature = schedule.temperature(step, self.config.schedule.steps);
+        }
+        config
     }
 
     /// The episodes of a step: `group_size` of each question, each under its own key.
@@ -330,6 +360,7 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
             Some((source::questions(&it.questions)?, engine))
         }
     };
+    let aids = aids(&config, &device)?;
     let run = RunDir::create(&config.out)?;
     run.write_config(&config)?;
     let training = Training {
@@ -340,10 +371,24 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
         validation: validation
             .as_ref()
             .map(|(questions, engine)| Validation { questions, engine: engine.as_ref() }),
+        aids,
         config: &config.training,
         seed: config.seed,
     };
     training.run(&run, console)?;
     console.note(&format!("wrote {}", run.path().display()));
     Ok(())
+}
+
+/// Loads what rewards and rollouts need beside the rest.
+fn aids(config: &TrainConfig, device: &Device) -> Result<Aids> {
+    let corpus = config.corpus.as_ref().map(source::corpus).transpose()?;
+    let judge = config.judge.as_ref().map(|it| source::judge(it, device)).transpose()?;
+    let consultants =
+        config.consultants.as_ref().map(|it| source::consultants(it, device)).transpose()?;
+    let resources = RewardResources {
+        corpus: corpus.map(Into::into),
+        judge: judge.map(|it| Arc::new(it) as Arc<dyn RubricJudge>),
+    };
+    Ok(Aids { resources, consultants })
 }
