@@ -62,6 +62,7 @@ fn losses(c: &mut Criterion) {
         old_log_probs: full(-1.0),
         ref_log_probs: None,
         loss_mask: full(1.0).greater_elem(0.5),
+        agent_mask: None,
         turn_ids: Tensor::<2, Int>::from_data(ids, &device),
         num_turns: 1,
         row_weights: Tensor::full([rows, 1], 1.0 / (rows * width) as f32, &device),

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zs_core::{Question, SearchEngine, StreamKey};
 use zs_model::Generator;
-use zs_rl::{Episode, RolloutConfig, RolloutError, RolloutStats, Trajectory, rollout};
+use zs_rl::{Episode, Rollout, RolloutConfig, RolloutError, RolloutStats, Trajectory};
 
 use crate::{EvaluationReport, QuestionRecord, ReportError};
 
@@ -135,24 +135,41 @@ pub fn evaluate(
     config: &EvalConfig,
     progress: &mut dyn FnMut(EvalProgress),
 ) -> Result<Evaluation, EvaluateError> {
+    let noise_probability = config.noise_probability;
+    let rollout = Rollout { noise_probability, ..Rollout::new(generator, engine, &config.rollout) };
+    evaluate_rollout(&rollout, questions, config.batch_size, config.seed, progress)
+}
+
+/// [`evaluate`] with a rollout of your own: program functions that have no name in
+/// [`RolloutConfig`], or agents. Without agents in it, none is ever asked.
+///
+/// # Errors
+///
+/// As [`evaluate`].
+pub fn evaluate_rollout(
+    rollout: &Rollout<'_>,
+    questions: &[Question],
+    batch_size: usize,
+    seed: u64,
+    progress: &mut dyn FnMut(EvalProgress),
+) -> Result<Evaluation, EvaluateError> {
     if questions.is_empty() {
         return Err(EvaluateError::NoQuestions);
     }
-    if config.batch_size == 0 {
+    if batch_size == 0 {
         return Err(EvaluateError::BatchSize);
     }
     let episodes: Vec<Episode<'_>> = (0_u32..)
         .zip(questions)
         .map(|(group, question)| {
-            let key = StreamKey { group, ..StreamKey::new(config.seed) };
+            let key = StreamKey { group, ..StreamKey::new(seed) };
             Episode { question, key }
         })
         .collect();
     let mut trajectories = Vec::with_capacity(questions.len());
     let mut records: Vec<QuestionRecord> = Vec::with_capacity(questions.len());
-    for batch in episodes.chunks(config.batch_size) {
-        let noise = config.noise_probability;
-        let output = rollout(generator, engine, batch, noise, &config.rollout, &mut |_| {})?;
+    for batch in episodes.chunks(batch_size) {
+        let output = rollout.play(batch, &mut |_| {})?;
         let scored = batch.iter().zip(&output.trajectories);
         records.extend(scored.map(|(episode, it)| QuestionRecord::new(episode.question, it)));
         trajectories.extend(output.trajectories);
@@ -164,7 +181,7 @@ pub fn evaluate(
     }
     Ok(Evaluation {
         stats: RolloutStats::of(&trajectories),
-        report: EvaluationReport::new(&records, config.seed)?,
+        report: EvaluationReport::new(&records, seed)?,
         records,
         trajectories,
     })
@@ -172,8 +189,14 @@ pub fn evaluate(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use zs_core::{Document, SearchRequest, SearchResult};
     use zs_model::testing::ScriptedGenerator;
+    use zs_rl::consult::{
+        AgentError, AgentKind, ConsultAgent, ConsultRegistry, ConsultReply, ConsultRequest,
+    };
+    use zs_rl::program::{Harness, WebFunction};
 
     use super::*;
 
@@ -243,6 +266,69 @@ mod tests {
                 .unwrap();
         assert_eq!(seen.iter().map(|it| it.num_done).collect::<Vec<_>>(), [2, 4, 5]);
         assert_eq!(batched, whole);
+    }
+
+    #[test]
+    fn program_functions_help_a_policy_that_never_searches() {
+        // It copies what it reads, and guesses where it has read nothing.
+        let policy = || {
+            ScriptedGenerator::new(|text, _| match text.split("Doc 1: ").nth(1) {
+                None => "<answer> Atlantis </answer>".to_owned(),
+                Some(rest) => {
+                    format!("<answer>{}</answer>", rest.lines().next().unwrap_or_default())
+                }
+            })
+        };
+        let score = |config: &EvalConfig| {
+            let evaluation = evaluate(&policy(), &Oracle, &questions(), config, &mut |_| {});
+            evaluation.unwrap().report.overall.exact_match.mean
+        };
+        assert_eq!(score(&config(2)), 0.0);
+        let mut with = config(2);
+        with.rollout.programs = vec![WebFunction::InsufficientExploration];
+        assert_eq!(score(&with), 1.0);
+        // The same library by hand.
+        let (policy, config) = (policy(), config(2));
+        let harness = Harness::of(&with.rollout.programs);
+        let rollout =
+            Rollout { harness: Some(&harness), ..Rollout::new(&policy, &Oracle, &config.rollout) };
+        let by_hand =
+            evaluate_rollout(&rollout, &questions(), 2, config.seed, &mut |_| {}).unwrap();
+        let by_name = evaluate(&policy, &Oracle, &questions(), &with, &mut |_| {}).unwrap();
+        assert_eq!(by_hand, by_name);
+    }
+
+    /// An agent that must not be asked.
+    #[derive(Debug)]
+    struct Forbidden;
+
+    impl ConsultAgent for Forbidden {
+        fn consult_batch(
+            &self,
+            _requests: &[ConsultRequest<'_>],
+        ) -> Vec<Result<ConsultReply, AgentError>> {
+            panic!("an evaluation without agents asked one")
+        }
+    }
+
+    #[test]
+    fn an_evaluation_asks_no_agent_that_it_is_not_given() {
+        let policy = ScriptedGenerator::new(|text, _| match text.contains("</verify>") {
+            false => "<verify> n </verify>".to_owned(),
+            true => "<answer> n0 </answer>".to_owned(),
+        });
+        let registry = ConsultRegistry::new(5).with(AgentKind::Verify, Arc::new(Forbidden));
+        let config = config(5);
+        let without = Rollout::new(&policy, &Oracle, &config.rollout);
+        let plain = evaluate(&policy, &Oracle, &questions(), &config, &mut |_| {}).unwrap();
+        let same = evaluate_rollout(&without, &questions(), 5, config.seed, &mut |_| {}).unwrap();
+        assert_eq!(plain, same);
+        assert_eq!(plain.stats.num_consults, 0);
+        let given = Rollout { consultants: Some(&registry), ..without };
+        let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            evaluate_rollout(&given, &questions(), 5, config.seed, &mut |_| {})
+        }));
+        assert!(asked.is_err(), "the policy does ask where it may");
     }
 
     #[test]

@@ -25,6 +25,8 @@ mod report;
 
 pub use bootstrap::{Estimate, NUM_RESAMPLES};
 pub use dataset::{DatasetError, RowError, read_questions};
-pub use evaluate::{EvalConfig, EvalProgress, EvaluateError, Evaluation, evaluate};
+pub use evaluate::{
+    EvalConfig, EvalProgress, EvaluateError, Evaluation, evaluate, evaluate_rollout,
+};
 pub use metrics::{Metric, QuestionRecord};
 pub use report::{EvaluationReport, ReportError, Summary, paired_difference};

@@ -7,8 +7,8 @@ use zs_model::{Optimizer, OptimizerConfig};
 use crate::algorithm::KINDS;
 use crate::testing::bigram::{Bigram, BigramGenerator, BigramValues};
 use crate::{
-    AlgorithmConfig, Companions, Episode, LearningState, RewardConfig, RewardedTrajectory,
-    RolloutConfig, TrajectoryGroup, UpdateConfig, ValueLearner, rollout, update_with,
+    AlgorithmConfig, Companions, Episode, LearningState, RewardConfig, RolloutConfig,
+    TrajectoryGroup, UpdateConfig, ValueLearner, rollout, update_with,
 };
 
 const VOCAB: [&str; 8] = [
@@ -73,16 +73,9 @@ fn train(algorithm: &str, seed: u64) -> Vec<f32> {
         let mut trajectories = output.trajectories.into_iter();
         let groups: Vec<TrajectoryGroup> = questions
             .iter()
-            .map(|question| TrajectoryGroup {
-                question: question.clone(),
-                trajectories: trajectories
-                    .by_ref()
-                    .take(GROUP_SIZE as usize)
-                    .map(|trajectory| RewardedTrajectory {
-                        reward: reward.score(question, &trajectory.transcript()),
-                        trajectory,
-                    })
-                    .collect(),
+            .map(|question| {
+                let trajectories = trajectories.by_ref().take(GROUP_SIZE as usize).collect();
+                TrajectoryGroup::score(question.clone(), trajectories, &reward)
             })
             .collect();
         let of_step: Vec<f32> = groups.iter().flat_map(TrajectoryGroup::rewards).collect();

@@ -14,8 +14,7 @@
 //! use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, StreamKey};
 //! use zs_model::testing::ScriptedGenerator;
 //! use zs_rl::{
-//!     AlgorithmConfig, Episode, RewardConfig, RewardedTrajectory, RolloutBatch, RolloutConfig,
-//!     TrajectoryGroup, rollout,
+//!     AlgorithmConfig, Episode, RewardConfig, RolloutBatch, RolloutConfig, TrajectoryGroup, rollout,
 //! };
 //!
 //! #[derive(Debug)]
@@ -52,11 +51,7 @@
 //! assert_eq!(output.stats.num_searches, 2);
 //!
 //! let reward = RewardConfig::default().build().unwrap();
-//! let trajectories = output.trajectories.into_iter().map(|trajectory| RewardedTrajectory {
-//!     reward: reward.score(&question, &trajectory.transcript()),
-//!     trajectory,
-//! });
-//! let group = TrajectoryGroup { question: question.clone(), trajectories: trajectories.collect() };
+//! let group = TrajectoryGroup::score(question.clone(), output.trajectories, &reward);
 //! assert_eq!(group.rewards(), [1.0, 0.0, 1.0, 0.0]);
 //!
 //! let algorithm = AlgorithmConfig::Grpo(Default::default()).build().unwrap();
@@ -66,31 +61,39 @@
 
 pub mod advantage;
 mod algorithm;
+pub mod consult;
+pub mod judge;
 pub mod loss;
+pub mod program;
 mod record;
 mod reward;
 mod rollout;
+mod schedule;
 mod trajectory;
 mod update;
 
 pub use algorithm::{
-    Advantages, Algorithm, AlgorithmConfig, AlgorithmError, Cispo, CispoConfig, Dapo, DapoConfig,
-    DrGrpo, DrGrpoConfig, DynamicSampling, Gigpo, GigpoConfig, Grpo, GrpoConfig, Gspo, GspoConfig,
-    KlPlacement, LearningState, LossOutput, LossTerms, PolicyBatch, Ppo, PpoConfig, Reinforce,
-    ReinforceConfig, ReinforcePlusPlus, ReinforcePlusPlusBaseline, ReinforcePlusPlusConfig, Rloo,
-    RlooConfig, RolloutBatch, SquaredRegret, SquaredRegretConfig,
+    Advantages, AipoStyle, AipoStyleConfig, Algorithm, AlgorithmConfig, AlgorithmError, Cispo,
+    CispoConfig, Dapo, DapoConfig, DrGrpo, DrGrpoConfig, DynamicSampling, Gigpo, GigpoConfig, Grpo,
+    GrpoConfig, Gspo, GspoConfig, KlPlacement, LearningState, LossOutput, LossTerms, PolicyBatch,
+    Ppo, PpoConfig, Reinforce, ReinforceConfig, ReinforcePlusPlus, ReinforcePlusPlusBaseline,
+    ReinforcePlusPlusConfig, Rloo, RlooConfig, RolloutBatch, SquaredRegret, SquaredRegretConfig,
 };
 pub use record::{RECORD_VERSION, RecordError, read_records, write_records};
 pub use reward::{
-    CoverExactMatch, ExactMatch, F1, Format, Reward, RewardComponent, RewardConfig, RewardError,
-    RewardFunction, RewardScore, RewardTerm,
+    CoverExactMatch, CoverageGain, Earned, EpisodeView, ExactMatch, F1, Format, GroupReward,
+    InformationGain, InvalidAction, Length, OverBudget, Overlong, Redundancy, RetrievalAnswer,
+    RetrievalReward, Reward, RewardComponent, RewardConfig, RewardError, RewardFunction,
+    RewardResources, RewardScore, RewardTerm, SearchR1, SearchStep, SearchView, TurnDecay,
+    TurnPenalty, TurnView, information_gain, length_rewards,
 };
 pub use rollout::{
-    Episode, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats,
-    ZEROSEARCH_PROMPT, rollout,
+    Episode, Rollout, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats,
+    TokenBudget, ZEROSEARCH_PROMPT, rollout,
 };
+pub use schedule::{TemperatureSchedule, prioritized_weights};
 pub use trajectory::{
-    Provenance, RewardedTrajectory, SearchRecord, Trajectory, TrajectoryGroup, Turn,
+    Consult, Provenance, RewardedTrajectory, SearchRecord, Trajectory, TrajectoryGroup, Turn,
 };
 pub use update::{
     Companions, Critic, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner, ValueRow, update,

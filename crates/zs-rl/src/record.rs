@@ -5,8 +5,11 @@ use std::io::{self, BufRead, Write};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The format that [`write_records`] writes and [`read_records`] reads.
-pub const RECORD_VERSION: u32 = 1;
+/// The format that [`write_records`] writes; [`read_records`] reads it and all before it.
+///
+/// Version 2 added to trajectories, all optional: `over_budget`, `consults`, `refused_consults` and
+/// `programs`; and the provenance of consulted agents.
+pub const RECORD_VERSION: u32 = 2;
 
 /// Why records could not be written or read. Rows count from 1.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +44,7 @@ pub enum RecordError {
     },
     /// The row is not a record: not JSON, cut off, or with a field missing, unknown or of the wrong
     /// type.
-    #[error("row {row}: not a record of version {RECORD_VERSION}: {source}")]
+    #[error("row {row}: not a record: {source}")]
     Parse {
         /// The row.
         row: usize,
@@ -50,8 +53,8 @@ pub enum RecordError {
     },
     /// The row was written by another version of the format.
     #[error(
-        "row {row}: has `version` {found}, but this build reads version {RECORD_VERSION}; read it \
-         with the release that wrote it"
+        "row {row}: has `version` {found}, but this build reads versions 1 to {RECORD_VERSION}; read \
+         it with the release that wrote it"
     )]
     Version {
         /// The row.
@@ -74,7 +77,7 @@ struct Header {
     version: u32,
 }
 
-/// Writes one line a record: `{"version":1,"record":{…}}`.
+/// Writes one line a record: `{"version":2,"record":{…}}`.
 ///
 /// Numbers that JSON cannot express (infinities, NaN) are written as `null` and refused on reading;
 /// the models of this project produce none.
@@ -127,7 +130,7 @@ pub fn read_records<T: DeserializeOwned>(
 fn parse<T: DeserializeOwned>(row: usize, line: &str) -> Result<T, RecordError> {
     let parse_error = |source| RecordError::Parse { row, source };
     let Header { version: found } = serde_json::from_str(line).map_err(parse_error)?;
-    if found != RECORD_VERSION {
+    if !(1..=RECORD_VERSION).contains(&found) {
         return Err(RecordError::Version { row, found });
     }
     let record: Row<T> = serde_json::from_str(line).map_err(parse_error)?;
@@ -176,10 +179,9 @@ mod tests {
         );
         ("\\PC*", vec(any::<u32>(), 1..4), vec(turn, 0..4), any::<bool>()).prop_map(
             |(question_id, prompt, turns, truncated)| Trajectory {
-                question_id,
-                prompt,
                 turns,
                 truncated,
+                ..Trajectory::new(question_id, prompt)
             },
         )
     }
@@ -204,11 +206,21 @@ mod tests {
     }
 
     #[test]
+    fn the_first_version_is_still_read() {
+        // As the first release wrote it, a reward's components included.
+        let row = r#"{"version":1,"record":{"question":{"id":"q","question":"?","golden_answers":["a"]},"trajectories":[{"trajectory":{"question_id":"q","prompt":[1],"turns":[{"completion":{"tokens":[2],"log_probs":[-0.5],"stop_reason":"end_of_sequence"},"text":"x","action":{"kind":"invalid"},"observation":[],"observation_text":""}],"truncated":false},"reward":{"total":0.0,"components":[{"name":"f1","score":0.0}]}}]}}"#;
+        let group: crate::TrajectoryGroup = read_records(row.as_bytes()).next().unwrap().unwrap();
+        assert_eq!(group.trajectories[0].trajectory.turns[0].completion.tokens, [2]);
+        assert!(group.trajectories[0].trajectory.consults.is_empty());
+    }
+
+    #[test]
     fn errors_name_row_and_field() {
         const GOOD: &str = r#"{"version":1,"record":{"question_id":"q","prompt":[1],"turns":[],"truncated":false}}"#;
         check_error(format!("{GOOD}\n\n{}", &GOOD[..40]).as_bytes(), 3, "EOF");
         check_error(GOOD.replace("prompt", "prompts").as_bytes(), 1, "prompts");
-        check_error(GOOD.replace(":1,", ":2,").as_bytes(), 1, "`version` 2");
+        check_error(GOOD.replace(":1,", ":3,").as_bytes(), 1, "`version` 3");
+        check_error(GOOD.replace(":1,", ":0,").as_bytes(), 1, "reads versions 1 to 2");
         check_error(b"{}", 1, "missing field `version`");
         check_error(b"\xff\n", 1, "UTF-8");
     }

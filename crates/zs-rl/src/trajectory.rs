@@ -1,11 +1,15 @@
 //! One episode as it was sampled, turn by turn. Tokens, masks and log-probabilities are derived from
 //! the turns and never rebuilt from text.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use zs_core::{Action, Document, DocumentQuality, Question, Transcript, TranscriptTurn};
 use zs_model::{Completion, TokenId, TokenRow};
 
-use crate::RewardScore;
+use crate::consult::AgentKind;
+use crate::program::ProgramCheck;
+use crate::{RewardFunction, RewardScore};
 
 /// One episode: a prompt and the turns that followed it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,17 +23,30 @@ pub struct Trajectory {
     pub turns: Vec<Turn>,
     /// Whether the episode ended because the model's context was full.
     pub truncated: bool,
+    /// Whether the episode ended because the policy had written all the tokens that it may.
+    #[serde(skip_serializing_if = "is_false")]
+    pub over_budget: bool,
+    /// What the policy asked other models, in order; each belongs to a turn.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub consults: Vec<Consult>,
+    /// Consultations that were refused since the episode's budget was used up.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub refused_consults: u32,
+    /// The audit log of program functions: every check, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<ProgramCheck>,
 }
 
 /// One turn: what the policy model wrote, and what the environment answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Turn {
-    /// The sampled tokens. They carry loss.
+    /// The sampled tokens, from the last consultation of the turn on. They carry loss.
     pub completion: Completion,
     /// The same tokens decoded.
     pub text: String,
-    /// The action read from [`text`](Self::text).
+    /// The action that was carried out: the one read from [`text`](Self::text), unless a program
+    /// function rewrote it (see [`Trajectory::programs`]).
     pub action: Action,
     /// Tokens that the environment appended; empty where the episode ended. They carry no loss.
     pub observation: Vec<TokenId>,
@@ -38,6 +55,46 @@ pub struct Turn {
     /// The search, where one was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<SearchRecord>,
+}
+
+/// A question that the policy asked another model in the middle of a turn.
+///
+/// Its tokens stand before the turn's [`completion`](Turn::completion): what the policy wrote up to
+/// the closing tag, then the reply.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Consult {
+    /// The turn that it belongs to, from 0.
+    pub turn: usize,
+    /// Who was asked.
+    pub agent: AgentKind,
+    /// What the policy wrote, tags included.
+    pub completion: Completion,
+    /// The same tokens decoded.
+    pub text: String,
+    /// What stands between the tags.
+    pub request: String,
+    /// The reply, as tokens of the policy's tokenizer.
+    pub reply: Vec<TokenId>,
+    /// The reply as text.
+    pub reply_text: String,
+    /// The agent's own log-probabilities, one a token of the reply; empty where they are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reply_log_probs: Vec<f32>,
+    /// Why the agent failed, where it did; the reply is then a message of the environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Consult {
+    /// Who wrote the reply: the agent, or the environment where the agent failed.
+    #[must_use]
+    pub fn reply_provenance(&self) -> Provenance {
+        match self.error {
+            None => Provenance::Agent(self.agent),
+            Some(_) => Provenance::Observation,
+        }
+    }
 }
 
 /// A search that was carried out.
@@ -61,8 +118,11 @@ pub struct SearchRecord {
 pub enum Provenance {
     /// The prompt template and the question.
     Prompt,
-    /// The policy model. Only these tokens carry loss.
+    /// The policy model. These tokens carry loss.
     Policy,
+    /// A consulted agent. These carry loss where an algorithm
+    /// [learns from agents](crate::Algorithm::learns_from_agents), and none elsewhere.
+    Agent(AgentKind),
     /// The environment: documents, or the message after an invalid action.
     Observation,
 }
@@ -73,7 +133,7 @@ pub enum Provenance {
 pub struct RewardedTrajectory {
     /// The episode.
     pub trajectory: Trajectory,
-    /// Its outcome reward.
+    /// What it earned.
     pub reward: RewardScore,
 }
 
@@ -88,6 +148,19 @@ pub struct TrajectoryGroup {
 }
 
 impl TrajectoryGroup {
+    /// Scores the trajectories of one question, each for itself and against its siblings.
+    #[must_use]
+    pub fn score(
+        question: Question,
+        trajectories: Vec<Trajectory>,
+        reward: &RewardFunction,
+    ) -> Self {
+        let scores = reward.score_group(&question, &trajectories);
+        let rewarded = |(trajectory, reward)| RewardedTrajectory { trajectory, reward };
+        let trajectories = trajectories.into_iter().zip(scores).map(rewarded).collect();
+        Self { question, trajectories }
+    }
+
     /// The outcome rewards, one a trajectory.
     #[must_use]
     pub fn rewards(&self) -> Vec<f32> {
@@ -106,44 +179,51 @@ impl Trajectory {
     /// An episode without turns.
     #[must_use]
     pub fn new(question_id: impl Into<String>, prompt: Vec<TokenId>) -> Self {
-        Self { question_id: question_id.into(), prompt, turns: Vec::new(), truncated: false }
+        Self {
+            question_id: question_id.into(),
+            prompt,
+            turns: Vec::new(),
+            truncated: false,
+            over_budget: false,
+            consults: Vec::new(),
+            refused_consults: 0,
+            programs: Vec::new(),
+        }
     }
 
-    /// Prompt, completions and observations, in order.
+    /// Prompt, completions, replies and observations, in order.
     #[must_use]
     pub fn tokens(&self) -> Vec<TokenId> {
-        self.segments().flat_map(|(_, tokens)| tokens.iter().copied()).collect()
+        self.segments().flat_map(|it| it.tokens.iter().copied()).collect()
     }
 
     /// How many tokens the episode holds.
     #[must_use]
     pub fn num_tokens(&self) -> usize {
-        self.segments().map(|(_, tokens)| tokens.len()).sum()
+        self.segments().map(|it| it.tokens.len()).sum()
     }
 
     /// How many tokens the policy model wrote.
     #[must_use]
     pub fn num_policy_tokens(&self) -> usize {
-        self.turns.iter().map(|it| it.completion.tokens.len()).sum()
+        let own = self.segments().filter(|it| it.source == Provenance::Policy);
+        own.map(|it| it.tokens.len()).sum()
     }
 
     /// The turn that wrote each token, counted from 1; 0 where the policy model did not write it.
     #[must_use]
     pub fn turn_numbers(&self) -> Vec<usize> {
-        let mut numbers = vec![0; self.prompt.len()];
-        for (number, turn) in (1..).zip(&self.turns) {
-            numbers.resize(numbers.len() + turn.completion.tokens.len(), number);
-            numbers.resize(numbers.len() + turn.observation.len(), 0);
-        }
-        numbers
+        let number = |it: &Segment<'_>| match it.source {
+            Provenance::Policy => it.turn.map_or(0, |turn| turn + 1),
+            Provenance::Prompt | Provenance::Agent(_) | Provenance::Observation => 0,
+        };
+        self.segments().flat_map(|it| std::iter::repeat_n(number(&it), it.tokens.len())).collect()
     }
 
     /// Who wrote each token.
     #[must_use]
     pub fn provenance(&self) -> Vec<Provenance> {
-        self.segments()
-            .flat_map(|(source, tokens)| std::iter::repeat_n(source, tokens.len()))
-            .collect()
+        self.segments().flat_map(|it| std::iter::repeat_n(it.source, it.tokens.len())).collect()
     }
 
     /// Which tokens carry loss: the policy model's own.
@@ -153,17 +233,28 @@ impl Trajectory {
     /// - [ZeroSearch](https://arxiv.org/abs/2505.04588), table 7: training with and without document tokens
     #[must_use]
     pub fn loss_mask(&self) -> Vec<bool> {
-        self.provenance().into_iter().map(|it| it == Provenance::Policy).collect()
+        self.mask(|it| it == Provenance::Policy)
     }
 
-    /// Log-probabilities recorded at sampling time, aligned with [`tokens`](Self::tokens); zero
-    /// where the policy model did not write the token.
+    /// Which tokens consulted agents wrote; never part of [`loss_mask`](Self::loss_mask).
+    #[must_use]
+    pub fn agent_mask(&self) -> Vec<bool> {
+        self.mask(|it| matches!(it, Provenance::Agent(_)))
+    }
+
+    fn mask(&self, is_set: impl Fn(Provenance) -> bool) -> Vec<bool> {
+        self.provenance().into_iter().map(is_set).collect()
+    }
+
+    /// Log-probabilities recorded at sampling time, aligned with [`tokens`](Self::tokens): the
+    /// policy's for its own tokens, the agent's where they are known, zero elsewhere.
     #[must_use]
     pub fn old_log_probs(&self) -> Vec<f32> {
-        let mut log_probs = vec![0.0; self.prompt.len()];
-        for turn in &self.turns {
-            log_probs.extend_from_slice(&turn.completion.log_probs);
-            log_probs.resize(log_probs.len() + turn.observation.len(), 0.0);
+        let mut log_probs = Vec::new();
+        for Segment { tokens, log_probs: known, .. } in self.segments() {
+            let end = log_probs.len() + tokens.len();
+            log_probs.extend_from_slice(known);
+            log_probs.resize(end, 0.0);
         }
         log_probs
     }
@@ -174,19 +265,48 @@ impl Trajectory {
         TokenRow { tokens: self.tokens(), loss_mask: self.loss_mask() }
     }
 
-    /// The episode as text, for rewards and metrics.
+    /// The same with loss on the tokens of consulted agents too.
+    #[must_use]
+    pub fn token_row_with_agents(&self) -> TokenRow {
+        let is_learned = |it| matches!(it, Provenance::Policy | Provenance::Agent(_));
+        TokenRow { tokens: self.tokens(), loss_mask: self.mask(is_learned) }
+    }
+
+    /// The episode as text, for metrics.
     #[must_use]
     pub fn transcript(&self) -> Transcript {
-        let turns = self
-            .turns
-            .iter()
-            .map(|turn| TranscriptTurn {
-                text: turn.text.clone(),
-                action: turn.action.clone(),
-                observation: turn.observation_text.clone(),
-            })
-            .collect();
-        Transcript { turns }
+        let turn = |(index, turn): (usize, &Turn)| TranscriptTurn {
+            text: self.turn_text(index).into_owned(),
+            action: turn.action.clone(),
+            observation: turn.observation_text.clone(),
+        };
+        Transcript { turns: self.turns.iter().enumerate().map(turn).collect() }
+    }
+
+    /// All that the policy wrote in a turn, replies of agents left out.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such turn.
+    #[must_use]
+    pub fn turn_text(&self, turn: usize) -> Cow<'_, str> {
+        let last = self.turns[turn].text.as_str();
+        let mut parts = self.consults_of(turn).map(|it| it.text.as_str()).peekable();
+        match parts.peek() {
+            None => Cow::Borrowed(last),
+            Some(_) => Cow::Owned(parts.chain([last]).collect()),
+        }
+    }
+
+    /// How many tokens the policy wrote in a turn.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such turn.
+    #[must_use]
+    pub fn turn_tokens(&self, turn: usize) -> usize {
+        let asked: usize = self.consults_of(turn).map(|it| it.completion.tokens.len()).sum();
+        asked + self.turns[turn].completion.tokens.len()
     }
 
     /// The searches that were carried out, in order.
@@ -194,15 +314,67 @@ impl Trajectory {
         self.turns.iter().filter_map(|turn| turn.search.as_ref())
     }
 
-    fn segments(&self) -> impl Iterator<Item = (Provenance, &[TokenId])> {
-        let turns = self.turns.iter().flat_map(|turn| {
-            [
-                (Provenance::Policy, turn.completion.tokens.as_slice()),
-                (Provenance::Observation, turn.observation.as_slice()),
-            ]
-        });
-        std::iter::once((Provenance::Prompt, self.prompt.as_slice())).chain(turns)
+    fn consults_of(&self, turn: usize) -> impl Iterator<Item = &Consult> {
+        self.consults.iter().filter(move |it| it.turn == turn)
     }
+
+    fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
+        let turns = self.turns.iter().enumerate().flat_map(|(index, turn)| {
+            let consults = self.consults_of(index).flat_map(move |it| {
+                [
+                    Segment::of_policy(index, &it.completion),
+                    Segment {
+                        source: it.reply_provenance(),
+                        turn: Some(index),
+                        tokens: &it.reply,
+                        log_probs: &it.reply_log_probs,
+                    },
+                ]
+            });
+            let turn = [
+                Segment::of_policy(index, &turn.completion),
+                Segment {
+                    source: Provenance::Observation,
+                    turn: Some(index),
+                    tokens: &turn.observation,
+                    log_probs: &[],
+                },
+            ];
+            consults.chain(turn)
+        });
+        let prompt = Segment {
+            source: Provenance::Prompt,
+            turn: None,
+            tokens: &self.prompt,
+            log_probs: &[],
+        };
+        std::iter::once(prompt).chain(turns)
+    }
+}
+
+/// Consecutive tokens of one author.
+struct Segment<'a> {
+    source: Provenance,
+    /// The turn that it belongs to, from 0; none for the prompt.
+    turn: Option<usize>,
+    tokens: &'a [TokenId],
+    /// One a token, or none.
+    log_probs: &'a [f32],
+}
+
+impl<'a> Segment<'a> {
+    fn of_policy(turn: usize, completion: &'a Completion) -> Self {
+        let Completion { tokens, log_probs, .. } = completion;
+        Self { source: Provenance::Policy, turn: Some(turn), tokens, log_probs }
+    }
+}
+
+fn is_false(it: &bool) -> bool {
+    !it
+}
+
+fn is_zero(it: &u32) -> bool {
+    *it == 0
 }
 
 /// A trajectory as it stands in a file, before its invariants are checked.
@@ -213,26 +385,60 @@ struct UncheckedTrajectory {
     prompt: Vec<TokenId>,
     turns: Vec<Turn>,
     truncated: bool,
+    // Since version 2 of the record format.
+    #[serde(default)]
+    over_budget: bool,
+    #[serde(default)]
+    consults: Vec<Consult>,
+    #[serde(default)]
+    refused_consults: u32,
+    #[serde(default)]
+    programs: Vec<ProgramCheck>,
 }
 
 impl TryFrom<UncheckedTrajectory> for Trajectory {
     type Error = String;
 
     fn try_from(it: UncheckedTrajectory) -> Result<Self, Self::Error> {
-        let UncheckedTrajectory { question_id, prompt, turns, truncated } = it;
+        let UncheckedTrajectory { question_id, prompt, turns, truncated, .. } = it;
         if prompt.is_empty() {
             return Err(format!("`prompt` of question `{question_id}` is empty"));
         }
+        let check = |what: String, tokens: usize, log_probs: usize| match tokens == log_probs {
+            true => Ok(()),
+            false => Err(format!(
+                "{what} of question `{question_id}` has {tokens} tokens but {log_probs} `log_probs`"
+            )),
+        };
         for (index, Turn { completion, .. }) in turns.iter().enumerate() {
-            let (tokens, log_probs) = (completion.tokens.len(), completion.log_probs.len());
-            if tokens != log_probs {
+            check(format!("turn {index}"), completion.tokens.len(), completion.log_probs.len())?;
+        }
+        for (index, consult) in it.consults.iter().enumerate() {
+            let Consult { completion, reply, reply_log_probs, turn, .. } = consult;
+            check(format!("consult {index}"), completion.tokens.len(), completion.log_probs.len())?;
+            if !reply_log_probs.is_empty() {
+                let what = format!("the reply of consult {index}");
+                check(what, reply.len(), reply_log_probs.len())?;
+            }
+            let previous = index.checked_sub(1).map_or(0, |at| it.consults[at].turn);
+            if *turn >= turns.len() || *turn < previous {
                 return Err(format!(
-                    "turn {index} of question `{question_id}` has {tokens} tokens but {log_probs} \
-                     `log_probs`"
+                    "consult {index} of question `{question_id}` has `turn` {turn}; it must be \
+                     below {} and not below {previous}",
+                    turns.len()
                 ));
             }
         }
-        Ok(Self { question_id, prompt, turns, truncated })
+        Ok(Self {
+            question_id,
+            prompt,
+            turns,
+            truncated,
+            over_budget: it.over_budget,
+            consults: it.consults,
+            refused_consults: it.refused_consults,
+            programs: it.programs,
+        })
     }
 }
 
@@ -280,6 +486,54 @@ mod tests {
         assert_eq!(transcript.turns[0].observation, "[5, 6, 7]");
     }
 
+    fn consult(turn: usize, tokens: &[TokenId], error: Option<&str>) -> Consult {
+        Consult {
+            turn,
+            agent: AgentKind::Verify,
+            completion: Completion {
+                tokens: tokens.to_vec(),
+                log_probs: vec![-0.5; tokens.len()],
+                stop_reason: StopReason::Stop,
+            },
+            text: "<verify>r</verify>".to_owned(),
+            request: "r".to_owned(),
+            reply: vec![90, 91],
+            reply_text: "right".to_owned(),
+            reply_log_probs: Vec::new(),
+            error: error.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn consults_stand_before_the_completion_of_their_turn() {
+        use Provenance::{Observation as O, Policy as M, Prompt as P};
+        const A: Provenance = Provenance::Agent(AgentKind::Verify);
+        let mut trajectory = two_turns();
+        trajectory.consults = vec![
+            Consult { reply_log_probs: vec![-0.1, -0.2], ..consult(0, &[70], None) },
+            consult(1, &[71], None),
+            consult(1, &[72], Some("down")),
+        ];
+        let tokens = [1, 2, 70, 90, 91, 3, 4, 5, 6, 7, 71, 90, 91, 72, 90, 91, 8];
+        assert_eq!(trajectory.tokens(), tokens);
+        let sources = [P, P, M, A, A, M, M, O, O, O, M, A, A, M, O, O, M];
+        assert_eq!(trajectory.provenance(), sources);
+        let (with, without) = (trajectory.token_row_with_agents(), trajectory.token_row());
+        assert_eq!(with.tokens, without.tokens);
+        for (index, source) in sources.into_iter().enumerate() {
+            assert_eq!(without.loss_mask[index], source == M);
+            assert_eq!(trajectory.agent_mask()[index], source == A);
+            assert_eq!(with.loss_mask[index], source == M || source == A);
+        }
+        let z = 0.0;
+        let log_probs = [z, z, -0.5, -0.1, -0.2, -3.0, -4.0, z, z, z, -0.5, z, z, -0.5, z, z, -8.0];
+        assert_eq!(trajectory.old_log_probs(), log_probs);
+        assert_eq!(trajectory.turn_text(0), "<verify>r</verify>[3, 4]");
+        assert_eq!((trajectory.turn_tokens(0), trajectory.turn_tokens(1)), (3, 3));
+        let json = serde_json::to_string(&trajectory).unwrap();
+        assert_eq!(serde_json::from_str::<Trajectory>(&json).unwrap(), trajectory);
+    }
+
     #[track_caller]
     fn check_refused(edit: impl FnOnce(&mut Trajectory), expected: &str) {
         let mut trajectory = two_turns();
@@ -298,5 +552,15 @@ mod tests {
             },
             "turn 1 of question `q` has 1 tokens but 0 `log_probs`",
         );
+        check_refused(
+            |it| it.consults.push(consult(2, &[9], None)),
+            "consult 0 of question `q` has `turn` 2",
+        );
+        check_refused(
+            |it| it.consults = vec![consult(1, &[9], None), consult(0, &[9], None)],
+            "consult 1 of question `q` has `turn` 0",
+        );
+        let short = Consult { reply_log_probs: vec![0.0], ..consult(0, &[9], None) };
+        check_refused(|it| it.consults.push(short), "the reply of consult 0");
     }
 }

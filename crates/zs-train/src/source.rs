@@ -5,15 +5,20 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
-use zs_core::{Question, SearchEngine};
+use zs_core::{Document, Question, SearchEngine};
 use zs_model::{Generator, LanguageModel, Tokenizer};
 use zs_rl::RolloutConfig;
+use zs_rl::consult::{ConsultRegistry, GeneratorAgent};
+use zs_rl::judge::LmJudge;
 use zs_simulator::world::{self, World};
 use zs_simulator::{
     Bm25Engine, FixedEngine, SimulatedConfig, SimulatedEngine, SimulationTemplates, read_corpus,
 };
 
-use crate::config::{EngineConfig, QuestionSource, TemplatesConfig, WorldSource};
+use crate::config::{
+    ConsultantsConfig, CorpusSource, EngineConfig, JudgeConfig, QuestionSource, TemplatesConfig,
+    WorldSource,
+};
 
 /// Loads a model directory in Hugging Face layout.
 ///
@@ -78,6 +83,44 @@ pub fn engine(config: &EngineConfig, device: &Device) -> Result<Arc<dyn SearchEn
         }
         EngineConfig::Fixed { documents } => Arc::new(FixedEngine::new(documents.clone())),
     })
+}
+
+/// Reads documents.
+///
+/// # Errors
+///
+/// Fails on an unreadable file, a malformed row, or no row at all.
+pub fn corpus(source: &CorpusSource) -> Result<Vec<Document>> {
+    match source {
+        CorpusSource::File { path } => Ok(read_corpus(path)?),
+        CorpusSource::World { world } => Ok(generate_world(*world).passages()),
+    }
+}
+
+/// Loads the model that plays the agents which a policy may consult.
+///
+/// # Errors
+///
+/// Fails on an unreadable model or a template that cannot be used.
+pub fn consultants(config: &ConsultantsConfig, device: &Device) -> Result<ConsultRegistry> {
+    let model: Arc<dyn Generator> = Arc::new(load_model(&config.model, device)?);
+    let mut registry = ConsultRegistry::new(config.budget);
+    for &kind in &config.agents {
+        let (template, sampling) = (config.templates.of(kind), config.sampling.clone());
+        let agent = GeneratorAgent::new(kind, Arc::clone(&model), template, sampling)?;
+        registry = registry.with(kind, Arc::new(agent));
+    }
+    Ok(registry)
+}
+
+/// Loads the model that compares episodes.
+///
+/// # Errors
+///
+/// Fails on an unreadable model or a template that cannot be used.
+pub fn judge(config: &JudgeConfig, device: &Device) -> Result<LmJudge> {
+    let model = Arc::new(load_model(&config.model, device)?);
+    Ok(LmJudge::new(model, &config.template, config.max_new_tokens)?)
 }
 
 /// BM25 over a corpus file.

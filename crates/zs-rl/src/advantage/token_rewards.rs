@@ -28,23 +28,21 @@ use crate::RewardedTrajectory;
 pub fn token_rewards(rewarded: &RewardedTrajectory) -> Vec<f32> {
     let trajectory = &rewarded.trajectory;
     let mut rewards = vec![0.0; trajectory.num_tokens()];
-    let mut first = None;
-    let mut last = None;
-    let mut ends = Vec::with_capacity(trajectory.turns.len());
-    let mut at = trajectory.prompt.len();
-    for turn in &trajectory.turns {
-        let num_written = turn.completion.tokens.len();
-        if num_written > 0 {
+    let mut ends = vec![None; trajectory.turns.len()];
+    let (mut first, mut last) = (None, None);
+    for (at, number) in trajectory.turn_numbers().into_iter().enumerate() {
+        if let Some(turn) = number.checked_sub(1) {
+            ends[turn] = Some(at);
             first = first.or(Some(at));
-            last = Some(at + num_written - 1);
+            last = Some(at);
         }
-        ends.push(last);
-        at += num_written + turn.observation.len();
     }
     let (Some(first), Some(last)) = (first, last) else { return rewards };
     let (of_turns, rest) = split(rewarded);
+    let mut place = first;
     for (reward, end) in of_turns.iter().zip(ends) {
-        rewards[end.unwrap_or(first)] += reward;
+        place = end.unwrap_or(place);
+        rewards[place] += reward;
     }
     rewards[last] += rest;
     rewards

@@ -14,13 +14,16 @@ pub struct PolicyBatch {
     pub old_log_probs: Tensor<2>,
     /// Log-probabilities under the reference model, `[rows, tokens]`, where the algorithm needs them.
     pub ref_log_probs: Option<Tensor<2>>,
-    /// Tokens that the policy wrote, `[rows, tokens]`.
+    /// Tokens that carry loss, `[rows, tokens]`: those that the policy wrote, and those of agents
+    /// where the algorithm [learns from them](super::Algorithm::learns_from_agents).
     pub loss_mask: Tensor<2, Bool>,
     /// The turn that wrote each token, counted from 1 over the whole micro-batch, `[rows, tokens]`; 0
     /// where the mask is false.
     pub turn_ids: Tensor<2, Int>,
     /// Turns in the micro-batch.
     pub num_turns: usize,
+    /// Of those, the ones that consulted agents wrote, `[rows, tokens]`; absent where there are none.
+    pub agent_mask: Option<Tensor<2, Bool>>,
     /// The weight of each row's tokens in the loss of the whole mini-batch, `[rows, 1]`: see
     /// [`Aggregation::row_weights`](crate::loss::Aggregation::row_weights).
     pub row_weights: Tensor<2>,
@@ -31,6 +34,16 @@ pub struct PolicyBatch {
 }
 
 impl PolicyBatch {
+    /// Tokens that carry loss and that the policy wrote, `[rows, tokens]`.
+    #[must_use]
+    pub fn policy_mask(&self) -> Tensor<2, Bool> {
+        let mask = self.loss_mask.clone();
+        match &self.agent_mask {
+            None => mask,
+            Some(agents) => mask.bool_and(agents.clone().bool_not()),
+        }
+    }
+
     /// This micro-batch's share of the mini-batch's loss, from losses that are zero where the mask
     /// is false, `[rows, tokens]` (or `[rows, 1]`) to `[1]`.
     #[must_use]

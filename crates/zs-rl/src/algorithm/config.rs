@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Algorithm, AlgorithmError, Cispo, CispoConfig, Dapo, DapoConfig, DrGrpo, DrGrpoConfig, Gigpo,
-    GigpoConfig, Grpo, GrpoConfig, Gspo, GspoConfig, Ppo, PpoConfig, Reinforce, ReinforceConfig,
-    ReinforcePlusPlus, ReinforcePlusPlusConfig, Rloo, RlooConfig, SquaredRegret,
-    SquaredRegretConfig,
+    AipoStyle, AipoStyleConfig, Algorithm, AlgorithmError, Cispo, CispoConfig, Dapo, DapoConfig,
+    DrGrpo, DrGrpoConfig, Gigpo, GigpoConfig, Grpo, GrpoConfig, Gspo, GspoConfig, Ppo, PpoConfig,
+    Reinforce, ReinforceConfig, ReinforcePlusPlus, ReinforcePlusPlusConfig, Rloo, RlooConfig,
+    SquaredRegret, SquaredRegretConfig,
 };
 
 /// Which algorithm to use, and its settings.
@@ -43,6 +43,8 @@ pub enum AlgorithmConfig {
     Gigpo(GigpoConfig),
     /// [`SquaredRegret`].
     SquaredRegret(SquaredRegretConfig),
+    /// [`AipoStyle`].
+    AipoStyle(AipoStyleConfig),
 }
 
 /// The paper's default algorithm.
@@ -71,6 +73,7 @@ impl AlgorithmConfig {
             Self::Ppo(config) => Box::new(Ppo::new(config)?),
             Self::Gigpo(config) => Box::new(Gigpo::new(config)?),
             Self::SquaredRegret(config) => Box::new(SquaredRegret::new(config)?),
+            Self::AipoStyle(config) => Box::new(AipoStyle::new(config)?),
         })
     }
 }

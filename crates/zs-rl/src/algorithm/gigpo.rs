@@ -141,28 +141,23 @@ fn steps(
     labels: &[Vec<usize>],
     token_rewards: &[Vec<f32>],
 ) -> Vec<Vec<GigpoStep>> {
-    let of_trajectory = |((trajectory, labels), rewards): ((&Trajectory, &Vec<usize>), &Vec<f32>)| {
-        let mut start = trajectory.prompt.len();
-        let turns = trajectory.turns.iter().zip(labels);
-        turns
-            .map(|(turn, &anchor)| {
-                let end = start + turn.completion.tokens.len();
-                let reward = rewards[start..end].iter().sum();
-                start = end + turn.observation.len();
-                GigpoStep { anchor, reward }
-            })
-            .collect()
-    };
+    let of_trajectory =
+        |((trajectory, labels), rewards): ((&Trajectory, &Vec<usize>), &Vec<f32>)| {
+            let step = |&anchor: &usize| GigpoStep { anchor, reward: 0.0 };
+            let mut steps: Vec<GigpoStep> = labels.iter().map(step).collect();
+            for (number, reward) in trajectory.turn_numbers().into_iter().zip(rewards) {
+                if let Some(turn) = number.checked_sub(1) {
+                    steps[turn].reward += reward;
+                }
+            }
+            steps
+        };
     let trajectories = group.trajectories.iter().map(|it| &it.trajectory);
     trajectories.zip(labels).zip(token_rewards).map(of_trajectory).collect()
 }
 
 /// Gives every token of a turn the advantage of the turn; zero elsewhere.
 fn spread_over_turns(trajectory: &Trajectory, advantages: &[f32]) -> Vec<f32> {
-    let mut tokens = vec![0.0; trajectory.prompt.len()];
-    for (turn, &advantage) in trajectory.turns.iter().zip(advantages) {
-        tokens.resize(tokens.len() + turn.completion.tokens.len(), advantage);
-        tokens.resize(tokens.len() + turn.observation.len(), 0.0);
-    }
-    tokens
+    let advantage = |number: usize| number.checked_sub(1).map_or(0.0, |turn| advantages[turn]);
+    trajectory.turn_numbers().into_iter().map(advantage).collect()
 }

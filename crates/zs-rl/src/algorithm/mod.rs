@@ -1,6 +1,7 @@
 //! Policy-optimisation algorithms. One file is one algorithm and reads from top to bottom; what
 //! they share is in [`advantage`](crate::advantage), [`loss`](crate::loss) and [`LossTerms`].
 
+mod aipo_style;
 mod batch;
 mod check;
 mod cispo;
@@ -23,6 +24,7 @@ use std::fmt::Debug;
 use burn::tensor::Tensor;
 use zs_model::TokenScores;
 
+pub use self::aipo_style::{AipoStyle, AipoStyleConfig};
 pub use self::batch::PolicyBatch;
 pub use self::check::AlgorithmError;
 pub use self::cispo::{Cispo, CispoConfig};
@@ -120,6 +122,12 @@ pub trait Algorithm: Debug + Send + Sync {
         self.terms().have_gradient()
     }
 
+    /// Whether tokens that consulted agents wrote carry loss; the policy loss then finds them in
+    /// [`PolicyBatch::agent_mask`]. Elsewhere they are context, like observations.
+    fn learns_from_agents(&self) -> bool {
+        false
+    }
+
     /// How far a value may move from the one that advantages were computed from, where the algorithm
     /// has a value model: it is then asked for [`RolloutBatch::values`] and trained on
     /// [`Advantages::returns`].
@@ -150,7 +158,8 @@ pub struct LossOutput {
     pub metrics: Vec<(&'static str, Tensor<1>)>,
 }
 
-/// Every `kind` of [`AlgorithmConfig`], for suites that all of them pass.
+/// Every `kind` of [`AlgorithmConfig`] whose settings are its own, for suites that all of them pass.
+/// (`aipo_style` wraps the settings of `grpo`, and its suite compares it with that.)
 #[cfg(test)]
 pub(crate) const KINDS: [&str; 11] = [
     "reinforce",

@@ -13,6 +13,7 @@ mod entropy;
 mod gradient_tests;
 mod importance;
 mod kl;
+mod off_policy;
 mod sequence_surrogate;
 mod squared_regret;
 mod value;
@@ -28,6 +29,7 @@ pub use self::importance::{
     ImportanceBound, ImportanceCorrection, ImportanceLevel, importance_weights,
 };
 pub use self::kl::{AdaptiveKl, KlEstimator, adapted_kl_scale, kl_divergence};
+pub use self::off_policy::{OffPolicyWeight, off_policy_surrogate};
 pub use self::sequence_surrogate::sequence_clipped_surrogate;
 pub use self::squared_regret::squared_regret;
 pub use self::value::{ClippedValueLoss, clipped_value_loss};

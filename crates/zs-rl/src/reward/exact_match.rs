@@ -1,8 +1,8 @@
 //! Exact match of the final answer, and its lenient sibling.
 
-use zs_core::{Question, Transcript, cover_exact_match, exact_match};
+use zs_core::{cover_exact_match, exact_match};
 
-use crate::Reward;
+use super::{Earned, EpisodeView, Reward};
 
 /// 1 when the normalised final answer equals a golden answer, else 0.
 ///
@@ -17,9 +17,9 @@ impl Reward for ExactMatch {
         "exact_match"
     }
 
-    fn score(&self, question: &Question, transcript: &Transcript) -> f32 {
-        let is_match = |it: &str| exact_match(it, &question.golden_answers);
-        f32::from(u8::from(transcript.answer().is_some_and(is_match)))
+    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+        let is_match = |it: &str| exact_match(it, &episode.question.golden_answers);
+        Earned::from(episode.answer().is_some_and(is_match))
     }
 }
 
@@ -35,23 +35,24 @@ impl Reward for CoverExactMatch {
         "cover_exact_match"
     }
 
-    fn score(&self, question: &Question, transcript: &Transcript) -> f32 {
-        let is_match = |it: &str| cover_exact_match(it, &question.golden_answers);
-        f32::from(u8::from(transcript.answer().is_some_and(is_match)))
+    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+        let is_match = |it: &str| cover_exact_match(it, &episode.question.golden_answers);
+        Earned::from(episode.answer().is_some_and(is_match))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use zs_core::Question;
+
     use super::*;
-    use crate::reward::testing::transcript;
+    use crate::reward::testing::score;
 
     #[track_caller]
     fn check(text: &str, exact: f32, cover: f32) {
         let question = Question::new("q", "?", ["Lyon", "The Paris"]);
-        let transcript = transcript(&[text]);
-        assert_eq!(ExactMatch.score(&question, &transcript), exact, "{text}");
-        assert_eq!(CoverExactMatch.score(&question, &transcript), cover, "{text}");
+        assert_eq!(score(&ExactMatch, &question, &[text]), exact, "{text}");
+        assert_eq!(score(&CoverExactMatch, &question, &[text]), cover, "{text}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Word-overlap F1 of the final answer: the reward of ZeroSearch.
 
-use zs_core::{Question, Transcript, YesNoRule, f1};
+use zs_core::{YesNoRule, f1};
 
-use crate::Reward;
+use super::{Earned, EpisodeView, Reward};
 
 /// Word-overlap F1 between the final answer and the best golden answer.
 ///
@@ -30,20 +30,23 @@ impl Reward for F1 {
         }
     }
 
-    fn score(&self, question: &Question, transcript: &Transcript) -> f32 {
-        transcript.answer().map_or(0.0, |it| f1(it, &question.golden_answers, self.yes_no) as f32)
+    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+        let of_answer = |it: &str| f1(it, &episode.question.golden_answers, self.yes_no) as f32;
+        Earned::from(episode.answer().map_or(0.0, of_answer))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use zs_core::Question;
+
     use super::*;
-    use crate::reward::testing::transcript;
+    use crate::reward::testing::score;
 
     #[track_caller]
     fn check(golden: &str, texts: &[&str], yes_no: YesNoRule, expected: f32) {
         let question = Question::new("q", "?", [golden]);
-        assert_eq!(F1 { yes_no }.score(&question, &transcript(texts)), expected, "{texts:?}");
+        assert_eq!(score(&F1 { yes_no }, &question, texts), expected, "{texts:?}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Whether an episode keeps to the tags that it was asked to use.
 
-use zs_core::{Action, Question, Transcript};
+use zs_core::Action;
 
-use crate::Reward;
+use super::{Earned, EpisodeView, Reward, TurnView};
 
 /// 1 when the episode ends with an answer and every turn is well formed, else 0.
 ///
@@ -20,13 +20,10 @@ impl Reward for Format {
         "format"
     }
 
-    fn score(&self, _question: &Question, transcript: &Transcript) -> f32 {
-        let well_formed = transcript.answer().is_some()
-            && transcript
-                .turns
-                .iter()
-                .all(|it| it.action != Action::Invalid && self.is_well_formed(&it.text));
-        f32::from(u8::from(well_formed))
+    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+        let is_turn_well_formed =
+            |it: &TurnView<'_>| *it.action != Action::Invalid && self.is_well_formed(&it.text);
+        Earned::from(episode.answer().is_some() && episode.turns.iter().all(is_turn_well_formed))
     }
 }
 
@@ -51,14 +48,16 @@ impl Format {
 
 #[cfg(test)]
 mod tests {
+    use zs_core::Question;
+
     use super::*;
-    use crate::reward::testing::transcript;
+    use crate::reward::testing::score;
 
     #[track_caller]
     fn check(texts: &[&str], plain: bool, with_think: bool) {
         let question = Question::new("q", "?", ["Paris"]);
         for (require_think, expected) in [(false, plain), (true, with_think)] {
-            let score = Format { require_think }.score(&question, &transcript(texts));
+            let score = score(&Format { require_think }, &question, texts);
             assert_eq!(score, f32::from(u8::from(expected)), "{texts:?} {require_think}");
         }
     }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use zs_model::SamplingParams;
 
-use super::RolloutError;
+use super::{RolloutError, TokenBudget};
+use crate::program::WebFunction;
 
 /// The prompt of ZeroSearch, as a template.
 pub const ZEROSEARCH_PROMPT: &str = include_str!("../../templates/zerosearch.jinja");
@@ -29,6 +30,12 @@ pub struct RolloutConfig {
     pub document_titles: bool,
     /// A minijinja template with the variable `question`.
     pub prompt_template: String,
+    /// Tokens that the policy may write in an episode; only the context limits it by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_budget: Option<TokenBudget>,
+    /// Program functions to play with, in the order in which they are asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<WebFunction>,
 }
 
 /// The settings of ZeroSearch (reference code, README and `ppo_trainer.yaml`): 5 searches,
@@ -47,6 +54,8 @@ impl Default for RolloutConfig {
             max_observation_tokens: 2048,
             document_titles: false,
             prompt_template: ZEROSEARCH_PROMPT.to_owned(),
+            token_budget: None,
+            programs: Vec::new(),
         }
     }
 }
@@ -87,6 +96,13 @@ impl RolloutConfig {
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return refuse("top_p", "must lie in (0, 1]");
+        }
+        if self.token_budget.as_ref().is_some_and(|it| !it.is_valid()) {
+            return refuse("token_budget", "must allow at least 1 token");
+        }
+        let mut programs = self.programs.iter().enumerate();
+        if programs.any(|(index, it)| self.programs[..index].contains(it)) {
+            return refuse("programs", "must name each function once");
         }
         Ok(())
     }

@@ -66,4 +66,17 @@ pub enum RolloutError {
         /// Results received.
         results: usize,
     },
+    /// An agent did not return one reply a request.
+    #[error(
+        "agent `{agent}` returned {replies} replies for {requests} requests; an agent must return \
+         one a request"
+    )]
+    AgentContract {
+        /// The agent's role.
+        agent: &'static str,
+        /// Requests sent.
+        requests: usize,
+        /// Replies received.
+        replies: usize,
+    },
 }

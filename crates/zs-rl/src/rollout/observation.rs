@@ -13,7 +13,12 @@ pub(crate) struct Observer<'a> {
     titles: bool,
 }
 
-type Observation = (String, Vec<TokenId>);
+/// What the policy is shown, as text and as tokens.
+#[derive(Debug, Default)]
+pub(crate) struct Observation {
+    pub(crate) text: String,
+    pub(crate) tokens: Vec<TokenId>,
+}
 
 impl<'a> Observer<'a> {
     pub(crate) fn new(
@@ -44,7 +49,7 @@ impl<'a> Observer<'a> {
         for kept in (documents.len().min(1)..=documents.len()).rev() {
             let text = render_observation(&documents[..kept], self.titles);
             if let Some(tokens) = self.encode_within(&text, limit)? {
-                return Ok(Some((text, tokens)));
+                return Ok(Some(Observation { text, tokens }));
             }
         }
         match documents.first() {
@@ -59,7 +64,8 @@ impl<'a> Observer<'a> {
         text: &str,
         room: usize,
     ) -> Result<Option<Observation>, TokenizerError> {
-        Ok(self.encode_within(text, room)?.map(|tokens| (text.to_owned(), tokens)))
+        let text = text.to_owned();
+        Ok(self.encode_within(&text, room)?.map(|tokens| Observation { text, tokens }))
     }
 
     /// The longest beginning of a document that fits, found by bisection over its characters.
@@ -78,7 +84,7 @@ impl<'a> Observer<'a> {
             let text = render_observation(&[cut], self.titles);
             match self.encode_within(&text, limit)? {
                 Some(tokens) => {
-                    best = Some((text, tokens));
+                    best = Some(Observation { text, tokens });
                     low = middle + 1;
                 }
                 None => high = middle,
@@ -111,7 +117,7 @@ mod tests {
         let tokenizer = byte_tokenizer();
         let observer = Observer::new(&tokenizer, &RolloutConfig::default()).unwrap();
         let documents: Vec<Document> = texts.iter().map(|it| Document::new("", *it)).collect();
-        let (text, tokens) = observer.documents(&documents, room).unwrap()?;
+        let Observation { text, tokens } = observer.documents(&documents, room).unwrap()?;
         assert_eq!(tokenizer.decode(&tokens), text);
         assert!(tokens.len() <= room);
         let body = text.strip_prefix("\n\n<information>").unwrap();

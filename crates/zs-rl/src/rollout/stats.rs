@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::{Action, DocumentQuality};
 
 use crate::Trajectory;
+use crate::program::ProgramStats;
 
 /// Counts over the trajectories of a rollout, all derived from their turns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,24 @@ pub struct RolloutStats {
     pub tokens_sampled: usize,
     /// Tokens that the environment appended.
     pub tokens_observed: usize,
+    /// Episodes that ended because their token budget was spent.
+    #[serde(default)]
+    pub num_over_budget: usize,
+    /// Consultations of agents.
+    #[serde(default)]
+    pub num_consults: usize,
+    /// Of those, how many failed.
+    #[serde(default)]
+    pub num_consult_errors: usize,
+    /// Consultations that were refused since the budget was used up.
+    #[serde(default)]
+    pub num_refused_consults: usize,
+    /// Tokens that agents wrote.
+    #[serde(default)]
+    pub tokens_consulted: usize,
+    /// What program functions did.
+    #[serde(default)]
+    pub programs: ProgramStats,
 }
 
 impl RolloutStats {
@@ -43,6 +62,18 @@ impl RolloutStats {
             let last = trajectory.turns.last();
             stats.num_answered +=
                 usize::from(last.is_some_and(|it| matches!(it.action, Action::Answer(_))));
+            stats.num_over_budget += usize::from(trajectory.over_budget);
+            stats.num_refused_consults += trajectory.refused_consults as usize;
+            for consult in &trajectory.consults {
+                stats.num_consults += 1;
+                stats.num_consult_errors += usize::from(consult.error.is_some());
+                stats.tokens_sampled += consult.completion.tokens.len();
+                match consult.error {
+                    None => stats.tokens_consulted += consult.reply.len(),
+                    Some(_) => stats.tokens_observed += consult.reply.len(),
+                }
+            }
+            trajectory.programs.iter().for_each(|it| stats.programs.add(&it.outcome));
             for turn in &trajectory.turns {
                 stats.tokens_sampled += turn.completion.tokens.len();
                 stats.tokens_observed += turn.observation.len();
@@ -63,12 +94,13 @@ impl RolloutStats {
 
     /// The counts as metrics: means over episodes, and fractions.
     ///
-    /// Fractions of nothing are 0.
+    /// Fractions of nothing are 0. What only some runs have, i.e. agents, program functions and token
+    /// budgets, is left out where there was none of it.
     #[must_use]
     pub fn metrics(&self) -> Vec<(&'static str, f64)> {
         let ratio = |count: usize, of: usize| count as f64 / of.max(1) as f64;
         let an_episode = |count| ratio(count, self.num_trajectories);
-        vec![
+        let mut metrics = vec![
             ("rollout/num_turns", an_episode(self.num_turns)),
             ("rollout/num_searches", an_episode(self.num_searches)),
             ("rollout/finish_ratio", an_episode(self.num_answered)),
@@ -80,6 +112,26 @@ impl RolloutStats {
             ("search/num_refused", self.num_refused_searches as f64),
             ("search/noisy_frac", ratio(self.num_noisy, self.num_searches)),
             ("search/error_frac", ratio(self.num_search_errors, self.num_searches)),
-        ]
+        ];
+        if self.num_over_budget > 0 {
+            metrics.push(("rollout/over_budget_frac", an_episode(self.num_over_budget)));
+        }
+        if self.num_consults + self.num_refused_consults > 0 {
+            metrics.extend([
+                ("consult/num_consults", an_episode(self.num_consults)),
+                ("consult/num_refused", an_episode(self.num_refused_consults)),
+                ("consult/error_frac", ratio(self.num_consult_errors, self.num_consults)),
+                ("consult/tokens", an_episode(self.tokens_consulted)),
+            ]);
+        }
+        if self.programs.num_checks > 0 {
+            metrics.extend([
+                ("program/num_modified", an_episode(self.programs.num_modified)),
+                ("program/num_injected", an_episode(self.programs.num_injected)),
+                ("program/num_rate_limited", an_episode(self.programs.num_rate_limited)),
+                ("program/failed_frac", ratio(self.programs.num_failed, self.programs.num_checks)),
+            ]);
+        }
+        metrics
     }
 }

@@ -3,14 +3,19 @@
 use std::sync::Mutex;
 
 use proptest::prelude::*;
-use zs_core::{Document, NO_DOCUMENTS, SearchError};
+use zs_core::{
+    Action, Document, Domain, INVALID_ACTION_MESSAGE, NO_DOCUMENTS, SearchError, SearchRequest,
+    SearchResult,
+};
+use zs_model::StopReason;
 use zs_model::testing::ScriptedGenerator;
 
 use super::*;
+use crate::program::ProgramStats;
 
 /// Answers with everything that the request says; fails on queries with `fail`.
 #[derive(Debug, Default)]
-struct Echo {
+pub(super) struct Echo {
     batches: Mutex<Vec<Vec<String>>>,
 }
 
@@ -39,7 +44,7 @@ impl SearchEngine for Echo {
     }
 }
 
-fn config() -> RolloutConfig {
+pub(super) fn config() -> RolloutConfig {
     RolloutConfig {
         max_searches: 2,
         num_documents: 1,
@@ -210,6 +215,7 @@ fn events_tell_the_story() {
             &config(),
             &mut |event| match event {
                 RolloutEvent::Token { token, .. } => tokens.push(token),
+                RolloutEvent::Consult { .. } => panic!("there is nobody to consult"),
                 RolloutEvent::Turn { record, .. } => turns.push(record.clone()),
                 RolloutEvent::Finished { trajectory, .. } => finished.push(trajectory.clone()),
             },
@@ -222,7 +228,7 @@ fn events_tell_the_story() {
 }
 
 /// A policy whose words are a function of its key and of what it has seen.
-fn whimsical() -> ScriptedGenerator {
+pub(super) fn whimsical() -> ScriptedGenerator {
     ScriptedGenerator::new(|text, key| {
         let draw = key.derive_seed(Domain::Sampling) % 5;
         match draw {
@@ -314,6 +320,7 @@ fn metrics_are_means_and_fractions() {
         num_truncated: 1,
         tokens_sampled: 40,
         tokens_observed: 20,
+        ..RolloutStats::default()
     };
     let expected = [
         ("rollout/num_turns", 2.0),
@@ -329,5 +336,32 @@ fn metrics_are_means_and_fractions() {
         ("search/error_frac", 0.2),
     ];
     assert_eq!(stats.metrics(), expected);
+    let more = RolloutStats {
+        num_over_budget: 1,
+        num_consults: 4,
+        num_consult_errors: 1,
+        num_refused_consults: 2,
+        tokens_consulted: 12,
+        programs: ProgramStats {
+            num_checks: 10,
+            num_modified: 2,
+            num_injected: 4,
+            num_rate_limited: 1,
+            num_failed: 5,
+        },
+        ..stats
+    };
+    let added = [
+        ("rollout/over_budget_frac", 0.25),
+        ("consult/num_consults", 1.0),
+        ("consult/num_refused", 0.5),
+        ("consult/error_frac", 0.25),
+        ("consult/tokens", 3.0),
+        ("program/num_modified", 0.5),
+        ("program/num_injected", 1.0),
+        ("program/num_rate_limited", 0.25),
+        ("program/failed_frac", 0.5),
+    ];
+    assert_eq!(more.metrics(), [&expected[..], &added[..]].concat());
     assert!(RolloutStats::default().metrics().iter().all(|(_, value)| *value == 0.0));
 }

@@ -174,14 +174,15 @@ impl Mismatch {
         } else {
             batch.old_log_probs.clone()
         };
-        let diff = sampled - trained;
-        let masked = batch.loss_mask.clone().bool_not();
-        let weights = (-diff.clone().mask_fill(masked.clone(), 0.0)).clamp(-20.0, 20.0).exp();
-        let only_written = weights.clone().mask_fill(masked.clone(), 0.0);
+        // What agents wrote was never sampled from the policy.
+        let masked = batch.policy_mask().bool_not();
+        let diff = (sampled - trained).mask_fill(masked.clone(), 0.0);
+        let weights = (-diff.clone()).clamp(-20.0, 20.0).exp();
+        let only_written = weights.clone().mask_fill(masked, 0.0);
         Self {
             k3: batch.token_mean(weights - 1.0 + diff.clone()),
             diff: batch.token_mean(diff.clone()),
-            max_abs_diff: diff.mask_fill(masked, 0.0).abs().max(),
+            max_abs_diff: diff.abs().max(),
             weights: only_written.clone().sum(),
             squared_weights: only_written.square().sum(),
         }

@@ -12,6 +12,8 @@ use crate::{Trajectory, TrajectoryGroup};
 /// One trajectory, ready for the model.
 pub(super) struct Row {
     pub(super) tokens: TokenRow,
+    /// Which of them agents wrote; empty where that does not matter.
+    agent_mask: Vec<bool>,
     pub(super) num_loss_tokens: usize,
     pub(super) num_turns: usize,
     pub(super) advantages: Vec<f32>,
@@ -36,9 +38,13 @@ pub(super) struct Prepared {
 }
 
 impl Row {
-    fn new(trajectory: &Trajectory) -> Self {
-        let tokens = trajectory.token_row();
+    fn new(trajectory: &Trajectory, with_agents: bool) -> Self {
+        let (tokens, agent_mask) = match with_agents && !trajectory.consults.is_empty() {
+            true => (trajectory.token_row_with_agents(), trajectory.agent_mask()),
+            false => (trajectory.token_row(), Vec::new()),
+        };
         Self {
+            agent_mask,
             num_loss_tokens: tokens.loss_mask.iter().filter(|it| **it).count(),
             num_turns: trajectory.turns.len(),
             advantages: Vec::new(),
@@ -76,7 +82,8 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
 ) -> Result<Prepared, UpdateError> {
     let mut batch = RolloutBatch::new(groups);
     batch.state = *companions.state;
-    let mut rows: Vec<Row> = batch.trajectories().map(Row::new).collect();
+    let with_agents = algorithm.learns_from_agents();
+    let mut rows: Vec<Row> = batch.trajectories().map(|it| Row::new(it, with_agents)).collect();
     if rows.iter().all(|it| it.num_loss_tokens == 0) {
         return Err(UpdateError::EmptyBatch);
     }
@@ -147,8 +154,7 @@ fn take_divergence_off(
     let device = &device.clone().without_autodiff();
     let flat = |numbers: Vec<f32>| floats(numbers, [1, len], device);
     let old = rows.iter().flat_map(|it| it.old_log_probs.iter().copied()).collect();
-    let reference =
-        rows.iter().flat_map(|it| it.ref_log_probs.iter().flatten().copied()).collect();
+    let reference = rows.iter().flat_map(|it| it.ref_log_probs.iter().flatten().copied()).collect();
     let mask: Vec<bool> = rows.iter().flat_map(|it| it.tokens.loss_mask.iter().copied()).collect();
     let num_tokens = mask.iter().filter(|it| **it).count();
     let mask = Tensor::<2, Bool>::from_data(TensorData::new(mask, [1, len]), device);
@@ -222,9 +228,12 @@ pub(super) fn policy_batch(
     let [_, width] = scores.log_probs.dims();
     let device = &scores.log_probs.device();
     let column = |pick: fn(&Row) -> &[f32]| float_column(rows, pick, width, device);
-    let mask: Vec<bool> =
-        rows.iter().flat_map(|(row, _)| padded(&row.tokens.loss_mask, width, false)).collect();
-    let mask = TensorData::new(mask, [rows.len(), width]);
+    let mask = |pick: fn(&Row) -> &[bool]| {
+        let values = rows.iter().flat_map(|(row, _)| padded(pick(row), width, false));
+        let values = TensorData::new(values.collect::<Vec<bool>>(), [rows.len(), width]);
+        Tensor::<2, Bool>::from_data(values, device)
+    };
+    let has_agents = rows.iter().any(|(row, _)| row.agent_mask.contains(&true));
     let has_reference = rows.iter().all(|(row, _)| row.ref_log_probs.is_some());
     let mut num_turns = 0;
     let mut turn_ids: Vec<i32> = Vec::with_capacity(rows.len() * width);
@@ -239,7 +248,8 @@ pub(super) fn policy_batch(
         old_log_probs: column(|it| &it.old_log_probs),
         ref_log_probs: has_reference
             .then(|| column(|it| it.ref_log_probs.as_deref().unwrap_or_default())),
-        loss_mask: Tensor::<2, Bool>::from_data(mask, device),
+        loss_mask: mask(|it| &it.tokens.loss_mask),
+        agent_mask: has_agents.then(|| mask(|it| &it.agent_mask)),
         turn_ids: Tensor::<2, Int>::from_data(turn_ids, device),
         num_turns,
         row_weights: floats(rows.iter().map(|(_, it)| *it).collect(), [rows.len(), 1], device),

@@ -5,9 +5,9 @@ use zs_core::{Action, Question};
 use zs_model::{Completion, OptimizerConfig, StopReason, TokenId, TokenScores};
 
 use super::*;
-use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection, ImportanceLevel};
-use crate::algorithm::{Advantages, AlgorithmConfig, LossOutput, PolicyBatch, RolloutBatch};
 use crate::algorithm::KINDS;
+use crate::algorithm::{Advantages, AlgorithmConfig, LossOutput, PolicyBatch, RolloutBatch};
+use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection, ImportanceLevel};
 use crate::testing::bigram::{Bigram, BigramValues};
 use crate::testing::reference::numbers;
 use crate::{RewardScore, RewardedTrajectory, Trajectory, Turn};
@@ -89,8 +89,7 @@ fn gradient(
         state: &mut state,
     };
     let rows = prepare(&model, &companions, &groups(rewards), algorithm, &config).unwrap().rows;
-    let mini_batch =
-        MiniBatch { rows: &rows, ptx: &[], kl_scale: 1.0, algorithm, config: &config };
+    let mini_batch = MiniBatch { rows: &rows, ptx: &[], kl_scale: 1.0, algorithm, config: &config };
     let (grads, metrics) = mini_batch.gradients(&model, is_used);
     (numbers(grads.get::<2>(model.logits.id).unwrap()), metrics)
 }
@@ -442,8 +441,7 @@ fn the_gradient_of_a_bandit_is_the_analytic_one() {
         let config = config(99);
         let model = Bigram::uniform(VOCAB).train();
         let mut state = LearningState::default();
-        let companions =
-            Companions { reference: None, critic: None, ptx: &[], state: &mut state };
+        let companions = Companions { reference: None, critic: None, ptx: &[], state: &mut state };
         let groups = std::slice::from_ref(&group);
         let rows = prepare(&model, &companions, groups, algorithm.as_ref(), &config).unwrap().rows;
         let mini_batch = MiniBatch {

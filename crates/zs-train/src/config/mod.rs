@@ -3,6 +3,7 @@
 //! One file a kind of run; what they share ([`QuestionSource`], [`EngineConfig`],
 //! [`TrainingConfig`], [`TuningConfig`]) is composed again by [`ReproduceConfig`].
 
+mod aids;
 mod file;
 mod pretrain;
 mod reproduce;
@@ -10,6 +11,7 @@ mod sft;
 mod source;
 mod train;
 
+pub use aids::{ConsultantsConfig, CorpusSource, JudgeConfig};
 pub use file::{Check, load, parse};
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
 pub use reproduce::{AuditConfig, EvaluationConfig, ReproduceConfig, ReproduceWorlds};

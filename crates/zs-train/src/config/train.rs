@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use zs_curriculum::CurriculumConfig;
 use zs_model::OptimizerConfig;
-use zs_rl::{AlgorithmConfig, RewardConfig, RolloutConfig, UpdateConfig};
+use zs_rl::{AlgorithmConfig, RewardConfig, RolloutConfig, TemperatureSchedule, UpdateConfig};
 
-use super::{Check, EngineConfig, QuestionSource, ensure};
+use super::{
+    Check, ConsultantsConfig, CorpusSource, EngineConfig, JudgeConfig, QuestionSource, ensure,
+};
 
 /// A run of `zs train`: which policy learns from which questions with which engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +29,15 @@ pub struct TrainConfig {
     /// What checkpoints are chosen by; without it the last one is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<ValidationConfig>,
+    /// Models that the policy may consult while it trains; validation has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consultants: Option<ConsultantsConfig>,
+    /// The model that compares episodes, for the reward `rubric`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<JudgeConfig>,
+    /// Where the texts of gold documents are, for the reward `information_gain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corpus: Option<CorpusSource>,
     /// How it learns.
     #[serde(default)]
     pub training: TrainingConfig,
@@ -66,6 +77,9 @@ pub struct TrainingConfig {
     pub ptx: Option<PtxConfig>,
     /// How likely noisy documents are.
     pub curriculum: Curriculum,
+    /// How the sampling temperature changes; that of the rollout throughout by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<TemperatureSchedule>,
 }
 
 impl TrainingConfig {
@@ -165,6 +179,20 @@ impl Check for TrainConfig {
                 engine.check("validation.engine")?;
             }
         }
+        if let Some(consultants) = &self.consultants {
+            consultants.check("consultants")?;
+        }
+        if let Some(judge) = &self.judge {
+            judge.check("judge")?;
+        }
+        let reward = &self.training.reward;
+        if self.corpus.is_none() && reward.any(&|it| matches!(it, RewardConfig::InformationGain {}))
+        {
+            bail!("the reward `information_gain` needs the table `corpus`");
+        }
+        if self.judge.is_none() && reward.any(&|it| matches!(it, RewardConfig::Rubric(_))) {
+            bail!("the reward `rubric` needs the table `judge`");
+        }
         self.training.check()
     }
 }
@@ -181,7 +209,11 @@ impl Check for TrainingConfig {
         let batch_size = self.schedule.eval_batch_size;
         ensure(batch_size > 0, "training.schedule.eval_batch_size", "at least 1", batch_size)?;
         self.rollout.validate().context("training.rollout")?;
-        self.reward.build().context("training.reward")?;
+        self.reward.validate().context("training.reward")?;
+        if let Some(schedule) = self.temperature {
+            let key = "training.temperature";
+            ensure(schedule.is_valid(), key, "finite and not negative at both ends", "not")?;
+        }
         self.algorithm.build().context("training.algorithm")?;
         self.update.validate().context("training.update")?;
         let critic = self.critic.learning_rate;
@@ -189,7 +221,12 @@ impl Check for TrainingConfig {
         ensure(is_positive, "training.critic.learning_rate", "above 0", critic)?;
         let coefficient = self.update.ptx_coef;
         let key = "training.update.ptx_coef";
-        ensure(coefficient == 0.0 || self.ptx.is_some(), key, "0 without training.ptx", coefficient)?;
+        ensure(
+            coefficient == 0.0 || self.ptx.is_some(),
+            key,
+            "0 without training.ptx",
+            coefficient,
+        )?;
         if let Some(ptx) = &self.ptx {
             let tokens = ptx.tokens_per_step;
             ensure(tokens > 0, "training.ptx.tokens_per_step", "at least 1", tokens)?;

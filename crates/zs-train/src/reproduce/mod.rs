@@ -27,7 +27,7 @@ use crate::cli::ReproduceArgs;
 use crate::config::{Check, Curriculum, ReproduceConfig, TrainingConfig, load, parse};
 use crate::console::{self, Console};
 use crate::run::Metrics;
-use crate::run::rl::{Trained, Training, Validation};
+use crate::run::rl::{Aids, Trained, Training, Validation};
 use crate::run::sft;
 use crate::{device, source};
 
@@ -238,6 +238,7 @@ impl<'a> Job<'a> {
             }),
             values: None,
             texts: &[],
+            aids: Aids::default(),
             config: settings,
             seed: self.config.seed,
         };

@@ -5,8 +5,7 @@ use anyhow::Result;
 use zs_core::StreamKey;
 use zs_model::LanguageModel;
 use zs_rl::{
-    DynamicSampling, Episode, RewardFunction, RewardedTrajectory, RolloutStats, Trajectory,
-    TrajectoryGroup, rollout,
+    DynamicSampling, Episode, RewardFunction, Rollout, RolloutStats, Trajectory, TrajectoryGroup,
 };
 
 use super::EpochOrder;
@@ -30,6 +29,8 @@ pub(super) struct Collected {
     pub(super) dropped: Vec<TrajectoryGroup>,
     /// Counts over all episodes that were played.
     pub(super) stats: RolloutStats,
+    /// The temperature that they were sampled at.
+    pub(super) temperature: f32,
     /// Rollouts besides the first; nothing where groups are not replaced.
     pub(super) num_refills: Option<usize>,
 }
@@ -39,7 +40,7 @@ impl<'a> Collector<'a> {
         training: &'a Training<'a>,
         sampling: Option<DynamicSampling>,
     ) -> Result<Self> {
-        let reward = training.config.reward.build()?;
+        let reward = training.config.reward.build_with(&training.aids.resources)?;
         let order = EpochOrder::new(training.seed, training.questions.len());
         Ok(Self { training, reward, sampling, order, next_question: 0 })
     }
@@ -58,6 +59,8 @@ impl<'a> Collector<'a> {
         let wanted = self.training.config.schedule.questions_per_step;
         let mut played: Vec<Trajectory> = Vec::new();
         let (mut groups, mut dropped) = (Vec::new(), Vec::new());
+        let config = self.training.rollout_config(step);
+        self.reward.set_step(step);
         let mut num_groups = 0;
         let mut num_rollouts = 0;
         let max_refills = self.sampling.map_or(0, |it| it.max_refills);
@@ -68,10 +71,12 @@ impl<'a> Collector<'a> {
             let episodes = self.episodes(step, num_groups, &questions);
             num_groups += missing;
             num_rollouts += 1;
-            let config = &self.training.config.rollout;
-            let engine = self.training.engine;
-            let output =
-                rollout(policy, engine, &episodes, noise_probability, config, &mut |_| {})?;
+            let output = Rollout {
+                noise_probability,
+                consultants: self.training.aids.consultants.as_ref(),
+                ..Rollout::new(policy, self.training.engine, &config)
+            }
+            .play(&episodes, &mut |_| {})?;
             let new = self.group(&output.trajectories, &episodes);
             played.extend(output.trajectories);
             let is_dropped = |it: &TrajectoryGroup| self.sampling.is_some() && it.is_even();
@@ -86,6 +91,7 @@ impl<'a> Collector<'a> {
             groups,
             dropped,
             stats: RolloutStats::of(&played),
+            temperature: config.temperature,
             num_refills: self.sampling.map(|_| num_rollouts - 1),
         })
     }
@@ -110,14 +116,8 @@ impl<'a> Collector<'a> {
         let group_size = self.training.config.schedule.group_size;
         let groups = episodes.chunks(group_size).zip(played.chunks(group_size));
         groups
-            .map(|(episodes, trajectories)| {
-                let question = episodes[0].question.clone();
-                let rewarded = |trajectory: &Trajectory| RewardedTrajectory {
-                    reward: self.reward.score(&question, &trajectory.transcript()),
-                    trajectory: trajectory.clone(),
-                };
-                let trajectories = trajectories.iter().map(rewarded).collect();
-                TrajectoryGroup { trajectories, question }
+            .map(|(episodes, played)| {
+                TrajectoryGroup::score(episodes[0].question.clone(), played.to_vec(), &self.reward)
             })
             .collect()
     }

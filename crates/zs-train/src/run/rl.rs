@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use burn::module::Module;
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, Question, SearchEngine};
 use zs_curriculum::Progress;
 use zs_model::{LanguageModel, Optimizer, OptimizerConfig, TokenRow, ValueNetwork};
+use zs_rl::consult::ConsultRegistry;
+use zs_rl::judge::RubricJudge;
 use zs_rl::{
-    Companions, Critic, LearningState, RewardedTrajectory, TrajectoryGroup, ValueLearner,
-    update_with, write_records,
+    Companions, Critic, LearningState, RewardResources, RewardedTrajectory, RolloutConfig,
+    TrajectoryGroup, ValueLearner, update_with, write_records,
 };
 use zs_simulator::world::query_names_entity;
 
@@ -44,10 +47,21 @@ pub struct Training<'a> {
     pub values: Option<ValueNetwork>,
     /// Curated texts to keep likely; may be empty.
     pub texts: &'a [TokenRow],
+    /// What training may need beside all this.
+    pub aids: Aids,
     /// How it learns.
     pub config: &'a TrainingConfig,
     /// Seed of everything random.
     pub seed: u64,
+}
+
+/// What training may need beside policy, questions and engine; nothing by default.
+#[derive(Debug, Default)]
+pub struct Aids {
+    /// What rewards need beside the episodes.
+    pub resources: RewardResources,
+    /// Agents that the policy may consult. Validation goes without them.
+    pub consultants: Option<ConsultRegistry>,
 }
 
 /// What a training run came to.
@@ -107,7 +121,7 @@ impl Training<'_> {
         for step in 1..=steps {
             let noise_probability =
                 curriculum.noise_probability(Progress { step, total_steps: steps });
-            let Collected { groups, dropped, stats, num_refills } =
+            let Collected { groups, dropped, stats, temperature, num_refills } =
                 collector.collect(step, &policy, noise_probability)?;
             log.timings.lap("rollout");
 
@@ -135,6 +149,7 @@ impl Training<'_> {
 
             log.metrics = Metrics::of_step(step);
             log.metrics.set("curriculum/noise_probability", noise_probability);
+            log.metrics.set("rollout/temperature", f64::from(temperature));
             log.metrics.extend(stats.metrics());
             log.metrics.extend(learned.values);
             if let Some(num_refills) = num_refills {
@@ -164,14 +179,22 @@ impl Training<'_> {
         log.finish(run, &best, self)
     }
 
+    /// How episodes of a step are played.
+    pub(super) fn rollout_config(&self, step: usize) -> RolloutConfig {
+        let mut config = self.config.rollout.clone();
+        if let Some(schedule) = self.config.temperature {
+            config.temperature = schedule.temperature(step, self.config.schedule.steps);
+        }
+        config
+    }
+
     /// The value model and its optimiser.
     fn critic(&self) -> ValueLearner<ValueNetwork> {
         let values = self.values.clone();
         let values = values.unwrap_or_else(|| ValueNetwork::from_policy(self.policy.network()));
         let network = values.train();
         let CriticConfig { learning_rate, warmup_steps } = self.config.critic;
-        let config =
-            OptimizerConfig { learning_rate, warmup_steps, ..self.optimizer_config() };
+        let config = OptimizerConfig { learning_rate, warmup_steps, ..self.optimizer_config() };
         let optimizer = Optimizer::new(&config, &network);
         ValueLearner::new(network, optimizer)
     }
@@ -336,6 +359,7 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
         Some(ptx) => read_rows(&ptx.path, &policy)?,
         None => Vec::new(),
     };
+    let aids = aids(&config, &device)?;
     let run = RunDir::create(&config.out)?;
     run.write_config(&config)?;
     let training = Training {
@@ -348,10 +372,24 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
             .map(|(questions, engine)| Validation { questions, engine: engine.as_ref() }),
         values,
         texts: &texts,
+        aids,
         config: &config.training,
         seed: config.seed,
     };
     training.run(&run, console)?;
     console.note(&format!("wrote {}", run.path().display()));
     Ok(())
+}
+
+/// Loads what rewards and rollouts need beside the rest.
+fn aids(config: &TrainConfig, device: &Device) -> Result<Aids> {
+    let corpus = config.corpus.as_ref().map(source::corpus).transpose()?;
+    let judge = config.judge.as_ref().map(|it| source::judge(it, device)).transpose()?;
+    let consultants =
+        config.consultants.as_ref().map(|it| source::consultants(it, device)).transpose()?;
+    let resources = RewardResources {
+        corpus: corpus.map(Into::into),
+        judge: judge.map(|it| Arc::new(it) as Arc<dyn RubricJudge>),
+    };
+    Ok(Aids { resources, consultants })
 }

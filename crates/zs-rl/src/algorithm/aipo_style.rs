@@ -1,0 +1,260 @@
+//! GRPO that also learns from what consulted agents wrote, in the manner of AIPO.
+
+use serde::{Deserialize, Serialize};
+use zs_model::TokenScores;
+
+use super::{
+    Advantages, Algorithm, AlgorithmError, Check, Grpo, GrpoConfig, LossOutput, LossTerms,
+    PolicyBatch, RolloutBatch,
+};
+use crate::loss::{OffPolicyWeight, off_policy_surrogate};
+
+/// Settings of [`AipoStyle`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AipoStyleConfig {
+    /// What holds for the policy's own tokens.
+    pub grpo: GrpoConfig,
+    /// How much the tokens of agents count.
+    pub off_policy: OffPolicyWeight,
+}
+
+/// Learning with consulted agents, in the manner of AIPO.
+///
+/// ```text
+/// A_it = as in GRPO, also for tokens of agents in the same episode
+/// L    = agg_it[ policy_it  * grpo_it
+///              + agent_it   * off_policy_surrogate(rho_it, A_it) ]
+/// ```
+///
+/// - `policy_it`, `agent_it`: who wrote the token; observations and prompts are neither
+/// - `grpo_it`: the token loss of [`Grpo`], KL and entropy terms included
+/// - `rho_it`: the policy's probability over that of the agent, which counts as 1 where it is not
+///   known; see [`OffPolicyWeight`]
+///
+/// A batch without tokens of agents is trained exactly as by [`Grpo`].
+///
+/// # What is not known
+///
+/// Of AIPO only the abstract was at hand: the policy consults verify, knowledge and reasoning agents
+/// at bottlenecks of its reasoning, a "tailored importance sampling coefficient together with a
+/// clipping strategy" counters off-policy bias and vanishing gradients on the agents' tokens, and no
+/// agent is used at test time. Its coefficient, its clipping, its constants and its prompts are not
+/// public. The weights here are those of the nearest readable relative, LUFFY; results of AIPO must
+/// not be expected of this.
+///
+/// # References
+///
+/// - [AIPO](https://arxiv.org/abs/2605.08401), abstract
+/// - [LUFFY](https://arxiv.org/abs/2504.14945): shaped off-policy ratio without clipping
+#[derive(Clone, Debug)]
+pub struct AipoStyle {
+    grpo: Grpo,
+    off_policy: OffPolicyWeight,
+}
+
+impl AipoStyle {
+    /// The algorithm with these settings.
+    ///
+    /// # Errors
+    ///
+    /// Fails on a setting out of range.
+    pub fn new(config: &AipoStyleConfig) -> Result<Self, AlgorithmError> {
+        let check = Check("aipo_style");
+        match config.off_policy {
+            OffPolicyWeight::ExactRatio {} => {}
+            OffPolicyWeight::Shaped { gamma } => {
+                let holds = gamma.is_finite() && gamma > 0.0;
+                check.that(holds, "off_policy.gamma", gamma, "be finite and above 0")?;
+            }
+            OffPolicyWeight::Truncated { lo, hi } => {
+                check.coefficient("off_policy.lo", lo)?;
+                let holds = hi.is_finite() && hi >= lo;
+                check.that(holds, "off_policy.hi", hi, "be finite and at least `lo`")?;
+            }
+        }
+        Ok(Self { grpo: Grpo::new(&config.grpo)?, off_policy: config.off_policy })
+    }
+}
+
+impl Algorithm for AipoStyle {
+    fn name(&self) -> &'static str {
+        "aipo_style"
+    }
+
+    fn terms(&self) -> LossTerms {
+        self.grpo.terms()
+    }
+
+    fn learns_from_agents(&self) -> bool {
+        true
+    }
+
+    fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
+        let mut advantages = self.grpo.advantages(batch);
+        for (row, it) in advantages.tokens.iter_mut().zip(batch.trajectories()) {
+            // A reply is worth what the question was worth: the policy's last token before it.
+            let mut asked = 0.0;
+            let masks = it.loss_mask().into_iter().zip(it.agent_mask());
+            for (advantage, (is_policy, is_agent)) in row.iter_mut().zip(masks) {
+                if is_policy {
+                    asked = *advantage;
+                } else if is_agent {
+                    *advantage = asked;
+                }
+            }
+        }
+        advantages
+    }
+
+    fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
+        let Some(agent_mask) = &batch.agent_mask else {
+            return self.grpo.policy_loss(scores, batch);
+        };
+        let own = PolicyBatch { loss_mask: batch.policy_mask(), ..batch.clone() };
+        let LossOutput { loss, mut metrics } = self.grpo.policy_loss(scores, &own);
+        let of_agents = off_policy_surrogate(
+            scores.log_probs.clone(),
+            batch.old_log_probs.clone(),
+            batch.advantages.clone(),
+            agent_mask,
+            self.off_policy,
+        );
+        let of_agents = batch.aggregate(of_agents);
+        metrics.push(("actor/agent_loss", of_agents.clone().detach()));
+        metrics.push(("actor/agent_frac", batch.token_mean(agent_mask.clone().float())));
+        LossOutput { loss: loss + of_agents, metrics }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use burn::tensor::{Device, Int, Tensor, TensorData};
+    use zs_core::{Action, Question};
+    use zs_model::{Completion, StopReason};
+
+    use super::*;
+    use crate::consult::AgentKind;
+    use crate::testing::reference::{numbers, tensor};
+    use crate::{Consult, RewardScore, RewardedTrajectory, Trajectory, TrajectoryGroup, Turn};
+
+    fn algorithm(json: &str) -> AipoStyle {
+        AipoStyle::new(&serde_json::from_str(json).unwrap()).unwrap()
+    }
+
+    /// Prompt, two tokens of a question, two of a reply (or an error), one of an answer, one observed.
+    fn trajectory(error: Option<&str>) -> Trajectory {
+        let completion = |tokens: &[u32]| Completion {
+            tokens: tokens.to_vec(),
+            log_probs: vec![-1.0; tokens.len()],
+            stop_reason: StopReason::Stop,
+        };
+        let mut trajectory = Trajectory::new("q", vec![0]);
+        trajectory.consults.push(Consult {
+            turn: 0,
+            agent: AgentKind::Reasoning,
+            completion: completion(&[1, 2]),
+            text: String::new(),
+            request: String::new(),
+            reply: vec![3, 4],
+            reply_text: String::new(),
+            reply_log_probs: Vec::new(),
+            error: error.map(str::to_owned),
+        });
+        trajectory.turns.push(Turn {
+            completion: completion(&[5]),
+            text: String::new(),
+            action: Action::Invalid,
+            observation: vec![6],
+            observation_text: String::new(),
+            search: None,
+        });
+        trajectory
+    }
+
+    #[test]
+    fn replies_share_the_advantage_of_their_question() {
+        let member = |total, error| RewardedTrajectory {
+            trajectory: trajectory(error),
+            reward: RewardScore { total, ..RewardScore::default() },
+        };
+        let group = TrajectoryGroup {
+            question: Question::new("q", "?", ["a"]),
+            trajectories: vec![member(1.0, None), member(0.0, Some("down"))],
+        };
+        let algorithm = algorithm(r#"{"grpo":{"normalize_std":false}}"#);
+        let advantages = algorithm.advantages(&RolloutBatch::new(&[group])).tokens;
+        assert_eq!(advantages[0], [0.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.0]);
+        assert_eq!(advantages[1], [0.0, -0.5, -0.5, 0.0, 0.0, -0.5, 0.0]);
+    }
+
+    /// Loss and gradient over five tokens, of which the mask says who wrote them: `p`olicy, `a`gent,
+    /// or `o`bservation.
+    fn loss_and_gradient(algorithm: &dyn Algorithm, sources: &str) -> (f32, Vec<f32>) {
+        let device = Device::flex().autodiff();
+        let row = |values: Vec<f32>| tensor(&[values], &device);
+        let mask = |of: &str| {
+            let set = sources.chars().map(|it| f32::from(u8::from(of.contains(it)))).collect();
+            row(set).greater_elem(0.5)
+        };
+        let leaf: Tensor<2> = row(vec![-1.0, -2.0, 0.01_f32.ln(), -0.5, -3.0]).require_grad();
+        let scores = TokenScores { log_probs: leaf.clone(), entropy: row(vec![0.5; 5]) };
+        let has_agents = sources.contains('a');
+        let turn_ids: Vec<i32> = sources.chars().map(|it| i32::from(it == 'p')).collect();
+        let batch = PolicyBatch {
+            advantages: row(vec![2.0, -1.0, 1.0, 1.0, 9.0]),
+            old_log_probs: row(vec![-1.1, -1.8, 0.0, 0.0, -2.0]),
+            ref_log_probs: Some(row(vec![-1.0; 5])),
+            loss_mask: mask("pa"),
+            agent_mask: has_agents.then(|| mask("a")),
+            turn_ids: Tensor::<2, Int>::from_data(TensorData::new(turn_ids, [1, 5]), &device),
+            num_turns: 1,
+            kl_scale: 1.0,
+            row_weights: tensor(&[vec![0.25]], &device),
+            num_loss_tokens: 4,
+        };
+        let output = algorithm.policy_loss(&scores, &batch);
+        let grads = output.loss.backward();
+        (numbers(output.loss)[0], numbers(leaf.grad(&grads).unwrap()))
+    }
+
+    #[test]
+    fn without_agents_it_is_grpo_bit_for_bit() {
+        let algorithm = algorithm("{}");
+        let grpo = Grpo::new(&GrpoConfig::default()).unwrap();
+        for sources in ["ppppo", "ppooo", "ppppp"] {
+            let expected = loss_and_gradient(&grpo, sources);
+            assert_eq!(loss_and_gradient(&algorithm, sources), expected);
+        }
+    }
+
+    #[test]
+    fn each_author_has_its_own_loss() {
+        let algorithm = algorithm(r#"{"grpo":{"kl_coef":0.5,"entropy_coef":0.1}}"#);
+        let (loss, gradient) = loss_and_gradient(&algorithm, "ppaao");
+        let grpo =
+            Grpo::new(&GrpoConfig { kl_coef: 0.5, entropy_coef: 0.1, ..GrpoConfig::default() });
+        let (own_loss, own_gradient) = loss_and_gradient(&grpo.unwrap(), "ppooo");
+        // Shaped by 0.1, a quarter each: f(0.01) and f(exp(-0.5)).
+        let p = (-0.5_f32).exp();
+        let of_agents = 0.25 * (0.01 / 0.11 + p / (p + 0.1));
+        assert!((loss - (own_loss - of_agents)).abs() < 1e-6, "{loss}");
+        assert_eq!(gradient[..2], own_gradient[..2]);
+        assert!((gradient[2] + 0.25 * 0.1 * 0.01 / 0.11_f32.powi(2)).abs() < 1e-6, "{gradient:?}");
+        assert!((gradient[3] + 0.25 * 0.1 * p / (p + 0.1).powi(2)).abs() < 1e-6, "{gradient:?}");
+        assert_eq!(gradient[4], 0.0, "observations have no gradient");
+    }
+
+    #[test]
+    fn impossible_settings_are_refused() {
+        for (json, expected) in [
+            (r#"{"off_policy":{"kind":"shaped","gamma":0}}"#, "`off_policy.gamma`"),
+            (r#"{"off_policy":{"kind":"truncated","lo":1,"hi":0.5}}"#, "`off_policy.hi`"),
+            (r#"{"grpo":{"kl_coef":-1}}"#, "`kl_coef`"),
+        ] {
+            let error = AipoStyle::new(&serde_json::from_str(json).unwrap()).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+}

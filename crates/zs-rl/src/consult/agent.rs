@@ -1,0 +1,281 @@
+//! An agent that is a language model with a prompt.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use minijinja::{Environment, UndefinedBehavior, context};
+use serde::{Deserialize, Serialize};
+use zs_model::{GenerateError, Generator, SamplingParams, TokenizerError};
+
+use super::{AgentKind, ConsultAgent, ConsultReply, ConsultRequest};
+
+/// What the agents are prompted with: minijinja templates over `question` and `request`.
+///
+/// The wording is ours; AIPO's prompts are not published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentTemplates {
+    /// For [`AgentKind::Verify`].
+    pub verify: String,
+    /// For [`AgentKind::Knowledge`].
+    pub knowledge: String,
+    /// For [`AgentKind::Reasoning`].
+    pub reasoning: String,
+}
+
+impl Default for AgentTemplates {
+    fn default() -> Self {
+        Self {
+            verify: include_str!("../../templates/consult_verify.jinja").to_owned(),
+            knowledge: include_str!("../../templates/consult_knowledge.jinja").to_owned(),
+            reasoning: include_str!("../../templates/consult_reasoning.jinja").to_owned(),
+        }
+    }
+}
+
+impl AgentTemplates {
+    /// The template of a role.
+    #[must_use]
+    pub fn of(&self, kind: AgentKind) -> &str {
+        match kind {
+            AgentKind::Verify => &self.verify,
+            AgentKind::Knowledge => &self.knowledge,
+            AgentKind::Reasoning => &self.reasoning,
+        }
+    }
+}
+
+/// How an agent samples.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GeneratorAgentConfig {
+    /// Softmax temperature; 0 is greedy.
+    pub temperature: f32,
+    /// Tokens of a reply at most.
+    pub max_new_tokens: usize,
+}
+
+impl Default for GeneratorAgentConfig {
+    fn default() -> Self {
+        Self { temperature: 0.0, max_new_tokens: 128 }
+    }
+}
+
+/// Why an agent did not answer, or cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// The template does not parse, or cannot be rendered.
+    #[error("the template of agent `{agent}` {message}")]
+    Template {
+        /// The role.
+        agent: &'static str,
+        /// What the template engine said.
+        message: String,
+    },
+    /// The prompt leaves no room for a reply.
+    #[error(
+        "the prompt of agent `{agent}` has {num_tokens} tokens; its model holds {context_length}"
+    )]
+    PromptTooLong {
+        /// The role.
+        agent: &'static str,
+        /// Tokens of the prompt.
+        num_tokens: usize,
+        /// Tokens that the model holds.
+        context_length: usize,
+    },
+    /// The agent had nothing to say.
+    #[error("agent `{agent}` gave an empty reply")]
+    Empty {
+        /// The role.
+        agent: &'static str,
+    },
+    /// A text could not be encoded.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The model failed.
+    #[error("the model of agent `{agent}` failed: {message}")]
+    Generate {
+        /// The role.
+        agent: &'static str,
+        /// What it said.
+        message: String,
+    },
+    /// An agent of another kind failed in its own way.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A language model in the role of an agent.
+#[derive(Debug)]
+pub struct GeneratorAgent {
+    kind: AgentKind,
+    generator: Arc<dyn Generator>,
+    environment: Environment<'static>,
+    config: GeneratorAgentConfig,
+}
+
+const NAME: &str = "agent";
+
+impl GeneratorAgent {
+    /// A model that is prompted with a template.
+    ///
+    /// # Errors
+    ///
+    /// Fails on a template that does not parse or never mentions `request`.
+    pub fn new(
+        kind: AgentKind,
+        generator: Arc<dyn Generator>,
+        template: &str,
+        config: GeneratorAgentConfig,
+    ) -> Result<Self, AgentError> {
+        let agent = kind.tag();
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.add_template_owned(NAME, template.to_owned()).map_err(|it| {
+            AgentError::Template { agent, message: format!("does not parse: {it}") }
+        })?;
+        let mentions_request = environment
+            .get_template(NAME)
+            .is_ok_and(|it| it.undeclared_variables(false).contains("request"));
+        if !mentions_request {
+            let message = "never mentions `{{ request }}`".to_owned();
+            return Err(AgentError::Template { agent, message });
+        }
+        Ok(Self { kind, generator, environment, config })
+    }
+
+    fn prompt(&self, request: &ConsultRequest<'_>) -> Result<Vec<u32>, AgentError> {
+        let agent = self.kind.tag();
+        let text = self
+            .environment
+            .get_template(NAME)
+            .and_then(|it| {
+                it.render(context! { question => request.question, request => request.request })
+            })
+            .map_err(|it| AgentError::Template { agent, message: it.to_string() })?;
+        let prompt = self.generator.tokenizer().encode_start(&text)?;
+        let (num_tokens, context_length) = (prompt.len(), self.generator.context_length());
+        match num_tokens < context_length {
+            true => Ok(prompt),
+            false => Err(AgentError::PromptTooLong { agent, num_tokens, context_length }),
+        }
+    }
+}
+
+impl ConsultAgent for GeneratorAgent {
+    fn consult_batch(
+        &self,
+        requests: &[ConsultRequest<'_>],
+    ) -> Vec<Result<ConsultReply, AgentError>> {
+        let agent = self.kind.tag();
+        let params = SamplingParams {
+            temperature: self.config.temperature,
+            max_new_tokens: self.config.max_new_tokens,
+            ..SamplingParams::default()
+        };
+        let prompts: Vec<Result<Vec<u32>, AgentError>> =
+            requests.iter().map(|it| self.prompt(it)).collect();
+        let usable: Vec<_> = prompts
+            .iter()
+            .zip(requests)
+            .filter_map(|(prompt, request)| Some((prompt.as_ref().ok()?.clone(), request.key)))
+            .collect();
+        let generated = match usable.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.generator.generate(&usable, &params),
+        };
+        let mut generated = match generated {
+            Ok(completions) => Ok(completions.into_iter()),
+            Err(error) => Err(message_of(&error)),
+        };
+        let reply = |prompt: Result<Vec<u32>, AgentError>| {
+            prompt?;
+            let completion = match &mut generated {
+                Ok(completions) => completions.next(),
+                Err(message) => {
+                    return Err(AgentError::Generate { agent, message: message.clone() });
+                }
+            };
+            let completion = completion.ok_or(AgentError::Empty { agent })?;
+            let text = self.generator.tokenizer().decode(&completion.tokens);
+            match text.trim().is_empty() {
+                true => Err(AgentError::Empty { agent }),
+                false => Ok(ConsultReply {
+                    text,
+                    tokens: completion.tokens,
+                    log_probs: completion.log_probs,
+                }),
+            }
+        };
+        prompts.into_iter().map(reply).collect()
+    }
+}
+
+fn message_of(error: &GenerateError) -> String {
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use zs_core::StreamKey;
+    use zs_model::testing::ScriptedGenerator;
+
+    use super::*;
+
+    fn agent(template: &str, context_length: usize) -> Result<GeneratorAgent, AgentError> {
+        let script = |text: &str, _| match text.split("claim: ").nth(1) {
+            Some("silence") => String::new(),
+            claim => format!(" {} holds", claim.unwrap_or("nothing")),
+        };
+        let generator = ScriptedGenerator::new(script).with_context_length(context_length);
+        let config = GeneratorAgentConfig::default();
+        GeneratorAgent::new(AgentKind::Verify, Arc::new(generator), template, config)
+    }
+
+    #[test]
+    fn each_request_has_its_own_fate() {
+        let agent = agent("{{ question }} claim: {{ request }}", 40).unwrap();
+        let request = |request| ConsultRequest { question: "q?", request, key: StreamKey::new(1) };
+        let long = "x".repeat(60);
+        let replies = agent.consult_batch(&[
+            request("water"),
+            request("silence"),
+            request(&long),
+            request("fire"),
+        ]);
+        let texts: Vec<Result<&str, String>> = replies
+            .iter()
+            .map(|it| it.as_ref().map(|it| it.text.as_str()).map_err(ToString::to_string))
+            .collect();
+        assert_eq!(texts[0], Ok(" water holds"));
+        assert_eq!(texts[1], Err("agent `verify` gave an empty reply".to_owned()));
+        assert!(texts[2].as_ref().unwrap_err().contains("has 70 tokens"), "{texts:?}");
+        assert_eq!(texts[3], Ok(" fire holds"));
+        let reply = replies[0].as_ref().unwrap();
+        assert_eq!(reply.tokens.len(), reply.log_probs.len());
+        assert!(agent.consult_batch(&[]).is_empty());
+    }
+
+    #[test]
+    fn broken_templates_are_refused() {
+        for (template, expected) in
+            [("{{ request", "does not parse"), ("Say yes.", "never mentions")]
+        {
+            let message = agent(template, 99).unwrap_err().to_string();
+            assert!(message.contains("agent `verify`") && message.contains(expected), "{message}");
+        }
+        for kind in AgentKind::ALL {
+            let generator = Arc::new(ScriptedGenerator::new(|_, _| String::new()));
+            let templates = AgentTemplates::default();
+            GeneratorAgent::new(
+                kind,
+                generator,
+                templates.of(kind),
+                GeneratorAgentConfig::default(),
+            )
+            .unwrap();
+        }
+    }
+}

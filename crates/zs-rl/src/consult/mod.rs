@@ -1,0 +1,160 @@
+//! Other models that the policy may ask in the middle of a turn, within a budget.
+
+mod agent;
+mod parse;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use zs_core::StreamKey;
+use zs_model::TokenId;
+
+pub use self::agent::{AgentError, AgentTemplates, GeneratorAgent, GeneratorAgentConfig};
+pub use self::parse::parse_consult;
+
+/// The role of a consulted agent.
+///
+/// The policy asks it by writing `<verify> … </verify>`, `<knowledge> … </knowledge>` or
+/// `<reasoning> … </reasoning>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentKind {
+    /// Says whether a claim holds.
+    Verify,
+    /// States what it knows.
+    Knowledge,
+    /// Works something out.
+    Reasoning,
+}
+
+impl AgentKind {
+    /// Every role.
+    pub const ALL: [Self; 3] = [Self::Verify, Self::Knowledge, Self::Reasoning];
+
+    /// The tag that the policy asks it with, without brackets.
+    #[must_use]
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Knowledge => "knowledge",
+            Self::Reasoning => "reasoning",
+        }
+    }
+
+    /// What ends a question to it.
+    #[must_use]
+    pub fn closing_tag(self) -> &'static str {
+        match self {
+            Self::Verify => "</verify>",
+            Self::Knowledge => "</knowledge>",
+            Self::Reasoning => "</reasoning>",
+        }
+    }
+}
+
+/// One question to an agent.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsultRequest<'a> {
+    /// The question of the episode, as the policy was asked; agents are never shown its answer.
+    pub question: &'a str,
+    /// What the policy asks.
+    pub request: &'a str,
+    /// Where in the run it is asked; the only source of an agent's random numbers.
+    pub key: StreamKey,
+}
+
+/// What an agent says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConsultReply {
+    /// Its words.
+    pub text: String,
+    /// The tokens that it sampled, where it is a model; empty otherwise.
+    pub tokens: Vec<TokenId>,
+    /// Their log-probabilities, one a token.
+    pub log_probs: Vec<f32>,
+}
+
+/// Another model, or anything else that can be asked.
+///
+/// # Implementing
+///
+/// Returns one reply a request, in their order; one that fails must not fail the others. The same
+/// request must give the same reply, whatever else is in the batch.
+pub trait ConsultAgent: Debug + Send + Sync {
+    /// Answers every request.
+    fn consult_batch(
+        &self,
+        requests: &[ConsultRequest<'_>],
+    ) -> Vec<Result<ConsultReply, AgentError>>;
+}
+
+/// Who may be asked, and how often.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use zs_rl::consult::{
+///     AgentError, AgentKind, ConsultAgent, ConsultRegistry, ConsultReply, ConsultRequest,
+/// };
+///
+/// #[derive(Debug)]
+/// struct Oracle;
+///
+/// impl ConsultAgent for Oracle {
+///     fn consult_batch(
+///         &self,
+///         requests: &[ConsultRequest<'_>],
+///     ) -> Vec<Result<ConsultReply, AgentError>> {
+///         let yes = || ConsultReply { text: " Yes.".into(), ..ConsultReply::default() };
+///         requests.iter().map(|_| Ok(yes())).collect()
+///     }
+/// }
+///
+/// let registry = ConsultRegistry::new(5).with(AgentKind::Verify, Arc::new(Oracle));
+/// assert!(registry.agent(AgentKind::Verify).is_some());
+/// assert!(registry.agent(AgentKind::Knowledge).is_none());
+/// ```
+///
+/// # References
+///
+/// - [AIPO](https://arxiv.org/abs/2605.08401), abstract: verify, knowledge and reasoning agents
+/// - [SituatedThinker](https://arxiv.org/abs/2505.19300): a registry with at most 5 calls
+#[derive(Clone, Debug, Default)]
+pub struct ConsultRegistry {
+    agents: BTreeMap<AgentKind, Arc<dyn ConsultAgent>>,
+    budget: u32,
+}
+
+impl ConsultRegistry {
+    /// A registry of nobody, with so many consultations an episode.
+    #[must_use]
+    pub fn new(budget: u32) -> Self {
+        Self { agents: BTreeMap::new(), budget }
+    }
+
+    /// The same with an agent in a role; it replaces the one that was there.
+    #[must_use]
+    pub fn with(mut self, kind: AgentKind, agent: Arc<dyn ConsultAgent>) -> Self {
+        self.agents.insert(kind, agent);
+        self
+    }
+
+    /// Consultations that an episode may make; further ones are refused.
+    #[must_use]
+    pub fn budget(&self) -> u32 {
+        self.budget
+    }
+
+    /// The agent of a role.
+    #[must_use]
+    pub fn agent(&self, kind: AgentKind) -> Option<&dyn ConsultAgent> {
+        self.agents.get(&kind).map(Arc::as_ref)
+    }
+
+    /// The roles that are filled.
+    pub fn kinds(&self) -> impl Iterator<Item = AgentKind> {
+        self.agents.keys().copied()
+    }
+}

@@ -1,0 +1,162 @@
+//! Program functions: small programs that watch the policy's actions and may rewrite one or add to
+//! what it is shown next, in training and in evaluation alike.
+
+mod audit;
+mod harness;
+mod score;
+mod select;
+mod web;
+
+use std::fmt::Debug;
+
+use zs_core::{Action, Document};
+
+pub use self::audit::{ProgramCheck, ProgramOutcome, ProgramStats};
+pub use self::harness::{Harness, Review, ReviewState};
+pub use self::score::{EpisodeSignals, StepFacts, StepSignals, score_episode, skill_score};
+pub use self::select::{Candidate, Selection, select};
+pub use self::web::WebFunction;
+
+use crate::Turn;
+
+/// A program that may step in before an action is carried out.
+///
+/// [`Harness`] asks every function about every action, in order; each sees the action as those
+/// before it left it. A function that fails or panics counts as not activated, and the action stays
+/// as it was.
+///
+/// ```
+/// use zs_core::Action;
+/// use zs_rl::program::{Harness, Intervention, ProgramContext, ProgramError, ProgramFunction};
+///
+/// /// Searches are made in lower case.
+/// #[derive(Debug)]
+/// struct LowerCase;
+///
+/// impl ProgramFunction for LowerCase {
+///     fn id(&self) -> &str {
+///         "lower_case"
+///     }
+///
+///     fn should_activate(
+///         &self,
+///         _context: &ProgramContext<'_>,
+///         action: &Action,
+///     ) -> Result<bool, ProgramError> {
+///         Ok(matches!(action, Action::Search(query) if query.to_lowercase() != *query))
+///     }
+///
+///     fn intervene(
+///         &self,
+///         _context: &ProgramContext<'_>,
+///         action: &Action,
+///     ) -> Result<Intervention, ProgramError> {
+///         Ok(match action {
+///             Action::Search(query) => Intervention::ModifyAction {
+///                 action: Action::Search(query.to_lowercase()),
+///                 reason: "the index is in lower case".to_owned(),
+///             },
+///             _ => Intervention::Noop,
+///         })
+///     }
+/// }
+///
+/// let harness = Harness::new(vec![Box::new(LowerCase)]);
+/// assert_eq!(harness.len(), 1);
+/// ```
+///
+/// # References
+///
+/// - [HASP](https://arxiv.org/abs/2605.17734), section 3
+pub trait ProgramFunction: Debug + Send + Sync {
+    /// A short name, for the audit log.
+    fn id(&self) -> &str;
+
+    /// Whether the function has something to say about an action.
+    ///
+    /// # Errors
+    ///
+    /// Whatever goes wrong; the function then counts as not activated.
+    fn should_activate(
+        &self,
+        context: &ProgramContext<'_>,
+        action: &Action,
+    ) -> Result<bool, ProgramError>;
+
+    /// What it does about it.
+    ///
+    /// # Errors
+    ///
+    /// As [`should_activate`](Self::should_activate).
+    fn intervene(
+        &self,
+        context: &ProgramContext<'_>,
+        action: &Action,
+    ) -> Result<Intervention, ProgramError>;
+
+    /// How often it may step in during one episode; further times are logged and ignored.
+    fn max_fires(&self) -> u32 {
+        2
+    }
+}
+
+/// What a program function does about an action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Intervention {
+    /// Nothing after all.
+    Noop,
+    /// Another action takes its place.
+    ModifyAction {
+        /// The action; a search with a query, or an answer.
+        action: Action,
+        /// Why, for the audit log.
+        reason: String,
+    },
+    /// The policy is told something: after the documents of a search, or in place of the end of the
+    /// episode where it answered, once an episode.
+    InjectContext {
+        /// What it is told. Reserved tags in it are neutralised.
+        text: String,
+        /// Why, for the audit log.
+        reason: String,
+    },
+}
+
+/// What went wrong in a program function.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ProgramError(pub String);
+
+/// What program functions see: what the policy saw and did, never a golden answer.
+#[derive(Clone, Copy, Debug)]
+pub struct ProgramContext<'a> {
+    /// The question, as the policy was asked.
+    pub question: &'a str,
+    /// The turn, from 0.
+    pub step: u32,
+    /// Turns that the episode may have.
+    pub max_steps: u32,
+    /// What the policy wrote in this turn.
+    pub text: &'a str,
+    /// The turns before this one.
+    pub turns: &'a [Turn],
+}
+
+impl<'a> ProgramContext<'a> {
+    /// Whether a search in this turn would be carried out.
+    #[must_use]
+    pub fn may_search(&self) -> bool {
+        self.step + 1 < self.max_steps
+    }
+
+    /// The documents read so far.
+    pub fn documents(&self) -> impl Iterator<Item = &'a Document> + use<'a> {
+        self.turns.iter().filter_map(|it| it.search.as_ref()).flat_map(|it| &it.documents)
+    }
+
+    /// How many searches were carried out so far.
+    #[must_use]
+    pub fn num_searches(&self) -> usize {
+        self.turns.iter().filter(|it| it.search.is_some()).count()
+    }
+}

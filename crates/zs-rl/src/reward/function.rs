@@ -1,0 +1,290 @@
+//! A weighted sum of rewards that keeps every component for the log.
+
+use serde::{Deserialize, Serialize};
+use zs_core::{Document, Question};
+
+use super::{Earned, EpisodeView, GroupReward, RetrievalReward, Reward};
+use crate::{Trajectory, Turn};
+
+/// What one episode earned, in total and by component.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardScore {
+    /// The weighted sum of the components: what training maximises.
+    pub total: f32,
+    /// The components before weighting, in the order of the config.
+    pub components: Vec<RewardComponent>,
+    /// The part of [`total`](Self::total) that each turn earned, which lands on the turn's last
+    /// token; empty where no turn earned anything of its own. The rest of `total` lands on the last
+    /// token of the episode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<f32>,
+}
+
+/// One component of a reward.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RewardComponent {
+    /// [`Reward::name`], or the name of one of its [`details`](Earned::details).
+    pub name: String,
+    /// Its score, before weighting.
+    pub score: f32,
+}
+
+/// A weighted sum of rewards that keeps every component for the log.
+///
+/// ```text
+/// R  = sum_k w_k ramp_k decay_k r_k
+/// R_t = sum_k w_k ramp_k decay_k r_kt          what turn t earned of it
+/// ramp_k  = min(1, step / warm_up_k)           1 without a warm-up
+/// ```
+///
+/// - `r_k`: what reward `k` gave ([`Earned::total`]); `r_kt`: what it gave to turn `t`
+/// - `w_k`: its weight; `decay_k`: its [`TurnDecay`], 1 without one
+///
+/// ```
+/// use zs_core::{Action, Question};
+/// use zs_model::{Completion, StopReason};
+/// use zs_rl::{RewardConfig, Trajectory, Turn};
+///
+/// let reward = RewardConfig::default().build().unwrap();
+/// let question = Question::new("q", "who?", ["the Beatles"]);
+/// let mut trajectory = Trajectory::new("q", vec![0]);
+/// trajectory.turns.push(Turn {
+///     completion: Completion {
+///         tokens: vec![7],
+///         log_probs: vec![-0.5],
+///         stop_reason: StopReason::Stop,
+///     },
+///     text: "<answer> Beatles band </answer>".into(),
+///     action: Action::Answer("Beatles band".into()),
+///     observation: vec![],
+///     observation_text: String::new(),
+///     search: None,
+/// });
+/// let score = reward.score(&question, &trajectory);
+/// assert_eq!(score.total, 2.0 / 3.0);
+/// assert_eq!(score.components[0].name, "f1");
+/// ```
+#[derive(Debug, Default)]
+pub struct RewardFunction {
+    terms: Vec<Term>,
+    step: Option<usize>,
+}
+
+/// A reward and how it counts.
+#[derive(Debug)]
+pub(super) struct Term {
+    pub(super) weight: f32,
+    pub(super) warm_up_steps: usize,
+    pub(super) turn_decay: Option<TurnDecay>,
+    pub(super) reward: AnyReward,
+}
+
+/// The three kinds of rewards, by what they may read.
+#[derive(Debug)]
+pub(super) enum AnyReward {
+    Episode(Box<dyn Reward>),
+    Retrieval(Box<dyn RetrievalReward>),
+    Group(Box<dyn GroupReward>),
+}
+
+/// Makes a reward worth less in long episodes.
+///
+/// ```text
+/// decay = base^max(0, T - free)
+/// ```
+///
+/// - `T`: turns of the episode
+///
+/// # References
+///
+/// - [InForage](https://arxiv.org/abs/2505.09316), section 3.2, with `free = 2`
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TurnDecay {
+    /// What each further turn leaves, in `(0, 1]`.
+    pub base: f32,
+    /// Turns that cost nothing.
+    #[serde(default = "two")]
+    pub free_turns: usize,
+}
+
+fn two() -> usize {
+    2
+}
+
+impl TurnDecay {
+    fn factor(self, num_turns: usize) -> f32 {
+        self.base.powf(num_turns.saturating_sub(self.free_turns) as f32)
+    }
+}
+
+impl RewardFunction {
+    /// A single reward of weight 1, for rewards that have no entry in
+    /// [`RewardConfig`](super::RewardConfig).
+    #[must_use]
+    pub fn single(reward: impl Reward + 'static) -> Self {
+        Self::default().and(1.0, reward)
+    }
+
+    /// The same and one more reward.
+    #[must_use]
+    pub fn and(self, weight: f32, reward: impl Reward + 'static) -> Self {
+        self.with(weight, AnyReward::Episode(Box::new(reward)))
+    }
+
+    /// The same and one more reward, which reads documents.
+    #[must_use]
+    pub fn and_retrieval(self, weight: f32, reward: impl RetrievalReward + 'static) -> Self {
+        self.with(weight, AnyReward::Retrieval(Box::new(reward)))
+    }
+
+    /// The same and one more reward, which compares episodes.
+    #[must_use]
+    pub fn and_group(self, weight: f32, reward: impl GroupReward + 'static) -> Self {
+        self.with(weight, AnyReward::Group(Box::new(reward)))
+    }
+
+    fn with(mut self, weight: f32, reward: AnyReward) -> Self {
+        self.terms.push(Term { weight, warm_up_steps: 0, turn_decay: None, reward });
+        self
+    }
+
+    pub(super) fn from_terms(terms: Vec<Term>) -> Self {
+        Self { terms, step: None }
+    }
+
+    /// Says how far training is, which warm-ups depend on; without it they are over.
+    pub fn set_step(&mut self, step: usize) {
+        self.step = Some(step);
+    }
+
+    /// The reward of one episode, which is compared with none.
+    #[must_use]
+    pub fn score(&self, question: &Question, trajectory: &Trajectory) -> RewardScore {
+        self.score_group(question, std::slice::from_ref(trajectory)).pop().unwrap_or_default()
+    }
+
+    /// The rewards of the episodes of one question, in their order.
+    ///
+    /// # Panics
+    ///
+    /// When a [`GroupReward`] does not return one reward an episode.
+    #[must_use]
+    pub fn score_group(
+        &self,
+        question: &Question,
+        trajectories: &[Trajectory],
+    ) -> Vec<RewardScore> {
+        let episodes: Vec<EpisodeView<'_>> =
+            trajectories.iter().map(|it| EpisodeView::new(question, it)).collect();
+        let mut scores = vec![RewardScore::default(); episodes.len()];
+        for term in &self.terms {
+            let earned = term.earned(&episodes, trajectories);
+            assert_eq!(earned.len(), episodes.len(), "one reward an episode: {}", term.name());
+            for ((score, earned), episode) in scores.iter_mut().zip(earned).zip(&episodes) {
+                let decay = term.turn_decay.map_or(1.0, |it| it.factor(episode.turns.len()));
+                score.add(term.name(), term.weight * self.ramp(term) * decay, earned);
+            }
+        }
+        scores
+    }
+
+    fn ramp(&self, term: &Term) -> f32 {
+        match self.step {
+            Some(step) if step < term.warm_up_steps => step as f32 / term.warm_up_steps as f32,
+            Some(_) | None => 1.0,
+        }
+    }
+}
+
+impl Term {
+    pub(super) fn name(&self) -> &'static str {
+        match &self.reward {
+            AnyReward::Episode(it) => it.name(),
+            AnyReward::Retrieval(it) => it.name(),
+            AnyReward::Group(it) => it.name(),
+        }
+    }
+
+    fn earned(&self, episodes: &[EpisodeView<'_>], trajectories: &[Trajectory]) -> Vec<Earned> {
+        match &self.reward {
+            AnyReward::Episode(it) => episodes.iter().map(|episode| it.score(episode)).collect(),
+            AnyReward::Retrieval(it) => episodes
+                .iter()
+                .zip(trajectories)
+                .map(|(episode, trajectory)| it.score(episode, &documents(trajectory)))
+                .collect(),
+            AnyReward::Group(it) => it.score_group(episodes),
+        }
+    }
+}
+
+/// The documents that each turn's search returned.
+fn documents<'a>(trajectory: &'a Trajectory) -> Vec<&'a [Document]> {
+    let of_turn = |turn: &'a Turn| turn.search.as_ref().map_or(&[][..], |it| &it.documents);
+    trajectory.turns.iter().map(of_turn).collect()
+}
+
+impl RewardScore {
+    fn add(&mut self, name: &str, weight: f32, earned: Earned) {
+        let mut push = |name: &str, score| {
+            self.components.push(RewardComponent { name: name.to_owned(), score });
+        };
+        push(name, earned.total);
+        earned.details.into_iter().for_each(|(name, score)| push(name, score));
+        self.total += weight * earned.total;
+        if self.turns.len() < earned.turns.len() {
+            self.turns.resize(earned.turns.len(), 0.0);
+        }
+        for (sum, part) in self.turns.iter_mut().zip(earned.turns) {
+            *sum += weight * part;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reward::testing::trajectory;
+    use crate::{InvalidAction, Length, RewardConfig};
+
+    const JSON: &str = r#"{"kind":"sum","terms":[
+        {"weight":1.0,"reward":{"kind":"exact_match"}},
+        {"weight":0.5,"warm_up_steps":4,"reward":{"kind":"length"}},
+        {"weight":0.25,"turn_decay":{"base":0.5},"reward":{"kind":"invalid_action"}}]}"#;
+
+    #[test]
+    fn groups_turns_warm_ups_and_decays() {
+        let mut reward = serde_json::from_str::<RewardConfig>(JSON).unwrap().build().unwrap();
+        let question = Question::new("q", "?", ["a"]);
+        let group = [
+            trajectory(&["<answer>a</answer>"]),
+            trajectory(&["hm", "hm", "hm", "<answer>a</answer>", "hm"]),
+        ];
+        let scores = reward.score_group(&question, &group);
+        // The second is longer, unanswered, and has five turns: 0.5^3 of four prices.
+        assert_eq!(scores[0].total, 1.0 + 0.5 * 0.5);
+        assert_eq!(scores[1].total, 0.5 * -0.5 + 0.25 * 0.125 * -4.0);
+        assert_eq!(scores[0].turns, [0.0]);
+        let price = -0.25 * 0.125;
+        assert_eq!(scores[1].turns, [price, price, price, 0.0, price]);
+        let names: Vec<_> = scores[1].components.iter().map(|it| it.name.as_str()).collect();
+        assert_eq!(names, ["exact_match", "length", "invalid_action"]);
+        assert_eq!(scores[1].components[2].score, -4.0);
+        for (step, ramp) in [(0, 0.0), (1, 0.25), (4, 1.0), (9, 1.0)] {
+            reward.set_step(step);
+            assert_eq!(reward.score_group(&question, &group)[0].total, 1.0 + 0.25 * ramp);
+        }
+    }
+
+    #[test]
+    fn built_by_hand() {
+        let reward = RewardFunction::single(InvalidAction).and_group(2.0, Length);
+        let question = Question::new("q", "?", ["a"]);
+        let score = reward.score(&question, &trajectory(&["hm"]));
+        assert_eq!((score.total, score.components.len()), (-1.0, 2));
+        assert!(reward.score_group(&question, &[]).is_empty());
+    }
+}

@@ -1,0 +1,47 @@
+//! A price on turns.
+
+use super::{Earned, EpisodeView, Reward};
+
+/// Minus one for each turn beyond those that are free.
+///
+/// ```text
+/// r = -max(0, T - free)
+/// ```
+///
+/// - `T`: turns of the episode, invalid ones and the answer included
+/// - `free`: turns that cost nothing
+///
+/// Its weight in a sum is the price of a turn. The exponential form of InForage,
+/// `beta^max(0, T - 2)`, multiplies other rewards and is [`TurnDecay`](super::TurnDecay).
+#[derive(Clone, Copy, Debug)]
+pub struct TurnPenalty {
+    /// Turns that cost nothing; 2 is a search and an answer.
+    pub free_turns: usize,
+}
+
+impl Reward for TurnPenalty {
+    fn name(&self) -> &'static str {
+        "turn_penalty"
+    }
+
+    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+        Earned::from(0.0 - episode.turns.len().saturating_sub(self.free_turns) as f32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zs_core::Question;
+
+    use super::*;
+    use crate::reward::testing::score;
+
+    #[test]
+    fn turns_beyond_the_free_ones_cost() {
+        let question = Question::new("q", "?", ["a"]);
+        for (turns, expected) in [(0, 0.0), (2, 0.0), (3, -1.0), (5, -3.0)] {
+            let texts = vec!["<search> q </search>"; turns];
+            assert_eq!(score(&TurnPenalty { free_turns: 2 }, &question, &texts), expected);
+        }
+    }
+}

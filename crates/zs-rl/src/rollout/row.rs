@@ -1,0 +1,241 @@
+//! One episode while it is being played.
+
+use zs_core::{Action, Document, INVALID_ACTION_MESSAGE, neutralize_tags, parse_action};
+use zs_model::{Completion, StopReason, TokenId, Tokenizer};
+
+use super::consult::{self, CONSULT_REFUSED};
+use super::observation::{Observation, Observer};
+use super::{Episode, RolloutError};
+use crate::consult::{AgentKind, parse_consult};
+use crate::program::{Harness, ProgramContext, ReviewState};
+use crate::{Consult, Trajectory, Turn};
+
+/// An episode being played.
+pub(super) struct Row<'a> {
+    pub(super) episode: Episode<'a>,
+    pub(super) trajectory: Trajectory,
+    /// What the session has not seen yet: the prompt, later an observation or a reply.
+    pub(super) append: Vec<TokenId>,
+    pub(super) num_tokens: usize,
+    /// What the environment owes the policy for its last turn.
+    pub(super) reply: Reply,
+    pub(super) is_finished: bool,
+    /// Tokens that the policy may still write.
+    budget: usize,
+    review: ReviewState,
+    /// What program functions have to say after the last turn.
+    injected: Vec<String>,
+}
+
+/// What follows a turn.
+pub(super) enum Reply {
+    /// The episode ends.
+    Nothing,
+    /// The documents of this search, once the engine has answered.
+    Documents,
+    /// A message.
+    Message(&'static str),
+    /// Only what program functions have to say: the answer is sent back.
+    Injected,
+}
+
+/// What the policy has written last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// Its turn is over.
+    Turn,
+    /// A question to an agent, in the middle of its turn.
+    Consult,
+}
+
+/// What decides about a turn beside its text.
+pub(super) struct Rules<'a> {
+    pub(super) tokenizer: &'a Tokenizer,
+    pub(super) context_length: usize,
+    pub(super) max_turns: u32,
+    pub(super) harness: &'a Harness,
+    /// Who may be consulted, and how often an episode.
+    pub(super) agents: &'a [AgentKind],
+    pub(super) consult_budget: u32,
+}
+
+impl<'a> Row<'a> {
+    pub(super) fn new(episode: Episode<'a>, prompt: Vec<TokenId>, budget: usize) -> Self {
+        Self {
+            episode,
+            append: prompt.clone(),
+            num_tokens: prompt.len(),
+            trajectory: Trajectory::new(&episode.question.id, prompt),
+            reply: Reply::Nothing,
+            is_finished: false,
+            budget,
+            review: ReviewState::default(),
+            injected: Vec::new(),
+        }
+    }
+
+    /// The documents that the episode has been shown so far.
+    pub(super) fn documents_read(&self) -> Vec<Document> {
+        self.trajectory.searches().flat_map(|it| it.documents.iter().cloned()).collect()
+    }
+
+    /// Tokens of the context that are left, one of which is kept for the policy to write.
+    pub(super) fn room(&self, context_length: usize) -> usize {
+        context_length.saturating_sub(self.num_tokens + 1)
+    }
+
+    /// Tokens that the policy may still write.
+    pub(super) fn budget(&self) -> usize {
+        self.budget
+    }
+
+    /// Takes what the policy wrote: a question to an agent, or the end of its turn.
+    pub(super) fn write(
+        &mut self,
+        mut completion: Completion,
+        step: u32,
+        rules: &Rules<'_>,
+    ) -> Written {
+        if completion.tokens.len() > self.budget {
+            completion.tokens.truncate(self.budget);
+            completion.log_probs.truncate(self.budget);
+            completion.stop_reason = StopReason::Length;
+        }
+        self.budget -= completion.tokens.len();
+        self.num_tokens += completion.tokens.len();
+        let text = rules.tokenizer.decode(&completion.tokens);
+        let is_full = self.num_tokens >= rules.context_length;
+        let can_go_on = !is_full && self.budget > 0;
+        let is_refused = match parse_consult(&text, rules.agents) {
+            None => false,
+            Some((agent, request)) => {
+                let num_consults = self.trajectory.consults.len();
+                if can_go_on && num_consults < rules.consult_budget as usize {
+                    let request = request.to_owned();
+                    self.ask(agent, request, completion, text);
+                    return Written::Consult;
+                }
+                can_go_on
+            }
+        };
+        if is_refused {
+            self.trajectory.refused_consults += 1;
+        }
+        self.end_turn(completion, text, step, rules);
+        if is_refused && matches!(self.reply, Reply::Message(_)) {
+            self.reply = Reply::Message(CONSULT_REFUSED);
+        }
+        Written::Turn
+    }
+
+    fn ask(&mut self, agent: AgentKind, request: String, completion: Completion, text: String) {
+        self.trajectory.consults.push(Consult {
+            turn: self.trajectory.turns.len(),
+            agent,
+            completion,
+            text,
+            request,
+            reply: Vec::new(),
+            reply_text: String::new(),
+            reply_log_probs: Vec::new(),
+            error: None,
+        });
+    }
+
+    /// Puts an agent's reply after the question.
+    pub(super) fn take_reply(&mut self, reply: consult::Reply) {
+        let Some(consult) = self.trajectory.consults.last_mut() else { return };
+        self.num_tokens += reply.tokens.len();
+        self.append.clone_from(&reply.tokens);
+        consult.reply = reply.tokens;
+        consult.reply_text = reply.text;
+        consult.reply_log_probs = reply.log_probs;
+        consult.error = reply.error;
+    }
+
+    /// Reads the action of a finished turn and decides what follows it.
+    fn end_turn(&mut self, completion: Completion, text: String, step: u32, rules: &Rules<'_>) {
+        let has_ended = completion.stop_reason == StopReason::EndOfSequence;
+        let is_full = self.num_tokens >= rules.context_length;
+        let is_over_budget = self.budget == 0;
+        let mut action = parse_action(&text);
+        let is_done = is_full || is_over_budget || (has_ended && action == Action::Invalid);
+        if !rules.harness.is_empty() && !is_done {
+            let context = ProgramContext {
+                question: &self.episode.question.text,
+                step,
+                max_steps: rules.max_turns,
+                text: &text,
+                turns: &self.trajectory.turns,
+            };
+            let review = rules.harness.review(&context, action, &mut self.review);
+            action = review.action;
+            self.injected = review.injected;
+            self.trajectory.programs.extend(review.checks);
+        }
+        let may_go_on = step + 1 < rules.max_turns;
+        self.reply = match &action {
+            Action::Answer(_) if self.injected.is_empty() => Reply::Nothing,
+            Action::Answer(_) => Reply::Injected,
+            Action::Invalid if has_ended => Reply::Nothing,
+            Action::Search(_) | Action::Invalid if is_full || is_over_budget => {
+                self.trajectory.truncated = is_full;
+                self.trajectory.over_budget = is_over_budget;
+                Reply::Nothing
+            }
+            Action::Search(_) | Action::Invalid if !may_go_on => Reply::Nothing,
+            Action::Search(_) => Reply::Documents,
+            Action::Invalid => Reply::Message(INVALID_ACTION_MESSAGE),
+        };
+        self.trajectory.turns.push(Turn {
+            completion,
+            text,
+            action,
+            observation: Vec::new(),
+            observation_text: String::new(),
+            search: None,
+        });
+    }
+
+    /// Appends the observation of the last turn, or ends the episode.
+    pub(super) fn observe(
+        &mut self,
+        observations: &Observer<'_>,
+        context_length: usize,
+    ) -> Result<(), RolloutError> {
+        let room = self.room(context_length);
+        let injected = std::mem::take(&mut self.injected);
+        let Some(turn) = self.trajectory.turns.last_mut() else { return Ok(()) };
+        let observation = match (&self.reply, &turn.search) {
+            (Reply::Documents, Some(search)) => observations.documents(&search.documents, room)?,
+            (Reply::Message(text), _) => observations.message(text, room)?,
+            (Reply::Injected, _) => Some(Observation::default()),
+            (Reply::Nothing | Reply::Documents, _) => {
+                self.is_finished = true;
+                return Ok(());
+            }
+        };
+        let Some(mut observation) = observation else { return Ok(self.truncate()) };
+        for text in injected {
+            let text = format!("\n{}\n", neutralize_tags(text.trim()));
+            let left = room.saturating_sub(observation.tokens.len());
+            if let Some(more) = observations.message(&text, left)? {
+                observation.text.push_str(&more.text);
+                observation.tokens.extend(more.tokens);
+            }
+        }
+        if observation.tokens.is_empty() {
+            return Ok(self.truncate());
+        }
+        self.num_tokens += observation.tokens.len();
+        self.append.clone_from(&observation.tokens);
+        turn.observation = observation.tokens;
+        turn.observation_text = observation.text;
+        Ok(())
+    }
+
+    fn truncate(&mut self) {
+        self.trajectory.truncated = true;
+        self.is_finished = true;
+    }
+}

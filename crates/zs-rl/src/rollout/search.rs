@@ -1,0 +1,96 @@
+//! Carries out the searches of one turn, all in one batch.
+
+use zs_core::{
+    Action, Document, DocumentQuality, Domain, SearchEngine, SearchRequest, SearchResult, StreamKey,
+};
+
+use super::row::{Reply, Row};
+use super::{Episode, RolloutConfig, RolloutError};
+use crate::SearchRecord;
+
+/// Sends the queries that are owed documents, and puts what comes back into their turns.
+pub(super) fn search(
+    rows: &mut [Row<'_>],
+    active: &[usize],
+    engine: &dyn SearchEngine,
+    turn: u32,
+    noise_probability: f64,
+    config: &RolloutConfig,
+) -> Result<(), RolloutError> {
+    let mut searching: Vec<(usize, SearchRecord)> = Vec::new();
+    for &index in active {
+        let row = &rows[index];
+        let action = row.trajectory.turns.last().map(|it| &it.action);
+        if let (Reply::Documents, Some(Action::Search(query))) = (&row.reply, action) {
+            let key = StreamKey { turn, ..row.episode.key };
+            let quality = draw_quality(key, noise_probability);
+            let query = query.clone();
+            searching
+                .push((index, SearchRecord { query, quality, documents: Vec::new(), error: None }));
+        }
+    }
+    if searching.is_empty() {
+        return Ok(());
+    }
+    let results = {
+        let read: Vec<Vec<Document>> =
+            searching.iter().map(|(index, _)| rows[*index].documents_read()).collect();
+        let requests: Vec<SearchRequest<'_>> = searching
+            .iter()
+            .zip(&read)
+            .map(|((index, record), read)| {
+                let Episode { question, key } = rows[*index].episode;
+                SearchRequest {
+                    query: &record.query,
+                    question,
+                    quality: record.quality,
+                    read,
+                    k: config.num_documents,
+                    seed: StreamKey { turn, ..key }.derive_seed(Domain::Search),
+                }
+            })
+            .collect();
+        engine.search_batch(&requests)
+    };
+    if results.len() != searching.len() {
+        return Err(RolloutError::EngineContract {
+            engine: engine.name().to_owned(),
+            requests: searching.len(),
+            results: results.len(),
+        });
+    }
+    for ((index, mut record), result) in searching.into_iter().zip(results) {
+        fill(&mut record, result, config.num_documents);
+        if let Some(turn) = rows[index].trajectory.turns.last_mut() {
+            turn.search = Some(record);
+        }
+    }
+    Ok(())
+}
+
+/// Useful or noisy, drawn for one query.
+fn draw_quality(key: StreamKey, noise_probability: f64) -> DocumentQuality {
+    let draw: f64 = rand::RngExt::random(&mut key.rng(Domain::Quality));
+    if draw < noise_probability { DocumentQuality::Noisy } else { DocumentQuality::Useful }
+}
+
+fn fill(record: &mut SearchRecord, result: SearchResult, k: usize) {
+    match result {
+        Ok(documents) => {
+            record.documents = documents;
+            record.documents.truncate(k);
+        }
+        Err(error) => record.error = Some(message_with_causes(&error)),
+    }
+}
+
+/// An error and what it is due to, in one line.
+pub(super) fn message_with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    message
+}

@@ -1,0 +1,112 @@
+//! Models and documents that training may need beside policy, questions and engine.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use zs_rl::consult::{AgentKind, AgentTemplates, GeneratorAgentConfig};
+use zs_rl::judge::JUDGE_PROMPT;
+
+use super::{WorldSource, ensure};
+
+/// Models that the policy may consult.
+///
+/// ```toml
+/// [consultants]
+/// model = "models/qwen2.5-7b-instruct"
+/// agents = ["verify", "knowledge"]
+/// budget = 5
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsultantsConfig {
+    /// The model directory; one model plays every role.
+    pub model: PathBuf,
+    /// The roles that are filled.
+    #[serde(default = "every_agent")]
+    pub agents: Vec<AgentKind>,
+    /// Consultations that an episode may make.
+    #[serde(default = "default_budget")]
+    pub budget: u32,
+    /// How the model samples.
+    #[serde(default)]
+    pub sampling: GeneratorAgentConfig,
+    /// What it is prompted with.
+    #[serde(default)]
+    pub templates: AgentTemplates,
+}
+
+fn every_agent() -> Vec<AgentKind> {
+    AgentKind::ALL.to_vec()
+}
+
+/// `SituatedThinker`'s limit; AIPO's is not published.
+fn default_budget() -> u32 {
+    5
+}
+
+impl ConsultantsConfig {
+    pub(crate) fn check(&self, key: &str) -> Result<()> {
+        let key = |name: &str| format!("{key}.{name}");
+        let GeneratorAgentConfig { temperature, max_new_tokens } = self.sampling;
+        ensure(!self.agents.is_empty(), &key("agents"), "at least one role", "empty")?;
+        let is_temperature = temperature.is_finite() && temperature >= 0.0;
+        ensure(is_temperature, &key("sampling.temperature"), "at least 0", temperature)?;
+        ensure(max_new_tokens > 0, &key("sampling.max_new_tokens"), "at least 1", max_new_tokens)
+    }
+}
+
+/// The model that compares episodes.
+///
+/// ```toml
+/// [judge]
+/// model = "models/qwen2.5-7b-instruct"
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeConfig {
+    /// Its model directory.
+    pub model: PathBuf,
+    /// Tokens that it may write before its verdict is missing.
+    #[serde(default = "default_verdict_tokens")]
+    pub max_new_tokens: usize,
+    /// What it is prompted with: a template over `question`, `a`, `b` and `rubrics`.
+    #[serde(default = "default_judge_prompt")]
+    pub template: String,
+}
+
+fn default_verdict_tokens() -> usize {
+    256
+}
+
+fn default_judge_prompt() -> String {
+    JUDGE_PROMPT.to_owned()
+}
+
+impl JudgeConfig {
+    pub(crate) fn check(&self, key: &str) -> Result<()> {
+        let (key, tokens) = (format!("{key}.max_new_tokens"), self.max_new_tokens);
+        ensure(tokens > 0, &key, "at least 1", tokens).context("the judge must be able to write")
+    }
+}
+
+/// Where documents come from.
+///
+/// ```toml
+/// corpus = { kind = "file", path = "corpus.jsonl" }
+/// corpus = { kind = "world", world = { seed = 1, split = "train" } }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum CorpusSource {
+    /// A corpus in JSON Lines.
+    File {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The passages of an embedded world.
+    World {
+        /// The world.
+        world: WorldSource,
+    },
+}
