@@ -57,7 +57,7 @@ fn advantages_by_hand() {
     check_advantages(r#"{"kind":"reinforce_plus_plus"}"#, [w, -w, 0.0]);
     check_advantages(r#"{"kind":"ppo"}"#, [w, -w, 0.0]);
     check_advantages(r#"{"kind":"ppo","whiten":false}"#, [1.0, 0.0, 0.5]);
-    // Centred: 0.5, -0.5, 0.5 with mean 1/6; variance (4/9 + 4/9 + 16/9) / 4 * 6 / 5 / 2 ...
+    // The group of one keeps its return: 0.5, -0.5, 0.5, two tokens each.
     let values = [0.5_f32, 0.5, -0.5, -0.5, 0.5, 0.5];
     let mean = values.iter().sum::<f32>() / 6.0;
     let std = (values.iter().map(|it| (it - mean).powi(2)).sum::<f32>() / 5.0).sqrt();

@@ -76,7 +76,7 @@ fn squared_regrets_and_values() {
     });
     check("value loss", |it, mask| {
         let (old, returns) = (old(&it), advantages(&it));
-        clipped_value_loss(it, old, returns, mask, 0.4).loss
+        clipped_value_loss(it, old, returns, mask, 0.42).loss
     });
     check("entropy bonus", |it, mask| entropy_bonus(it.square(), mask));
 }

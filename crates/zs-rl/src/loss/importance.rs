@@ -143,9 +143,9 @@ mod tests {
         use ImportanceBound::{Mask, Truncate};
         use ImportanceLevel::{Sequence, Token};
         check(Truncate { max: 1.5 }, Token, [1.5, 0.25, 1.0, 0.5]);
-        check(Mask { low: 0.5, high: 2.5 }, Token, [2.0, 0.0, 1.0, 0.5]);
+        check(Mask { low: 0.4, high: 2.5 }, Token, [2.0, 0.0, 1.0, 0.5]);
         check(Truncate { max: 1.5 }, Sequence, [0.25, 0.25, 1.0, 0.25]);
-        check(Mask { low: 0.5, high: 2.0 }, Sequence, [0.0, 0.0, 1.0, 0.0]);
+        check(Mask { low: 0.4, high: 2.5 }, Sequence, [0.0, 0.0, 1.0, 0.0]);
     }
 
     #[test]

@@ -20,10 +20,10 @@ pub(crate) fn trajectory(written: &[usize]) -> Trajectory {
     let mut trajectory = Trajectory::new("q", vec![0]);
     for (index, &count) in written.iter().enumerate() {
         let is_last = index + 1 == written.len();
-        let observation = tokens(usize::from(!is_last));
+        let (completion, observation) = (tokens(count), tokens(usize::from(!is_last)));
         trajectory.turns.push(Turn {
             completion: Completion {
-                tokens: tokens(count),
+                tokens: completion,
                 log_probs: vec![-1.0; count],
                 stop_reason: StopReason::Stop,
             },

@@ -75,9 +75,8 @@ fn gradient(
     algorithm: &dyn Algorithm,
     rewards: &[&[f32]],
     is_used: fn(&Row) -> bool,
-    micro_batch_tokens: usize,
+    config: &UpdateConfig,
 ) -> (Vec<f32>, BTreeMap<&'static str, f64>) {
-    let config = UpdateConfig { llds_coef: 0.2, ..config(micro_batch_tokens) };
     let model = Bigram::spread(VOCAB).train();
     let reference = Bigram::uniform(VOCAB);
     let mut critic = values();
@@ -88,8 +87,8 @@ fn gradient(
         ptx: &[],
         state: &mut state,
     };
-    let rows = prepare(&model, &companions, &groups(rewards), algorithm, &config).unwrap().rows;
-    let mini_batch = MiniBatch { rows: &rows, ptx: &[], kl_scale: 1.0, algorithm, config: &config };
+    let rows = prepare(&model, &companions, &groups(rewards), algorithm, config).unwrap().rows;
+    let mini_batch = MiniBatch { rows: &rows, ptx: &[], kl_scale: 1.0, algorithm, config };
     let (grads, metrics) = mini_batch.gradients(&model, is_used);
     (numbers(grads.get::<2>(model.logits.id).unwrap()), metrics)
 }
@@ -116,10 +115,13 @@ fn micro_batches_change_nothing() {
                 r#"{{"kind":"{kind}","aggregation":{aggregation},"kl_coef":0.1,"entropy_coef":0.1}}"#
             );
             let algorithm = algorithm(&json);
-            let (whole, whole_metrics) = gradient(algorithm.as_ref(), rewards, |_| true, 10_000);
+            let guarded = |tokens| UpdateConfig { llds_coef: 0.2, ..config(tokens) };
+            let gradient = |tokens| {
+                gradient(algorithm.as_ref(), rewards, |_| true, &guarded(tokens))
+            };
+            let (whole, whole_metrics) = gradient(10_000);
             for micro_batch_tokens in [1, 16, 40] {
-                let (split, metrics) =
-                    gradient(algorithm.as_ref(), rewards, |_| true, micro_batch_tokens);
+                let (split, metrics) = gradient(micro_batch_tokens);
                 assert_same(&whole, &split, &json);
                 assert_eq!(metrics.len(), whole_metrics.len());
                 for (key, value) in &whole_metrics {
@@ -135,8 +137,8 @@ fn episodes_without_advantage_cost_nothing_and_change_nothing() {
     // The second group has equal rewards: advantages of zero.
     let rewards: &[&[f32]] = &[&[1.0, 0.0, 0.5], &[0.5, 0.5, 0.5]];
     let algorithm = algorithm(r#"{"kind":"grpo","kl_coef":0.0,"entropy_coef":0.0}"#);
-    let (skipping, _) = gradient(algorithm.as_ref(), rewards, Row::has_advantage, 40);
-    let (whole, _) = gradient(algorithm.as_ref(), rewards, |_| true, 40);
+    let (skipping, _) = gradient(algorithm.as_ref(), rewards, Row::has_advantage, &config(40));
+    let (whole, _) = gradient(algorithm.as_ref(), rewards, |_| true, &config(40));
     assert_same(&whole, &skipping, "skipping");
 
     let model = Bigram::spread(VOCAB).train();
@@ -309,26 +311,43 @@ fn a_value_model_learns_beside_the_policy() {
     let config = UpdateConfig { mini_batches: 2, epochs: 2, ..config(20) };
     let rewards: &[&[f32]] = &[&[1.0, 0.0], &[0.5, 0.25]];
     let (_, metrics) = update_all(r#"{"kind":"ppo"}"#, rewards, &config, &mut state, &[]);
-    for key in ["critic/loss", "critic/grad_norm", "critic/explained_variance", "reward/kl"] {
+    for key in ["critic/loss", "critic/grad_norm", "critic/explained_variance"] {
         assert!(metrics[key] != 0.0 && metrics[key].is_finite(), "{key}: {metrics:?}");
     }
+    // Sampled with the very probabilities of the reference.
+    assert!(metrics["reward/kl"].abs() < 1e-6);
     assert!((metrics["critic/lr"] - 0.1).abs() < 1e-12);
     assert!(!metrics.contains_key("actor/kl"), "the divergence is in the reward");
 }
 
 #[test]
 fn the_divergence_in_the_reward_pulls_towards_the_reference() {
-    // No reward but the divergence: what the reference finds less likely must get less likely.
-    let json = r#"{"kind":"reinforce","kl_coef":1.0,"kl_placement":"reward","entropy_coef":0.0,
-        "baseline":"batch_mean"}"#;
-    let mut state = LearningState::default();
-    let distance = |model: &Bigram| {
-        let logits = numbers(burn::tensor::activation::log_softmax(model.logits.val(), 1));
-        logits.iter().map(|it| it.exp() * (it + (VOCAB as f32).ln())).sum::<f32>()
+    // No reward but the divergence, each arm pulled once by a uniform policy.
+    let json = r#"{"kind":"reinforce","kl_coef":1.0,"kl_estimator":"k1","kl_placement":"reward",
+        "entropy_coef":0.0}"#;
+    let reference = Bigram::spread(VOCAB);
+    let divergence = |model: &Bigram| -> f32 {
+        let log_probs =
+            |it: &Bigram| numbers(burn::tensor::activation::log_softmax(it.logits.val(), 1));
+        let (p, q) = (log_probs(model), log_probs(&reference));
+        (VOCAB..2 * VOCAB).map(|it| p[it].exp() * (p[it] - q[it])).sum()
     };
-    let before = distance(&Bigram::spread(VOCAB));
-    let (model, metrics) = update_all(json, &[&[0.0; 8]], &config(99), &mut state, &[]);
-    assert!(distance(&model) < before, "{metrics:?}");
+    let model = Bigram::uniform(VOCAB).train();
+    let mut optimizer = optimizer(&model, 0.1);
+    let before = divergence(&model);
+    let groups = [arms(&[0.0; 6])];
+    let algorithm = algorithm(json);
+    let (model, metrics) = update(
+        model,
+        &mut optimizer,
+        Some(&reference),
+        &groups,
+        algorithm.as_ref(),
+        &config(99),
+    )
+    .unwrap();
+    assert!((metrics.values["reward/kl"] - f64::from(before)).abs() < 1e-5);
+    assert!(divergence(&model) < before - 0.01, "{before}: {:?}", metrics.values);
 }
 
 #[test]
@@ -402,10 +421,8 @@ fn importance_weights_bound_what_a_mismatch_can_do() {
     assert!(bounded > 0.0 && bounded < 1.0, "{bounded}");
 }
 
-#[test]
-fn the_gradient_of_a_bandit_is_the_analytic_one() {
-    // Six arms at the state of token 1, each pulled once: the expectation under the uniform policy.
-    let rewards = [0.0, 0.25, 1.0, 0.5, 0.125, 0.75];
+/// Six arms at the state of token 1, each pulled once: the expectation under the uniform policy.
+fn arms(rewards: &[f32; 6]) -> TrajectoryGroup {
     let pull = |(arm, &total): (usize, &f32)| {
         let mut trajectory = Trajectory::new("q", vec![1]);
         trajectory.turns.push(Turn {
@@ -423,10 +440,16 @@ fn the_gradient_of_a_bandit_is_the_analytic_one() {
         let reward = RewardScore { total, ..RewardScore::default() };
         RewardedTrajectory { trajectory, reward }
     };
-    let group = TrajectoryGroup {
+    TrajectoryGroup {
         question: Question::new("q", "?", ["a"]),
         trajectories: rewards.iter().enumerate().map(pull).collect(),
-    };
+    }
+}
+
+#[test]
+fn the_gradient_of_a_bandit_is_the_analytic_one() {
+    let rewards = [0.0, 0.25, 1.0, 0.5, 0.125, 0.75];
+    let group = arms(&rewards);
     let mean = rewards.iter().sum::<f32>() / 6.0;
     for kind in ["reinforce", "dr_grpo", "gspo", "cispo", "squared_regret", "rloo"] {
         // The gradient of the expected reward is p_a (r_a - mean); the rest is each one's scale.
