@@ -116,9 +116,8 @@ fn micro_batches_change_nothing() {
             );
             let algorithm = algorithm(&json);
             let guarded = |tokens| UpdateConfig { llds_coef: 0.2, ..config(tokens) };
-            let gradient = |tokens| {
-                gradient(algorithm.as_ref(), rewards, |_| true, &guarded(tokens))
-            };
+            let gradient =
+                |tokens| gradient(algorithm.as_ref(), rewards, |_| true, &guarded(tokens));
             let (whole, whole_metrics) = gradient(10_000);
             for micro_batch_tokens in [1, 16, 40] {
                 let (split, metrics) = gradient(micro_batch_tokens);
@@ -337,15 +336,9 @@ fn the_divergence_in_the_reward_pulls_towards_the_reference() {
     let before = divergence(&model);
     let groups = [arms(&[0.0; 6])];
     let algorithm = algorithm(json);
-    let (model, metrics) = update(
-        model,
-        &mut optimizer,
-        Some(&reference),
-        &groups,
-        algorithm.as_ref(),
-        &config(99),
-    )
-    .unwrap();
+    let (model, metrics) =
+        update(model, &mut optimizer, Some(&reference), &groups, algorithm.as_ref(), &config(99))
+            .unwrap();
     assert!((metrics.values["reward/kl"] - f64::from(before)).abs() < 1e-5);
     assert!(divergence(&model) < before - 0.01, "{before}: {:?}", metrics.values);
 }
