@@ -60,6 +60,32 @@ pub enum SearchError {
         /// The reply, shortened.
         reply: String,
     },
+    /// The engine may not be asked any more: a budget is used up.
+    #[error("search engine `{engine}` is not asked any more: {limit}")]
+    Exhausted {
+        /// The engine's name.
+        engine: String,
+        /// Which limit was reached.
+        limit: String,
+    },
+}
+
+impl SearchError {
+    /// Whether the same request may succeed later: the engine was out of reach, and did not refuse
+    /// or fail on this very request.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// Which parts of a request an engine reads, and so what its answer can depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineScope {
+    /// `query` and `k` only: retrieval.
+    Query,
+    /// Any of it, e.g. question, golden answers, quality and seed: simulation.
+    Request,
 }
 
 /// A source of documents: simulated, local index, or live web.
@@ -112,5 +138,18 @@ pub trait SearchEngine: Debug + Send + Sync {
     /// Whether the same request always gives the same result.
     fn is_deterministic(&self) -> bool {
         true
+    }
+
+    /// Which parts of a request this engine reads; caches take it at its word.
+    ///
+    /// Everything, unless an engine says otherwise.
+    fn scope(&self) -> EngineScope {
+        EngineScope::Request
+    }
+
+    /// Why no further search can succeed, e.g. a budget that is used up; a run that trains with the
+    /// engine stops at it. `None` while the engine answers.
+    fn exhausted(&self) -> Option<String> {
+        None
     }
 }

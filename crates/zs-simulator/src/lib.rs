@@ -39,8 +39,8 @@ mod simulated;
 pub mod tuning;
 pub mod world;
 
-pub use bm25::{Bm25Engine, Bm25Error};
-pub use corpus::read_corpus;
+pub use bm25::{Bm25Engine, Bm25Error, Bm25Fields, BuildProgress, IndexBuild, IndexSummary};
+pub use corpus::{CorpusError, read_corpus};
 pub use fixed::{FaultyEngine, FixedEngine};
 pub use jsonl::JsonLinesError;
 pub use simulated::{
