@@ -52,6 +52,7 @@ const RULES: &[Rule] = &[
             "governor",
             "hdrhistogram",
             "heed",
+            "httpdate",
             "minijinja",
             "parquet",
             "rand",

@@ -8,7 +8,7 @@ use burn::module::Module;
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, Question, SearchEngine, StreamKey};
 use zs_curriculum::Progress;
-use zs_model::{LanguageModel, Optimizer, OptimizerConfig};
+use zs_model::{Generator, LanguageModel, Optimizer, OptimizerConfig};
 use zs_rl::{
     Episode, RewardFunction, RewardedTrajectory, RolloutOutput, TrajectoryGroup, rollout, update,
     write_records,
@@ -19,8 +19,9 @@ use super::validation::{self, Best};
 use super::{EpochOrder, Metrics, Timings};
 use crate::config::{TrainConfig, TrainingConfig, load};
 use crate::console::Console;
+use crate::engines::Engines;
 use crate::files::{JsonLines, RunDir, SUMMARY};
-use crate::{device, source};
+use crate::{device, engines, source};
 
 pub use super::validation::Validation;
 
@@ -35,6 +36,8 @@ pub struct Training<'a> {
     pub questions: &'a [Question],
     /// The engine to train with.
     pub engine: &'a dyn SearchEngine,
+    /// Where it comes from, if its costs are to be written and its policy is to be kept up to date.
+    pub engines: Option<&'a Engines>,
     /// What checkpoints are chosen by; the last is taken where there is none.
     pub validation: Option<Validation<'a>>,
     /// How it learns.
@@ -92,6 +95,8 @@ impl Training<'_> {
         let reference = algorithm.needs_reference().then(|| self.policy.network().clone());
 
         let mut log = Log::create(run)?;
+        log.costs_file = self.engines.map(|_| run.json_lines("costs.jsonl")).transpose()?;
+        self.follow(&policy);
         let mut best = Best::new(&policy, self.validate(&policy, &mut log)?);
         log.end_step(0)?;
         let progress = console.progress(self.title, steps);
@@ -119,6 +124,7 @@ impl Training<'_> {
             .with_context(|| format!("step {step}"))?;
             network = updated;
             policy = policy.with_network(&network);
+            self.follow(&policy);
             log.timings.lap("update");
 
             log.metrics = Metrics::of_step(step);
@@ -135,12 +141,25 @@ impl Training<'_> {
                 best.consider(step, &policy, exact_match);
             }
             progress.advance(1, &log.headline());
+            log.costs(self.engines, step)?;
             log.end_step(step)?;
+            if let Some(reason) = self.engine.exhausted() {
+                console.note(&format!("stopped after step {step}: {reason}"));
+                break;
+            }
         }
         policy.save(&run.join("checkpoints/final"))?;
         best.save(run)?;
         progress.finish(&format!("kept step {}", best.step));
         log.finish(run, &best, self)
+    }
+
+    /// Engines that ask the policy ask the one that has just learned.
+    fn follow(&self, policy: &LanguageModel) {
+        if let Some(engines) = self.engines.filter(|it| it.asks_policy()) {
+            let policy: Arc<dyn Generator> = Arc::new(policy.clone());
+            engines.follow(&policy);
+        }
     }
 
     /// The episodes of a step: `group_size` of each question, each under its own key.
@@ -206,6 +225,8 @@ struct Log {
     history: Vec<Metrics>,
     metrics_file: JsonLines,
     trajectories_file: JsonLines,
+    /// Made when there are engines whose costs are kept.
+    costs_file: Option<JsonLines>,
 }
 
 impl Log {
@@ -217,6 +238,7 @@ impl Log {
             history: Vec::new(),
             metrics_file: run.json_lines("metrics.jsonl")?,
             trajectories_file: run.json_lines("trajectories.jsonl")?,
+            costs_file: None,
         })
     }
 
@@ -255,6 +277,13 @@ impl Log {
         self.trajectories_file.push_bytes(&lines)
     }
 
+    /// What the step has cost, as metrics and in a file of its own.
+    fn costs(&mut self, engines: Option<&Engines>, step: usize) -> Result<()> {
+        let (Some(engines), Some(file)) = (engines, &mut self.costs_file) else { return Ok(()) };
+        let costs = engines::step_metrics(engines, &mut self.metrics);
+        file.push(&serde_json::json!({ "step": step, "engines": costs }))
+    }
+
     /// What the progress bar says about the step.
     fn headline(&self) -> String {
         let value = |key| self.metrics.get(key).unwrap_or_default();
@@ -272,6 +301,9 @@ impl Log {
 
     fn finish(self, run: &RunDir, best: &Best, training: &Training<'_>) -> Result<Trained> {
         let schedule = &training.config.schedule;
+        if let Some(engines) = training.engines {
+            run.write_json(engines::COSTS, &engines.ledger().totals())?;
+        }
         run.write_json(
             SUMMARY,
             &serde_json::json!({
@@ -281,6 +313,7 @@ impl Log {
                 "episodes": schedule.steps * schedule.questions_per_step * schedule.group_size,
                 "searches": self.num_searches,
                 "engine": training.engine.name(),
+                "stopped": training.engine.exhausted(),
                 "best_step": best.step,
                 "best_validation_exact_match": best.exact_match,
             }),
@@ -322,12 +355,14 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
     let device = device::select();
     let policy = source::load_model(&config.policy, &device)?;
     let questions = source::questions(&config.questions)?;
-    let engine = source::engine(&config.engine, &device)?;
+    let asked: Arc<dyn Generator> = Arc::new(policy.clone());
+    let engines = Engines::new(device, config.prices.clone()).with_policy(asked);
+    let engine = engines.open(&config.engine)?;
     let validation = match &config.validation {
         None => None,
         Some(it) => {
             let engine = match &it.engine {
-                Some(config) => source::engine(config, &device)?,
+                Some(config) => engines.open(config)?,
                 None => Arc::clone(&engine),
             };
             Some((source::questions(&it.questions)?, engine))
@@ -340,6 +375,7 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
         policy,
         questions: &questions,
         engine: engine.as_ref(),
+        engines: Some(&engines),
         validation: validation
             .as_ref()
             .map(|(questions, engine)| Validation { questions, engine: engine.as_ref() }),
@@ -347,6 +383,9 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
         seed: config.seed,
     };
     training.run(&run, console)?;
+    if let Some(line) = engines::summary_line(engines.ledger()) {
+        console.note(&line);
+    }
     console.note(&format!("wrote {}", run.path().display()));
     Ok(())
 }
