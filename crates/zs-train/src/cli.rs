@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command;
+pub use crate::command::{CostArgs, IndexBuildArgs, IndexCommand, SearchArgs};
 use crate::console::{Console, print_error};
 
 /// `ZeroSearch`: teach a language model to search, against a simulated search engine.
@@ -34,11 +35,11 @@ pub enum Command {
     Eval(EvalArgs),
     /// Build an index of a corpus, to search it later.
     #[command(subcommand)]
-    Index(command::IndexCommand),
+    Index(IndexCommand),
     /// Search a corpus, as the policy's `<search>` does.
-    Search(command::SearchArgs),
+    Search(SearchArgs),
     /// What a run's searches cost, and would have cost elsewhere.
-    Cost(command::CostArgs),
+    Cost(CostArgs),
     /// Ask a model one question and watch it search.
     Ask(AskArgs),
     /// Compare a checkpoint with recorded reference outputs.

@@ -130,7 +130,7 @@ where
 mod tests {
     use std::sync::Mutex;
 
-    use governor::clock::FakeRelativeClock;
+    use governor::clock::{FakeRelativeClock, Reference};
     use zs_core::{Document, DocumentQuality, Question};
 
     use super::*;
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(texts, queries);
         assert_eq!(*engine.engine.0.lock().unwrap(), [3, 1, 1, 1, 1]);
         // Four searches beyond the burst, half a second each.
-        let took: Duration = (clock.now() - start).into();
+        let took: Duration = clock.now().duration_since(start).into();
         assert_eq!(took, Duration::from_secs(2));
     }
 
