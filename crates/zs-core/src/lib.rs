@@ -32,5 +32,5 @@ pub use observation::{
 pub use question::Question;
 pub use random::{Domain, StreamKey};
 pub use scoring::{YesNoRule, cover_exact_match, exact_match, f1, normalize_answer};
-pub use search::{SearchEngine, SearchError, SearchRequest, SearchResult};
+pub use search::{EngineScope, SearchEngine, SearchError, SearchRequest, SearchResult};
 pub use transcript::{Transcript, TranscriptTurn};

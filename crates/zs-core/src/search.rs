@@ -1,6 +1,7 @@
 //! The one trait behind `<search>`.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use crate::{Document, DocumentQuality, Question};
 
@@ -60,6 +61,63 @@ pub enum SearchError {
         /// The reply, shortened.
         reply: String,
     },
+    /// The engine may not be asked any more: a budget is used up.
+    #[error("search engine `{engine}` is not asked any more: {limit}")]
+    Exhausted {
+        /// The engine's name.
+        engine: String,
+        /// Which limit was reached.
+        limit: String,
+    },
+}
+
+impl SearchError {
+    /// Whether the same request may succeed later: the engine was out of reach, and did not refuse
+    /// or fail on this very request.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
+    /// The same error for another request that shares its fate; its cause is kept as text.
+    #[must_use]
+    pub fn repeated(&self) -> Self {
+        match self {
+            Self::Unreachable { engine, source } => {
+                Self::Unreachable { engine: engine.clone(), source: causes(source.as_ref()).into() }
+            }
+            Self::Engine { engine, query, source } => Self::Engine {
+                engine: engine.clone(),
+                query: query.clone(),
+                source: causes(source.as_ref()).into(),
+            },
+            Self::Malformed { query, reply } => {
+                Self::Malformed { query: query.clone(), reply: reply.clone() }
+            }
+            Self::Exhausted { engine, limit } => {
+                Self::Exhausted { engine: engine.clone(), limit: limit.clone() }
+            }
+        }
+    }
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(it) = cause {
+        text.push_str(&format!(": {it}"));
+        cause = it.source();
+    }
+    text
+}
+
+/// Which parts of a request an engine reads, and so what its answer can depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineScope {
+    /// `query` and `k` only: retrieval.
+    Query,
+    /// Any of it, e.g. question, golden answers, quality and seed: simulation.
+    Request,
 }
 
 /// A source of documents: simulated, local index, or live web.
@@ -112,5 +170,68 @@ pub trait SearchEngine: Debug + Send + Sync {
     /// Whether the same request always gives the same result.
     fn is_deterministic(&self) -> bool {
         true
+    }
+
+    /// Which parts of a request this engine reads; caches take it at its word.
+    ///
+    /// Everything, unless an engine says otherwise.
+    fn scope(&self) -> EngineScope {
+        EngineScope::Request
+    }
+
+    /// Why no further search can succeed, e.g. a budget that is used up; a run that trains with the
+    /// engine stops at it. `None` while the engine answers.
+    fn exhausted(&self) -> Option<String> {
+        None
+    }
+}
+
+/// A shared engine is an engine.
+impl<E: SearchEngine + ?Sized> SearchEngine for Arc<E> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
+        (**self).search_batch(requests)
+    }
+
+    fn is_deterministic(&self) -> bool {
+        (**self).is_deterministic()
+    }
+
+    fn scope(&self) -> EngineScope {
+        (**self).scope()
+    }
+
+    fn exhausted(&self) -> Option<String> {
+        (**self).exhausted()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_repeated_with_their_causes() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::fmt::Error);
+
+        let engine = || "bm25".to_owned();
+        let query = || "q".to_owned();
+        for (error, is_transient) in [
+            (SearchError::Unreachable { engine: engine(), source: "gone".into() }, true),
+            (SearchError::Malformed { query: query(), reply: "?".to_owned() }, false),
+            (SearchError::Exhausted { engine: engine(), limit: "spent".to_owned() }, false),
+        ] {
+            assert_eq!(error.is_transient(), is_transient);
+            assert_eq!(format!("{:?}", error.repeated()), format!("{error:?}"));
+        }
+        let source = Box::new(Outer(std::fmt::Error));
+        let error = SearchError::Engine { engine: engine(), query: query(), source };
+        let SearchError::Engine { source, .. } = error.repeated() else { panic!("another kind") };
+        assert_eq!(source.to_string(), format!("outer: {}", std::fmt::Error));
     }
 }

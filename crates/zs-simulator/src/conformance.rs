@@ -1,6 +1,10 @@
 //! What every search engine must do, as checks that an implementation's tests call.
 
-use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest, SearchResult};
+use rand::RngExt;
+use zs_core::{
+    DocumentQuality, Domain, EngineScope, Question, SearchEngine, SearchRequest, SearchResult,
+    StreamKey,
+};
 
 /// Checks an engine against the contract of [`SearchEngine`]: one result a request in the order of
 /// the requests, at most `k` documents with some text each, no panic on any query, no request that
@@ -27,7 +31,116 @@ pub fn check_engine(engine: &dyn SearchEngine) {
     for k in [1, 2, 3, 5, 20] {
         check_batch(engine, &requests(&questions, &queries, k));
     }
+    for k in 1..=20 {
+        check_batch(engine, &requests(&questions, &queries[..2], k));
+    }
     check_duplicates(engine, &questions[0]);
+    if engine.is_deterministic() && engine.scope() == EngineScope::Query {
+        check_scope(engine, &questions);
+    }
+}
+
+/// Checks that a query which fails, whatever the engine finds wrong with it, fails alone: other
+/// requests of its batch are answered as without it.
+///
+/// ```
+/// use zs_core::Document;
+/// use zs_simulator::conformance::check_failure_is_contained;
+/// use zs_simulator::{FaultyEngine, FixedEngine};
+///
+/// let engine = FixedEngine::new(vec![Document::new("Bamboo", "A grass.")]);
+/// let engine = FaultyEngine::new(engine, |request| request.query == "bad");
+/// check_failure_is_contained(&engine, "bad");
+/// ```
+///
+/// # Panics
+///
+/// Panics, saying what is wrong, when the query does not fail or another one does.
+pub fn check_failure_is_contained(engine: &dyn SearchEngine, failing: &str) {
+    let name = engine.name();
+    let questions = questions();
+    for place in 0..7 {
+        let queries: Vec<String> = (0..7)
+            .map(|index| if index == place { failing.to_owned() } else { format!("film {index}") })
+            .collect();
+        let requests = requests(&questions, &queries, 3);
+        let results = engine.search_batch(&requests);
+        assert_eq!(results.len(), 7, "{name}: one result a request");
+        for (index, result) in results.iter().enumerate() {
+            assert_eq!(result.is_err(), index == place, "{name}: item {index} of 7: {result:?}");
+        }
+    }
+}
+
+/// Checks that a query never meets another question's answer: whatever requests are shuffled, left
+/// out (episodes that do not search) or gone (episodes that are finished), no document of a request
+/// holds the golden answer of another one.
+///
+/// ```
+/// use zs_core::Document;
+/// use zs_simulator::{FixedEngine, conformance::check_own_question};
+///
+/// check_own_question(&FixedEngine::new(vec![Document::new("Bamboo", "A grass.")]));
+/// ```
+///
+/// # Panics
+///
+/// Panics, naming both, when a request got the documents of another.
+pub fn check_own_question(engine: &dyn SearchEngine) {
+    const COUNT: usize = 24;
+    let name = engine.name();
+    let marker = |index: usize| format!("zq{index}zq");
+    let questions: Vec<Question> = (0..COUNT)
+        .map(|it| Question::new(format!("q{it}"), format!("What is number {it}?"), [marker(it)]))
+        .collect();
+    let queries: Vec<String> = (0..COUNT).map(|it| format!("query {it}")).collect();
+    for turn in 0..8 {
+        let mut rng = StreamKey { turn, ..StreamKey::new(1) }.rng(Domain::Search);
+        // Fewer and fewer episodes go on, and of those some do not search.
+        let mut places: Vec<usize> = (0..COUNT)
+            .filter(|_| rng.random_range(0..10) >= turn && rng.random_range(0..5) > 0)
+            .collect();
+        for index in (1..places.len()).rev() {
+            places.swap(index, rng.random_range(0..=index));
+        }
+        let requests: Vec<SearchRequest<'_>> = places
+            .iter()
+            .map(|&place| SearchRequest {
+                query: &queries[place],
+                question: &questions[place],
+                quality: [DocumentQuality::Useful, DocumentQuality::Noisy][place % 2],
+                read: &[],
+                k: 3,
+                seed: u64::from(turn) * 100 + place as u64,
+            })
+            .collect();
+        for (&place, result) in places.iter().zip(engine.search_batch(&requests)) {
+            for document in result.iter().flatten() {
+                let foreign = (0..COUNT)
+                    .filter(|it| *it != place)
+                    .find(|it| document.text.contains(&marker(*it)));
+                assert!(foreign.is_none(), "{name}: query {place} got the answer of {foreign:?}");
+            }
+        }
+    }
+}
+
+/// An engine that says it reads nothing but the query must not.
+fn check_scope(engine: &dyn SearchEngine, questions: &[Question]) {
+    let quality = DocumentQuality::Useful;
+    let query = "film director";
+    let read = [zs_core::Document::new("read", "before")];
+    let plain =
+        SearchRequest { query, question: &questions[0], quality, read: &[], k: 3, seed: 1 };
+    let other = SearchRequest {
+        question: &questions[1],
+        quality: DocumentQuality::Noisy,
+        read: &read,
+        seed: 2,
+        ..plain
+    };
+    let results = engine.search_batch(&[plain, other]);
+    assert_same(&results[0], &results[1], "the same query for another question");
 }
 
 /// Queries that have broken engines: empty, blank, very long, of other scripts, of operators.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use zs_core::{Document, SearchEngine, SearchError, SearchRequest, SearchResult};
+use zs_core::{Document, EngineScope, SearchEngine, SearchError, SearchRequest, SearchResult};
 
 /// Returns the documents set down for a query, or else the same documents for every query.
 ///
@@ -50,6 +50,10 @@ impl SearchEngine for FixedEngine {
             Ok(documents.iter().take(request.k).cloned().collect())
         };
         requests.iter().map(answer).collect()
+    }
+
+    fn scope(&self) -> EngineScope {
+        EngineScope::Query
     }
 }
 
@@ -103,5 +107,9 @@ impl<E: SearchEngine> SearchEngine for FaultyEngine<E> {
 
     fn is_deterministic(&self) -> bool {
         self.engine.is_deterministic()
+    }
+
+    fn exhausted(&self) -> Option<String> {
+        self.engine.exhausted()
     }
 }

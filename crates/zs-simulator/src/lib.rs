@@ -34,16 +34,41 @@ mod bm25;
 pub mod conformance;
 mod corpus;
 mod fixed;
+#[cfg(feature = "http")]
+pub mod http;
 mod jsonl;
+mod ledger;
+#[cfg(feature = "http")]
+mod remote;
+mod replay;
+#[cfg(feature = "http")]
+mod retriever;
+mod self_search;
 mod simulated;
 pub mod tuning;
+#[cfg(feature = "http")]
+mod web;
 pub mod world;
+mod wrap;
 
-pub use bm25::{Bm25Engine, Bm25Error};
-pub use corpus::read_corpus;
+pub use bm25::{Bm25Engine, Bm25Error, Bm25Fields, BuildProgress, IndexBuild, IndexSummary};
+pub use corpus::{CorpusError, read_corpus};
 pub use fixed::{FaultyEngine, FixedEngine};
 pub use jsonl::JsonLinesError;
+pub use ledger::{EngineCost, Latency, Ledger, Price, Usage};
+#[cfg(feature = "http")]
+pub use remote::{RemoteConfig, RemoteEngine};
+pub use replay::{ReplayEngine, ReplayError};
+#[cfg(feature = "http")]
+pub use retriever::{RetrieverConfig, RetrieverEngine, RetrieverProtocol};
+pub use self_search::SelfSearchEngine;
 pub use simulated::{
     QueryGate, SimulatedConfig, SimulatedEngine, SimulatedStats, SimulationError, SimulationPrompt,
     SimulationTemplates, TINY_NOISY, TINY_USEFUL, TemplateError, parse_documents,
+};
+#[cfg(feature = "http")]
+pub use web::{WebConfig, WebEngine, WebProvider};
+pub use wrap::{
+    BudgetConfig, BudgetedEngine, CacheError, CachedEngine, FaultConfig, FaultInjector,
+    MeteredEngine, RateLimitConfig, RateLimitError, RateLimitedEngine, RetryConfig, RetryingEngine,
 };

@@ -7,7 +7,7 @@ use zs_model::testing::ScriptedGenerator;
 use zs_simulator::conformance::check_engine;
 use zs_simulator::world::{Split, World};
 use zs_simulator::{
-    Bm25Engine, FaultyEngine, FixedEngine, SimulatedConfig, SimulatedEngine, SimulationTemplates,
+    Bm25Engine, Bm25Fields, FaultyEngine, FixedEngine, SimulatedConfig, SimulatedEngine, SimulationTemplates,
 };
 
 #[test]
@@ -19,7 +19,7 @@ fn bm25_in_memory() {
 fn bm25_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let documents = World::generate(0, Split::Train).passages();
-    check_engine(&Bm25Engine::create(&folder.path().join("index"), &documents).unwrap());
+    check_engine(&Bm25Engine::create(&folder.path().join("index"), &documents, Bm25Fields::default()).unwrap());
 }
 
 #[test]

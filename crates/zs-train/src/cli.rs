@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command;
+pub use crate::command::{CostArgs, IndexBuildArgs, IndexCommand, SearchArgs};
 use crate::console::{Console, print_error};
 
 /// `ZeroSearch`: teach a language model to search, against a simulated search engine.
@@ -32,8 +33,13 @@ pub enum Command {
     Train(RunFileArgs),
     /// Score a model on questions, searching as it answers.
     Eval(EvalArgs),
+    /// Build an index of a corpus, to search it later.
+    #[command(subcommand)]
+    Index(IndexCommand),
     /// Search a corpus, as the policy's `<search>` does.
     Search(SearchArgs),
+    /// What a run's searches cost, and would have cost elsewhere.
+    Cost(CostArgs),
     /// Ask a model one question and watch it search.
     Ask(AskArgs),
     /// Compare a checkpoint with recorded reference outputs.
@@ -107,26 +113,6 @@ pub struct EvalArgs {
     /// Write `summary.json` and `trajectories.jsonl` there.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-}
-
-/// Arguments of `zs search`.
-#[derive(Debug, Args)]
-pub struct SearchArgs {
-    /// An index made earlier.
-    #[arg(long, value_name = "DIR", required_unless_present = "corpus", conflicts_with = "corpus")]
-    pub index: Option<PathBuf>,
-    /// A corpus to index in memory.
-    #[arg(long, value_name = "FILE")]
-    pub corpus: Option<PathBuf>,
-    /// What to look for.
-    #[arg(long)]
-    pub query: String,
-    /// Documents at most.
-    #[arg(long, default_value_t = 3)]
-    pub k: usize,
-    /// One JSON object a document instead of text.
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Arguments of `zs ask`.
@@ -240,7 +226,9 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Sft(args) => crate::run::sft::command(&args.run, &console),
         Command::Train(args) => crate::run::rl::command(&args.run, &console),
         Command::Eval(args) => command::eval(args, &console),
+        Command::Index(command) => command::index(command, &console),
         Command::Search(args) => command::search(args),
+        Command::Cost(args) => command::cost(args),
         Command::Ask(args) => command::ask(args),
         Command::Verify(args) => command::verify(args),
         Command::Data(DataCommand::World(args)) => command::data_world(args, &console),

@@ -32,6 +32,7 @@ mod command;
 pub mod config;
 pub mod console;
 pub mod device;
+pub mod engines;
 pub mod files;
 pub mod reproduce;
 pub mod run;

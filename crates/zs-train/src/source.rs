@@ -12,7 +12,7 @@ use zs_rl::consult::{ConsultRegistry, GeneratorAgent};
 use zs_rl::judge::LmJudge;
 use zs_simulator::world::{self, World};
 use zs_simulator::{
-    Bm25Engine, FixedEngine, SimulatedConfig, SimulatedEngine, SimulationTemplates, read_corpus,
+    Bm25Engine, SimulatedConfig, SimulatedEngine, SimulationTemplates, read_corpus,
 };
 
 use crate::config::{
@@ -64,25 +64,14 @@ pub fn generate_world(source: WorldSource) -> World {
     World::generate(source.seed, source.split.into())
 }
 
-/// Opens a search engine.
+/// Opens a search engine by itself; [`Engines`](crate::engines::Engines) opens those of a run.
 ///
 /// # Errors
 ///
-/// Fails on an unreadable corpus, index or model.
+/// Fails on an unreadable corpus, index, model or recording, an address that cannot be used, or a
+/// key that the environment does not have.
 pub fn engine(config: &EngineConfig, device: &Device) -> Result<Arc<dyn SearchEngine>> {
-    Ok(match config {
-        EngineConfig::Bm25 { corpus, index, world } => match (corpus, index, world) {
-            (Some(path), ..) => Arc::new(corpus_engine(path)?),
-            (_, Some(dir), _) => Arc::new(Bm25Engine::open(dir)?),
-            (.., Some(source)) => Arc::clone(generate_world(*source).engine()) as _,
-            (None, None, None) => bail!("a `bm25` engine needs `corpus`, `index` or `world`"),
-        },
-        EngineConfig::Simulated { model, templates, sampling } => {
-            let model = Arc::new(load_model(model, device)?);
-            Arc::new(simulated(model, templates, sampling)?)
-        }
-        EngineConfig::Fixed { documents } => Arc::new(FixedEngine::new(documents.clone())),
-    })
+    crate::engines::open_alone(config, device)
 }
 
 /// Reads documents.

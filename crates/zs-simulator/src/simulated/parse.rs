@@ -3,14 +3,16 @@
 use std::sync::LazyLock;
 
 use regex::Regex;
+use serde_json::Value;
 use zs_core::Document;
 
 /// The documents of a reply, at most `k`; none where the reply holds nothing usable.
 ///
-/// Meant are lines `Doc 1: text`. Tolerated are: other spellings (`Document 2.`, `**Doc 3:**`),
-/// numbers that are missing or have two digits, several documents in a line, a title in
-/// parentheses, an introduction before the first document, lists with bullets or bare numbers,
-/// unnumbered lines, and documents said twice, which count once.
+/// Meant are lines `Doc 1: text`. Tolerated are: other spellings (`Document 2.`, `**Doc 3:**`,
+/// `Doc 4 - text`, a line with `Doc 5` alone), numbers that are missing or have two digits, several
+/// documents in a line, a title in parentheses, an introduction before the first document, lists
+/// with bullets or bare numbers, unnumbered lines, JSON, a code fence around it all, thoughts before
+/// it (`<think>`), and documents said twice, which count once.
 ///
 /// ```
 /// use zs_simulator::parse_documents;
@@ -21,7 +23,7 @@ use zs_core::Document;
 /// ```
 #[must_use]
 pub fn parse_documents(reply: &str, k: usize) -> Vec<Document> {
-    let markers: Vec<_> = MARKER.captures_iter(reply).collect();
+    let reply = without_fence(without_thoughts(reply));
     let mut documents: Vec<Document> = Vec::new();
     let mut push = |title: &str, text: &str| {
         let text = clean(text);
@@ -31,8 +33,16 @@ pub fn parse_documents(reply: &str, k: usize) -> Vec<Document> {
             documents.push(Document::new(title.trim().trim_matches('"'), text));
         }
     };
+    if let Some(rows) = json_rows(reply) {
+        rows.iter().for_each(|row| push_json(row, &mut push));
+        return documents;
+    }
+    let markers: Vec<_> = MARKER.captures_iter(reply).collect();
     if markers.is_empty() {
-        for line in reply.lines() {
+        let lines: Vec<&str> = reply.lines().filter(|it| !it.trim().is_empty()).collect();
+        // "Here are the documents:" is none of them.
+        let is_introduced = lines.len() > 1 && lines[0].trim_end().ends_with(':');
+        for line in &lines[usize::from(is_introduced)..] {
             push("", BULLET.replace(line, "").as_ref());
         }
         return documents;
@@ -47,11 +57,63 @@ pub fn parse_documents(reply: &str, k: usize) -> Vec<Document> {
     documents
 }
 
-/// `Doc 1:`, `document 12.`, `**Doc 3:**`, `- Doc:`, `Doc 1(Title: T)`.
+/// What follows the thoughts of a model that begins with them; nothing where it never ends them.
+fn without_thoughts(reply: &str) -> &str {
+    match reply.trim_start().strip_prefix("<think>") {
+        None => reply,
+        Some(thoughts) => thoughts.split_once("</think>").map_or("", |(_, rest)| rest),
+    }
+}
+
+/// What stands inside of a code fence that goes around the whole reply.
+fn without_fence(reply: &str) -> &str {
+    let inside = reply.trim().strip_prefix("```").and_then(|it| it.strip_suffix("```"));
+    // The first line may name a language.
+    inside.map_or(reply, |it| it.split_once('\n').map_or(it, |(_, rest)| rest))
+}
+
+/// The documents of a reply in JSON: an array, or an object with an array in it or with a document
+/// under each of its keys.
+fn json_rows(reply: &str) -> Option<Vec<Value>> {
+    if !reply.trim_start().starts_with(['[', '{']) {
+        return None;
+    }
+    match serde_json::from_str(reply).ok()? {
+        Value::Array(rows) => Some(rows),
+        Value::Object(object) if text_of(&object).is_some() => Some(vec![Value::Object(object)]),
+        Value::Object(object) => {
+            let list = object.values().find_map(Value::as_array).cloned();
+            Some(list.unwrap_or_else(|| object.into_iter().map(|(_, value)| value).collect()))
+        }
+        _ => None,
+    }
+}
+
+fn push_json(row: &Value, push: &mut impl FnMut(&str, &str)) {
+    match row {
+        Value::String(text) => push("", text),
+        Value::Object(object) => {
+            let title = object.get("title").and_then(Value::as_str).unwrap_or_default();
+            push(title, text_of(object).unwrap_or_default());
+        }
+        _ => {}
+    }
+}
+
+/// The text of a document, by the names that models give to it.
+fn text_of(object: &serde_json::Map<String, Value>) -> Option<&str> {
+    ["text", "content", "contents", "snippet", "document", "passage"]
+        .iter()
+        .find_map(|it| object.get(*it)?.as_str())
+}
+
+/// `Doc 1:`, `document 12.`, `**Doc 3:**`, `- Doc:`, `Doc 1(Title: T)`; at the start of a line also
+/// `Doc 1 - ` and `Doc 1` alone.
 static MARKER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
         r"(?i)(?:^|[\s*#>\-•\[(])[*#\s]*\bdoc(?:ument)?s?[ \t]*#?[ \t]*(?:\d{1,3})?[ \t]*\]?[*]*[ \t]*",
-        r"(?:\([ \t]*title[ \t]*:[ \t]*(?P<title>[^)\n]*)\)[ \t]*[:.]?|[:.)](?:[*]+)?)"
+        r"(?:\([ \t]*title[ \t]*:[ \t]*(?P<title>[^)\n]*)\)[ \t]*[:.]?|[:.)](?:[*]+)?)",
+        r"|(?im:^[ \t*#>]*doc(?:ument)?[ \t]*#?[ \t]*\d{1,3}[ \t*\]]*(?:$|[-–—][ \t]))"
     ))
     .expect("a tested pattern")
 });
@@ -98,6 +160,18 @@ mod tests {
         check("one paragraph, no mark", &["one paragraph, no mark"]);
         check("Doc 1: see the doc about it", &["see the doc about it"]);
         check("Doc 1: born in 1987.\nDoc 2: -5 degrees", &["born in 1987.", "-5 degrees"]);
+        check("**Doc 1**\na\n\n**Doc 2**\nb", &["a", "b"]);
+        check("Doc 1 - a\nDocument 2 – b - c", &["a", "b - c"]);
+        check("[Doc 1]: a\n[Doc 2]: b", &["a", "b"]);
+        check("Here are the documents:\n\n1. a\n2. b", &["a", "b"]);
+        check("The doc 12 - 3 of them - is gone", &["The doc 12 - 3 of them - is gone"]);
+        check("<think>Doc 1: no</think>\nDoc 1: yes", &["yes"]);
+        check("<think>Doc 1: no", &[]);
+        check("```\nDoc 1: a\nDoc 2: b\n```", &["a", "b"]);
+        check("```json\n[\"a\", {\"text\": \"b\"}]\n```", &["a", "b"]);
+        check("{\"documents\": [{\"content\": \"a\"}, 3]}", &["a"]);
+        check("{\"Doc 1\": \"a\", \"Doc 2\": \"b\"}", &["a", "b"]);
+        check("[not JSON] but text", &["[not JSON] but text"]);
         check("", &[]);
         check("Doc 1: \nDoc 2: ***", &[]);
     }
@@ -111,7 +185,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics_and_respects_k(
-            reply in "(Doc|doc|Document|[0-9]|:|\\.|\n| |é|\\*|-|\\(Title: |\\)|a){0,40}",
+            reply in "(Doc|doc|Document|[0-9]|:|\\.|\n| |é|\\*|-|\\(Title: |\\)|a|```|<think>|\\[|\\{|\"){0,40}",
             k in 0..4_usize,
         ) {
             let documents = parse_documents(&reply, k);

@@ -25,7 +25,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use zs_core::{Document, Domain, StreamKey};
 
-use crate::Bm25Engine;
+use crate::{Bm25Engine, Bm25Fields};
 use relation::fill;
 
 pub use drill::{induction_drill, page_example, reading_drill, repetition_drill};
@@ -229,7 +229,8 @@ impl World {
     #[must_use]
     pub fn engine(&self) -> &Arc<Bm25Engine> {
         self.engine.get_or_init(|| {
-            let engine = Bm25Engine::from_documents(self.passages());
+            // Each field on its own: published runs were ranked so.
+            let engine = Bm25Engine::with_fields(self.passages(), Bm25Fields::Separate);
             Arc::new(engine.expect("a world has passages, and its index needs no file"))
         })
     }

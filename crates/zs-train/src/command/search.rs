@@ -1,39 +1,139 @@
-//! `zs search`: what the policy's `<search>` would find.
+//! `zs search`: what the policy's `<search>` would find, for one query or a file of them.
 
-use anyhow::{Result, bail};
-use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use zs_core::{Document, DocumentQuality, Question, SearchEngine, SearchRequest, SearchResult};
 use zs_simulator::Bm25Engine;
 
-use crate::cli::SearchArgs;
 use crate::{console, source};
 
-/// Prints the documents for a query.
+/// Arguments of `zs search`.
+#[derive(Debug, Args)]
+pub struct SearchArgs {
+    /// An index made earlier.
+    #[arg(long, value_name = "DIR", required_unless_present = "corpus", conflicts_with = "corpus")]
+    pub index: Option<PathBuf>,
+    /// A corpus to index in memory.
+    #[arg(long, value_name = "FILE")]
+    pub corpus: Option<PathBuf>,
+    /// What to look for.
+    #[arg(long, required_unless_present = "queries", conflicts_with = "queries")]
+    pub query: Option<String>,
+    /// What to look for, in JSON Lines with `query` or `question`.
+    #[arg(long, value_name = "FILE")]
+    pub queries: Option<PathBuf>,
+    /// Documents at most.
+    #[arg(long, default_value_t = 3)]
+    pub k: usize,
+    /// Of each passage, only that part of so many characters that has most of the query's words.
+    #[arg(long, value_name = "CHARS")]
+    pub snippets: Option<usize>,
+    /// One JSON object a query instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Queries that are searched together.
+const BATCH: usize = 4096;
+
+/// One line of output.
+#[derive(Serialize)]
+struct Found<'a> {
+    query: &'a str,
+    documents: &'a [Document],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Prints the documents for every query.
 pub(crate) fn search(args: &SearchArgs) -> Result<()> {
-    let engine = match (&args.index, &args.corpus) {
+    let queries = match (&args.query, &args.queries) {
+        (Some(query), _) => vec![query.clone()],
+        (None, Some(path)) => read_queries(path)?,
+        (None, None) => bail!("give `--query TEXT` or `--queries FILE`"),
+    };
+    let mut engine = match (&args.index, &args.corpus) {
         (Some(dir), _) => Bm25Engine::open(dir)?,
         (None, Some(path)) => source::corpus_engine(path)?,
         (None, None) => bail!("give `--index DIR` or `--corpus FILE`"),
     };
-    let question = Question::new("", args.query.as_str(), Vec::<String>::new());
-    let documents = engine.search(SearchRequest {
-        query: &args.query,
+    if let Some(chars) = args.snippets {
+        engine = engine.with_snippets(chars);
+    }
+    let mut num_failed = 0;
+    for batch in queries.chunks(BATCH) {
+        let mut out = String::new();
+        for (query, result) in batch.iter().zip(search_all(&engine, batch, args.k)) {
+            num_failed += usize::from(result.is_err());
+            write(&mut out, query, result, args.json)?;
+        }
+        console::print(&out);
+    }
+    if num_failed > 0 {
+        bail!("{num_failed} of {} queries failed", queries.len());
+    }
+    Ok(())
+}
+
+fn search_all(engine: &Bm25Engine, queries: &[String], k: usize) -> Vec<SearchResult> {
+    let question = Question::new("", "", Vec::<String>::new());
+    let request = |query| SearchRequest {
+        query,
         question: &question,
         quality: DocumentQuality::Useful,
         read: &[],
-        k: args.k,
+        k,
         seed: 0,
-    })?;
-    let mut out = String::new();
-    for (index, document) in documents.iter().enumerate() {
-        if args.json {
-            out.push_str(&serde_json::to_string(document)?);
-        } else {
-            let score = document.score.unwrap_or_default();
-            out.push_str(&format!("{}. {} ({score:.2})\n", index + 1, document.title));
-            out.push_str(&format!("   {}", document.text.trim()));
-        }
+    };
+    let requests: Vec<SearchRequest<'_>> = queries.iter().map(|it| request(it.as_str())).collect();
+    engine.search_batch(&requests)
+}
+
+fn write(out: &mut String, query: &str, result: SearchResult, json: bool) -> Result<()> {
+    let (documents, error) = match result {
+        Ok(documents) => (documents, None),
+        Err(error) => (Vec::new(), Some(format!("{:#}", anyhow!(error)))),
+    };
+    if json {
+        out.push_str(&serde_json::to_string(&Found { query, documents: &documents, error })?);
         out.push('\n');
+        return Ok(());
     }
-    console::print(&out);
+    if let Some(error) = error {
+        out.push_str(&format!("{error}\n"));
+    }
+    for (index, document) in documents.iter().enumerate() {
+        let score = document.score.unwrap_or_default();
+        out.push_str(&format!("{}. {} ({score:.2})\n", index + 1, document.title));
+        out.push_str(&format!("   {}\n", document.text.trim()));
+    }
     Ok(())
+}
+
+#[derive(Deserialize)]
+struct Row {
+    #[serde(alias = "question")]
+    query: String,
+}
+
+fn read_queries(path: &Path) -> Result<Vec<String>> {
+    let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let place = |row: usize| format!("{}, row {row}", path.display());
+    let mut queries = Vec::new();
+    for (row, line) in (1..).zip(bytes.split(|it| *it == b'\n')) {
+        let line = std::str::from_utf8(line).map_err(|_| anyhow!("{}: not UTF-8", place(row)))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let parsed: Row = serde_json::from_str(line)
+            .with_context(|| format!("{}: not a query, {{\"query\": \"...\"}}", place(row)))?;
+        queries.push(parsed.query);
+    }
+    if queries.is_empty() {
+        bail!("{}: holds no query", path.display());
+    }
+    Ok(queries)
 }

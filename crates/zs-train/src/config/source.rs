@@ -5,8 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use zs_core::Document;
-use zs_simulator::SimulatedConfig;
+use zs_simulator::http::HttpConfig;
 use zs_simulator::world::Split;
+use zs_simulator::{
+    BudgetConfig, FaultConfig, RateLimitConfig, RemoteConfig, RetrieverConfig, RetryConfig,
+    SimulatedConfig, WebConfig,
+};
 
 use super::ensure;
 
@@ -87,6 +91,21 @@ impl QuestionSource {
 /// engine = { kind = "bm25", corpus = "corpus.jsonl" }
 /// engine = { kind = "bm25", world = { seed = 1, split = "train" } }
 /// engine = { kind = "simulated", model = "target/simulator", templates = "tiny" }
+/// engine = { kind = "remote", servers = { endpoints = ["http://10.0.0.1:6001/v1"], model = "sim" } }
+/// engine = { kind = "retriever", endpoints = ["http://127.0.0.1:8000"], protocol = "search_r1" }
+/// engine = { kind = "web", provider = "serper" }   # key in SERPER_API_KEY
+/// ```
+///
+/// Those that hold an `engine` of their own add one thing to it, in any order:
+///
+/// ```toml
+/// [engine]
+/// kind = "cached"
+/// dir = "target/cache"
+/// [engine.engine]
+/// kind = "budgeted"
+/// budget = { max_dollars = 20.0 }
+/// engine = { kind = "web", provider = "serper" }
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -114,10 +133,76 @@ pub enum EngineConfig {
         #[serde(default)]
         sampling: SimulatedConfig,
     },
+    /// A simulation LLM on servers that speak OpenAI's chat completions.
+    Remote {
+        /// Which servers, and how they sample.
+        servers: RemoteConfig,
+        /// What they are prompted with; ZeroSearch's prompts unless said.
+        #[serde(default)]
+        templates: TemplatesConfig,
+    },
+    /// The policy itself writes the documents.
+    SelfSearch {
+        /// What it is prompted with, as a template with `query`, `k` and `words`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        template: Option<String>,
+        /// How it samples.
+        #[serde(default)]
+        sampling: SimulatedConfig,
+    },
+    /// A retrieval server of Search-R1 or ZeroSearch.
+    Retriever(RetrieverConfig),
+    /// Live web search.
+    Web(WebConfig),
+    /// What was recorded for the same query.
+    Replay {
+        /// Recorded turns (JSON Lines, packed or not).
+        turns: PathBuf,
+    },
     /// The same documents for every query.
     Fixed {
         /// The documents.
         documents: Vec<Document>,
+    },
+    /// Remembers answers in a folder, across runs and processes.
+    Cached {
+        /// The engine.
+        engine: Box<EngineConfig>,
+        /// The folder.
+        dir: PathBuf,
+        /// Anything that sets answers apart from earlier ones, e.g. after a model was replaced in
+        /// its place.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        version: String,
+    },
+    /// Asks no faster than so many searches a second.
+    RateLimited {
+        /// The engine.
+        engine: Box<EngineConfig>,
+        /// How fast.
+        limit: RateLimitConfig,
+    },
+    /// Sends searches again whose engine was out of reach.
+    Retried {
+        /// The engine.
+        engine: Box<EngineConfig>,
+        /// How often.
+        #[serde(default)]
+        retry: RetryConfig,
+    },
+    /// Ends the run when so much is spent.
+    Budgeted {
+        /// The engine.
+        engine: Box<EngineConfig>,
+        /// How much.
+        budget: BudgetConfig,
+    },
+    /// Errors, delays and garbage on purpose.
+    Faulty {
+        /// The engine.
+        engine: Box<EngineConfig>,
+        /// How much of them.
+        faults: FaultConfig,
     },
 }
 
@@ -162,7 +247,64 @@ impl EngineConfig {
                 ensure(max_new_tokens > 0, &key("max_new_tokens"), "at least 1", max_new_tokens)?;
                 ensure(batch_size > 0, &key("batch_size"), "at least 1", batch_size)
             }
-            Self::Fixed { .. } => Ok(()),
+            Self::SelfSearch { sampling, .. } => {
+                let model = PathBuf::new();
+                let (templates, sampling) = (TemplatesConfig::Auto, sampling.clone());
+                Self::Simulated { model, templates, sampling }.check(key)
+            }
+            Self::Fixed { .. } | Self::Replay { .. } => Ok(()),
+            Self::Remote { servers, .. } => {
+                let RemoteConfig { temperature, top_p, max_tokens, .. } = *servers;
+                let name = |name: &str| format!("{key}.servers.{name}");
+                let is_temperature = temperature.is_finite() && temperature >= 0.0;
+                ensure(is_temperature, &name("temperature"), "at least 0", temperature)?;
+                ensure(top_p > 0.0 && top_p <= 1.0, &name("top_p"), "in (0, 1]", top_p)?;
+                ensure(max_tokens > 0, &name("max_tokens"), "at least 1", max_tokens)?;
+                check_http(&servers.http, &name("http"))
+            }
+            Self::Retriever(config) => {
+                let size = config.batch_size;
+                ensure(size > 0, &format!("{key}.batch_size"), "at least 1", size)?;
+                check_http(&config.http, &format!("{key}.http"))
+            }
+            Self::Web(config) => check_http(&config.http, &format!("{key}.http")),
+            Self::Cached { engine, .. } => engine.check(&format!("{key}.engine")),
+            Self::RateLimited { engine, limit } => {
+                let RateLimitConfig { per_second, burst } = *limit;
+                let is_rate = per_second.is_finite() && per_second > 0.0;
+                ensure(is_rate, &format!("{key}.limit.per_second"), "above 0", per_second)?;
+                ensure(burst > 0, &format!("{key}.limit.burst"), "at least 1", burst)?;
+                engine.check(&format!("{key}.engine"))
+            }
+            Self::Retried { engine, retry } => {
+                let attempts = retry.max_attempts;
+                ensure(attempts > 0, &format!("{key}.retry.max_attempts"), "at least 1", attempts)?;
+                engine.check(&format!("{key}.engine"))
+            }
+            Self::Budgeted { engine, budget } => {
+                if budget.max_searches.is_none() && budget.max_dollars.is_none() {
+                    bail!("`{key}.budget` needs `max_searches`, `max_dollars` or both");
+                }
+                engine.check(&format!("{key}.engine"))
+            }
+            Self::Faulty { engine, faults } => {
+                for (name, rate) in [
+                    ("error_rate", faults.error_rate),
+                    ("garbage_rate", faults.garbage_rate),
+                    ("delay_rate", faults.delay_rate),
+                ] {
+                    let is_rate = (0.0..=1.0).contains(&rate);
+                    ensure(is_rate, &format!("{key}.faults.{name}"), "in [0, 1]", rate)?;
+                }
+                engine.check(&format!("{key}.engine"))
+            }
         }
+    }
+}
+
+fn check_http(config: &HttpConfig, key: &str) -> Result<()> {
+    match config.problem() {
+        None => Ok(()),
+        Some((field, must)) => bail!("`{key}.{field}` must be {must}"),
     }
 }

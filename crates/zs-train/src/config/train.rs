@@ -1,5 +1,6 @@
 //! Run files of `zs train`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use zs_curriculum::CurriculumConfig;
 use zs_model::OptimizerConfig;
 use zs_rl::{AlgorithmConfig, RewardConfig, RolloutConfig, TemperatureSchedule, UpdateConfig};
+use zs_simulator::Price;
 
 use super::{
     Check, ConsultantsConfig, CorpusSource, EngineConfig, JudgeConfig, QuestionSource, ensure,
@@ -38,6 +40,10 @@ pub struct TrainConfig {
     /// Where the texts of gold documents are, for the reward `information_gain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corpus: Option<CorpusSource>,
+    /// What engines bill, by their names; web search has its providers' published prices unless
+    /// told otherwise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub prices: BTreeMap<String, Price>,
     /// How it learns.
     #[serde(default)]
     pub training: TrainingConfig,

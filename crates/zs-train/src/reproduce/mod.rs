@@ -232,6 +232,7 @@ impl<'a> Job<'a> {
             policy: base.clone(),
             questions: &self.train,
             engine,
+            engines: None,
             validation: Some(Validation {
                 questions: &self.validation,
                 engine: self.validation_world.engine().as_ref(),

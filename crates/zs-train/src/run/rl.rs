@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, Question, SearchEngine};
 use zs_curriculum::Progress;
-use zs_model::{LanguageModel, Optimizer, OptimizerConfig, TokenRow, ValueNetwork};
+use zs_model::{Generator, LanguageModel, Optimizer, OptimizerConfig, TokenRow, ValueNetwork};
 use zs_rl::consult::ConsultRegistry;
 use zs_rl::judge::RubricJudge;
 use zs_rl::{
@@ -24,8 +24,9 @@ use super::validation::{self, Best};
 use super::{EpochOrder, Metrics, Timings};
 use crate::config::{CriticConfig, TrainConfig, TrainingConfig, load};
 use crate::console::Console;
+use crate::engines::Engines;
 use crate::files::{JsonLines, RunDir, SUMMARY};
-use crate::{device, source};
+use crate::{device, engines, source};
 
 pub use super::validation::Validation;
 
@@ -40,6 +41,8 @@ pub struct Training<'a> {
     pub questions: &'a [Question],
     /// The engine to train with.
     pub engine: &'a dyn SearchEngine,
+    /// Where it comes from, if its costs are to be written and its policy is to be kept up to date.
+    pub engines: Option<&'a Engines>,
     /// What checkpoints are chosen by; the last is taken where there is none.
     pub validation: Option<Validation<'a>>,
     /// The value model to start from, for algorithms that have one; one that says 0 everywhere where
@@ -115,6 +118,8 @@ impl Training<'_> {
         let mut texts = EpochOrder::new(self.seed, self.texts.len()).walk();
 
         let mut log = Log::create(run)?;
+        log.costs_file = self.engines.map(|_| run.json_lines("costs.jsonl")).transpose()?;
+        self.follow(&policy);
         let mut best = Best::new(&policy, self.validate(&policy, &mut log)?);
         log.end_step(0)?;
         let progress = console.progress(self.title, steps);
@@ -142,6 +147,7 @@ impl Training<'_> {
             .with_context(|| format!("step {step}"))?;
             network = updated;
             policy = policy.with_network(&network);
+            self.follow(&policy);
             if schedule.reference_every > 0 && step % schedule.reference_every == 0 {
                 reference = reference.map(|_| policy.network().clone());
             }
@@ -167,7 +173,12 @@ impl Training<'_> {
                 best.consider(step, &policy, exact_match);
             }
             progress.advance(1, &log.headline());
+            log.costs(self.engines, step)?;
             log.end_step(step)?;
+            if let Some(reason) = self.engine.exhausted() {
+                console.note(&format!("stopped after step {step}: {reason}"));
+                break;
+            }
         }
         let last = run.join("checkpoints/final");
         policy.save(&last)?;
@@ -177,6 +188,14 @@ impl Training<'_> {
         best.save(run)?;
         progress.finish(&format!("kept step {}", best.step));
         log.finish(run, &best, self)
+    }
+
+    /// Engines that ask the policy ask the one that has just learned.
+    fn follow(&self, policy: &LanguageModel) {
+        if let Some(engines) = self.engines.filter(|it| it.asks_policy()) {
+            let policy: Arc<dyn Generator> = Arc::new(policy.clone());
+            engines.follow(&policy);
+        }
     }
 
     /// How episodes of a step are played.
@@ -227,6 +246,8 @@ struct Log {
     history: Vec<Metrics>,
     metrics_file: JsonLines,
     trajectories_file: JsonLines,
+    /// Made when there are engines whose costs are kept.
+    costs_file: Option<JsonLines>,
 }
 
 impl Log {
@@ -238,6 +259,7 @@ impl Log {
             history: Vec::new(),
             metrics_file: run.json_lines("metrics.jsonl")?,
             trajectories_file: run.json_lines("trajectories.jsonl")?,
+            costs_file: None,
         })
     }
 
@@ -272,6 +294,13 @@ impl Log {
         self.trajectories_file.push_bytes(&lines)
     }
 
+    /// What the step has cost, as metrics and in a file of its own.
+    fn costs(&mut self, engines: Option<&Engines>, step: usize) -> Result<()> {
+        let (Some(engines), Some(file)) = (engines, &mut self.costs_file) else { return Ok(()) };
+        let costs = engines::step_metrics(engines, &mut self.metrics);
+        file.push(&serde_json::json!({ "step": step, "engines": costs }))
+    }
+
     /// What the progress bar says about the step.
     fn headline(&self) -> String {
         let value = |key| self.metrics.get(key).unwrap_or_default();
@@ -289,6 +318,9 @@ impl Log {
 
     fn finish(self, run: &RunDir, best: &Best, training: &Training<'_>) -> Result<Trained> {
         let schedule = &training.config.schedule;
+        if let Some(engines) = training.engines {
+            run.write_json(engines::COSTS, &engines.ledger().totals())?;
+        }
         run.write_json(
             SUMMARY,
             &serde_json::json!({
@@ -298,6 +330,7 @@ impl Log {
                 "episodes": schedule.steps * schedule.questions_per_step * schedule.group_size,
                 "searches": self.num_searches,
                 "engine": training.engine.name(),
+                "stopped": training.engine.exhausted(),
                 "best_step": best.step,
                 "best_validation_exact_match": best.exact_match,
             }),
@@ -339,12 +372,14 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
     let device = device::select();
     let policy = source::load_model(&config.policy, &device)?;
     let questions = source::questions(&config.questions)?;
-    let engine = source::engine(&config.engine, &device)?;
+    let asked: Arc<dyn Generator> = Arc::new(policy.clone());
+    let engines = Engines::new(device, config.prices.clone()).with_policy(asked);
+    let engine = engines.open(&config.engine)?;
     let validation = match &config.validation {
         None => None,
         Some(it) => {
             let engine = match &it.engine {
-                Some(config) => source::engine(config, &device)?,
+                Some(config) => engines.open(config)?,
                 None => Arc::clone(&engine),
             };
             Some((source::questions(&it.questions)?, engine))
@@ -367,6 +402,7 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
         policy,
         questions: &questions,
         engine: engine.as_ref(),
+        engines: Some(&engines),
         validation: validation
             .as_ref()
             .map(|(questions, engine)| Validation { questions, engine: engine.as_ref() }),
@@ -377,6 +413,9 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
         seed: config.seed,
     };
     training.run(&run, console)?;
+    if let Some(line) = engines::summary_line(engines.ledger()) {
+        console.note(&line);
+    }
     console.note(&format!("wrote {}", run.path().display()));
     Ok(())
 }

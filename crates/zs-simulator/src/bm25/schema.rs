@@ -1,0 +1,158 @@
+//! How documents become terms: the analysis of text, and which fields an index has.
+
+use serde::{Deserialize, Serialize};
+use tantivy::directory::Directory;
+use tantivy::schema::{
+    Field, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions,
+};
+use tantivy::tokenizer::{
+    Language, LowerCaser, RemoveLongFilter, SimpleTokenizer, Stemmer, StopWordFilter, TextAnalyzer,
+    TokenizerManager,
+};
+use tantivy::{Index, TantivyDocument, TantivyError};
+use zs_core::Document;
+
+use super::Bm25Error;
+
+/// Names what text goes through on its way into the index; a change of it needs another name.
+pub(super) const ANALYSIS: &str = "zs_english_1";
+
+/// Words that queries and documents are compared without: Lucene's English list.
+const STOP_WORDS: [&str; 33] = [
+    "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it",
+    "no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these",
+    "they", "this", "to", "was", "will", "with",
+];
+
+const WRITER_MEMORY: usize = 64 << 20;
+
+/// What the words of a query are looked for in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Bm25Fields {
+    /// Title and text as one text, in which the title stands `title_weight` times.
+    ///
+    /// With a weight of 1 this is the `contents` of Search-R1's and Pyserini's indexes.
+    Together {
+        /// How often the words of the title count; 0 leaves the title out.
+        title_weight: u8,
+    },
+    /// Title and text each on its own; the score of a document is that of its title plus that of
+    /// its text, so one match in a short title outweighs several in the text.
+    Separate,
+}
+
+/// Title and text together, the title twice: the best of what was measured on public corpora (see
+/// the crate's README), and one posting list a word to read.
+impl Default for Bm25Fields {
+    fn default() -> Self {
+        Self::Together { title_weight: 2 }
+    }
+}
+
+/// The fields of an index: which are searched, and which documents are read back from.
+#[derive(Clone)]
+pub(super) struct Fields {
+    pub(super) id: Field,
+    pub(super) title: Field,
+    pub(super) text: Field,
+    /// The fields that the words of a query are looked for in.
+    pub(super) searched: Vec<Field>,
+}
+
+impl Fields {
+    pub(super) fn of(schema: &Schema) -> Result<Self, TantivyError> {
+        let (title, text) = (schema.get_field("title")?, schema.get_field("text")?);
+        let searched = match schema.get_field("contents") {
+            Ok(contents) => vec![contents],
+            Err(_) => vec![title, text],
+        };
+        Ok(Self { id: schema.get_field("id")?, title, text, searched })
+    }
+
+    /// A document as a row of the index.
+    fn row(&self, document: &Document, layout: Bm25Fields, is_stored: bool) -> TantivyDocument {
+        let mut row = TantivyDocument::default();
+        if let Bm25Fields::Together { title_weight } = layout {
+            let [contents] = self.searched[..] else { unreachable!("one field is searched") };
+            for _ in 0..title_weight {
+                row.add_text(contents, &document.title);
+            }
+            row.add_text(contents, &document.text);
+        }
+        if is_stored || layout == Bm25Fields::Separate {
+            row.add_text(self.id, &document.id);
+            row.add_text(self.title, &document.title);
+            row.add_text(self.text, &document.text);
+        }
+        row
+    }
+}
+
+/// How text becomes terms.
+pub(super) fn analyser() -> TextAnalyzer {
+    TextAnalyzer::builder(SimpleTokenizer::default())
+        .filter(RemoveLongFilter::limit(64))
+        .filter(LowerCaser)
+        .filter(StopWordFilter::remove(STOP_WORDS.map(str::to_owned)))
+        .filter(Stemmer::new(Language::English))
+        .build()
+}
+
+pub(super) fn schema(layout: Bm25Fields, is_stored: bool) -> Schema {
+    let indexing = TextFieldIndexing::default()
+        .set_tokenizer(ANALYSIS)
+        .set_index_option(IndexRecordOption::WithFreqs);
+    let searched = TextOptions::default().set_indexing_options(indexing);
+    let mut schema = Schema::builder();
+    match layout {
+        Bm25Fields::Separate => {
+            let (mut text, mut id) = (searched, STRING);
+            if is_stored {
+                text = text.set_stored();
+                id = id | STORED;
+            }
+            schema.add_text_field("id", id);
+            schema.add_text_field("title", text.clone());
+            schema.add_text_field("text", text);
+        }
+        Bm25Fields::Together { .. } => {
+            let kept = if is_stored {
+                TextOptions::default().set_stored()
+            } else {
+                TextOptions::default()
+            };
+            schema.add_text_field("id", kept.clone());
+            schema.add_text_field("title", kept.clone());
+            schema.add_text_field("text", kept);
+            schema.add_text_field("contents", searched);
+        }
+    }
+    schema.build()
+}
+
+/// Writes one segment, on this thread, so that document numbers follow the order of the documents.
+pub(super) fn build_segment(
+    directory: impl Into<Box<dyn Directory>>,
+    documents: &[Document],
+    layout: Bm25Fields,
+    is_stored: bool,
+    failed: &impl Fn(TantivyError) -> Bm25Error,
+) -> Result<Index, Bm25Error> {
+    if documents.is_empty() {
+        return Err(Bm25Error::EmptyCorpus);
+    }
+    let schema = schema(layout, is_stored);
+    let fields = Fields::of(&schema).map_err(failed)?;
+    let tokenizers = TokenizerManager::default();
+    tokenizers.register(ANALYSIS, analyser());
+    let mut writer = Index::builder()
+        .schema(schema)
+        .tokenizers(tokenizers)
+        .single_segment_index_writer(directory, WRITER_MEMORY)
+        .map_err(failed)?;
+    for document in documents {
+        writer.add_document(fields.row(document, layout, is_stored)).map_err(failed)?;
+    }
+    writer.finalize().map_err(failed)
+}

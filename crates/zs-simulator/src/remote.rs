@@ -1,0 +1,389 @@
+//! The simulation LLM on servers: SGLang, vLLM, llama.cpp or a hosted one, through the chat
+//! completions that all of them speak.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use zs_core::{SearchEngine, SearchError, SearchRequest, SearchResult};
+
+use crate::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
+use crate::{
+    Ledger, QueryGate, SimulatedStats, SimulationError, SimulationPrompt, SimulationTemplates,
+    parse_documents,
+};
+
+const NAME: &str = "remote";
+
+/// Which servers simulate, and how they sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoteConfig {
+    /// The servers' addresses up to and with `/v1`, all with the same model.
+    pub endpoints: Vec<String>,
+    /// The model's name there.
+    #[serde(default)]
+    pub model: String,
+    /// The environment variable that holds the servers' key, where they want one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_variable: Option<String>,
+    /// The system message; none is sent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// Softmax temperature; 0.8 in `ZeroSearch`.
+    #[serde(default = "default_temperature")]
+    pub temperature: f32,
+    /// Nucleus mass.
+    #[serde(default = "default_top_p")]
+    pub top_p: f32,
+    /// Tokens of a reply at most; 600 in `ZeroSearch`.
+    #[serde(default = "default_max_tokens")]
+    pub max_tokens: usize,
+    /// Which queries get useful documents at all.
+    #[serde(default)]
+    pub gate: QueryGate,
+    /// Deadlines, retries and limits.
+    #[serde(default)]
+    pub http: HttpConfig,
+}
+
+fn default_temperature() -> f32 {
+    0.8
+}
+
+fn default_top_p() -> f32 {
+    1.0
+}
+
+fn default_max_tokens() -> usize {
+    600
+}
+
+impl RemoteConfig {
+    /// The servers at some addresses, with `ZeroSearch`'s sampling.
+    #[must_use]
+    pub fn new(endpoints: Vec<String>) -> Self {
+        Self {
+            endpoints,
+            model: String::new(),
+            key_variable: None,
+            system: None,
+            temperature: default_temperature(),
+            top_p: default_top_p(),
+            max_tokens: default_max_tokens(),
+            gate: QueryGate::default(),
+            http: HttpConfig::default(),
+        }
+    }
+}
+
+/// Search by simulation on servers.
+///
+/// As [`SimulatedEngine`](crate::SimulatedEngine), but for who samples. Requests of a batch are in
+/// flight side by side, as many as the configuration says; each carries its own question, and its
+/// seed goes to the server, which may or may not heed it.
+///
+/// ```
+/// use zs_simulator::{RemoteConfig, RemoteEngine, SimulationTemplates};
+///
+/// let servers = vec!["http://10.0.0.1:6001/v1".to_owned(), "http://10.0.0.2:6001/v1".to_owned()];
+/// let templates = SimulationTemplates::zerosearch_sft();
+/// let engine = RemoteEngine::new(RemoteConfig::new(servers), templates, Default::default())?;
+/// assert_eq!(engine.stats().num_requests, 0);
+/// # Ok::<(), zs_simulator::http::HttpError>(())
+/// ```
+///
+/// # References
+///
+/// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 3.3. The reference client picks a
+///   server at random, keeps ten requests in flight, and repeats failed ones for ever.
+#[derive(Debug)]
+pub struct RemoteEngine {
+    client: HttpClient,
+    templates: SimulationTemplates,
+    config: RemoteConfig,
+    num_requests: AtomicU64,
+    num_documents: AtomicU64,
+    num_malformed: AtomicU64,
+    num_cut: AtomicU64,
+    num_failed: AtomicU64,
+}
+
+/// What a server answers, as far as it is read.
+#[derive(Debug, Deserialize)]
+struct Reply {
+    choices: Vec<Choice>,
+    #[serde(default)]
+    usage: Option<Tokens>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Choice {
+    message: Message,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Message {
+    /// Null where a model only thought, or refused.
+    #[serde(default)]
+    content: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Tokens {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+}
+
+impl RemoteEngine {
+    /// An engine over the servers of a configuration; nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// Fails when an address cannot be used, or the named environment variable holds no key.
+    pub fn new(
+        config: RemoteConfig,
+        templates: SimulationTemplates,
+        ledger: Arc<Ledger>,
+    ) -> Result<Self, HttpError> {
+        let key = match &config.key_variable {
+            None => None,
+            Some(variable) => {
+                let place = KeyPlace::Header { name: "Authorization", prefix: "Bearer " };
+                Some((ApiKey::from_env(variable)?, place))
+            }
+        };
+        let client =
+            HttpClient::new(NAME, &config.endpoints, key, config.http.clone(), ledger)?;
+        Ok(Self {
+            client,
+            templates,
+            config,
+            num_requests: AtomicU64::new(0),
+            num_documents: AtomicU64::new(0),
+            num_malformed: AtomicU64::new(0),
+            num_cut: AtomicU64::new(0),
+            num_failed: AtomicU64::new(0),
+        })
+    }
+
+    /// What the engine has done so far.
+    #[must_use]
+    pub fn stats(&self) -> SimulatedStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SimulatedStats {
+            num_requests: read(&self.num_requests),
+            num_documents: read(&self.num_documents),
+            num_malformed: read(&self.num_malformed),
+            num_cut: read(&self.num_cut),
+            num_failed: read(&self.num_failed),
+        }
+    }
+
+    fn answer(&self, request: &SearchRequest<'_>) -> SearchResult {
+        let prompt = SimulationPrompt {
+            question: &request.question.text,
+            golden_answers: &request.question.golden_answers,
+            query: request.query,
+            k: request.k,
+        };
+        let prompt = self.templates.render(self.config.gate.quality(request), &prompt);
+        let prompt = prompt.map_err(|error| {
+            self.count(&self.num_failed, 1);
+            let source = Box::new(SimulationError::Template(error));
+            SearchError::Engine { engine: NAME.to_owned(), query: request.query.to_owned(), source }
+        })?;
+        let sent = HttpRequest {
+            path: "/chat/completions",
+            body: Some(self.body(&prompt, request.seed)),
+            seed: request.seed,
+            ..HttpRequest::default()
+        };
+        let choice = self.client.send(&sent, |text| self.read(text)).map_err(|error| {
+            self.count(&self.num_failed, 1);
+            search_error(NAME, request.query, error)
+        })?;
+        if choice.finish_reason.as_deref() == Some("length") {
+            self.count(&self.num_cut, 1);
+        }
+        let reply = choice.message.content.unwrap_or_default();
+        let documents = parse_documents(&reply, request.k);
+        if documents.is_empty() && request.k > 0 {
+            self.count(&self.num_malformed, 1);
+            return Err(SearchError::Malformed {
+                query: request.query.to_owned(),
+                reply: reply.chars().take(80).collect(),
+            });
+        }
+        self.count(&self.num_documents, documents.len() as u64);
+        Ok(documents)
+    }
+
+    fn body(&self, prompt: &str, seed: u64) -> String {
+        let mut messages = Vec::new();
+        if let Some(system) = &self.config.system {
+            messages.push(json!({ "role": "system", "content": system }));
+        }
+        messages.push(json!({ "role": "user", "content": prompt }));
+        json!({
+            "model": self.config.model,
+            "messages": messages,
+            "temperature": self.config.temperature,
+            "top_p": self.config.top_p,
+            "max_tokens": self.config.max_tokens,
+            // Some servers take 32 bits with a sign.
+            "seed": seed & 0x7fff_ffff,
+            "stream": false,
+        })
+        .to_string()
+    }
+
+    fn read(&self, text: &str) -> Result<Choice, String> {
+        let reply: Reply = serde_json::from_str(text)
+            .map_err(|error| format!("not a chat completion: {error}"))?;
+        let Tokens { prompt_tokens, completion_tokens } = reply.usage.unwrap_or_default();
+        self.client.ledger().record(self.client.name(), |usage| {
+            usage.prompt_tokens += prompt_tokens;
+            usage.completion_tokens += completion_tokens;
+        });
+        reply.choices.into_iter().next().ok_or_else(|| "it has no choice".to_owned())
+    }
+
+    fn count(&self, counter: &AtomicU64, number: u64) {
+        counter.fetch_add(number, Ordering::Relaxed);
+    }
+}
+
+impl SearchEngine for RemoteEngine {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
+        self.count(&self.num_requests, requests.len() as u64);
+        self.client.for_each(requests, |it| self.answer(it))
+    }
+
+    fn is_deterministic(&self) -> bool {
+        false
+    }
+}
+
+/// What a failed request means for a search.
+pub(crate) fn search_error(engine: &str, query: &str, error: HttpError) -> SearchError {
+    let engine = engine.to_owned();
+    if error.is_transient() {
+        SearchError::Unreachable { engine, source: error.into() }
+    } else {
+        SearchError::Engine { engine, query: query.to_owned(), source: error.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zs_core::{DocumentQuality, Question};
+
+    use super::*;
+    use crate::conformance::{check_engine, check_own_question};
+    use crate::http::testing::{Received, Reply as Sent, TestServer, config};
+
+    /// Says the golden answer in the prompt, the quality asked for, and the seed.
+    fn simulate(number: usize, received: &Received) -> Sent {
+        let body: serde_json::Value = serde_json::from_str(&received.body).unwrap();
+        let prompt = body["messages"][0]["content"].as_str().unwrap();
+        if prompt.contains("fail me") {
+            return Sent::status(400, "{\"error\": {\"message\": \"bad\"}}");
+        }
+        if number % 5 == 4 {
+            return Sent::status(503, "busy");
+        }
+        let quality = prompt.split(' ').next().unwrap();
+        let answer = prompt.split("Answer: ").nth(1).unwrap().split(" Query: ").next().unwrap();
+        let text = format!("Doc 1: {quality} {answer}\nDoc 2: seed {}\nDoc 3: x", body["seed"]);
+        let reply = json!({
+            "choices": [{ "message": { "content": text }, "finish_reason": "stop" }],
+            "usage": { "prompt_tokens": 10, "completion_tokens": 4 },
+        });
+        Sent::ok(&reply.to_string())
+    }
+
+    fn engine(servers: &[&TestServer]) -> (RemoteEngine, Arc<Ledger>) {
+        let ledger = Arc::new(Ledger::default());
+        let endpoints = servers.iter().map(|it| format!("{}/v1", it.url())).collect();
+        let config = RemoteConfig { http: config(), ..RemoteConfig::new(endpoints) };
+        let templates = SimulationTemplates::tiny();
+        (RemoteEngine::new(config, templates, Arc::clone(&ledger)).unwrap(), ledger)
+    }
+
+    #[test]
+    fn keeps_the_contract() {
+        let server = TestServer::start(simulate);
+        let (engine, _) = engine(&[&server]);
+        check_engine(&engine);
+        check_own_question(&engine);
+    }
+
+    #[test]
+    fn each_request_gets_its_own_reply_from_some_server() {
+        let servers = [TestServer::start(simulate), TestServer::start(simulate)];
+        let (engine, ledger) = engine(&[&servers[0], &servers[1]]);
+        let questions: Vec<Question> =
+            (0..12).map(|it| Question::new("q", "Who?", [format!("answer {it}")])).collect();
+        let queries: Vec<String> = (0..12)
+            .map(|it| if it == 7 { "fail me".to_owned() } else { format!("query {it}") })
+            .collect();
+        let requests: Vec<SearchRequest<'_>> = questions
+            .iter()
+            .zip(&queries)
+            .enumerate()
+            .map(|(index, (question, query))| SearchRequest {
+                query,
+                question,
+                quality: [DocumentQuality::Useful, DocumentQuality::Noisy][index % 2],
+                read: &[],
+                k: 2,
+                seed: index as u64,
+            })
+            .collect();
+        for (index, result) in engine.search_batch(&requests).into_iter().enumerate() {
+            if index == 7 {
+                let error = result.unwrap_err();
+                assert!(matches!(error, SearchError::Engine { .. }), "{error:?}");
+                continue;
+            }
+            let texts: Vec<String> = result.unwrap().into_iter().map(|it| it.text).collect();
+            let quality = ["useful", "noisy"][index % 2];
+            assert_eq!(texts, [format!("{quality} answer {index}"), format!("seed {index}")]);
+        }
+        let usage = ledger.totals()[0].usage;
+        assert_eq!((usage.prompt_tokens, usage.completion_tokens), (110, 44));
+        assert!(usage.retries > 0 && usage.calls == 12 + usage.retries);
+        assert!(servers.iter().all(|it| it.num_requests() > 0));
+        let stats = engine.stats();
+        assert_eq!((stats.num_requests, stats.num_documents, stats.num_failed), (12, 22, 1));
+    }
+
+    #[test]
+    fn useless_replies_are_told_apart() {
+        let check = |body: &str, expected: fn(&SearchError) -> bool| {
+            let body = body.to_owned();
+            let server = TestServer::start(move |_, _| Sent::ok(&body));
+            let (engine, _) = engine(&[&server]);
+            let question = Question::new("q", "Who?", ["a"]);
+            let quality = DocumentQuality::Useful;
+            let request =
+                SearchRequest { query: "q", question: &question, quality, read: &[], k: 2, seed: 1 };
+            let error = engine.search(request).unwrap_err();
+            assert!(expected(&error), "{error:?}");
+        };
+        let malformed = |it: &SearchError| matches!(it, SearchError::Malformed { .. });
+        check("{\"choices\": [{\"message\": {\"content\": \"***\"}}]}", malformed);
+        check("{\"choices\": [{\"message\": {\"content\": null}}]}", malformed);
+        check("{\"choices\": []}", |it| matches!(it, SearchError::Engine { .. }));
+        check("<html>", |it| matches!(it, SearchError::Engine { .. }));
+    }
+}

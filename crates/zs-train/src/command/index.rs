@@ -1,0 +1,67 @@
+//! `zs index`: an index on disk, of a corpus of any size.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use zs_simulator::{Bm25Fields, BuildProgress, IndexBuild};
+
+use crate::console::Console;
+
+/// What `zs index` can do.
+#[derive(Debug, Subcommand)]
+pub enum IndexCommand {
+    /// Build a BM25 index; run it again after an interruption, and it goes on where it was.
+    Build(IndexBuildArgs),
+}
+
+/// Arguments of `zs index build`.
+#[derive(Debug, Args)]
+pub struct IndexBuildArgs {
+    /// The corpus: JSON Lines, a JSON array (both packed with gzip or not) or Parquet, with `title`
+    /// and `text`, or with `contents`.
+    #[arg(long, value_name = "FILE")]
+    pub corpus: PathBuf,
+    /// The directory of the index.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// How often the words of a title count, beside those of its text.
+    #[arg(long, default_value_t = 2)]
+    pub title_weight: u8,
+    /// Search titles and texts each on their own instead.
+    #[arg(long, conflicts_with = "title_weight")]
+    pub separate_fields: bool,
+    /// Documents a shard: what an interruption loses at most, and what is in memory for each core.
+    #[arg(long, default_value_t = 1 << 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub shard_size: u32,
+}
+
+/// Progress is shown in thousandths of the corpus.
+const PARTS: usize = 1000;
+
+pub(crate) fn index(command: &IndexCommand, console: &Console) -> Result<()> {
+    let IndexCommand::Build(args) = command;
+    let fields = match args.separate_fields {
+        true => Bm25Fields::Separate,
+        false => Bm25Fields::Together { title_weight: args.title_weight },
+    };
+    let build = IndexBuild::new(&args.corpus, &args.out)
+        .with_fields(fields)
+        .with_shard_size(args.shard_size as usize);
+    let progress = console.progress("indexing", PARTS);
+    let mut done = 0;
+    let summary = build.run(&mut |it: BuildProgress| {
+        let now = ((it.fraction * PARTS as f64) as usize).min(PARTS);
+        if now > done || it.is_merging {
+            let what = if it.is_merging { "merging" } else { "read" };
+            progress.advance(now.saturating_sub(done), &format!("{} {what}", it.num_documents));
+            done = now.max(done);
+        }
+    })?;
+    let mut message = format!("{} documents in {}", summary.num_documents, args.out.display());
+    if summary.num_resumed > 0 {
+        message.push_str(&format!(", {} of them from before", summary.num_resumed));
+    }
+    progress.finish(&message);
+    Ok(())
+}
