@@ -84,7 +84,7 @@ pub use reward::{
 };
 pub use rollout::{
     Episode, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats,
-    ZEROSEARCH_PROMPT, rollout,
+    TurnNoise, ZEROSEARCH_PROMPT, rollout,
 };
 pub use trajectory::{
     Provenance, RewardedTrajectory, SearchRecord, Trajectory, TrajectoryGroup, Turn,

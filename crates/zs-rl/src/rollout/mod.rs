@@ -3,6 +3,7 @@
 
 mod config;
 mod error;
+mod noise;
 mod observation;
 mod prompt;
 mod stats;
@@ -15,6 +16,7 @@ use zs_model::{Completion, Generator, SequenceRequest, StopReason, TokenId};
 
 pub use self::config::{RolloutConfig, ZEROSEARCH_PROMPT};
 pub use self::error::RolloutError;
+pub use self::noise::TurnNoise;
 pub use self::stats::RolloutStats;
 
 use self::observation::Observer;
@@ -84,8 +86,8 @@ pub enum RolloutEvent<'a> {
 ///     context full        -> the episode ends, truncated
 /// ```
 ///
-/// - Each query is noisy with probability `noise_probability`, drawn from its own key; the loop does
-///   not know why.
+/// - Each query is noisy with probability `noise_probability`, which may be one number or one a turn,
+///   drawn from its own key; the loop does not know why.
 /// - A search that fails shows "no information", is marked in its [`SearchRecord`] and counted.
 /// - Documents that exceed `max_observation_tokens` or the context lose the last ones, and a single
 ///   one its end; the closing tag stays.
@@ -112,13 +114,12 @@ pub fn rollout(
     generator: &dyn Generator,
     engine: &dyn SearchEngine,
     episodes: &[Episode<'_>],
-    noise_probability: f64,
+    noise_probability: impl Into<TurnNoise>,
     config: &RolloutConfig,
     observer: &mut dyn FnMut(RolloutEvent<'_>),
 ) -> Result<RolloutOutput, RolloutError> {
-    if !(0.0..=1.0).contains(&noise_probability) {
-        return Err(RolloutError::NoiseProbability { value: noise_probability });
-    }
+    let noise = noise_probability.into();
+    noise.check()?;
     let mut rows = open(generator, episodes, config)?;
     let observations = Observer::new(generator.tokenizer(), config)?;
     let params = config.sampling_params();
@@ -146,7 +147,7 @@ pub fn rollout(
         for (&index, completion) in active.iter().zip(completions) {
             rows[index].write(completion, may_search, generator);
         }
-        search(&mut rows, &active, engine, turn, noise_probability, config)?;
+        search(&mut rows, &active, engine, turn, noise.at(turn), config)?;
         for &index in &active {
             let row = &mut rows[index];
             row.observe(&observations, generator.context_length())?;

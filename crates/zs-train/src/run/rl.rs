@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use burn::module::Module;
 use serde::{Deserialize, Serialize};
-use zs_core::{Document, Question, SearchEngine, StreamKey};
+use zs_core::{Document, Question, SearchEngine, StreamKey, exact_match};
 use zs_curriculum::Progress;
 use zs_model::{LanguageModel, Optimizer, OptimizerConfig};
 use zs_rl::{
@@ -96,14 +96,19 @@ impl Training<'_> {
         log.end_step(0)?;
         let progress = console.progress(self.title, steps);
         for step in 1..=steps {
-            let noise_probability =
-                curriculum.noise_probability(Progress { step, total_steps: steps });
+            let successes = log.success_rates();
+            let progress_so_far = Progress::new(step, steps).after(&successes);
+            let turns = 0..self.config.rollout.max_searches.max(1);
+            let noise: Vec<f64> = turns
+                .map(|turn| curriculum.noise_probability(progress_so_far.at_turn(turn)))
+                .collect();
+            let noise_probability = noise[0];
             let questions = order.step(step - 1, schedule.questions_per_step);
             let episodes = self.episodes(step, &questions);
 
             let config = &self.config.rollout;
             let output =
-                rollout(&policy, self.engine, &episodes, noise_probability, config, &mut |_| {})?;
+                rollout(&policy, self.engine, &episodes, noise, config, &mut |_| {})?;
             log.timings.lap("rollout");
 
             let groups = group(&output, &episodes, schedule.group_size, &reward);
@@ -126,6 +131,7 @@ impl Training<'_> {
             log.metrics.extend(output.stats.metrics());
             log.metrics.extend(learned.values);
             log.rewards(&groups);
+            log.metrics.set(SUCCESS_RATE, success_rate(&groups));
             log.num_searches += output.stats.num_searches as u64;
             if schedule.record_every > 0 && step % schedule.record_every == 0 {
                 log.record(step, noise_probability, groups)?;
@@ -220,6 +226,12 @@ impl Log {
         })
     }
 
+    /// The success rates of the steps so far, as they were logged: what a curriculum with feedback
+    /// follows.
+    fn success_rates(&self) -> Vec<f64> {
+        self.history.iter().filter_map(|it| it.get(SUCCESS_RATE)).collect()
+    }
+
     /// Mean reward and its components, and how many queries name what they are about.
     fn rewards(&mut self, groups: &[TrajectoryGroup]) {
         let rewarded: Vec<&RewardedTrajectory> =
@@ -292,6 +304,24 @@ impl Log {
             num_searches: self.num_searches,
         })
     }
+}
+
+/// The metric that a curriculum with feedback follows.
+const SUCCESS_RATE: &str = "curriculum/success_rate";
+
+/// Share of episodes whose answer equals a golden one, whatever they are rewarded for.
+fn success_rate(groups: &[TrajectoryGroup]) -> f64 {
+    let (mut num_episodes, mut num_right) = (0_usize, 0_usize);
+    for group in groups {
+        for rewarded in &group.trajectories {
+            let transcript = rewarded.trajectory.transcript();
+            let is_right =
+                |answer: &str| exact_match(answer, &group.question.golden_answers);
+            num_episodes += 1;
+            num_right += usize::from(transcript.answer().is_some_and(is_right));
+        }
+    }
+    num_right as f64 / num_episodes.max(1) as f64
 }
 
 /// Share of queries that name an entity of the question or of what was read before.
