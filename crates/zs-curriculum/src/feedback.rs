@@ -154,7 +154,8 @@ mod tests {
                 let recent = &rates[(index + 1).saturating_sub(window)..=index];
                 let mean = recent.iter().sum::<f64>() / recent.len() as f64;
                 let moved = pair[1] - pair[0];
-                prop_assert!(if mean >= 0.5 { moved >= 0.0 } else { moved <= 0.0 });
+                let direction = if mean >= 0.5 { 1.0 } else { -1.0 };
+                prop_assert!(moved * direction >= 0.0, "{:?}", path);
                 prop_assert!((0.1..=0.4).contains(&pair[1]));
             }
         }

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command;
+pub use crate::command::ServeArgs;
 use crate::console::{Console, print_error};
 
 /// `ZeroSearch`: teach a language model to search, against a simulated search engine.
@@ -38,6 +39,8 @@ pub enum Command {
     Ask(AskArgs),
     /// Compare a checkpoint with recorded reference outputs.
     Verify(VerifyArgs),
+    /// Answer searches and sample text over HTTP.
+    Serve(ServeArgs),
     /// Write data sets that the other commands read.
     #[command(subcommand)]
     Data(DataCommand),
@@ -243,6 +246,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Search(args) => command::search(args),
         Command::Ask(args) => command::ask(args),
         Command::Verify(args) => command::verify(args),
+        Command::Serve(args) => command::serve(args, &console),
         Command::Data(DataCommand::World(args)) => command::data_world(args, &console),
         Command::Reproduce(args) => crate::reproduce::command(args, &console),
     }

@@ -4,10 +4,13 @@ mod ask;
 mod data;
 mod eval;
 mod search;
+mod serve;
 mod verify;
 
 pub(crate) use ask::ask;
 pub(crate) use data::data_world;
 pub(crate) use eval::eval;
 pub(crate) use search::search;
+pub use serve::ServeArgs;
+pub(crate) use serve::serve;
 pub(crate) use verify::verify;

@@ -34,4 +34,6 @@ pub mod device;
 pub mod files;
 pub mod reproduce;
 pub mod run;
+pub mod serve;
 pub mod source;
+pub mod text_stream;

@@ -14,7 +14,9 @@ pub use file::{Check, load, parse};
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
 pub use reproduce::{AuditConfig, EvaluationConfig, ReproduceConfig, ReproduceWorlds};
 pub use sft::{RecordedSearches, SftConfig, SftData, TuningConfig, WorldExamples};
-pub use source::{EngineConfig, QuestionSource, SplitName, TemplatesConfig, WorldSource};
+pub use source::{
+    EngineConfig, QuestionSource, SplitName, TemplatesConfig, WorldSource, load_engine,
+};
 pub use train::{Curriculum, ScheduleConfig, TrainConfig, TrainingConfig, ValidationConfig};
 
 pub(crate) use file::ensure;

@@ -1,6 +1,6 @@
 //! Where questions and documents come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use zs_core::Document;
 use zs_simulator::SimulatedConfig;
 use zs_simulator::world::Split;
 
-use super::ensure;
+use super::{Check, ensure, load};
 
 /// Which part of the embedded world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -140,6 +140,25 @@ pub enum TemplatesConfig {
         /// For noisy documents.
         noisy: String,
     },
+}
+
+/// Reads a file whose only key is `engine`, described as in a run file.
+///
+/// # Errors
+///
+/// As [`load`](super::load).
+pub fn load_engine(path: &Path) -> Result<EngineConfig> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct EngineFile {
+        engine: EngineConfig,
+    }
+    impl Check for EngineFile {
+        fn check(&self) -> Result<()> {
+            self.engine.check("engine")
+        }
+    }
+    Ok(load::<EngineFile>(path)?.engine)
 }
 
 impl EngineConfig {
