@@ -83,8 +83,8 @@ pub use reward::{
     RewardFunction, RewardScore, RewardTerm,
 };
 pub use rollout::{
-    Episode, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats,
-    TurnNoise, ZEROSEARCH_PROMPT, rollout,
+    Episode, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats, TurnNoise,
+    ZEROSEARCH_PROMPT, rollout,
 };
 pub use trajectory::{
     Provenance, RewardedTrajectory, SearchRecord, Trajectory, TrajectoryGroup, Turn,

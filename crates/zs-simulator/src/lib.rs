@@ -31,6 +31,7 @@
 
 pub mod audit;
 mod bm25;
+pub mod collect;
 pub mod conformance;
 mod corpus;
 mod fixed;
@@ -45,5 +46,5 @@ pub use fixed::{FaultyEngine, FixedEngine};
 pub use jsonl::JsonLinesError;
 pub use simulated::{
     QueryGate, SimulatedConfig, SimulatedEngine, SimulatedStats, SimulationError, SimulationPrompt,
-    SimulationTemplates, TINY_NOISY, TINY_USEFUL, TemplateError, parse_documents,
+    SimulationTemplates, TINY_NOISY, TINY_USEFUL, TemplateError, TemplateHeader, parse_documents,
 };

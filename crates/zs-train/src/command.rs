@@ -5,6 +5,7 @@ mod data;
 mod eval;
 mod search;
 mod serve;
+mod simulate;
 mod verify;
 
 pub(crate) use ask::ask;
@@ -13,4 +14,6 @@ pub(crate) use eval::eval;
 pub(crate) use search::search;
 pub use serve::ServeArgs;
 pub(crate) use serve::serve;
+pub(crate) use simulate::simulate;
+pub use simulate::{AuditArgs, CollectArgs, JudgeName, SimulateCommand};
 pub(crate) use verify::verify;

@@ -35,5 +35,6 @@ pub mod files;
 pub mod reproduce;
 pub mod run;
 pub mod serve;
+pub mod simulate;
 pub mod source;
 pub mod text_stream;

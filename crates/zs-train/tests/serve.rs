@@ -308,7 +308,8 @@ fn a_full_server_says_so_and_finishes_what_it_accepted() {
 
 #[test]
 fn oversized_bodies_are_refused() {
-    let server = searching(Arc::new(Echo::default()), ServeConfig { max_body_bytes: 1000, ..config() });
+    let server =
+        searching(Arc::new(Echo::default()), ServeConfig { max_body_bytes: 1000, ..config() });
     let large = json!({ "query": "x".repeat(2000) });
     post(&server, "/retrieve", &large).assert_error(413, "larger than 1000 bytes");
     // The same in chunks, whose total no header announces.
@@ -324,7 +325,8 @@ fn oversized_bodies_are_refused() {
 #[test]
 fn stalled_and_half_closed_clients_are_handled() {
     let timeout = Duration::from_millis(200);
-    let server = searching(Arc::new(Echo::default()), ServeConfig { receive_timeout: timeout, ..config() });
+    let server =
+        searching(Arc::new(Echo::default()), ServeConfig { receive_timeout: timeout, ..config() });
     // One that stalls in its head is cut off; one that stalls in its body is told.
     let mut in_head = connect(server.address());
     in_head.write_all(b"POST /retrieve HTTP/1.1\r\nHo").unwrap();
@@ -400,7 +402,8 @@ fn text_is_completed_in_the_form_of_the_protocol() {
 #[test]
 fn streamed_text_equals_text_in_one_piece() {
     let server = sampling(config());
-    let base = json!({ "messages": [{ "role": "user", "content": "été" }], "n": 2, "stop": ["! 1"] });
+    let base =
+        json!({ "messages": [{ "role": "user", "content": "été" }], "n": 2, "stop": ["! 1"] });
     let mut streamed = base.clone();
     streamed["stream"] = json!(true);
     streamed["stream_options"] = json!({ "include_usage": true });

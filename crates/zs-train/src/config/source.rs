@@ -133,6 +133,17 @@ pub enum TemplatesConfig {
     Tiny,
     /// The prompts of ZeroSearch's released simulation LLMs.
     Zerosearch,
+    /// Prompts with an example, for models that were not tuned.
+    ZerosearchPrompt,
+    /// Prompts that show the query and never the question.
+    QueryGrounded,
+    /// Templates in files of your own.
+    Files {
+        /// For useful documents.
+        useful: PathBuf,
+        /// For noisy documents.
+        noisy: PathBuf,
+    },
     /// Templates of your own.
     Custom {
         /// For useful documents.

@@ -3,6 +3,7 @@
 mod card;
 mod metrics;
 mod order;
+mod packing;
 pub mod pretrain;
 mod probe;
 pub mod rl;
@@ -11,3 +12,4 @@ mod validation;
 
 pub use metrics::{Metrics, Timings};
 pub use order::EpochOrder;
+pub use packing::pack;

@@ -107,8 +107,7 @@ impl Training<'_> {
             let episodes = self.episodes(step, &questions);
 
             let config = &self.config.rollout;
-            let output =
-                rollout(&policy, self.engine, &episodes, noise, config, &mut |_| {})?;
+            let output = rollout(&policy, self.engine, &episodes, noise, config, &mut |_| {})?;
             log.timings.lap("rollout");
 
             let groups = group(&output, &episodes, schedule.group_size, &reward);
@@ -315,8 +314,7 @@ fn success_rate(groups: &[TrajectoryGroup]) -> f64 {
     for group in groups {
         for rewarded in &group.trajectories {
             let transcript = rewarded.trajectory.transcript();
-            let is_right =
-                |answer: &str| exact_match(answer, &group.question.golden_answers);
+            let is_right = |answer: &str| exact_match(answer, &group.question.golden_answers);
             num_episodes += 1;
             num_right += usize::from(transcript.answer().is_some_and(is_right));
         }

@@ -66,9 +66,7 @@ pub(super) async fn chat_completions(
             let delta = json!({ "content": text });
             json!([{ "index": index, "delta": delta, "finish_reason": null }])
         };
-        let end = |index: usize, reason: &str| {
-            json!([{ "index": index, "delta": {}, "finish_reason": reason }])
-        };
+        let end = |index: usize, reason: &str| json!([{ "index": index, "delta": {}, "finish_reason": reason }]);
         return Ok(sse(Stream {
             events,
             generator: sampler.generator(),

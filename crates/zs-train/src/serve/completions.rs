@@ -73,9 +73,7 @@ pub(super) async fn completions(
                 "choices": choices,
             })
         };
-        let choice = |index: usize, text: &str, reason: Option<&str>| {
-            json!([{ "index": index, "text": text, "logprobs": null, "finish_reason": reason }])
-        };
+        let choice = |index: usize, text: &str, reason: Option<&str>| json!([{ "index": index, "text": text, "logprobs": null, "finish_reason": reason }]);
         return Ok(sse(Stream {
             events,
             generator: sampler.generator(),

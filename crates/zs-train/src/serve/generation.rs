@@ -145,10 +145,7 @@ impl SamplingInput {
 
 impl Sampling {
     /// Each prompt as often as completions of it are wanted, each with its own key.
-    pub(super) fn prompts(
-        &self,
-        prompts: Vec<Vec<TokenId>>,
-    ) -> Vec<(Vec<TokenId>, StreamKey)> {
+    pub(super) fn prompts(&self, prompts: Vec<Vec<TokenId>>) -> Vec<(Vec<TokenId>, StreamKey)> {
         let mut keyed = Vec::with_capacity(prompts.len() * self.num_choices);
         for (group, prompt) in prompts.into_iter().enumerate() {
             for sample in 0..self.num_choices as u32 {
@@ -192,7 +189,11 @@ pub(super) async fn collect(
 }
 
 /// The text of a completion up to its first stop text.
-pub(super) fn visible_text(completion: &Completion, tokenizer: &Tokenizer, stop: &[String]) -> String {
+pub(super) fn visible_text(
+    completion: &Completion,
+    tokenizer: &Tokenizer,
+    stop: &[String],
+) -> String {
     let mut text = tokenizer.decode(&completion.tokens);
     if let Some(at) = stop.iter().filter_map(|it| text.find(it.as_str())).min() {
         text.truncate(at);

@@ -77,7 +77,8 @@ impl ChatTemplate {
         // As Hugging Face's tokenizers set it; templates rely on it.
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?;
         environment.set_syntax(syntax);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| -> Result<String, _> {
             Err(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, message))
         });
@@ -165,7 +166,8 @@ mod tests {
     #[test]
     fn conversations_are_written_as_the_model_knows_them() {
         let directory = tempfile::tempdir().unwrap();
-        let config = serde_json::json!({ "chat_template": CHATML, "eos_token": {"content": "<e>"} });
+        let config =
+            serde_json::json!({ "chat_template": CHATML, "eos_token": {"content": "<e>"} });
         std::fs::write(directory.path().join("tokenizer_config.json"), config.to_string()).unwrap();
         let chatml = ChatTemplate::from_dir(directory.path()).unwrap();
         assert!(chatml.is_given());
