@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ConstantCurriculum, Curriculum, ExponentialCurriculum, LinearCurriculum, Stage, StepCurriculum,
+    ConstantCurriculum, Curriculum, ExponentialCurriculum, FeedbackConfig, FeedbackCurriculum,
+    LinearCurriculum, PerTurnCurriculum, PiecewiseCurriculum, Point, ReverseCurriculum, Stage,
+    StepCurriculum,
 };
 
 /// Which curriculum to use; `kind` names the variant and unknown keys are refused.
@@ -44,6 +46,25 @@ pub enum CurriculumConfig {
         /// The stretches, in order; the first begins at 0.
         stages: Vec<Stage>,
     },
+    /// Straight pieces: [`PiecewiseCurriculum`].
+    Piecewise {
+        /// The corners, in order.
+        points: Vec<Point>,
+    },
+    /// Another curriculum from its end to its start: [`ReverseCurriculum`].
+    Reverse {
+        /// The other one.
+        curriculum: Box<CurriculumConfig>,
+    },
+    /// Another curriculum, scaled turn by turn: [`PerTurnCurriculum`].
+    PerTurn {
+        /// The other one.
+        curriculum: Box<CurriculumConfig>,
+        /// One factor a turn; the last holds for all later turns.
+        factors: Vec<f64>,
+    },
+    /// More noise while episodes succeed: [`FeedbackCurriculum`].
+    Feedback(FeedbackConfig),
 }
 
 /// Why a curriculum's settings make no sense.
@@ -75,6 +96,42 @@ pub enum CurriculumError {
         /// Its `from`.
         value: f64,
     },
+    /// A piecewise curriculum has no point at all.
+    #[error("curriculum.points is empty; give at least {{ at = 0.0, probability = … }}")]
+    NoPoints,
+    /// A point lies at the wrong place.
+    #[error("curriculum.points[{index}].at is {value}; points rise between 0 and 1")]
+    PointOrder {
+        /// Which point, from 0.
+        index: usize,
+        /// Its `at`.
+        value: f64,
+    },
+    /// A curriculum by turns has no factor at all.
+    #[error("curriculum.factors is empty; give one a turn, e.g. [1.0, 0.5]")]
+    NoFactors,
+    /// A factor of a turn is not one.
+    #[error("curriculum.factors[{index}] is {value}; give a number of at least 0")]
+    Factor {
+        /// Which factor, from 0.
+        index: usize,
+        /// Its value.
+        value: f64,
+    },
+    /// A feedback curriculum ends below its start.
+    #[error("curriculum.end is {end}, below curriculum.start, {start}; noise rises to the end")]
+    FeedbackRange {
+        /// Its start.
+        start: f64,
+        /// Its end.
+        end: f64,
+    },
+    /// A feedback curriculum averages nothing.
+    #[error("curriculum.window is 0; average over at least 1 step")]
+    FeedbackWindow,
+    /// A feedback curriculum was to be reversed.
+    #[error("a feedback curriculum does not follow the step, so it has no reverse")]
+    FeedbackReversed,
 }
 
 impl CurriculumConfig {
@@ -92,7 +149,32 @@ impl CurriculumConfig {
                 Box::new(ExponentialCurriculum::new(*start, *end, *base)?)
             }
             Self::Step { stages } => Box::new(StepCurriculum::new(stages.clone())?),
+            Self::Piecewise { points } => Box::new(PiecewiseCurriculum::new(points.clone())?),
+            Self::Reverse { curriculum } if curriculum.follows_success() => {
+                return Err(CurriculumError::FeedbackReversed);
+            }
+            Self::Reverse { curriculum } => Box::new(ReverseCurriculum::new(curriculum.build()?)),
+            Self::PerTurn { curriculum, factors } => {
+                Box::new(PerTurnCurriculum::new(curriculum.build()?, factors.clone())?)
+            }
+            Self::Feedback(config) => Box::new(FeedbackCurriculum::new(*config)?),
         })
+    }
+
+    /// Whether the curriculum depends on recorded success rates.
+    #[must_use]
+    pub fn follows_success(&self) -> bool {
+        match self {
+            Self::Feedback(_) => true,
+            Self::Reverse { curriculum } | Self::PerTurn { curriculum, .. } => {
+                curriculum.follows_success()
+            }
+            Self::Constant { .. }
+            | Self::Linear { .. }
+            | Self::Exponential { .. }
+            | Self::Step { .. }
+            | Self::Piecewise { .. } => false,
+        }
     }
 }
 
@@ -115,6 +197,9 @@ mod tests {
 
     use super::*;
     use crate::Progress;
+
+    const FEEDBACK: FeedbackConfig =
+        FeedbackConfig { start: 0.0, end: 0.5, threshold: 0.6, rise: 0.02, fall: 0.0, window: 1 };
 
     #[track_caller]
     fn check_reads(text: &str, expected: &CurriculumConfig) {
@@ -142,6 +227,24 @@ mod tests {
         check_reads(
             "kind = \"step\"\nstages = [{ from = 0.0, probability = 0.1 }]",
             &CurriculumConfig::Step { stages: vec![Stage { from: 0.0, probability: 0.1 }] },
+        );
+        check_reads(
+            "kind = \"piecewise\"\npoints = [{ at = 0.5, probability = 0.1 }]",
+            &CurriculumConfig::Piecewise { points: vec![Point { at: 0.5, probability: 0.1 }] },
+        );
+        let line = Box::new(CurriculumConfig::Linear { start: 0.0, end: 0.5 });
+        check_reads(
+            "kind = \"reverse\"\ncurriculum = { kind = \"linear\", start = 0.0, end = 0.5 }",
+            &CurriculumConfig::Reverse { curriculum: line.clone() },
+        );
+        check_reads(
+            "kind = \"per_turn\"\nfactors = [1.0, 0.5]\n\
+             curriculum = { kind = \"linear\", start = 0.0, end = 0.5 }",
+            &CurriculumConfig::PerTurn { curriculum: line, factors: vec![1.0, 0.5] },
+        );
+        check_reads(
+            "kind = \"feedback\"\nstart = 0.0\nend = 0.5\nthreshold = 0.6\nrise = 0.02",
+            &CurriculumConfig::Feedback(FEEDBACK),
         );
     }
 
@@ -174,11 +277,26 @@ mod tests {
             "kind = \"step\"\nstages = [{ from = 0.0, probability = 2.0 }]",
             "stages[0].probability is 2",
         );
+        check_refuses("kind = \"piecewise\"\npoints = []", "points is empty");
+        check_refuses(
+            "kind = \"per_turn\"\nfactors = [1.0]\n\
+             curriculum = { kind = \"constant\", probability = 2.0 }",
+            "curriculum.probability is 2",
+        );
+        check_refuses(
+            "kind = \"reverse\"\ncurriculum = { kind = \"feedback\", start = 0.0, end = 0.5, \
+             threshold = 0.6, rise = 0.02 }",
+            "no reverse",
+        );
+        check_refuses(
+            "kind = \"feedback\"\nstart = 0.0\nend = 0.5\nthreshold = 0.6\nrise = 0.1\nx = 1",
+            "x",
+        );
     }
 
     fn config() -> impl Strategy<Value = CurriculumConfig> {
         let unit = || 0.0..=1.0;
-        prop_oneof![
+        let simple = prop_oneof![
             unit().prop_map(|probability| CurriculumConfig::Constant { probability }),
             (unit(), unit()).prop_map(|(start, end)| CurriculumConfig::Linear { start, end }),
             (unit(), unit(), -300.0..300.0).prop_map(|(start, end, exponent)| {
@@ -192,15 +310,56 @@ mod tests {
                     .collect();
                 CurriculumConfig::Step { stages }
             }),
-        ]
+            proptest::collection::vec(unit(), 1..5).prop_map(|probabilities| {
+                let count = probabilities.len() as f64;
+                let points = probabilities.into_iter().enumerate();
+                let points = points
+                    .map(|(index, probability)| Point { at: index as f64 / count, probability })
+                    .collect();
+                CurriculumConfig::Piecewise { points }
+            }),
+            (unit(), unit(), unit(), unit(), unit(), 1_usize..6).prop_map(
+                |(a, b, threshold, rise, fall, window)| {
+                    let (start, end) = (f64::min(a, b), f64::max(a, b));
+                    let config = FeedbackConfig { start, end, threshold, rise, fall, window };
+                    CurriculumConfig::Feedback(config)
+                }
+            ),
+        ];
+        simple.prop_recursive(2, 4, 1, |inner| {
+            let factors = proptest::collection::vec(0.0..10.0_f64, 1..4);
+            prop_oneof![
+                (inner.clone(), factors).prop_map(|(curriculum, factors)| {
+                    CurriculumConfig::PerTurn { curriculum: Box::new(curriculum), factors }
+                }),
+                inner.prop_map(|it| match it.follows_success() {
+                    true => it,
+                    false => CurriculumConfig::Reverse { curriculum: Box::new(it) },
+                }),
+            ]
+        })
     }
 
     proptest! {
         #[test]
-        fn always_a_probability(config in config(), step in 0_usize..300, total in 0_usize..250) {
+        fn always_a_probability(
+            config in config(), step in 0_usize..300, total in 0_usize..250, turn in 0_u32..9,
+            rates in proptest::collection::vec(0.0..=1.0_f64, 0..20),
+        ) {
             let curriculum = config.build().unwrap();
-            let p = curriculum.noise_probability(Progress { step, total_steps: total });
+            let progress = Progress::new(step, total).at_turn(turn).after(&rates);
+            let p = curriculum.noise_probability(progress);
             prop_assert!((0.0..=1.0).contains(&p), "{} from {:?}", p, config);
+            prop_assert_eq!(curriculum.noise_probability(progress), p);
+            if !config.follows_success() {
+                prop_assert_eq!(curriculum.noise_probability(progress.after(&[])), p);
+            }
+        }
+
+        #[test]
+        fn what_is_written_reads_back(config in config()) {
+            let text = toml::to_string(&config).unwrap();
+            prop_assert_eq!(toml::from_str::<CurriculumConfig>(&text).unwrap(), config);
         }
 
         #[test]
@@ -214,7 +373,7 @@ mod tests {
             ] {
                 let curriculum = config.build().unwrap();
                 let path: Vec<f64> = (0..=total)
-                    .map(|step| curriculum.noise_probability(Progress { step, total_steps: total }))
+                    .map(|step| curriculum.noise_probability(Progress::new(step, total)))
                     .collect();
                 prop_assert!((path[0] - start).abs() < 1e-12);
                 prop_assert!((path[total] - end).abs() < 1e-12);

@@ -28,7 +28,7 @@ impl ConstantCurriculum {
 }
 
 impl Curriculum for ConstantCurriculum {
-    fn noise_probability(&self, _: Progress) -> f64 {
+    fn noise_probability(&self, _: Progress<'_>) -> f64 {
         self.probability
     }
 }
@@ -41,7 +41,7 @@ mod tests {
     fn never_moves() {
         let curriculum = ConstantCurriculum::new(0.5).unwrap();
         for step in [0, 1, 10, 99] {
-            assert_eq!(curriculum.noise_probability(Progress { step, total_steps: 10 }), 0.5);
+            assert_eq!(curriculum.noise_probability(Progress::new(step, 10)), 0.5);
         }
         assert!(ConstantCurriculum::new(f64::NAN).is_err());
     }

@@ -27,7 +27,7 @@ use crate::{Curriculum, CurriculumError, Progress};
 ///
 /// let curriculum = ExponentialCurriculum::new(0.0, 0.5, 4.0)?;
 /// // (4^0.5 - 1) / (4 - 1) * 0.5 = 1/6
-/// let p = curriculum.noise_probability(Progress { step: 50, total_steps: 100 });
+/// let p = curriculum.noise_probability(Progress::new(50, 100));
 /// assert!((p - 1.0 / 6.0).abs() < 1e-12);
 /// # Ok::<(), zs_curriculum::CurriculumError>(())
 /// ```
@@ -58,7 +58,7 @@ impl ExponentialCurriculum {
 }
 
 impl Curriculum for ExponentialCurriculum {
-    fn noise_probability(&self, progress: Progress) -> f64 {
+    fn noise_probability(&self, progress: Progress<'_>) -> f64 {
         let fraction = progress.fraction();
         let ramp = if self.log_base == 0.0 {
             fraction
@@ -76,7 +76,7 @@ mod tests {
     #[track_caller]
     fn check(curve: (f64, f64, f64), step: usize, expected: f64, tolerance: f64) {
         let curriculum = ExponentialCurriculum::new(curve.0, curve.1, curve.2).unwrap();
-        let actual = curriculum.noise_probability(Progress { step, total_steps: 203 });
+        let actual = curriculum.noise_probability(Progress::new(step, 203));
         assert!((actual - expected).abs() <= tolerance, "step {step}: {actual} != {expected}");
     }
 

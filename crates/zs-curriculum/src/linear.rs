@@ -30,7 +30,7 @@ impl LinearCurriculum {
 }
 
 impl Curriculum for LinearCurriculum {
-    fn noise_probability(&self, progress: Progress) -> f64 {
+    fn noise_probability(&self, progress: Progress<'_>) -> f64 {
         interpolate(self.start, self.end, progress.fraction())
     }
 }
@@ -47,7 +47,7 @@ mod tests {
     #[track_caller]
     fn check(start: f64, end: f64, step: usize, expected: f64) {
         let curriculum = LinearCurriculum::new(start, end).unwrap();
-        let actual = curriculum.noise_probability(Progress { step, total_steps: 8 });
+        let actual = curriculum.noise_probability(Progress::new(step, 8));
         assert!((actual - expected).abs() < 1e-12, "step {step}: {actual} != {expected}");
     }
 

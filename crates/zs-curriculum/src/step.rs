@@ -20,7 +20,7 @@ use crate::{Curriculum, CurriculumError, Progress};
 ///     Stage { from: 0.0, probability: 0.0 },
 ///     Stage { from: 0.5, probability: 0.25 },
 /// ])?;
-/// assert_eq!(curriculum.noise_probability(Progress { step: 5, total_steps: 10 }), 0.25);
+/// assert_eq!(curriculum.noise_probability(Progress::new(5, 10)), 0.25);
 /// # Ok::<(), zs_curriculum::CurriculumError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +66,7 @@ impl StepCurriculum {
 }
 
 impl Curriculum for StepCurriculum {
-    fn noise_probability(&self, progress: Progress) -> f64 {
+    fn noise_probability(&self, progress: Progress<'_>) -> f64 {
         let fraction = progress.fraction();
         let begun = self.stages.partition_point(|stage| stage.from <= fraction);
         // The first stage begins at 0, so at least one has begun.
@@ -85,7 +85,7 @@ mod tests {
     #[track_caller]
     fn check(step: usize, expected: f64) {
         let curriculum = StepCurriculum::new(stages(&[(0.0, 0.1), (0.5, 0.4), (0.75, 0.2)]));
-        let actual = curriculum.unwrap().noise_probability(Progress { step, total_steps: 8 });
+        let actual = curriculum.unwrap().noise_probability(Progress::new(step, 8));
         assert_eq!(actual, expected, "step {step}");
     }
 

@@ -135,7 +135,7 @@ pub fn evaluate(
     config: &EvalConfig,
     progress: &mut dyn FnMut(EvalProgress),
 ) -> Result<Evaluation, EvaluateError> {
-    let noise_probability = config.noise_probability;
+    let noise_probability = config.noise_probability.into();
     let rollout = Rollout { noise_probability, ..Rollout::new(generator, engine, &config.rollout) };
     evaluate_rollout(&rollout, questions, config.batch_size, config.seed, progress)
 }

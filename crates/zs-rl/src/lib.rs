@@ -89,7 +89,7 @@ pub use reward::{
 };
 pub use rollout::{
     Episode, Rollout, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats,
-    TokenBudget, ZEROSEARCH_PROMPT, rollout,
+    TokenBudget, TurnNoise, ZEROSEARCH_PROMPT, rollout,
 };
 pub use schedule::{TemperatureSchedule, prioritized_weights};
 pub use trajectory::{

@@ -69,7 +69,17 @@ pub(crate) fn read_rows<R: DeserializeOwned, T>(
     convert: impl Fn(R) -> Result<T, String>,
 ) -> Result<Vec<T>, JsonLinesError> {
     let unreadable = |source| JsonLinesError::Read { path: path.to_owned(), source };
-    let mut reader = BufReader::new(File::open(path).map_err(unreadable)?);
+    parse_rows(BufReader::new(File::open(path).map_err(unreadable)?), path, expected, convert)
+}
+
+/// As [`read_rows`], from a reader; `path` names it in errors.
+pub(crate) fn parse_rows<R: DeserializeOwned, T>(
+    mut reader: impl BufRead,
+    path: &Path,
+    expected: &'static str,
+    convert: impl Fn(R) -> Result<T, String>,
+) -> Result<Vec<T>, JsonLinesError> {
+    let unreadable = |source| JsonLinesError::Read { path: path.to_owned(), source };
     let mut values = Vec::new();
     let mut bytes = Vec::new();
     for row in 1.. {

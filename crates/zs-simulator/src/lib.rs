@@ -31,6 +31,7 @@
 
 pub mod audit;
 mod bm25;
+pub mod collect;
 pub mod conformance;
 mod corpus;
 mod fixed;
@@ -64,7 +65,7 @@ pub use retriever::{RetrieverConfig, RetrieverEngine, RetrieverProtocol};
 pub use self_search::SelfSearchEngine;
 pub use simulated::{
     QueryGate, SimulatedConfig, SimulatedEngine, SimulatedStats, SimulationError, SimulationPrompt,
-    SimulationTemplates, TINY_NOISY, TINY_USEFUL, TemplateError, parse_documents,
+    SimulationTemplates, TINY_NOISY, TINY_USEFUL, TemplateError, TemplateHeader, parse_documents,
 };
 #[cfg(feature = "http")]
 pub use web::{WebConfig, WebEngine, WebProvider};

@@ -33,6 +33,9 @@ pub struct SearchRecord {
     /// Whether the documents hold what the query asks for, where somebody judged that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supported: Option<bool>,
+    /// Which of the documents do, where somebody judged each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub useful: Vec<bool>,
 }
 
 /// Reads recorded searches, one JSON object a line.
@@ -44,6 +47,12 @@ pub fn read_records(path: &Path) -> Result<Vec<SearchRecord>, JsonLinesError> {
     read_rows(path, "recorded search", |record: SearchRecord| {
         if record.golden_answers.is_empty() {
             return Err("`golden_answers` is empty; give at least one answer".to_owned());
+        }
+        let (labels, documents) = (record.useful.len(), record.documents.len());
+        if labels != 0 && labels != documents {
+            return Err(format!(
+                "`useful` has {labels} entries for {documents} documents; give one a document"
+            ));
         }
         Ok(record)
     })
@@ -73,6 +82,7 @@ pub fn read_records(path: &Path) -> Result<Vec<SearchRecord>, JsonLinesError> {
 ///     documents: vec![Document::new("", "Its author was anna bada.")],
 ///     hop: None,
 ///     supported: None,
+///     useful: vec![],
 /// };
 /// assert_eq!(judge(&record), DocumentQuality::Useful);
 /// ```
@@ -94,6 +104,38 @@ pub fn contains_answer(text: &str, golden_answers: &[String]) -> bool {
     let text = format!(" {} ", normalize_answer(text));
     let answers = golden_answers.iter().map(|it| normalize_answer(it));
     answers.into_iter().any(|it| !it.is_empty() && text.contains(&format!(" {it} ")))
+}
+
+/// Each record as up to two: one with its useful documents alone and one with its noisy ones, as
+/// where every document was judged for itself.
+///
+/// A record without such labels stays as it is.
+///
+/// # References
+///
+/// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 3.3, judges document by document
+#[must_use]
+pub fn split_by_label(records: &[SearchRecord]) -> Vec<SearchRecord> {
+    let mut split = Vec::with_capacity(records.len());
+    for record in records {
+        if record.useful.is_empty() {
+            split.push(record.clone());
+            continue;
+        }
+        for wanted in [true, false] {
+            let labelled = record.documents.iter().zip(&record.useful);
+            let documents: Vec<Document> = labelled
+                .filter(|(_, is_useful)| **is_useful == wanted)
+                .map(|(document, _)| document.clone())
+                .collect();
+            if !documents.is_empty() {
+                let useful = vec![wanted; documents.len()];
+                let supported = Some(wanted);
+                split.push(SearchRecord { documents, useful, supported, ..record.clone() });
+            }
+        }
+    }
+    split
 }
 
 /// `n` training examples from recorded searches, balanced by [`judge`]ment and hop.
@@ -211,6 +253,7 @@ mod tests {
             documents: vec![Document::new("", document)],
             hop: Some(hop),
             supported: None,
+            useful: vec![],
         }
     }
 
@@ -264,6 +307,21 @@ mod tests {
             assert!(message.contains("records.jsonl, row 2"), "{message}");
             assert!(message.contains(expected), "{message}");
         }
+    }
+
+    #[test]
+    fn judged_documents_are_told_apart() {
+        let mut mixed = record("q", "Anna", 1);
+        mixed.documents.push(Document::new("", "nobody"));
+        mixed.useful = vec![true, false];
+        let plain = record("p", "x", 1);
+        let split = split_by_label(&[mixed.clone(), plain.clone()]);
+        let texts: Vec<_> =
+            split.iter().map(|it| (it.documents[0].text.as_str(), it.supported)).collect();
+        assert_eq!(texts, [("Anna", Some(true)), ("nobody", Some(false)), ("x", None)]);
+        assert_eq!(split[2], plain);
+        mixed.useful = vec![true, true];
+        assert_eq!(split_by_label(&[mixed]).len(), 1);
     }
 
     #[test]

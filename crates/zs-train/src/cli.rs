@@ -7,7 +7,10 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command;
-pub use crate::command::{CostArgs, IndexBuildArgs, IndexCommand, SearchArgs};
+pub use crate::command::{
+    AuditArgs, CollectArgs, CostArgs, IndexBuildArgs, IndexCommand, JudgeName, SearchArgs,
+    ServeArgs, SimulateCommand,
+};
 use crate::console::{Console, print_error};
 
 /// `ZeroSearch`: teach a language model to search, against a simulated search engine.
@@ -44,6 +47,11 @@ pub enum Command {
     Ask(AskArgs),
     /// Compare a checkpoint with recorded reference outputs.
     Verify(VerifyArgs),
+    /// Answer searches and sample text over HTTP.
+    Serve(ServeArgs),
+    /// Collect data for tuning a simulation LLM; audit one.
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
     /// Write data sets that the other commands read.
     #[command(subcommand)]
     Data(DataCommand),
@@ -231,6 +239,8 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Cost(args) => command::cost(args),
         Command::Ask(args) => command::ask(args),
         Command::Verify(args) => command::verify(args),
+        Command::Serve(args) => command::serve(args, &console),
+        Command::Simulate(what) => command::simulate(what, &console),
         Command::Data(DataCommand::World(args)) => command::data_world(args, &console),
         Command::Reproduce(args) => crate::reproduce::command(args, &console),
     }

@@ -7,6 +7,8 @@ mod data;
 mod eval;
 mod index;
 mod search;
+mod serve;
+mod simulate;
 mod verify;
 
 pub use cost::CostArgs;
@@ -19,4 +21,8 @@ pub(crate) use data::data_world;
 pub(crate) use eval::eval;
 pub(crate) use index::index;
 pub(crate) use search::search;
+pub use serve::ServeArgs;
+pub(crate) use serve::serve;
+pub(crate) use simulate::simulate;
+pub use simulate::{AuditArgs, CollectArgs, JudgeName, SimulateCommand};
 pub(crate) use verify::verify;

@@ -36,4 +36,7 @@ pub mod engines;
 pub mod files;
 pub mod reproduce;
 pub mod run;
+pub mod serve;
+pub mod simulate;
 pub mod source;
+pub mod text_stream;

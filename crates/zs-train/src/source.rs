@@ -140,7 +140,7 @@ pub fn simulated(
 ///
 /// # Errors
 ///
-/// Fails on a custom template that cannot be used.
+/// Fails on a template that cannot be read or used.
 pub fn simulation_templates(
     config: &TemplatesConfig,
     tokenizer: &Tokenizer,
@@ -150,6 +150,17 @@ pub fn simulation_templates(
         TemplatesConfig::Tiny => SimulationTemplates::tiny(),
         TemplatesConfig::Auto | TemplatesConfig::Zerosearch => {
             SimulationTemplates::zerosearch_sft()
+        }
+        TemplatesConfig::ZerosearchPrompt => SimulationTemplates::zerosearch_prompted(),
+        TemplatesConfig::QueryGrounded => SimulationTemplates::query_grounded(),
+        TemplatesConfig::Files { useful, noisy } => {
+            let read = |path: &Path| {
+                std::fs::read_to_string(path)
+                    .with_context(|| format!("{}: cannot read the template", path.display()))
+            };
+            SimulationTemplates::new(&read(useful)?, &read(noisy)?).with_context(|| {
+                format!("templates {} and {}", useful.display(), noisy.display())
+            })?
         }
         TemplatesConfig::Custom { useful, noisy } => SimulationTemplates::new(useful, noisy)?,
     })

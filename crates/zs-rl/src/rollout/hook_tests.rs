@@ -109,7 +109,7 @@ fn an_empty_library_is_the_plain_loop_byte_for_byte() {
     for seed in 0..20 {
         let episodes = episodes(&questions, seed);
         let plain =
-            Rollout { noise_probability: 0.5, ..Rollout::new(&generator, &engine, &config) };
+            Rollout { noise_probability: 0.5.into(), ..Rollout::new(&generator, &engine, &config) };
         let expected = bytes_of(&plain, &episodes);
         let empty = Harness::default();
         assert_eq!(bytes_of(&Rollout { harness: Some(&empty), ..plain }, &episodes), expected);
@@ -355,7 +355,7 @@ proptest! {
             let episodes: Vec<Episode<'_>> = order.iter().map(|&it| all[it]).collect();
             let engine = Echo::default();
             let rollout = Rollout {
-                noise_probability: 0.5,
+                noise_probability: 0.5.into(),
                 harness: Some(&harness),
                 consultants: Some(&registry),
                 ..Rollout::new(&generator, &engine, &config)

@@ -5,6 +5,7 @@ mod budget;
 mod config;
 mod consult;
 mod error;
+mod noise;
 mod observation;
 mod prompt;
 mod row;
@@ -17,6 +18,7 @@ use zs_model::{Generator, SamplingParams, SequenceRequest, Session, TokenId};
 pub use self::budget::TokenBudget;
 pub use self::config::{RolloutConfig, ZEROSEARCH_PROMPT};
 pub use self::error::RolloutError;
+pub use self::noise::TurnNoise;
 pub use self::stats::RolloutStats;
 
 use self::consult::{consult, part_key};
@@ -95,10 +97,11 @@ pub fn rollout(
     generator: &dyn Generator,
     engine: &dyn SearchEngine,
     episodes: &[Episode<'_>],
-    noise_probability: f64,
+    noise_probability: impl Into<TurnNoise>,
     config: &RolloutConfig,
     observer: &mut dyn FnMut(RolloutEvent<'_>),
 ) -> Result<RolloutOutput, RolloutError> {
+    let noise_probability = noise_probability.into();
     Rollout { noise_probability, ..Rollout::new(generator, engine, config) }
         .play(episodes, observer)
 }
@@ -117,8 +120,8 @@ pub fn rollout(
 ///     budget spent        -> the episode ends, over budget
 /// ```
 ///
-/// - Each query is noisy with probability `noise_probability`, drawn from its own key; the loop does
-///   not know why.
+/// - Each query is noisy with probability `noise_probability`, which may be one number or one a turn,
+///   drawn from its own key; the loop does not know why.
 /// - A search that fails shows "no information", is marked in its
 ///   [`SearchRecord`](crate::SearchRecord) and counted.
 /// - Documents that exceed `max_observation_tokens` or the context lose the last ones, and a single
@@ -142,14 +145,14 @@ pub fn rollout(
 /// # References
 ///
 /// - [ZeroSearch](https://arxiv.org/abs/2505.04588); reference code `generation.py` 337-452
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rollout<'a> {
     /// The policy.
     pub generator: &'a dyn Generator,
     /// Who answers its searches.
     pub engine: &'a dyn SearchEngine,
     /// How likely a search asks for noisy documents.
-    pub noise_probability: f64,
+    pub noise_probability: TurnNoise,
     /// Limits, sampling, prompt.
     pub config: &'a RolloutConfig,
     /// Program functions of your own, in place of the config's.
@@ -166,7 +169,7 @@ impl<'a> Rollout<'a> {
         engine: &'a dyn SearchEngine,
         config: &'a RolloutConfig,
     ) -> Self {
-        let (noise_probability, harness, consultants) = (0.0, None, None);
+        let (noise_probability, harness, consultants) = (0.0.into(), None, None);
         Self { generator, engine, noise_probability, config, harness, consultants }
     }
 
@@ -182,10 +185,8 @@ impl<'a> Rollout<'a> {
         episodes: &[Episode<'_>],
         observer: &mut dyn FnMut(RolloutEvent<'_>),
     ) -> Result<RolloutOutput, RolloutError> {
-        let Self { generator, engine, noise_probability, config, .. } = *self;
-        if !(0.0..=1.0).contains(&noise_probability) {
-            return Err(RolloutError::NoiseProbability { value: noise_probability });
-        }
+        let Self { generator, engine, config, .. } = *self;
+        self.noise_probability.check()?;
         let mut rows = self.open(episodes)?;
         let observations = Observer::new(generator.tokenizer(), config)?;
         let of_config = Harness::of(&config.programs);
@@ -206,6 +207,7 @@ impl<'a> Rollout<'a> {
                 break;
             }
             self.write(session.as_mut(), &mut rows, &active, turn, &rules, observer)?;
+            let noise_probability = self.noise_probability.at(turn);
             search(&mut rows, &active, engine, turn, noise_probability, config)?;
             for &index in &active {
                 let row = &mut rows[index];

@@ -307,6 +307,20 @@ fn noise_is_drawn_for_each_query() {
 }
 
 #[test]
+fn noise_may_differ_from_turn_to_turn() {
+    let generator = ScriptedGenerator::new(|_, _| "<search> q </search>".to_owned());
+    let question = Question::new("q1", "who?", ["a"]);
+    let episodes = [Episode { question: &question, key: StreamKey::new(3) }; 4];
+    let noise = vec![1.0, 0.0];
+    let output =
+        rollout(&generator, &Echo::default(), &episodes, noise, &config(), &mut |_| {}).unwrap();
+    for trajectory in &output.trajectories {
+        let qualities: Vec<_> = trajectory.searches().map(|it| it.quality).collect();
+        assert_eq!(qualities, [DocumentQuality::Noisy, DocumentQuality::Useful]);
+    }
+}
+
+#[test]
 fn metrics_are_means_and_fractions() {
     let stats = RolloutStats {
         num_trajectories: 4,

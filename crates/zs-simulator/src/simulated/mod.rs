@@ -1,5 +1,6 @@
 //! The simulation LLM as a search engine: a language model that writes the documents.
 
+mod header;
 mod parse;
 mod prompt;
 
@@ -12,6 +13,7 @@ use zs_model::{Completion, Generator, SamplingParams, StopReason, TokenId};
 
 use crate::world::query_names_entity;
 
+pub use header::TemplateHeader;
 pub use parse::parse_documents;
 pub use prompt::{SimulationPrompt, SimulationTemplates, TINY_NOISY, TINY_USEFUL, TemplateError};
 

@@ -1,5 +1,6 @@
 //! The prompts of the simulation LLM: one for useful documents, one for noisy ones.
 
+use super::header::TemplateHeader;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 use zs_core::DocumentQuality;
@@ -121,6 +122,42 @@ impl SimulationTemplates {
         .expect("a tested template")
     }
 
+    /// Prompts for models that were not tuned, with an example of what is wanted: useful documents
+    /// with question and answer in sight, noisy ones with the query alone.
+    ///
+    /// # References
+    ///
+    /// - Reference code of `ZeroSearch`, `generation.py` 96-134, for what a model is told; the
+    ///   wording is ours
+    #[must_use]
+    pub fn zerosearch_prompted() -> Self {
+        Self::new(
+            include_str!("../../templates/zerosearch_prompt_useful.jinja"),
+            include_str!("../../templates/zerosearch_prompt_noisy.jinja"),
+        )
+        .expect("a tested template")
+    }
+
+    /// Prompts that never show the question, and the answer for useful documents only.
+    ///
+    /// Together with [`QueryGate::NamesEntity`](super::QueryGate), which asks for noisy documents
+    /// where a query supports no answer, the model has nothing but the query to go by there.
+    #[must_use]
+    pub fn query_grounded() -> Self {
+        Self::new(
+            include_str!("../../templates/query_grounded_useful.jinja"),
+            include_str!("../../templates/query_grounded_noisy.jinja"),
+        )
+        .expect("a tested template")
+    }
+
+    /// What the template of a quality says about itself.
+    #[must_use]
+    pub fn header(&self, quality: DocumentQuality) -> TemplateHeader {
+        let template = self.environment.get_template(quality.word());
+        template.map(|it| TemplateHeader::of(it.source())).unwrap_or_default()
+    }
+
     /// The same with another length of documents to ask for.
     #[must_use]
     pub fn with_words(mut self, words: usize) -> Self {
@@ -185,6 +222,57 @@ mod tests {
              these documents should contain useful information.\n\nQuery: {{ query }} \
              author\nUseful Output:\n",
         );
+    }
+
+    #[test]
+    fn every_template_of_ours_says_where_it_is_from() {
+        for templates in [
+            SimulationTemplates::zerosearch_sft(),
+            SimulationTemplates::zerosearch_prompted(),
+            SimulationTemplates::query_grounded(),
+        ] {
+            for quality in [DocumentQuality::Useful, DocumentQuality::Noisy] {
+                let header = templates.header(quality);
+                let name = header.name.unwrap();
+                assert!(name.ends_with(quality.word()), "{name}");
+                assert!(header.version.is_some() && header.source.is_some(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn prompts_follow_k_and_show_what_they_may() {
+        let golden_answers = ["Anna Bada".to_owned()];
+        let render = |templates: &SimulationTemplates, quality, k| {
+            let prompt = SimulationPrompt {
+                question: "Who wrote it?",
+                golden_answers: &golden_answers,
+                query: "its author",
+                k,
+            };
+            templates.render(quality, &prompt).unwrap()
+        };
+        let (useful, noisy) = (DocumentQuality::Useful, DocumentQuality::Noisy);
+        for (templates, shown) in [
+            // Whether the useful prompt shows the question, and both the answer.
+            (SimulationTemplates::zerosearch_prompted(), (true, true, false)),
+            (SimulationTemplates::query_grounded(), (false, true, false)),
+            (SimulationTemplates::zerosearch_sft(), (true, true, true)),
+        ] {
+            let (a, b) = (render(&templates, useful, 5), render(&templates, noisy, 5));
+            let answer = |it: &str| it.contains("Anna Bada");
+            assert_eq!((a.contains("Who wrote it?"), answer(&a), answer(&b)), shown);
+            assert!(a.contains("its author") && b.contains("its author"));
+            assert!(a.starts_with(char::is_alphabetic) && b.starts_with(char::is_alphabetic));
+        }
+        let prompted = SimulationTemplates::zerosearch_prompted();
+        for (k, number, examples) in
+            [(1, "one document ", 1), (2, "two documents ", 2), (7, "7 ", 3)]
+        {
+            let text = render(&prompted, useful, k);
+            assert!(text.contains(&format!("write {number}")), "{text}");
+            assert_eq!(text.matches("\nDoc ").count(), examples, "{text}");
+        }
     }
 
     #[test]

@@ -15,8 +15,13 @@ pub use aids::{ConsultantsConfig, CorpusSource, JudgeConfig};
 pub use file::{Check, load, parse};
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
 pub use reproduce::{AuditConfig, EvaluationConfig, ReproduceConfig, ReproduceWorlds};
-pub use sft::{RecordedSearches, SftConfig, SftData, TuningConfig, WorldExamples};
-pub use source::{EngineConfig, QuestionSource, SplitName, TemplatesConfig, WorldSource};
+pub use sft::{
+    EarlyStopConfig, RecordedSearches, ReplyContents, SftConfig, SftData, TuningConfig,
+    WorldExamples,
+};
+pub use source::{
+    EngineConfig, QuestionSource, SplitName, TemplatesConfig, WorldSource, load_engine,
+};
 pub use train::{
     CriticConfig, Curriculum, PtxConfig, ScheduleConfig, TrainConfig, TrainingConfig,
     ValidationConfig,

@@ -78,8 +78,18 @@ fn always() -> f64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedSearches {
-    /// JSON Lines of `zs_simulator::tuning::SearchRecord`.
+    /// JSON Lines of `zs_simulator::tuning::SearchRecord`, e.g. `train.jsonl` of `zs simulate
+    /// collect`.
     pub path: PathBuf,
+    /// The same for the validation loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<PathBuf>,
+    /// Validation examples, balanced as those for training are.
+    #[serde(default = "some_validation")]
+    pub validation_examples: usize,
+    /// Which documents a reply is made of.
+    #[serde(default)]
+    pub replies: ReplyContents,
     /// Training examples, balanced by quality and hop.
     pub examples: usize,
     /// Documents a reply.
@@ -87,6 +97,21 @@ pub struct RecordedSearches {
     /// The prompts to learn.
     #[serde(default)]
     pub templates: TemplatesConfig,
+}
+
+fn some_validation() -> usize {
+    200
+}
+
+/// Which documents of a recorded search make up the reply to learn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplyContents {
+    /// All that the engine returned.
+    #[default]
+    Whole,
+    /// The useful ones as one reply and the noisy ones as another, where they were judged.
+    Judged,
 }
 
 /// How a model is fine-tuned.
@@ -101,9 +126,28 @@ pub struct TuningConfig {
     pub micro_batch_tokens: usize,
     /// The validation loss is computed every so many steps and after the last.
     pub eval_every: usize,
+    /// Whether short rows are joined into rows as long as the model's context. A joined row attends
+    /// to the examples before it, so this is for bases that are used to it; rows of similar length
+    /// share a micro-batch anyway, so little padding is lost without.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub packing: bool,
+    /// When to stop before `steps`; by default never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stop: Option<EarlyStopConfig>,
     /// How parameters are updated; `total_steps = 0` means `steps`.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
+}
+
+/// When to stop for want of progress. The model of the lowest validation loss is kept then.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStopConfig {
+    /// Evaluations in a row without progress.
+    pub patience: usize,
+    /// How much lower than the lowest a loss must be to count as progress, in nats.
+    #[serde(default)]
+    pub min_delta: f64,
 }
 
 impl Check for SftConfig {
@@ -142,6 +186,11 @@ impl Check for TuningConfig {
         let key = "tuning.micro_batch_tokens";
         ensure(micro_batch_tokens > 0, key, "at least 1", micro_batch_tokens)?;
         ensure(eval_every > 0, "tuning.eval_every", "at least 1", eval_every)?;
+        if let Some(EarlyStopConfig { patience, min_delta }) = self.early_stop {
+            ensure(patience > 0, "tuning.early_stop.patience", "at least 1", patience)?;
+            let is_delta = min_delta.is_finite() && min_delta >= 0.0;
+            ensure(is_delta, "tuning.early_stop.min_delta", "at least 0", min_delta)?;
+        }
         check_optimizer(&self.optimizer, "tuning.optimizer")
     }
 }

@@ -1,6 +1,6 @@
 //! Where questions and documents come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use zs_simulator::{
     SimulatedConfig, WebConfig,
 };
 
-use super::ensure;
+use super::{Check, ensure, load};
 
 /// Which part of the embedded world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -218,6 +218,17 @@ pub enum TemplatesConfig {
     Tiny,
     /// The prompts of ZeroSearch's released simulation LLMs.
     Zerosearch,
+    /// Prompts with an example, for models that were not tuned.
+    ZerosearchPrompt,
+    /// Prompts that show the query and never the question.
+    QueryGrounded,
+    /// Templates in files of your own.
+    Files {
+        /// For useful documents.
+        useful: PathBuf,
+        /// For noisy documents.
+        noisy: PathBuf,
+    },
     /// Templates of your own.
     Custom {
         /// For useful documents.
@@ -225,6 +236,25 @@ pub enum TemplatesConfig {
         /// For noisy documents.
         noisy: String,
     },
+}
+
+/// Reads a file whose only key is `engine`, described as in a run file.
+///
+/// # Errors
+///
+/// As [`load`](super::load).
+pub fn load_engine(path: &Path) -> Result<EngineConfig> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct EngineFile {
+        engine: EngineConfig,
+    }
+    impl Check for EngineFile {
+        fn check(&self) -> Result<()> {
+            self.engine.check("engine")
+        }
+    }
+    Ok(load::<EngineFile>(path)?.engine)
 }
 
 impl EngineConfig {

@@ -6,6 +6,7 @@ use zs_core::StreamKey;
 use zs_model::LanguageModel;
 use zs_rl::{
     DynamicSampling, Episode, RewardFunction, Rollout, RolloutStats, Trajectory, TrajectoryGroup,
+    TurnNoise,
 };
 
 use super::EpochOrder;
@@ -54,7 +55,7 @@ impl<'a> Collector<'a> {
         &mut self,
         step: usize,
         policy: &LanguageModel,
-        noise_probability: f64,
+        noise: &TurnNoise,
     ) -> Result<Collected> {
         let wanted = self.training.config.schedule.questions_per_step;
         let mut played: Vec<Trajectory> = Vec::new();
@@ -72,7 +73,7 @@ impl<'a> Collector<'a> {
             num_groups += missing;
             num_rollouts += 1;
             let output = Rollout {
-                noise_probability,
+                noise_probability: noise.clone(),
                 consultants: self.training.aids.consultants.as_ref(),
                 ..Rollout::new(policy, self.training.engine, &config)
             }

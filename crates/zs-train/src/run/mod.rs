@@ -4,6 +4,7 @@ mod card;
 mod collect;
 mod metrics;
 mod order;
+mod packing;
 pub mod pretrain;
 mod probe;
 pub mod rl;
@@ -12,3 +13,4 @@ mod validation;
 
 pub use metrics::{Metrics, Timings};
 pub use order::EpochOrder;
+pub use packing::pack;

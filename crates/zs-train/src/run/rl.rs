@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
-use zs_core::{Document, Question, SearchEngine};
+use zs_core::{Document, Question, SearchEngine, exact_match};
 use zs_curriculum::Progress;
 use zs_model::{Generator, LanguageModel, Optimizer, OptimizerConfig, TokenRow, ValueNetwork};
 use zs_rl::consult::ConsultRegistry;
@@ -124,10 +124,14 @@ impl Training<'_> {
         log.end_step(0)?;
         let progress = console.progress(self.title, steps);
         for step in 1..=steps {
-            let noise_probability =
-                curriculum.noise_probability(Progress { step, total_steps: steps });
+            let successes = log.success_rates();
+            let so_far = Progress::new(step, steps).after(&successes);
+            let turns = 0..self.config.rollout.max_searches.max(1);
+            let noise: Vec<f64> =
+                turns.map(|turn| curriculum.noise_probability(so_far.at_turn(turn))).collect();
+            let noise_probability = noise[0];
             let Collected { groups, dropped, stats, temperature, num_refills } =
-                collector.collect(step, &policy, noise_probability)?;
+                collector.collect(step, &policy, &noise.into())?;
             log.timings.lap("rollout");
 
             let texts = next_batch(self.texts, &mut texts, self.config.texts_per_step());
@@ -164,6 +168,7 @@ impl Training<'_> {
             }
             let groups = [groups, dropped].concat();
             log.rewards(&groups);
+            log.metrics.set(SUCCESS_RATE, success_rate(&groups));
             log.num_searches += stats.num_searches as u64;
             if schedule.record_every > 0 && step % schedule.record_every == 0 {
                 log.record(step, noise_probability, groups)?;
@@ -263,6 +268,12 @@ impl Log {
         })
     }
 
+    /// The success rates of the steps so far, as they were logged: what a curriculum with feedback
+    /// follows.
+    fn success_rates(&self) -> Vec<f64> {
+        self.history.iter().filter_map(|it| it.get(SUCCESS_RATE)).collect()
+    }
+
     /// Mean reward and its components, and how many queries name what they are about.
     fn rewards(&mut self, groups: &[TrajectoryGroup]) {
         let rewarded: Vec<&RewardedTrajectory> =
@@ -342,6 +353,23 @@ impl Log {
             num_searches: self.num_searches,
         })
     }
+}
+
+/// The metric that a curriculum with feedback follows.
+const SUCCESS_RATE: &str = "curriculum/success_rate";
+
+/// Share of episodes whose answer equals a golden one, whatever they are rewarded for.
+fn success_rate(groups: &[TrajectoryGroup]) -> f64 {
+    let (mut num_episodes, mut num_right) = (0_usize, 0_usize);
+    for group in groups {
+        for rewarded in &group.trajectories {
+            let transcript = rewarded.trajectory.transcript();
+            let is_right = |answer: &str| exact_match(answer, &group.question.golden_answers);
+            num_episodes += 1;
+            num_right += usize::from(transcript.answer().is_some_and(is_right));
+        }
+    }
+    num_right as f64 / num_episodes.max(1) as f64
 }
 
 /// Share of queries that name an entity of the question or of what was read before.

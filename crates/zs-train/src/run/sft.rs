@@ -7,14 +7,17 @@ use burn::module::Module;
 use serde::Deserialize;
 use zs_core::StreamKey;
 use zs_model::{
-    Generator, LanguageModel, Optimizer, OptimizerConfig, TokenId, TokenRow, Tokenizer,
+    CausalLm, Generator, LanguageModel, Optimizer, OptimizerConfig, TokenId, TokenRow, Tokenizer,
     supervised_loss, supervised_step,
 };
-use zs_simulator::tuning::{read_records, tuning_examples, world_tuning_examples};
+use zs_simulator::tuning::{read_records, split_by_label, tuning_examples, world_tuning_examples};
 use zs_simulator::world::{Example, Split, World};
 
-use super::{EpochOrder, Metrics, Timings};
-use crate::config::{RecordedSearches, SftConfig, SftData, TuningConfig, WorldExamples, load};
+use super::{EpochOrder, Metrics, Timings, pack};
+use crate::config::{
+    EarlyStopConfig, RecordedSearches, ReplyContents, SftConfig, SftData, TuningConfig,
+    WorldExamples, load,
+};
 use crate::console::Console;
 use crate::files::{RunDir, SUMMARY};
 use crate::{device, source};
@@ -30,11 +33,12 @@ pub struct TuningRows {
 
 /// Fine-tunes `base`, writing metrics and the checkpoint into `run`.
 ///
-/// Rows are taken in a shuffled order, every row once an epoch, until a step has its tokens.
+/// Rows are taken in a shuffled order, every row once an epoch, until a step has its tokens. With
+/// `early_stop`, the model of the lowest validation loss is returned and saved as `best`.
 ///
 /// # Errors
 ///
-/// Fails without rows, or when a file cannot be written.
+/// Fails without rows, when early stopping has nothing to go by, or when a file cannot be written.
 pub fn tune(
     base: &LanguageModel,
     rows: &TuningRows,
@@ -50,16 +54,24 @@ pub fn tune(
         0 => config.steps,
         given => given,
     };
+    let mut watch = match config.early_stop {
+        Some(_) if rows.validation.is_empty() => {
+            bail!("`tuning.early_stop` needs validation rows; give some or leave it out")
+        }
+        it => it.map(EarlyStop::new),
+    };
+    let packed = config.packing.then(|| pack(&rows.train, base.config().max_position_embeddings));
+    let train = packed.as_deref().unwrap_or(&rows.train);
     let mut network = base.network().clone().train();
     let optimizer_config = OptimizerConfig { total_steps, ..config.optimizer.clone() };
     let mut optimizer = Optimizer::new(&optimizer_config, &network);
     let mut metrics_file = run.json_lines("metrics.jsonl")?;
     let mut timings = Timings::create(run)?;
-    let mut order = EpochOrder::new(seed, rows.train.len()).walk();
-    let mut last_loss = 0.0;
+    let mut order = EpochOrder::new(seed, train.len()).walk();
+    let (mut last_loss, mut num_steps) = (0.0, 0);
     let progress = console.progress("tuning", config.steps);
     for step in 1..=config.steps {
-        let batch = next_batch(&rows.train, &mut order, config.tokens_per_step);
+        let batch = next_batch(train, &mut order, config.tokens_per_step);
         let (updated, stats) =
             supervised_step(network, &mut optimizer, &batch, config.micro_batch_tokens);
         network = updated;
@@ -79,24 +91,73 @@ pub fn tune(
             if count > 0 {
                 metrics.set("validation/loss", loss);
             }
+            if let Some(watch) = &mut watch {
+                watch.observe(step, loss, &network);
+            }
             timings.lap("validation");
         }
         last_loss = stats.loss;
         progress.advance(1, &format!("loss {:.3}", stats.loss));
         metrics_file.push(&metrics)?;
         timings.end_step(step)?;
+        num_steps = step;
+        if watch.as_ref().is_some_and(EarlyStop::is_over) {
+            break;
+        }
     }
     let tuned = base.with_network(&network);
     tuned.save(&run.join("checkpoints/final"))?;
     progress.finish(&format!("loss {last_loss:.3}"));
-    run.write_json(
-        SUMMARY,
-        &serde_json::json!({
-            "kind": "sft", "seed": seed, "steps": config.steps, "rows": rows.train.len(),
-            "loss": last_loss,
-        }),
-    )?;
-    Ok(tuned)
+    let mut summary = serde_json::json!({
+        "kind": "sft", "seed": seed, "steps": num_steps, "rows": rows.train.len(),
+        "loss": last_loss,
+    });
+    let best = watch.and_then(|it| it.best);
+    let kept = match &best {
+        Some(best) => {
+            let kept = base.with_network(&best.network);
+            kept.save(&run.join("checkpoints/best"))?;
+            summary["best_step"] = best.step.into();
+            summary["best_validation_loss"] = best.loss.into();
+            kept
+        }
+        None => tuned,
+    };
+    run.write_json(SUMMARY, &summary)?;
+    Ok(kept)
+}
+
+/// The lowest validation loss so far, and how long ago it was.
+struct EarlyStop {
+    config: EarlyStopConfig,
+    best: Option<BestNetwork>,
+    num_stale: usize,
+}
+
+struct BestNetwork {
+    step: usize,
+    loss: f64,
+    network: CausalLm,
+}
+
+impl EarlyStop {
+    fn new(config: EarlyStopConfig) -> Self {
+        Self { config, best: None, num_stale: 0 }
+    }
+
+    fn observe(&mut self, step: usize, loss: f64, network: &CausalLm) {
+        let best = self.best.as_ref().map_or(f64::INFINITY, |it| it.loss);
+        if loss < best - self.config.min_delta {
+            self.best = Some(BestNetwork { step, loss, network: network.clone() });
+            self.num_stale = 0;
+        } else {
+            self.num_stale += 1;
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.num_stale >= self.config.patience
+    }
 }
 
 /// The next rows of the shuffled order, at least one with something to learn, until they hold
@@ -147,13 +208,23 @@ fn recorded_rows(
     model: &LanguageModel,
     seed: u64,
 ) -> Result<TuningRows> {
-    let RecordedSearches { path, examples, num_documents, templates } = config;
-    let templates = source::simulation_templates(templates, model.tokenizer())?;
-    let records = read_records(path)?;
-    let key = StreamKey::new(seed);
-    let examples = tuning_examples(&records, &templates, *num_documents, *examples, key)?;
-    let train = encode_all(&examples, model).with_context(|| path.display().to_string())?;
-    Ok(TuningRows { train, validation: Vec::new() })
+    let templates = source::simulation_templates(&config.templates, model.tokenizer())?;
+    let draw = |path: &Path, count: usize, step: u64| {
+        let mut records = read_records(path)?;
+        if config.replies == ReplyContents::Judged {
+            records = split_by_label(&records);
+        }
+        let key = StreamKey { step, ..StreamKey::new(seed) };
+        let examples = tuning_examples(&records, &templates, config.num_documents, count, key)?;
+        encode_all(&examples, model).with_context(|| path.display().to_string())
+    };
+    Ok(TuningRows {
+        train: draw(&config.path, config.examples, 0)?,
+        validation: match &config.validation {
+            Some(path) => draw(path, config.validation_examples, 1)?,
+            None => Vec::new(),
+        },
+    })
 }
 
 fn encode_all(examples: &[Example], model: &LanguageModel) -> Result<Vec<TokenRow>> {

@@ -1,12 +1,10 @@
-//! How faithful a search engine is to queries: does it give the answer to good ones, and only then?
+//! Queries about an embedded world, of which it is known what they should find.
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
-use zs_core::{
-    Document, DocumentQuality, Domain, Question, SearchEngine, SearchRequest, StreamKey,
-};
+use zs_core::{Document, DocumentQuality, Domain, Question, SearchEngine, StreamKey};
 
-use crate::tuning::contains_answer;
+use super::{Probe, hold_answer, search_all};
 use crate::world::{QueryKind, QueryMix, World, contains_words};
 
 /// What an audited query is.
@@ -113,21 +111,14 @@ pub fn audit(
         .chain(queries.iter().filter(|it| it.is_last_hop()).map(|it| (DocumentQuality::Noisy, it)))
         .collect();
     let numbered = searches.iter().enumerate();
-    let requests: Vec<SearchRequest<'_>> = numbered
-        .map(|(index, (quality, it))| {
-            let seed = StreamKey { sample: index as u32, ..StreamKey::new(seed) };
-            let seed = seed.derive_seed(Domain::Search);
-            SearchRequest {
-                query: &it.query,
-                question: &it.question,
-                quality: *quality,
-                read: &[],
-                k,
-                seed,
-            }
+    let probes: Vec<Probe<'_>> = numbered
+        .map(|(index, &(quality, it))| {
+            let key = StreamKey { sample: index as u32, ..StreamKey::new(seed) };
+            let seed = key.derive_seed(Domain::Search);
+            Probe { question: &it.question, query: &it.query, quality, seed }
         })
         .collect();
-    let results = engine.search_batch(&requests);
+    let results = search_all(engine, &probes, k);
     let failed = results.iter().filter(|it| it.is_err()).count();
     let outcomes: Vec<Outcome> = searches
         .iter()
@@ -172,11 +163,10 @@ struct Outcome {
 
 impl Outcome {
     fn of(quality: DocumentQuality, query: &AuditQuery, documents: Vec<Document>) -> Self {
-        let answers = &query.question.golden_answers;
         Self {
             quality,
             kind: query.kind,
-            has_answer: documents.iter().any(|it| contains_answer(&it.text, answers)),
+            has_answer: hold_answer(&documents, &query.question),
             names_subject: documents.iter().any(|it| contains_words(&it.text, &query.subject)),
         }
     }

@@ -1,0 +1,108 @@
+//! Recorded interactions: one JSON object a line, with the turns of one episode.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use zs_core::Document;
+
+use crate::jsonl::{JsonLinesError, parse_rows};
+
+/// One search as it was recorded, nothing checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawSearch {
+    /// The question that was being answered.
+    pub question: String,
+    /// Its accepted answers; never empty.
+    pub golden_answers: Vec<String>,
+    /// The query, as the policy wrote it.
+    pub query: String,
+    /// What the engine returned.
+    pub documents: Vec<Document>,
+    /// Which search of its episode it was, from 1.
+    pub hop: u8,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    question: String,
+    #[serde(default)]
+    golden_answers: Vec<String>,
+    /// Where there is one accepted answer.
+    answer: Option<String>,
+    turns: Vec<TurnRow>,
+}
+
+#[derive(Deserialize)]
+struct TurnRow {
+    query: String,
+    #[serde(alias = "documents")]
+    docs: Vec<Document>,
+}
+
+/// Reads recorded episodes, one JSON object a line:
+///
+/// ```text
+/// {"question", "golden_answers" or "answer", "turns": [{"query", "docs": [{"title", "text"}]}]}
+/// ```
+///
+/// Other fields are ignored, blank lines passed over. `name` is the file that `text` was read from.
+///
+/// # Errors
+///
+/// Fails, naming file and row, at the first row that has another form or no answer.
+///
+/// ```
+/// let row = r#"{"question": "Who?", "answer": "Anna", "turns":
+///     [{"query": "author", "docs": [{"title": "T", "text": "It was Anna."}]}]}"#.replace('\n', "");
+/// let searches = zs_simulator::collect::read_turns(row.as_bytes(), "turns.jsonl".as_ref())?;
+/// assert_eq!((searches[0].query.as_str(), searches[0].hop), ("author", 1));
+/// # Ok::<(), zs_simulator::JsonLinesError>(())
+/// ```
+pub fn read_turns(text: impl std::io::Read, name: &Path) -> Result<Vec<RawSearch>, JsonLinesError> {
+    let reader = std::io::BufReader::new(text);
+    let episodes = parse_rows(reader, name, "recorded episode", |row: Row| {
+        let mut golden_answers = row.golden_answers;
+        golden_answers.extend(row.answer);
+        golden_answers.retain(|it| !it.trim().is_empty());
+        if golden_answers.is_empty() {
+            return Err("no answer in `golden_answers` or `answer`; give at least one".to_owned());
+        }
+        let numbered = row.turns.into_iter().enumerate();
+        let searches = numbered.map(|(index, turn)| RawSearch {
+            question: row.question.clone(),
+            golden_answers: golden_answers.clone(),
+            query: turn.query,
+            documents: turn.docs,
+            hop: (index + 1).min(u8::MAX.into()) as u8,
+        });
+        Ok(searches.collect::<Vec<_>>())
+    })?;
+    Ok(episodes.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(rows: &str, expected: Result<usize, &str>) {
+        match (read_turns(rows.as_bytes(), Path::new("turns.jsonl")), expected) {
+            (Ok(searches), Ok(count)) => assert_eq!(searches.len(), count),
+            (Err(error), Err(message)) => {
+                let said = error.to_string();
+                assert!(said.starts_with("turns.jsonl, row 2") && said.contains(message), "{said}");
+            }
+            (read, expected) => panic!("{read:?} is not {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn both_recorded_forms_are_read() {
+        let good = r#"{"question":"q","answer":"a","turns":[{"query":"x","docs":[]},{"query":"y","docs":[{"title":"t","text":"u"}]}]}"#;
+        let other = r#"{"id":"1","question":"q","golden_answers":["a"],"turns":[]}"#;
+        check(&format!("{good}\n\n{other}\n"), Ok(2));
+        check(&format!("{good}\n{{\"question\":\"q\",\"turns\":[]}}"), Err("`golden_answers`"));
+        check(&format!("{good}\n{{\"answer\":\"q\",\"turns\":[]}}"), Err("question"));
+        check(&format!("{good}\n{{oops"), Err("recorded episode"));
+    }
+}

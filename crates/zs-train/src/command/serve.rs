@@ -1,0 +1,148 @@
+//! `zs serve`: an engine and a model behind HTTP.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::config::{EngineConfig, TemplatesConfig};
+use crate::console::Console;
+use crate::serve::{BatchConfig, ChatTemplate, ServeConfig, ServedModel, Server, Services};
+use crate::{device, source};
+
+/// Arguments of `zs serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// `/retrieve` searches this corpus with BM25.
+    #[arg(long, value_name = "FILE", group = "served_engine")]
+    pub corpus: Option<PathBuf>,
+    /// `/retrieve` searches this index with BM25.
+    #[arg(long, value_name = "DIR", group = "served_engine")]
+    pub index: Option<PathBuf>,
+    /// `/retrieve` asks this simulation LLM.
+    #[arg(long, value_name = "DIR", group = "served_engine")]
+    pub simulator: Option<PathBuf>,
+    /// `/retrieve` asks the engine that this file describes, as `engine = { … }` of a run file.
+    #[arg(long, value_name = "FILE", group = "served_engine")]
+    pub engine: Option<PathBuf>,
+    /// `/v1/chat/completions` and `/v1/completions` sample this model (Hugging Face layout).
+    #[arg(long, value_name = "DIR", required_unless_present = "served_engine")]
+    pub model: Option<PathBuf>,
+    /// The model's name in `/v1/models`; the directory's name unless said.
+    #[arg(long, requires = "model")]
+    pub model_name: Option<String>,
+    /// The address to listen on. Anything but a loopback address is open to the network.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub host: IpAddr,
+    /// The port to listen on; 0 picks a free one.
+    #[arg(long, default_value_t = 8000)]
+    pub port: u16,
+    /// The environment variable that holds the bearer token which requests must carry.
+    #[arg(long, value_name = "VARIABLE")]
+    pub token_env: Option<String>,
+    /// Requests in work at once; more get status 429.
+    #[arg(long, default_value_t = ServeConfig::default().max_concurrent)]
+    pub max_concurrent: usize,
+    /// Bytes of a request's body at most.
+    #[arg(long, default_value_t = ServeConfig::default().max_body_bytes)]
+    pub max_body_bytes: usize,
+    /// Queries of one request at most.
+    #[arg(long, default_value_t = ServeConfig::default().max_queries)]
+    pub max_queries: usize,
+    /// Documents a query at most.
+    #[arg(long, default_value_t = ServeConfig::default().max_k)]
+    pub max_k: usize,
+    /// Documents a query where the request does not say.
+    #[arg(long, default_value_t = ServeConfig::default().default_k)]
+    pub k: usize,
+    /// Sequences that are sampled together.
+    #[arg(long, default_value_t = ServeConfig::default().generate_batch.max_size)]
+    pub batch_size: usize,
+    /// Milliseconds that the first sequence of a batch may wait for others.
+    #[arg(long, default_value_t = 5)]
+    pub batch_wait_ms: u64,
+    /// The chance of noisy documents for queries that do not say their quality.
+    #[arg(long, default_value_t = 0.0)]
+    pub noise_probability: f64,
+    /// Seed of what requests leave open.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// Serves until told to stop.
+pub(crate) fn serve(args: &ServeArgs, console: &Console) -> Result<()> {
+    let device = device::select();
+    let engine = args.engine_config()?;
+    let engine = engine.map(|it| source::engine(&it, &device)).transpose()?;
+    let model = match &args.model {
+        None => None,
+        Some(dir) => Some(ServedModel {
+            name: args.model_name.clone().unwrap_or_else(|| dir_name(dir)),
+            generator: Arc::new(source::load_model(dir, &device)?),
+            template: ChatTemplate::from_dir(dir)?,
+        }),
+    };
+    let config = args.config()?;
+    if !config.address.ip().is_loopback() && config.token.is_none() {
+        console.note(&format!(
+            "warning: {} is open to the network and there is no token; see --token-env",
+            config.address
+        ));
+    }
+    let server = Server::start(config, Services { engine, model })?;
+    crate::console::print(&format!("listening on http://{}\n", server.address()));
+    server.run_until_signal()?;
+    console.note("stopped; every accepted request was answered");
+    Ok(())
+}
+
+impl ServeArgs {
+    fn engine_config(&self) -> Result<Option<EngineConfig>> {
+        if let Some(path) = &self.engine {
+            return crate::config::load_engine(path).map(Some);
+        }
+        if let Some(model) = &self.simulator {
+            return Ok(Some(EngineConfig::Simulated {
+                model: model.clone(),
+                templates: TemplatesConfig::Auto,
+                sampling: zs_simulator::SimulatedConfig::default(),
+            }));
+        }
+        let (corpus, index) = (self.corpus.clone(), self.index.clone());
+        let is_given = corpus.is_some() || index.is_some();
+        Ok(is_given.then_some(EngineConfig::Bm25 { corpus, index, world: None }))
+    }
+
+    fn config(&self) -> Result<ServeConfig> {
+        let token = self.token_env.as_ref().map(|variable| {
+            std::env::var(variable)
+                .with_context(|| format!("--token-env: the variable `{variable}` cannot be read"))
+        });
+        let defaults = ServeConfig::default();
+        Ok(ServeConfig {
+            address: SocketAddr::new(self.host, self.port),
+            token: token.transpose()?,
+            max_concurrent: self.max_concurrent,
+            max_body_bytes: self.max_body_bytes,
+            max_queries: self.max_queries,
+            max_k: self.max_k,
+            default_k: self.k,
+            generate_batch: BatchConfig {
+                max_size: self.batch_size,
+                max_wait: Duration::from_millis(self.batch_wait_ms),
+            },
+            noise_probability: self.noise_probability,
+            seed: self.seed,
+            ..defaults
+        })
+    }
+}
+
+/// The last part of a path, as it is on the disk.
+fn dir_name(dir: &Path) -> String {
+    let absolute = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    absolute.file_name().map_or_else(|| "model".to_owned(), |it| it.to_string_lossy().into_owned())
+}

@@ -1,0 +1,11 @@
+//! `zs simulate`: data for tuning a simulation LLM, and whether one is fit to train on.
+
+pub mod audit;
+pub mod collect;
+mod digest;
+mod llm_judge;
+mod manifest;
+mod rolled;
+
+pub use llm_judge::{LlmJudge, LlmJudgeConfig};
+pub use manifest::{Judged, Manifest, Part};
