@@ -17,14 +17,23 @@
 //! # Ok::<(), zs_eval::ReportError>(())
 //! ```
 
+mod answer;
 mod bootstrap;
 mod dataset;
+mod dump;
 mod evaluate;
 mod metrics;
+mod paired;
+mod pass_at;
+mod predictions;
+mod protocol;
 mod report;
 
 pub use bootstrap::{Estimate, NUM_RESAMPLES};
-pub use dataset::{DatasetError, RowError, read_questions};
+pub use dataset::{DatasetError, Questions, RowError, read_questions};
 pub use evaluate::{EvalConfig, EvalProgress, EvaluateError, Evaluation, evaluate};
 pub use metrics::{Metric, QuestionRecord};
-pub use report::{EvaluationReport, ReportError, Summary, paired_difference};
+pub use paired::{McNemar, NUM_PERMUTATIONS, PairedTest, paired_difference, paired_test};
+pub use predictions::score_predictions;
+pub use protocol::{Protocol, ProtocolError, Quirk, QuirkStage};
+pub use report::{EvaluationReport, ReportError, SetAverage, Summary};
