@@ -1,11 +1,13 @@
 //! The evaluation loop: every question once, in batches, through the rollout that training uses.
 
 use serde::{Deserialize, Serialize};
-use zs_core::{Question, SearchEngine, StreamKey};
-use zs_model::Generator;
-use zs_rl::{Episode, RolloutConfig, RolloutError, RolloutStats, Trajectory, rollout};
+use zs_core::{Question, SearchEngine};
+use zs_model::{Generator, TokenizerError};
+use zs_rl::{RolloutConfig, RolloutError, RolloutStats, Trajectory};
 
-use crate::{EvaluationReport, QuestionRecord, ReportError};
+use crate::{
+    EvaluationReport, Evaluator, Method, PlayedBatch, Protocol, QuestionRecord, ReportError,
+};
 
 /// How an evaluation is run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +69,31 @@ pub enum EvaluateError {
     /// Batches of no question would never end.
     #[error("`batch_size` of the evaluation is 0; it must be at least 1")]
     BatchSize,
+    /// Questions are to be played no time.
+    #[error("`samples` of the evaluation is 0; it must be at least 1")]
+    Samples,
+    /// A method's template cannot be used.
+    #[error("the method's template cannot be used: {message}")]
+    Template {
+        /// What the template engine said.
+        message: String,
+    },
+    /// A prompt could not be encoded.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The engine did not return one result a request.
+    #[error(
+        "search engine `{engine}` returned {results} results for {requests} requests; an engine \
+         must return one a request"
+    )]
+    EngineContract {
+        /// The engine.
+        engine: String,
+        /// Requests sent.
+        requests: usize,
+        /// Results received.
+        results: usize,
+    },
     /// The rollout failed.
     #[error(transparent)]
     Rollout(#[from] RolloutError),
@@ -135,33 +162,26 @@ pub fn evaluate(
     config: &EvalConfig,
     progress: &mut dyn FnMut(EvalProgress),
 ) -> Result<Evaluation, EvaluateError> {
-    if questions.is_empty() {
-        return Err(EvaluateError::NoQuestions);
-    }
-    if config.batch_size == 0 {
-        return Err(EvaluateError::BatchSize);
-    }
-    let episodes: Vec<Episode<'_>> = (0_u32..)
-        .zip(questions)
-        .map(|(group, question)| {
-            let key = StreamKey { group, ..StreamKey::new(config.seed) };
-            Episode { question, key }
-        })
-        .collect();
+    let evaluator = Evaluator {
+        generator,
+        engine,
+        config,
+        protocol: &Protocol::strict(),
+        method: Method::Trained,
+        samples: 1,
+    };
     let mut trajectories = Vec::with_capacity(questions.len());
     let mut records: Vec<QuestionRecord> = Vec::with_capacity(questions.len());
-    for batch in episodes.chunks(config.batch_size) {
-        let noise = config.noise_probability;
-        let output = rollout(generator, engine, batch, noise, &config.rollout, &mut |_| {})?;
-        let scored = batch.iter().zip(&output.trajectories);
-        records.extend(scored.map(|(episode, it)| QuestionRecord::new(episode.question, it)));
-        trajectories.extend(output.trajectories);
+    evaluator.run(questions, 0, &mut |batch: PlayedBatch| {
+        records.extend(batch.records);
+        trajectories.extend(batch.trajectories);
         progress(EvalProgress {
             num_done: records.len(),
             num_exact: records.iter().filter(|it| it.exact_match).count(),
             num_questions: questions.len(),
         });
-    }
+        Ok::<(), EvaluateError>(())
+    })?;
     Ok(Evaluation {
         stats: RolloutStats::of(&trajectories),
         report: EvaluationReport::new(&records, config.seed)?,

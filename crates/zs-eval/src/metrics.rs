@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use zs_core::{
-    Action, Question, Transcript, YesNoRule, cover_exact_match, exact_match, word_overlap,
+    Action, Document, Question, Transcript, YesNoRule, cover_exact_match, exact_match, word_overlap,
 };
 use zs_rl::{Format, Reward, Trajectory};
 
@@ -178,6 +178,20 @@ impl QuestionRecord {
         }
     }
 
+    /// Counts a search that was made before the episode, for its prompt.
+    pub(crate) fn count_search(
+        &mut self,
+        question: &Question,
+        documents: &[Document],
+        has_failed: bool,
+    ) {
+        self.num_searches += 1;
+        self.num_search_attempts += 1;
+        self.num_search_errors += usize::from(has_failed);
+        let titles = || documents.iter().map(|it| it.title.trim()).collect();
+        self.retrieval_recall = retrieval_recall(question, titles);
+    }
+
     /// Whether the episode ended with an answer.
     #[must_use]
     pub fn answered(&self) -> bool {
@@ -262,7 +276,7 @@ impl Metric {
 
 #[cfg(test)]
 mod tests {
-    use zs_core::{Action, Document, DocumentQuality};
+    use zs_core::DocumentQuality;
     use zs_model::{Completion, StopReason};
     use zs_rl::{SearchRecord, Turn};
 

@@ -13,10 +13,12 @@ use super::{DatasetError, NumberedRow, RowError, list_literal};
 const LISTS: [&str; 5] =
     ["golden_answers", "answer", "answers", "possible_answers", "answer_aliases"];
 
+/// A first record with one of these cells is a header: `text` is DPR's header of passages.
+const HEADERS: [&str; 2] = ["question", "text"];
+
 /// The rows of a table, numbered by the line that they start on.
 ///
-/// The first record is a header when one of its cells is `question`; else the first two columns are
-/// question and answers. A `.csv` file whose first line has a tab is separated by tabs, as DPR's are.
+/// Where the first record is no header, the first two columns are question and answers. A `.csv` file whose first line has a tab is separated by tabs, as DPR's are.
 pub(super) fn rows(path: &Path, mut text: Text, delimiter: u8) -> Result<Records, DatasetError> {
     let unreadable = |source| DatasetError::Read { path: path.to_owned(), source };
     let start = text.fill_buf().map_err(unreadable)?;
@@ -34,7 +36,7 @@ pub(super) fn rows(path: &Path, mut text: Text, delimiter: u8) -> Result<Records
         let (line, record) = record?;
         let cells: Vec<String> =
             record.iter().map(|it| String::from_utf8_lossy(it).trim().to_lowercase()).collect();
-        if cells.iter().any(|it| it == "question") {
+        if cells.iter().any(|it| HEADERS.contains(&it.as_str())) {
             records.header = cells;
         } else {
             records.pending = Some((line, record));

@@ -43,6 +43,12 @@ pub enum DatasetError {
         /// What is wrong with it.
         source: RowError,
     },
+    /// A corpus holds no row.
+    #[error("{path}: the file holds no document", path = path.display())]
+    NoDocuments {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file holds no row.
     #[error("{path}: the file holds no question", path = path.display())]
     NoQuestions {

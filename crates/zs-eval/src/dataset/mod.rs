@@ -2,6 +2,7 @@
 //! Parquet, plain or gzipped, one row at a time.
 
 mod delimited;
+mod documents;
 mod error;
 mod fields;
 mod json_array;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use zs_core::Question;
 
+pub use documents::read_documents;
 pub use error::{DatasetError, RowError};
 pub(crate) use fields::scored_answers;
 

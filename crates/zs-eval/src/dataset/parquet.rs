@@ -14,8 +14,9 @@ use serde_json::{Map, Value};
 
 use super::{DatasetError, NumberedRow, RowError};
 
-/// The top-level columns that questions and predictions are made of; others are not read at all.
-const COLUMNS: [&str; 22] = [
+/// The top-level columns that questions, predictions and documents are made of; others are not read
+/// at all.
+const COLUMNS: [&str; 25] = [
     "id",
     "_id",
     "question",
@@ -38,6 +39,9 @@ const COLUMNS: [&str; 22] = [
     "type",
     "prediction",
     "transcript",
+    "title",
+    "text",
+    "contents",
 ];
 
 /// The rows of a Parquet file, as JSON, numbered from 1. A page of each column is in memory at a time.

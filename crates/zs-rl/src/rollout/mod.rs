@@ -149,7 +149,8 @@ pub fn rollout(
         search(&mut rows, &active, engine, turn, noise_probability, config)?;
         for &index in &active {
             let row = &mut rows[index];
-            row.observe(&observations, generator.context_length())?;
+            let reserved = config.min_turn_tokens;
+            row.observe(&observations, generator.context_length().saturating_sub(reserved))?;
             if let Some(record) = row.trajectory.turns.last() {
                 observer(RolloutEvent::Turn { episode: index, turn, record });
             }
@@ -196,7 +197,7 @@ fn open<'a>(
     let open_row = |episode: &Episode<'a>| {
         let question_id = &episode.question.id;
         let text = template.render(episode.question)?;
-        let prompt = generator.tokenizer().encode_start(&text)?;
+        let prompt = generator.tokenizer().encode_prompt(&text)?;
         if prompt.is_empty() {
             return Err(RolloutError::EmptyPrompt { question_id: question_id.clone() });
         }
@@ -251,15 +252,11 @@ impl Row<'_> {
         });
     }
 
-    /// Appends the observation of the last turn, or ends the episode.
-    fn observe(
-        &mut self,
-        observations: &Observer<'_>,
-        context_length: usize,
-    ) -> Result<(), RolloutError> {
+    /// Appends the observation of the last turn, or ends the episode. With it, the episode holds
+    /// `limit` tokens at most.
+    fn observe(&mut self, observations: &Observer<'_>, limit: usize) -> Result<(), RolloutError> {
         let Some(turn) = self.trajectory.turns.last_mut() else { return Ok(()) };
-        // One token of the context is kept for the policy to write.
-        let room = context_length.saturating_sub(self.num_tokens + 1);
+        let room = limit.saturating_sub(self.num_tokens);
         let observation = match (&self.reply, &turn.search) {
             (Reply::Documents, Some(search)) => observations.documents(&search.documents, room)?,
             (Reply::Message, _) => observations.message(INVALID_ACTION_MESSAGE, room)?,
