@@ -31,6 +31,9 @@ pub use observation::{
 };
 pub use question::Question;
 pub use random::{Domain, StreamKey};
-pub use scoring::{YesNoRule, cover_exact_match, exact_match, f1, normalize_answer};
+pub use scoring::{
+    WordOverlap, YesNoRule, cover_exact_match, exact_match, f1, normalize_answer, strip_answer,
+    word_overlap,
+};
 pub use search::{EngineScope, SearchEngine, SearchError, SearchRequest, SearchResult};
 pub use transcript::{Transcript, TranscriptTurn};

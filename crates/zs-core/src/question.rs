@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// A question with its golden answers.
 ///
-/// Serialises in the FlashRAG form, `{"id", "question", "golden_answers"}`, plus two optional
-/// fields that evaluation breaks results down by.
+/// Serialises in the FlashRAG form, `{"id", "question", "golden_answers"}`, plus optional fields
+/// that evaluation breaks results down by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Question {
     /// Stable identifier inside its dataset.
@@ -21,6 +21,12 @@ pub struct Question {
     /// Titles of the documents that support the answer, where the dataset says so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gold_titles: Vec<String>,
+    /// The dataset that the question is from, where a file holds several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_source: Option<String>,
+    /// What kind of question it is (`bridge`, `comparison` …), where the dataset says so.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub question_type: Option<String>,
 }
 
 impl Question {
@@ -37,6 +43,8 @@ impl Question {
             golden_answers: golden_answers.into_iter().map(Into::into).collect(),
             hops: None,
             gold_titles: Vec::new(),
+            data_source: None,
+            question_type: None,
         }
     }
 }

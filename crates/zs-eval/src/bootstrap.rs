@@ -8,7 +8,7 @@ use zs_core::{Domain, StreamKey};
 pub const NUM_RESAMPLES: usize = 2_000;
 
 /// A mean and its 95 % bootstrap interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Estimate {
     /// The mean over questions.
@@ -52,13 +52,52 @@ pub(crate) fn bootstrap<const N: usize>(rows: &[[f64; N]], key: StreamKey) -> [E
         }
     }
     std::array::from_fn(|column| {
-        means[column].sort_by(f64::total_cmp);
-        Estimate {
-            mean: mean(rows.iter().map(|row| row[column]).sum()),
-            ci_low: quantile(&means[column], 0.025),
-            ci_high: quantile(&means[column], 0.975),
-        }
+        let mean = mean(rows.iter().map(|row| row[column]).sum());
+        interval(mean, &mut means[column])
     })
+}
+
+/// Percentile bootstrap of the unweighted mean of several sets' means.
+///
+/// ```text
+/// m_b = 1/S * sum_s m_bs,  each m_bs a resampled mean of set s as in `bootstrap`
+/// ```
+///
+/// Each set is resampled on its own, so every resample has the sets and sizes of the data. No set may
+/// be empty.
+pub(crate) fn bootstrap_average<const N: usize>(
+    sets: &[Vec<[f64; N]>],
+    key: StreamKey,
+) -> [Estimate; N] {
+    let mut rng = key.rng(Domain::Bootstrap);
+    let of_sets = |sum: f64| sum / sets.len() as f64;
+    let mut means: [Vec<f64>; N] = std::array::from_fn(|_| Vec::with_capacity(NUM_RESAMPLES));
+    for _ in 0..NUM_RESAMPLES {
+        let mut sums = [0.0; N];
+        for rows in sets {
+            let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+            for _ in 0..count {
+                let row = &rows[rng.random_range(0..count) as usize];
+                for (sum, value) in sums.iter_mut().zip(row) {
+                    *sum += value / f64::from(count);
+                }
+            }
+        }
+        for (means, sum) in means.iter_mut().zip(sums) {
+            means.push(of_sets(sum));
+        }
+    }
+    std::array::from_fn(|column| {
+        let of_set = |rows: &Vec<[f64; N]>| {
+            rows.iter().map(|row| row[column]).sum::<f64>() / rows.len() as f64
+        };
+        interval(of_sets(sets.iter().map(of_set).sum()), &mut means[column])
+    })
+}
+
+fn interval(mean: f64, resampled: &mut [f64]) -> Estimate {
+    resampled.sort_by(f64::total_cmp);
+    Estimate { mean, ci_low: quantile(resampled, 0.025), ci_high: quantile(resampled, 0.975) }
 }
 
 fn quantile(sorted: &[f64], p: f64) -> f64 {
@@ -92,6 +131,19 @@ mod tests {
         assert!((estimate.ci_high - (0.3 + 1.96 * 0.0229)).abs() < 0.005, "{estimate:?}");
         assert_eq!([estimate], bootstrap(&rows, StreamKey::new(7)));
         assert_ne!([estimate], bootstrap(&rows, StreamKey::new(8)));
+    }
+
+    #[test]
+    fn sets_weigh_the_same() {
+        // 100 questions at 0.5 and 400 at 0.1: standard error sqrt(0.25 / 100 + 0.09 / 400) / 2.
+        let set = |n: usize, right: usize| -> Vec<[f64; 1]> {
+            (0..n).map(|it| [f64::from(u8::from(it < right))]).collect()
+        };
+        let [estimate] = bootstrap_average(&[set(100, 50), set(400, 40)], StreamKey::new(7));
+        let error = 1.96 * (0.25_f64 / 100.0 + 0.09 / 400.0).sqrt() / 2.0;
+        assert!((estimate.mean - 0.3).abs() < 1e-12);
+        assert!((estimate.ci_low - (0.3 - error)).abs() < 0.006, "{estimate:?}");
+        assert!((estimate.ci_high - (0.3 + error)).abs() < 0.006, "{estimate:?}");
     }
 
     #[test]

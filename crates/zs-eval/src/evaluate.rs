@@ -1,11 +1,11 @@
 //! The evaluation loop: every question once, in batches, through the rollout that training uses.
 
 use serde::{Deserialize, Serialize};
-use zs_core::{Question, SearchEngine, StreamKey};
-use zs_model::Generator;
-use zs_rl::{Episode, Rollout, RolloutConfig, RolloutError, RolloutStats, Trajectory};
+use zs_core::{Question, SearchEngine};
+use zs_model::{Generator, TokenizerError};
+use zs_rl::{RolloutConfig, RolloutError, RolloutStats, Trajectory};
 
-use crate::{EvaluationReport, QuestionRecord, ReportError};
+use crate::{EvaluationReport, Evaluator, Protocol, QuestionRecord, ReportError};
 
 /// How an evaluation is run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +67,31 @@ pub enum EvaluateError {
     /// Batches of no question would never end.
     #[error("`batch_size` of the evaluation is 0; it must be at least 1")]
     BatchSize,
+    /// Questions are to be played no time.
+    #[error("`samples` of the evaluation is 0; it must be at least 1")]
+    Samples,
+    /// A method's template cannot be used.
+    #[error("the method's template cannot be used: {message}")]
+    Template {
+        /// What the template engine said.
+        message: String,
+    },
+    /// A prompt could not be encoded.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The engine did not return one result a request.
+    #[error(
+        "search engine `{engine}` returned {results} results for {requests} requests; an engine \
+         must return one a request"
+    )]
+    EngineContract {
+        /// The engine.
+        engine: String,
+        /// Requests sent.
+        requests: usize,
+        /// Results received.
+        results: usize,
+    },
     /// The rollout failed.
     #[error(transparent)]
     Rollout(#[from] RolloutError),
@@ -135,56 +160,7 @@ pub fn evaluate(
     config: &EvalConfig,
     progress: &mut dyn FnMut(EvalProgress),
 ) -> Result<Evaluation, EvaluateError> {
-    let noise_probability = config.noise_probability.into();
-    let rollout = Rollout { noise_probability, ..Rollout::new(generator, engine, &config.rollout) };
-    evaluate_rollout(&rollout, questions, config.batch_size, config.seed, progress)
-}
-
-/// [`evaluate`] with a rollout of your own: program functions that have no name in
-/// [`RolloutConfig`], or agents. Without agents in it, none is ever asked.
-///
-/// # Errors
-///
-/// As [`evaluate`].
-pub fn evaluate_rollout(
-    rollout: &Rollout<'_>,
-    questions: &[Question],
-    batch_size: usize,
-    seed: u64,
-    progress: &mut dyn FnMut(EvalProgress),
-) -> Result<Evaluation, EvaluateError> {
-    if questions.is_empty() {
-        return Err(EvaluateError::NoQuestions);
-    }
-    if batch_size == 0 {
-        return Err(EvaluateError::BatchSize);
-    }
-    let episodes: Vec<Episode<'_>> = (0_u32..)
-        .zip(questions)
-        .map(|(group, question)| {
-            let key = StreamKey { group, ..StreamKey::new(seed) };
-            Episode { question, key }
-        })
-        .collect();
-    let mut trajectories = Vec::with_capacity(questions.len());
-    let mut records: Vec<QuestionRecord> = Vec::with_capacity(questions.len());
-    for batch in episodes.chunks(batch_size) {
-        let output = rollout.play(batch, &mut |_| {})?;
-        let scored = batch.iter().zip(&output.trajectories);
-        records.extend(scored.map(|(episode, it)| QuestionRecord::new(episode.question, it)));
-        trajectories.extend(output.trajectories);
-        progress(EvalProgress {
-            num_done: records.len(),
-            num_exact: records.iter().filter(|it| it.exact_match).count(),
-            num_questions: questions.len(),
-        });
-    }
-    Ok(Evaluation {
-        stats: RolloutStats::of(&trajectories),
-        report: EvaluationReport::new(&records, seed)?,
-        records,
-        trajectories,
-    })
+    Evaluator::new(generator, engine, config, &Protocol::strict()).evaluate(questions, progress)
 }
 
 #[cfg(test)]
@@ -290,10 +266,12 @@ mod tests {
         // The same library by hand.
         let (policy, config) = (policy(), config(2));
         let harness = Harness::of(&with.rollout.programs);
-        let rollout =
-            Rollout { harness: Some(&harness), ..Rollout::new(&policy, &Oracle, &config.rollout) };
-        let by_hand =
-            evaluate_rollout(&rollout, &questions(), 2, config.seed, &mut |_| {}).unwrap();
+        let protocol = Protocol::strict();
+        let evaluator = Evaluator {
+            harness: Some(&harness),
+            ..Evaluator::new(&policy, &Oracle, &config, &protocol)
+        };
+        let by_hand = evaluator.evaluate(&questions(), &mut |_| {}).unwrap();
         let by_name = evaluate(&policy, &Oracle, &questions(), &with, &mut |_| {}).unwrap();
         assert_eq!(by_hand, by_name);
     }
@@ -319,14 +297,15 @@ mod tests {
         });
         let registry = ConsultRegistry::new(5).with(AgentKind::Verify, Arc::new(Forbidden));
         let config = config(5);
-        let without = Rollout::new(&policy, &Oracle, &config.rollout);
         let plain = evaluate(&policy, &Oracle, &questions(), &config, &mut |_| {}).unwrap();
-        let same = evaluate_rollout(&without, &questions(), 5, config.seed, &mut |_| {}).unwrap();
-        assert_eq!(plain, same);
         assert_eq!(plain.stats.num_consults, 0);
-        let given = Rollout { consultants: Some(&registry), ..without };
+        let protocol = Protocol::strict();
+        let given = Evaluator {
+            consultants: Some(&registry),
+            ..Evaluator::new(&policy, &Oracle, &config, &protocol)
+        };
         let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            evaluate_rollout(&given, &questions(), 5, config.seed, &mut |_| {})
+            given.evaluate(&questions(), &mut |_| {})
         }));
         assert!(asked.is_err(), "the policy does ask where it may");
     }

@@ -17,16 +17,31 @@
 //! # Ok::<(), zs_eval::ReportError>(())
 //! ```
 
+mod answer;
 mod bootstrap;
 mod dataset;
+mod dump;
 mod evaluate;
+mod evaluator;
+mod method;
 mod metrics;
+mod paired;
+mod pass_at;
+mod predictions;
+mod protocol;
 mod report;
+mod retrieval;
+mod selection;
 
 pub use bootstrap::{Estimate, NUM_RESAMPLES};
-pub use dataset::{DatasetError, RowError, read_questions};
-pub use evaluate::{
-    EvalConfig, EvalProgress, EvaluateError, Evaluation, evaluate, evaluate_rollout,
-};
+pub use dataset::{DatasetError, Questions, RowError, read_documents, read_questions};
+pub use evaluate::{EvalConfig, EvalProgress, EvaluateError, Evaluation, evaluate};
+pub use evaluator::{Evaluator, PlayedBatch};
+pub use method::Method;
 pub use metrics::{Metric, QuestionRecord};
-pub use report::{EvaluationReport, ReportError, Summary, paired_difference};
+pub use paired::{McNemar, NUM_PERMUTATIONS, PairedTest, paired_difference, paired_test};
+pub use predictions::score_predictions;
+pub use protocol::{Protocol, ProtocolError, Quirk, QuirkStage};
+pub use report::{EvaluationReport, ReportError, SetAverage, Summary};
+pub use retrieval::RetrievalReport;
+pub use selection::select_questions;

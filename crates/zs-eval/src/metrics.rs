@@ -1,54 +1,195 @@
 //! What one question's episode came to, and the numbers read from it.
 
 use serde::{Deserialize, Serialize};
-use zs_core::{Question, YesNoRule, cover_exact_match, exact_match, f1};
-use zs_rl::Trajectory;
+use zs_core::{
+    Action, Document, Question, Transcript, YesNoRule, cover_exact_match, exact_match, word_overlap,
+};
+use zs_rl::{Format, Reward, Trajectory};
+
+use crate::answer::{missing_answer, read_answer};
+use crate::{Protocol, Quirk};
 
 /// What one question's episode came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuestionRecord {
     /// [`Question::id`].
     pub id: String,
+    /// Which of several episodes of the question this is, from 0.
+    #[serde(default)]
+    pub sample: u32,
+    /// [`Question::data_source`].
+    #[serde(default)]
+    pub data_source: Option<String>,
     /// [`Question::hops`].
     pub hops: Option<u8>,
-    /// The final answer; `None` when the episode ended without one.
+    /// [`Question::question_type`].
+    #[serde(default)]
+    pub question_type: Option<String>,
+    /// What counts as the answer under the protocol; `None` when there is none.
     pub prediction: Option<String>,
-    /// Whether the normalised answer equals a normalised golden answer.
+    /// Whether the normalised answer equals a normalised golden answer; under
+    /// [`Quirk::Containment`], whether it holds one.
     pub exact_match: bool,
     /// Whether a normalised golden answer occurs inside the normalised answer.
     pub cover_exact_match: bool,
     /// Word-overlap F1, the best over golden answers.
     pub f1: f64,
+    /// Share of the answer's words that a golden answer has, the best over golden answers.
+    #[serde(default)]
+    pub precision: f64,
+    /// Share of a golden answer's words that the answer has, the best over golden answers.
+    #[serde(default)]
+    pub recall: f64,
+    /// [`f1`](Self::f1) with HotpotQA's rule: 0 unless verdicts are equal.
+    #[serde(default)]
+    pub f1_yes_no: f64,
+    /// [`precision`](Self::precision) with the same rule.
+    #[serde(default)]
+    pub precision_yes_no: f64,
+    /// [`recall`](Self::recall) with the same rule.
+    #[serde(default)]
+    pub recall_yes_no: f64,
+    /// Whether the episode ends with an answer and every turn is one tag pair and what precedes it.
+    #[serde(default)]
+    pub well_formed: bool,
     /// Searches that were carried out.
     pub num_searches: usize,
     /// Of those, how many failed.
     pub num_search_errors: usize,
+    /// Turns that asked for a search, well formed or not.
+    #[serde(default)]
+    pub num_search_attempts: usize,
     /// Turns of the policy model.
     pub num_turns: usize,
+    /// Turns without a valid action.
+    #[serde(default)]
+    pub num_invalid: usize,
+    /// Tokens that the policy model wrote.
+    #[serde(default)]
+    pub num_tokens: usize,
+    /// Share of the golden titles among the titles of the documents that were found; `None` for a
+    /// question without golden titles.
+    #[serde(default)]
+    pub retrieval_recall: Option<f64>,
     /// Whether the episode ended because the model's context was full.
     pub truncated: bool,
 }
 
 impl QuestionRecord {
-    /// Scores one episode by the policy model's own final answer. Without one, every score is 0.
+    /// Scores one episode under the `strict` protocol: by the policy model's own final answer.
+    /// Without one, every score is 0.
     #[must_use]
     pub fn new(question: &Question, trajectory: &Trajectory) -> Self {
-        let prediction = trajectory.transcript().answer().map(str::to_owned);
+        Self::of_trajectory(question, trajectory, "", &Protocol::strict())
+    }
+
+    /// Scores one episode. `prompt` is its prompt as text, which [`Quirk::PromptAnswers`] reads.
+    #[must_use]
+    pub fn of_trajectory(
+        question: &Question,
+        trajectory: &Trajectory,
+        prompt: &str,
+        protocol: &Protocol,
+    ) -> Self {
+        let mut transcript = trajectory.transcript();
+        if protocol.has(Quirk::DocumentAnswers) {
+            show_raw_documents(&mut transcript, trajectory);
+        }
+        let searches = || trajectory.searches();
+        let found =
+            || searches().flat_map(|it| it.documents.iter().map(|it| it.title.trim())).collect();
+        Self {
+            num_searches: searches().count(),
+            num_search_errors: searches().filter(|it| it.error.is_some()).count(),
+            num_tokens: trajectory.turns.iter().map(|it| it.completion.tokens.len()).sum(),
+            retrieval_recall: retrieval_recall(question, found),
+            truncated: trajectory.truncated,
+            ..Self::of_transcript(question, &transcript, prompt, protocol)
+        }
+    }
+
+    /// Scores an episode of which only the text is known.
+    #[must_use]
+    pub fn of_transcript(
+        question: &Question,
+        transcript: &Transcript,
+        prompt: &str,
+        protocol: &Protocol,
+    ) -> Self {
+        let prediction = read_answer(protocol, prompt, transcript);
+        let asks = |text: &str| text.contains("<search>");
+        let turns = &transcript.turns;
+        let format = Format { require_think: false };
+        Self {
+            well_formed: format.score(question, transcript) > 0.0,
+            num_searches: transcript.queries().count(),
+            num_search_attempts: turns
+                .iter()
+                .filter(|it| match it.action {
+                    Action::Search(_) => true,
+                    Action::Invalid => asks(&it.text),
+                    Action::Answer(_) => false,
+                })
+                .count(),
+            num_turns: turns.len(),
+            num_invalid: transcript.num_invalid(),
+            ..Self::of_answer(question, prediction, protocol)
+        }
+    }
+
+    /// Scores a prediction of which nothing else is known. `None` is a missing answer.
+    #[must_use]
+    pub fn of_prediction(
+        question: &Question,
+        prediction: Option<String>,
+        protocol: &Protocol,
+    ) -> Self {
+        let prediction = prediction.or_else(|| missing_answer(protocol));
+        Self::of_answer(question, prediction, protocol)
+    }
+
+    fn of_answer(question: &Question, prediction: Option<String>, protocol: &Protocol) -> Self {
         let golden = &question.golden_answers;
         let answer = prediction.as_deref();
+        let overlap =
+            |rule| answer.map(|it| word_overlap(it, golden, rule)).unwrap_or_default();
+        let (plain, verdicts) = (overlap(YesNoRule::Ignore), overlap(YesNoRule::Strict));
+        let equals = answer.is_some_and(|it| exact_match(it, golden));
+        let covers = answer.is_some_and(|it| cover_exact_match(it, golden));
+        let exact_match = if protocol.has(Quirk::Containment) { covers } else { equals };
+        let copies = protocol.has(Quirk::F1IsExactMatch);
+        let f1 = |f1| if copies { f64::from(u8::from(exact_match)) } else { f1 };
         Self {
             id: question.id.clone(),
+            data_source: question.data_source.clone(),
             hops: question.hops,
-            exact_match: answer.is_some_and(|it| exact_match(it, golden)),
-            cover_exact_match: answer.is_some_and(|it| cover_exact_match(it, golden)),
-            f1: answer.map_or(0.0, |it| f1(it, golden, YesNoRule::Ignore)),
-            num_searches: trajectory.searches().count(),
-            num_search_errors: trajectory.searches().filter(|it| it.error.is_some()).count(),
-            num_turns: trajectory.turns.len(),
-            truncated: trajectory.truncated,
+            question_type: question.question_type.clone(),
+            exact_match,
+            cover_exact_match: covers,
+            f1: f1(plain.f1),
+            precision: plain.precision,
+            recall: plain.recall,
+            f1_yes_no: f1(verdicts.f1),
+            precision_yes_no: verdicts.precision,
+            recall_yes_no: verdicts.recall,
             prediction,
+            ..Self::default()
         }
+    }
+
+    /// Counts a search that was made before the episode, for its prompt.
+    pub(crate) fn count_search(
+        &mut self,
+        question: &Question,
+        documents: &[Document],
+        has_failed: bool,
+    ) {
+        self.num_searches += 1;
+        self.num_search_attempts += 1;
+        self.num_search_errors += usize::from(has_failed);
+        let titles = || documents.iter().map(|it| it.title.trim()).collect();
+        self.retrieval_recall = retrieval_recall(question, titles);
     }
 
     /// Whether the episode ended with an answer.
@@ -56,6 +197,30 @@ impl QuestionRecord {
     pub fn answered(&self) -> bool {
         self.prediction.is_some()
     }
+}
+
+/// Puts the documents as they were found in the place of what was shown of them, where tags are
+/// written so that they cannot act.
+fn show_raw_documents(transcript: &mut Transcript, trajectory: &Trajectory) {
+    for (shown, turn) in transcript.turns.iter_mut().zip(&trajectory.turns) {
+        if let Some(search) = &turn.search {
+            let documents = search.documents.iter().map(|it| it.text.as_str());
+            shown.observation = documents.collect::<Vec<_>>().join("\n");
+        }
+    }
+}
+
+fn retrieval_recall<'a>(
+    question: &Question,
+    found: impl FnOnce() -> Vec<&'a str>,
+) -> Option<f64> {
+    let golden = &question.gold_titles;
+    if golden.is_empty() {
+        return None;
+    }
+    let found = found();
+    let hits = golden.iter().filter(|it| found.contains(&it.trim())).count();
+    Some(hits as f64 / golden.len() as f64)
 }
 
 /// A number read from a [`QuestionRecord`] and averaged over questions.
@@ -72,6 +237,20 @@ pub enum Metric {
     NumSearches,
     /// [`QuestionRecord::answered`] as 0 or 1.
     Answered,
+    /// [`QuestionRecord::precision`].
+    Precision,
+    /// [`QuestionRecord::recall`].
+    Recall,
+    /// [`QuestionRecord::f1_yes_no`].
+    F1YesNo,
+    /// [`QuestionRecord::precision_yes_no`].
+    PrecisionYesNo,
+    /// [`QuestionRecord::recall_yes_no`].
+    RecallYesNo,
+    /// [`QuestionRecord::well_formed`] as 0 or 1.
+    WellFormed,
+    /// [`QuestionRecord::num_tokens`].
+    NumTokens,
 }
 
 impl Metric {
@@ -84,13 +263,20 @@ impl Metric {
             Self::F1 => record.f1,
             Self::NumSearches => record.num_searches as f64,
             Self::Answered => f64::from(u8::from(record.answered())),
+            Self::Precision => record.precision,
+            Self::Recall => record.recall,
+            Self::F1YesNo => record.f1_yes_no,
+            Self::PrecisionYesNo => record.precision_yes_no,
+            Self::RecallYesNo => record.recall_yes_no,
+            Self::WellFormed => f64::from(u8::from(record.well_formed)),
+            Self::NumTokens => record.num_tokens as f64,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use zs_core::{Action, Document, DocumentQuality};
+    use zs_core::DocumentQuality;
     use zs_model::{Completion, StopReason};
     use zs_rl::{SearchRecord, Turn};
 
@@ -112,7 +298,11 @@ mod tests {
                 log_probs: vec![0.0],
                 stop_reason: StopReason::Stop,
             },
-            text: String::new(),
+            text: match &action {
+                Action::Search(query) => format!("<search> {query} </search>"),
+                Action::Answer(answer) => format!("<answer> {answer} </answer>"),
+                Action::Invalid => "<search> never closed".to_owned(),
+            },
             observation_text: "<information> <answer> Beatles </answer> </information>".into(),
             observation: vec![2],
             action,
@@ -157,6 +347,56 @@ mod tests {
                 assert_eq!(metric.of(&record), 0.0, "{metric:?}");
             }
         }
+    }
+
+    #[test]
+    fn counts_what_the_policy_did() {
+        let record = record(vec![
+            turn(Action::Search("band".into()), None),
+            turn(Action::Invalid, None),
+            turn(Action::Answer("a Beatles".into()), None),
+        ]);
+        assert_eq!((record.num_search_attempts, record.num_searches, record.num_invalid), (2, 1, 1));
+        assert_eq!(record.num_tokens, 3);
+        assert!(!record.well_formed);
+        assert_eq!(record.retrieval_recall, None);
+        let tidy = [Action::Search("q".into()), Action::Answer("x".into())];
+        assert!(self::record(tidy.map(|it| turn(it, None)).into()).well_formed);
+    }
+
+    #[test]
+    fn recall_is_the_share_of_golden_titles_found() {
+        let titles = |it: &[&str]| it.iter().map(|&it| it.to_owned()).collect();
+        let question =
+            Question { gold_titles: titles(&["A", "B"]), ..Question::new("q", "?", ["x"]) };
+        assert_eq!(retrieval_recall(&question, || vec!["B", "C", "B"]), Some(0.5));
+        assert_eq!(retrieval_recall(&question, Vec::new), Some(0.0));
+    }
+
+    #[test]
+    fn quirks_change_what_is_scored() {
+        let question = Question::new("q", "who?", ["the Beatles"]);
+        let trajectory = Trajectory {
+            turns: vec![turn(Action::Search("band".into()), None)],
+            ..Trajectory::new("q", vec![0])
+        };
+        let score = |protocol: &str| {
+            let protocol = protocol.parse().unwrap();
+            let record = QuestionRecord::of_trajectory(&question, &trajectory, "", &protocol);
+            (record.prediction, record.exact_match)
+        };
+        assert_eq!(score("strict"), (None, false));
+        assert_eq!(score("strict + prompt-answers"), (Some("Beijing".into()), false));
+        // The document itself holds tags; what the policy was shown did not.
+        assert_eq!(score("zs-compat"), (Some("Beatles".into()), true));
+        let cover = |protocol: &str, answer: &str| {
+            let answer = Some(answer.to_owned());
+            QuestionRecord::of_prediction(&question, answer, &protocol.parse().unwrap())
+        };
+        assert!(!cover("strict", "the Beatles band").exact_match);
+        assert!(cover("strict + containment", "the Beatles band").exact_match);
+        assert_eq!(cover("strict + f1-is-exact-match", "the Beatles band").f1, 0.0);
+        assert_eq!(cover("zs-compat + f1-is-exact-match", "the Beatles band").f1, 1.0);
     }
 
     #[test]

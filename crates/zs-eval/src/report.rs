@@ -1,11 +1,12 @@
-//! From records to a report: overall, by hops, and the difference of two policies.
+//! From records to a report: overall, and by set, hops and type of question.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
-use crate::bootstrap::bootstrap;
+use crate::bootstrap::{bootstrap, bootstrap_average};
+use crate::pass_at::pass_at;
 use crate::{Estimate, Metric, QuestionRecord};
 
 /// An evaluation in numbers.
@@ -16,15 +17,28 @@ pub struct EvaluationReport {
     pub overall: Summary,
     /// Over the questions of each hop count; questions without one are in `overall` only.
     pub by_hops: BTreeMap<u8, Summary>,
+    /// Over the questions of each set, where questions say which they are from.
+    #[serde(default)]
+    pub by_set: BTreeMap<String, Summary>,
+    /// Over the questions of each type, where questions say which they are.
+    #[serde(default)]
+    pub by_type: BTreeMap<String, Summary>,
+    /// The mean of the sets, each weighing the same; where there are at least two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub average: Option<SetAverage>,
+    /// How often at least one of `k` episodes of a question is an exact match; where several were
+    /// played.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pass_at: BTreeMap<u32, Estimate>,
 }
 
 /// Means over some questions, each with its 95 % bootstrap interval.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
     /// Questions.
     pub n: usize,
-    /// Normalised answers that equal a golden answer.
+    /// Exact match, as the protocol means it.
     pub exact_match: Estimate,
     /// Normalised answers that contain a golden answer.
     pub cover_exact_match: Estimate,
@@ -34,6 +48,49 @@ pub struct Summary {
     pub num_searches: Estimate,
     /// Episodes that ended with an answer.
     pub answered: Estimate,
+    /// Share of the answer's words that are right.
+    #[serde(default)]
+    pub precision: Estimate,
+    /// Share of the golden answer's words that are given.
+    #[serde(default)]
+    pub recall: Estimate,
+    /// F1, 0 unless verdicts are equal.
+    #[serde(default)]
+    pub f1_yes_no: Estimate,
+    /// Precision with the same rule.
+    #[serde(default)]
+    pub precision_yes_no: Estimate,
+    /// Recall with the same rule.
+    #[serde(default)]
+    pub recall_yes_no: Estimate,
+    /// Episodes in the format that was asked for, from first turn to answer.
+    #[serde(default)]
+    pub answer_format: Estimate,
+    /// Tokens that the policy model wrote, a question.
+    #[serde(default)]
+    pub num_tokens: Estimate,
+    /// Share of an episode's attempts to search that were carried out and did not fail, over
+    /// episodes with an attempt.
+    #[serde(default)]
+    pub valid_search: Option<Estimate>,
+    /// Share of an episode's turns without a valid action, over episodes with a turn.
+    #[serde(default)]
+    pub invalid_action: Option<Estimate>,
+    /// Share of golden titles found, over questions that have some.
+    #[serde(default)]
+    pub retrieval_recall: Option<Estimate>,
+}
+
+/// The unweighted mean over sets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetAverage {
+    /// The sets, with their questions.
+    pub sets: BTreeMap<String, usize>,
+    /// Mean over sets of exact match.
+    pub exact_match: Estimate,
+    /// Mean over sets of F1.
+    pub f1: Estimate,
 }
 
 /// Why records cannot be summed up or compared.
@@ -60,106 +117,175 @@ pub enum ReportError {
 impl EvaluationReport {
     /// Sums up some records. The same records and seed give the same report.
     ///
+    /// Where a question was played several times (a record has a `sample` above 0), its records are
+    /// averaged first, so `n` and the intervals are those of questions.
+    ///
     /// # Errors
     ///
     /// Fails when there are none.
     pub fn new(records: &[QuestionRecord], seed: u64) -> Result<Self, ReportError> {
-        let mut by_hops: BTreeMap<u8, Vec<&QuestionRecord>> = BTreeMap::new();
-        for record in records {
-            if let Some(hops) = record.hops {
-                by_hops.entry(hops).or_default().push(record);
-            }
-        }
+        let questions = by_question(records);
         let key = StreamKey::new(seed);
+        let by_set = breakdown(&questions, key, 1, |it| it.data_source.clone())?;
+        let average = (by_set.len() > 1).then(|| set_average(&questions, key));
         Ok(Self {
-            overall: summarize(&records.iter().collect::<Vec<_>>(), key)?,
-            by_hops: by_hops
+            overall: summarize(&questions, key)?,
+            by_hops: group(&questions, |it| it.hops)
                 .into_iter()
-                .map(|(hops, records)| {
+                .map(|(hops, questions)| {
                     let key = StreamKey { group: u32::from(hops), ..key };
-                    summarize(&records, key).map(|summary| (hops, summary))
+                    summarize(&questions, key).map(|summary| (hops, summary))
                 })
                 .collect::<Result<_, _>>()?,
+            by_set,
+            by_type: breakdown(&questions, key, 2, |it| it.question_type.clone())?,
+            average,
+            pass_at: pass_at(&questions, key),
         })
     }
 }
 
-fn summarize(records: &[&QuestionRecord], key: StreamKey) -> Result<Summary, ReportError> {
-    use Metric::{Answered, CoverExactMatch, ExactMatch, F1, NumSearches};
-    if records.is_empty() {
-        return Err(ReportError::NoRecords);
-    }
-    let metrics = [ExactMatch, CoverExactMatch, F1, NumSearches, Answered];
-    let rows: Vec<[f64; 5]> =
-        records.iter().map(|record| metrics.map(|metric| metric.of(record))).collect();
-    let [exact_match, cover_exact_match, f1, num_searches, answered] = bootstrap(&rows, key);
-    Ok(Summary { n: records.len(), exact_match, cover_exact_match, f1, num_searches, answered })
-}
+/// The records of one question.
+pub(crate) type Samples<'a> = Vec<&'a QuestionRecord>;
 
-/// The mean of `after - before` over the same questions, with its 95 % interval.
-///
-/// Questions are resampled in pairs, so what both policies find easy cancels out; an interval above
-/// 0 means that `after` is better on such questions.
-///
-/// # Errors
-///
-/// Fails when there are no records, an id occurs twice, or one list has a question that the other
-/// lacks. The order of the lists does not matter.
-///
-/// ```
-/// use zs_eval::{Metric, QuestionRecord, paired_difference};
-///
-/// let record = |id: &str, f1: f64| QuestionRecord {
-///     id: id.to_owned(),
-///     hops: None,
-///     prediction: Some("x".to_owned()),
-///     exact_match: f1 == 1.0,
-///     cover_exact_match: f1 == 1.0,
-///     f1,
-///     num_searches: 1,
-///     num_search_errors: 0,
-///     num_turns: 2,
-///     truncated: false,
-/// };
-/// let before = [record("a", 0.0), record("b", 0.5)];
-/// let after = [record("b", 1.0), record("a", 0.5)];
-/// let difference = paired_difference(&before, &after, Metric::F1, 42)?;
-/// assert_eq!(difference.mean, 0.5);
-/// assert_eq!(difference.ci_low, 0.5);
-/// # Ok::<(), zs_eval::ReportError>(())
-/// ```
-pub fn paired_difference(
-    before: &[QuestionRecord],
-    after: &[QuestionRecord],
-    metric: Metric,
-    seed: u64,
-) -> Result<Estimate, ReportError> {
-    let before = by_id(before, metric)?;
-    let after = by_id(after, metric)?;
-    if let Some(id) = before.keys().find(|id| !after.contains_key(*id)) {
-        return Err(ReportError::Unpaired { id: (*id).to_owned() });
+/// Records by question, in the order of their first; each its own where none was sampled.
+fn by_question(records: &[QuestionRecord]) -> Vec<Samples<'_>> {
+    if records.iter().all(|it| it.sample == 0) {
+        return records.iter().map(|it| vec![it]).collect();
     }
-    if let Some(id) = after.keys().find(|id| !before.contains_key(*id)) {
-        return Err(ReportError::Unpaired { id: (*id).to_owned() });
-    }
-    if before.is_empty() {
-        return Err(ReportError::NoRecords);
-    }
-    // Both maps hold the same ids in the same order.
-    let rows: Vec<[f64; 1]> =
-        before.values().zip(after.values()).map(|(before, after)| [after - before]).collect();
-    let [estimate] = bootstrap(&rows, StreamKey::new(seed));
-    Ok(estimate)
-}
-
-fn by_id(records: &[QuestionRecord], metric: Metric) -> Result<BTreeMap<&str, f64>, ReportError> {
-    let mut values = BTreeMap::new();
+    let mut places = BTreeMap::new();
+    let mut questions: Vec<Samples<'_>> = Vec::new();
     for record in records {
-        if values.insert(record.id.as_str(), metric.of(record)).is_some() {
-            return Err(ReportError::DuplicateId { id: record.id.clone() });
+        let next = questions.len();
+        let place = *places.entry((&record.data_source, &record.id)).or_insert(next);
+        if place == next {
+            questions.push(Vec::new());
+        }
+        questions[place].push(record);
+    }
+    questions
+}
+
+fn group<'a, K: Ord>(
+    questions: &[Samples<'a>],
+    label: impl Fn(&QuestionRecord) -> Option<K>,
+) -> BTreeMap<K, Vec<Samples<'a>>> {
+    let mut groups: BTreeMap<K, Vec<Samples<'a>>> = BTreeMap::new();
+    for samples in questions {
+        if let Some(label) = samples.first().and_then(|it| label(it)) {
+            groups.entry(label).or_default().push(samples.clone());
         }
     }
-    Ok(values)
+    groups
+}
+
+fn breakdown(
+    questions: &[Samples<'_>],
+    key: StreamKey,
+    kind: u32,
+    label: impl Fn(&QuestionRecord) -> Option<String>,
+) -> Result<BTreeMap<String, Summary>, ReportError> {
+    (0..)
+        .zip(group(questions, label))
+        .map(|(index, (label, questions))| {
+            let key = StreamKey { group: index, sample: kind, ..key };
+            summarize(&questions, key).map(|summary| (label, summary))
+        })
+        .collect()
+}
+
+/// The mean of a metric over the episodes of a question.
+pub(crate) fn mean_of(metric: Metric, samples: &[&QuestionRecord]) -> f64 {
+    samples.iter().map(|it| metric.of(it)).sum::<f64>() / samples.len() as f64
+}
+
+fn summarize(questions: &[Samples<'_>], key: StreamKey) -> Result<Summary, ReportError> {
+    use Metric as M;
+    if questions.is_empty() {
+        return Err(ReportError::NoRecords);
+    }
+    let metrics = [
+        M::ExactMatch,
+        M::CoverExactMatch,
+        M::F1,
+        M::NumSearches,
+        M::Answered,
+        M::Precision,
+        M::Recall,
+        M::F1YesNo,
+        M::PrecisionYesNo,
+        M::RecallYesNo,
+        M::WellFormed,
+        M::NumTokens,
+    ];
+    let rows: Vec<[f64; 12]> =
+        questions.iter().map(|it| metrics.map(|metric| mean_of(metric, it))).collect();
+    let [
+        exact_match,
+        cover_exact_match,
+        f1,
+        num_searches,
+        answered,
+        precision,
+        recall,
+        f1_yes_no,
+        precision_yes_no,
+        recall_yes_no,
+        answer_format,
+        num_tokens,
+    ] = bootstrap(&rows, key);
+    let share = |share: fn(&QuestionRecord) -> Option<f64>| {
+        let rows: Vec<[f64; 1]> = questions
+            .iter()
+            .filter_map(|samples| {
+                let shares: Vec<f64> = samples.iter().filter_map(|it| share(it)).collect();
+                (!shares.is_empty()).then(|| [shares.iter().sum::<f64>() / shares.len() as f64])
+            })
+            .collect();
+        (!rows.is_empty()).then(|| bootstrap(&rows, key)[0])
+    };
+    Ok(Summary {
+        n: questions.len(),
+        exact_match,
+        cover_exact_match,
+        f1,
+        num_searches,
+        answered,
+        precision,
+        recall,
+        f1_yes_no,
+        precision_yes_no,
+        recall_yes_no,
+        answer_format,
+        num_tokens,
+        valid_search: share(|it| {
+            let valid = it.num_searches.saturating_sub(it.num_search_errors);
+            ratio(valid, it.num_search_attempts)
+        }),
+        invalid_action: share(|it| ratio(it.num_invalid, it.num_turns)),
+        retrieval_recall: share(|it| it.retrieval_recall),
+    })
+}
+
+fn ratio(count: usize, of: usize) -> Option<f64> {
+    (of > 0).then(|| count as f64 / of as f64)
+}
+
+fn set_average(questions: &[Samples<'_>], key: StreamKey) -> SetAverage {
+    let sets = group(questions, |it| it.data_source.clone());
+    let rows: Vec<Vec<[f64; 2]>> = sets
+        .values()
+        .map(|questions| {
+            let metrics = [Metric::ExactMatch, Metric::F1];
+            questions.iter().map(|it| metrics.map(|metric| mean_of(metric, it))).collect()
+        })
+        .collect();
+    let [exact_match, f1] = bootstrap_average(&rows, StreamKey { sample: 3, ..key });
+    SetAverage {
+        sets: sets.into_iter().map(|(name, questions)| (name, questions.len())).collect(),
+        exact_match,
+        f1,
+    }
 }
 
 #[cfg(test)]
@@ -175,9 +301,8 @@ mod tests {
             cover_exact_match: right,
             f1: if right { 1.0 } else { 0.0 },
             num_searches: usize::from(hops.unwrap_or(0)),
-            num_search_errors: 0,
             num_turns: 1,
-            truncated: false,
+            ..QuestionRecord::default()
         }
     }
 
@@ -205,33 +330,58 @@ mod tests {
     #[test]
     fn nothing_is_refused() {
         assert_eq!(EvaluationReport::new(&[], 0), Err(ReportError::NoRecords));
-        assert_eq!(paired_difference(&[], &[], Metric::F1, 0), Err(ReportError::NoRecords));
     }
 
     #[test]
-    fn pairs_are_narrower_than_their_parts() {
-        // Both policies know the first 50 of 100 questions; the second also knows the last 5.
-        let id = |index: usize| format!("q{index:03}");
-        let before: Vec<_> = (0..100).map(|it| record(&id(it), None, it < 50)).collect();
-        let after: Vec<_> =
-            (0..100).map(|it| record(&id(it), None, !(50..95).contains(&it))).collect();
-        let difference = paired_difference(&before, &after, Metric::ExactMatch, 1).unwrap();
-        assert!((difference.mean - 0.05).abs() < 1e-12);
-        assert!(difference.ci_low > 0.0 && difference.ci_high < 0.12, "{difference:?}");
-    }
-
-    #[track_caller]
-    fn check_refuses(before: &[&str], after: &[&str], expected: &ReportError) {
-        let records =
-            |ids: &[&str]| -> Vec<_> { ids.iter().map(|id| record(id, None, true)).collect() };
-        let error = paired_difference(&records(before), &records(after), Metric::F1, 0);
-        assert_eq!(error.unwrap_err(), *expected);
+    fn sets_and_types_are_told_apart() {
+        let labelled = |id: &str, set: &str, kind: Option<&str>, right| QuestionRecord {
+            data_source: Some(set.to_owned()),
+            question_type: kind.map(str::to_owned),
+            ..record(id, None, right)
+        };
+        let records = [
+            labelled("a", "nq", None, true),
+            labelled("b", "nq", None, true),
+            labelled("c", "nq", None, false),
+            labelled("d", "hotpotqa", Some("bridge"), false),
+        ];
+        let report = EvaluationReport::new(&records, 1).unwrap();
+        assert_eq!(report.by_set["nq"].n, 3);
+        assert_eq!(report.by_type["bridge"].exact_match.mean, 0.0);
+        let average = report.average.unwrap();
+        assert_eq!(average.sets, [("hotpotqa".to_owned(), 1), ("nq".to_owned(), 3)].into());
+        // (2/3 + 0) / 2, and not 2/4.
+        assert!((average.exact_match.mean - 1.0 / 3.0).abs() < 1e-12);
+        assert!(average.exact_match.ci_low >= 0.0 && average.exact_match.ci_high <= 0.5);
+        let one_set = EvaluationReport::new(&records[..3], 1).unwrap();
+        assert_eq!(one_set.average, None);
     }
 
     #[test]
-    fn only_the_same_questions_compare() {
-        check_refuses(&["a", "b"], &["a"], &ReportError::Unpaired { id: "b".into() });
-        check_refuses(&["a"], &["b", "a"], &ReportError::Unpaired { id: "b".into() });
-        check_refuses(&["a", "a"], &["a"], &ReportError::DuplicateId { id: "a".into() });
+    fn episodes_of_one_question_count_once() {
+        let sampled = |id: &str, sample, right| QuestionRecord { sample, ..record(id, None, right) };
+        let records = [
+            sampled("a", 0, true),
+            sampled("b", 0, false),
+            sampled("a", 1, true),
+            sampled("b", 1, true),
+        ];
+        let report = EvaluationReport::new(&records, 1).unwrap();
+        assert_eq!(report.overall.n, 2);
+        assert_eq!(report.overall.exact_match.mean, 0.75);
+        assert_eq!(report.pass_at[&1].mean, 0.75);
+        assert_eq!(report.pass_at[&2].mean, 1.0);
+    }
+
+    #[test]
+    fn shares_leave_out_what_has_none() {
+        let records = [
+            QuestionRecord { num_search_attempts: 2, num_searches: 1, ..record("a", None, true) },
+            QuestionRecord { num_turns: 4, num_invalid: 1, ..record("b", None, true) },
+        ];
+        let summary = EvaluationReport::new(&records, 1).unwrap().overall;
+        assert_eq!(summary.valid_search.unwrap().mean, 0.5);
+        assert_eq!(summary.invalid_action.unwrap().mean, 0.125);
+        assert_eq!(summary.retrieval_recall, None);
     }
 }

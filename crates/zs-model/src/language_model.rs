@@ -54,7 +54,7 @@ impl LanguageModel {
         Self { config, network, tokenizer }
     }
 
-    /// Writes a model directory in Hugging Face layout.
+    /// Writes a model directory in Hugging Face layout, its chat template included.
     ///
     /// Everything is written to a sibling directory first, which then takes the place of `dir`, so
     /// an interrupted save never leaves half a model.
@@ -83,6 +83,10 @@ impl LanguageModel {
         });
         put("generation_config.json", format!("{generation:#}\n"))?;
         put("tokenizer.json", self.tokenizer.to_json()?)?;
+        if let Some(template) = self.tokenizer.chat_template() {
+            put("chat_template.jinja", template.source().to_owned())?;
+            put("tokenizer_config.json", template.tokenizer_config())?;
+        }
         save_module(&self.network, &partial.join("model.safetensors"))?;
         clear(&previous)?;
         if dir.exists() {

@@ -41,6 +41,7 @@
 //! ```
 
 mod batch;
+mod chat;
 mod checkpoint;
 mod config;
 mod generate;
@@ -55,6 +56,7 @@ mod verify;
 mod workers;
 
 pub use batch::micro_batches;
+pub use chat::{ChatMessage, ChatTemplate, ChatTemplateError};
 pub use checkpoint::{CheckpointError, SaveError};
 pub use config::{Architecture, ConfigError, Llama3RopeScaling, ModelConfig};
 pub use generate::{

@@ -2,16 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::TokenId;
+use crate::{ChatMessage, ChatTemplate, ChatTemplateError, TokenId};
 
 /// A tokenizer loaded from a model directory.
 ///
-/// Reads `tokenizer.json`. Tokens in, tokens out: the rest of the project never decodes and
-/// re-encodes what was sampled.
+/// Reads `tokenizer.json`, and the chat template where there is one. Tokens in, tokens out: the rest
+/// of the project never decodes and re-encodes what was sampled.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     source: PathBuf,
+    chat_template: Option<ChatTemplate>,
 }
 
 /// Why a tokenizer could not be read or could not encode.
@@ -36,19 +37,23 @@ pub enum TokenizerError {
         /// What the tokenizer said.
         message: String,
     },
+    /// The chat template cannot be read or rendered.
+    #[error(transparent)]
+    ChatTemplate(#[from] ChatTemplateError),
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` of a model directory.
+    /// Reads `tokenizer.json` of a model directory, and its chat template.
     ///
     /// # Errors
     ///
-    /// Fails when the file is missing or not a tokenizer.
+    /// Fails when the file is missing or not a tokenizer, or the chat template is broken.
     pub fn from_dir(dir: &Path) -> Result<Self, TokenizerError> {
         let path = dir.join("tokenizer.json");
         let bytes = std::fs::read(&path)
             .map_err(|it| TokenizerError::Read { path: path.clone(), message: it.to_string() })?;
-        Self::from_bytes(&bytes, path)
+        let tokenizer = Self::from_bytes(&bytes, path)?;
+        Ok(Self { chat_template: ChatTemplate::from_dir(dir)?, ..tokenizer })
     }
 
     /// Parses the contents of a `tokenizer.json`; `source` names it in errors.
@@ -65,7 +70,7 @@ impl Tokenizer {
         inner
             .with_truncation(None)
             .map_err(|it| TokenizerError::Read { path: source.clone(), message: it.to_string() })?;
-        Ok(Self { inner, source })
+        Ok(Self { inner, source, chat_template: None })
     }
 
     /// Encodes text that continues a sequence: no special token is added.
@@ -85,6 +90,33 @@ impl Tokenizer {
     /// As [`encode`](Self::encode).
     pub fn encode_start(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
         self.encode_with(text, true)
+    }
+
+    /// Encodes a prompt: as the user's message in the chat template where there is one, else as the
+    /// start of a sequence.
+    ///
+    /// The template writes every special token itself, a beginning-of-text token included, so the
+    /// tokenizer adds none.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode), and where the chat template refuses the message.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
+        let Some(template) = &self.chat_template else { return self.encode_start(text) };
+        self.encode(&template.render(&[ChatMessage::user(text)])?)
+    }
+
+    /// The chat template, where the model directory has one.
+    #[must_use]
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.chat_template.as_ref()
+    }
+
+    /// The same tokenizer with another chat template, or none.
+    #[must_use]
+    pub fn with_chat_template(mut self, chat_template: Option<ChatTemplate>) -> Self {
+        self.chat_template = chat_template;
+        self
     }
 
     fn encode_with(&self, text: &str, start: bool) -> Result<Vec<TokenId>, TokenizerError> {

@@ -34,8 +34,10 @@ pub enum Command {
     Sft(RunFileArgs),
     /// Train a policy by reinforcement learning with a search engine.
     Train(RunFileArgs),
-    /// Score a model on questions, searching as it answers.
-    Eval(EvalArgs),
+    /// Score a model on questions, searching as it answers; compare runs; measure retrieval.
+    Eval(command::EvalArgs),
+    /// Score answers that are already written down.
+    Score(command::ScoreArgs),
     /// Build an index of a corpus, to search it later.
     #[command(subcommand)]
     Index(IndexCommand),
@@ -52,7 +54,7 @@ pub enum Command {
     /// Collect data for tuning a simulation LLM; audit one.
     #[command(subcommand)]
     Simulate(SimulateCommand),
-    /// Write data sets that the other commands read.
+    /// Write, fetch and check data sets that the other commands read.
     #[command(subcommand)]
     Data(DataCommand),
     /// Run the main job: tune a simulator, train on it, evaluate on a real engine.
@@ -78,7 +80,7 @@ pub struct PretrainArgs {
 
 /// Where documents come from.
 #[derive(Clone, Debug, Default, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub struct EngineArgs {
     /// BM25 over this corpus (JSON Lines with `title` and `text`, or `contents`).
     #[arg(long, value_name = "FILE")]
@@ -89,38 +91,6 @@ pub struct EngineArgs {
     /// A simulation LLM that writes the documents.
     #[arg(long, value_name = "DIR")]
     pub simulator: Option<PathBuf>,
-}
-
-/// Arguments of `zs eval`.
-#[derive(Debug, Args)]
-pub struct EvalArgs {
-    /// The policy model (Hugging Face layout).
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
-    /// Where documents come from.
-    #[command(flatten)]
-    pub engine: EngineArgs,
-    /// Questions with golden answers (JSON Lines or Parquet).
-    #[arg(long, value_name = "FILE")]
-    pub questions: PathBuf,
-    /// Documents a search.
-    #[arg(long, default_value_t = 3)]
-    pub k: usize,
-    /// Searches an episode at most.
-    #[arg(long, default_value_t = 3)]
-    pub max_searches: u32,
-    /// Questions at most, from the start of the file.
-    #[arg(long)]
-    pub limit: Option<usize>,
-    /// Episodes sampled together.
-    #[arg(long, default_value_t = 64)]
-    pub batch_size: usize,
-    /// Seed of the bootstrap and of the simulation LLM.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Write `summary.json` and `trajectories.jsonl` there.
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
 }
 
 /// Arguments of `zs ask`.
@@ -165,11 +135,15 @@ pub struct VerifyArgs {
     pub tolerance: f64,
 }
 
-/// What `zs data` can write.
+/// What `zs data` can do.
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
     /// The embedded world: `questions.jsonl`, `corpus.jsonl`, `tokenizer.json`.
     World(WorldArgs),
+    /// Question files: counts, duplicates, overlap, empty answers.
+    Check(command::DataCheckArgs),
+    /// Test sets, training questions, corpora and models, from the Hugging Face hub or a folder.
+    Fetch(command::DataFetchArgs),
 }
 
 /// Arguments of `zs data world`.
@@ -235,6 +209,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Train(args) => crate::run::rl::command(&args.run, &console),
         Command::Eval(args) => command::eval(args, &console),
         Command::Index(command) => command::index(command, &console),
+        Command::Score(args) => command::score(args),
         Command::Search(args) => command::search(args),
         Command::Cost(args) => command::cost(args),
         Command::Ask(args) => command::ask(args),
@@ -242,6 +217,8 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Serve(args) => command::serve(args, &console),
         Command::Simulate(what) => command::simulate(what, &console),
         Command::Data(DataCommand::World(args)) => command::data_world(args, &console),
+        Command::Data(DataCommand::Check(args)) => command::data_check(args),
+        Command::Data(DataCommand::Fetch(args)) => command::data_fetch(args, &console),
         Command::Reproduce(args) => crate::reproduce::command(args, &console),
     }
 }

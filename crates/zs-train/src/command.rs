@@ -1,11 +1,13 @@
-//! The commands that do one thing and end: evaluate, index, search, ask, verify, count costs, write
-//! data.
+//! The commands that do one thing and end: evaluate, score, index, search, ask, verify, count costs,
+//! handle data.
 
 mod ask;
 mod cost;
 mod data;
 mod eval;
 mod index;
+mod report_table;
+mod score;
 mod search;
 mod serve;
 mod simulate;
@@ -17,12 +19,17 @@ pub use search::SearchArgs;
 
 pub(crate) use ask::ask;
 pub(crate) use cost::cost;
-pub(crate) use data::data_world;
+pub(crate) use data::{data_check, data_fetch, data_world};
 pub(crate) use eval::eval;
 pub(crate) use index::index;
+pub(crate) use score::score;
 pub(crate) use search::search;
 pub use serve::ServeArgs;
 pub(crate) use serve::serve;
 pub(crate) use simulate::simulate;
 pub use simulate::{AuditArgs, CollectArgs, JudgeName, SimulateCommand};
 pub(crate) use verify::verify;
+
+pub(crate) use data::{DataCheckArgs, DataFetchArgs};
+pub(crate) use eval::EvalArgs;
+pub(crate) use score::ScoreArgs;

@@ -196,6 +196,18 @@ impl JsonLines {
             .with_context(|| format!("{}: cannot write", self.path.display()))
     }
 
+    /// Waits until what was written is on the disk, so that not even a power cut takes it back.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the system does.
+    pub fn sync(&mut self) -> Result<()> {
+        self.file
+            .get_ref()
+            .sync_data()
+            .with_context(|| format!("{}: cannot write", self.path.display()))
+    }
+
     /// Writes whole lines that were made elsewhere.
     ///
     /// # Errors

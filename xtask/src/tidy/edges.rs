@@ -18,7 +18,7 @@ const RULES: &[Rule] = &[
     Rule {
         package: "zs-core",
         workspace: &[],
-        external: Some(&["rand", "rand_chacha", "serde", "thiserror"]),
+        external: Some(&["rand", "rand_chacha", "serde", "thiserror", "unicode-properties"]),
     },
     Rule {
         package: "zs-curriculum",
@@ -34,6 +34,8 @@ const RULES: &[Rule] = &[
             "burn-pack",
             "half",
             "memmap2",
+            "minijinja",
+            "minijinja-contrib",
             "rand",
             "rand_chacha",
             "rayon",
@@ -86,7 +88,17 @@ const RULES: &[Rule] = &[
     Rule {
         package: "zs-eval",
         workspace: &["zs-core", "zs-model", "zs-rl"],
-        external: Some(&["parquet", "rand", "rand_chacha", "serde", "serde_json", "thiserror"]),
+        external: Some(&[
+            "csv",
+            "flate2",
+            "minijinja",
+            "parquet",
+            "rand",
+            "rand_chacha",
+            "serde",
+            "serde_json",
+            "thiserror",
+        ]),
     },
     Rule {
         package: "zs-train",

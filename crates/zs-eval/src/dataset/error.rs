@@ -17,8 +17,8 @@ pub enum DatasetError {
     },
     /// The extension says nothing about the format.
     #[error(
-        "{path}: unknown format of a question file; name it .jsonl, .ndjson or .parquet (compressed \
-         JSON Lines must be unpacked first)",
+        "{path}: unknown format of a question file; name it .jsonl, .ndjson, .json, .csv, .tsv (each \
+         also with .gz) or .parquet",
         path = path.display()
     )]
     UnknownFormat {
@@ -43,6 +43,12 @@ pub enum DatasetError {
         /// What is wrong with it.
         source: RowError,
     },
+    /// A corpus holds no row.
+    #[error("{path}: the file holds no document", path = path.display())]
+    NoDocuments {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file holds no row.
     #[error("{path}: the file holds no question", path = path.display())]
     NoQuestions {
@@ -66,6 +72,18 @@ pub enum RowError {
     NotJson {
         /// What the parser said.
         source: serde_json::Error,
+    },
+    /// The array that the row is an element of is not well formed.
+    #[error("{problem}")]
+    NotInArray {
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The line is no record of a table.
+    #[error("not a record of CSV or TSV: {problem}")]
+    NotARecord {
+        /// What the reader said.
+        problem: String,
     },
     /// A value could not be decoded.
     #[error("field `{field}` cannot be decoded: {source}")]

@@ -18,6 +18,41 @@ pub(super) fn question(row: &Map<String, Value>, fallback_id: &str) -> Result<Qu
         golden_answers: golden_answers(row)?,
         hops: hops(row, gold_titles.len())?,
         gold_titles,
+        data_source: label(row, &["data_source", "dataset"])?,
+        question_type: label(row, &["type"])?,
+    })
+}
+
+/// The question of a row that is to be scored and not asked: it may have no text, and its golden
+/// answers are taken as they are, blank ones included, as scoring scripts take them.
+pub(crate) fn scored_answers(
+    row: &Map<String, Value>,
+    fallback_id: &str,
+) -> Result<Question, RowError> {
+    let row = Fields(row);
+    let gold_titles = gold_titles(row)?;
+    let (field, value) = answers_field(row)?;
+    let as_text = |value: &Value, field: &str| match value {
+        Value::String(text) => Ok(text.clone()),
+        other => text_or_number(other, field),
+    };
+    let golden_answers = match value {
+        Value::Array(parts) => parts
+            .iter()
+            .enumerate()
+            .map(|(index, part)| as_text(part, &element(field, index)))
+            .collect::<Result<_, _>>()?,
+        Value::String(joined) => joined.split(ANSWER_SEPARATOR).map(str::to_owned).collect(),
+        other => vec![as_text(other, field)?],
+    };
+    Ok(Question {
+        id: id(row)?.unwrap_or_else(|| fallback_id.to_owned()),
+        text: row.get("question").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        golden_answers,
+        hops: hops(row, gold_titles.len())?,
+        gold_titles,
+        data_source: label(row, &["data_source", "dataset"])?,
+        question_type: label(row, &["type"])?,
     })
 }
 
@@ -39,6 +74,11 @@ impl<'a> Fields<'a> {
     /// The first path that has a value.
     fn first(self, paths: &[&'static str]) -> Option<(&'static str, &'a Value)> {
         paths.iter().find_map(|path| self.get(path).map(|value| (*path, value)))
+    }
+
+    /// A label at the top, or in FlashRAG's `metadata`.
+    fn label(self, name: &str) -> Option<&'a Value> {
+        self.get(name).or_else(|| self.get("metadata")?.get(name).filter(|it| !it.is_null()))
     }
 }
 
@@ -65,17 +105,37 @@ fn question_text(row: Fields<'_>) -> Result<String, RowError> {
     }
 }
 
+/// The answers as the row has them, and where.
+fn answers_field(row: Fields<'_>) -> Result<(&'static str, &Value), RowError> {
+    row.first(&[
+        "golden_answers",
+        "answer",
+        "answers",
+        "possible_answers",
+        "reward_model.ground_truth.target",
+        "reward_model.ground_truth",
+    ])
+    .ok_or(RowError::Missing {
+        field: "golden_answers",
+        alternatives: "answer, answers, possible_answers, reward_model.ground_truth",
+    })
+}
+
 fn golden_answers(row: Fields<'_>) -> Result<Vec<String>, RowError> {
-    const TARGET: &str = "reward_model.ground_truth.target";
-    const GROUND_TRUTH: &str = "reward_model.ground_truth";
-    let found = row.first(&["golden_answers", "answer", "answers", TARGET, GROUND_TRUTH]);
-    let Some((field, value)) = found else {
-        return Err(RowError::Missing {
-            field: "golden_answers",
-            alternatives: "answer, answers, reward_model.ground_truth",
-        });
-    };
-    let answers = match value {
+    let (field, value) = answers_field(row)?;
+    let mut answers = texts(value, field)?;
+    if let Some(aliases) = row.label("answer_aliases").filter(|_| field == "answer") {
+        answers.extend(texts(aliases, "answer_aliases")?);
+    }
+    if answers.is_empty() {
+        return Err(RowError::Empty { field: field.to_owned() });
+    }
+    Ok(answers)
+}
+
+/// One answer or several.
+fn texts(value: &Value, field: &str) -> Result<Vec<String>, RowError> {
+    Ok(match value {
         Value::String(joined) => joined
             .split(ANSWER_SEPARATOR)
             .enumerate()
@@ -88,16 +148,13 @@ fn golden_answers(row: Fields<'_>) -> Result<Vec<String>, RowError> {
             .collect::<Result<Vec<_>, _>>()?,
         Value::Number(_) => vec![text_or_number(value, field)?],
         other => return Err(wrong_type(field, "a text or a list of texts", other)),
-    };
-    if answers.is_empty() {
-        return Err(RowError::Empty { field: field.to_owned() });
-    }
-    Ok(answers)
+    })
 }
 
+/// Titles of supporting documents, each once, in order.
 fn gold_titles(row: Fields<'_>) -> Result<Vec<String>, RowError> {
     let (field, titles): (_, Vec<&Value>) =
-        match (row.get("gold_titles"), row.get("supporting_facts")) {
+        match (row.label("gold_titles"), row.label("supporting_facts")) {
             (Some(value), _) => ("gold_titles", list(value, "gold_titles")?.iter().collect()),
             (None, Some(Value::Object(facts))) => match facts.get("title") {
                 Some(value) => (
@@ -110,7 +167,7 @@ fn gold_titles(row: Fields<'_>) -> Result<Vec<String>, RowError> {
                 let pairs = list(facts, "supporting_facts")?;
                 ("supporting_facts", pairs.iter().map(|pair| pair.get(0).unwrap_or(pair)).collect())
             }
-            (None, None) => return Ok(Vec::new()),
+            (None, None) => ("paragraphs.title", supporting_paragraphs(row)?),
         };
     let mut distinct: Vec<String> = Vec::new();
     for (index, title) in titles.into_iter().enumerate() {
@@ -122,9 +179,32 @@ fn gold_titles(row: Fields<'_>) -> Result<Vec<String>, RowError> {
     Ok(distinct)
 }
 
+/// Titles of the paragraphs that `MuSiQue` marks as supporting.
+fn supporting_paragraphs(row: Fields<'_>) -> Result<Vec<&Value>, RowError> {
+    let Some(paragraphs) = row.label("paragraphs") else { return Ok(Vec::new()) };
+    let supporting = list(paragraphs, "paragraphs")?.iter().filter(|it| {
+        it.get("is_supporting").and_then(Value::as_bool).unwrap_or(false)
+    });
+    Ok(supporting.filter_map(|it| it.get("title")).collect())
+}
+
+/// A label that results are broken down by.
+fn label(row: Fields<'_>, names: &[&'static str]) -> Result<Option<String>, RowError> {
+    for name in names {
+        if let Some(value) = row.label(name) {
+            return match value {
+                Value::String(text) if text.trim().is_empty() => Ok(None),
+                value => text_or_number(value, name).map(Some),
+            };
+        }
+    }
+    Ok(None)
+}
+
 fn hops(row: Fields<'_>, num_titles: usize) -> Result<Option<u8>, RowError> {
-    let Some(value) = row.get("hops") else {
-        return Ok(u8::try_from(num_titles).ok().filter(|&it| it > 0));
+    let Some(value) = row.label("hops") else {
+        let steps = row.label("question_decomposition").and_then(Value::as_array).map(Vec::len);
+        return Ok(u8::try_from(steps.unwrap_or(num_titles)).ok().filter(|&it| it > 0));
     };
     let hops = value.as_u64().and_then(|it| u8::try_from(it).ok()).filter(|&it| it > 0);
     hops.map(Some).ok_or_else(|| wrong_type("hops", "a whole number from 1 to 255", value))
@@ -202,7 +282,7 @@ mod tests {
         check(r#"{"question":"who?","answer":["a"]}"#, "file-7", "who?", &["a"], None, &[]);
         check(r#"{"id":3,"question":"when?","answer":1999}"#, "3", "when?", &["1999"], None, &[]);
         check(
-            r#"{"id":null,"_id":"h","question":"q","answer":"yes","type":"bridge",
+            r#"{"id":null,"_id":"h","question":"q","answer":"yes",
                 "supporting_facts":{"title":["A","B","A"],"sent_id":[0,1,2]}}"#,
             "h",
             "q",
@@ -237,6 +317,33 @@ mod tests {
             None,
             &[],
         );
+    }
+
+    #[test]
+    fn reads_what_results_are_broken_down_by() {
+        let flashrag = r#"{"id":"d0","question":"q","golden_answers":["x"],"metadata":{"type":"bridge",
+            "level":"hard","supporting_facts":{"title":["A","B"],"sent_id":[0,1]}}}"#;
+        let question = read(flashrag).unwrap();
+        assert_eq!(question.question_type.as_deref(), Some("bridge"));
+        assert_eq!((question.hops, question.gold_titles), (Some(2), vec!["A".into(), "B".into()]));
+        let musique = r#"{"id":"3hop1__1_2_3","question":"q","answer":"x","answer_aliases":["y"],
+            "question_decomposition":[{"id":1},{"id":2},{"id":3}],"paragraphs":[
+            {"title":"A","is_supporting":true},{"title":"B","is_supporting":false}]}"#;
+        let question = read(musique).unwrap();
+        assert_eq!(question.golden_answers, ["x", "y"]);
+        assert_eq!((question.hops, question.gold_titles), (Some(3), vec!["A".into()]));
+        let parquet = r#"{"data_source":"nq","question":"q","answer":"x"}"#;
+        assert_eq!(read(parquet).unwrap().data_source.as_deref(), Some("nq"));
+    }
+
+    #[test]
+    fn scored_rows_keep_their_answers_as_they_are() {
+        let row = serde_json::from_str(r#"{"id":1,"golden_answers":[" a ","",2]}"#).unwrap();
+        let question = scored_answers(&row, "f-1").unwrap();
+        assert_eq!((&question.id[..], &question.text[..]), ("1", ""));
+        assert_eq!(question.golden_answers, [" a ", "", "2"]);
+        let row = serde_json::from_str(r#"{"golden_answers":[]}"#).unwrap();
+        assert!(scored_answers(&row, "f-1").unwrap().golden_answers.is_empty());
     }
 
     #[track_caller]

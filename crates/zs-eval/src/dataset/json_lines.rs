@@ -1,29 +1,51 @@
 //! JSON Lines: one object a line.
 
-use std::path::Path;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
 
+use super::rows::Text;
 use super::{DatasetError, NumberedRow, RowError};
 
-/// Every row of a JSON Lines file, numbered by line. A byte-order mark is dropped.
-pub(super) fn read_rows(path: &Path) -> Result<Vec<NumberedRow>, DatasetError> {
-    let bytes = std::fs::read(path)
-        .map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
-    let mut rows = Vec::new();
-    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
-        let number = index + 1;
-        let row_error = |source| DatasetError::Row { path: path.to_owned(), row: number, source };
-        let line = std::str::from_utf8(line)
-            .map_err(|_| row_error(RowError::NotUtf8 { place: "the line".to_owned() }))?
-            .trim();
-        if line.is_empty() {
-            continue;
+/// The rows of a JSON Lines file, numbered by line.
+pub(super) fn rows(path: &Path, text: Text) -> Lines {
+    Lines { path: path.to_owned(), text, line: Vec::new(), number: 0 }
+}
+
+pub(super) struct Lines {
+    path: PathBuf,
+    text: Text,
+    line: Vec<u8>,
+    number: usize,
+}
+
+impl Iterator for Lines {
+    type Item = Result<NumberedRow, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            self.line.clear();
+            match self.text.read_until(b'\n', &mut self.line) {
+                Ok(0) => return None,
+                Ok(_) => self.number += 1,
+                Err(source) => {
+                    return Some(Err(DatasetError::Read { path: self.path.clone(), source }));
+                }
+            }
+            let row = match std::str::from_utf8(&self.line).map(str::trim) {
+                Ok("") => continue,
+                Ok(line) => {
+                    serde_json::from_str(line).map_err(|source| RowError::NotJson { source })
+                }
+                Err(_) => Err(RowError::NotUtf8 { place: "the line".to_owned() }),
+            };
+            let number = self.number;
+            return Some(row.map(|row| (number, row)).map_err(|source| DatasetError::Row {
+                path: self.path.clone(),
+                row: number,
+                source,
+            }));
         }
-        let row =
-            serde_json::from_str(line).map_err(|source| row_error(RowError::NotJson { source }))?;
-        rows.push((number, row));
     }
-    Ok(rows)
 }
 
 #[cfg(test)]

@@ -1,38 +1,27 @@
-//! Question files: JSON Lines and Parquet in the forms that public datasets use.
+//! Question files in the forms that public datasets use: JSON Lines, JSON arrays, CSV, TSV and
+//! Parquet, plain or gzipped, one row at a time.
 
+mod delimited;
+mod documents;
 mod error;
 mod fields;
+mod json_array;
 mod json_lines;
+mod list_literal;
 mod parquet;
+mod rows;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use zs_core::Question;
 
+pub use documents::read_documents;
 pub use error::{DatasetError, RowError};
+pub(crate) use fields::scored_answers;
 
-/// Reads every question of a file, picking the reader by extension: `.jsonl` or `.ndjson` for JSON
-/// Lines, `.parquet` for Parquet.
-///
-/// Both hold one question a row. Fields are looked for in this order:
-///
-/// | of [`Question`] | taken from |
-/// |---|---|
-/// | `id` | `id` or `_id` (text or whole number), `extra_info.index` where it is text, else `<file stem>-<row>` |
-/// | `text` | `question`, else the last user message of `prompt` |
-/// | `golden_answers` | `golden_answers`, `answer`, `answers`, `reward_model.ground_truth.target`, `reward_model.ground_truth` |
-/// | `hops` | `hops`, else the number of supporting titles |
-/// | `gold_titles` | `gold_titles`, else the titles of `supporting_facts` |
-///
-/// Answers are a text, a whole number, or a list of these; a text is split at
-/// `<|answer_split|>`. Supporting facts are HotpotQA's, as `{"title": [..]}` or
-/// `[[title, sentence], ..]`. Other fields are ignored. Blank lines of JSON Lines files are skipped.
-/// Rows count from 1.
-///
-/// That covers FlashRAG, NQ-open, HotpotQA, 2WikiMultihopQA, Search-R1, ZeroSearch and
-/// DeepResearcher files, and the world that `zs data` exports. A numeric `extra_info.index` is not
-/// an identifier: Search-R1's merged sets restart it for each source.
+/// Reads every question of a file. See [`Questions`] for the forms that it may have.
 ///
 /// # Errors
 ///
@@ -49,22 +38,15 @@ pub use error::{DatasetError, RowError};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_questions(path: &Path) -> Result<Vec<Question>, DatasetError> {
-    let extension = path.extension().and_then(|it| it.to_str()).map(str::to_ascii_lowercase);
-    let rows = match extension.as_deref() {
-        Some("jsonl" | "ndjson") => json_lines::read_rows(path)?,
-        Some("parquet") => parquet::read_rows(path)?,
-        _ => return Err(DatasetError::UnknownFormat { path: path.to_owned() }),
-    };
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let mut questions = Vec::with_capacity(rows.len());
+    let mut rows = Questions::open(path)?;
+    let mut questions = Vec::new();
     let mut first_rows = BTreeMap::new();
-    for (number, row) in rows {
-        let question = fields::question(&row, &format!("{stem}-{number}")).map_err(|error| {
-            DatasetError::Row { path: path.to_owned(), row: number, source: error }
-        })?;
-        if let Some(first) = first_rows.insert(question.id.clone(), number) {
+    while let Some(question) = rows.next() {
+        let question: Question = question?;
+        let row = rows.row();
+        if let Some(first) = first_rows.insert(question.id.clone(), row) {
             let source = RowError::DuplicateId { id: question.id, first };
-            return Err(DatasetError::Row { path: path.to_owned(), row: number, source });
+            return Err(DatasetError::Row { path: path.to_owned(), row, source });
         }
         questions.push(question);
     }
@@ -74,8 +56,102 @@ pub fn read_questions(path: &Path) -> Result<Vec<Question>, DatasetError> {
     Ok(questions)
 }
 
+/// The questions of a file, one at a time, so that a file may be larger than memory.
+///
+/// The extension says what the file holds; a further `.gz` says that it is gzipped:
+///
+/// | extension | one question a | row numbers in errors |
+/// |---|---|---|
+/// | `.jsonl`, `.ndjson` | line (JSON Lines); blank lines are passed over | line, from 1 |
+/// | `.json` | element of one array (`HippoRAG`, `HotpotQA`, `2WikiMultihopQA`), or line | element or line, from 1 |
+/// | `.csv`, `.tsv` | record, with a header (`PopQA`) or without (DPR: question, answers) | line, from 1 |
+/// | `.parquet` | row (Search-R1, `ZeroSearch`, `DeepResearcher`) | row, from 1 |
+///
+/// Fields are looked for in this order:
+///
+/// | of [`Question`] | taken from |
+/// |---|---|
+/// | `id` | `id` or `_id` (text or whole number), `extra_info.index` where it is text, else `<file stem>-<row>` |
+/// | `text` | `question`, else the last user message of `prompt` |
+/// | `golden_answers` | `golden_answers`, `answer`, `answers`, `possible_answers`, `reward_model.ground_truth.target`, `reward_model.ground_truth`; then `answer_aliases` |
+/// | `hops` | `hops`, else `MuSiQue`'s `question_decomposition`, else the number of supporting titles |
+/// | `gold_titles` | `gold_titles`, else the titles of `supporting_facts`, else of the `paragraphs` that say `is_supporting` |
+/// | `data_source` | `data_source`, `dataset` |
+/// | `question_type` | `type` |
+///
+/// `metadata.` is looked into where a field is not at the top (FlashRAG). Answers are a text, a whole
+/// number, or a list of these; a text is split at `<|answer_split|>`, and in CSV and TSV a list may
+/// be written as JSON or as Python prints it. Supporting facts are HotpotQA's, as `{"title": [..]}`
+/// or `[[title, sentence], ..]`. Other fields are ignored.
+///
+/// A numeric `extra_info.index` is not an identifier: Search-R1's merged sets restart it for each
+/// source. Ids are not compared here; [`read_questions`] does.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("nq.csv");
+/// // DPR: tabs in spite of the name, no header, answers as Python prints a list.
+/// std::fs::write(&path, "who wrote Dune?\t['Frank Herbert', \"F. Herbert\"]\n")?;
+/// for question in zs_eval::Questions::open(&path)? {
+///     assert_eq!(question?.golden_answers, ["Frank Herbert", "F. Herbert"]);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Questions {
+    path: PathBuf,
+    stem: String,
+    rows: Rows,
+    row: usize,
+}
+
+impl Questions {
+    /// Opens a file.
+    ///
+    /// # Errors
+    ///
+    /// Fails on a file that is missing, and on an extension that says nothing about the form.
+    pub fn open(path: &Path) -> Result<Self, DatasetError> {
+        let (stem, rows) = rows::open(path)?;
+        Ok(Self { path: path.to_owned(), stem, rows, row: 0 })
+    }
+
+    /// The row of the last question, or error, that the iterator gave.
+    #[must_use]
+    pub fn row(&self) -> usize {
+        self.row
+    }
+}
+
+impl Iterator for Questions {
+    type Item = Result<Question, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (row, fields) = match self.rows.next()? {
+            Ok(row) => row,
+            Err(error) => return Some(Err(error)),
+        };
+        self.row = row;
+        let question = fields::question(&fields, &format!("{}-{row}", self.stem));
+        Some(question.map_err(|source| DatasetError::Row { path: self.path.clone(), row, source }))
+    }
+}
+
+impl fmt::Debug for Questions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Questions")
+            .field("path", &self.path)
+            .field("row", &self.row)
+            .finish_non_exhaustive()
+    }
+}
+
 /// One row as JSON, with its number in the file, from 1.
-type NumberedRow = (usize, serde_json::Map<String, serde_json::Value>);
+pub(crate) type NumberedRow = (usize, serde_json::Map<String, serde_json::Value>);
+
+/// The rows of a file, whichever its form.
+pub(crate) type Rows = Box<dyn Iterator<Item = Result<NumberedRow, DatasetError>>>;
+
+pub(crate) use rows::open as open_rows;
 
 #[cfg(test)]
 mod tests {
@@ -83,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_extension_decides() {
-        for name in ["questions.csv", "questions", "questions.jsonl.gz"] {
+        for name in ["questions.xlsx", "questions", "questions.gz"] {
             let message = read_questions(Path::new(name)).unwrap_err().to_string();
             assert!(message.starts_with(name) && message.contains(".parquet"), "{message}");
         }
@@ -96,6 +172,8 @@ mod tests {
         let mut question = Question::new("w-1", "Who?", ["A", "B"]);
         question.hops = Some(2);
         question.gold_titles = vec!["T".into(), "U".into()];
+        question.data_source = Some("world".into());
+        question.question_type = Some("bridge".into());
         std::fs::write(&path, serde_json::to_string(&question).unwrap()).unwrap();
         assert_eq!(read_questions(&path).unwrap(), [question]);
     }

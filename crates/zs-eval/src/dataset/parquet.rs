@@ -1,19 +1,22 @@
 //! Parquet, through the row interface: one column of the file at a time, so that every failure
 //! names its field.
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::reader::{ReaderIter, TreeBuilder};
 use parquet::record::{Field, Row};
-use parquet::schema::types::Type;
+use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type};
 use serde_json::{Map, Value};
 
 use super::{DatasetError, NumberedRow, RowError};
 
-/// The top-level columns that questions are made of; others are not read at all.
-const COLUMNS: [&str; 12] = [
+/// The top-level columns that questions, predictions and documents are made of; others are not read
+/// at all.
+const COLUMNS: [&str; 25] = [
     "id",
     "_id",
     "question",
@@ -21,52 +24,115 @@ const COLUMNS: [&str; 12] = [
     "golden_answers",
     "answer",
     "answers",
+    "possible_answers",
+    "answer_aliases",
     "reward_model",
     "extra_info",
     "hops",
     "gold_titles",
     "supporting_facts",
+    "question_decomposition",
+    "paragraphs",
+    "metadata",
+    "data_source",
+    "dataset",
+    "type",
+    "prediction",
+    "transcript",
+    "title",
+    "text",
+    "contents",
 ];
 
-/// Every row of a Parquet file, as JSON, numbered from 1.
-pub(super) fn read_rows(path: &Path) -> Result<Vec<NumberedRow>, DatasetError> {
-    let file = std::fs::File::open(path)
-        .map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
+/// The rows of a Parquet file, as JSON, numbered from 1. A page of each column is in memory at a time.
+pub(super) fn rows(path: &Path) -> Result<ParquetRows, DatasetError> {
+    let file =
+        File::open(path).map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
     let file_error = |source| DatasetError::Parquet { path: path.to_owned(), source };
     let reader = SerializedFileReader::new(file).map_err(file_error)?;
     let schema = reader.metadata().file_metadata().schema();
-    let mut rows: Vec<NumberedRow> = Vec::new();
-    for group in 0..reader.num_row_groups() {
-        let start = rows.len();
-        let row_group = reader.get_row_group(group).map_err(file_error)?;
-        let num_rows = usize::try_from(row_group.metadata().num_rows()).unwrap_or(0);
-        rows.extend((0..num_rows).map(|index| (start + index + 1, Map::new())));
-        for column in schema.get_fields().iter().filter(|it| COLUMNS.contains(&it.name())) {
-            let projection = project(schema, column).map_err(file_error)?;
-            let mut values = row_group.get_row_iter(Some(projection)).map_err(file_error)?;
-            for (number, row) in &mut rows[start..] {
-                let value = values.next().unwrap_or_else(|| {
-                    Err(ParquetError::EOF(format!("column `{}` ends early", column.name())))
-                });
-                let value = value
-                    .map_err(|error| decoding_error(column.name(), error))
-                    .and_then(only_value)
-                    .and_then(|field| to_json(field, column.name()))
-                    .map_err(|source| DatasetError::Row {
-                        path: path.to_owned(),
-                        row: *number,
-                        source,
-                    })?;
-                row.insert(column.name().to_owned(), value);
+    let columns = schema
+        .get_fields()
+        .iter()
+        .filter(|it| COLUMNS.contains(&it.name()))
+        .map(|column| Ok((column.name().to_owned(), project(schema, column)?)))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(file_error)?;
+    let path = path.to_owned();
+    Ok(ParquetRows { path, reader, columns, group: 0, values: Vec::new(), left: 0, number: 0 })
+}
+
+pub(super) struct ParquetRows {
+    path: PathBuf,
+    reader: SerializedFileReader<File>,
+    columns: Vec<(String, SchemaDescPtr)>,
+    /// The next row group.
+    group: usize,
+    /// The values of each column in the row group that is open.
+    values: Vec<ReaderIter>,
+    /// Rows left in it.
+    left: usize,
+    /// Rows read.
+    number: usize,
+}
+
+impl Iterator for ParquetRows {
+    type Item = Result<NumberedRow, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.left == 0 {
+            if self.group == self.reader.num_row_groups() {
+                return None;
+            }
+            if let Err(source) = self.open_group() {
+                self.group = self.reader.num_row_groups();
+                return Some(Err(DatasetError::Parquet { path: self.path.clone(), source }));
             }
         }
+        self.left -= 1;
+        self.number += 1;
+        let row = self.number;
+        Some(self.row().map(|fields| (row, fields)).map_err(|source| DatasetError::Row {
+            path: self.path.clone(),
+            row,
+            source,
+        }))
     }
-    Ok(rows)
+}
+
+impl ParquetRows {
+    fn open_group(&mut self) -> Result<(), ParquetError> {
+        let group = self.reader.get_row_group(self.group)?;
+        self.group += 1;
+        self.left = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
+        self.values = self
+            .columns
+            .iter()
+            .map(|(_, schema)| TreeBuilder::new().as_iter(Arc::clone(schema), group.as_ref()))
+            .collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    fn row(&mut self) -> Result<Map<String, Value>, RowError> {
+        let mut row = Map::new();
+        for ((name, _), values) in self.columns.iter().zip(&mut self.values) {
+            let value = values
+                .next()
+                .unwrap_or_else(|| Err(ParquetError::EOF(format!("column `{name}` ends early"))))
+                .map_err(|error| decoding_error(name, error))
+                .and_then(only_value)
+                .and_then(|field| to_json(field, name))?;
+            row.insert(name.clone(), value);
+        }
+        Ok(row)
+    }
 }
 
 /// The file's schema with one column.
-fn project(schema: &Type, column: &Arc<Type>) -> Result<Type, ParquetError> {
-    Type::group_type_builder(schema.name()).with_fields(vec![Arc::clone(column)]).build()
+fn project(schema: &Type, column: &Arc<Type>) -> Result<SchemaDescPtr, ParquetError> {
+    let fields = vec![Arc::clone(column)];
+    let schema = Type::group_type_builder(schema.name()).with_fields(fields).build()?;
+    Ok(Arc::new(SchemaDescriptor::new(Arc::new(schema))))
 }
 
 /// The value of a row that was projected to one column.

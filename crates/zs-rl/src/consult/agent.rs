@@ -155,7 +155,7 @@ impl GeneratorAgent {
                 it.render(context! { question => request.question, request => request.request })
             })
             .map_err(|it| AgentError::Template { agent, message: it.to_string() })?;
-        let prompt = self.generator.tokenizer().encode_start(&text)?;
+        let prompt = self.generator.tokenizer().encode_prompt(&text)?;
         let (num_tokens, context_length) = (prompt.len(), self.generator.context_length());
         match num_tokens < context_length {
             true => Ok(prompt),

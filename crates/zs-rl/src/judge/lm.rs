@@ -72,7 +72,7 @@ impl LmJudge {
                 })
             })
             .map_err(|it| JudgeError::Template { message: it.to_string() })?;
-        let encoded = self.generator.tokenizer().encode_start(&text);
+        let encoded = self.generator.tokenizer().encode_prompt(&text);
         let prompt = encoded.map_err(|it| JudgeError::Generate { message: it.to_string() })?;
         let (num_tokens, context_length) = (prompt.len(), self.generator.context_length());
         match num_tokens < context_length {

@@ -26,6 +26,9 @@ pub struct RolloutConfig {
     pub top_p: f32,
     /// Tokens of one `<information>` block, tags included.
     pub max_observation_tokens: usize,
+    /// Tokens of the context that an observation leaves free, so that the turn after it can be
+    /// written.
+    pub min_turn_tokens: usize,
     /// Whether documents are shown with their titles.
     pub document_titles: bool,
     /// A minijinja template with the variable `question`.
@@ -52,6 +55,7 @@ impl Default for RolloutConfig {
             temperature: 1.0,
             top_p: 1.0,
             max_observation_tokens: 2048,
+            min_turn_tokens: 1,
             document_titles: false,
             prompt_template: ZEROSEARCH_PROMPT.to_owned(),
             token_budget: None,
@@ -90,6 +94,9 @@ impl RolloutConfig {
         }
         if self.max_new_tokens == 0 {
             return refuse("max_new_tokens", "must be at least 1");
+        }
+        if self.min_turn_tokens == 0 {
+            return refuse("min_turn_tokens", "must be at least 1");
         }
         if !(self.temperature.is_finite() && self.temperature >= 0.0) {
             return refuse("temperature", "must be finite and not negative");

@@ -63,7 +63,7 @@ pub(super) fn consult(
             });
         }
         for (&index, reply) in indices.iter().zip(replies) {
-            let limit = max_tokens.min(rows[index].room(rules.context_length));
+            let limit = max_tokens.min(rows[index].room(rules.observation_limit));
             let reply = Reply::new(reply, kind, rules.tokenizer, limit)?;
             rows[index].take_reply(reply);
         }

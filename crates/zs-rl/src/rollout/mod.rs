@@ -195,6 +195,7 @@ impl<'a> Rollout<'a> {
         let rules = Rules {
             tokenizer: generator.tokenizer(),
             context_length: generator.context_length(),
+            observation_limit: generator.context_length().saturating_sub(config.min_turn_tokens),
             max_turns: config.max_searches + 1,
             harness: self.harness.unwrap_or(&of_config),
             agents: &agents,
@@ -211,7 +212,7 @@ impl<'a> Rollout<'a> {
             search(&mut rows, &active, engine, turn, noise_probability, config)?;
             for &index in &active {
                 let row = &mut rows[index];
-                row.observe(&observations, rules.context_length)?;
+                row.observe(&observations, rules.observation_limit)?;
                 if let Some(record) = row.trajectory.turns.last() {
                     observer(RolloutEvent::Turn { episode: index, turn, record });
                 }
@@ -232,7 +233,7 @@ impl<'a> Rollout<'a> {
         let open_row = |episode: &Episode<'e>| {
             let question_id = &episode.question.id;
             let text = template.render(episode.question)?;
-            let prompt = self.generator.tokenizer().encode_start(&text)?;
+            let prompt = self.generator.tokenizer().encode_prompt(&text)?;
             if prompt.is_empty() {
                 return Err(RolloutError::EmptyPrompt { question_id: question_id.clone() });
             }

@@ -52,6 +52,8 @@ pub(super) enum Written {
 pub(super) struct Rules<'a> {
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) context_length: usize,
+    /// Tokens that an episode may hold after something was added to it.
+    pub(super) observation_limit: usize,
     pub(super) max_turns: u32,
     pub(super) harness: &'a Harness,
     /// Who may be consulted, and how often an episode.
@@ -79,9 +81,9 @@ impl<'a> Row<'a> {
         self.trajectory.searches().flat_map(|it| it.documents.iter().cloned()).collect()
     }
 
-    /// Tokens of the context that are left, one of which is kept for the policy to write.
-    pub(super) fn room(&self, context_length: usize) -> usize {
-        context_length.saturating_sub(self.num_tokens + 1)
+    /// Tokens that the environment may add, with which the episode holds `limit` at most.
+    pub(super) fn room(&self, limit: usize) -> usize {
+        limit.saturating_sub(self.num_tokens)
     }
 
     /// Tokens that the policy may still write.
@@ -197,13 +199,14 @@ impl<'a> Row<'a> {
         });
     }
 
-    /// Appends the observation of the last turn, or ends the episode.
+    /// Appends the observation of the last turn, or ends the episode. With it, the episode holds
+    /// `limit` tokens at most.
     pub(super) fn observe(
         &mut self,
         observations: &Observer<'_>,
-        context_length: usize,
+        limit: usize,
     ) -> Result<(), RolloutError> {
-        let room = self.room(context_length);
+        let room = self.room(limit);
         let injected = std::mem::take(&mut self.injected);
         let Some(turn) = self.trajectory.turns.last_mut() else { return Ok(()) };
         let observation = match (&self.reply, &turn.search) {

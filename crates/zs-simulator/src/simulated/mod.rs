@@ -179,7 +179,7 @@ impl SimulatedEngine {
             k: request.k,
         };
         let text = self.templates.render(self.config.gate.quality(request), &prompt)?;
-        let tokens = self.generator.tokenizer().encode_start(&text)?;
+        let tokens = self.generator.tokenizer().encode_prompt(&text)?;
         let context_length = self.generator.context_length();
         if tokens.len() >= context_length {
             let num_tokens = tokens.len();

@@ -71,7 +71,8 @@ impl Example {
 
     /// The example as tokens with their loss mask.
     ///
-    /// The first part is encoded as the start of a sequence. Parts are encoded one by one, as the
+    /// The first part is encoded as the start of a sequence; where it is only shown, as a prompt, in
+    /// the model's chat template if it has one. Parts are encoded one by one, as the
     /// RL loop does with prompts, turns and observations. The very first token never carries loss,
     /// since nothing precedes it; where the example [`ends`](Self::ends), `end` is appended and
     /// learned.
@@ -83,7 +84,8 @@ impl Example {
         let mut row = TokenRow { tokens: Vec::new(), loss_mask: Vec::new() };
         for (index, segment) in self.segments.iter().enumerate() {
             let tokens = match index {
-                0 => tokenizer.encode_start(&segment.text)?,
+                0 if segment.learned => tokenizer.encode_start(&segment.text)?,
+                0 => tokenizer.encode_prompt(&segment.text)?,
                 _ => tokenizer.encode(&segment.text)?,
             };
             row.loss_mask.extend(vec![segment.learned; tokens.len()]);

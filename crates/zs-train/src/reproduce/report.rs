@@ -244,6 +244,7 @@ pub(crate) mod tests {
             f1: estimate(mean),
             num_searches: estimate(1.5),
             answered: estimate(1.0),
+            ..Summary::default()
         };
         let policy = |mean: f64| PolicyScores {
             overall: summary(mean),

@@ -279,7 +279,7 @@ pub fn read_rows(path: &Path, model: &LanguageModel) -> Result<Vec<TokenRow>> {
 
 /// Prompt, completion and end of sequence; what comes after the prompt is learned.
 fn encode(prompt: &str, completion: &str, tokenizer: &Tokenizer, end: TokenId) -> Result<TokenRow> {
-    let mut tokens = tokenizer.encode_start(prompt)?;
+    let mut tokens = tokenizer.encode_prompt(prompt)?;
     let prompt_len = tokens.len().max(1);
     tokens.extend(tokenizer.encode(completion)?);
     tokens.push(end);

@@ -1,0 +1,77 @@
+//! From a path to rows: what the extension says, and unpacking on the way.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+
+use super::{DatasetError, Rows, delimited, json_array, json_lines, parquet};
+
+/// Opens a file; gives its name without extensions, and its rows.
+pub(crate) fn open(path: &Path) -> Result<(String, Rows), DatasetError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_gzipped = has_suffix(&name, ".gz");
+    let inner = if is_gzipped { &name[..name.len() - ".gz".len()] } else { &name[..] };
+    let unknown = || DatasetError::UnknownFormat { path: path.to_owned() };
+    let (stem, extension) = inner.rsplit_once('.').ok_or_else(unknown)?;
+    let rows: Rows = match extension.to_ascii_lowercase().as_str() {
+        "jsonl" | "ndjson" => Box::new(json_lines::rows(path, text(path, is_gzipped)?)),
+        "json" => json_array::rows_or_lines(path, text(path, is_gzipped)?)?,
+        "csv" => Box::new(delimited::rows(path, text(path, is_gzipped)?, b',')?),
+        "tsv" => Box::new(delimited::rows(path, text(path, is_gzipped)?, b'\t')?),
+        "parquet" if !is_gzipped => Box::new(parquet::rows(path)?),
+        _ => return Err(unknown()),
+    };
+    Ok((stem.to_owned(), rows))
+}
+
+/// Bytes of a text file, unpacked and without a byte-order mark.
+pub(super) type Text = Box<dyn BufRead>;
+
+fn text(path: &Path, is_gzipped: bool) -> Result<Text, DatasetError> {
+    let unreadable = |source| DatasetError::Read { path: path.to_owned(), source };
+    let file = BufReader::new(File::open(path).map_err(unreadable)?);
+    let mut text: Text = match is_gzipped {
+        true => Box::new(BufReader::new(MultiGzDecoder::new(file))),
+        false => Box::new(file),
+    };
+    if text.fill_buf().map_err(unreadable)?.starts_with(b"\xEF\xBB\xBF") {
+        text.consume(3);
+    }
+    Ok(text)
+}
+
+fn has_suffix(name: &str, suffix: &str) -> bool {
+    name.len() > suffix.len()
+        && name.is_char_boundary(name.len() - suffix.len())
+        && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use crate::read_questions;
+
+    #[test]
+    fn gzipped_files_are_unpacked_member_by_member() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("q.JSONL.GZ");
+        let mut packed = Vec::new();
+        for text in ["{\"question\":\"é\",\"answer\":\"x\"}\n{\"question\":", "\"r\",\"answer\":1}"] {
+            let mut encoder = flate2::write::GzEncoder::new(&mut packed, Default::default());
+            encoder.write_all(text.as_bytes()).unwrap();
+            encoder.finish().unwrap();
+        }
+        std::fs::write(&path, &packed).unwrap();
+        let questions = read_questions(&path).unwrap();
+        assert_eq!(questions.iter().map(|it| &it.id[..]).collect::<Vec<_>>(), ["q-1", "q-2"]);
+        std::fs::write(&path, &packed[..packed.len() - 4]).unwrap();
+        let message = read_questions(&path).unwrap_err().to_string();
+        assert!(message.contains("q.JSONL.GZ") && message.contains("cannot read"), "{message}");
+        std::fs::write(&path, "{}").unwrap();
+        let message = read_questions(&path).unwrap_err().to_string();
+        assert!(message.contains("q.JSONL.GZ") && message.contains("cannot read"), "{message}");
+    }
+}

@@ -1,0 +1,151 @@
+//! Scoring answers that another program dumped.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::dataset::{open_rows, scored_answers};
+use crate::dump::Dump;
+use crate::{DatasetError, Protocol, QuestionRecord, RowError};
+
+/// Scores the rows of a predictions file under a protocol: a record a row, in the order of the file.
+///
+/// A row is `{id, question, golden_answers, prediction | transcript}` in any of the forms that
+/// [`Questions`](crate::Questions) reads; `id` and `question` may be missing.
+///
+/// - `prediction` is the text of the answer; null is a missing answer.
+/// - `transcript` is the whole episode with its tags, from which the protocol reads the answer; it
+///   counts where a row has both. It may start with the prompt (that of ZeroSearch or Search-R1 is
+///   known, another is cut off where the row has it as `prompt`).
+///
+/// Golden answers are taken as they are, blank ones included, as scoring scripts take them; a row
+/// without any scores 0.
+///
+/// # Errors
+///
+/// Fails on the first row that cannot be scored, and on a file without rows, naming file, row and
+/// field.
+///
+/// ```
+/// use zs_eval::{Protocol, score_predictions};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("predictions.jsonl");
+/// std::fs::write(
+///     &path,
+///     "{\"id\": 1, \"golden_answers\": [\"Eiffel Tower\"], \"prediction\": \"The big Eiffel Tower\"}\n",
+/// )?;
+/// let strict = score_predictions(&path, &Protocol::strict())?;
+/// assert!(!strict[0].exact_match && strict[0].cover_exact_match);
+/// assert!(score_predictions(&path, &Protocol::zs_compat())?[0].exact_match);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn score_predictions(
+    path: &Path,
+    protocol: &Protocol,
+) -> Result<Vec<QuestionRecord>, DatasetError> {
+    let (stem, rows) = open_rows(path)?;
+    let mut records = Vec::new();
+    for row in rows {
+        let (number, row) = row?;
+        let record = score_row(&row, &format!("{stem}-{number}"), protocol);
+        records.push(record.map_err(|source| DatasetError::Row {
+            path: path.to_owned(),
+            row: number,
+            source,
+        })?);
+    }
+    if records.is_empty() {
+        return Err(DatasetError::NoQuestions { path: path.to_owned() });
+    }
+    Ok(records)
+}
+
+fn score_row(
+    row: &Map<String, Value>,
+    fallback_id: &str,
+    protocol: &Protocol,
+) -> Result<QuestionRecord, RowError> {
+    let question = scored_answers(row, fallback_id)?;
+    if let Some(text) = text(row, "transcript")? {
+        let prompt = row.get("prompt").and_then(Value::as_str);
+        let dump = Dump::parse(&text, prompt, &question.text);
+        let prompt = if dump.prompt.is_empty() { prompt.unwrap_or_default() } else { &dump.prompt };
+        return Ok(QuestionRecord::of_transcript(&question, &dump.transcript, prompt, protocol));
+    }
+    if !row.contains_key("prediction") && !row.contains_key("transcript") {
+        return Err(RowError::Missing { field: "prediction", alternatives: "transcript" });
+    }
+    let prediction = text(row, "prediction")?;
+    Ok(QuestionRecord::of_prediction(&question, prediction, protocol))
+}
+
+/// A text or a number as text; `None` where it is null or missing.
+fn text(row: &Map<String, Value>, field: &str) -> Result<Option<String>, RowError> {
+    match row.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::Number(number)) => Ok(Some(number.to_string())),
+        Some(other) => Err(RowError::WrongType {
+            field: field.to_owned(),
+            expected: "a text or null",
+            found: match other {
+                Value::Bool(_) => "a truth value",
+                Value::Array(_) => "a list",
+                _ => "an object",
+            },
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn score(rows: &str, protocol: &str) -> Result<Vec<QuestionRecord>, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.jsonl");
+        std::fs::write(&path, rows).unwrap();
+        score_predictions(&path, &protocol.parse().unwrap()).map_err(|it| it.to_string())
+    }
+
+    #[track_caller]
+    fn check(row: &str, protocol: &str, prediction: Option<&str>, is_exact: bool) {
+        let record = score(row, protocol).unwrap().remove(0);
+        assert_eq!(record.prediction.as_deref(), prediction, "{row}");
+        assert_eq!(record.exact_match, is_exact, "{row}");
+    }
+
+    #[test]
+    fn predictions_and_transcripts() {
+        let row = r#"{"golden_answers":["Paris"],"prediction":"paris."}"#;
+        check(row, "strict", Some("paris."), true);
+        let row = r#"{"golden_answers":"1999","prediction":1999}"#;
+        check(row, "strict", Some("1999"), true);
+        let row = r#"{"golden_answers":["Beijing"],"prediction":null}"#;
+        check(row, "strict", None, false);
+        check(row, "zs-compat", Some("Beijing"), true);
+        let row = r#"{"golden_answers":["Ulm"],"transcript":"<search>q</search><information><answer>Ulm</answer></information> hm","prediction":"x"}"#;
+        check(row, "strict", None, false);
+        check(row, "zs-compat", Some("Ulm"), true);
+        let row = r#"{"golden_answers":["and"],"prompt":"P <answer>x</answer> ","transcript":"P <answer>x</answer> hm"}"#;
+        check(row, "strict", None, false);
+        check(row, "strict + prompt-answers", Some("Beijing"), false);
+        check(r#"{"golden_answers":["", "b"],"prediction":""}"#, "strict", Some(""), true);
+        check(r#"{"golden_answers":[],"prediction":"x"}"#, "strict", Some("x"), false);
+    }
+
+    #[track_caller]
+    fn check_refuses(rows: &str, expected: &str) {
+        let message = score(rows, "strict").unwrap_err();
+        assert!(message.contains("p.jsonl") && message.contains(expected), "{message}");
+    }
+
+    #[test]
+    fn names_row_and_field() {
+        check_refuses("", "holds no question");
+        check_refuses("{\"golden_answers\":[\"a\"]}", "row 1: field `prediction` is missing");
+        check_refuses("\n{\"prediction\":\"a\"}", "row 2: field `golden_answers` is missing");
+        check_refuses("{\"answer\":\"a\",\"prediction\":[1]}", "row 1: field `prediction` is a list");
+    }
+}

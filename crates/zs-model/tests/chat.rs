@@ -1,0 +1,34 @@
+//! The Qwen2.5 tokenizer and its chat template against what transformers encodes and renders. They
+//! are not part of the project: the test says so and passes where they are absent.
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test says why it checks nothing")]
+
+use std::path::Path;
+
+use serde_json::Value;
+use zs_model::{ChatMessage, Tokenizer};
+
+#[test]
+fn agrees_with_transformers() {
+    let dir =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures/tokenizer_qwen2_5");
+    if !dir.exists() {
+        println!("skipped: no shared/fixtures/tokenizer_qwen2_5 beside the workspace");
+        return;
+    }
+    let golden: Value =
+        serde_json::from_str(&std::fs::read_to_string(dir.join("golden.json")).unwrap()).unwrap();
+    let tokenizer = Tokenizer::from_dir(&dir).unwrap();
+    let template = tokenizer.chat_template().unwrap();
+    for case in golden["chat"].as_array().unwrap() {
+        let messages: Vec<ChatMessage> = serde_json::from_value(case["messages"].clone()).unwrap();
+        assert_eq!(template.render(&messages).unwrap(), case["text"]);
+    }
+    for case in golden["encode"].as_array().unwrap() {
+        let ids: Vec<u32> = serde_json::from_value(case["ids"].clone()).unwrap();
+        assert_eq!(tokenizer.encode(case["text"].as_str().unwrap()).unwrap(), ids);
+    }
+    let prompt = tokenizer.encode_prompt("Question: who?\n").unwrap();
+    assert_eq!(tokenizer.decode_with_special(&prompt), golden["chat"][0]["text"]);
+    let without = tokenizer.with_chat_template(None);
+    assert_eq!(without.encode_prompt("hi").unwrap(), without.encode_start("hi").unwrap());
+}

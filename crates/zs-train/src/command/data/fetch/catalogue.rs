@@ -1,0 +1,138 @@
+//! What `zs data fetch` knows by name, and where on the Hugging Face hub it lies.
+
+use anyhow::{Result, bail};
+
+/// What kind of repository it is; it decides the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RepoKind {
+    Dataset,
+    Model,
+}
+
+/// Something to fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    /// The name, which is also the folder in the cache.
+    pub(super) name: String,
+    pub(super) kind: RepoKind,
+    /// `owner/name` on the hub.
+    pub(super) repo: String,
+    /// The files, by path in the repository; none means all that are of use.
+    pub(super) files: Vec<String>,
+    /// Questions that the first file holds at full size.
+    pub(super) questions: Option<usize>,
+}
+
+const FLASHRAG: &str = "RUC-NLPIR/FlashRAG_datasets";
+
+/// The seven test sets: name, file, questions.
+const TEST_SETS: [(&str, &str, usize); 7] = [
+    ("nq", "nq/test.jsonl", 3_610),
+    ("triviaqa", "triviaqa/test.jsonl", 11_313),
+    ("popqa", "popqa/test.jsonl", 14_267),
+    ("hotpotqa", "hotpotqa/dev.jsonl", 7_405),
+    ("2wiki", "2wikimultihopqa/dev.jsonl", 12_576),
+    ("musique", "musique/dev.jsonl", 2_417),
+    ("bamboogle", "bamboogle/test.jsonl", 125),
+];
+
+/// Everything else with a name of its own: name, repository, files.
+const OTHERS: [(&str, &str, &[&str]); 4] = [
+    ("train", "PeterJinGo/nq_hotpotqa_train", &["train.parquet"]),
+    ("zerosearch", "Alibaba-NLP/ZeroSearch_dataset", &[]),
+    ("simulation-tuning", "Alibaba-NLP/SimulationTuning_dataset", &[]),
+    ("wiki-18", "PeterJinGo/wiki-18-corpus", &["wiki-18.jsonl.gz"]),
+];
+
+/// The items that a name stands for: one, `test-sets` for all seven, or `dataset:OWNER/NAME` and
+/// `model:OWNER/NAME` for any repository.
+pub(super) fn items(name: &str) -> Result<Vec<Item>> {
+    let test_set = |&(name, file, questions): &(&str, &str, usize)| Item {
+        name: name.to_owned(),
+        kind: RepoKind::Dataset,
+        repo: FLASHRAG.to_owned(),
+        files: vec![file.to_owned()],
+        questions: Some(questions),
+    };
+    if name == "test-sets" {
+        return Ok(TEST_SETS.iter().map(test_set).collect());
+    }
+    if let Some(found) = TEST_SETS.iter().find(|it| it.0 == name) {
+        return Ok(vec![test_set(found)]);
+    }
+    let any = |name: &str, kind, repo: &str, files: &[&str]| Item {
+        name: name.to_owned(),
+        kind,
+        repo: repo.to_owned(),
+        files: files.iter().map(|&it| it.to_owned()).collect(),
+        questions: None,
+    };
+    if let Some((name, repo, files)) = OTHERS.iter().find(|it| it.0 == name) {
+        return Ok(vec![any(name, RepoKind::Dataset, repo, files)]);
+    }
+    let (kind, repo) = match name.split_once(':') {
+        Some(("dataset", repo)) => (RepoKind::Dataset, repo),
+        Some(("model", repo)) => (RepoKind::Model, repo),
+        _ => bail!("`{name}` is not known; there are {}", names().join(", ")),
+    };
+    let is_plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['/', '\\']);
+    match repo.split_once('/') {
+        Some((owner, base)) if is_plain(owner) && is_plain(base) => {
+            Ok(vec![any(&repo.replace('/', "--"), kind, repo, &[])])
+        }
+        _ => bail!("`{name}`: a repository is written OWNER/NAME"),
+    }
+}
+
+fn names() -> Vec<&'static str> {
+    let sets = TEST_SETS.iter().map(|it| it.0);
+    let others = OTHERS.iter().map(|it| it.0);
+    let any = ["test-sets", "dataset:OWNER/NAME", "model:OWNER/NAME"];
+    sets.chain(others).chain(any).collect()
+}
+
+/// Whether a file of a repository is of use to this program: no weights in other formats.
+pub(super) fn is_useful(kind: RepoKind, path: &str) -> bool {
+    let has = |extensions: &[&str]| {
+        extensions.iter().any(|it| path.to_ascii_lowercase().ends_with(it))
+    };
+    match kind {
+        RepoKind::Dataset => {
+            has(&[".parquet", ".jsonl", ".json", ".csv", ".tsv", ".jsonl.gz", ".json.gz", ".tsv.gz", ".csv.gz"])
+        }
+        RepoKind::Model => {
+            !path.contains('/') && has(&[".json", ".safetensors", ".jinja"])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_for_files() {
+        assert_eq!(items("test-sets").unwrap().len(), 7);
+        let nq = items("nq").unwrap().remove(0);
+        assert_eq!((nq.files, nq.questions), (vec!["nq/test.jsonl".to_owned()], Some(3610)));
+        let model = items("model:Qwen/Qwen2.5-3B").unwrap().remove(0);
+        assert_eq!((model.kind, &model.name[..]), (RepoKind::Model, "Qwen--Qwen2.5-3B"));
+        for wrong in ["natural questions", "model:x", "model:../x", "dataset:a/b/c"] {
+            assert!(items(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn weights_in_other_formats_are_left_where_they_are() {
+        for (path, expected) in [
+            ("config.json", true),
+            ("model-00001-of-00002.safetensors", true),
+            ("pytorch_model.bin", false),
+            ("original/params.json", false),
+        ] {
+            assert_eq!(is_useful(RepoKind::Model, path), expected, "{path}");
+        }
+        assert!(is_useful(RepoKind::Dataset, "data/train.parquet"));
+        assert!(!is_useful(RepoKind::Dataset, "README.md"));
+    }
+}

@@ -1,0 +1,170 @@
+//! The directory of an evaluation: settings, one line an episode, and what lets it go on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zs_eval::{EvalConfig, Method, PlayedBatch, Protocol, QuestionRecord};
+use zs_rl::{RolloutConfig, write_records};
+
+use super::run::EvalRunArgs;
+use crate::command::data::hexadecimal;
+use crate::files::{JsonLines, RunDir, SUMMARY};
+
+const SETTINGS: &str = "settings.json";
+const RECORDS: &str = "records.jsonl";
+const TRAJECTORIES: &str = "trajectories.jsonl";
+
+/// Everything that an evaluation's numbers depend on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Settings {
+    model: PathBuf,
+    /// The model's files and their sizes.
+    model_files: Vec<(String, u64)>,
+    engine: String,
+    questions: PathBuf,
+    questions_sha256: String,
+    limit: Option<usize>,
+    method: Method,
+    protocol: Protocol,
+    samples: u32,
+    rollout: RolloutConfig,
+    seed: u64,
+}
+
+impl Settings {
+    pub(super) fn new(
+        args: &EvalRunArgs,
+        protocol: &Protocol,
+        config: &EvalConfig,
+    ) -> Result<Self> {
+        let questions = fs::read(&args.questions)
+            .with_context(|| format!("{}: cannot read", args.questions.display()))?;
+        let mut model_files = Vec::new();
+        for entry in fs::read_dir(&args.model)
+            .with_context(|| format!("{}: cannot list", args.model.display()))?
+        {
+            let entry = entry?;
+            model_files.push((entry.file_name().to_string_lossy().into(), entry.metadata()?.len()));
+        }
+        model_files.sort();
+        let engine = [
+            ("corpus", &args.engine.corpus),
+            ("index", &args.engine.index),
+            ("simulator", &args.engine.simulator),
+        ];
+        let engine = engine.into_iter().find_map(|(kind, path)| Some((kind, path.as_ref()?)));
+        Ok(Self {
+            model: args.model.clone(),
+            model_files,
+            engine: engine
+                .filter(|_| args.method.searches())
+                .map_or_else(|| "none".to_owned(), |(kind, it)| format!("{kind} {}", it.display())),
+            questions: args.questions.clone(),
+            questions_sha256: hexadecimal(&Sha256::digest(&questions)),
+            limit: args.limit,
+            method: args.method,
+            protocol: protocol.clone(),
+            samples: args.samples,
+            rollout: config.rollout.clone(),
+            seed: config.seed,
+        })
+    }
+
+    /// The first setting that two evaluations differ in.
+    fn difference(&self, other: &Self) -> Result<Option<String>> {
+        let [mine, others] = [self, other].map(serde_json::to_value);
+        let (mine, others) = (mine?, others?);
+        let entries = mine.as_object().into_iter().flatten();
+        Ok(entries.into_iter().find(|(key, value)| others.get(key) != Some(value)).map(|it| it.0.clone()))
+    }
+}
+
+/// An evaluation on disk, from its first batch to its summary.
+#[derive(Debug)]
+pub(super) struct EvalDir {
+    run: RunDir,
+    done: Vec<QuestionRecord>,
+    records: JsonLines,
+    trajectories: JsonLines,
+}
+
+impl EvalDir {
+    /// Checks before expensive work that a directory is free or holds an evaluation.
+    pub(super) fn check(path: &Path) -> Result<()> {
+        if path.join(SETTINGS).is_file() { Ok(()) } else { RunDir::check_free(path) }
+    }
+
+    /// Starts an evaluation, or continues one with the same settings.
+    pub(super) fn open(path: &Path, settings: &Settings) -> Result<Self> {
+        let settings_path = path.join(SETTINGS);
+        if !settings_path.is_file() {
+            let run = RunDir::create(path)?;
+            run.write_json(SETTINGS, settings)?;
+            let (records, trajectories) =
+                (run.json_lines(RECORDS)?, run.json_lines(TRAJECTORIES)?);
+            return Ok(Self { run, done: Vec::new(), records, trajectories });
+        }
+        let text = fs::read_to_string(&settings_path)
+            .with_context(|| format!("{}: cannot read", settings_path.display()))?;
+        let before: Settings = serde_json::from_str(&text)
+            .with_context(|| format!("{}: no settings of an evaluation", settings_path.display()))?;
+        if let Some(setting) = settings.difference(&before)? {
+            bail!(
+                "{}: holds an evaluation with another `{setting}`; repeat its settings to continue \
+                 it, or choose another `--out`",
+                path.display()
+            );
+        }
+        let run = RunDir::open(path)?;
+        let done = read_done(&run.join(RECORDS))?;
+        // A file may be missing, or end in the middle of a line, where the evaluation was killed.
+        let resume = |name: &str| match run.join(name) {
+            path if path.exists() => JsonLines::resume(&path, done.len()),
+            path => JsonLines::create(&path),
+        };
+        let (records, trajectories) = (resume(RECORDS)?, resume(TRAJECTORIES)?);
+        Ok(Self { run, done, records, trajectories })
+    }
+
+    /// What was done before.
+    pub(super) fn records(&self) -> &[QuestionRecord] {
+        &self.done
+    }
+
+    /// Writes a batch and waits until it is on the disk. Records come last: what has a record has
+    /// its episode.
+    pub(super) fn push(&mut self, batch: &PlayedBatch) -> Result<()> {
+        let mut lines = Vec::new();
+        write_records(&mut lines, &batch.trajectories)?;
+        self.trajectories.push_bytes(&lines)?;
+        self.trajectories.sync()?;
+        batch.records.iter().try_for_each(|it| self.records.push(it))?;
+        self.records.sync()
+    }
+
+    /// Writes the summary of a finished evaluation.
+    pub(super) fn finish(&self, summary: &serde_json::Value) -> Result<()> {
+        self.run.write_json(SUMMARY, summary)
+    }
+}
+
+/// The whole records of a file; a last line that is cut off is passed over.
+fn read_done(path: &Path) -> Result<Vec<QuestionRecord>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
+    let whole = text.rfind('\n').map_or("", |at| &text[..at]);
+    whole
+        .lines()
+        .enumerate()
+        .map(|(index, line)| {
+            serde_json::from_str(line).with_context(|| {
+                format!("{}, row {}: not a record of an evaluation", path.display(), index + 1)
+            })
+        })
+        .collect()
+}

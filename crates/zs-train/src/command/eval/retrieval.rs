@@ -1,0 +1,91 @@
+//! `zs eval retrieval`: what a search with the question itself finds.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use zs_core::{DocumentQuality, SearchRequest};
+use zs_eval::RetrievalReport;
+
+use crate::cli::EngineArgs;
+use crate::command::report_table::{interval, table};
+use crate::console::{self, Console};
+use crate::device;
+
+/// Searches that go to the engine together.
+const BATCH: usize = 256;
+
+/// Arguments of `zs eval retrieval`.
+#[derive(Debug, Args)]
+pub struct RetrievalArgs {
+    /// The engine.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Questions with golden titles (supporting facts) or answers.
+    #[arg(long, value_name = "FILE")]
+    pub questions: PathBuf,
+    /// Documents a search.
+    #[arg(long, default_value_t = 5)]
+    pub k: usize,
+    /// Questions at most, from the start of the file.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// Seed of the bootstrap.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Searches with every question and prints the recall.
+pub(super) fn retrieval(args: &RetrievalArgs, console: &Console) -> Result<()> {
+    if args.k == 0 {
+        bail!("`--k 0` finds nothing");
+    }
+    let mut questions = zs_eval::read_questions(&args.questions)?;
+    questions.truncate(args.limit.unwrap_or(usize::MAX));
+    let engine = super::engine(&args.engine, &device::select())?;
+    let progress = console.progress("searching", questions.len());
+    let mut found = Vec::with_capacity(questions.len());
+    for batch in questions.chunks(BATCH) {
+        let requests: Vec<SearchRequest<'_>> = batch
+            .iter()
+            .map(|question| SearchRequest {
+                query: &question.text,
+                question,
+                quality: DocumentQuality::Useful,
+                read: &[],
+                k: args.k,
+                seed: args.seed,
+            })
+            .collect();
+        for result in engine.search_batch(&requests) {
+            found.push(result?);
+        }
+        progress.advance(batch.len(), "");
+    }
+    progress.finish("done");
+    let report = RetrievalReport::new(&questions, &found, args.k, args.seed);
+    if args.json {
+        let mut json = serde_json::to_value(&report)?;
+        json["engine"] = engine.name().into();
+        console::print(&format!("{json:#}\n"));
+        return Ok(());
+    }
+    let mut rows = table(["recall", "n", &format!("@{}", args.k)]);
+    let estimates = [
+        ("golden titles found", report.num_with_titles, report.title_recall),
+        ("any golden title found", report.num_with_titles, report.any_title),
+        ("all golden titles found", report.num_with_titles, report.all_titles),
+        ("an answer stands in a document", report.n, Some(report.answer)),
+    ];
+    for (name, n, estimate) in estimates {
+        if let Some(estimate) = estimate {
+            rows.add_row([name.to_owned(), n.to_string(), interval(estimate)]);
+        }
+    }
+    let title = format!("engine {}, {}", engine.name(), args.questions.display());
+    console::print(&format!("{title}\n{rows}\nintervals: 95 %, bootstrap over questions\n"));
+    Ok(())
+}

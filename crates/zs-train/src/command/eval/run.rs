@@ -1,0 +1,220 @@
+//! `zs eval`: exact match, F1 and searches of a model on a question file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use zs_core::{Question, SearchEngine};
+use zs_eval::{
+    EvalConfig, EvaluationReport, Evaluator, Method, PlayedBatch, Protocol, QuestionRecord, Quirk,
+    select_questions,
+};
+use zs_model::{Generator, LanguageModel};
+use zs_rl::RolloutConfig;
+use zs_simulator::FixedEngine;
+
+use super::output::{EvalDir, Settings};
+use crate::cli::EngineArgs;
+use crate::command::report_table::{self, Kind};
+use crate::command::score::ProtocolArgs;
+use crate::console::{self, Console};
+use crate::{device, source};
+
+/// Arguments of an evaluation.
+#[derive(Debug, Args)]
+pub struct EvalRunArgs {
+    /// The policy model (Hugging Face layout).
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Where documents come from; not needed by methods that do not search.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Questions with golden answers (JSON Lines, JSON, CSV, TSV, Parquet; also gzipped).
+    #[arg(long, value_name = "FILE")]
+    pub questions: PathBuf,
+    /// How the model is asked: direct, cot, rag, rag-agent, search-o1, r1 or trained.
+    #[arg(long, default_value = "trained")]
+    pub method: Method,
+    /// A template that stands in for the method's prompt.
+    #[arg(long, value_name = "FILE")]
+    pub prompt: Option<PathBuf>,
+    /// What the numbers mean.
+    #[command(flatten)]
+    pub protocol: ProtocolArgs,
+    /// Documents a search.
+    #[arg(long, default_value_t = 3)]
+    pub k: usize,
+    /// Searches an episode at most.
+    #[arg(long, default_value_t = 3)]
+    pub max_searches: u32,
+    /// Tokens a turn at most.
+    #[arg(long)]
+    pub max_new_tokens: Option<usize>,
+    /// Show documents with their titles.
+    #[arg(long)]
+    pub titles: bool,
+    /// Episodes a question, for pass@k and the mean over k.
+    #[arg(long, default_value_t = 1, value_name = "K")]
+    pub samples: u32,
+    /// Softmax temperature; 0 is greedy.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Nucleus mass.
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f32,
+    /// Questions at most, from the start of the file.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// Episodes sampled together; changes speed and memory, not results.
+    #[arg(long, default_value_t = 64)]
+    pub batch_size: usize,
+    /// Seed of the sampling, of the bootstrap and of the simulation LLM.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Write settings, records, episodes and a summary there; an interrupted evaluation goes on.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// The summary as JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Evaluates a model and prints a table.
+pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
+    let protocol = args.protocol.protocol();
+    let is_sampled = args.temperature > 0.0 || protocol.has(Quirk::Sampled);
+    if args.samples > 1 && !is_sampled {
+        bail!("`--samples {}` of a greedy model are all the same; give `--temperature`", args.samples);
+    }
+    if let Some(out) = &args.out {
+        EvalDir::check(out)?;
+    }
+    let device = device::select();
+    let policy = source::load_model(&args.model, &device)?;
+    let mut questions = zs_eval::read_questions(&args.questions)?;
+    questions.truncate(args.limit.unwrap_or(usize::MAX));
+    let questions = select_questions(&protocol, questions);
+    if questions.is_empty() {
+        bail!("{}: no question is left under protocol {protocol}", args.questions.display());
+    }
+    let engine: Arc<dyn SearchEngine> = match args.method.searches() {
+        true => super::engine(&args.engine, &device)?,
+        false => Arc::new(FixedEngine::new(Vec::new())),
+    };
+    let config = EvalConfig {
+        rollout: rollout_config(args, &policy, &protocol)?,
+        batch_size: args.batch_size,
+        seed: args.seed,
+        noise_probability: 0.0,
+    };
+    config.rollout.validate()?;
+    let settings = Settings::new(args, &protocol, &config)?;
+    let mut dir = args.out.as_ref().map(|out| EvalDir::open(out, &settings)).transpose()?;
+    let mut records = dir.as_ref().map(|it| it.records().to_vec()).unwrap_or_default();
+    let total = questions.len() * args.samples as usize;
+    if !records.is_empty() {
+        console.note(&format!("{} of {total} episodes are done already", records.len()));
+    }
+    play(args, &policy, engine.as_ref(), &questions, &config, &protocol, &mut records, dir.as_mut(), console)?;
+    let report = EvaluationReport::new(&records, args.seed)?;
+    let summary = serde_json::json!({
+        "kind": "eval",
+        "protocol": protocol,
+        "method": args.method,
+        "engine": if args.method.searches() { engine.name() } else { "none" },
+        "settings": settings,
+        "config": config,
+        "report": report,
+    });
+    if let Some(dir) = &dir {
+        dir.finish(&summary)?;
+    }
+    if args.json {
+        console::print(&format!("{summary:#}\n"));
+        return Ok(());
+    }
+    let title = format!(
+        "protocol {protocol}, method {}, {}, {}",
+        args.method,
+        args.model.display(),
+        args.questions.display()
+    );
+    console::print(&report_table::render(&title, &report, Kind::Episodes));
+    Ok(())
+}
+
+/// Plays what is not done yet, with progress; every batch is on disk before the next starts.
+#[expect(clippy::too_many_arguments, reason = "the parts of one evaluation, each used once")]
+fn play(
+    args: &EvalRunArgs,
+    policy: &LanguageModel,
+    engine: &dyn SearchEngine,
+    questions: &[Question],
+    config: &EvalConfig,
+    protocol: &Protocol,
+    records: &mut Vec<QuestionRecord>,
+    mut dir: Option<&mut EvalDir>,
+    console: &Console,
+) -> Result<()> {
+    let (method, samples) = (args.method, args.samples);
+    let evaluator =
+        Evaluator { method, samples, ..Evaluator::new(policy, engine, config, protocol) };
+    let num_done = records.len();
+    let progress = console.progress("evaluating", questions.len() * samples as usize - num_done);
+    let exact_match = |records: &[QuestionRecord]| {
+        let exact = records.iter().filter(|it| it.exact_match).count();
+        format!("exact match {:.3}", exact as f64 / records.len().max(1) as f64)
+    };
+    evaluator.run(questions, num_done, &mut |batch: PlayedBatch| {
+        if let Some(dir) = dir.as_deref_mut() {
+            dir.push(&batch)?;
+        }
+        let num_new = batch.records.len();
+        records.extend(batch.records);
+        progress.advance(num_new, &exact_match(records));
+        anyhow::Ok(())
+    })?;
+    progress.finish(&exact_match(records));
+    Ok(())
+}
+
+/// How episodes are played under these arguments.
+fn rollout_config(
+    args: &EvalRunArgs,
+    policy: &LanguageModel,
+    protocol: &Protocol,
+) -> Result<RolloutConfig> {
+    let base = source::default_rollout(policy.tokenizer());
+    let mut config = RolloutConfig {
+        temperature: args.temperature,
+        top_p: args.top_p,
+        max_searches: args.max_searches,
+        num_documents: args.k,
+        document_titles: args.titles,
+        max_new_tokens: args.max_new_tokens.unwrap_or(base.max_new_tokens),
+        ..base
+    };
+    let reference = RolloutConfig::default();
+    if protocol.has(Quirk::ReferenceLimits) {
+        config.max_searches = reference.max_searches;
+        config.num_documents = reference.num_documents;
+        config.max_new_tokens = reference.max_new_tokens;
+        config.max_observation_tokens = reference.max_observation_tokens;
+    }
+    if protocol.has(Quirk::ReferencePrompt) {
+        config.prompt_template = reference.prompt_template;
+    }
+    if protocol.has(Quirk::Sampled) {
+        (config.temperature, config.top_p) = (1.0, 0.95);
+    }
+    config = args.method.rollout(config);
+    if let Some(path) = &args.prompt {
+        config.prompt_template = std::fs::read_to_string(path)
+            .with_context(|| format!("{}: cannot read the prompt template", path.display()))?;
+    }
+    // An observation leaves room for a whole turn, or for a quarter of a small context.
+    let context = policy.context_length();
+    config.min_turn_tokens = config.max_new_tokens.min(context / 4).max(1);
+    Ok(config)
+}

@@ -1,0 +1,159 @@
+//! `zs score`: numbers for answers that are already written down.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use zs_eval::{
+    EvaluationReport, Metric, Protocol, QuestionRecord, Quirk, QuirkStage, paired_test,
+    score_predictions,
+};
+
+use super::report_table::{self, Kind, interval};
+use crate::console;
+use crate::files::JsonLines;
+
+/// Which protocol, and which of its switches.
+#[derive(Clone, Debug, Args)]
+pub struct ProtocolArgs {
+    /// What the numbers mean: `strict`, or `zs-compat` (the reference evaluation).
+    #[arg(long, default_value = "strict")]
+    pub protocol: Protocol,
+    /// Switch a quirk of the reference evaluation on; may be given several times.
+    #[arg(long, value_name = "QUIRK")]
+    pub with: Vec<Quirk>,
+    /// Switch one off.
+    #[arg(long, value_name = "QUIRK")]
+    pub without: Vec<Quirk>,
+}
+
+impl ProtocolArgs {
+    /// The protocol as it was switched.
+    pub(super) fn protocol(&self) -> Protocol {
+        let with = self.with.iter().fold(self.protocol.clone(), |it, quirk| it.with(*quirk));
+        self.without.iter().fold(with, |it, quirk| it.without(*quirk))
+    }
+}
+
+/// Arguments of `zs score`.
+#[derive(Debug, Args)]
+pub struct ScoreArgs {
+    /// What the numbers mean.
+    #[command(flatten)]
+    pub protocol: ProtocolArgs,
+    /// Rows with `golden_answers` and `prediction` or `transcript` (JSON Lines and others).
+    #[arg(long, value_name = "FILE")]
+    pub predictions: PathBuf,
+    /// Seed of the bootstrap.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Also show what each quirk of scoring does on its own, against `strict`.
+    #[arg(long)]
+    pub quirks: bool,
+    /// Write the score of every row there (JSON Lines), e.g. for `zs eval compare`.
+    #[arg(long, value_name = "FILE")]
+    pub records: Option<PathBuf>,
+    /// One JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Scores a file and prints a table.
+pub(crate) fn score(args: &ScoreArgs) -> Result<()> {
+    let protocol = args.protocol.protocol();
+    let mut records = score_predictions(&args.predictions, &protocol)?;
+    if protocol.has(Quirk::DropLast) {
+        drop_last(&mut records);
+    }
+    let report = EvaluationReport::new(&records, args.seed)?;
+    if let Some(path) = &args.records {
+        let mut lines = JsonLines::create(path)?;
+        records.iter().try_for_each(|it| lines.push(it))?;
+    }
+    let quirks = if args.quirks { quirk_effects(args)? } else { Vec::new() };
+    if args.json {
+        let mut json = serde_json::to_value(&report)?;
+        // The numbers over all rows come first, under their own names.
+        let mut object = serde_json::to_value(&report.overall)?;
+        object["protocol"] = protocol.to_string().into();
+        object["quirks"] = serde_json::to_value(protocol.quirks().collect::<Vec<_>>())?;
+        object["predictions"] = args.predictions.display().to_string().into();
+        for key in ["by_set", "by_hops", "by_type", "average"] {
+            object[key] = json[key].take();
+        }
+        if args.quirks {
+            object["effects"] = quirks.iter().map(QuirkEffect::to_json).collect();
+        }
+        console::print(&format!("{object:#}\n"));
+        return Ok(());
+    }
+    let kind = match records.iter().any(|it| it.num_turns > 0) {
+        true => Kind::Episodes,
+        false => Kind::Answers,
+    };
+    let title = format!("protocol {protocol}, {}", args.predictions.display());
+    let mut text = report_table::render(&title, &report, kind);
+    if args.quirks {
+        let mut table =
+            report_table::table(["quirk", "exact match", "change from strict", "permutation p"]);
+        for it in &quirks {
+            table.add_row([
+                it.quirk.to_string(),
+                format!("{:.3}", it.exact_match),
+                interval(it.test.difference),
+                format!("{:.4}", it.test.permutation_p),
+            ]);
+        }
+        text.push_str(&format!("{table}\n"));
+    }
+    console::print(&text);
+    Ok(())
+}
+
+/// What one quirk does to exact match.
+struct QuirkEffect {
+    quirk: Quirk,
+    exact_match: f64,
+    test: zs_eval::PairedTest,
+}
+
+impl QuirkEffect {
+    fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "quirk": self.quirk,
+            "exact_match": self.exact_match,
+            "paired": self.test,
+        })
+    }
+}
+
+/// Each quirk of scoring alone, on the same rows.
+fn quirk_effects(args: &ScoreArgs) -> Result<Vec<QuirkEffect>> {
+    // Rows are compared by their place: ids of dumps need not be unique.
+    let score = |protocol: &Protocol| -> Result<Vec<QuestionRecord>> {
+        let mut records = score_predictions(&args.predictions, protocol)?;
+        for (place, record) in records.iter_mut().enumerate() {
+            record.id = place.to_string();
+        }
+        Ok(records)
+    };
+    let strict = score(&Protocol::strict())?;
+    Quirk::ALL
+        .into_iter()
+        .filter(|it| it.stage() == QuirkStage::Scoring)
+        .map(|quirk| {
+            let records = score(&Protocol::strict().with(quirk))?;
+            let exact = records.iter().filter(|it| it.exact_match).count();
+            Ok(QuirkEffect {
+                quirk,
+                exact_match: exact as f64 / records.len() as f64,
+                test: paired_test(&strict, &records, Metric::ExactMatch, args.seed)?,
+            })
+        })
+        .collect()
+}
+
+/// Drops the rows of a last, short batch of 64, as the reference evaluation does.
+fn drop_last(records: &mut Vec<QuestionRecord>) {
+    records.truncate(records.len() / 64 * 64);
+}
