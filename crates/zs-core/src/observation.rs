@@ -26,13 +26,17 @@ pub const RESERVED_TAGS: [&str; 8] = [
     "</answer>",
 ];
 
+/// The characters of a title that are shown.
+const LONGEST_TITLE: usize = 200;
+
 /// The `<information>` block for some documents, as ZeroSearch writes it.
 ///
 /// ```text
 /// \n\n<information>Doc 1: text\nDoc 2: text\n</information>\n\n
 /// ```
 ///
-/// With `titles`, documents that have one are written `Doc 1(Title: T) text` (Search-R1's form).
+/// With `titles`, documents that have one are written `Doc 1(Title: T) text` (Search-R1's form), with
+/// at most 200 characters of it.
 /// Retrieved text is data: tags and chat-template markers inside documents are written with other
 /// signs ([`neutralize_tags`]), so a document can neither end the block nor act for the policy.
 ///
@@ -53,7 +57,9 @@ pub fn render_observation(documents: &[Document], titles: bool) -> String {
         let text = neutralize_tags(document.text.trim());
         let title = document.title.trim();
         if titles && !title.is_empty() {
-            body.push_str(&format!("Doc {number}(Title: {}) {text}\n", neutralize_tags(title)));
+            // Whatever cuts a long observation cuts texts; a title must not crowd out all else.
+            let title: String = title.chars().take(LONGEST_TITLE).collect();
+            body.push_str(&format!("Doc {number}(Title: {}) {text}\n", neutralize_tags(&title)));
         } else {
             body.push_str(&format!("Doc {number}: {text}\n"));
         }

@@ -6,10 +6,15 @@
 //! - [`SimulatedEngine`]: a language model writes useful or noisy documents for a query. [`tuning`]
 //!   makes the data that it is fine-tuned on, [`audit`] says how faithful it is.
 //! - [`Bm25Engine`]: retrieval from documents in memory or an index on disk.
+//! - `RemoteEngine`, `RetrieverEngine`, `WebEngine`: simulation, retrieval and live search on servers
+//!   (feature `http`); [`SelfSearchEngine`]: the policy's own memory; [`ReplayEngine`]: recordings.
+//! - [`CachedEngine`], [`RateLimitedEngine`], [`RetryingEngine`], [`BudgetedEngine`],
+//!   [`FaultInjector`], [`MeteredEngine`]: around any engine, in any order. What all of them cost
+//!   goes into a [`Ledger`].
 //! - [`world`]: a synthetic encyclopedia with questions, a tokenizer and training text.
 //!
 //! **Invariant:** an engine knows neither the training step nor why documents are noisy; a request
-//! says which quality it wants. Every function is deterministic given its seeds.
+//! says which quality it wants. Everything but servers is deterministic given its seeds.
 //!
 //! ```
 //! use zs_core::{DocumentQuality, SearchEngine, SearchRequest};

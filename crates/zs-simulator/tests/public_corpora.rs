@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
-use zs_simulator::{Bm25Engine, IndexBuild, read_corpus};
+use zs_simulator::{Bm25Engine, IndexBuild, ReplayEngine, read_corpus};
 
 fn corpora() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/corpora");
@@ -81,4 +81,14 @@ fn reads_arrays_as_published() {
     let Some(folder) = corpora() else { return };
     assert_eq!(read_corpus(&folder.join("2wiki_785.corpus.json.gz")).unwrap().len(), 6119);
     assert_eq!(read_corpus(&folder.join("wiki18_9648.passages.jsonl.gz")).unwrap().len(), 9648);
+}
+
+#[test]
+fn replays_recorded_turns() {
+    let Some(folder) = corpora() else { return };
+    for (name, least) in [("searchr1", 3000), ("r1searcher", 3000)] {
+        let path = folder.join(format!("../turns/{name}_recorded_turns.jsonl.gz"));
+        let engine = ReplayEngine::read(&path).unwrap();
+        assert!(engine.num_queries() > least, "{name}: {}", engine.num_queries());
+    }
 }
