@@ -473,3 +473,35 @@ fn completions_of_many_clients_share_batches() {
     assert!(metrics.contains(r#"batch_size_count{worker="sample"} 1"#), "{metrics}");
     assert!(metrics.contains(r#"batch_size_sum{worker="sample"} 8.0"#), "{metrics}");
 }
+
+#[cfg(unix)]
+#[test]
+fn the_command_serves_until_it_is_told_to_stop() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    let scratch = tempfile::tempdir().unwrap();
+    let corpus = scratch.path().join("corpus.jsonl");
+    std::fs::write(&corpus, "{\"title\": \"Bamboo\", \"text\": \"A tall grass.\"}\n").unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_zs"))
+        .args(["serve", "--port", "0", "--token-env", "ZS_TEST_TOKEN", "--corpus"])
+        .arg(&corpus)
+        .env("ZS_TEST_TOKEN", "s3cret")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on http://").unwrap().parse().unwrap();
+    let mut socket = connect(address);
+    let body = json!({ "queries": ["grass"], "topk": 1 }).to_string();
+    let token = "Authorization: Bearer s3cret\r\n";
+    socket.write_all(request("POST", "/retrieve", token, &body).as_bytes()).unwrap();
+    assert_eq!(read(socket).json()["result"][0][0]["contents"], "\"Bamboo\"\nA tall grass.");
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.contains("every accepted request"), "{stderr}");
+    assert!(!stderr.contains("s3cret"), "{stderr}");
+}

@@ -29,15 +29,18 @@ struct Probe<'a> {
 
 /// One result a probe.
 fn search_all(engine: &dyn SearchEngine, probes: &[Probe<'_>], k: usize) -> Vec<SearchResult> {
-    let request = |it: &Probe<'_>| SearchRequest {
-        query: it.query,
-        question: it.question,
-        quality: it.quality,
-        read: &[],
-        k,
-        seed: it.seed,
-    };
-    engine.search_batch(&probes.iter().map(request).collect::<Vec<_>>())
+    let requests: Vec<SearchRequest<'_>> = probes
+        .iter()
+        .map(|it| SearchRequest {
+            query: it.query,
+            question: it.question,
+            quality: it.quality,
+            read: &[],
+            k,
+            seed: it.seed,
+        })
+        .collect();
+    engine.search_batch(&requests)
 }
 
 /// Whether a document holds an answer.

@@ -8,4 +8,4 @@ mod manifest;
 mod rolled;
 
 pub use llm_judge::{LlmJudge, LlmJudgeConfig};
-pub use manifest::{Judged, Manifest, Part};
+pub use manifest::{Input, Judged, Manifest, Part, Settings};
