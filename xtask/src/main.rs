@@ -43,10 +43,10 @@ enum Command {
     ///
     /// `cargo bench --package zs-benches` with the same arguments.
     Bench(PassThrough),
-    /// Export the embedded world: its pages as a corpus and its questions, as JSON Lines
+    /// Fetch and check data sets, corpora and models, or write the embedded world
     ///
-    /// Builds in release and runs `zs data` with the same arguments, e.g. `world --out DIR`. For all
-    /// of them: `cargo xtask data -- --help`.
+    /// Builds in release and runs `zs data` with the same arguments, e.g. `fetch all --cache DIR`,
+    /// `check FILE ...`, `world --out DIR`. For all of them: `cargo xtask data -- --help`.
     Data(PassThrough),
 }
 

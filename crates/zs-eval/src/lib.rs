@@ -1,8 +1,9 @@
-//! Evaluation of `zs`: question files, greedy episodes against any search engine, exact match and F1
-//! with bootstrap intervals.
+//! Evaluation of `zs`: question files, episodes against any search engine, scores under named
+//! protocols with bootstrap intervals, paired tests between runs.
 //!
-//! **Invariant:** this crate plays episodes through `zs_rl::rollout` and knows no engine. Everything
-//! but [`read_questions`] is free of IO, and a report is a function of its records and seed.
+//! **Invariant:** this crate plays episodes through `zs_rl::rollout` and knows no engine. It opens no
+//! file but those that hold questions, predictions or documents, and a report is a function of its
+//! records and seed.
 //!
 //! ```
 //! use zs_core::Question;

@@ -4,17 +4,21 @@
 use std::path::{Path, PathBuf};
 
 use zs_core::Question;
-use zs_eval::read_questions;
+use zs_eval::{Questions, read_documents, read_questions};
 
-#[expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test says why it checks nothing")]
+#[expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 fn load(name: &str) -> Option<Vec<Question>> {
-    let path: PathBuf =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
+    Some(read_questions(&path(name)?).unwrap())
+}
+
+#[expect(clippy::print_stdout, reason = "a test says why it checks nothing")]
+fn path(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name);
     if !path.exists() {
         println!("skipped: no shared/data/{name} beside the workspace");
         return None;
     }
-    Some(read_questions(&path).unwrap())
+    Some(path)
 }
 
 #[track_caller]
@@ -88,4 +92,40 @@ fn parquet() {
         ),
         None,
     );
+}
+
+#[test]
+fn sets_are_told_apart() {
+    let Some(questions) = load("eval/seven_sets_test.parquet") else { return };
+    let mut sets = std::collections::BTreeMap::new();
+    for question in questions {
+        *sets.entry(question.data_source).or_insert(0) += 1;
+    }
+    let mut counts: Vec<i32> = sets.into_values().collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [125, 512, 512, 512, 512, 512, 512]);
+}
+
+#[test]
+#[expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+fn recorded_turns_stream() {
+    for (name, rows) in [("searchr1", 5_375), ("r1searcher", 1_750)] {
+        let Some(path) = path(&format!("turns/{name}_recorded_turns.jsonl.gz")) else { return };
+        let questions: Result<Vec<Question>, _> = Questions::open(&path).unwrap().collect();
+        assert_eq!(questions.unwrap().len(), rows, "{name}");
+    }
+}
+
+#[test]
+#[expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+fn corpora() {
+    for (name, documents, title) in [
+        ("hotpotqa_dev_981.passages.jsonl.gz", 4_830, "The Newcomers (film)"),
+        ("2wiki_785.corpus.json.gz", 6_119, "Teutberga"),
+        ("wiki18_9648.passages.jsonl.gz", 9_648, "Citibank"),
+    ] {
+        let Some(path) = path(&format!("corpora/{name}")) else { return };
+        let read = read_documents(&path).unwrap();
+        assert_eq!((read.len(), &read[0].title[..]), (documents, title), "{name}");
+    }
 }

@@ -44,8 +44,8 @@ const OTHERS: [(&str, &str, &[&str]); 4] = [
     ("wiki-18", "PeterJinGo/wiki-18-corpus", &["wiki-18.jsonl.gz"]),
 ];
 
-/// The items that a name stands for: one, `test-sets` for all seven, or `dataset:OWNER/NAME` and
-/// `model:OWNER/NAME` for any repository.
+/// The items that a name stands for: one, `test-sets` for all seven, `all` for everything with a name,
+/// or `dataset:OWNER/NAME` and `model:OWNER/NAME` for any repository.
 pub(super) fn items(name: &str) -> Result<Vec<Item>> {
     let test_set = |&(name, file, questions): &(&str, &str, usize)| Item {
         name: name.to_owned(),
@@ -54,6 +54,11 @@ pub(super) fn items(name: &str) -> Result<Vec<Item>> {
         files: vec![file.to_owned()],
         questions: Some(questions),
     };
+    if name == "all" {
+        let names = std::iter::once("test-sets").chain(OTHERS.iter().map(|it| it.0));
+        let items = names.map(items).collect::<Result<Vec<_>>>()?;
+        return Ok(items.into_iter().flatten().collect());
+    }
     if name == "test-sets" {
         return Ok(TEST_SETS.iter().map(test_set).collect());
     }
@@ -87,7 +92,7 @@ pub(super) fn items(name: &str) -> Result<Vec<Item>> {
 fn names() -> Vec<&'static str> {
     let sets = TEST_SETS.iter().map(|it| it.0);
     let others = OTHERS.iter().map(|it| it.0);
-    let any = ["test-sets", "dataset:OWNER/NAME", "model:OWNER/NAME"];
+    let any = ["test-sets", "all", "dataset:OWNER/NAME", "model:OWNER/NAME"];
     sets.chain(others).chain(any).collect()
 }
 
@@ -113,6 +118,7 @@ mod tests {
     #[test]
     fn names_stand_for_files() {
         assert_eq!(items("test-sets").unwrap().len(), 7);
+        assert_eq!(items("all").unwrap().len(), 11);
         let nq = items("nq").unwrap().remove(0);
         assert_eq!((nq.files, nq.questions), (vec!["nq/test.jsonl".to_owned()], Some(3610)));
         let model = items("model:Qwen/Qwen2.5-3B").unwrap().remove(0);

@@ -25,7 +25,7 @@ const MANIFEST: &str = "manifest.json";
 #[derive(Debug, Args)]
 pub struct DataFetchArgs {
     /// nq, triviaqa, popqa, hotpotqa, 2wiki, musique, bamboogle, or test-sets for all seven; train,
-    /// zerosearch, simulation-tuning, wiki-18; dataset:OWNER/NAME, model:OWNER/NAME.
+    /// zerosearch, simulation-tuning, wiki-18, or all; dataset:OWNER/NAME, model:OWNER/NAME.
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
     /// The folder that everything is put into, a folder a name.

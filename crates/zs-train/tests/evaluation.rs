@@ -1,0 +1,189 @@
+//! Evaluation through the built binary: runs that go on, runs that are compared, answers that are
+//! scored, retrieval, and data that is fetched and checked.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{tiny_model, zs, zs_ok};
+use serde_json::Value;
+
+fn workplace() -> tempfile::TempDir {
+    let scratch = tempfile::tempdir().unwrap();
+    tiny_model(1).save(&scratch.path().join("model")).unwrap();
+    zs_ok(scratch.path(), &["data", "world", "--seed", "5", "--questions", "7", "--out", "w"]);
+    scratch
+}
+
+/// Evaluates with few tokens a turn, so that a random model ends soon.
+#[track_caller]
+fn eval(dir: &Path, arguments: &[&str]) -> String {
+    let base = ["eval", "--model", "model", "--questions", "w/questions.jsonl"];
+    let limits = ["--max-new-tokens", "6", "--max-searches", "1", "--batch-size", "2"];
+    zs_ok(dir, &[&base[..], &limits[..], arguments].concat())
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn an_evaluation_goes_on_and_comes_to_the_same() {
+    let scratch = workplace();
+    let dir = scratch.path();
+    let corpus = ["--corpus", "w/corpus.jsonl"];
+    let whole = eval(dir, &[&corpus[..], &["--out", "a"]].concat());
+    assert!(whole.contains("protocol strict") && whole.contains("2-hop"), "{whole}");
+    eval(dir, &[&corpus[..], &["--out", "b"]].concat());
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    assert_eq!(read("a/records.jsonl").lines().count(), 7);
+    assert_eq!(read("a/records.jsonl"), read("b/records.jsonl"));
+
+    // Killed after three episodes, in the middle of the fourth record.
+    fs::remove_file(dir.join("b/summary.json")).unwrap();
+    let records = read("b/records.jsonl");
+    let cut: usize = records.split_inclusive('\n').take(3).map(str::len).sum();
+    fs::write(dir.join("b/records.jsonl"), &records[..cut + 10]).unwrap();
+    eval(dir, &[&corpus[..], &["--out", "b"]].concat());
+    for name in ["records.jsonl", "trajectories.jsonl", "summary.json"] {
+        assert_eq!(read(&format!("a/{name}")), read(&format!("b/{name}")), "{name}");
+    }
+
+    let other = ["eval", "--model", "model", "--questions", "w/questions.jsonl", "--seed", "9"];
+    let output = zs(dir, &[&other[..], &corpus[..], &["--out", "b"]].concat());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && stderr.contains("another `"), "{stderr}");
+
+    let table = zs_ok(dir, &["eval", "compare", "a", "b"]);
+    assert!(table.contains("change from a") && table.contains("1.0000"), "{table}");
+    let compared = json(&zs_ok(dir, &["eval", "compare", "a", "b", "--json"]));
+    assert_eq!(compared["paired"][0]["exact_match"]["n"], 7);
+    assert_eq!(compared["paired"][0]["f1"]["difference"]["mean"], 0.0);
+    assert_eq!(compared["runs"][1]["protocol"], "strict");
+}
+
+#[test]
+fn every_method_runs_on_any_model() {
+    let scratch = workplace();
+    let dir = scratch.path();
+    for method in ["direct", "cot", "r1"] {
+        let summary = json(&eval(dir, &["--method", method, "--json"]));
+        assert_eq!(summary["method"], method);
+        assert_eq!(summary["report"]["overall"]["num_searches"]["mean"], 0.0);
+    }
+    for method in ["rag", "rag-agent", "search-o1", "trained"] {
+        let arguments = ["--method", method, "--corpus", "w/corpus.jsonl", "--limit", "2", "--json"];
+        let summary = json(&eval(dir, &arguments));
+        assert_eq!(summary["report"]["overall"]["n"], 2, "{method}");
+    }
+    let missing = ["eval", "--model", "model", "--questions", "w/questions.jsonl"];
+    let stderr = String::from_utf8(zs(dir, &missing).stderr).unwrap();
+    assert!(stderr.contains("name a search engine"), "{stderr}");
+}
+
+#[test]
+fn samples_and_protocols() {
+    let scratch = workplace();
+    let dir = scratch.path();
+    fs::write(dir.join("p.jinja"), "Q: {{ question }}\n").unwrap();
+    let arguments = [
+        "--method", "direct", "--prompt", "p.jinja", "--samples", "3", "--temperature", "1",
+        "--protocol", "strict", "--with", "containment", "--json",
+    ];
+    let summary = json(&eval(dir, &arguments));
+    assert_eq!(summary["protocol"], "strict + containment");
+    assert_eq!(summary["report"]["overall"]["n"], 7);
+    let pass_at = summary["report"]["pass_at"].as_object().unwrap();
+    assert_eq!(pass_at.keys().collect::<Vec<_>>(), ["1", "2", "3"]);
+    let greedy = ["eval", "--model", "model", "--questions", "w/questions.jsonl", "--method", "r1"];
+    let output = zs(dir, &[&greedy[..], &["--samples", "2"]].concat());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && stderr.contains("--temperature"), "{stderr}");
+}
+
+const PREDICTIONS: &str = r#"{"id":"a","golden_answers":["Eiffel Tower"],"prediction":"the Eiffel Tower","hops":1,"data_source":"nq"}
+{"id":"b","golden_answers":["Eiffel Tower"],"prediction":"the big Eiffel Tower","hops":2,"data_source":"nq"}
+{"id":"c","golden_answers":["Beijing"],"transcript":"<think> hm </think>","type":"bridge","data_source":"hotpotqa"}
+{"id":"d","golden_answers":["Ulm"],"transcript":"<search>q</search><information><answer>Ulm</answer></information>","data_source":"hotpotqa"}
+"#;
+
+#[test]
+fn answers_are_scored() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    fs::write(dir.join("p.jsonl"), PREDICTIONS).unwrap();
+    let score = |arguments: &[&str]| {
+        let base = ["score", "--predictions", "p.jsonl", "--json"];
+        json(&zs_ok(dir, &[&base[..], arguments].concat()))
+    };
+    let strict = score(&["--records", "r.jsonl"]);
+    assert_eq!((&strict["protocol"], &strict["n"]), (&"strict".into(), &4.into()));
+    assert_eq!(strict["exact_match"]["mean"], 0.25);
+    assert_eq!(strict["by_set"]["nq"]["exact_match"]["mean"], 0.5);
+    assert_eq!(strict["by_hops"]["2"]["n"], 1);
+    assert_eq!(strict["by_type"]["bridge"]["answered"]["mean"], 0.0);
+    assert_eq!(strict["average"]["exact_match"]["mean"], 0.25);
+    assert_eq!(fs::read_to_string(dir.join("r.jsonl")).unwrap().lines().count(), 4);
+    assert_eq!(score(&["--protocol", "zs-compat"])["exact_match"]["mean"], 1.0);
+    for (quirk, expected) in
+        [("containment", 0.5), ("prompt-answers", 0.5), ("document-answers", 0.5)]
+    {
+        let scored = score(&["--with", quirk]);
+        assert_eq!(scored["exact_match"]["mean"], expected, "{quirk}");
+        assert_eq!(scored["protocol"], format!("strict + {quirk}"));
+    }
+    let less = score(&["--protocol", "zs-compat", "--without", "containment"]);
+    assert_eq!(less["exact_match"]["mean"], 0.75);
+    let table = zs_ok(dir, &["score", "--predictions", "p.jsonl", "--quirks"]);
+    for part in ["protocol strict", "mean of 2 sets", "containment", "document-answers"] {
+        assert!(table.contains(part), "{part} is not in {table}");
+    }
+    fs::write(dir.join("p.jsonl"), "{\"golden_answers\":[\"a\"]}\n").unwrap();
+    let stderr = String::from_utf8(zs(dir, &["score", "--predictions", "p.jsonl"]).stderr).unwrap();
+    assert!(stderr.contains("p.jsonl, row 1: field `prediction` is missing"), "{stderr}");
+}
+
+#[test]
+fn retrieval_is_measured() {
+    let scratch = workplace();
+    let dir = scratch.path();
+    let retrieval = ["eval", "retrieval", "--questions", "w/questions.jsonl", "--k", "5"];
+    let corpus = ["--corpus", "w/corpus.jsonl"];
+    let report = json(&zs_ok(dir, &[&retrieval[..], &corpus[..], &["--json"]].concat()));
+    assert_eq!((&report["n"], &report["k"]), (&7.into(), &5.into()));
+    let mean = |name: &str| report[name]["mean"].as_f64().unwrap();
+    // A question names its first subject, whose page is found; the second page is not named.
+    assert!(mean("any_title") >= mean("title_recall"));
+    assert!(mean("title_recall") >= mean("all_titles"));
+    assert!(mean("any_title") > 0.5);
+    let table = zs_ok(dir, &[&retrieval[..], &corpus[..]].concat());
+    assert!(table.contains("all golden titles found"), "{table}");
+}
+
+#[test]
+fn data_is_fetched_and_checked() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    fs::create_dir(dir.join("mine")).unwrap();
+    let row = |id: &str, question: &str| {
+        format!("{{\"id\":\"{id}\",\"question\":\"{question}\",\"golden_answers\":[\"x\"]}}\n")
+    };
+    fs::write(dir.join("mine/test.jsonl"), row("a", "Who?")).unwrap();
+    fs::create_dir(dir.join("mine/bamboogle")).unwrap();
+    fs::rename(dir.join("mine/test.jsonl"), dir.join("mine/bamboogle/test.jsonl")).unwrap();
+    let table =
+        zs_ok(dir, &["data", "fetch", "bamboogle", "--cache", "cache", "--from", "mine"]);
+    assert!(table.contains("1 of 125"), "{table}");
+    let train = format!("{}{}{}", row("a", "who"), row("a", "why?"), "{\"question\":\"q\",\"answer\":[]}\n");
+    fs::write(dir.join("train.jsonl"), train).unwrap();
+    let fetched = "cache/bamboogle/bamboogle/test.jsonl";
+    let report = json(&zs_ok(dir, &["data", "check", "train.jsonl", fetched, "--json"]));
+    assert_eq!(report["files"][0]["questions"], 2);
+    assert_eq!(report["files"][0]["duplicate_ids"], 1);
+    assert_eq!(report["files"][0]["empty_answers"], 1);
+    assert_eq!(report["overlap"][0]["questions"], 1);
+    let table = zs_ok(dir, &["data", "check", "train.jsonl", fetched]);
+    assert!(table.contains("1 questions are in train.jsonl"), "{table}");
+}
