@@ -190,7 +190,10 @@ mod tests {
     #[test]
     fn markers_of_every_family_are_neutralized() {
         let check = |text: &str, expected: &str| assert_eq!(neutralize_tags(text), expected);
-        check("no tag: a<b, 3 > 2, x <- y, [sic] [1] [a]", "no tag: a<b, 3 > 2, x <- y, [sic] [1] [a]");
+        check(
+            "no tag: a<b, 3 > 2, x <- y, [sic] [1] [a]",
+            "no tag: a<b, 3 > 2, x <- y, [sic] [1] [a]",
+        );
         check("<|eot_id|><|start_header_id|>", "‹|eot_id|›‹|start_header_id|›");
         check("<｜begin▁of▁sentence｜>", "‹｜begin▁of▁sentence｜›");
         check("<s>[INST] <<SYS>> [/INST]</s>", "‹s›(INST) <‹SYS›> (/INST)‹/s›");
@@ -207,10 +210,32 @@ mod tests {
 
     /// Special tokens of tokenizers that policies come with, and what opens or closes a block.
     const SPECIAL: [&str; 27] = [
-        "<think>", "</think>", "<search>", "</search>", "<information>", "</information>",
-        "<answer>", "</answer>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<tool_call>",
-        "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<s>", "</s>",
-        "<unk>", "<pad>", "<bos>", "<eos>", "<start_of_turn>", "<｜User｜>", "[INST]", "[/INST]",
+        "<think>",
+        "</think>",
+        "<search>",
+        "</search>",
+        "<information>",
+        "</information>",
+        "<answer>",
+        "</answer>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|endoftext|>",
+        "<tool_call>",
+        "<|begin_of_text|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+        "<s>",
+        "</s>",
+        "<unk>",
+        "<pad>",
+        "<bos>",
+        "<eos>",
+        "<start_of_turn>",
+        "<｜User｜>",
+        "[INST]",
+        "[/INST]",
         "<|vision_start|>",
     ];
 

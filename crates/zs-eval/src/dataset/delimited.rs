@@ -109,7 +109,9 @@ impl Records {
             let list = LISTS.contains(&name.as_str()).then(|| list_literal::parse(cell)).flatten();
             let value = match (list, name.as_str()) {
                 (Some(list), _) => list.into(),
-                (None, "hops") => cell.trim().parse::<u64>().map_or_else(|_| cell.into(), Into::into),
+                (None, "hops") => {
+                    cell.trim().parse::<u64>().map_or_else(|_| cell.into(), Into::into)
+                }
                 (None, _) => cell.into(),
             };
             row.insert(name.clone(), value);

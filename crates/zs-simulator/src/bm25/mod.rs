@@ -211,7 +211,10 @@ impl SearchEngine for Bm25Engine {
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         let searcher = self.reader.searcher();
         let analyser = || self.analyser.clone();
-        requests.par_iter().map_init(analyser, |it, request| self.answer(&searcher, it, request)).collect()
+        requests
+            .par_iter()
+            .map_init(analyser, |it, request| self.answer(&searcher, it, request))
+            .collect()
     }
 
     fn scope(&self) -> EngineScope {
@@ -350,7 +353,8 @@ mod tests {
 
     #[test]
     fn snippets_hold_what_was_asked_for() {
-        let text = format!("{} the red fox sleeps {}", "filler words ".repeat(30), "end ".repeat(30));
+        let text =
+            format!("{} the red fox sleeps {}", "filler words ".repeat(30), "end ".repeat(30));
         let documents = vec![Document::new("Fox", text), Document::new("Red", "short")];
         let engine = Bm25Engine::from_documents(documents).unwrap().with_snippets(40);
         let found = search(&engine, "red foxes", 2);

@@ -86,8 +86,7 @@ impl HttpClient {
             .build()
             .into();
         let pause = seconds(config.breaker_pause_s);
-        let pool =
-            Pool::new(endpoints.len(), config.max_in_flight, config.breaker_failures, pause);
+        let pool = Pool::new(endpoints.len(), config.max_in_flight, config.breaker_failures, pause);
         Ok(Self { name, agent, endpoints, key, pool, config, ledger })
     }
 
@@ -260,9 +259,9 @@ impl HttpClient {
                 }
             };
             let workers: Vec<_> = (0..num_workers).map(|_| scope.spawn(worker)).collect();
-            let results = workers.into_iter().map(|it| {
-                it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
+            let results = workers
+                .into_iter()
+                .map(|it| it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             results.flatten().collect()
         });
         done.sort_by_key(|(index, _)| *index);
@@ -388,7 +387,12 @@ mod tests {
         let good = || Reply::ok("ok fine");
         check(vec![good()], config(), Ok("fine"), 1);
         check(vec![Reply::status(503, "busy"), good()], config(), Ok("fine"), 2);
-        check(vec![Reply::status(429, ""), Reply::status(500, ""), good()], config(), Ok("fine"), 3);
+        check(
+            vec![Reply::status(429, ""), Reply::status(500, ""), good()],
+            config(),
+            Ok("fine"),
+            3,
+        );
         check(vec![Reply::HalfClose, good()], config(), Ok("fine"), 2);
         check(vec![Reply::Garbage, good()], config(), Ok("fine"), 2);
         check(vec![Reply::ok("what?"), good()], config(), Ok("fine"), 2);

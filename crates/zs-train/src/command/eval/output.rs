@@ -78,7 +78,10 @@ impl Settings {
         let [mine, others] = [self, other].map(serde_json::to_value);
         let (mine, others) = (mine?, others?);
         let entries = mine.as_object().into_iter().flatten();
-        Ok(entries.into_iter().find(|(key, value)| others.get(key) != Some(value)).map(|it| it.0.clone()))
+        Ok(entries
+            .into_iter()
+            .find(|(key, value)| others.get(key) != Some(value))
+            .map(|it| it.0.clone()))
     }
 }
 
@@ -103,14 +106,14 @@ impl EvalDir {
         if !settings_path.is_file() {
             let run = RunDir::create(path)?;
             run.write_json(SETTINGS, settings)?;
-            let (records, trajectories) =
-                (run.json_lines(RECORDS)?, run.json_lines(TRAJECTORIES)?);
+            let (records, trajectories) = (run.json_lines(RECORDS)?, run.json_lines(TRAJECTORIES)?);
             return Ok(Self { run, done: Vec::new(), records, trajectories });
         }
         let text = fs::read_to_string(&settings_path)
             .with_context(|| format!("{}: cannot read", settings_path.display()))?;
-        let before: Settings = serde_json::from_str(&text)
-            .with_context(|| format!("{}: no settings of an evaluation", settings_path.display()))?;
+        let before: Settings = serde_json::from_str(&text).with_context(|| {
+            format!("{}: no settings of an evaluation", settings_path.display())
+        })?;
         if let Some(setting) = settings.difference(&before)? {
             bail!(
                 "{}: holds an evaluation with another `{setting}`; repeat its settings to continue \
@@ -156,7 +159,8 @@ fn read_done(path: &Path) -> Result<Vec<QuestionRecord>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let text = fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
     let whole = text.rfind('\n').map_or("", |at| &text[..at]);
     whole
         .lines()

@@ -85,7 +85,10 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
     let protocol = args.protocol.protocol();
     let is_sampled = args.temperature > 0.0 || protocol.has(Quirk::Sampled);
     if args.samples > 1 && !is_sampled {
-        bail!("`--samples {}` of a greedy model are all the same; give `--temperature`", args.samples);
+        bail!(
+            "`--samples {}` of a greedy model are all the same; give `--temperature`",
+            args.samples
+        );
     }
     if let Some(out) = &args.out {
         EvalDir::check(out)?;
@@ -116,7 +119,17 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
     if !records.is_empty() {
         console.note(&format!("{} of {total} episodes are done already", records.len()));
     }
-    play(args, &policy, engine.as_ref(), &questions, &config, &protocol, &mut records, dir.as_mut(), console)?;
+    play(
+        args,
+        &policy,
+        engine.as_ref(),
+        &questions,
+        &config,
+        &protocol,
+        &mut records,
+        dir.as_mut(),
+        console,
+    )?;
     let report = EvaluationReport::new(&records, args.seed)?;
     let summary = serde_json::json!({
         "kind": "eval",
