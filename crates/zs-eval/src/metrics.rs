@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::{
     Action, Document, Question, Transcript, YesNoRule, cover_exact_match, exact_match, word_overlap,
 };
-use zs_rl::{Format, Reward, Trajectory};
+use zs_rl::{Format, Trajectory};
 
 use crate::answer::{missing_answer, read_answer};
 use crate::{Protocol, Quirk};
@@ -102,7 +102,7 @@ impl QuestionRecord {
         Self {
             num_searches: searches().count(),
             num_search_errors: searches().filter(|it| it.error.is_some()).count(),
-            num_tokens: trajectory.turns.iter().map(|it| it.completion.tokens.len()).sum(),
+            num_tokens: trajectory.num_policy_tokens(),
             retrieval_recall: retrieval_recall(question, found),
             truncated: trajectory.truncated,
             ..Self::of_transcript(question, &transcript, prompt, protocol)
@@ -122,7 +122,8 @@ impl QuestionRecord {
         let turns = &transcript.turns;
         let format = Format { require_think: false };
         Self {
-            well_formed: format.score(question, transcript) > 0.0,
+            well_formed: transcript.answer().is_some()
+                && turns.iter().all(|it| format.is_well_formed(&it.text)),
             num_searches: transcript.queries().count(),
             num_search_attempts: turns
                 .iter()

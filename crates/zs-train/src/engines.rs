@@ -13,10 +13,10 @@ use zs_model::Generator;
 use zs_simulator::{
     Bm25Engine, BudgetedEngine, CachedEngine, FaultInjector, FixedEngine, Ledger, MeteredEngine,
     Price, RateLimitedEngine, RemoteEngine, ReplayEngine, RetrieverEngine, RetryingEngine,
-    SelfSearchEngine, SimulationTemplates, WebEngine, WebProvider,
+    SelfSearchEngine, WebEngine, WebProvider,
 };
 
-use crate::config::{EngineConfig, TemplatesConfig};
+use crate::config::EngineConfig;
 use crate::run::Metrics;
 use crate::source;
 
@@ -109,7 +109,7 @@ impl Engines {
                 Arc::new(source::simulated(model, templates, sampling)?)
             }
             EngineConfig::Remote { servers, templates } => {
-                let templates = remote_templates(templates)?;
+                let templates = source::simulation_templates(templates, None)?;
                 Arc::new(RemoteEngine::new(servers.clone(), templates, ledger())?)
             }
             EngineConfig::SelfSearch { template, sampling } => {
@@ -159,17 +159,6 @@ const WEB: [WebProvider; 5] = [
     WebProvider::GoogleCse,
     WebProvider::Searxng,
 ];
-
-/// The prompts of a simulation LLM whose tokenizer is not here.
-fn remote_templates(config: &TemplatesConfig) -> Result<SimulationTemplates> {
-    Ok(match config {
-        TemplatesConfig::Tiny => SimulationTemplates::tiny(),
-        TemplatesConfig::Auto | TemplatesConfig::Zerosearch => {
-            SimulationTemplates::zerosearch_sft()
-        }
-        TemplatesConfig::Custom { useful, noisy } => SimulationTemplates::new(useful, noisy)?,
-    })
-}
 
 /// Answers are kept apart by everything that the description of their engine says, and by what the
 /// run file adds.

@@ -133,7 +133,7 @@ pub fn simulated(
     templates: &TemplatesConfig,
     sampling: &SimulatedConfig,
 ) -> Result<SimulatedEngine> {
-    let templates = simulation_templates(templates, model.tokenizer())?;
+    let templates = simulation_templates(templates, Some(model.tokenizer()))?;
     Ok(SimulatedEngine::new(model, templates, sampling.clone()))
 }
 
@@ -144,10 +144,12 @@ pub fn simulated(
 /// Fails on a template that cannot be read or used.
 pub fn simulation_templates(
     config: &TemplatesConfig,
-    tokenizer: &Tokenizer,
+    tokenizer: Option<&Tokenizer>,
 ) -> Result<SimulationTemplates> {
     Ok(match config {
-        TemplatesConfig::Auto if speaks_of_worlds(tokenizer) => SimulationTemplates::tiny(),
+        TemplatesConfig::Auto if tokenizer.is_some_and(speaks_of_worlds) => {
+            SimulationTemplates::tiny()
+        }
         TemplatesConfig::Tiny => SimulationTemplates::tiny(),
         TemplatesConfig::Auto | TemplatesConfig::Zerosearch => {
             SimulationTemplates::zerosearch_sft()

@@ -8,9 +8,8 @@ use burn::tensor::Device;
 use zs_core::{StreamKey, YesNoRule, f1};
 use zs_model::{LanguageModel, Optimizer, OptimizerConfig, TokenScores};
 use zs_rl::{
-    Algorithm, Earned, Episode, EpisodeView, LossOutput, PolicyBatch, Reward, RewardFunction,
-    RolloutConfig, TrajectoryGroup, UpdateConfig, advantage::broadcast_to_tokens,
-    loss::Aggregation, rollout, update,
+    Advantages, Algorithm, Earned, Episode, EpisodeView, LossOutput, PolicyBatch, Reward,
+    RewardFunction, RolloutBatch, RolloutConfig, TrajectoryGroup, UpdateConfig, rollout, update,
 };
 use zs_simulator::world::{self, Split, World};
 
@@ -39,24 +38,12 @@ impl Algorithm for BestOfGroup {
         "best_of_group"
     }
 
-    fn aggregation(&self) -> Aggregation {
-        Aggregation::TokenMean
-    }
-
-    fn needs_reference(&self) -> bool {
-        false
-    }
-
-    fn needs_every_episode(&self) -> bool {
-        false
-    }
-
-    fn advantages(&self, groups: &[TrajectoryGroup]) -> Vec<Vec<f32>> {
-        let members = groups.iter().flat_map(|group| {
-            let best = group.rewards().into_iter().fold(f32::MIN, f32::max);
-            group.trajectories.iter().map(move |it| (it, u8::from(it.reward.total == best)))
-        });
-        members.map(|(it, is_best)| broadcast_to_tokens(&it.trajectory, is_best.into())).collect()
+    fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
+        let is_best = |returns: &[f32]| {
+            let best = returns.iter().copied().fold(f32::MIN, f32::max);
+            returns.iter().map(|it| f32::from(u8::from(*it == best))).collect()
+        };
+        batch.group_advantages(is_best).into()
     }
 
     fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {

@@ -28,7 +28,9 @@ impl Reward for Format {
 }
 
 impl Format {
-    fn is_well_formed(self, text: &str) -> bool {
+    /// Whether one turn, as the policy wrote it, is well formed.
+    #[must_use]
+    pub fn is_well_formed(self, text: &str) -> bool {
         let text = text.trim();
         let action = match (self.require_think, text.strip_prefix("<think>")) {
             (true, None) => return false,

@@ -401,7 +401,7 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
     let policy = source::load_model(&config.policy, &device)?;
     let questions = source::questions(&config.questions)?;
     let asked: Arc<dyn Generator> = Arc::new(policy.clone());
-    let engines = Engines::new(device, config.prices.clone()).with_policy(asked);
+    let engines = Engines::new(device.clone(), config.prices.clone()).with_policy(asked);
     let engine = engines.open(&config.engine)?;
     let validation = match &config.validation {
         None => None,
