@@ -77,9 +77,8 @@ impl PaddedBatch {
 
     /// 0 for queries of tokens, [`MASKED`] for queries of padding: `[rows, 1, 1, seq, 1]`.
     pub(crate) fn padding_bias(&self, device: &Device) -> Tensor<5> {
-        let bias = |&length: &usize| {
-            (0..self.width).map(move |at| if at < length { 0.0 } else { MASKED })
-        };
+        let bias =
+            |&length: &usize| (0..self.width).map(move |at| if at < length { 0.0 } else { MASKED });
         let values: Vec<f32> = self.lengths.iter().flat_map(bias).collect();
         Tensor::from_data(TensorData::new(values, [self.height, 1, 1, self.width, 1]), device)
     }

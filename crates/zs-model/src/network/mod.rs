@@ -199,8 +199,7 @@ impl CausalLm {
         for block in &decoder.layers {
             let normed = block.input_layernorm.forward(x.clone());
             let attention = &block.self_attn;
-            let of_layer =
-                attention.max_scores(normed.clone(), shape, &rotary, only_real.clone());
+            let of_layer = attention.max_scores(normed.clone(), shape, &rotary, only_real.clone());
             logits.push(of_layer.into_data().iter::<f32>().collect());
             let attended = attention.forward(normed, shape, &rotary, causal.clone(), None);
             x = block.finish(x, attended);

@@ -38,10 +38,7 @@ impl ValueNetwork {
     pub fn from_policy(policy: &CausalLm) -> Self {
         let width = policy.model.norm.weight.val().dims()[0];
         let device = policy.model.norm.weight.val().device();
-        Self {
-            model: policy.model.clone(),
-            value_head: Linear::zeros(width, 1, true, &device),
-        }
+        Self { model: policy.model.clone(), value_head: Linear::zeros(width, 1, true, &device) }
     }
 
     /// Loads the value model that lies beside a policy.

@@ -159,10 +159,9 @@ mod tests {
         let masks = reference.masks();
         let rewards = reference.matrix("inputs/token_level_rewards");
         let values = reference.matrix("inputs/values");
-        for (name, gamma, lambda) in [
-            ("gae_gamma_1.0_lambda_1.0", 1.0, 1.0),
-            ("gae_gamma_0.99_lambda_0.95", 0.99, 0.95),
-        ] {
+        for (name, gamma, lambda) in
+            [("gae_gamma_1.0_lambda_1.0", 1.0, 1.0), ("gae_gamma_0.99_lambda_0.95", 0.99, 0.95)]
+        {
             let path = format!("advantages/{name}");
             let options = GaeOptions { gamma, lambda };
             let gae: Vec<Gae> = (0..masks.len())

@@ -141,18 +141,19 @@ fn steps(
     labels: &[Vec<usize>],
     token_rewards: &[Vec<f32>],
 ) -> Vec<Vec<GigpoStep>> {
-    let of_trajectory = |((trajectory, labels), rewards): ((&Trajectory, &Vec<usize>), &Vec<f32>)| {
-        let mut start = trajectory.prompt.len();
-        let turns = trajectory.turns.iter().zip(labels);
-        turns
-            .map(|(turn, &anchor)| {
-                let end = start + turn.completion.tokens.len();
-                let reward = rewards[start..end].iter().sum();
-                start = end + turn.observation.len();
-                GigpoStep { anchor, reward }
-            })
-            .collect()
-    };
+    let of_trajectory =
+        |((trajectory, labels), rewards): ((&Trajectory, &Vec<usize>), &Vec<f32>)| {
+            let mut start = trajectory.prompt.len();
+            let turns = trajectory.turns.iter().zip(labels);
+            turns
+                .map(|(turn, &anchor)| {
+                    let end = start + turn.completion.tokens.len();
+                    let reward = rewards[start..end].iter().sum();
+                    start = end + turn.observation.len();
+                    GigpoStep { anchor, reward }
+                })
+                .collect()
+        };
     let trajectories = group.trajectories.iter().map(|it| &it.trajectory);
     trajectories.zip(labels).zip(token_rewards).map(of_trajectory).collect()
 }

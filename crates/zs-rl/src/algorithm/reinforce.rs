@@ -98,8 +98,9 @@ impl Algorithm for Reinforce {
     }
 
     fn terms(&self) -> LossTerms {
-        let ReinforceConfig { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef, .. } =
-            self.config;
+        let ReinforceConfig {
+            aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef, ..
+        } = self.config;
         LossTerms { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef }
     }
 

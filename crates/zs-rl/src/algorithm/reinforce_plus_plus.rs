@@ -111,8 +111,14 @@ impl Algorithm for ReinforcePlusPlus {
     }
 
     fn terms(&self) -> LossTerms {
-        let ReinforcePlusPlusConfig { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef, .. } =
-            self.config;
+        let ReinforcePlusPlusConfig {
+            aggregation,
+            kl_coef,
+            kl_estimator,
+            kl_placement,
+            entropy_coef,
+            ..
+        } = self.config;
         LossTerms { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef }
     }
 

@@ -91,8 +91,14 @@ impl Algorithm for SquaredRegret {
     }
 
     fn terms(&self) -> LossTerms {
-        let SquaredRegretConfig { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef, .. } =
-            self.config;
+        let SquaredRegretConfig {
+            aggregation,
+            kl_coef,
+            kl_estimator,
+            kl_placement,
+            entropy_coef,
+            ..
+        } = self.config;
         LossTerms { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef }
     }
 

@@ -70,9 +70,7 @@ fn advantages_by_hand() {
 
 #[test]
 fn long_episodes_pay_for_their_length() {
-    let dapo = build(
-        r#"{"kind":"dapo","overlong":{"max_tokens":4,"buffer":2,"weight":0.5}}"#,
-    );
+    let dapo = build(r#"{"kind":"dapo","overlong":{"max_tokens":4,"buffer":2,"weight":0.5}}"#);
     let groups = [group(&[(&[2], 1.0), (&[2, 1], 1.0), (&[5], 1.0)])];
     let output = dapo.advantages(&batch(&groups));
     // Returns 1, 0.75 and 0.5: mean 0.75, standard deviation 0.25.
@@ -335,7 +333,10 @@ fn impossible_settings_are_refused() {
     }
     check_refused(r#"{"kind":"reinforce","clip":{"low":1.5}}"#, "`clip.low`");
     check_refused(r#"{"kind":"reinforce","clip":{"dual":0.5}}"#, "`clip.dual`");
-    check_refused(r#"{"kind":"reinforce","baseline":{"ema":{"decay":1.0}}}"#, "`baseline.ema.decay`");
+    check_refused(
+        r#"{"kind":"reinforce","baseline":{"ema":{"decay":1.0}}}"#,
+        "`baseline.ema.decay`",
+    );
     check_refused(r#"{"kind":"gspo","clip":{"dual":3}}"#, "no dual clip");
     check_refused(r#"{"kind":"grpo","std_epsilon":-1}"#, "`std_epsilon`");
     check_refused(r#"{"kind":"reinforce_plus_plus","gamma":1.5}"#, "`gamma`");

@@ -37,7 +37,10 @@ fn check(name: &str, loss: impl Fn(Tensor<2>, &Tensor<2, Bool>) -> Tensor<2>) {
         };
         let difference = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
         let actual = gradient[row * 4 + column];
-        assert!((actual - difference).abs() < 2e-3, "{name} at {row}, {column}: {actual} {difference}");
+        assert!(
+            (actual - difference).abs() < 2e-3,
+            "{name} at {row}, {column}: {actual} {difference}"
+        );
         if MASK[row][column] < 0.5 {
             assert_eq!(actual, 0.0, "{name} at {row}, {column} is masked");
         }
@@ -80,13 +83,9 @@ fn squared_regrets_and_values() {
 
 #[test]
 fn divergences() {
-    for estimator in [
-        KlEstimator::K1,
-        KlEstimator::Abs,
-        KlEstimator::K2,
-        KlEstimator::K3,
-        KlEstimator::LowVarKl,
-    ] {
+    for estimator in
+        [KlEstimator::K1, KlEstimator::Abs, KlEstimator::K2, KlEstimator::K3, KlEstimator::LowVarKl]
+    {
         check(&format!("{estimator:?}"), |it, mask| {
             let reference = old(&it);
             kl_divergence(it, reference, mask, estimator)

@@ -40,7 +40,8 @@ pub fn sequence_clipped_surrogate(
     let masked = loss_mask.clone().bool_not();
     let detached = log_probs.clone().detach();
     let num_tokens = loss_mask.clone().float().sum_dim(1).clamp_min(1.0);
-    let mean = masked_difference(detached.clone(), old_log_probs, loss_mask).sum_dim(1) / num_tokens;
+    let mean =
+        masked_difference(detached.clone(), old_log_probs, loss_mask).sum_dim(1) / num_tokens;
     let log_ratio = masked_difference(log_probs, detached, loss_mask) + mean;
     let ratio = log_ratio.clamp_max(10.0).exp();
     let negated = -advantages.mask_fill(masked, 0.0);

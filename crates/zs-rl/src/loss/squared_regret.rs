@@ -56,8 +56,9 @@ mod tests {
     #[track_caller]
     fn check(rewards: &[f32], log_ratios: &[f32], tau: f64, loss: f32, gradient: &[f32]) {
         let device = Device::flex().autodiff();
-        let column =
-            |values: &[f32]| tensor(&values.iter().map(|&it| vec![it]).collect::<Vec<_>>(), &device);
+        let column = |values: &[f32]| {
+            tensor(&values.iter().map(|&it| vec![it]).collect::<Vec<_>>(), &device)
+        };
         let mean = rewards.iter().sum::<f32>() / rewards.len() as f32;
         let advantages: Vec<f32> = rewards.iter().map(|it| it - mean).collect();
         let log_probs = column(log_ratios).require_grad();

@@ -65,7 +65,9 @@ impl<V: ValueModel + Sync> Critic for ValueLearner<V> {
     fn values(&self, rows: &[TokenRow], micro_batch_tokens: usize) -> Vec<Vec<f32>> {
         let model = self.model.valid();
         by_row(rows, micro_batch_tokens, |batches| {
-            map_parallel(&model.device(), batches.len(), |index| rows_of(model.values(&batches[index])))
+            map_parallel(&model.device(), batches.len(), |index| {
+                rows_of(model.values(&batches[index]))
+            })
         })
     }
 

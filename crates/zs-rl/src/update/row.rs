@@ -147,8 +147,7 @@ fn take_divergence_off(
     let device = &device.clone().without_autodiff();
     let flat = |numbers: Vec<f32>| floats(numbers, [1, len], device);
     let old = rows.iter().flat_map(|it| it.old_log_probs.iter().copied()).collect();
-    let reference =
-        rows.iter().flat_map(|it| it.ref_log_probs.iter().flatten().copied()).collect();
+    let reference = rows.iter().flat_map(|it| it.ref_log_probs.iter().flatten().copied()).collect();
     let mask: Vec<bool> = rows.iter().flat_map(|it| it.tokens.loss_mask.iter().copied()).collect();
     let num_tokens = mask.iter().filter(|it| **it).count();
     let mask = Tensor::<2, Bool>::from_data(TensorData::new(mask, [1, len]), device);

@@ -5,9 +5,9 @@ use zs_core::{Action, Question};
 use zs_model::{Completion, OptimizerConfig, StopReason, TokenId, TokenScores};
 
 use super::*;
-use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection, ImportanceLevel};
-use crate::algorithm::{Advantages, AlgorithmConfig, LossOutput, PolicyBatch, RolloutBatch};
 use crate::algorithm::KINDS;
+use crate::algorithm::{Advantages, AlgorithmConfig, LossOutput, PolicyBatch, RolloutBatch};
+use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection, ImportanceLevel};
 use crate::testing::bigram::{Bigram, BigramValues};
 use crate::testing::reference::numbers;
 use crate::{RewardScore, RewardedTrajectory, Trajectory, Turn};
@@ -116,9 +116,8 @@ fn micro_batches_change_nothing() {
             );
             let algorithm = algorithm(&json);
             let guarded = |tokens| UpdateConfig { llds_coef: 0.2, ..config(tokens) };
-            let gradient = |tokens| {
-                gradient(algorithm.as_ref(), rewards, |_| true, &guarded(tokens))
-            };
+            let gradient =
+                |tokens| gradient(algorithm.as_ref(), rewards, |_| true, &guarded(tokens));
             let (whole, whole_metrics) = gradient(10_000);
             for micro_batch_tokens in [1, 16, 40] {
                 let (split, metrics) = gradient(micro_batch_tokens);
@@ -337,15 +336,9 @@ fn the_divergence_in_the_reward_pulls_towards_the_reference() {
     let before = divergence(&model);
     let groups = [arms(&[0.0; 6])];
     let algorithm = algorithm(json);
-    let (model, metrics) = update(
-        model,
-        &mut optimizer,
-        Some(&reference),
-        &groups,
-        algorithm.as_ref(),
-        &config(99),
-    )
-    .unwrap();
+    let (model, metrics) =
+        update(model, &mut optimizer, Some(&reference), &groups, algorithm.as_ref(), &config(99))
+            .unwrap();
     assert!((metrics.values["reward/kl"] - f64::from(before)).abs() < 1e-5);
     assert!(divergence(&model) < before - 0.01, "{before}: {:?}", metrics.values);
 }
@@ -464,8 +457,7 @@ fn the_gradient_of_a_bandit_is_the_analytic_one() {
         let config = config(99);
         let model = Bigram::uniform(VOCAB).train();
         let mut state = LearningState::default();
-        let companions =
-            Companions { reference: None, critic: None, ptx: &[], state: &mut state };
+        let companions = Companions { reference: None, critic: None, ptx: &[], state: &mut state };
         let groups = std::slice::from_ref(&group);
         let rows = prepare(&model, &companions, groups, algorithm.as_ref(), &config).unwrap().rows;
         let mini_batch = MiniBatch {

@@ -189,7 +189,12 @@ impl Check for TrainingConfig {
         ensure(is_positive, "training.critic.learning_rate", "above 0", critic)?;
         let coefficient = self.update.ptx_coef;
         let key = "training.update.ptx_coef";
-        ensure(coefficient == 0.0 || self.ptx.is_some(), key, "0 without training.ptx", coefficient)?;
+        ensure(
+            coefficient == 0.0 || self.ptx.is_some(),
+            key,
+            "0 without training.ptx",
+            coefficient,
+        )?;
         if let Some(ptx) = &self.ptx {
             let tokens = ptx.tokens_per_step;
             ensure(tokens > 0, "training.ptx.tokens_per_step", "at least 1", tokens)?;

@@ -170,8 +170,7 @@ impl Training<'_> {
         let values = values.unwrap_or_else(|| ValueNetwork::from_policy(self.policy.network()));
         let network = values.train();
         let CriticConfig { learning_rate, warmup_steps } = self.config.critic;
-        let config =
-            OptimizerConfig { learning_rate, warmup_steps, ..self.optimizer_config() };
+        let config = OptimizerConfig { learning_rate, warmup_steps, ..self.optimizer_config() };
         let optimizer = Optimizer::new(&config, &network);
         ValueLearner::new(network, optimizer)
     }
