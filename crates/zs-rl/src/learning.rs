@@ -99,7 +99,6 @@ fn check(algorithm: &str) {
     let mean = |steps: &[f32]| steps.iter().sum::<f32>() / steps.len() as f32;
     let (start, end) = (mean(&rewards[..3]), mean(&rewards[rewards.len() - 5..]));
     assert!(start < 0.5 && end > 0.9, "{algorithm}: from {start} to {end}: {rewards:?}");
-    assert_eq!(train(algorithm, 1), rewards, "the same seed must give the same run");
 }
 
 #[test]
@@ -107,6 +106,13 @@ fn every_algorithm_learns() {
     for kind in KINDS {
         check(&format!(r#"{{"kind":"{kind}"}}"#));
     }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let ppo = r#"{"kind":"ppo"}"#;
+    assert_eq!(train(ppo, 1), train(ppo, 1));
+    assert_ne!(train(ppo, 1), train(ppo, 2));
 }
 
 #[test]
