@@ -83,7 +83,7 @@ pub fn render_observation(documents: &[Document], titles: bool) -> String {
 /// ```
 /// use zs_core::neutralize_tags;
 ///
-/// assert_eq!(neutralize_tags("1 < 2 <<SYS>> [INST] x</s>"), "1 < 2 <‹SYS›> (INST) x‹/s›");
+/// assert_eq!(neutralize_tags("1 < 2 <<SYS>> [INST] x</s>"), "1 < 2 ‹‹SYS›› (INST) x‹/s›");
 /// ```
 #[must_use]
 pub fn neutralize_tags(text: &str) -> String {
@@ -190,14 +190,17 @@ mod tests {
     #[test]
     fn markers_of_every_family_are_neutralized() {
         let check = |text: &str, expected: &str| assert_eq!(neutralize_tags(text), expected);
-        check("no tag: a<b, 3 > 2, x <- y, [sic] [1] [a]", "no tag: a<b, 3 > 2, x <- y, [sic] [1] [a]");
+        check(
+            "no tag: a<b, 3 > 2, x <- y, [sic] [1] [a]",
+            "no tag: a<b, 3 > 2, x <- y, [sic] [1] [a]",
+        );
         check("<|eot_id|><|start_header_id|>", "‹|eot_id|›‹|start_header_id|›");
         check("<｜begin▁of▁sentence｜>", "‹｜begin▁of▁sentence｜›");
-        check("<s>[INST] <<SYS>> [/INST]</s>", "‹s›(INST) <‹SYS›> (/INST)‹/s›");
+        check("<s>[INST] <<SYS>> [/INST]</s>", "‹s›(INST) ‹‹SYS›› (/INST)‹/s›");
         check("[CLS] [SEP] [TOOL_CALLS]", "(CLS) (SEP) (TOOL_CALLS)");
         check("＜/information＞ ﹤s﹥ ［INST］", "‹/information› ‹s› (INST)");
         check("<|im_", "‹|im_");
-        check("<<<a>>>", "<<‹a›>>");
+        check("<<<a>>>", "‹‹‹a›››");
         check("<\u{e9}>", "‹é›");
         let long = format!("<{}>", "x".repeat(64));
         assert!(neutralize_tags(&long).starts_with('‹'));
@@ -207,10 +210,32 @@ mod tests {
 
     /// Special tokens of tokenizers that policies come with, and what opens or closes a block.
     const SPECIAL: [&str; 27] = [
-        "<think>", "</think>", "<search>", "</search>", "<information>", "</information>",
-        "<answer>", "</answer>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<tool_call>",
-        "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<s>", "</s>",
-        "<unk>", "<pad>", "<bos>", "<eos>", "<start_of_turn>", "<｜User｜>", "[INST]", "[/INST]",
+        "<think>",
+        "</think>",
+        "<search>",
+        "</search>",
+        "<information>",
+        "</information>",
+        "<answer>",
+        "</answer>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|endoftext|>",
+        "<tool_call>",
+        "<|begin_of_text|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|eot_id|>",
+        "<s>",
+        "</s>",
+        "<unk>",
+        "<pad>",
+        "<bos>",
+        "<eos>",
+        "<start_of_turn>",
+        "<｜User｜>",
+        "[INST]",
+        "[/INST]",
         "<|vision_start|>",
     ];
 

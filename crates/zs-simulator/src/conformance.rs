@@ -130,8 +130,7 @@ fn check_scope(engine: &dyn SearchEngine, questions: &[Question]) {
     let quality = DocumentQuality::Useful;
     let query = "film director";
     let read = [zs_core::Document::new("read", "before")];
-    let plain =
-        SearchRequest { query, question: &questions[0], quality, read: &[], k: 3, seed: 1 };
+    let plain = SearchRequest { query, question: &questions[0], quality, read: &[], k: 3, seed: 1 };
     let other = SearchRequest {
         question: &questions[1],
         quality: DocumentQuality::Noisy,

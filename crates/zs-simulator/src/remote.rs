@@ -157,8 +157,7 @@ impl RemoteEngine {
                 Some((ApiKey::from_env(variable)?, place))
             }
         };
-        let client =
-            HttpClient::new(NAME, &config.endpoints, key, config.http.clone(), ledger)?;
+        let client = HttpClient::new(NAME, &config.endpoints, key, config.http.clone(), ledger)?;
         Ok(Self {
             client,
             templates,
@@ -375,8 +374,14 @@ mod tests {
             let (engine, _) = engine(&[&server]);
             let question = Question::new("q", "Who?", ["a"]);
             let quality = DocumentQuality::Useful;
-            let request =
-                SearchRequest { query: "q", question: &question, quality, read: &[], k: 2, seed: 1 };
+            let request = SearchRequest {
+                query: "q",
+                question: &question,
+                quality,
+                read: &[],
+                k: 2,
+                seed: 1,
+            };
             let error = engine.search(request).unwrap_err();
             assert!(expected(&error), "{error:?}");
         };

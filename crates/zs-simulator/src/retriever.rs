@@ -135,10 +135,16 @@ impl SearchEngine for RetrieverEngine {
         let asks = |it: &&SearchRequest<'_>| it.k > 0 && !it.query.trim().is_empty();
         let asking: Vec<&SearchRequest<'_>> = requests.iter().filter(asks).collect();
         let mut results = match self.config.protocol {
-            RetrieverProtocol::Zerosearch => self.client.for_each(&asking, |it| self.zerosearch(it)),
+            RetrieverProtocol::Zerosearch => {
+                self.client.for_each(&asking, |it| self.zerosearch(it))
+            }
             RetrieverProtocol::SearchR1 => {
                 let chunks: Vec<_> = asking.chunks(self.config.batch_size.max(1)).collect();
-                self.client.for_each(&chunks, |it| self.search_r1(it)).into_iter().flatten().collect()
+                self.client
+                    .for_each(&chunks, |it| self.search_r1(it))
+                    .into_iter()
+                    .flatten()
+                    .collect()
             }
         }
         .into_iter();
@@ -196,7 +202,9 @@ fn document(row: &Value) -> Result<Document, String> {
     let (title, text) = match (text_of("text"), contents) {
         (Some(text), _) => (text_of("title").unwrap_or_default(), text),
         (None, Some(contents)) => match contents.split_once('\n') {
-            Some((title, text)) if !text.trim().is_empty() => (title.trim().trim_matches('"'), text),
+            Some((title, text)) if !text.trim().is_empty() => {
+                (title.trim().trim_matches('"'), text)
+            }
             _ => ("", contents),
         },
         (None, None) => return Err("a document has neither `contents` nor `text`".to_owned()),

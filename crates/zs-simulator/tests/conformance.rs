@@ -7,7 +7,8 @@ use zs_model::testing::ScriptedGenerator;
 use zs_simulator::conformance::{check_engine, check_failure_is_contained, check_own_question};
 use zs_simulator::world::{Split, World};
 use zs_simulator::{
-    Bm25Engine, Bm25Fields, FaultyEngine, FixedEngine, SimulatedConfig, SimulatedEngine, SimulationTemplates,
+    Bm25Engine, Bm25Fields, FaultyEngine, FixedEngine, SimulatedConfig, SimulatedEngine,
+    SimulationTemplates,
 };
 
 #[test]
@@ -19,7 +20,10 @@ fn bm25_in_memory() {
 fn bm25_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let documents = World::generate(0, Split::Train).passages();
-    check_engine(&Bm25Engine::create(&folder.path().join("index"), &documents, Bm25Fields::default()).unwrap());
+    check_engine(
+        &Bm25Engine::create(&folder.path().join("index"), &documents, Bm25Fields::default())
+            .unwrap(),
+    );
 }
 
 #[test]

@@ -120,8 +120,7 @@ impl Engines {
                     Some(text) => SelfSearchEngine::templates(text)?,
                     None => SelfSearchEngine::default_templates(),
                 };
-                let engine =
-                    SelfSearchEngine::new(Arc::clone(policy), templates, sampling.clone());
+                let engine = SelfSearchEngine::new(Arc::clone(policy), templates, sampling.clone());
                 let engine = Arc::new(engine);
                 let mut engines = self.self_search.lock().unwrap_or_else(PoisonError::into_inner);
                 engines.push(Arc::clone(&engine));
@@ -165,7 +164,9 @@ const WEB: [WebProvider; 5] = [
 fn remote_templates(config: &TemplatesConfig) -> Result<SimulationTemplates> {
     Ok(match config {
         TemplatesConfig::Tiny => SimulationTemplates::tiny(),
-        TemplatesConfig::Auto | TemplatesConfig::Zerosearch => SimulationTemplates::zerosearch_sft(),
+        TemplatesConfig::Auto | TemplatesConfig::Zerosearch => {
+            SimulationTemplates::zerosearch_sft()
+        }
         TemplatesConfig::Custom { useful, noisy } => SimulationTemplates::new(useful, noisy)?,
     })
 }
@@ -241,7 +242,8 @@ pub(crate) fn open_alone(config: &EngineConfig, device: &Device) -> Result<Arc<d
 /// Fails when the file is missing or not of this form.
 pub(crate) fn read_costs(run: &Path) -> Result<Vec<zs_simulator::EngineCost>> {
     let path = run.join(COSTS);
-    let text = std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let text =
+        std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
     serde_json::from_slice(&text)
         .with_context(|| format!("{}: not the costs of a run", path.display()))
 }

@@ -24,7 +24,8 @@ fn an_index_answers_a_file_of_queries() {
     let dir = scratch.path();
     fs::write(dir.join("corpus.json"), CORPUS).unwrap();
     zs_ok(dir, &["index", "build", "--corpus", "corpus.json", "--out", "index"]);
-    let rows = "{\"query\": \"capital of France\"}\n\n{\"question\": \"zebra\"}\n{\"query\": \"a\"}\n";
+    let rows =
+        "{\"query\": \"capital of France\"}\n\n{\"question\": \"zebra\"}\n{\"query\": \"a\"}\n";
     fs::write(dir.join("queries.jsonl"), rows).unwrap();
     let search = |source: &[&str]| {
         let rest = ["--queries", "queries.jsonl", "--k", "2", "--json"];
@@ -50,7 +51,10 @@ fn an_index_answers_a_file_of_queries() {
 /// A model that opens with a search, whatever the question.
 fn searching_model(dir: &Path) {
     tiny_model(2).save(&dir.join("base")).unwrap();
-    zs_ok(dir, &["data", "world", "--split", "train", "--seed", "1", "--questions", "8", "--out", "w"]);
+    zs_ok(
+        dir,
+        &["data", "world", "--split", "train", "--seed", "1", "--questions", "8", "--out", "w"],
+    );
     let rows: String = json_lines(&fs::read_to_string(dir.join("w/questions.jsonl")).unwrap())
         .iter()
         .map(|it| {
@@ -78,7 +82,8 @@ fn train(dir: &Path, out: &str, engine: &str) {
     let plain = r#"engine = { kind = "bm25", world = { seed = 1, split = "train" } }"#;
     assert!(run.contains(plain));
     let run = run.replacen(plain, engine, 1);
-    let run = run.replacen("policy = ", "prices = { bm25 = { per_1000_calls = 5.0 } }\npolicy = ", 1);
+    let run =
+        run.replacen("policy = ", "prices = { bm25 = { per_1000_calls = 5.0 } }\npolicy = ", 1);
     fs::write(dir.join("run.toml"), run).unwrap();
     zs_ok(dir, &["train", "run.toml"]);
 }
@@ -99,7 +104,8 @@ fn runs_write_what_their_engines_did() {
     assert_eq!(weights("plain").unwrap(), weights("again").unwrap());
 
     let costs = |run: &str| -> Value {
-        serde_json::from_str(&fs::read_to_string(dir.join(run).join("costs.json")).unwrap()).unwrap()
+        serde_json::from_str(&fs::read_to_string(dir.join(run).join("costs.json")).unwrap())
+            .unwrap()
     };
     let steps = json_lines(&fs::read_to_string(dir.join("again/costs.jsonl")).unwrap());
     assert_eq!(steps.len(), 3);
@@ -115,7 +121,9 @@ fn runs_write_what_their_engines_did() {
     assert_eq!(told["elsewhere"].as_array().unwrap().len(), 4);
     assert!(zs_ok(dir, &["cost", "plain"]).contains("serpapi"));
     let missing = zs(dir, &["cost", "model"]);
-    assert!(String::from_utf8_lossy(&missing.stderr).contains("not the directory of a finished run"));
+    assert!(
+        String::from_utf8_lossy(&missing.stderr).contains("not the directory of a finished run")
+    );
 }
 
 #[test]

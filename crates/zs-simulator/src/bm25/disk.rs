@@ -121,10 +121,7 @@ impl IndexBuild {
     /// Fails when the corpus has a malformed row or none, `out` exists and is not empty, another
     /// build is under way, what an interrupted build left belongs to another corpus, or a file
     /// cannot be written.
-    pub fn run(
-        &self,
-        progress: &mut dyn FnMut(BuildProgress),
-    ) -> Result<IndexSummary, Bm25Error> {
+    pub fn run(&self, progress: &mut dyn FnMut(BuildProgress)) -> Result<IndexSummary, Bm25Error> {
         refuse_taken(&self.out)?;
         let plan = self.plan()?;
         let partial = partial_dir(&self.out);
@@ -201,7 +198,11 @@ impl IndexBuild {
                 summary.num_documents += 1;
                 let num_documents = summary.num_documents;
                 progress(BuildProgress { num_documents, fraction, is_merging: false });
-                if shard.1.len() == self.shard_size { send(&mut shard) } else { ControlFlow::Continue(()) }
+                if shard.1.len() == self.shard_size {
+                    send(&mut shard)
+                } else {
+                    ControlFlow::Continue(())
+                }
             });
             if read.is_ok() && !shard.1.is_empty() {
                 // A failure here is found in `failure`, as any of a worker.
@@ -406,7 +407,9 @@ mod tests {
             let (a, b) = (WORDS[row % 5], WORDS[row / 5 % 5]);
             match bad {
                 Some(bad) if bad == row => "{\"title\": \"no text\"}\n".to_owned(),
-                _ => format!("{{\"id\": {row}, \"title\": \"{a}\", \"text\": \"{a} {b} {row}\"}}\n"),
+                _ => {
+                    format!("{{\"id\": {row}, \"title\": \"{a}\", \"text\": \"{a} {b} {row}\"}}\n")
+                }
             }
         });
         let path = folder.join("corpus.jsonl");

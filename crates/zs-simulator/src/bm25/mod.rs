@@ -211,7 +211,10 @@ impl SearchEngine for Bm25Engine {
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         let searcher = self.reader.searcher();
         let analyser = || self.analyser.clone();
-        requests.par_iter().map_init(analyser, |it, request| self.answer(&searcher, it, request)).collect()
+        requests
+            .par_iter()
+            .map_init(analyser, |it, request| self.answer(&searcher, it, request))
+            .collect()
     }
 
     fn scope(&self) -> EngineScope {
@@ -344,13 +347,15 @@ mod tests {
         assert!(title > text && text.is_some());
         let (title, text) = score(Bm25Fields::Together { title_weight: 0 });
         assert!(title.is_none() && text.is_some());
+        // Title and text are each of average length in their field, so a match is worth the same.
         let (title, text) = score(Bm25Fields::Separate);
-        assert!(title > text && text.is_some());
+        assert!(title == text && text.is_some());
     }
 
     #[test]
     fn snippets_hold_what_was_asked_for() {
-        let text = format!("{} the red fox sleeps {}", "filler words ".repeat(30), "end ".repeat(30));
+        let text =
+            format!("{} the red fox sleeps {}", "filler words ".repeat(30), "end ".repeat(30));
         let documents = vec![Document::new("Fox", text), Document::new("Red", "short")];
         let engine = Bm25Engine::from_documents(documents).unwrap().with_snippets(40);
         let found = search(&engine, "red foxes", 2);

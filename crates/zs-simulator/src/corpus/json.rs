@@ -4,8 +4,8 @@ use std::io::BufRead;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::Deserializer as _;
+use serde::de::{Error as _, SeqAccess, Visitor};
 use zs_core::Document;
 
 use super::{CorpusError, Row};
@@ -51,16 +51,21 @@ fn for_each_line(
             break;
         }
         let path = || path.to_owned();
-        let line = std::str::from_utf8(&bytes)
-            .map_err(|_| CorpusError::NotUtf8 { path: path(), row })?;
+        let line =
+            std::str::from_utf8(&bytes).map_err(|_| CorpusError::NotUtf8 { path: path(), row })?;
         if line.trim().is_empty() {
             continue;
         }
-        let parsed: Row = serde_json::from_str(line)
-            .map_err(|source| CorpusError::Row { path: path(), row, source })?;
-        let document = parsed
-            .into_document()
-            .map_err(|problem| CorpusError::Field { path: path(), row, problem })?;
+        let parsed: Row = serde_json::from_str(line).map_err(|source| CorpusError::Row {
+            path: path(),
+            row,
+            source,
+        })?;
+        let document = parsed.into_document().map_err(|problem| CorpusError::Field {
+            path: path(),
+            row,
+            problem,
+        })?;
         if show(document).is_break() {
             break;
         }

@@ -14,8 +14,8 @@ const COLUMNS: [&str; 5] = ["id", "_id", "title", "text", "contents"];
 
 /// Shows the document of every row.
 pub(super) fn for_each_row(path: &Path, visit: &mut Visit<'_>) -> Result<(), CorpusError> {
-    let file = File::open(path)
-        .map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
+    let file =
+        File::open(path).map_err(|source| CorpusError::Read { path: path.to_owned(), source })?;
     let mut row = 0;
     let parquet = |row, source| CorpusError::Parquet { path: path.to_owned(), row, source };
     let reader = SerializedFileReader::new(file).map_err(|it| parquet(0, it))?;
@@ -27,8 +27,7 @@ pub(super) fn for_each_row(path: &Path, visit: &mut Visit<'_>) -> Result<(), Cor
         let columns = columns.map_err(|it| parquet(row, it))?;
         row += 1;
         let mut parsed = Row::default();
-        let field_error =
-            |problem| CorpusError::Field { path: path.to_owned(), row, problem };
+        let field_error = |problem| CorpusError::Field { path: path.to_owned(), row, problem };
         for (name, value) in columns.into_columns() {
             set(&mut parsed, &name, value).map_err(field_error)?;
         }

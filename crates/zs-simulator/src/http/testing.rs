@@ -82,9 +82,7 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     /// Starts a server that replies to its n-th request, from 0, as `reply` says.
-    pub(crate) fn start(
-        reply: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn start(reply: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let num_requests = Arc::new(AtomicUsize::new(0));

@@ -137,9 +137,8 @@ impl WebEngine {
             }
         };
         let engine_id = match config.provider {
-            WebProvider::GoogleCse => std::env::var(ENGINE_VARIABLE).map_err(|_| {
-                HttpError::MissingKey { variable: ENGINE_VARIABLE.to_owned() }
-            })?,
+            WebProvider::GoogleCse => std::env::var(ENGINE_VARIABLE)
+                .map_err(|_| HttpError::MissingKey { variable: ENGINE_VARIABLE.to_owned() })?,
             _ => String::new(),
         };
         Self::with_key(config, key, engine_id, ledger)

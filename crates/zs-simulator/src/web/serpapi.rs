@@ -30,7 +30,11 @@ fn request(query: &Query<'_>) -> HttpRequest {
 fn read(reply: &Value) -> Result<Vec<Document>, String> {
     if let Some(error) = own_error(reply) {
         // This is how it says that it found nothing.
-        return if error.contains("hasn't returned any results") { Ok(Vec::new()) } else { Err(error) };
+        return if error.contains("hasn't returned any results") {
+            Ok(Vec::new())
+        } else {
+            Err(error)
+        };
     }
     let answer = reply.get("answer_box");
     let answer = answer.and_then(|it| result(it, "title", "link", &["answer", "snippet"]));

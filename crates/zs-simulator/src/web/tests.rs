@@ -9,8 +9,7 @@ use crate::http::testing::{Received, Reply, TestServer, config};
 const KEY: &str = "k3y-0f-s0me0ne";
 
 fn engine(server: &TestServer, provider: WebProvider) -> WebEngine {
-    let config =
-        WebConfig { url: Some(server.url()), http: config(), ..WebConfig::new(provider) };
+    let config = WebConfig { url: Some(server.url()), http: config(), ..WebConfig::new(provider) };
     let place = provider.dialect().key.map(|(_, place)| (ApiKey::new(KEY), place));
     WebEngine::with_key(&config, place, "cse-1".to_owned(), Arc::default()).unwrap()
 }

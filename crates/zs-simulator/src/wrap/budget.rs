@@ -72,8 +72,7 @@ impl<E: SearchEngine> SearchEngine for BudgetedEngine<E> {
 
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         let spent = self.dollars_spent();
-        let granted =
-            if spent.is_some() { 0 } else { self.take(requests.len() as u64) as usize };
+        let granted = if spent.is_some() { 0 } else { self.take(requests.len() as u64) as usize };
         let refuse = |_| {
             let limit = spent.clone().or_else(|| self.searches_spent()).unwrap_or_default();
             Err(SearchError::Exhausted { engine: self.name().to_owned(), limit })

@@ -221,7 +221,8 @@ impl Store {
         let mut transaction = self.env.write_txn()?;
         for (key, result) in answers {
             let Ok(documents) = result else { continue };
-            let bytes = serde_json::to_vec(documents).map_err(|it| heed::Error::Encoding(it.into()))?;
+            let bytes =
+                serde_json::to_vec(documents).map_err(|it| heed::Error::Encoding(it.into()))?;
             self.answers.put(&mut transaction, key, &bytes)?;
         }
         transaction.commit()
@@ -300,10 +301,7 @@ mod tests {
             SearchRequest { seed: 2, ..request },
             SearchRequest { read: &read, ..request },
         ];
-        let always = [
-            SearchRequest { query: "r", ..request },
-            SearchRequest { k: 4, ..request },
-        ];
+        let always = [SearchRequest { query: "r", ..request }, SearchRequest { k: 4, ..request }];
         let engine = open(EngineScope::Request, "1");
         let all: Vec<SearchRequest<'_>> =
             std::iter::once(request).chain(others).chain(always).collect();

@@ -87,11 +87,12 @@ impl<E: SearchEngine> FaultInjector<E> {
     /// Draws whether a batch is delayed, from its first request.
     fn delay(&self, requests: &[SearchRequest<'_>]) {
         let Some(first) = requests.first() else { return };
-        let key =
-            StreamKey { step: first.seed, group: 1, ..StreamKey::new(self.config.seed) };
+        let key = StreamKey { step: first.seed, group: 1, ..StreamKey::new(self.config.seed) };
         let draw: f64 = key.rng(Domain::Search).random();
         if draw < self.config.delay_rate {
-            std::thread::sleep(Duration::try_from_secs_f64(self.config.delay_s).unwrap_or_default());
+            std::thread::sleep(
+                Duration::try_from_secs_f64(self.config.delay_s).unwrap_or_default(),
+            );
         }
     }
 }

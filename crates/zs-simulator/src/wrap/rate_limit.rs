@@ -30,7 +30,9 @@ fn default_burst() -> u32 {
 #[non_exhaustive]
 pub enum RateLimitError {
     /// The rate or the burst is out of range.
-    #[error("`per_second` must be above 0 and `burst` at least 1; they are {per_second} and {burst}")]
+    #[error(
+        "`per_second` must be above 0 and `burst` at least 1; they are {per_second} and {burst}"
+    )]
     OutOfRange {
         /// The rate.
         per_second: f64,
@@ -177,8 +179,7 @@ mod tests {
             })
             .collect();
         let results = engine.search_batch(&requests);
-        let texts: Vec<String> =
-            results.into_iter().map(|it| it.unwrap().remove(0).text).collect();
+        let texts: Vec<String> = results.into_iter().map(|it| it.unwrap().remove(0).text).collect();
         assert_eq!(texts, queries);
         assert_eq!(*engine.engine.0.lock().unwrap(), [3, 1, 1, 1, 1]);
         // Four searches beyond the burst, half a second each.

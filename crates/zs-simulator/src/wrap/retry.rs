@@ -108,7 +108,9 @@ mod tests {
             let answer = |it: &SearchRequest<'_>| {
                 let (engine, source) = ("shaky".to_owned(), "away".into());
                 match it.query {
-                    "twice" if batches.len() <= 2 => Err(SearchError::Unreachable { engine, source }),
+                    "twice" if batches.len() <= 2 => {
+                        Err(SearchError::Unreachable { engine, source })
+                    }
                     "never" => Err(SearchError::Unreachable { engine, source }),
                     "refused" => {
                         Err(SearchError::Engine { engine, query: it.query.to_owned(), source })

@@ -120,7 +120,8 @@ struct Row {
 }
 
 fn read_queries(path: &Path) -> Result<Vec<String>> {
-    let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let bytes =
+        std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     let place = |row: usize| format!("{}, row {row}", path.display());
     let mut queries = Vec::new();
     for (row, line) in (1..).zip(bytes.split(|it| *it == b'\n')) {
