@@ -83,7 +83,7 @@ pub fn render_observation(documents: &[Document], titles: bool) -> String {
 /// ```
 /// use zs_core::neutralize_tags;
 ///
-/// assert_eq!(neutralize_tags("1 < 2 <<SYS>> [INST] x</s>"), "1 < 2 <‹SYS›> (INST) x‹/s›");
+/// assert_eq!(neutralize_tags("1 < 2 <<SYS>> [INST] x</s>"), "1 < 2 ‹‹SYS›› (INST) x‹/s›");
 /// ```
 #[must_use]
 pub fn neutralize_tags(text: &str) -> String {
@@ -196,11 +196,11 @@ mod tests {
         );
         check("<|eot_id|><|start_header_id|>", "‹|eot_id|›‹|start_header_id|›");
         check("<｜begin▁of▁sentence｜>", "‹｜begin▁of▁sentence｜›");
-        check("<s>[INST] <<SYS>> [/INST]</s>", "‹s›(INST) <‹SYS›> (/INST)‹/s›");
+        check("<s>[INST] <<SYS>> [/INST]</s>", "‹s›(INST) ‹‹SYS›› (/INST)‹/s›");
         check("[CLS] [SEP] [TOOL_CALLS]", "(CLS) (SEP) (TOOL_CALLS)");
         check("＜/information＞ ﹤s﹥ ［INST］", "‹/information› ‹s› (INST)");
         check("<|im_", "‹|im_");
-        check("<<<a>>>", "<<‹a›>>");
+        check("<<<a>>>", "‹‹‹a›››");
         check("<\u{e9}>", "‹é›");
         let long = format!("<{}>", "x".repeat(64));
         assert!(neutralize_tags(&long).starts_with('‹'));

@@ -245,13 +245,17 @@ impl Ledger {
     }
 }
 
+/// A day; what takes longer is counted as that.
+const LONGEST_MICROS: u64 = 86_400_000_000;
+
 /// Durations in microseconds, in constant memory.
 #[derive(Debug)]
 struct Times(Histogram<u64>);
 
 impl Default for Times {
     fn default() -> Self {
-        Self(Histogram::new(3).expect("three digits are a precision that histograms have"))
+        let bounds = Histogram::new_with_bounds(1, LONGEST_MICROS, 3);
+        Self(bounds.expect("three digits over these bounds are what histograms have"))
     }
 }
 

@@ -13,6 +13,9 @@ use super::pool::{Health, Pool};
 use super::{ApiKey, HttpConfig, HttpError, KeyPlace, seconds};
 use crate::Ledger;
 
+/// What servers take at most, as a rule.
+const LONGEST_URL: usize = 8000;
+
 /// How much of what a server said goes into an error.
 const SHOWN: usize = 300;
 
@@ -157,6 +160,10 @@ impl HttpClient {
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<T, HttpError> {
         let endpoint = &self.endpoints[index];
+        let length = endpoint.base.len() + request.path.len() + encoded_length(request);
+        if length > LONGEST_URL {
+            return Err(HttpError::TooLong { endpoint: endpoint.shown.clone(), length });
+        }
         let start = Instant::now();
         let left = deadline.saturating_duration_since(start);
         let timeout = seconds(self.config.read_timeout_s).min(left);
@@ -273,13 +280,10 @@ impl Endpoint {
     fn parse(url: &str) -> Result<Self, HttpError> {
         let base = url.trim().trim_end_matches('/');
         // A password is not repeated, not even to say that there must be none.
-        let shown = match base.split_once("://") {
-            Some((scheme, rest)) => {
-                let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-                format!("{scheme}://{}", rest.split(['?', '#']).next().unwrap_or_default())
-            }
-            None => "?".to_owned(),
-        };
+        let (scheme, rest) = base.split_once("://").map_or(("", base), |(it, rest)| (it, rest));
+        let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        let host = rest.split(['?', '#']).next().unwrap_or_default();
+        let shown = if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") };
         let refuse = |problem| HttpError::Url { url: shown.clone(), problem };
         let uri: Uri = base.parse().map_err(|_| refuse("it is not a URL"))?;
         let authority = uri.authority().ok_or_else(|| refuse("it names no host"))?;
@@ -319,6 +323,14 @@ impl Endpoint {
         };
         HttpError::Transport { endpoint, problem }
     }
+}
+
+/// The bytes of all parameters once encoded.
+fn encoded_length(request: &HttpRequest) -> usize {
+    let encoded = |value: &str| -> usize {
+        value.bytes().map(|it| if it.is_ascii_alphanumeric() { 1 } else { 3 }).sum()
+    };
+    request.parameters.iter().map(|(name, value)| name.len() + 2 + encoded(value)).sum()
 }
 
 /// How the outcome of a call speaks for its server.
@@ -451,6 +463,10 @@ mod tests {
         // The server's echo of the key is made unreadable.
         assert_eq!(target, "ok /ask?q=a%20b%26c%3D%C3%A9&api_key=[redacted]");
         assert!(!format!("{client:?}").contains("s3cret"));
+        let parameters = vec![("q", "x".repeat(70_000))];
+        let request = HttpRequest { path: "/ask", parameters, ..HttpRequest::default() };
+        let error = client.send(&request, |text| Ok(text.to_owned())).unwrap_err();
+        assert!(matches!(error, HttpError::TooLong { .. }) && !error.is_transient(), "{error}");
     }
 
     #[track_caller]
@@ -459,7 +475,7 @@ mod tests {
             (Ok(endpoint), Ok(shown)) => assert_eq!(endpoint.shown, shown),
             (Err(error), Err(expected)) => {
                 let message = error.to_string();
-                assert!(message.contains(expected) && !message.contains("pass"), "{message}");
+                assert!(message.contains(expected) && !message.contains("s3cr3t"), "{message}");
             }
             (parsed, expected) => panic!("{parsed:?} is not {expected:?}"),
         }
@@ -471,8 +487,8 @@ mod tests {
         check_url("https://example.com", Ok("https://example.com"));
         check_url("example.com", Err("cannot be used"));
         check_url("ftp://example.com", Err("neither http"));
-        check_url("https://me:pass@example.com/v1", Err("keys come from the environment"));
-        check_url("https://example.com?key=pass", Err("parameters"));
+        check_url("https://me:s3cr3t@example.com/v1", Err("keys come from the environment"));
+        check_url("https://example.com?key=s3cr3t", Err("parameters"));
         let none = HttpClient::new("x", &[], None, config(), Arc::default());
         assert!(matches!(none, Err(HttpError::NoEndpoint)));
     }

@@ -23,6 +23,14 @@ pub enum HttpError {
         /// The variable.
         variable: String,
     },
+    /// The request does not fit in a URL; nothing was sent.
+    #[error("{endpoint}: the query makes a URL of {length} bytes, which is more than servers take")]
+    TooLong {
+        /// Scheme, host and port.
+        endpoint: String,
+        /// Bytes that the URL would have.
+        length: usize,
+    },
     /// No connection, or one that broke.
     #[error("{endpoint}: connection failed: {problem}")]
     Transport {
@@ -100,6 +108,7 @@ impl HttpError {
     pub(crate) fn blames_request(&self) -> bool {
         match self {
             Self::GaveUp { last, .. } => last.blames_request(),
+            Self::TooLong { .. } => true,
             Self::Status { status, .. } => matches!(status, 400 | 413 | 414 | 422 | 431 | 500),
             _ => false,
         }

@@ -38,7 +38,7 @@ pub fn parse_documents(reply: &str, k: usize) -> Vec<Document> {
         return documents;
     }
     let markers: Vec<_> = MARKER.captures_iter(reply).collect();
-    if markers.is_empty() {
+    if markers.is_empty() || is_introduced_list(reply) {
         let lines: Vec<&str> = reply.lines().filter(|it| !it.trim().is_empty()).collect();
         // "Here are the documents:" is none of them.
         let is_introduced = lines.len() > 1 && lines[0].trim_end().ends_with(':');
@@ -55,6 +55,15 @@ pub fn parse_documents(reply: &str, k: usize) -> Vec<Document> {
         push(title, &reply[whole.end()..end]);
     }
     documents
+}
+
+/// Whether a line that ends in a colon is followed by nothing but the lines of a list.
+fn is_introduced_list(reply: &str) -> bool {
+    let mut lines = reply.lines().filter(|it| !it.trim().is_empty());
+    let is_introduced = lines.next().is_some_and(|it| it.trim_end().ends_with(':'));
+    let mut rest = lines.peekable();
+    let is_item = |it: &str| BULLET.is_match(it) && !MARKER.is_match(it);
+    is_introduced && rest.peek().is_some() && rest.all(is_item)
 }
 
 /// What follows the thoughts of a model that begins with them; nothing where it never ends them.
