@@ -117,7 +117,9 @@ mod tests {
         check("", "", &[]);
         check("<answer>a</answer>", "", &[("<answer>a</answer>", "")]);
         check(
-            &format!("{INSTRUCTION}<search>q</search>\n\n<information>d</information>\n\n<answer>a</answer>"),
+            &format!(
+                "{INSTRUCTION}<search>q</search>\n\n<information>d</information>\n\n<answer>a</answer>"
+            ),
             INSTRUCTION,
             &[
                 ("<search>q</search>\n\n", "<information>d</information>"),
@@ -127,7 +129,11 @@ mod tests {
         let chat = format!("<|im_start|>user\n{INSTRUCTION}<|im_end|>\n<|im_start|>assistant");
         check(&format!("{chat}\n<answer>a</answer>"), &chat, &[("\n<answer>a</answer>", "")]);
         let chat = "<|im_start|>user\nQ?<|im_end|>\n<|im_start|>assistant";
-        check(&format!("{chat}x<|im_start|>assistant y"), chat, &[("x<|im_start|>assistant y", "")]);
+        check(
+            &format!("{chat}x<|im_start|>assistant y"),
+            chat,
+            &[("x<|im_start|>assistant y", "")],
+        );
         let message = INVALID_ACTION_MESSAGE.trim();
         check(&format!("hm\n{message}\nx"), "", &[("hm\n", message), ("\nx", "")]);
         check("a<information>d", "", &[("a", "<information>d")]);

@@ -162,7 +162,10 @@ mod tests {
 
         fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
             let found = |it: &SearchRequest<'_>| {
-                vec![Document::new("T", format!("[{}]", it.query)), Document::new("U", "x".repeat(400))]
+                vec![
+                    Document::new("T", format!("[{}]", it.query)),
+                    Document::new("U", "x".repeat(400)),
+                ]
             };
             requests.iter().map(|it| Ok(found(it))).collect()
         }

@@ -152,8 +152,7 @@ impl QuestionRecord {
     fn of_answer(question: &Question, prediction: Option<String>, protocol: &Protocol) -> Self {
         let golden = &question.golden_answers;
         let answer = prediction.as_deref();
-        let overlap =
-            |rule| answer.map(|it| word_overlap(it, golden, rule)).unwrap_or_default();
+        let overlap = |rule| answer.map(|it| word_overlap(it, golden, rule)).unwrap_or_default();
         let (plain, verdicts) = (overlap(YesNoRule::Ignore), overlap(YesNoRule::Strict));
         let equals = answer.is_some_and(|it| exact_match(it, golden));
         let covers = answer.is_some_and(|it| cover_exact_match(it, golden));
@@ -210,10 +209,7 @@ fn show_raw_documents(transcript: &mut Transcript, trajectory: &Trajectory) {
     }
 }
 
-fn retrieval_recall<'a>(
-    question: &Question,
-    found: impl FnOnce() -> Vec<&'a str>,
-) -> Option<f64> {
+fn retrieval_recall<'a>(question: &Question, found: impl FnOnce() -> Vec<&'a str>) -> Option<f64> {
     let golden = &question.gold_titles;
     if golden.is_empty() {
         return None;
@@ -356,7 +352,10 @@ mod tests {
             turn(Action::Invalid, None),
             turn(Action::Answer("a Beatles".into()), None),
         ]);
-        assert_eq!((record.num_search_attempts, record.num_searches, record.num_invalid), (2, 1, 1));
+        assert_eq!(
+            (record.num_search_attempts, record.num_searches, record.num_invalid),
+            (2, 1, 1)
+        );
         assert_eq!(record.num_tokens, 3);
         assert!(!record.well_formed);
         assert_eq!(record.retrieval_recall, None);

@@ -146,6 +146,9 @@ mod tests {
         check_refuses("", "holds no question");
         check_refuses("{\"golden_answers\":[\"a\"]}", "row 1: field `prediction` is missing");
         check_refuses("\n{\"prediction\":\"a\"}", "row 2: field `golden_answers` is missing");
-        check_refuses("{\"answer\":\"a\",\"prediction\":[1]}", "row 1: field `prediction` is a list");
+        check_refuses(
+            "{\"answer\":\"a\",\"prediction\":[1]}",
+            "row 1: field `prediction` is a list",
+        );
     }
 }

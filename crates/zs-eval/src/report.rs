@@ -359,7 +359,8 @@ mod tests {
 
     #[test]
     fn episodes_of_one_question_count_once() {
-        let sampled = |id: &str, sample, right| QuestionRecord { sample, ..record(id, None, right) };
+        let sampled =
+            |id: &str, sample, right| QuestionRecord { sample, ..record(id, None, right) };
         let records = [
             sampled("a", 0, true),
             sampled("b", 0, false),

@@ -52,7 +52,15 @@ mod tests {
 
     #[test]
     fn the_reference_keeps_72_of_bamboogle() {
-        let sets = [("nq", 510), ("a", 500), ("b", 500), ("c", 500), ("d", 500), ("e", 500), ("bamboogle", 125)];
+        let sets = [
+            ("nq", 510),
+            ("a", 500),
+            ("b", 500),
+            ("c", 500),
+            ("d", 500),
+            ("e", 500),
+            ("bamboogle", 125),
+        ];
         check("strict", &sets, 3135);
         check("zs-compat", &sets, 3125);
         check("zs-compat + drop-last", &sets, 3072);

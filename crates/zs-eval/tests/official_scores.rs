@@ -22,8 +22,7 @@ fn agree_on_random_text() {
         for name in ["exact_match", "cover_exact_match"] {
             assert_eq!(record[name], row[name], "{name} of {line}");
         }
-        for name in
-            ["f1", "precision", "recall", "f1_yes_no", "precision_yes_no", "recall_yes_no"]
+        for name in ["f1", "precision", "recall", "f1_yes_no", "precision_yes_no", "recall_yes_no"]
         {
             let (actual, expected) = (record[name].as_f64().unwrap(), row[name].as_f64().unwrap());
             assert!((actual - expected).abs() < 1e-12, "{name}: {actual} of {line}");

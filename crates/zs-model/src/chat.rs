@@ -102,7 +102,8 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|it| render_error(&it))?);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
@@ -204,10 +205,16 @@ mod tests {
         let inline = r#"{"bos_token": {"content": "<s>"}, "chat_template":
             "{{ bos_token }}{% for m in messages %}\n  {% if m['role'] == 'user' %}\n[{{ m.content.strip() }}]{% endif %}\n{% endfor %}"}"#;
         check(&[(CONFIG, inline)], Some("<s>[hi]"));
-        check(&[(CONFIG, inline), (TEMPLATE, "own {{ messages[0]['content'] }}")], Some("own  hi "));
+        check(
+            &[(CONFIG, inline), (TEMPLATE, "own {{ messages[0]['content'] }}")],
+            Some("own  hi "),
+        );
         let named = r#"{"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]}"#;
         check(&[(CONFIG, named)], Some("d"));
-        check(&[(TEMPLATE, "{% if tools %}t{% endif %}{% if add_generation_prompt %}>{% endif %}")], Some(">"));
+        check(
+            &[(TEMPLATE, "{% if tools %}t{% endif %}{% if add_generation_prompt %}>{% endif %}")],
+            Some(">"),
+        );
     }
 
     #[test]

@@ -74,7 +74,8 @@ fn every_method_runs_on_any_model() {
         assert_eq!(summary["report"]["overall"]["num_searches"]["mean"], 0.0);
     }
     for method in ["rag", "rag-agent", "search-o1", "trained"] {
-        let arguments = ["--method", method, "--corpus", "w/corpus.jsonl", "--limit", "2", "--json"];
+        let arguments =
+            ["--method", method, "--corpus", "w/corpus.jsonl", "--limit", "2", "--json"];
         let summary = json(&eval(dir, &arguments));
         assert_eq!(summary["report"]["overall"]["n"], 2, "{method}");
     }
@@ -89,8 +90,19 @@ fn samples_and_protocols() {
     let dir = scratch.path();
     fs::write(dir.join("p.jinja"), "Q: {{ question }}\n").unwrap();
     let arguments = [
-        "--method", "direct", "--prompt", "p.jinja", "--samples", "3", "--temperature", "1",
-        "--protocol", "strict", "--with", "containment", "--json",
+        "--method",
+        "direct",
+        "--prompt",
+        "p.jinja",
+        "--samples",
+        "3",
+        "--temperature",
+        "1",
+        "--protocol",
+        "strict",
+        "--with",
+        "containment",
+        "--json",
     ];
     let summary = json(&eval(dir, &arguments));
     assert_eq!(summary["protocol"], "strict + containment");
@@ -173,10 +185,14 @@ fn data_is_fetched_and_checked() {
     fs::write(dir.join("mine/test.jsonl"), row("a", "Who?")).unwrap();
     fs::create_dir(dir.join("mine/bamboogle")).unwrap();
     fs::rename(dir.join("mine/test.jsonl"), dir.join("mine/bamboogle/test.jsonl")).unwrap();
-    let table =
-        zs_ok(dir, &["data", "fetch", "bamboogle", "--cache", "cache", "--from", "mine"]);
+    let table = zs_ok(dir, &["data", "fetch", "bamboogle", "--cache", "cache", "--from", "mine"]);
     assert!(table.contains("1 of 125"), "{table}");
-    let train = format!("{}{}{}", row("a", "who"), row("a", "why?"), "{\"question\":\"q\",\"answer\":[]}\n");
+    let train = format!(
+        "{}{}{}",
+        row("a", "who"),
+        row("a", "why?"),
+        "{\"question\":\"q\",\"answer\":[]}\n"
+    );
     fs::write(dir.join("train.jsonl"), train).unwrap();
     let fetched = "cache/bamboogle/bamboogle/test.jsonl";
     let report = json(&zs_ok(dir, &["data", "check", "train.jsonl", fetched, "--json"]));

@@ -182,9 +182,9 @@ fn gold_titles(row: Fields<'_>) -> Result<Vec<String>, RowError> {
 /// Titles of the paragraphs that `MuSiQue` marks as supporting.
 fn supporting_paragraphs(row: Fields<'_>) -> Result<Vec<&Value>, RowError> {
     let Some(paragraphs) = row.label("paragraphs") else { return Ok(Vec::new()) };
-    let supporting = list(paragraphs, "paragraphs")?.iter().filter(|it| {
-        it.get("is_supporting").and_then(Value::as_bool).unwrap_or(false)
-    });
+    let supporting = list(paragraphs, "paragraphs")?
+        .iter()
+        .filter(|it| it.get("is_supporting").and_then(Value::as_bool).unwrap_or(false));
     Ok(supporting.filter_map(|it| it.get("title")).collect())
 }
 

@@ -47,12 +47,9 @@ impl Elements {
         let failed = |source| DatasetError::Row { path: self.path.clone(), row: number, source };
         let row = match result {
             Ok(None) => return None,
-            Ok(Some(bytes)) => {
-                serde_json::from_slice(&bytes).map_err(|source| failed(RowError::NotJson { source }))
-            }
-            Err(Broken::Io(source)) => {
-                Err(DatasetError::Read { path: self.path.clone(), source })
-            }
+            Ok(Some(bytes)) => serde_json::from_slice(&bytes)
+                .map_err(|source| failed(RowError::NotJson { source })),
+            Err(Broken::Io(source)) => Err(DatasetError::Read { path: self.path.clone(), source }),
             Err(Broken::Syntax(problem)) => Err(failed(RowError::NotInArray { problem })),
         };
         Some(row.map(|row| (number, row)))
@@ -162,7 +159,10 @@ mod tests {
             "\n [ {\"question\": \"a ] \\\" } é\", \"answer\": \"x\"} ,\n{\"_id\":\"h\",\"question\":\"b\",\"answer\":[\"[\",\"\\\\\"]}\n]\n",
             &[("q-1", "a ] \" } é"), ("h", "b")],
         );
-        check("{\"question\":\"a\",\"answer\":1}\n\n{\"question\":\"b\",\"answer\":2}", &[("q-1", "a"), ("q-3", "b")]);
+        check(
+            "{\"question\":\"a\",\"answer\":1}\n\n{\"question\":\"b\",\"answer\":2}",
+            &[("q-1", "a"), ("q-3", "b")],
+        );
     }
 
     #[track_caller]
@@ -182,6 +182,9 @@ mod tests {
         check_refuses(&format!("[{GOOD} {GOOD}]"), "row 1: not a JSON object");
         check_refuses(&format!("[{GOOD}"), "the file ends before the array does");
         check_refuses(&format!("[{GOOD}, {{\"question\": \"q"), "row 2: the file ends");
-        check_refuses(&format!("[{GOOD}, {{\"question\":\"q\"}}]"), "row 2: field `golden_answers`");
+        check_refuses(
+            &format!("[{GOOD}, {{\"question\":\"q\"}}]"),
+            "row 2: field `golden_answers`",
+        );
     }
 }

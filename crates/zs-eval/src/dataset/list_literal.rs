@@ -65,14 +65,24 @@ mod tests {
     #[track_caller]
     fn check(cell: &str, expected: Option<&[&str]>) {
         let parsed = parse(cell);
-        assert_eq!(parsed.as_deref(), expected.map(|it| it.to_vec()).map(|it| it.into_iter().map(str::to_owned).collect::<Vec<_>>()).as_deref(), "{cell}");
+        assert_eq!(
+            parsed.as_deref(),
+            expected
+                .map(|it| it.to_vec())
+                .map(|it| it.into_iter().map(str::to_owned).collect::<Vec<_>>())
+                .as_deref(),
+            "{cell}"
+        );
     }
 
     #[test]
     fn reads_json_and_python() {
         check(r#"["a", "b\"c", "\u00e9"]"#, Some(&["a", "b\"c", "é"]));
         check("['a', \"b's\", 'c\"d']", Some(&["a", "b's", "c\"d"]));
-        check(r"['it\'s', 'a\\b', 'x\ny', '\xe9\u2019', '\d']", Some(&["it's", "a\\b", "x\ny", "é’", "\\d"]));
+        check(
+            r"['it\'s', 'a\\b', 'x\ny', '\xe9\u2019', '\d']",
+            Some(&["it's", "a\\b", "x\ny", "é’", "\\d"]),
+        );
         check(" [] ", Some(&[]));
         check("['a',]", Some(&["a"]));
         for broken in ["", "a", "[", "['a'", "['a' 'b']", "[1]", "['a]", r"['\x4']"] {

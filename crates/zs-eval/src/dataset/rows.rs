@@ -59,7 +59,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("q.JSONL.GZ");
         let mut packed = Vec::new();
-        for text in ["{\"question\":\"é\",\"answer\":\"x\"}\n{\"question\":", "\"r\",\"answer\":1}"] {
+        for text in ["{\"question\":\"é\",\"answer\":\"x\"}\n{\"question\":", "\"r\",\"answer\":1}"]
+        {
             let mut encoder = flate2::write::GzEncoder::new(&mut packed, Default::default());
             encoder.write_all(text.as_bytes()).unwrap();
             encoder.finish().unwrap();

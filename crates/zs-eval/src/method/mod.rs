@@ -134,9 +134,7 @@ impl FromStr for Method {
 }
 
 /// A template of this crate, or one that stands in for it.
-pub(crate) fn template(
-    source: &str,
-) -> Result<Environment<'static>, minijinja::Error> {
+pub(crate) fn template(source: &str) -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
@@ -157,10 +155,8 @@ mod tests {
             assert_eq!(method.name().parse::<Method>().unwrap(), method);
             let rollout = method.rollout(RolloutConfig::default());
             rollout.validate().unwrap();
-            let is_single = matches!(
-                method,
-                Method::Direct | Method::Cot | Method::Rag | Method::R1
-            );
+            let is_single =
+                matches!(method, Method::Direct | Method::Cot | Method::Rag | Method::R1);
             assert_eq!(rollout.max_searches == 0, is_single, "{method}");
         }
         assert!("zero-shot".parse::<Method>().unwrap_err().contains("rag-agent"));

@@ -83,13 +83,8 @@ pub(crate) fn data_check(args: &DataCheckArgs) -> Result<()> {
         "bad rows",
     ]);
     for it in &files {
-        let counts = [
-            it.questions,
-            it.duplicate_ids,
-            it.duplicate_questions,
-            it.empty_answers,
-            it.bad_rows,
-        ];
+        let counts =
+            [it.questions, it.duplicate_ids, it.duplicate_questions, it.empty_answers, it.bad_rows];
         let counts = counts.map(|it| it.to_string());
         rows.add_row(std::iter::once(it.file.display().to_string()).chain(counts));
         for (set, count) in &it.by_set {

@@ -50,9 +50,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
         tests.push((other, [test(Metric::ExactMatch)?, test(Metric::F1)?]));
     }
     if args.json {
-        let run = |(run, report): (&Run, &EvaluationReport)| {
-            serde_json::json!({ "run": run.name, "protocol": run.protocol, "report": report })
-        };
+        let run = |(run, report): (&Run, &EvaluationReport)| serde_json::json!({ "run": run.name, "protocol": run.protocol, "report": report });
         let pair = |(run, [exact_match, f1]): &(&Run, [PairedTest; 2])| {
             serde_json::json!({
                 "before": first.name, "after": run.name, "exact_match": exact_match, "f1": f1,
@@ -78,7 +76,8 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
         ]);
     }
     let title = format!("change from {}", first.name);
-    let mut differences = table([&title, "n", "metric", "difference", "permutation p", "McNemar p"]);
+    let mut differences =
+        table([&title, "n", "metric", "difference", "permutation p", "McNemar p"]);
     for (run, [exact_match, f1]) in &tests {
         for (metric, test) in [("exact match", exact_match), ("F1", f1)] {
             differences.add_row([

@@ -40,11 +40,11 @@ impl Settings {
         protocol: &Protocol,
         config: &EvalConfig,
     ) -> Result<Self> {
-        let questions = fs::read(&args.questions)
-            .with_context(|| format!("{}: cannot read", args.questions.display()))?;
+        let questions = fs::read(args.questions())
+            .with_context(|| format!("{}: cannot read", args.questions().display()))?;
         let mut model_files = Vec::new();
-        for entry in fs::read_dir(&args.model)
-            .with_context(|| format!("{}: cannot list", args.model.display()))?
+        for entry in fs::read_dir(args.model())
+            .with_context(|| format!("{}: cannot list", args.model().display()))?
         {
             let entry = entry?;
             model_files.push((entry.file_name().to_string_lossy().into(), entry.metadata()?.len()));
@@ -57,12 +57,12 @@ impl Settings {
         ];
         let engine = engine.into_iter().find_map(|(kind, path)| Some((kind, path.as_ref()?)));
         Ok(Self {
-            model: args.model.clone(),
+            model: args.model().to_owned(),
             model_files,
             engine: engine
                 .filter(|_| args.method.searches())
                 .map_or_else(|| "none".to_owned(), |(kind, it)| format!("{kind} {}", it.display())),
-            questions: args.questions.clone(),
+            questions: args.questions().to_owned(),
             questions_sha256: hexadecimal(&Sha256::digest(&questions)),
             limit: args.limit,
             method: args.method,
@@ -78,7 +78,10 @@ impl Settings {
         let [mine, others] = [self, other].map(serde_json::to_value);
         let (mine, others) = (mine?, others?);
         let entries = mine.as_object().into_iter().flatten();
-        Ok(entries.into_iter().find(|(key, value)| others.get(key) != Some(value)).map(|it| it.0.clone()))
+        Ok(entries
+            .into_iter()
+            .find(|(key, value)| others.get(key) != Some(value))
+            .map(|it| it.0.clone()))
     }
 }
 
@@ -103,14 +106,14 @@ impl EvalDir {
         if !settings_path.is_file() {
             let run = RunDir::create(path)?;
             run.write_json(SETTINGS, settings)?;
-            let (records, trajectories) =
-                (run.json_lines(RECORDS)?, run.json_lines(TRAJECTORIES)?);
+            let (records, trajectories) = (run.json_lines(RECORDS)?, run.json_lines(TRAJECTORIES)?);
             return Ok(Self { run, done: Vec::new(), records, trajectories });
         }
         let text = fs::read_to_string(&settings_path)
             .with_context(|| format!("{}: cannot read", settings_path.display()))?;
-        let before: Settings = serde_json::from_str(&text)
-            .with_context(|| format!("{}: no settings of an evaluation", settings_path.display()))?;
+        let before: Settings = serde_json::from_str(&text).with_context(|| {
+            format!("{}: no settings of an evaluation", settings_path.display())
+        })?;
         if let Some(setting) = settings.difference(&before)? {
             bail!(
                 "{}: holds an evaluation with another `{setting}`; repeat its settings to continue \
@@ -156,7 +159,8 @@ fn read_done(path: &Path) -> Result<Vec<QuestionRecord>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let text = fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
+    let text =
+        fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
     let whole = text.rfind('\n').map_or("", |at| &text[..at]);
     whole
         .lines()

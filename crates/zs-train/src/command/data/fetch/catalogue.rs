@@ -80,7 +80,8 @@ pub(super) fn items(name: &str) -> Result<Vec<Item>> {
         Some(("model", repo)) => (RepoKind::Model, repo),
         _ => bail!("`{name}` is not known; there are {}", names().join(", ")),
     };
-    let is_plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['/', '\\']);
+    let is_plain =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['/', '\\']);
     match repo.split_once('/') {
         Some((owner, base)) if is_plain(owner) && is_plain(base) => {
             Ok(vec![any(&repo.replace('/', "--"), kind, repo, &[])])
@@ -98,16 +99,21 @@ fn names() -> Vec<&'static str> {
 
 /// Whether a file of a repository is of use to this program: no weights in other formats.
 pub(super) fn is_useful(kind: RepoKind, path: &str) -> bool {
-    let has = |extensions: &[&str]| {
-        extensions.iter().any(|it| path.to_ascii_lowercase().ends_with(it))
-    };
+    let has =
+        |extensions: &[&str]| extensions.iter().any(|it| path.to_ascii_lowercase().ends_with(it));
     match kind {
-        RepoKind::Dataset => {
-            has(&[".parquet", ".jsonl", ".json", ".csv", ".tsv", ".jsonl.gz", ".json.gz", ".tsv.gz", ".csv.gz"])
-        }
-        RepoKind::Model => {
-            !path.contains('/') && has(&[".json", ".safetensors", ".jinja"])
-        }
+        RepoKind::Dataset => has(&[
+            ".parquet",
+            ".jsonl",
+            ".json",
+            ".csv",
+            ".tsv",
+            ".jsonl.gz",
+            ".json.gz",
+            ".tsv.gz",
+            ".csv.gz",
+        ]),
+        RepoKind::Model => !path.contains('/') && has(&[".json", ".safetensors", ".jinja"]),
     }
 }
 

@@ -78,8 +78,7 @@ impl Hub {
             RepoKind::Dataset => "datasets",
             RepoKind::Model => "models",
         };
-        let url =
-            format!("{}/api/{kind}/{repo}/tree/{revision}?recursive=true", self.endpoint);
+        let url = format!("{}/api/{kind}/{repo}/tree/{revision}?recursive=true", self.endpoint);
         let mut entries: Vec<TreeEntry> = Vec::new();
         let mut next = Some(url);
         while let Some(url) = next {
@@ -89,8 +88,8 @@ impl Hub {
                 .into_body()
                 .read_to_string()
                 .with_context(|| format!("{url}: cannot read the answer"))?;
-            let page: Vec<TreeEntry> = serde_json::from_str(&text)
-                .with_context(|| format!("{url}: no list of files"))?;
+            let page: Vec<TreeEntry> =
+                serde_json::from_str(&text).with_context(|| format!("{url}: no list of files"))?;
             entries.extend(page);
         }
         let files = entries.into_iter().filter(|it| it.r#type == "file");
@@ -181,11 +180,7 @@ impl Hub {
         }
     }
 
-    fn get(
-        &self,
-        url: &str,
-        start: u64,
-    ) -> Result<ureq::http::Response<ureq::Body>, Failure> {
+    fn get(&self, url: &str, start: u64) -> Result<ureq::http::Response<ureq::Body>, Failure> {
         let mut request = self.agent.get(url);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
@@ -299,9 +294,7 @@ mod tests {
         };
         let (status, extra, body, announced): (_, _, &[u8], _) = match () {
             () if !is_known => ("401 Unauthorized", String::new(), b"", 0),
-            () if line.contains("/tree/") => {
-                ("200 OK", String::new(), TREE.as_bytes(), TREE.len())
-            }
+            () if line.contains("/tree/") => ("200 OK", String::new(), TREE.as_bytes(), TREE.len()),
             () if line.contains("busy") => ("503 Busy", String::new(), b"", 0),
             () if !line.contains("a%20b.jsonl") => ("404 Not Found", String::new(), b"", 0),
             () => match range {
@@ -340,12 +333,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let partial = dir.path().join("x.partial");
         let mut seen = 0;
-        hub.download(RepoKind::Dataset, "o/n", "main", &large, &partial, &mut |it| seen = it).unwrap();
+        hub.download(RepoKind::Dataset, "o/n", "main", &large, &partial, &mut |it| seen = it)
+            .unwrap();
         assert_eq!(fs::read(&partial).unwrap(), FILE);
         assert_eq!(seen, 20);
         let requests = requests.lock().unwrap().join("\n");
         assert!(requests.contains("get /api/datasets/o/n/tree/main?recursive=true"), "{requests}");
-        assert!(requests.ends_with("resolve/main/data/a%20b.jsonl http/1.1 Some(\"8-\")"), "{requests}");
+        assert!(
+            requests.ends_with("resolve/main/data/a%20b.jsonl http/1.1 Some(\"8-\")"),
+            "{requests}"
+        );
     }
 
     #[track_caller]

@@ -334,7 +334,10 @@ mod tests {
         assert!(model.join("config.json").exists() && !model.join("model.bin").exists());
         // sha256sum of `{}`.
         let known = read_manifest(&model);
-        assert_eq!(known[0].sha256, "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a");
+        assert_eq!(
+            known[0].sha256,
+            "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+        );
         let error = data_fetch(&args(&["nq"], &cache, &from), &Console::quiet()).unwrap_err();
         assert!(format!("{error:#}").contains("nq/test.jsonl"), "{error:#}");
     }
