@@ -100,8 +100,16 @@ impl EvalDir {
         if path.join(SETTINGS).is_file() { Ok(()) } else { RunDir::check_free(path) }
     }
 
-    /// Starts an evaluation, or continues one with the same settings.
-    pub(super) fn open(path: &Path, settings: &Settings) -> Result<Self> {
+    /// Starts an evaluation of `total` episodes, or continues one with the same settings.
+    ///
+    /// It goes on after the last whole batch, so that batches are made of the same episodes as
+    /// without the interruption, and the episodes come out the same to the last bit.
+    pub(super) fn open(
+        path: &Path,
+        settings: &Settings,
+        total: usize,
+        batch_size: usize,
+    ) -> Result<Self> {
         let settings_path = path.join(SETTINGS);
         if !settings_path.is_file() {
             let run = RunDir::create(path)?;
@@ -122,7 +130,11 @@ impl EvalDir {
             );
         }
         let run = RunDir::open(path)?;
-        let done = read_done(&run.join(RECORDS))?;
+        let mut done = read_done(&run.join(RECORDS))?;
+        if done.len() != total {
+            let batch_size = batch_size.max(1);
+            done.truncate(done.len() / batch_size * batch_size);
+        }
         // A file may be missing, or end in the middle of a line, where the evaluation was killed.
         let resume = |name: &str| match run.join(name) {
             path if path.exists() => JsonLines::resume(&path, done.len()),

@@ -125,9 +125,10 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
     };
     config.rollout.validate()?;
     let settings = Settings::new(args, &protocol, &config)?;
-    let mut dir = args.out.as_ref().map(|out| EvalDir::open(out, &settings)).transpose()?;
-    let mut records = dir.as_ref().map(|it| it.records().to_vec()).unwrap_or_default();
     let total = questions.len() * args.samples as usize;
+    let open = |out: &PathBuf| EvalDir::open(out, &settings, total, args.batch_size);
+    let mut dir = args.out.as_ref().map(open).transpose()?;
+    let mut records = dir.as_ref().map(|it| it.records().to_vec()).unwrap_or_default();
     if !records.is_empty() {
         console.note(&format!("{} of {total} episodes are done already", records.len()));
     }
