@@ -107,7 +107,6 @@ fn sets_are_told_apart() {
 }
 
 #[test]
-#[expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 fn recorded_turns_stream() {
     for (name, rows) in [("searchr1", 5_375), ("r1searcher", 1_750)] {
         let Some(path) = path(&format!("turns/{name}_recorded_turns.jsonl.gz")) else { return };
@@ -117,7 +116,6 @@ fn recorded_turns_stream() {
 }
 
 #[test]
-#[expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 fn corpora() {
     for (name, documents, title) in [
         ("hotpotqa_dev_981.passages.jsonl.gz", 4_830, "The Newcomers (film)"),

@@ -35,7 +35,7 @@ pub enum Command {
     /// Train a policy by reinforcement learning with a search engine.
     Train(RunFileArgs),
     /// Score a model on questions, searching as it answers; compare runs; measure retrieval.
-    Eval(command::EvalArgs),
+    Eval(Box<command::EvalArgs>),
     /// Score answers that are already written down.
     Score(command::ScoreArgs),
     /// Build an index of a corpus, to search it later.

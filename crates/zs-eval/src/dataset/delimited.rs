@@ -24,6 +24,7 @@ pub(super) fn rows(path: &Path, mut text: Text, delimiter: u8) -> Result<Records
     let start = text.fill_buf().map_err(unreadable)?;
     let first_line = start.split(|&it| it == b'\n').next().unwrap_or_default();
     let delimiter = if first_line.contains(&b'\t') { b'\t' } else { delimiter };
+    let has_crlf = first_line.ends_with(b"\r");
     let mut reader = ReaderBuilder::new();
     reader.delimiter(delimiter).has_headers(false).flexible(true);
     let mut records = Records {
@@ -31,6 +32,7 @@ pub(super) fn rows(path: &Path, mut text: Text, delimiter: u8) -> Result<Records
         reader: reader.from_reader(text),
         header: vec!["question".to_owned(), "answers".to_owned()],
         pending: None,
+        has_crlf,
     };
     if let Some(record) = records.record() {
         let (line, record) = record?;
@@ -51,6 +53,8 @@ pub(super) struct Records {
     header: Vec<String>,
     /// The first record, where it was not a header.
     pending: Option<(usize, ByteRecord)>,
+    /// Whether lines end in CR and LF. The reader ends a record at CR and counts lines by LF.
+    has_crlf: bool,
 }
 
 impl Iterator for Records {
@@ -80,7 +84,8 @@ impl Records {
         match self.reader.read_byte_record(&mut record) {
             Ok(false) => None,
             Ok(true) => {
-                let line = record.position().map_or(0, csv::Position::line);
+                let (line, byte) = record.position().map_or((0, 0), |it| (it.line(), it.byte()));
+                let line = line + u64::from(self.has_crlf && byte > 0);
                 Some(Ok((usize::try_from(line).unwrap_or(usize::MAX), record)))
             }
             Err(error) => {

@@ -24,7 +24,7 @@ pub struct EvalArgs {
     pub command: Option<EvalCommand>,
     /// An evaluation.
     #[command(flatten)]
-    pub run: Option<run::EvalRunArgs>,
+    pub run: run::EvalRunArgs,
 }
 
 /// What `zs eval` can do besides.
@@ -38,11 +38,10 @@ pub enum EvalCommand {
 
 /// Does what the arguments ask for.
 pub(crate) fn eval(args: &EvalArgs, console: &Console) -> Result<()> {
-    match (&args.command, &args.run) {
-        (Some(EvalCommand::Compare(args)), _) => compare::compare(args),
-        (Some(EvalCommand::Retrieval(args)), _) => retrieval::retrieval(args, console),
-        (None, Some(args)) => run::run(args, console),
-        (None, None) => bail!("say what to evaluate: `--model DIR --questions FILE`"),
+    match &args.command {
+        Some(EvalCommand::Compare(args)) => compare::compare(args),
+        Some(EvalCommand::Retrieval(args)) => retrieval::retrieval(args, console),
+        None => run::run(&args.run, console),
     }
 }
 

@@ -40,11 +40,11 @@ impl Settings {
         protocol: &Protocol,
         config: &EvalConfig,
     ) -> Result<Self> {
-        let questions = fs::read(&args.questions)
-            .with_context(|| format!("{}: cannot read", args.questions.display()))?;
+        let questions = fs::read(args.questions())
+            .with_context(|| format!("{}: cannot read", args.questions().display()))?;
         let mut model_files = Vec::new();
-        for entry in fs::read_dir(&args.model)
-            .with_context(|| format!("{}: cannot list", args.model.display()))?
+        for entry in fs::read_dir(args.model())
+            .with_context(|| format!("{}: cannot list", args.model().display()))?
         {
             let entry = entry?;
             model_files.push((entry.file_name().to_string_lossy().into(), entry.metadata()?.len()));
@@ -57,12 +57,12 @@ impl Settings {
         ];
         let engine = engine.into_iter().find_map(|(kind, path)| Some((kind, path.as_ref()?)));
         Ok(Self {
-            model: args.model.clone(),
+            model: args.model().to_owned(),
             model_files,
             engine: engine
                 .filter(|_| args.method.searches())
                 .map_or_else(|| "none".to_owned(), |(kind, it)| format!("{kind} {}", it.display())),
-            questions: args.questions.clone(),
+            questions: args.questions().to_owned(),
             questions_sha256: hexadecimal(&Sha256::digest(&questions)),
             limit: args.limit,
             method: args.method,
@@ -100,8 +100,16 @@ impl EvalDir {
         if path.join(SETTINGS).is_file() { Ok(()) } else { RunDir::check_free(path) }
     }
 
-    /// Starts an evaluation, or continues one with the same settings.
-    pub(super) fn open(path: &Path, settings: &Settings) -> Result<Self> {
+    /// Starts an evaluation of `total` episodes, or continues one with the same settings.
+    ///
+    /// It goes on after the last whole batch, so that batches are made of the same episodes as
+    /// without the interruption, and the episodes come out the same to the last bit.
+    pub(super) fn open(
+        path: &Path,
+        settings: &Settings,
+        total: usize,
+        batch_size: usize,
+    ) -> Result<Self> {
         let settings_path = path.join(SETTINGS);
         if !settings_path.is_file() {
             let run = RunDir::create(path)?;
@@ -122,7 +130,11 @@ impl EvalDir {
             );
         }
         let run = RunDir::open(path)?;
-        let done = read_done(&run.join(RECORDS))?;
+        let mut done = read_done(&run.join(RECORDS))?;
+        if done.len() != total {
+            let batch_size = batch_size.max(1);
+            done.truncate(done.len() / batch_size * batch_size);
+        }
         // A file may be missing, or end in the middle of a line, where the evaluation was killed.
         let resume = |name: &str| match run.join(name) {
             path if path.exists() => JsonLines::resume(&path, done.len()),

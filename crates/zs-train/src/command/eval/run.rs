@@ -1,6 +1,6 @@
 //! `zs eval`: exact match, F1 and searches of a model on a question file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -25,14 +25,14 @@ use crate::{device, source};
 #[derive(Debug, Args)]
 pub struct EvalRunArgs {
     /// The policy model (Hugging Face layout).
-    #[arg(long, value_name = "DIR")]
-    pub model: PathBuf,
+    #[arg(long, value_name = "DIR", required = true)]
+    pub model: Option<PathBuf>,
     /// Where documents come from; not needed by methods that do not search.
     #[command(flatten)]
     pub engine: EngineArgs,
     /// Questions with golden answers (JSON Lines, JSON, CSV, TSV, Parquet; also gzipped).
-    #[arg(long, value_name = "FILE")]
-    pub questions: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    pub questions: Option<PathBuf>,
     /// How the model is asked: direct, cot, rag, rag-agent, search-o1, r1 or trained.
     #[arg(long, default_value = "trained")]
     pub method: Method,
@@ -80,6 +80,18 @@ pub struct EvalRunArgs {
     pub json: bool,
 }
 
+impl EvalRunArgs {
+    /// The model's directory.
+    pub(super) fn model(&self) -> &Path {
+        self.model.as_deref().expect("clap requires it where no subcommand is given")
+    }
+
+    /// The question file.
+    pub(super) fn questions(&self) -> &Path {
+        self.questions.as_deref().expect("clap requires it where no subcommand is given")
+    }
+}
+
 /// Evaluates a model and prints a table.
 pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
     let protocol = args.protocol.protocol();
@@ -94,12 +106,12 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
         EvalDir::check(out)?;
     }
     let device = device::select();
-    let policy = source::load_model(&args.model, &device)?;
-    let mut questions = zs_eval::read_questions(&args.questions)?;
+    let policy = source::load_model(args.model(), &device)?;
+    let mut questions = zs_eval::read_questions(args.questions())?;
     questions.truncate(args.limit.unwrap_or(usize::MAX));
     let questions = select_questions(&protocol, questions);
     if questions.is_empty() {
-        bail!("{}: no question is left under protocol {protocol}", args.questions.display());
+        bail!("{}: no question is left under protocol {protocol}", args.questions().display());
     }
     let engine: Arc<dyn SearchEngine> = match args.method.searches() {
         true => super::engine(&args.engine, &device)?,
@@ -113,9 +125,10 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
     };
     config.rollout.validate()?;
     let settings = Settings::new(args, &protocol, &config)?;
-    let mut dir = args.out.as_ref().map(|out| EvalDir::open(out, &settings)).transpose()?;
-    let mut records = dir.as_ref().map(|it| it.records().to_vec()).unwrap_or_default();
     let total = questions.len() * args.samples as usize;
+    let open = |out: &PathBuf| EvalDir::open(out, &settings, total, args.batch_size);
+    let mut dir = args.out.as_ref().map(open).transpose()?;
+    let mut records = dir.as_ref().map(|it| it.records().to_vec()).unwrap_or_default();
     if !records.is_empty() {
         console.note(&format!("{} of {total} episodes are done already", records.len()));
     }
@@ -150,8 +163,8 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
     let title = format!(
         "protocol {protocol}, method {}, {}, {}",
         args.method,
-        args.model.display(),
-        args.questions.display()
+        args.model().display(),
+        args.questions().display()
     );
     console::print(&report_table::render(&title, &report, Kind::Episodes));
     Ok(())
