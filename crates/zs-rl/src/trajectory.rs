@@ -1,12 +1,15 @@
 //! One episode as it was sampled, turn by turn. Tokens, masks and log-probabilities are derived from
 //! the turns and never rebuilt from text.
 
+mod unchecked;
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use zs_core::{Action, Document, DocumentQuality, Question, Transcript, TranscriptTurn};
 use zs_model::{Completion, TokenId, TokenRow};
 
+use self::unchecked::UncheckedTrajectory;
 use crate::consult::AgentKind;
 use crate::program::ProgramCheck;
 use crate::{RewardFunction, RewardScore};
@@ -375,71 +378,6 @@ fn is_false(it: &bool) -> bool {
 
 fn is_zero(it: &u32) -> bool {
     *it == 0
-}
-
-/// A trajectory as it stands in a file, before its invariants are checked.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UncheckedTrajectory {
-    question_id: String,
-    prompt: Vec<TokenId>,
-    turns: Vec<Turn>,
-    truncated: bool,
-    // Since version 2 of the record format.
-    #[serde(default)]
-    over_budget: bool,
-    #[serde(default)]
-    consults: Vec<Consult>,
-    #[serde(default)]
-    refused_consults: u32,
-    #[serde(default)]
-    programs: Vec<ProgramCheck>,
-}
-
-impl TryFrom<UncheckedTrajectory> for Trajectory {
-    type Error = String;
-
-    fn try_from(it: UncheckedTrajectory) -> Result<Self, Self::Error> {
-        let UncheckedTrajectory { question_id, prompt, turns, truncated, .. } = it;
-        if prompt.is_empty() {
-            return Err(format!("`prompt` of question `{question_id}` is empty"));
-        }
-        let check = |what: String, tokens: usize, log_probs: usize| match tokens == log_probs {
-            true => Ok(()),
-            false => Err(format!(
-                "{what} of question `{question_id}` has {tokens} tokens but {log_probs} `log_probs`"
-            )),
-        };
-        for (index, Turn { completion, .. }) in turns.iter().enumerate() {
-            check(format!("turn {index}"), completion.tokens.len(), completion.log_probs.len())?;
-        }
-        for (index, consult) in it.consults.iter().enumerate() {
-            let Consult { completion, reply, reply_log_probs, turn, .. } = consult;
-            check(format!("consult {index}"), completion.tokens.len(), completion.log_probs.len())?;
-            if !reply_log_probs.is_empty() {
-                let what = format!("the reply of consult {index}");
-                check(what, reply.len(), reply_log_probs.len())?;
-            }
-            let previous = index.checked_sub(1).map_or(0, |at| it.consults[at].turn);
-            if *turn >= turns.len() || *turn < previous {
-                return Err(format!(
-                    "consult {index} of question `{question_id}` has `turn` {turn}; it must be \
-                     below {} and not below {previous}",
-                    turns.len()
-                ));
-            }
-        }
-        Ok(Self {
-            question_id,
-            prompt,
-            turns,
-            truncated,
-            over_budget: it.over_budget,
-            consults: it.consults,
-            refused_consults: it.refused_consults,
-            programs: it.programs,
-        })
-    }
 }
 
 #[cfg(test)]

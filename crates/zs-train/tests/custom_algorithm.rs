@@ -1,5 +1,4 @@
 //! The example of `docs/extending.md`: built and run here, so that CI need not build burn twice.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::Path;

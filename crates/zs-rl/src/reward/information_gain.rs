@@ -196,13 +196,13 @@ mod tests {
     #[test]
     fn passages_of_one_title_are_one_document() {
         let passage = |text| Document::new("one", text);
-        let (first, second) = (passage("x"), passage("y"));
-        let reward = InformationGain::new(&[first.clone(), second.clone()]);
+        let both = [passage("x"), passage("y")];
+        let reward = InformationGain::new(&both);
         let mut question = Question::new("q", "?", ["a"]);
         question.gold_titles = vec!["one".to_owned()];
         let trajectory = trajectory(&["<search> q </search>", "<search> q </search>"]);
         let view = EpisodeView::new(&question, &trajectory);
-        let earned = reward.score(&view, &[&[first.clone()], &[first, second]]);
+        let earned = reward.score(&view, &[&both[..1], &both]);
         // Half of it is 1 / sqrt(2) alike; the other half is no more so, and one of two is old.
         let h = std::f32::consts::FRAC_1_SQRT_2;
         assert!((earned.turns[0] - h).abs() < 1e-6 && (earned.turns[1] + 0.5).abs() < 1e-6);

@@ -315,4 +315,6 @@ impl<'a> Rollout<'a> {
 #[cfg(test)]
 mod hook_tests;
 #[cfg(test)]
+mod property_tests;
+#[cfg(test)]
 mod tests;

@@ -206,30 +206,17 @@ impl<'a> Row<'a> {
         observations: &Observer<'_>,
         limit: usize,
     ) -> Result<(), RolloutError> {
-        let room = self.room(limit);
-        let injected = std::mem::take(&mut self.injected);
-        let Some(turn) = self.trajectory.turns.last_mut() else { return Ok(()) };
-        let observation = match (&self.reply, &turn.search) {
-            (Reply::Documents, Some(search)) => observations.documents(&search.documents, room)?,
-            (Reply::Message(text), _) => observations.message(text, room)?,
-            (Reply::Injected, _) => Some(Observation::default()),
-            (Reply::Nothing | Reply::Documents, _) => {
-                self.is_finished = true;
-                return Ok(());
-            }
+        if matches!(self.reply, Reply::Nothing) {
+            self.is_finished = true;
+            return Ok(());
+        }
+        let observation = self.observation(observations, limit)?;
+        let turn = self.trajectory.turns.last_mut();
+        let (Some(observation), Some(turn)) = (observation, turn) else {
+            self.trajectory.truncated = true;
+            self.is_finished = true;
+            return Ok(());
         };
-        let Some(mut observation) = observation else { return Ok(self.truncate()) };
-        for text in injected {
-            let text = format!("\n{}\n", neutralize_tags(text.trim()));
-            let left = room.saturating_sub(observation.tokens.len());
-            if let Some(more) = observations.message(&text, left)? {
-                observation.text.push_str(&more.text);
-                observation.tokens.extend(more.tokens);
-            }
-        }
-        if observation.tokens.is_empty() {
-            return Ok(self.truncate());
-        }
         self.num_tokens += observation.tokens.len();
         self.append.clone_from(&observation.tokens);
         turn.observation = observation.tokens;
@@ -237,8 +224,30 @@ impl<'a> Row<'a> {
         Ok(())
     }
 
-    fn truncate(&mut self) {
-        self.trajectory.truncated = true;
-        self.is_finished = true;
+    /// What the policy is shown after its last turn; `None` where there is no room for it.
+    fn observation(
+        &mut self,
+        observations: &Observer<'_>,
+        limit: usize,
+    ) -> Result<Option<Observation>, RolloutError> {
+        let room = self.room(limit);
+        let search = self.trajectory.turns.last().and_then(|it| it.search.as_ref());
+        let observation = match &self.reply {
+            Reply::Documents => {
+                observations.documents(search.map_or(&[], |it| &it.documents), room)?
+            }
+            Reply::Message(text) => observations.message(text, room)?,
+            Reply::Injected | Reply::Nothing => Some(Observation::default()),
+        };
+        let Some(mut observation) = observation else { return Ok(None) };
+        for text in std::mem::take(&mut self.injected) {
+            let text = format!("\n{}\n", neutralize_tags(text.trim()));
+            let left = room.saturating_sub(observation.tokens.len());
+            if let Some(more) = observations.message(&text, left)? {
+                observation.text.push_str(&more.text);
+                observation.tokens.extend(more.tokens);
+            }
+        }
+        Ok((!observation.tokens.is_empty()).then_some(observation))
     }
 }
