@@ -45,6 +45,7 @@ mod checkpoint;
 mod config;
 mod generate;
 mod language_model;
+mod lora;
 mod network;
 mod optim;
 mod policy;
@@ -55,14 +56,15 @@ mod verify;
 mod workers;
 
 pub use batch::micro_batches;
-pub use checkpoint::{CheckpointError, SaveError};
+pub use checkpoint::{CheckpointError, SaveError, SaveOptions, WeightDtype};
 pub use config::{Architecture, ConfigError, Llama3RopeScaling, ModelConfig};
 pub use generate::{
     Completion, GenerateError, Generator, SamplingParams, SequenceRequest, Session, StopReason,
     TokenId,
 };
 pub use language_model::LanguageModel;
-pub use network::CausalLm;
+pub use lora::{AdapterError, LoraConfig, LoraError};
+pub use network::{CausalLm, MemoryConfig};
 pub use optim::{
     Optimizer, OptimizerConfig, OptimizerKind, Schedule, StepStats, accumulate_gradients,
 };
