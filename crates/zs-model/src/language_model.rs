@@ -21,7 +21,11 @@ pub struct LanguageModel {
     network: CausalLm,
     tokenizer: Tokenizer,
     carried: CarriedFiles,
+    max_batch_rows: usize,
 }
+
+/// Sequences decoded at once where nobody says otherwise.
+const DEFAULT_MAX_BATCH_ROWS: usize = 512;
 
 impl LanguageModel {
     /// Loads a model directory in Hugging Face layout: `config.json`, `model.safetensors` (or shards
@@ -42,7 +46,8 @@ impl LanguageModel {
         }
         let carried = CarriedFiles::read(dir)?;
         let network = load_network(dir, &config, device)?;
-        Ok(Self { config, network, tokenizer, carried })
+        let max_batch_rows = DEFAULT_MAX_BATCH_ROWS;
+        Ok(Self { config, network, tokenizer, carried, max_batch_rows })
     }
 
     /// A model with random weights, a function of configuration and seed.
@@ -54,7 +59,8 @@ impl LanguageModel {
         device: &Device,
     ) -> Self {
         let network = initialize(&config, seed, device);
-        Self { config, network, tokenizer, carried: CarriedFiles::default() }
+        let carried = CarriedFiles::default();
+        Self { config, network, tokenizer, carried, max_batch_rows: DEFAULT_MAX_BATCH_ROWS }
     }
 
     /// Writes a model directory in Hugging Face layout, in f32.
@@ -105,6 +111,15 @@ impl LanguageModel {
         Self { network: network.valid(), ..self.clone() }
     }
 
+    /// The same model, decoding at most so many sequences at once; others wait for a place.
+    ///
+    /// Bounds the key-value cache in use, not what comes out. Finished sequences of an open session
+    /// keep theirs for the next turn.
+    #[must_use]
+    pub fn with_max_batch_rows(self, max_batch_rows: usize) -> Self {
+        Self { max_batch_rows, ..self }
+    }
+
     /// The device that the weights live on.
     #[must_use]
     pub fn device(&self) -> Device {
@@ -127,6 +142,7 @@ impl Generator for LanguageModel {
             &self.config,
             Some(&self.tokenizer),
             num_sequences,
+            self.max_batch_rows,
         ))
     }
 }

@@ -193,7 +193,12 @@ impl Session for ScriptedSession<'_> {
             tokens.iter().for_each(|&token| on_token(index, token));
             sequence.extend_from_slice(&tokens);
             let log_probs = vec![-0.5; tokens.len()];
-            completions.push(Completion { tokens, log_probs, stop_reason });
+            completions.push(Completion {
+                tokens,
+                log_probs,
+                sampling_log_probs: None,
+                stop_reason,
+            });
         }
         Ok(completions)
     }

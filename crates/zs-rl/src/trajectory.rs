@@ -223,6 +223,7 @@ mod tests {
             completion: Completion {
                 tokens: tokens.to_vec(),
                 log_probs: tokens.iter().map(|&it| -(it as f32)).collect(),
+                sampling_log_probs: None,
                 stop_reason: StopReason::Stop,
             },
             text: format!("{tokens:?}"),

@@ -132,7 +132,7 @@ impl CausalLm {
     ///
     /// - tokens, positions: `[rows, new]`
     /// - bias: `[rows, 1, 1, new, columns]`, 0 where a cached column may be attended to, very
-    ///   negative elsewhere
+    ///   negative elsewhere; columns beyond the filled ones are there to be masked
     /// - output: `[rows * new, hidden]`
     pub(crate) fn hidden_cached(
         &self,
@@ -157,6 +157,11 @@ impl CausalLm {
         }
         cache.columns += new;
         self.model.norm.forward(x)
+    }
+
+    /// Query heads of a block.
+    pub(crate) fn num_heads(&self) -> usize {
+        self.model.layers.first().map_or(1, |it| it.self_attn.num_heads())
     }
 
     /// Logits of hidden states: `[n, hidden]` to `[n, vocab]`.

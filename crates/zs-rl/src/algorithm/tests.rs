@@ -16,6 +16,7 @@ fn group(rewards: &[f32]) -> TrajectoryGroup {
             completion: Completion {
                 tokens: vec![1, 2],
                 log_probs: vec![-1.0, -1.0],
+                sampling_log_probs: None,
                 stop_reason: StopReason::Stop,
             },
             text: String::new(),

@@ -29,6 +29,7 @@ fn groups(rewards: &[&[f32]]) -> Vec<TrajectoryGroup> {
                     completion: Completion {
                         log_probs: vec![-(VOCAB as f32).ln(); written.len()],
                         tokens: written,
+                        sampling_log_probs: None,
                         stop_reason: StopReason::Stop,
                     },
                     text: String::new(),
