@@ -8,6 +8,9 @@
 //! # Ok::<(), zs_simulator::world::ExampleError>(())
 //! ```
 
+mod floor;
+mod shapes;
+
 use burn::tensor::Device;
 use zs_core::StreamKey;
 use zs_model::testing::tiny_config;
@@ -15,6 +18,9 @@ use zs_model::{LanguageModel, ModelConfig, TokenRow};
 use zs_simulator::world::{
     BehaviourMix, CorpusMix, ExampleError, Split, World, generate_examples, tokenizer,
 };
+
+pub use floor::Floor;
+pub use shapes::{SHAPES, Work, num_block_weights, num_parameters, random_model, shape, work};
 
 /// A model of the shipped shape with random weights.
 #[must_use]

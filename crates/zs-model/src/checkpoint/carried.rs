@@ -1,6 +1,7 @@
 //! The files of a model directory beside its weights, carried along from loading to saving.
 
 use std::collections::BTreeMap;
+use std::fmt::{Debug, Formatter};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,8 +27,14 @@ const NAMES: [&str; 11] = [
 ];
 
 /// Files as they were found, by name. Cloning shares them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct CarriedFiles(Arc<BTreeMap<&'static str, Vec<u8>>>);
+
+impl Debug for CarriedFiles {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl CarriedFiles {
     /// Reads those that are there.
