@@ -34,9 +34,9 @@ impl CausalLm {
             return (GradientsParams::from_grads(loss.backward(), self), kept);
         }
         let trunk = Trunk::forward(self, batch);
-        let predicting =
-            trunk.hidden().select(0, batch.predicting(&device.clone().without_autodiff()));
         let plain = self.valid();
+        let hidden = trunk.hidden.clone().inner();
+        let predicting = hidden.select(0, batch.predicting(&plain.device()));
         let targets = batch.targets(&plain.device());
         let scores = plain.score_predicting(predicting.clone(), targets.clone(), with_entropy);
         let known = scores.entropy.clone();
@@ -126,36 +126,30 @@ impl ScoreGradients {
 }
 
 /// Everything below the head on a batch, with what its way back needs.
-enum Trunk {
-    /// The whole graph.
-    Graph(Tensor<2>),
-    /// The input of each block and of the final norm, and the output of the norm.
-    Inputs { blocks: Vec<Tensor<2>>, last: Tensor<2>, hidden: Tensor<2> },
+struct Trunk {
+    /// Final hidden states, `[rows * seq, hidden]`; with the whole graph where there are no inputs.
+    hidden: Tensor<2>,
+    /// The inputs of each block and of the final norm, where blocks are to be run again.
+    inputs: Option<Vec<Tensor<2>>>,
 }
 
 impl Trunk {
     fn forward(network: &CausalLm, batch: &PaddedBatch) -> Self {
         if !network.memory.recompute_blocks {
-            return Self::Graph(network.hidden(batch.tokens(&network.device())));
+            let hidden = network.hidden(batch.tokens(&network.device()));
+            return Self { hidden, inputs: None };
         }
         let plain = network.valid();
-        let tokens = batch.tokens(&plain.device());
-        let context = RowContext::new(&plain, batch.shape(), &plain.device());
-        let mut x = plain.embed(tokens);
-        let mut blocks = Vec::with_capacity(plain.model.layers.len());
+        let device = plain.device();
+        let context = RowContext::new(&plain, batch.shape(), &device);
+        let mut x = plain.embed(batch.tokens(&device));
+        let mut inputs = Vec::with_capacity(plain.model.layers.len() + 1);
         for block in &plain.model.layers {
-            blocks.push(x.clone());
+            inputs.push(x.clone());
             x = block.forward(x, &context);
         }
-        Self::Inputs { blocks, hidden: plain.model.norm.forward(x.clone()), last: x }
-    }
-
-    /// Final hidden states without a graph, `[rows * seq, hidden]`.
-    fn hidden(&self) -> Tensor<2> {
-        match self {
-            Self::Graph(hidden) => hidden.clone().inner(),
-            Self::Inputs { hidden, .. } => hidden.clone(),
-        }
+        inputs.push(x.clone());
+        Self { hidden: plain.model.norm.forward(x), inputs: Some(inputs) }
     }
 
     /// Adds the gradients of the parameters below the head, given those of the hidden states that
@@ -168,36 +162,30 @@ impl Trunk {
         total: &mut GradientsParams,
     ) {
         let device = network.device();
-        match self {
-            Self::Graph(hidden) => {
-                let predicting = hidden.select(0, batch.predicting(&device));
-                if predicting.is_tracked() {
-                    let grads = (predicting * Tensor::from_inner(upstream)).sum().backward();
-                    add_gradients(network, total, GradientsParams::from_grads(grads, network));
-                }
+        let Some(mut inputs) = self.inputs else {
+            let predicting = self.hidden.select(0, batch.predicting(&device));
+            if predicting.is_tracked() {
+                let grads = (predicting * Tensor::from_inner(upstream)).sum().backward();
+                add_gradients(network, total, GradientsParams::from_grads(grads, network));
             }
-            Self::Inputs { mut blocks, last, hidden } => {
-                let places = batch.predicting(&hidden.device());
-                let upstream =
-                    hidden.zeros_like().select_assign(0, places, upstream, IndexingUpdateOp::Add);
-                drop(hidden);
-                let norm = &network.model.norm;
-                let mut below = pull(last, |it| norm.forward(it), |_| upstream, norm, total);
-                let context = RowContext::new(network, batch.shape(), &device);
-                for block in network.model.layers.iter().rev() {
-                    let input = blocks.pop().expect("one input a block");
-                    let upstream = below;
-                    let run = |it| block.forward(it, &context);
-                    below = pull(input, run, |_| upstream, block, total);
-                }
-                let embedding = &network.model.embed_tokens;
-                if embedding.weight.is_require_grad() {
-                    let embedded = network.embed(batch.tokens(&device));
-                    let grads = (embedded * Tensor::from_inner(below)).sum().backward();
-                    let grads = GradientsParams::from_grads(grads, embedding);
-                    add_gradients(embedding, total, grads);
-                }
-            }
+            return;
+        };
+        let mut next_input = || inputs.pop().expect("an input a block, and one for the norm");
+        let places = batch.predicting(&self.hidden.device());
+        let spread = self.hidden.zeros_like();
+        let upstream = spread.select_assign(0, places, upstream, IndexingUpdateOp::Add);
+        let norm = &network.model.norm;
+        let mut below = pull(next_input(), |it| norm.forward(it), |_| upstream, norm, total);
+        let context = RowContext::new(network, batch.shape(), &device);
+        for block in network.model.layers.iter().rev() {
+            let run = |it| block.forward(it, &context);
+            below = pull(next_input(), run, |_| below, block, total);
+        }
+        let embedding = &network.model.embed_tokens;
+        if embedding.weight.is_require_grad() {
+            let embedded = network.embed(batch.tokens(&device));
+            let grads = (embedded * Tensor::from_inner(below)).sum().backward();
+            add_gradients(embedding, total, GradientsParams::from_grads(grads, embedding));
         }
     }
 }
