@@ -8,6 +8,9 @@
 //! # Ok::<(), zs_simulator::world::ExampleError>(())
 //! ```
 
+mod floor;
+mod shapes;
+
 use burn::tensor::Device;
 use zs_core::{Action, Question, StreamKey};
 use zs_model::testing::tiny_config;
@@ -16,6 +19,9 @@ use zs_rl::{RewardScore, RewardedTrajectory, Trajectory, TrajectoryGroup, Turn};
 use zs_simulator::world::{
     BehaviourMix, CorpusMix, ExampleError, Split, World, generate_examples, tokenizer,
 };
+
+pub use floor::Floor;
+pub use shapes::{SHAPES, Work, num_block_weights, num_parameters, random_model, shape, work};
 
 /// A model of the shipped shape with random weights.
 #[must_use]
@@ -68,6 +74,7 @@ pub fn episodes(num_groups: usize, group_size: usize) -> Vec<TrajectoryGroup> {
                 completion: Completion {
                     tokens: tokens(seed, 30),
                     log_probs: vec![-1.0; 30],
+                    sampling_log_probs: None,
                     stop_reason: StopReason::Stop,
                 },
                 text: String::new(),

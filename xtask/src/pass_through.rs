@@ -21,8 +21,14 @@ pub(crate) fn zs(subcommand: &str, args: &[OsString]) -> anyhow::Result<ExitCode
     status(Command::new(binary).arg(subcommand).args(args))
 }
 
-/// Runs the benches of `zs-benches`.
+/// Runs the benches of `zs-benches`, or its bench of whole models.
 pub(crate) fn bench(args: &[OsString]) -> anyhow::Result<ExitCode> {
+    if let Some((first, rest)) = args.split_first()
+        && first == "model"
+    {
+        let run = ["run", "--release", "--locked", "--package", "zs-benches"];
+        return status(cargo().args(run).args(["--bin", "model_speed", "--"]).args(rest));
+    }
     status(cargo().args(["bench", "--locked", "--package", "zs-benches"]).args(args))
 }
 

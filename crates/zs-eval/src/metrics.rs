@@ -293,6 +293,7 @@ mod tests {
             completion: Completion {
                 tokens: vec![1],
                 log_probs: vec![0.0],
+                sampling_log_probs: None,
                 stop_reason: StopReason::Stop,
             },
             text: match &action {

@@ -137,17 +137,6 @@ impl ChatTemplate {
     pub fn source(&self) -> &str {
         &self.source
     }
-
-    /// The special tokens that the template may mention, as the contents of a
-    /// `tokenizer_config.json`.
-    pub(crate) fn tokenizer_config(&self) -> String {
-        let token = |it: &str| if it.is_empty() { Value::Null } else { it.into() };
-        let config = serde_json::json!({
-            "bos_token": token(&self.bos_token),
-            "eos_token": token(&self.eos_token),
-        });
-        format!("{config:#}\n")
-    }
 }
 
 /// The contents of a file; `None` where there is none.

@@ -1,14 +1,15 @@
 //! A model directory in memory: configuration, weights and tokenizer.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::checkpoint::{initialize, load_network, save_module};
+use crate::checkpoint::{CarriedFiles, initialize, load_network, replace_directory, save_network};
 use crate::generate::LocalSession;
 use crate::{
-    CausalLm, CheckpointError, Generator, ModelConfig, PolicyModel, SaveError, Session, Tokenizer,
+    CausalLm, CheckpointError, Generator, ModelConfig, PolicyModel, SaveError, SaveOptions,
+    Session, Tokenizer,
 };
 
 /// A language model on one device: configuration, sampling weights and tokenizer.
@@ -19,7 +20,12 @@ pub struct LanguageModel {
     config: ModelConfig,
     network: CausalLm,
     tokenizer: Tokenizer,
+    carried: CarriedFiles,
+    max_batch_rows: usize,
 }
+
+/// Sequences decoded at once where nobody says otherwise.
+const DEFAULT_MAX_BATCH_ROWS: usize = 512;
 
 impl LanguageModel {
     /// Loads a model directory in Hugging Face layout: `config.json`, `model.safetensors` (or shards
@@ -38,8 +44,10 @@ impl LanguageModel {
                 vocab_size: config.vocab_size,
             });
         }
+        let carried = CarriedFiles::read(dir)?;
         let network = load_network(dir, &config, device)?;
-        Ok(Self { config, network, tokenizer })
+        let max_batch_rows = DEFAULT_MAX_BATCH_ROWS;
+        Ok(Self { config, network, tokenizer, carried, max_batch_rows })
     }
 
     /// A model with random weights, a function of configuration and seed.
@@ -51,49 +59,37 @@ impl LanguageModel {
         device: &Device,
     ) -> Self {
         let network = initialize(&config, seed, device);
-        Self { config, network, tokenizer }
+        let carried = CarriedFiles::default();
+        Self { config, network, tokenizer, carried, max_batch_rows: DEFAULT_MAX_BATCH_ROWS }
     }
 
-    /// Writes a model directory in Hugging Face layout, its chat template included.
+    /// Writes a model directory in Hugging Face layout, in f32, its chat template included.
     ///
-    /// Everything is written to a sibling directory first, which then takes the place of `dir`, so
-    /// an interrupted save never leaves half a model.
+    /// As [`save_with`](Self::save_with) the default [`SaveOptions`].
     ///
     /// # Errors
     ///
     /// Fails when a file cannot be written; `dir` is then as it was.
     pub fn save(&self, dir: &Path) -> Result<(), SaveError> {
-        let partial = with_suffix(dir, ".partial");
-        let previous = with_suffix(dir, ".previous");
-        let write = |source, path: &Path| SaveError::Write { path: path.to_owned(), source };
-        let clear = |path: &Path| match std::fs::remove_dir_all(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(write(error, path)),
-            _ => Ok(()),
-        };
-        clear(&partial)?;
-        std::fs::create_dir_all(&partial).map_err(|it| write(it, &partial))?;
-        let put = |name: &str, text: String| {
-            let path = partial.join(name);
-            std::fs::write(&path, text).map_err(|it| write(it, &path))
-        };
-        put("config.json", self.config.to_json())?;
-        let generation = serde_json::json!({
-            "bos_token_id": self.config.bos_token_id,
-            "eos_token_id": self.config.eos_token_ids,
-        });
-        put("generation_config.json", format!("{generation:#}\n"))?;
-        put("tokenizer.json", self.tokenizer.to_json()?)?;
-        if let Some(template) = self.tokenizer.chat_template() {
-            put("chat_template.jinja", template.source().to_owned())?;
-            put("tokenizer_config.json", template.tokenizer_config())?;
-        }
-        save_module(&self.network, &partial.join("model.safetensors"))?;
-        clear(&previous)?;
-        if dir.exists() {
-            std::fs::rename(dir, &previous).map_err(|it| write(it, dir))?;
-        }
-        std::fs::rename(&partial, dir).map_err(|it| write(it, dir))?;
-        clear(&previous)
+        self.save_with(dir, &SaveOptions::default())
+    }
+
+    /// Writes a model directory in Hugging Face layout, which transformers and vLLM load.
+    ///
+    /// Adapters are merged into the weights; [`save_adapter`](Self::save_adapter) writes them alone.
+    /// The files beside the weights (configuration, tokenizer, chat template) are those that the
+    /// model was loaded with. Everything is written to a sibling directory first, which then takes
+    /// the place of `dir`, so an interrupted save never leaves half a model.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a file cannot be written; `dir` is then as it was.
+    pub fn save_with(&self, dir: &Path, options: &SaveOptions) -> Result<(), SaveError> {
+        let merged = self.network.merge_lora();
+        replace_directory(dir, |partial| {
+            self.carried.write(partial, &self.config, &self.tokenizer, options.dtype)?;
+            save_network(&merged, partial, options)
+        })
     }
 
     /// The model's shape.
@@ -112,11 +108,16 @@ impl LanguageModel {
     /// copy.
     #[must_use]
     pub fn with_network(&self, network: &CausalLm) -> Self {
-        Self {
-            config: self.config.clone(),
-            network: network.valid(),
-            tokenizer: self.tokenizer.clone(),
-        }
+        Self { network: network.valid(), ..self.clone() }
+    }
+
+    /// The same model, decoding at most so many sequences at once; others wait for a place.
+    ///
+    /// Bounds the key-value cache in use, not what comes out. Finished sequences of an open session
+    /// keep theirs for the next turn.
+    #[must_use]
+    pub fn with_max_batch_rows(self, max_batch_rows: usize) -> Self {
+        Self { max_batch_rows, ..self }
     }
 
     /// The device that the weights live on.
@@ -124,12 +125,6 @@ impl LanguageModel {
     pub fn device(&self) -> Device {
         self.network.device()
     }
-}
-
-fn with_suffix(dir: &Path, suffix: &str) -> PathBuf {
-    let mut name = dir.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 impl Generator for LanguageModel {
@@ -147,6 +142,7 @@ impl Generator for LanguageModel {
             &self.config,
             Some(&self.tokenizer),
             num_sequences,
+            self.max_batch_rows,
         ))
     }
 }

@@ -46,6 +46,7 @@ mod checkpoint;
 mod config;
 mod generate;
 mod language_model;
+mod lora;
 mod network;
 mod optim;
 mod policy;
@@ -57,14 +58,15 @@ mod workers;
 
 pub use batch::micro_batches;
 pub use chat::{ChatMessage, ChatTemplate, ChatTemplateError};
-pub use checkpoint::{CheckpointError, SaveError};
+pub use checkpoint::{CheckpointError, SaveError, SaveOptions, WeightDtype};
 pub use config::{Architecture, ConfigError, Llama3RopeScaling, ModelConfig};
 pub use generate::{
     Completion, GenerateError, Generator, SamplingParams, SequenceRequest, Session, StopReason,
     TokenId,
 };
 pub use language_model::LanguageModel;
-pub use network::{CausalLm, ValueNetwork};
+pub use lora::{AdapterError, LoraConfig, LoraError};
+pub use network::{CausalLm, MemoryConfig, ValueNetwork};
 pub use optim::{
     KeySharing, Optimizer, OptimizerConfig, OptimizerKind, OptimizerStateError, QkClipError,
     QkScale, Schedule, StepStats, accumulate_gradients, accumulate_value_gradients, qk_clip,

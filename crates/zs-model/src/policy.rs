@@ -1,6 +1,7 @@
 //! The trainable side of a language model: log-probabilities with gradients.
 
 use burn::module::Module;
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 
 use crate::TokenId;
@@ -41,6 +42,23 @@ pub trait PolicyModel: Module {
     ///
     /// When `rows` is empty, a mask's length differs from its tokens', or a first token carries loss.
     fn token_scores(&self, rows: &[TokenRow]) -> TokenScores;
+
+    /// Gradient of a loss on the scores of some rows, and whatever else `loss` returns.
+    ///
+    /// As scoring the rows and going back through one graph, which is what the provided method does.
+    /// A model overrides it to hold less in memory on the way.
+    ///
+    /// # Panics
+    ///
+    /// As [`token_scores`](Self::token_scores), and when the loss does not depend on the scores.
+    fn score_gradients<T>(
+        &self,
+        rows: &[TokenRow],
+        loss: impl FnOnce(TokenScores) -> (Tensor<1>, T),
+    ) -> (GradientsParams, T) {
+        let (loss, kept) = loss(self.token_scores(rows));
+        (GradientsParams::from_grads(loss.backward(), self), kept)
+    }
 
     /// The device that the parameters live on.
     fn device(&self) -> Device;

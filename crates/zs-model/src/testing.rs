@@ -1,11 +1,13 @@
 //! Test doubles for code that needs a generator but no model.
 
+use std::convert::Infallible;
 use std::fmt::Debug;
 
-use zs_core::StreamKey;
+use zs_core::{Domain, StreamKey};
 
+use crate::checkpoint::{fill, uniform};
 use crate::{
-    Architecture, Completion, GenerateError, Generator, ModelConfig, SamplingParams,
+    Architecture, CausalLm, Completion, GenerateError, Generator, ModelConfig, SamplingParams,
     SequenceRequest, Session, StopReason, TokenId, Tokenizer,
 };
 
@@ -77,6 +79,21 @@ pub fn tiny_config() -> ModelConfig {
         tie_word_embeddings: true,
         bos_token_id: None,
         eos_token_ids: vec![BYTE_EOS],
+    }
+}
+
+/// A network whose adapters, fresh from [`with_lora`](crate::CausalLm::with_lora), no longer add
+/// nothing: their zero halves become random.
+#[must_use]
+pub fn with_random_lora(network: &CausalLm, seed: u64) -> CausalLm {
+    let filled = fill(network.clone(), |entry| {
+        let mut rng = StreamKey::new(seed).rng(Domain::Weights);
+        let is_b = entry.name.ends_with("lora_b");
+        Ok::<_, Infallible>(is_b.then(|| uniform(&mut rng, entry.len(), 0.1)))
+    });
+    match filled {
+        Ok(network) => network,
+        Err(never) => match never {},
     }
 }
 
@@ -176,7 +193,12 @@ impl Session for ScriptedSession<'_> {
             tokens.iter().for_each(|&token| on_token(index, token));
             sequence.extend_from_slice(&tokens);
             let log_probs = vec![-0.5; tokens.len()];
-            completions.push(Completion { tokens, log_probs, stop_reason });
+            completions.push(Completion {
+                tokens,
+                log_probs,
+                sampling_log_probs: None,
+                stop_reason,
+            });
         }
         Ok(completions)
     }

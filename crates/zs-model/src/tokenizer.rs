@@ -151,6 +151,19 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// The exact text of a token, given its identifier.
+    #[must_use]
+    pub fn token_text(&self, token: TokenId) -> Option<String> {
+        self.inner.id_to_token(token)
+    }
+
+    /// The identifier of a special token, given its exact text; `None` for every other text.
+    #[must_use]
+    pub fn special_token_id(&self, token: &str) -> Option<TokenId> {
+        let decoder = self.inner.get_added_tokens_decoder();
+        decoder.iter().find(|(_, it)| it.special && it.content == token).map(|(id, _)| *id)
+    }
+
     /// One more than the largest token identifier.
     #[must_use]
     pub fn vocab_size(&self) -> usize {

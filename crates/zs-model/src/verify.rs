@@ -9,7 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
-use crate::checkpoint::{load_network, map_file, named_tensors, parse, to_f32};
+use crate::checkpoint::{load_network, map_file, named_gradients, parse, to_f32};
 use crate::generate::LocalSession;
 use crate::{
     CausalLm, CheckpointError, GenerateError, ModelConfig, SamplingParams, SequenceRequest,
@@ -23,7 +23,8 @@ pub struct Check {
     pub name: String,
     /// Largest absolute difference; for tokens and text, how many positions differ.
     pub max_abs_error: f64,
-    /// The same over the largest absolute reference value.
+    /// The same over the largest absolute reference value: of the row for logits, of all compared
+    /// tensors together for gradients.
     pub max_rel_error: f64,
     /// Whether the comparison is within the tolerance.
     pub passed: bool,
@@ -77,8 +78,14 @@ pub enum VerifyError {
 ///   computed row by row and in one padded batch.
 /// - `*.json`: `prompt_ids`, `greedy_ids` and, with a tokenizer in the directory, `text`.
 ///
-/// Relative errors are over the largest absolute reference value; greedy tokens and text must be
-/// equal.
+/// Relative errors of logits are over the largest absolute reference value of the row. Those of
+/// gradients are over the largest gradient in the file, whichever tensor has it: an update moves all
+/// parameters together, and a tensor whose gradients nearly cancel has no scale of its own to be
+/// measured by. Greedy tokens and text must be equal.
+///
+/// Rotary frequencies are computed in f32 from `config.json`, as transformers does when it loads a
+/// checkpoint of any type in f32. A reference that was itself converted to bfloat16 on the way (say,
+/// `model.bfloat16().float()`) has frequencies rounded to 8 bits and agrees to a few 1e-5 only.
 ///
 /// # Errors
 ///
@@ -116,6 +123,10 @@ impl Subject<'_> {
         let (input_ids, shape) = self.ints(&golden, "input_ids")?;
         let (lengths, _) = self.ints(&golden, "lengths")?;
         let [rows, width] = shape[..] else { return Err(self.bad("input_ids is not a matrix")) };
+        let fits = |it: &i64| (1..=width as i64).contains(it);
+        if lengths.len() != rows || rows == 0 || !lengths.iter().all(fits) {
+            return Err(self.bad(format!("lengths are not {rows} numbers from 1 to {width}")));
+        }
         let rows: Vec<Vec<TokenId>> = (0..rows)
             .map(|row| input_ids[row * width..][..lengths[row] as usize].to_vec())
             .map(|row| row.into_iter().map(|it| it as TokenId).collect())
@@ -135,6 +146,9 @@ impl Subject<'_> {
             checks.push(self.compare(name, &together[row], expected(row)));
         }
         let (greedy, shape) = self.ints(&golden, "greedy_ids")?;
+        if shape.len() != 2 || shape[0] != rows.len() || shape[1] == 0 {
+            return Err(self.bad(format!("greedy_ids is not a matrix of {} rows", rows.len())));
+        }
         let wanted: Vec<Vec<TokenId>> = greedy
             .chunks(shape[1])
             .map(|row| row.iter().map(|it| *it as TokenId).collect())
@@ -152,6 +166,9 @@ impl Subject<'_> {
         golden: &SafeTensors<'_>,
         tokens: &[TokenId],
     ) -> Result<Vec<Check>, VerifyError> {
+        if tokens.len() < 2 {
+            return Err(self.bad("row 0 needs two tokens for a loss"));
+        }
         let mut loss_mask = vec![true; tokens.len()];
         loss_mask[0] = false;
         let row = TokenRow { tokens: tokens.to_vec(), loss_mask };
@@ -164,20 +181,19 @@ impl Subject<'_> {
             &[value],
             &self.floats(golden, "loss_row0")?,
         )];
-        let mut values = GradientValues::take(&network, &mut grads);
-        let names = golden.names();
-        let tensors = named_tensors(&network, |id, name| {
-            names.contains(&format!("grad.{name}").as_str()).then(|| values.0.remove(&id)).flatten()
-        });
-        let mut wanted: Vec<&str> =
-            names.iter().copied().filter(|it| it.starts_with("grad.")).collect();
-        wanted.sort_unstable();
-        for name in wanted {
-            let expected = self.floats(golden, name)?;
-            let found = tensors.iter().find(|it| name.strip_prefix("grad.") == Some(&it.name));
+        let tensors = named_gradients(&network, &mut grads);
+        let mut wanted = Vec::new();
+        for name in golden.names().into_iter().filter(|it| it.starts_with("grad.")) {
+            wanted.push((name.to_owned(), self.floats(golden, name)?));
+        }
+        wanted.sort_by(|a, b| a.0.cmp(&b.0));
+        let scale = wanted.iter().map(|(_, it)| largest(it)).fold(0.0, f64::max);
+        for (name, expected) in wanted {
+            let found =
+                tensors.iter().find(|it| name.strip_prefix("grad.") == Some(&it.entry.name));
             let found =
                 found.ok_or_else(|| self.bad(format!("the model has no tensor for {name}")))?;
-            checks.push(self.compare(name.to_owned(), &found.values, &expected));
+            checks.push(self.compare_at(name, &found.to_vec(), &expected, scale));
         }
         Ok(checks)
     }
@@ -224,7 +240,7 @@ impl Subject<'_> {
     /// Greedy continuations through the cached path, end-of-sequence tokens ignored.
     fn greedy(&self, rows: &[Vec<TokenId>], new: usize) -> Result<Vec<Vec<TokenId>>, VerifyError> {
         let config = ModelConfig { eos_token_ids: Vec::new(), ..self.config.clone() };
-        let mut session = LocalSession::new(&self.network, &config, None, rows.len());
+        let mut session = LocalSession::new(&self.network, &config, None, rows.len(), rows.len());
         let requests: Vec<SequenceRequest<'_>> = rows
             .iter()
             .enumerate()
@@ -237,12 +253,16 @@ impl Subject<'_> {
     }
 
     fn compare(&self, name: String, actual: &[f32], expected: &[f32]) -> Check {
-        let largest = expected.iter().fold(0.0_f64, |max, it| max.max(f64::from(it.abs())));
+        self.compare_at(name, actual, expected, largest(expected))
+    }
+
+    /// Compares values whose errors count relative to `scale`.
+    fn compare_at(&self, name: String, actual: &[f32], expected: &[f32], scale: f64) -> Check {
         let differences = actual.iter().zip(expected).map(|(a, e)| f64::from(*a) - f64::from(*e));
         // A NaN must fail, so it is not dropped by max.
         let max_abs_error = differences
             .fold(0.0_f64, |max, it| if it.is_nan() { f64::INFINITY } else { max.max(it.abs()) });
-        let max_rel_error = max_abs_error / largest.max(f64::MIN_POSITIVE);
+        let max_rel_error = max_abs_error / scale.max(f64::MIN_POSITIVE);
         let passed = actual.len() == expected.len() && max_rel_error <= self.tolerance;
         Check { name, max_abs_error, max_rel_error, passed, detail: String::new() }
     }
@@ -270,26 +290,9 @@ impl Subject<'_> {
     }
 }
 
-/// The gradient of every float parameter, by identifier.
-struct GradientValues(std::collections::HashMap<burn::module::ParamId, TensorData>);
-
-impl GradientValues {
-    fn take<M: Module>(module: &M, grads: &mut GradientsParams) -> Self {
-        struct Take<'a>(&'a mut GradientsParams, GradientValues);
-        impl burn::module::ModuleVisitor for Take<'_> {
-            fn visit_float<const D: usize>(
-                &mut self,
-                param: &burn::module::Param<burn::tensor::Tensor<D>>,
-            ) {
-                if let Some(grad) = self.0.remove::<D>(param.id) {
-                    self.1.0.insert(param.id, grad.into_data());
-                }
-            }
-        }
-        let mut take = Take(grads, Self(std::collections::HashMap::new()));
-        module.visit(&mut take);
-        take.1
-    }
+/// The largest absolute value.
+fn largest(values: &[f32]) -> f64 {
+    values.iter().fold(0.0, |max, it| f64::max(max, f64::from(it.abs())))
 }
 
 fn equal<T: PartialEq + std::fmt::Debug>(name: String, actual: &[T], expected: &[T]) -> Check {

@@ -7,12 +7,17 @@ use burn::tensor::Device;
 
 /// Threads that work side by side: all cores of a CPU, one for an accelerator.
 pub(crate) fn host_workers(device: &Device) -> usize {
+    if is_host(device) { std::thread::available_parallelism().map_or(1, Into::into) } else { 1 }
+}
+
+/// Whether a device is the CPU.
+pub(crate) fn is_host(device: &Device) -> bool {
     #[cfg(feature = "flex")]
     if device.clone().without_autodiff() == Device::flex() {
-        return std::thread::available_parallelism().map_or(1, Into::into);
+        return true;
     }
     let _ = device;
-    1
+    false
 }
 
 /// Runs work whose tensor operations must not spread over other threads: they are busy too.

@@ -27,14 +27,15 @@ fn params(max_new_tokens: usize) -> SamplingParams {
 }
 
 /// Samples each prompt alone.
-fn alone(model: &LanguageModel, prompts: &[Vec<TokenId>], new: usize) -> Vec<Completion> {
-    prompts
-        .iter()
-        .enumerate()
-        .map(|(sample, prompt)| {
-            model.generate(&[(prompt.clone(), key(sample))], &params(new)).unwrap().remove(0)
-        })
-        .collect()
+fn alone(
+    model: &LanguageModel,
+    prompts: &[Vec<TokenId>],
+    params: &SamplingParams,
+) -> Vec<Completion> {
+    let alone = |(sample, prompt): (usize, &Vec<TokenId>)| {
+        model.generate(&[(prompt.clone(), key(sample))], params).unwrap().remove(0)
+    };
+    prompts.iter().enumerate().map(alone).collect()
 }
 
 proptest! {
@@ -46,15 +47,36 @@ proptest! {
 
     #[test]
     fn batch_and_order_do_not_change_a_sequence(
-        prompts in proptest::collection::vec(proptest::collection::vec(0_u32..256, 1..20), 1..40),
+        // Few first tokens and short lengths, so that some prompts are equal and are fed once.
+        prompts in proptest::collection::vec(
+            prop_oneof![
+                proptest::collection::vec(0_u32..256, 1..20),
+                proptest::collection::vec(0_u32..2, 1..3),
+            ],
+            1..40,
+        ),
         rotation in 0_usize..40,
+        max_batch_rows in 1_usize..50,
+        is_cut in any::<bool>(),
     ) {
         let model = model();
-        let expected = alone(&model, &prompts, 16);
+        let mut params = params(16);
+        if is_cut {
+            params = SamplingParams {
+                temperature: 0.8,
+                top_k: 40,
+                top_p: 0.9,
+                min_p: 0.02,
+                repetition_penalty: 1.2,
+                ..params
+            };
+        }
+        let expected = alone(&model, &prompts, &params);
         let mut order: Vec<usize> = (0..prompts.len()).collect();
         order.rotate_left(rotation % prompts.len());
         let batch: Vec<_> = order.iter().map(|&it| (prompts[it].clone(), key(it))).collect();
-        let together = model.generate(&batch, &params(16)).unwrap();
+        let together =
+            model.with_max_batch_rows(max_batch_rows).generate(&batch, &params).unwrap();
         for (place, &sample) in order.iter().enumerate() {
             let (together, alone) = (&together[place], &expected[sample]);
             prop_assert_eq!(&together.tokens, &alone.tokens);
@@ -63,14 +85,52 @@ proptest! {
             for (a, b) in together.log_probs.iter().zip(&alone.log_probs) {
                 prop_assert!((a - b).abs() < 1e-4, "{} {}", a, b);
             }
+            prop_assert_eq!(together.sampling_log_probs.is_some(), is_cut);
+            let drawn = together.sampling_log_probs.iter().flatten();
+            for (a, b) in drawn.zip(alone.sampling_log_probs.iter().flatten()) {
+                prop_assert!((a - b).abs() < 1e-3 && *a <= 0.0, "{} {}", a, b);
+            }
         }
     }
 }
 
 #[test]
+fn tokens_stream_in_the_order_of_their_sequence() {
+    let model = model().with_max_batch_rows(3);
+    let prompts: Vec<Vec<TokenId>> = (0..20).map(|it| vec![it + 1, 2]).collect();
+    let requests: Vec<SequenceRequest<'_>> = prompts
+        .iter()
+        .enumerate()
+        .map(|(sequence, append)| SequenceRequest { sequence, append, key: key(sequence) })
+        .collect();
+    let mut streamed = vec![Vec::new(); 20];
+    let mut session = model.session(20);
+    let completions = session
+        .extend(&requests, &params(9), &mut |index, token| streamed[index].push(token))
+        .unwrap();
+    for (streamed, completion) in streamed.iter().zip(completions) {
+        assert_eq!(streamed, &completion.tokens);
+    }
+}
+
+#[test]
+fn settings_out_of_range_are_named() {
+    for (bad, field) in [
+        (SamplingParams { temperature: -1.0, ..params(1) }, "temperature = -1"),
+        (SamplingParams { temperature: f32::NAN, ..params(1) }, "temperature = NaN"),
+        (SamplingParams { top_p: 0.0, ..params(1) }, "top_p = 0"),
+        (SamplingParams { repetition_penalty: 0.0, ..params(1) }, "repetition_penalty = 0"),
+    ] {
+        let error = model().generate(&[(vec![1], key(0))], &bad).unwrap_err().to_string();
+        assert!(error.contains(field), "{error}");
+    }
+}
+
+#[test]
 fn turns_through_the_cache_equal_one_long_prompt() {
-    let model = model();
-    // Enough sequences for several workers, and for rows that finish early to be left behind.
+    // Enough sequences for several workers, for rows that finish early to be left behind, and for
+    // some to wait.
+    let model = model().with_max_batch_rows(14);
     let num_sequences = 24;
     let mut session = model.session(num_sequences);
     let mut texts: Vec<Vec<TokenId>> =

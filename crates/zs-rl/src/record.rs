@@ -151,7 +151,8 @@ mod tests {
         let finite = || (-1e30_f32..1e30_f32).prop_union(-30.0_f32..0.0);
         let completion = vec((any::<u32>(), finite()), 0..5).prop_map(|it| {
             let (tokens, log_probs) = it.into_iter().unzip();
-            Completion { tokens, log_probs, stop_reason: StopReason::EndOfSequence }
+            let stop_reason = StopReason::EndOfSequence;
+            Completion { tokens, log_probs, sampling_log_probs: None, stop_reason }
         });
         let action = prop_oneof![
             Just(Action::Invalid),

@@ -391,6 +391,7 @@ mod tests {
             completion: Completion {
                 tokens: tokens.to_vec(),
                 log_probs: tokens.iter().map(|&it| -(it as f32)).collect(),
+                sampling_log_probs: None,
                 stop_reason: StopReason::Stop,
             },
             text: format!("{tokens:?}"),
@@ -431,6 +432,7 @@ mod tests {
             completion: Completion {
                 tokens: tokens.to_vec(),
                 log_probs: vec![-0.5; tokens.len()],
+                sampling_log_probs: None,
                 stop_reason: StopReason::Stop,
             },
             text: "<verify>r</verify>".to_owned(),

@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use zs_core::{Domain, StreamKey};
 
-use super::fill;
+use super::{fill, transpose};
 use crate::{CausalLm, ModelConfig};
 
 /// Standard deviation of the embedding.
@@ -31,23 +31,29 @@ const EMBEDDING_STD: f64 = 0.05;
 pub(crate) fn initialize(config: &ModelConfig, seed: u64, device: &Device) -> CausalLm {
     let depth_scale = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
     let mut index = 0;
-    let filled = fill(CausalLm::zeros(config, device), |name, shape| {
+    let filled = fill(CausalLm::zeros(config, device), |entry| {
         index += 1;
         let key = StreamKey { step: index, ..StreamKey::new(seed) };
-        let len = shape.iter().product();
-        Ok::<_, Infallible>(match shape {
+        let name = &entry.name;
+        // Drawn in the layout of a checkpoint.
+        let values = match entry.shape[..] {
             [_, fan_in] => {
-                let mut std = 1.0 / (*fan_in as f64).sqrt();
+                let mut std = 1.0 / (fan_in as f64).sqrt();
                 if name.contains("embed_tokens") {
                     std = EMBEDDING_STD;
                 } else if name.contains("o_proj") || name.contains("down_proj") {
                     std *= depth_scale;
                 }
-                normal(&mut key.rng(Domain::Weights), len, std)
+                normal(&mut key.rng(Domain::Weights), entry.len(), std)
             }
-            _ if name.ends_with("bias") => vec![0.0; len],
-            _ => vec![1.0; len],
-        })
+            _ if name.ends_with("bias") => vec![0.0; entry.len()],
+            _ => vec![1.0; entry.len()],
+        };
+        Ok::<_, Infallible>(Some(if entry.transposed {
+            transpose(&values, entry.shape[0], entry.shape[1])
+        } else {
+            values
+        }))
     });
     match filled {
         Ok(network) => network,
@@ -65,6 +71,11 @@ fn normal(rng: &mut ChaCha8Rng, len: usize, std: f64) -> Vec<f32> {
             (std * radius * angle.cos()) as f32
         })
         .collect()
+}
+
+/// Draws from the uniform distribution on `[-bound, bound)`.
+pub(crate) fn uniform(rng: &mut ChaCha8Rng, len: usize, bound: f64) -> Vec<f32> {
+    (0..len).map(|_| (bound * (2.0 * rng.random::<f64>() - 1.0)) as f32).collect()
 }
 
 #[cfg(test)]

@@ -1,19 +1,158 @@
 //! Weights in Hugging Face layout: reading, writing, and where they come from in the first place.
 
+mod carried;
+mod directory;
+mod error;
+mod files;
 mod initialize;
 mod load;
 mod save;
 
-use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 
-pub(crate) use initialize::initialize;
-pub use load::CheckpointError;
-pub(crate) use load::{load_module, load_network, map_file, parse, to_f32};
-pub use save::SaveError;
-pub(crate) use save::save_module;
+pub(crate) use carried::CarriedFiles;
+pub(crate) use directory::replace_directory;
+pub use error::CheckpointError;
+pub(crate) use files::{WeightFiles, map_file, parse, to_f32};
+pub(crate) use initialize::{initialize, uniform};
+pub(crate) use load::{load_module, load_network};
+pub use save::{SaveError, SaveOptions, WeightDtype};
+pub(crate) use save::{save_network, write_safetensors};
 
-/// Where a module traversal is, as the name of a tensor in a checkpoint.
+/// A float parameter as a checkpoint knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TensorEntry {
+    /// The parameter's path in the module, which is its name in a checkpoint.
+    pub(crate) name: String,
+    /// Its shape in the file.
+    pub(crate) shape: Vec<usize>,
+    /// Whether the module holds the transpose of what the file holds: weights of linear maps.
+    pub(crate) transposed: bool,
+}
+
+impl TensorEntry {
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// A float parameter of a module, or its gradient, with its place in a checkpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedTensor {
+    pub(crate) entry: TensorEntry,
+    /// In the module's layout; vectors are a single row.
+    matrix: Tensor<2>,
+}
+
+impl NamedTensor {
+    /// The same values under another name.
+    pub(crate) fn renamed(&self, name: String) -> Self {
+        Self { entry: TensorEntry { name, ..self.entry.clone() }, matrix: self.matrix.clone() }
+    }
+
+    /// The values in the file's layout, read from the device now.
+    pub(crate) fn to_vec(&self) -> Vec<f32> {
+        let [rows, columns] = self.matrix.dims();
+        let values: Vec<f32> = self.matrix.clone().into_data().iter::<f32>().collect();
+        if self.entry.transposed { transpose(&values, rows, columns) } else { values }
+    }
+}
+
+/// Every float parameter of a module. Nothing is copied from the device yet.
+pub(crate) fn named_parameters<M: Module>(module: &M) -> Vec<NamedTensor> {
+    collect(module, None)
+}
+
+/// Every gradient of a module's parameters, taken out of `grads`.
+pub(crate) fn named_gradients<M: Module>(
+    module: &M,
+    grads: &mut GradientsParams,
+) -> Vec<NamedTensor> {
+    collect(module, Some(grads))
+}
+
+fn collect<M: Module>(module: &M, grads: Option<&mut GradientsParams>) -> Vec<NamedTensor> {
+    struct Collect<'a> {
+        path: TensorPath,
+        grads: Option<&'a mut GradientsParams>,
+        tensors: Vec<NamedTensor>,
+    }
+    impl ModuleVisitor for Collect<'_> {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.path.enter(name, container_type);
+        }
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.path.exit();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let value = match &mut self.grads {
+                None => Some(param.val()),
+                Some(grads) => grads.remove::<D>(param.id),
+            };
+            let Some(value) = value else { return };
+            let shape = value.dims();
+            let columns = shape[D - 1];
+            let rows = shape[..D - 1].iter().product();
+            let entry = self.path.entry(&shape);
+            self.tensors.push(NamedTensor { entry, matrix: value.reshape([rows, columns]) });
+        }
+    }
+    let mut collect = Collect { path: TensorPath::default(), grads, tensors: Vec::new() };
+    module.visit(&mut collect);
+    collect.tensors
+}
+
+/// Fills float parameters of a module from `source`, which returns values in the module's layout, or
+/// `None` to leave a parameter as it is.
+pub(crate) fn fill<M: Module, E>(
+    module: M,
+    source: impl FnMut(&TensorEntry) -> Result<Option<Vec<f32>>, E>,
+) -> Result<M, E> {
+    struct Fill<F, E> {
+        path: TensorPath,
+        source: F,
+        error: Option<E>,
+    }
+    impl<F: FnMut(&TensorEntry) -> Result<Option<Vec<f32>>, E>, E> ModuleMapper for Fill<F, E> {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.path.enter(name, container_type);
+        }
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.path.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if self.error.is_some() {
+                return param;
+            }
+            let shape: Vec<usize> = param.shape().as_slice().to_vec();
+            let entry = self.path.entry(&shape);
+            match (self.source)(&entry) {
+                Ok(Some(values)) => {
+                    let data = TensorData::new(values, shape);
+                    let (_, old, mapper) = param.consume();
+                    let new = Tensor::from_data(data, &old.device());
+                    Param::from_mapped_value(param_id(&entry.name), new, mapper)
+                }
+                Ok(None) => param,
+                Err(error) => {
+                    self.error = Some(error);
+                    param
+                }
+            }
+        }
+    }
+    let mut fill = Fill { path: TensorPath::default(), source, error: None };
+    let module = module.map(&mut fill);
+    match fill.error {
+        Some(error) => Err(error),
+        None => Ok(module),
+    }
+}
+
+/// Where a module traversal is.
 #[derive(Debug, Default)]
 struct TensorPath {
     names: Vec<String>,
@@ -31,114 +170,23 @@ impl TensorPath {
         self.containers.pop();
     }
 
-    fn name(&self) -> String {
-        self.names.join(".")
+    /// The parameter here, of this shape in the module.
+    fn entry(&self, module_shape: &[usize]) -> TensorEntry {
+        let transposed = self.is_linear_weight();
+        let mut shape = module_shape.to_vec();
+        if transposed {
+            shape.reverse();
+        }
+        TensorEntry { name: self.names.join("."), shape, transposed }
     }
 
-    /// Whether the tensor here is stored transposed: the weight of a linear map.
+    /// Whether the tensor here is the weight of a linear map.
     fn is_linear_weight(&self) -> bool {
-        self.containers.last().is_some_and(|it| it == "Struct:Linear")
-            && self.names.last().is_some_and(|it| it == "weight")
-    }
-}
-
-/// A tensor of a checkpoint: name, shape and values in row-major order, as the file has them.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct NamedTensor {
-    pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) values: Vec<f32>,
-}
-
-/// Every float parameter of a module, or its gradient, under its checkpoint name and in its
-/// checkpoint layout.
-pub(crate) fn named_tensors<M: burn::module::Module>(
-    module: &M,
-    mut value: impl FnMut(ParamId, &str) -> Option<TensorData>,
-) -> Vec<NamedTensor> {
-    struct Collect<'a> {
-        path: TensorPath,
-        value: &'a mut dyn FnMut(ParamId, &str) -> Option<TensorData>,
-        tensors: Vec<NamedTensor>,
-    }
-    impl ModuleVisitor for Collect<'_> {
-        fn enter_module(&mut self, name: &str, container_type: &str) {
-            self.path.enter(name, container_type);
+        match self.containers.last().map(String::as_str) {
+            Some("Struct:Linear") => self.names.last().is_some_and(|it| it == "weight"),
+            Some("Struct:LowRank") => true,
+            _ => false,
         }
-        fn exit_module(&mut self, _name: &str, _container_type: &str) {
-            self.path.exit();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let name = self.path.name();
-            let data = match (self.value)(param.id, &name) {
-                Some(data) => data,
-                None => return,
-            };
-            let mut shape: Vec<usize> = param.shape().as_slice().to_vec();
-            let mut values: Vec<f32> = data.iter::<f32>().collect();
-            if self.path.is_linear_weight() {
-                values = transpose(&values, shape[0], shape[1]);
-                shape.reverse();
-            }
-            self.tensors.push(NamedTensor { name, shape, values });
-        }
-    }
-    let mut collect =
-        Collect { path: TensorPath::default(), value: &mut value, tensors: Vec::new() };
-    module.visit(&mut collect);
-    collect.tensors
-}
-
-/// Fills every float parameter of a module from `source(name, shape in checkpoint layout)`.
-pub(crate) fn fill<M: burn::module::Module, E>(
-    module: M,
-    source: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
-) -> Result<M, E> {
-    struct Fill<F, E> {
-        path: TensorPath,
-        source: F,
-        error: Option<E>,
-    }
-    impl<F: FnMut(&str, &[usize]) -> Result<Vec<f32>, E>, E> ModuleMapper for Fill<F, E> {
-        fn enter_module(&mut self, name: &str, container_type: &str) {
-            self.path.enter(name, container_type);
-        }
-        fn exit_module(&mut self, _name: &str, _container_type: &str) {
-            self.path.exit();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            if self.error.is_some() {
-                return param;
-            }
-            let own_shape: Vec<usize> = param.shape().as_slice().to_vec();
-            let mut file_shape = own_shape.clone();
-            let transposed = self.path.is_linear_weight();
-            if transposed {
-                file_shape.reverse();
-            }
-            let name = self.path.name();
-            match (self.source)(&name, &file_shape) {
-                Ok(mut values) => {
-                    if transposed {
-                        values = transpose(&values, file_shape[0], file_shape[1]);
-                    }
-                    let data = TensorData::new(values, own_shape);
-                    let (_, old, mapper) = param.consume();
-                    let new = Tensor::from_data(data, &old.device());
-                    Param::from_mapped_value(param_id(&name), new, mapper)
-                }
-                Err(error) => {
-                    self.error = Some(error);
-                    param
-                }
-            }
-        }
-    }
-    let mut fill = Fill { path: TensorPath::default(), source, error: None };
-    let module = module.map(&mut fill);
-    match fill.error {
-        Some(error) => Err(error),
-        None => Ok(module),
     }
 }
 
@@ -153,10 +201,48 @@ fn param_id(name: &str) -> ParamId {
 }
 
 /// Row-major transpose of a `rows x columns` matrix.
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(values.len());
-    for column in 0..columns {
-        out.extend((0..rows).map(|row| values[row * columns + column]));
-    }
+pub(crate) fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let mut out = vec![0.0; values.len()];
+    transpose_into(&mut out, rows, 0, columns, rows, |at| values[at]);
     out
+}
+
+/// Writes some rows of a `rows x columns` matrix into its transpose `out`, tile by tile, so that both
+/// sides stay in the cache.
+fn transpose_into(
+    out: &mut [f32],
+    rows: usize,
+    first_row: usize,
+    columns: usize,
+    num_rows: usize,
+    value: impl Fn(usize) -> f32,
+) {
+    const TILE: usize = 32;
+    for row_tile in (0..num_rows).step_by(TILE) {
+        for column_tile in (0..columns).step_by(TILE) {
+            for column in column_tile..(column_tile + TILE).min(columns) {
+                for row in row_tile..(row_tile + TILE).min(num_rows) {
+                    out[column * rows + first_row + row] = value(row * columns + column);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transposes_over_tile_borders() {
+        let (rows, columns) = (67, 35);
+        let values: Vec<f32> = (0..rows * columns).map(|it| it as f32).collect();
+        let out = transpose(&values, rows, columns);
+        for row in 0..rows {
+            for column in 0..columns {
+                assert_eq!(out[column * rows + row], values[row * columns + column]);
+            }
+        }
+        assert_eq!(transpose(&out, columns, rows), values);
+    }
 }

@@ -4,11 +4,69 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ParamId};
-use burn::tensor::TensorData;
+use half::{bf16, f16};
 use safetensors::{Dtype, View};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::{NamedTensor, named_tensors};
+use super::{NamedTensor, named_parameters};
+use crate::CausalLm;
+
+/// How weights are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SaveOptions {
+    /// The type of the values in the file. Training goes on exactly from `F32` only.
+    pub dtype: WeightDtype,
+    /// Weights beyond this size are spread over several files; a tensor is never split.
+    pub max_shard_bytes: u64,
+}
+
+impl Default for SaveOptions {
+    fn default() -> Self {
+        // 5 GB a file, which hubs and loaders handle well.
+        Self { dtype: WeightDtype::F32, max_shard_bytes: 5_000_000_000 }
+    }
+}
+
+/// The type of the values in a weight file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightDtype {
+    /// 32 bits: nothing is lost.
+    #[default]
+    F32,
+    /// bfloat16: the range of f32 at 8 bits of precision.
+    Bf16,
+    /// IEEE half precision: 11 bits of precision up to 65,504; larger values become infinite.
+    F16,
+}
+
+impl WeightDtype {
+    /// The name in `config.json`.
+    pub(crate) fn torch_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+        }
+    }
+
+    fn safetensors(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::Bf16 => Dtype::BF16,
+            Self::F16 => Dtype::F16,
+        }
+    }
+
+    fn num_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+}
 
 /// Why a model could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -36,12 +94,53 @@ pub enum SaveError {
     Tokenizer(#[from] crate::TokenizerError),
 }
 
-/// Writes the weights as one f32 file.
-pub(crate) fn save_module<M: Module>(module: &M, path: &Path) -> Result<(), SaveError> {
-    let mut values = ParameterValues::collect(module);
-    let tensors = named_tensors(module, |id, _| values.0.remove(&id));
+/// Writes the weights into a directory: `model.safetensors`, or shards with an index.
+///
+/// Tensors leave the device one at a time.
+pub(crate) fn save_network(
+    network: &CausalLm,
+    dir: &Path,
+    options: &SaveOptions,
+) -> Result<(), SaveError> {
+    let num_bytes = |it: &NamedTensor| (it.entry.len() * options.dtype.num_bytes()) as u64;
+    let tensors = named_parameters(network);
+    let total_size: u64 = tensors.iter().map(num_bytes).sum();
+    let mut shards: Vec<Vec<NamedTensor>> = vec![Vec::new()];
+    let mut filled = 0;
+    for tensor in tensors {
+        if filled > 0 && filled + num_bytes(&tensor) > options.max_shard_bytes {
+            shards.push(Vec::new());
+            filled = 0;
+        }
+        filled += num_bytes(&tensor);
+        shards.last_mut().expect("there is always a shard").push(tensor);
+    }
+    if let [tensors] = &shards[..] {
+        return write_safetensors(tensors, options.dtype, &dir.join("model.safetensors"));
+    }
+    let mut weight_map = serde_json::Map::new();
+    for (index, tensors) in shards.iter().enumerate() {
+        let file = format!("model-{:05}-of-{:05}.safetensors", index + 1, shards.len());
+        write_safetensors(tensors, options.dtype, &dir.join(&file))?;
+        for tensor in tensors {
+            weight_map.insert(tensor.entry.name.clone(), file.clone().into());
+        }
+    }
+    let index = json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
+    let path = dir.join("model.safetensors.index.json");
+    std::fs::write(&path, format!("{index:#}\n"))
+        .map_err(|source| SaveError::Write { path, source })
+}
+
+/// Writes tensors as one file that transformers takes for PyTorch's.
+pub(crate) fn write_safetensors(
+    tensors: &[NamedTensor],
+    dtype: WeightDtype,
+    path: &Path,
+) -> Result<(), SaveError> {
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let entries = tensors.iter().map(|it| (it.name.clone(), F32View(it)));
+    let entries =
+        tensors.iter().map(|tensor| (tensor.entry.name.as_str(), LazyView { tensor, dtype }));
     safetensors::serialize_to_file(entries, Some(metadata), path)
         .map_err(|it| SaveError::Weights { path: path.to_owned(), message: it.to_string() })?;
     share(path).map_err(|source| SaveError::Write { path: path.to_owned(), source })
@@ -59,42 +158,36 @@ fn share(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The values of every float parameter, by identifier.
-pub(crate) struct ParameterValues(pub(crate) HashMap<ParamId, TensorData>);
-
-impl ParameterValues {
-    pub(crate) fn collect<M: burn::module::Module>(module: &M) -> Self {
-        struct Read(HashMap<ParamId, TensorData>);
-        impl burn::module::ModuleVisitor for Read {
-            fn visit_float<const D: usize>(
-                &mut self,
-                param: &burn::module::Param<burn::tensor::Tensor<D>>,
-            ) {
-                self.0.insert(param.id, param.val().into_data());
-            }
-        }
-        let mut read = Read(HashMap::new());
-        module.visit(&mut read);
-        Self(read.0)
-    }
+/// A tensor that is read from its device when it is written.
+struct LazyView<'a> {
+    tensor: &'a NamedTensor,
+    dtype: WeightDtype,
 }
 
-struct F32View<'a>(&'a NamedTensor);
-
-impl View for F32View<'_> {
+impl View for LazyView<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.dtype.safetensors()
     }
 
     fn shape(&self) -> &[usize] {
-        &self.0.shape
+        &self.tensor.entry.shape
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(self.0.values.iter().flat_map(|it| it.to_le_bytes()).collect())
+        let values = self.tensor.to_vec();
+        let bytes = match self.dtype {
+            WeightDtype::F32 => values.iter().flat_map(|it| it.to_le_bytes()).collect(),
+            WeightDtype::Bf16 => {
+                values.iter().flat_map(|it| bf16::from_f32(*it).to_le_bytes()).collect()
+            }
+            WeightDtype::F16 => {
+                values.iter().flat_map(|it| f16::from_f32(*it).to_le_bytes()).collect()
+            }
+        };
+        Cow::Owned(bytes)
     }
 
     fn data_len(&self) -> usize {
-        self.0.values.len() * size_of::<f32>()
+        self.tensor.entry.len() * self.dtype.num_bytes()
     }
 }

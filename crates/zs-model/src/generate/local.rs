@@ -13,11 +13,12 @@ const MIN_SEQUENCES_PER_SHARD: usize = 8;
 /// Sequences of a local network, dealt out to the workers of the device.
 ///
 /// A sequence's tokens do not depend on what else is in its batch, so the number of workers changes
-/// the speed only.
+/// the speed only. Neighbours share a worker, since neighbours tend to share a prompt.
 pub(crate) struct LocalSession<'a> {
     config: &'a ModelConfig,
-    /// Sequence `s` is number `s / shards` of shard `s % shards`.
+    /// Sequence `s` is number `s % block` of shard `s / block`.
     shards: Vec<Shard<'a>>,
+    block: usize,
     num_sequences: usize,
 }
 
@@ -34,13 +35,16 @@ impl<'a> LocalSession<'a> {
         config: &'a ModelConfig,
         tokenizer: Option<&'a Tokenizer>,
         num_sequences: usize,
+        max_rows: usize,
     ) -> Self {
         let workers = host_workers(&network.device());
         let num_shards = workers.min(num_sequences / MIN_SEQUENCES_PER_SHARD).max(1);
+        let block = num_sequences.div_ceil(num_shards).max(1);
+        let max_rows = max_rows.div_ceil(num_shards);
         let shards = (0..num_shards)
-            .map(|_| Shard::new(network, config, tokenizer, num_sequences.div_ceil(num_shards)))
+            .map(|_| Shard::new(network, config, tokenizer, block, max_rows))
             .collect();
-        Self { config, shards, num_sequences }
+        Self { config, shards, block, num_sequences }
     }
 
     fn check_requests(&self, requests: &[SequenceRequest<'_>]) -> Result<(), GenerateError> {
@@ -71,6 +75,7 @@ impl Session for LocalSession<'_> {
         params: &SamplingParams,
         on_token: &mut dyn FnMut(usize, TokenId),
     ) -> Result<Vec<Completion>, GenerateError> {
+        params.check()?;
         self.check_requests(requests)?;
         let num_shards = self.shards.len();
         if num_shards == 1 {
@@ -78,8 +83,8 @@ impl Session for LocalSession<'_> {
         }
         let mut shares: Vec<Share<'_>> = (0..num_shards).map(|_| Share::default()).collect();
         for (index, request) in requests.iter().enumerate() {
-            let share = &mut shares[request.sequence % num_shards];
-            let sequence = request.sequence / num_shards;
+            let share = &mut shares[request.sequence / self.block];
+            let sequence = request.sequence % self.block;
             share.indices.push(index);
             share.requests.push(SequenceRequest { sequence, ..*request });
         }
@@ -113,7 +118,6 @@ impl Session for LocalSession<'_> {
     }
 
     fn sequence_len(&self, sequence: usize) -> usize {
-        let num_shards = self.shards.len();
-        self.shards[sequence % num_shards].sequence_len(sequence / num_shards)
+        self.shards[sequence / self.block].sequence_len(sequence % self.block)
     }
 }

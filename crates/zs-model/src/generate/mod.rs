@@ -1,6 +1,7 @@
 //! Sampling text: what a caller asks for, what it gets, and the trait that local models, remote
 //! servers and test doubles implement.
 
+mod cached_rows;
 mod local;
 mod sampling;
 mod shard;
@@ -26,15 +27,76 @@ pub struct SamplingParams {
     pub temperature: f32,
     /// Nucleus mass, in `(0, 1]`; `1` keeps the whole distribution.
     pub top_p: f32,
+    /// How many of the most likely tokens stay; `0` keeps all.
+    pub top_k: usize,
+    /// Tokens less likely than this times the most likely one are cut off, in `[0, 1]`; `0` keeps
+    /// all.
+    pub min_p: f32,
+    /// Logits of tokens that the sequence holds already, prompt included, are divided (or, below
+    /// zero, multiplied) by this; `1` leaves them alone.
+    pub repetition_penalty: f32,
     /// New tokens at most.
     pub max_new_tokens: usize,
-    /// Texts that end a completion, e.g. `"</search>"`. They stay part of it.
+    /// Texts that end a completion, e.g. `"</search>"`. They stay part of it, and so does the whole
+    /// token that completes one.
     pub stop: Vec<String>,
 }
 
 impl Default for SamplingParams {
     fn default() -> Self {
-        Self { temperature: 1.0, top_p: 1.0, max_new_tokens: 256, stop: Vec::new() }
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            max_new_tokens: 256,
+            stop: Vec::new(),
+        }
+    }
+}
+
+impl SamplingParams {
+    /// Whether tokens are drawn from the model's own distribution, neither reshaped nor cut.
+    #[must_use]
+    pub fn is_full_softmax(&self) -> bool {
+        self.temperature == 1.0
+            && self.top_p >= 1.0
+            && self.top_k == 0
+            && self.min_p <= 0.0
+            && self.repetition_penalty == 1.0
+    }
+
+    /// Checks that every setting is in its range.
+    ///
+    /// # Errors
+    ///
+    /// Fails on the first that is not, and names it.
+    ///
+    /// ```
+    /// use zs_model::SamplingParams;
+    ///
+    /// let params = SamplingParams { min_p: 1.5, ..SamplingParams::default() };
+    /// assert!(params.check().unwrap_err().to_string().contains("min_p = 1.5"));
+    /// ```
+    pub fn check(&self) -> Result<(), GenerateError> {
+        let fields = [
+            ("temperature", self.temperature, self.temperature >= 0.0, "0 or more"),
+            ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1"),
+            ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "from 0 to 1"),
+            (
+                "repetition_penalty",
+                self.repetition_penalty,
+                self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite(),
+                "above 0",
+            ),
+        ];
+        match fields.into_iter().find(|(_, _, is_fine, _)| !is_fine) {
+            Some((field, value, _, allowed)) => {
+                Err(GenerateError::Params { field, value, allowed })
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -57,6 +119,10 @@ pub struct Completion {
     pub tokens: Vec<TokenId>,
     /// Their log-probabilities under the model's full softmax at temperature 1, one a token.
     pub log_probs: Vec<f32>,
+    /// Their log-probabilities under the distribution that they were drawn from, one a token, where
+    /// [`SamplingParams::is_full_softmax`] is false; `None` where it is the full softmax.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling_log_probs: Option<Vec<f32>>,
     /// Why it ended.
     pub stop_reason: StopReason,
 }
@@ -100,6 +166,16 @@ pub enum GenerateError {
         token: TokenId,
         /// Entries of the embedding.
         vocab_size: usize,
+    },
+    /// A sampling setting is out of its range.
+    #[error("{field} = {value} is no sampling setting; use a number {allowed}")]
+    Params {
+        /// The field of [`SamplingParams`].
+        field: &'static str,
+        /// Its value.
+        value: f32,
+        /// What is allowed.
+        allowed: &'static str,
     },
     /// A generator behind a wire or a test double failed in its own way.
     #[error("the generator failed: {message}")]

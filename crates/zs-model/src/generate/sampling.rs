@@ -1,39 +1,67 @@
 //! Choosing the next token from logits.
 
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::{SamplingParams, TokenId};
 
-/// A chosen token and its log-probability under the full softmax at temperature 1.
+/// A chosen token and how likely it was.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Choice {
     pub(crate) token: TokenId,
+    /// Under the model's full softmax at temperature 1.
     pub(crate) log_prob: f32,
+    /// Under the distribution that it was drawn from.
+    pub(crate) sampling_log_prob: f32,
 }
 
-/// Chooses the next token of one sequence.
+/// Chooses the next token of a sequence, of which `context` are all tokens so far.
 ///
 /// ```text
-/// temperature 0:  argmax(logits), the lowest identifier among equals
-/// otherwise:      inverse transform of softmax(logits / temperature), cut to the smallest set of
-///                 most likely tokens whose mass reaches top_p
+/// penalty:        l_k / penalty where l_k > 0, l_k * penalty elsewhere, for every k in the context
+/// temperature 0:  argmax(l), the lowest identifier among equals
+/// otherwise:      w = exp(l / temperature), of which stay, in this order,
+///                   the top_k largest,
+///                   the fewest largest whose mass reaches top_p of what is left,
+///                   those of at least min_p times the largest;
+///                 inverse transform of w / sum(w)
 /// ```
 ///
-/// One uniform number is drawn a token whatever the settings, so a sequence's draws depend on its
-/// own position only.
+/// Among equal weights the lower identifier is the larger. One uniform number is drawn a token
+/// whatever the settings, so a sequence's draws depend on its own position only.
 ///
 /// # References
 ///
-/// - [Nucleus sampling](https://arxiv.org/abs/1904.09751), section 3.1
-pub(crate) fn choose(logits: &[f32], params: &SamplingParams, rng: &mut ChaCha8Rng) -> Choice {
+/// - Nucleus sampling: [The Curious Case of Neural Text Degeneration](https://arxiv.org/abs/1904.09751),
+///   section 3.1
+/// - [Min-p sampling](https://arxiv.org/abs/2407.01082), section 3
+/// - Repetition penalty: [CTRL](https://arxiv.org/abs/1909.05858), section 4.1, dividing positive and
+///   multiplying negative logits as transformers does
+pub(crate) fn choose(
+    logits: &[f32],
+    context: &[TokenId],
+    params: &SamplingParams,
+    rng: &mut ChaCha8Rng,
+) -> Choice {
     let uniform: f64 = rng.random();
-    let best = argmax(logits);
-    let max = f64::from(logits[best]);
-    let log_sum = logits.iter().map(|it| (f64::from(*it) - max).exp()).sum::<f64>().ln() + max;
-    let chosen =
-        if params.temperature <= 0.0 { best } else { sample(logits, max, params, uniform) };
-    Choice { token: chosen as TokenId, log_prob: (f64::from(logits[chosen]) - log_sum) as f32 }
+    let max = f64::from(logits[argmax(logits)]);
+    let likelihoods: Vec<f64> = logits.iter().map(|it| (f64::from(*it) - max).exp()).collect();
+    let log_sum = likelihoods.iter().sum::<f64>().ln() + max;
+
+    let penalised = penalise(logits, context, params.repetition_penalty);
+    let scores = penalised.as_deref().unwrap_or(logits);
+    let (token, sampling_log_prob) = if params.temperature <= 0.0 {
+        (argmax(scores), 0.0)
+    } else if params.is_full_softmax() {
+        draw(&likelihoods, uniform)
+    } else {
+        draw(&truncated(scores, params), uniform)
+    };
+    let log_prob = (f64::from(logits[token]) - log_sum) as f32;
+    Choice { token: token as TokenId, log_prob, sampling_log_prob: sampling_log_prob as f32 }
 }
 
 fn argmax(logits: &[f32]) -> usize {
@@ -46,25 +74,95 @@ fn argmax(logits: &[f32]) -> usize {
     best
 }
 
-fn sample(logits: &[f32], max: f64, params: &SamplingParams, uniform: f64) -> usize {
+/// Logits after the repetition penalty; `None` where it is off.
+fn penalise(logits: &[f32], context: &[TokenId], penalty: f32) -> Option<Vec<f32>> {
+    if penalty == 1.0 {
+        return None;
+    }
+    let mut seen: Vec<TokenId> = context.to_vec();
+    seen.sort_unstable();
+    seen.dedup();
+    let mut logits = logits.to_vec();
+    for token in seen {
+        let logit = &mut logits[token as usize];
+        *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+    }
+    Some(logits)
+}
+
+/// Unnormalised probabilities at the temperature, zero for the tokens that are cut off.
+fn truncated(scores: &[f32], params: &SamplingParams) -> Vec<f64> {
+    let max = f64::from(scores[argmax(scores)]);
     let temperature = f64::from(params.temperature);
     let mut weights: Vec<f64> =
-        logits.iter().map(|it| ((f64::from(*it) - max) / temperature).exp()).collect();
-    let mut total: f64 = weights.iter().sum();
-    if params.top_p < 1.0 {
-        let mut order: Vec<usize> = (0..weights.len()).collect();
-        order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]).then(a.cmp(&b)));
-        let mut mass = 0.0;
-        let wanted = f64::from(params.top_p) * total;
-        let kept = order.iter().take_while(|&&it| {
-            let below = mass < wanted;
-            mass += weights[it];
-            below
-        });
-        let kept = kept.count().max(1);
-        order[kept..].iter().for_each(|&it| weights[it] = 0.0);
-        total = weights.iter().sum();
+        scores.iter().map(|it| ((f64::from(*it) - max) / temperature).exp()).collect();
+    let has_top_k = params.top_k > 0 && params.top_k < weights.len();
+    if has_top_k || params.top_p < 1.0 {
+        let mut total: f64 = weights.iter().sum();
+        // A heap gives the largest first without sorting the vocabulary.
+        let candidates = weights.iter().enumerate();
+        let mut heap: BinaryHeap<Candidate> =
+            candidates.map(|(index, &weight)| Candidate { weight, index }).collect();
+        let mut largest = std::iter::from_fn(|| heap.pop());
+        let mut kept: Vec<Candidate> = Vec::new();
+        if has_top_k {
+            kept = largest.by_ref().take(params.top_k).collect();
+            total = kept.iter().map(|it| it.weight).sum();
+        }
+        if params.top_p < 1.0 {
+            let wanted = f64::from(params.top_p) * total;
+            let mut mass = 0.0;
+            let mut is_needed = |it: &Candidate| {
+                let is_first = mass == 0.0;
+                let needed = is_first || mass < wanted;
+                mass += it.weight;
+                needed
+            };
+            kept = if has_top_k {
+                kept.into_iter().take_while(&mut is_needed).collect()
+            } else {
+                largest.take_while(&mut is_needed).collect()
+            };
+        }
+        let all = std::mem::replace(&mut weights, vec![0.0; scores.len()]);
+        kept.iter().for_each(|it| weights[it.index] = all[it.index]);
     }
+    // The largest weight is exp(0).
+    let least = f64::from(params.min_p);
+    weights.iter_mut().filter(|it| **it < least).for_each(|it| *it = 0.0);
+    weights
+}
+
+/// A token of some weight; larger weights and, among equals, lower identifiers come first.
+struct Candidate {
+    weight: f64,
+    index: usize,
+}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.weight.total_cmp(&other.weight).then(other.index.cmp(&self.index))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Candidate {}
+
+/// The index at which the running sum of the weights passes `uniform` of their total, and the
+/// logarithm of its share.
+fn draw(weights: &[f64], uniform: f64) -> (usize, f64) {
+    let total: f64 = weights.iter().sum();
     let mut remaining = uniform * total;
     let mut last = 0;
     for (index, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
@@ -74,7 +172,7 @@ fn sample(logits: &[f32], max: f64, params: &SamplingParams, uniform: f64) -> us
             break;
         }
     }
-    last
+    (last, (weights[last] / total).ln())
 }
 
 #[cfg(test)]
@@ -83,44 +181,78 @@ mod tests {
 
     use super::*;
 
-    fn frequencies(logits: &[f32], temperature: f32, top_p: f32) -> Vec<f64> {
-        let params = SamplingParams { temperature, top_p, ..SamplingParams::default() };
-        let mut rng = StreamKey::new(3).rng(Domain::Sampling);
-        let mut counts = vec![0.0; logits.len()];
-        for _ in 0..20_000 {
-            counts[choose(logits, &params, &mut rng).token as usize] += 1.0 / 20_000.0;
-        }
-        counts
+    /// Logits of the distribution 0.5, 0.3, 0.2.
+    fn logits() -> [f32; 3] {
+        [0.5_f32.ln(), 0.3_f32.ln(), 0.2_f32.ln()]
     }
 
     #[track_caller]
-    fn check(temperature: f32, top_p: f32, expected: [f64; 3]) {
-        // Logits of the distribution 0.5, 0.3, 0.2.
-        let logits = [0.5_f32.ln(), 0.3_f32.ln(), 0.2_f32.ln()];
-        let actual = frequencies(&logits, temperature, top_p);
+    fn check(params: SamplingParams, context: &[TokenId], expected: [f64; 3]) {
+        let mut rng = StreamKey::new(3).rng(Domain::Sampling);
+        let mut actual = [0.0; 3];
+        for _ in 0..20_000 {
+            let choice = choose(&logits(), context, &params, &mut rng);
+            let token = choice.token as usize;
+            actual[token] += 1.0 / 20_000.0;
+            assert!((choice.log_prob - logits()[token]).abs() < 1e-6, "{choice:?}");
+            let drawn_from = (expected[token].ln() as f32 - choice.sampling_log_prob).abs();
+            assert!(drawn_from < 1e-5, "{choice:?} {expected:?}");
+        }
         for (a, e) in actual.iter().zip(expected) {
             // Four standard errors of 20,000 draws are below 0.0142.
             assert!((a - e).abs() < 0.0142, "{actual:?} != {expected:?}");
         }
     }
 
+    fn at(temperature: f32) -> SamplingParams {
+        SamplingParams { temperature, ..SamplingParams::default() }
+    }
+
     #[test]
     fn draws_from_the_distribution_asked_for() {
-        check(1.0, 1.0, [0.5, 0.3, 0.2]);
-        check(0.0, 1.0, [1.0, 0.0, 0.0]);
+        check(at(1.0), &[], [0.5, 0.3, 0.2]);
+        check(at(0.0), &[], [1.0, 0.0, 0.0]);
         // Squared and normalised: 25, 9, 4 of 38.
-        check(0.5, 1.0, [25.0 / 38.0, 9.0 / 38.0, 4.0 / 38.0]);
+        check(at(0.5), &[], [25.0 / 38.0, 9.0 / 38.0, 4.0 / 38.0]);
         // 0.5 alone does not reach 0.6; 0.5 + 0.3 does.
-        check(1.0, 0.6, [0.625, 0.375, 0.0]);
-        check(1.0, 0.4, [1.0, 0.0, 0.0]);
+        check(SamplingParams { top_p: 0.6, ..at(1.0) }, &[], [0.625, 0.375, 0.0]);
+        check(SamplingParams { top_p: 0.4, ..at(1.0) }, &[], [1.0, 0.0, 0.0]);
+        check(SamplingParams { top_k: 2, ..at(1.0) }, &[], [0.625, 0.375, 0.0]);
+        check(SamplingParams { top_k: 9, ..at(1.0) }, &[], [0.5, 0.3, 0.2]);
+        // 0.625 of what top_k left reaches 0.6, which 0.5 of everything would not.
+        check(SamplingParams { top_k: 2, top_p: 0.6, ..at(1.0) }, &[], [1.0, 0.0, 0.0]);
+        // At least 0.5 of the largest: 0.3 is, 0.2 is not.
+        check(SamplingParams { min_p: 0.5, ..at(1.0) }, &[], [0.625, 0.375, 0.0]);
+    }
+
+    #[test]
+    fn a_repetition_penalty_moves_seen_tokens_away() {
+        // Negative logits are multiplied: 0.5^2, against 0.3 and 0.2; once however often seen.
+        let params = SamplingParams { repetition_penalty: 2.0, ..at(1.0) };
+        check(params.clone(), &[0, 0], [0.25 / 0.75, 0.3 / 0.75, 0.2 / 0.75]);
+        // Greedily the seen token is passed over; the full softmax does not know of the penalty.
+        let greedy = SamplingParams { temperature: 0.0, ..params };
+        check(greedy.clone(), &[0], [0.0, 1.0, 0.0]);
+        // Positive logits are divided.
+        let mut rng = StreamKey::new(3).rng(Domain::Sampling);
+        assert_eq!(choose(&[3.0, 2.0, 1.0], &[0], &greedy, &mut rng).token, 1);
     }
 
     #[test]
     fn records_the_full_softmax() {
         let logits = [0.5_f32.ln() + 3.0, 0.3_f32.ln() + 3.0, 0.2_f32.ln() + 3.0];
         let params = SamplingParams { temperature: 0.0, top_p: 0.1, ..SamplingParams::default() };
-        let choice = choose(&logits, &params, &mut StreamKey::new(0).rng(Domain::Sampling));
+        let choice = choose(&logits, &[], &params, &mut StreamKey::new(0).rng(Domain::Sampling));
         assert_eq!(choice.token, 0);
         assert!((choice.log_prob - 0.5_f32.ln()).abs() < 1e-6);
+    }
+
+    #[test]
+    fn equal_weights_prefer_the_lower_identifier() {
+        let params = SamplingParams { top_k: 1, ..SamplingParams::default() };
+        let mut rng = StreamKey::new(1).rng(Domain::Sampling);
+        for _ in 0..20 {
+            assert_eq!(choose(&[1.0, 2.0, 2.0], &[], &params, &mut rng).token, 1);
+        }
     }
 }

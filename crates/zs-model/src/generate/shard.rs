@@ -1,50 +1,68 @@
-//! The sequences of one worker: a key-value cache that follows them turn by turn.
+//! The sequences of one worker: continuous batching over key-value caches that follow them turn by
+//! turn.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use std::collections::{HashMap, VecDeque};
+
+use burn::tensor::Device;
 use rand_chacha::ChaCha8Rng;
 use zs_core::Domain;
 
+use super::cached_rows::{CachedRows, CopiedRow, ShapeBuckets};
 use super::sampling::choose;
-use super::stop::StopWatch;
+use super::stop::{CompletionTail, StopTexts};
 use super::{Completion, SamplingParams, SequenceRequest, StopReason, TokenId};
-use crate::network::{KeyValueCache, MASKED};
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
 
-/// Rows below which finished ones are not worth leaving behind.
+/// Rows below which finished ones are not worth leaving behind while nobody waits.
 const MIN_ROWS_TO_NARROW: usize = 4;
 
 /// Sequences of one worker.
 ///
-/// The host keeps every sequence's tokens; the caches are only an accelerator. At the start of a
-/// turn the rows that go on are packed to the left of a fresh cache, new tokens are prefilled in one
-/// pass, and each sampled token writes one column for all rows. When half of the rows are finished,
-/// the others move to a narrower cache; the old one stays for the next turn. A sequence that sat out
-/// a turn loses its cache and is prefilled again, should it come back.
+/// The host keeps every sequence's tokens; the caches are only an accelerator. At most `max_rows`
+/// sequences are decoded at once, one token each a step, and every row of a cache owns the same
+/// columns. When half of the rows have finished, the others move to a fresh cache together with
+/// waiting sequences, whose prompts or observations are fed first:
+///
+/// - sequences that start with the same tokens are fed once and their keys and values copied;
+/// - sequences that hold keys and values of an earlier turn are fed what is new;
+/// - nothing that is in a cache is computed again.
+///
+/// A finished row stays in its cache for the next turn. A sequence that sits out a turn loses its
+/// row and is fed from the start, should it come back.
 pub(crate) struct Shard<'a> {
     network: CausalLm,
     config: &'a ModelConfig,
     tokenizer: Option<&'a Tokenizer>,
     device: Device,
+    max_rows: usize,
+    buckets: ShapeBuckets,
     sequences: Vec<Vec<TokenId>>,
-    /// The last is the one in use; the others hold rows that finished earlier in the turn.
     caches: Vec<CachedRows>,
-}
-
-/// A cache and what its rows and columns hold.
-struct CachedRows {
-    cache: KeyValueCache,
-    /// The sequence of each row; `None` once it has moved to another cache.
-    owners: Vec<Option<usize>>,
-    /// For each row, the columns that hold its tokens, in order: the first `len` tokens of the
-    /// sequence.
-    columns: Vec<Vec<usize>>,
 }
 
 /// A completion under construction.
 struct Growing {
     completion: Completion,
     rng: ChaCha8Rng,
+    tail: CompletionTail,
     done: bool,
+}
+
+/// Rows that are decoded together: row `r` of the cache belongs to `requests[rows[r]]` and is fed
+/// `next[r]`.
+struct Batch {
+    cache: CachedRows,
+    rows: Vec<usize>,
+    next: Vec<Vec<TokenId>>,
+}
+
+/// What a turn is about, while it is under way.
+struct Turn<'r> {
+    requests: &'r [SequenceRequest<'r>],
+    params: &'r SamplingParams,
+    stop: StopTexts<'r>,
+    growing: Vec<Growing>,
+    on_token: &'r mut dyn FnMut(usize, TokenId),
 }
 
 impl<'a> Shard<'a> {
@@ -53,12 +71,16 @@ impl<'a> Shard<'a> {
         config: &'a ModelConfig,
         tokenizer: Option<&'a Tokenizer>,
         num_sequences: usize,
+        max_rows: usize,
     ) -> Self {
+        let device = network.device();
         Self {
             network: network.clone(),
             config,
             tokenizer,
-            device: network.device(),
+            buckets: ShapeBuckets::of(&device),
+            device,
+            max_rows: max_rows.max(1),
             sequences: vec![Vec::new(); num_sequences],
             caches: Vec::new(),
         }
@@ -78,180 +100,341 @@ impl<'a> Shard<'a> {
         for request in requests {
             self.sequences[request.sequence].extend_from_slice(request.append);
         }
-        let mut growing: Vec<Growing> =
-            requests.iter().map(|it| Growing::new(it.key.rng(Domain::Sampling))).collect();
-        if requests.is_empty() || params.max_new_tokens == 0 {
-            return growing.into_iter().map(|it| it.completion).collect();
+        let growing = requests.iter().map(|it| Growing::new(it, params)).collect();
+        let stop = StopTexts::new(self.tokenizer, &params.stop);
+        let mut turn = Turn { requests, params, stop, growing, on_token };
+        if params.max_new_tokens > 0 {
+            self.run(&mut turn);
         }
-        let watch = StopWatch::new(self.tokenizer, &params.stop);
-        let vocab_size = self.config.vocab_size;
-        // Row r of the cache in use belongs to requests[rows[r]] and is fed next[r].
-        let (mut rows, mut next) = self.pack(requests, params.max_new_tokens);
-        for step in 1..=params.max_new_tokens {
-            let logits = self.feed(&next);
-            for (row, &index) in rows.iter().enumerate() {
-                next[row].clear();
-                let grow = &mut growing[index];
-                if grow.done {
-                    continue;
-                }
-                let choice =
-                    choose(&logits[row * vocab_size..][..vocab_size], params, &mut grow.rng);
-                let sequence = &mut self.sequences[requests[index].sequence];
-                sequence.push(choice.token);
-                grow.completion.tokens.push(choice.token);
-                grow.completion.log_probs.push(choice.log_prob);
-                on_token(index, choice.token);
-                if self.config.eos_token_ids.contains(&choice.token) {
-                    grow.finish(StopReason::EndOfSequence);
-                } else if watch.is_complete(&grow.completion.tokens) {
-                    grow.finish(StopReason::Stop);
-                } else if sequence.len() >= self.config.max_position_embeddings {
-                    grow.finish(StopReason::Length);
-                } else {
-                    next[row].push(choice.token);
-                }
-            }
-            let alive: Vec<usize> = (0..rows.len()).filter(|&it| !growing[rows[it]].done).collect();
-            if alive.is_empty() {
+        turn.growing.into_iter().map(|it| it.completion).collect()
+    }
+
+    fn run(&mut self, turn: &mut Turn<'_>) {
+        let mut is_asked = vec![false; self.sequences.len()];
+        turn.requests.iter().for_each(|it| is_asked[it.sequence] = true);
+        self.caches.iter_mut().for_each(|cache| cache.keep(|it| is_asked[it]));
+        let mut waiting: VecDeque<usize> = (0..turn.requests.len()).collect();
+        let mut batch: Option<Batch> = None;
+        loop {
+            let alive = batch.as_ref().map_or(0, |it| it.alive(turn).count());
+            let height = batch.as_ref().map_or(0, |it| it.rows.len());
+            let is_sparse = 2 * alive <= height;
+            if !waiting.is_empty() && (is_sparse || height == 0) {
+                let free = (self.max_rows - alive).min(waiting.len());
+                let entering: Vec<usize> = waiting.drain(..free).collect();
+                batch = self.regroup(batch, &entering, turn);
+            } else if alive == 0 {
                 break;
+            } else if is_sparse && height >= MIN_ROWS_TO_NARROW {
+                batch = self.regroup(batch, &[], turn);
             }
-            if rows.len() >= MIN_ROWS_TO_NARROW && 2 * alive.len() <= rows.len() {
-                self.narrow(&alive, params.max_new_tokens - step);
-                rows = alive.iter().map(|&it| rows[it]).collect();
-                next = alive.iter().map(|&it| std::mem::take(&mut next[it])).collect();
-            }
+            let Some(batch) = &mut batch else { continue };
+            let logits = batch.cache.feed(&self.network, &batch.next, &self.device);
+            self.accept(&mut batch.next, &batch.rows, &logits, turn);
         }
-        growing.into_iter().map(|it| it.completion).collect()
+        self.caches.extend(batch.map(|it| it.cache));
+        self.caches.retain(|it| !it.is_empty());
     }
 
-    /// Makes the requested sequences the rows of a fresh cache with room for this turn. Returns the
-    /// request of each row and its tokens that are not in the cache yet: at least one.
-    fn pack(
+    /// Lets waiting requests enter beside the rows that are alive, and finished rows leave.
+    ///
+    /// Returns nothing where no row is alive after the first token of those that entered.
+    fn regroup(
         &mut self,
-        requests: &[SequenceRequest<'_>],
-        max_new_tokens: usize,
-    ) -> (Vec<usize>, Vec<Vec<TokenId>>) {
-        // Requests by the cache that holds them; those without a cache come last.
-        let place = |request: &SequenceRequest<'_>| {
-            self.caches.iter().enumerate().find_map(|(cache, it)| {
-                let row = it.owners.iter().position(|it| *it == Some(request.sequence))?;
-                Some((cache, row))
-            })
+        batch: Option<Batch>,
+        entering: &[usize],
+        turn: &mut Turn<'_>,
+    ) -> Option<Batch> {
+        let mut batches: Vec<Batch> = batch.into_iter().collect();
+        let (held, fresh): (Vec<usize>, Vec<usize>) = entering.iter().partition(|&&it| {
+            let sequence = turn.requests[it].sequence;
+            self.caches.iter().any(|cache| cache.row_of(sequence).is_some())
+        });
+        batches.extend(self.enter_held(&held, turn));
+        batches.extend(self.enter_fresh(&fresh, turn));
+
+        // Rows that have just entered need not be moved for the few that finished at once.
+        if let [batch] = &batches[..]
+            && 2 * batch.alive(turn).count() > batch.rows.len()
+        {
+            return batches.pop();
+        }
+        let alive: Vec<Vec<usize>> = batches.iter().map(|it| it.alive(turn).collect()).collect();
+        let widest = batches
+            .iter()
+            .zip(&alive)
+            .flat_map(|(batch, alive)| alive.iter().map(|&row| batch.cache.held(row)));
+        let Some(widest) = widest.max() else {
+            self.caches.extend(batches.into_iter().map(|it| it.cache));
+            return None;
         };
-        let places: Vec<Option<(usize, usize)>> = requests.iter().map(place).collect();
-        let mut rows: Vec<usize> = (0..requests.len()).collect();
-        rows.sort_by_key(|&it| (places[it].map_or(usize::MAX, |(cache, _)| cache), it));
-        let held: Vec<Vec<usize>> = rows
+        let left = batches
             .iter()
-            .map(|&it| {
-                let Some((cache, row)) = places[it] else { return Vec::new() };
-                let columns = &self.caches[cache].columns[row];
+            .zip(&alive)
+            .flat_map(|(batch, alive)| alive.iter().map(|&row| turn.left(batch.rows[row])));
+        let capacity = self.buckets.capacity(widest, 0, left.max().unwrap_or(0));
+        let mut parts = Vec::new();
+        let (mut rows, mut next) = (Vec::new(), Vec::new());
+        for (mut batch, alive) in batches.into_iter().zip(alive) {
+            let copied: Vec<CopiedRow> = alive
+                .iter()
+                .map(|&row| CopiedRow {
+                    row,
+                    held: batch.cache.held(row),
+                    owner: turn.requests[batch.rows[row]].sequence,
+                })
+                .collect();
+            if !copied.is_empty() {
+                parts.push(batch.cache.copy(&copied, capacity, &self.device));
+            }
+            batch.cache.keep(|it| !copied.iter().any(|copied| copied.owner == it));
+            self.caches.push(batch.cache);
+            rows.extend(alive.iter().map(|&row| batch.rows[row]));
+            next.extend(alive.iter().map(|&row| std::mem::take(&mut batch.next[row])));
+        }
+        self.caches.retain(|it| !it.is_empty());
+        let cache = CachedRows::stack(parts, self.config, capacity, &self.device);
+        Some(Batch { cache, rows, next })
+    }
+
+    /// Feeds what is new of sequences whose beginnings are cached and samples a token each.
+    fn enter_held(&mut self, entering: &[usize], turn: &mut Turn<'_>) -> Option<Batch> {
+        if entering.is_empty() {
+            return None;
+        }
+        // Where each is cached, those of one cache together.
+        let mut places: Vec<(usize, CopiedRow, usize)> = entering
+            .iter()
+            .filter_map(|&request| {
+                let owner = turn.requests[request].sequence;
+                let mut caches = self.caches.iter().enumerate();
+                let (cache, row) = caches.find_map(|(at, it)| Some((at, it.row_of(owner)?)))?;
                 // The last token is always fed again, so that there are logits to sample from.
-                let len = columns.len().min(self.sequences[requests[it].sequence].len() - 1);
-                columns[..len].to_vec()
+                let held = self.caches[cache].held(row).min(self.sequences[owner].len() - 1);
+                Some((cache, CopiedRow { row, held, owner }, request))
             })
             .collect();
-        let pending: Vec<Vec<TokenId>> = rows
-            .iter()
-            .zip(&held)
-            .map(|(&it, held)| self.sequences[requests[it].sequence][held.len()..].to_vec())
+        places.sort_by_key(|(cache, _, request)| (*cache, *request));
+        let next: Vec<Vec<TokenId>> =
+            places.iter().map(|(_, it, _)| self.sequences[it.owner][it.held..].to_vec()).collect();
+        let widest = places.iter().map(|(_, it, _)| it.held).max().unwrap_or(0);
+        let longest = next.iter().map(Vec::len).max().unwrap_or(0);
+        let capacity = self.buckets.capacity(widest, longest, turn.params.max_new_tokens);
+        let parts = places
+            .chunk_by(|a, b| a.0 == b.0)
+            .map(|chunk| {
+                let copied: Vec<CopiedRow> = chunk.iter().map(|(_, it, _)| *it).collect();
+                let cache = &mut self.caches[chunk[0].0];
+                let part = cache.copy(&copied, capacity, &self.device);
+                cache.keep(|it| !copied.iter().any(|copied| copied.owner == it));
+                part
+            })
             .collect();
-        let longest = pending.iter().map(Vec::len).max().unwrap_or(0);
-        let widest = held.iter().map(Vec::len).max().unwrap_or(0);
-        let capacity = widest + longest + max_new_tokens;
-
-        let mut parts = Vec::new();
-        let mut start = 0;
-        while start < rows.len() {
-            let cache = places[rows[start]].map(|(cache, _)| cache);
-            let same = |it: &&usize| places[**it].map(|(cache, _)| cache) == cache;
-            let end = start + rows[start..].iter().take_while(same).count();
-            parts.push(match cache {
-                Some(cache) => {
-                    let from: Vec<usize> =
-                        rows[start..end].iter().filter_map(|&it| Some(places[it]?.1)).collect();
-                    let from_cache = &self.caches[cache].cache;
-                    from_cache.repack(&from, &held[start..end], capacity, &self.device)
-                }
-                None => KeyValueCache::new(self.config, end - start, capacity, &self.device),
-            });
-            start = end;
-        }
-        self.caches = vec![CachedRows {
-            cache: KeyValueCache::stack(parts),
-            owners: rows.iter().map(|&it| Some(requests[it].sequence)).collect(),
-            columns: held.into_iter().map(|it| (0..it.len()).collect()).collect(),
-        }];
-        (rows, pending)
+        self.caches.retain(|it| !it.is_empty());
+        let cache = CachedRows::stack(parts, self.config, capacity, &self.device);
+        let rows = places.into_iter().map(|(.., request)| request).collect();
+        let mut batch = Batch { cache, rows, next };
+        let logits = batch.cache.feed(&self.network, &batch.next, &self.device);
+        self.accept(&mut batch.next, &batch.rows, &logits, turn);
+        Some(batch)
     }
 
-    /// Goes on with some rows in a cache of their own; the others stay where they are.
-    fn narrow(&mut self, alive: &[usize], room: usize) {
-        let current = self.caches.last_mut().expect("rows are packed before they are fed");
-        let columns: Vec<Vec<usize>> =
-            alive.iter().map(|&it| current.columns[it].clone()).collect();
-        let widest = columns.iter().map(Vec::len).max().unwrap_or(0);
-        let cache = current.cache.repack(alive, &columns, widest + room, &self.device);
-        let owners = alive.iter().map(|&it| current.owners[it].take()).collect();
-        let columns = columns.into_iter().map(|it| (0..it.len()).collect()).collect();
-        self.caches.push(CachedRows { cache, owners, columns });
+    /// Feeds sequences from their start, equal ones once, and samples a token each.
+    fn enter_fresh(&mut self, entering: &[usize], turn: &mut Turn<'_>) -> Option<Batch> {
+        if entering.is_empty() {
+            return None;
+        }
+        let owner = |request: usize| turn.requests[request].sequence;
+        let mut distinct: Vec<usize> = Vec::new();
+        let mut found: HashMap<&[TokenId], usize> = HashMap::new();
+        let sources: Vec<usize> = entering
+            .iter()
+            .map(|&request| {
+                *found.entry(&self.sequences[owner(request)]).or_insert_with(|| {
+                    distinct.push(owner(request));
+                    distinct.len() - 1
+                })
+            })
+            .collect();
+        let prompts: Vec<Vec<TokenId>> =
+            distinct.iter().map(|&it| self.sequences[it].clone()).collect();
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let new = turn.params.max_new_tokens;
+        let is_shared = distinct.len() < entering.len();
+        let capacity = self.buckets.capacity(0, longest, if is_shared { 0 } else { new });
+        let owners = distinct.iter().map(|it| Some(*it)).collect();
+        let mut cache =
+            CachedRows::empty(self.config, owners, capacity, self.buckets, &self.device);
+        let mut logits = cache.feed(&self.network, &prompts, &self.device);
+        if is_shared {
+            let copied: Vec<CopiedRow> = entering
+                .iter()
+                .zip(&sources)
+                .map(|(&it, &row)| CopiedRow { row, held: prompts[row].len(), owner: owner(it) })
+                .collect();
+            let capacity = self.buckets.capacity(longest, 0, new);
+            let part = cache.copy(&copied, capacity, &self.device);
+            cache = CachedRows::stack(vec![part], self.config, capacity, &self.device);
+            let vocab_size = self.config.vocab_size;
+            logits = sources
+                .iter()
+                .flat_map(|row| &logits[row * vocab_size..][..vocab_size])
+                .copied()
+                .collect();
+        }
+        let mut batch =
+            Batch { cache, rows: entering.to_vec(), next: vec![Vec::new(); entering.len()] };
+        self.accept(&mut batch.next, &batch.rows, &logits, turn);
+        Some(batch)
     }
 
-    /// Feeds each row its next tokens (none for a finished row) and returns the logits after the
-    /// last of them, `[rows, vocab]` in row-major order.
-    fn feed(&mut self, tokens: &[Vec<TokenId>]) -> Vec<f32> {
-        let cached = self.caches.last_mut().expect("rows are packed before they are fed");
-        let new = tokens.iter().map(Vec::len).max().unwrap_or(0);
-        let rows = tokens.len();
-        let first_column = cached.cache.columns;
-        let width = first_column + new;
-        let mut ids = vec![0_i32; rows * new];
-        let mut positions = vec![0_i32; rows * new];
-        let mut bias = vec![MASKED; rows * new * width];
-        let mut last = vec![0_i32; rows];
-        for (row, tokens) in tokens.iter().enumerate() {
-            let held = cached.columns[row].len();
-            for (offset, token) in tokens.iter().enumerate() {
-                let at = row * new + offset;
-                ids[at] = *token as i32;
-                positions[at] = (held + offset) as i32;
-                cached.columns[row].push(first_column + offset);
+    /// Samples a token for each row that is alive, and notes what it is to be fed next.
+    fn accept(
+        &mut self,
+        next: &mut [Vec<TokenId>],
+        rows: &[usize],
+        logits: &[f32],
+        turn: &mut Turn<'_>,
+    ) {
+        let vocab_size = self.config.vocab_size;
+        for (row, &index) in rows.iter().enumerate() {
+            next[row].clear();
+            let grow = &mut turn.growing[index];
+            if grow.done {
+                continue;
             }
-            last[row] = (row * new + tokens.len().saturating_sub(1)) as i32;
-            for offset in 0..new {
-                // A padded query sees what a real one sees; its output is never read.
-                let visible = held + (offset + 1).min(tokens.len());
-                let base = (row * new + offset) * width;
-                for &column in &cached.columns[row][..visible] {
-                    bias[base + column] = 0.0;
-                }
+            let sequence = &mut self.sequences[turn.requests[index].sequence];
+            let logits = &logits[row * vocab_size..][..vocab_size];
+            let choice = choose(logits, sequence, turn.params, &mut grow.rng);
+            sequence.push(choice.token);
+            grow.completion.tokens.push(choice.token);
+            grow.completion.log_probs.push(choice.log_prob);
+            if let Some(sampling) = &mut grow.completion.sampling_log_probs {
+                sampling.push(choice.sampling_log_prob);
+            }
+            (turn.on_token)(index, choice.token);
+            let is_full = sequence.len() >= self.config.max_position_embeddings
+                || grow.completion.tokens.len() >= turn.params.max_new_tokens;
+            if self.config.eos_token_ids.contains(&choice.token) {
+                grow.finish(StopReason::EndOfSequence);
+            } else if turn.stop.push(&mut grow.tail, choice.token) {
+                grow.finish(StopReason::Stop);
+            } else if is_full {
+                grow.finish(StopReason::Length);
+            } else {
+                next[row].push(choice.token);
             }
         }
-        let device = &self.device;
-        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows, new]), device);
-        let positions =
-            Tensor::<1, Int>::from_data(TensorData::new(positions, [rows * new]), device);
-        let bias = Tensor::<5>::from_data(TensorData::new(bias, [rows, 1, 1, new, width]), device);
-        let hidden = self.network.hidden_cached(ids, positions, bias, &mut cached.cache);
-        let last = Tensor::<1, Int>::from_data(TensorData::new(last, [rows]), device);
-        let logits = self.network.head(hidden.select(0, last));
-        logits.into_data().iter::<f32>().collect()
+    }
+}
+
+impl Batch {
+    /// The rows that go on.
+    fn alive(&self, turn: &Turn<'_>) -> impl Iterator<Item = usize> {
+        (0..self.rows.len()).filter(|&it| !turn.growing[self.rows[it]].done)
+    }
+}
+
+impl Turn<'_> {
+    /// Tokens that a request may still get.
+    fn left(&self, request: usize) -> usize {
+        self.params.max_new_tokens - self.growing[request].completion.tokens.len()
     }
 }
 
 impl Growing {
-    fn new(rng: ChaCha8Rng) -> Self {
+    fn new(request: &SequenceRequest<'_>, params: &SamplingParams) -> Self {
         let completion = Completion {
             tokens: Vec::new(),
             log_probs: Vec::new(),
+            sampling_log_probs: (!params.is_full_softmax()).then(Vec::new),
             stop_reason: StopReason::Length,
         };
-        Self { completion, rng, done: false }
+        let rng = request.key.rng(Domain::Sampling);
+        Self { completion, rng, tail: CompletionTail::default(), done: false }
     }
 
     fn finish(&mut self, reason: StopReason) {
         self.completion.stop_reason = reason;
         self.done = true;
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use zs_core::StreamKey;
+
+    use super::*;
+    use crate::testing::{byte_tokenizer, tiny_config};
+    use crate::{Generator, LanguageModel};
+
+    /// Two turns of ragged sequences, some of which share a prompt, under the given engine settings.
+    fn two_turns(buckets: ShapeBuckets, max_rows: usize) -> (Vec<Completion>, Vec<usize>) {
+        let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
+        let (network, config) = (model.network(), model.config());
+        let mut shard = Shard::new(network, config, Some(model.tokenizer()), 11, max_rows);
+        shard.buckets = buckets;
+        let letters = ('a'..='z').map(|it| it.to_string()).collect();
+        let params = SamplingParams { max_new_tokens: 14, stop: letters, ..Default::default() };
+        let mut completions = Vec::new();
+        for turn in 0..2_u32 {
+            let append: Vec<Vec<TokenId>> =
+                (0..11).map(|it| vec![65 + it / 3 + turn; 2 + it as usize / 3 * 3]).collect();
+            let requests: Vec<SequenceRequest<'_>> = append
+                .iter()
+                .enumerate()
+                .map(|(sequence, append)| {
+                    let key = StreamKey { sample: sequence as u32, turn, ..StreamKey::new(3) };
+                    SequenceRequest { sequence, append, key }
+                })
+                .collect();
+            completions.extend(shard.extend(&requests, &params, &mut |_, _| {}));
+        }
+        (completions, (0..11).map(|it| shard.sequence_len(it)).collect())
+    }
+
+    #[test]
+    fn places_shapes_and_passes_do_not_change_what_is_sampled() {
+        let (expected, lengths) = two_turns(ShapeBuckets::EXACT, 100);
+        let short = ShapeBuckets::EXACT.with_longest_pass(3);
+        for (buckets, max_rows) in [
+            (ShapeBuckets::EXACT, 1),
+            (ShapeBuckets::EXACT, 4),
+            (short, 100),
+            (short, 3),
+            (ShapeBuckets::COARSE, 100),
+            (ShapeBuckets::COARSE, 3),
+        ] {
+            let (actual, actual_lengths) = two_turns(buckets, max_rows);
+            assert_eq!(actual_lengths, lengths, "{buckets:?} {max_rows}");
+            for (actual, expected) in actual.iter().zip(&expected) {
+                assert_eq!(actual.tokens, expected.tokens, "{buckets:?} {max_rows}");
+                assert_eq!(actual.stop_reason, expected.stop_reason);
+                for (a, e) in actual.log_probs.iter().zip(&expected.log_probs) {
+                    assert!((a - e).abs() < 1e-4, "{a} {e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn finished_rows_are_kept_for_the_next_turn_and_nothing_else_is() {
+        let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
+        let mut shard = Shard::new(model.network(), model.config(), None, 6, 2);
+        let params = SamplingParams { max_new_tokens: 3, ..SamplingParams::default() };
+        let request = |sequence, append| SequenceRequest {
+            sequence,
+            append,
+            key: StreamKey::new(sequence as u64),
+        };
+        let all: Vec<_> = (0..6).map(|it| request(it, &[1, 2, 3][..])).collect();
+        shard.extend(&all, &params, &mut |_, _| {});
+        let cached = |shard: &Shard<'_>| -> Vec<usize> {
+            (0..6).filter(|&it| shard.caches.iter().any(|c| c.row_of(it).is_some())).collect()
+        };
+        assert_eq!(cached(&shard), [0, 1, 2, 3, 4, 5]);
+        shard.extend(&[request(4, &[9]), request(1, &[9])], &params, &mut |_, _| {});
+        assert_eq!(cached(&shard), [1, 4]);
     }
 }

@@ -3,47 +3,180 @@
 use super::TokenId;
 use crate::Tokenizer;
 
-/// Watches the decoded end of a completion for stop texts.
+/// Bytes kept beyond the longest stop text: a decoder may write the first characters of a window
+/// differently (a dropped leading space, a character cut in two), which must not reach a stop.
+const MARGIN: usize = 16;
+
+/// The texts that end a completion.
 ///
-/// Only the last few tokens are decoded: a stop text of `n` bytes spans at most `n` tokens, so a
-/// window of that many tokens sees it the moment it is complete, also when it straddles tokens. The
-/// token that completes it is kept whole, even where it carries text beyond the stop.
+/// A completion stops with the first token after which its decoded text holds a stop text, also
+/// where the text straddles tokens, and the token is kept whole, also where it carries text beyond
+/// the stop. Special tokens are not part of the decoded text; a stop text that is itself a special
+/// token stops by its identifier.
 #[derive(Debug)]
-pub(crate) struct StopWatch<'a> {
+pub(crate) struct StopTexts<'a> {
     tokenizer: Option<&'a Tokenizer>,
-    stop: &'a [String],
-    window: usize,
+    texts: &'a [String],
+    special: Vec<TokenId>,
+    longest: usize,
 }
 
-impl<'a> StopWatch<'a> {
-    pub(crate) fn new(tokenizer: Option<&'a Tokenizer>, stop: &'a [String]) -> Self {
-        let window = stop.iter().map(String::len).max().unwrap_or(0);
-        Self { tokenizer, stop, window }
+/// The end of a completion: as many tokens as a stop text could begin in.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CompletionTail {
+    tokens: Vec<TokenId>,
+    /// Length of the decoded text after each of the tokens.
+    ends: Vec<usize>,
+}
+
+impl<'a> StopTexts<'a> {
+    pub(crate) fn new(tokenizer: Option<&'a Tokenizer>, texts: &'a [String]) -> Self {
+        let special = texts.iter().filter_map(|it| tokenizer?.special_token_id(it)).collect();
+        let longest = texts.iter().map(String::len).max().unwrap_or(0);
+        Self { tokenizer, texts, special, longest }
     }
 
-    /// Whether the last of `tokens` completed a stop text.
-    pub(crate) fn is_complete(&self, tokens: &[TokenId]) -> bool {
-        let Some(tokenizer) = self.tokenizer.filter(|_| self.window > 0) else { return false };
-        let start = tokens.len().saturating_sub(self.window);
-        let text = tokenizer.decode(&tokens[start..]);
-        self.stop.iter().any(|stop| text.contains(stop.as_str()))
+    /// Takes the next token; whether it completed a stop text.
+    ///
+    /// The tail is decoded anew for each token and cut when it has grown to twice what is needed, so
+    /// a token costs the same however long the completion is.
+    pub(crate) fn push(&self, tail: &mut CompletionTail, token: TokenId) -> bool {
+        let Some(tokenizer) = self.tokenizer.filter(|_| self.longest > 0) else { return false };
+        if self.special.contains(&token) {
+            return true;
+        }
+        tail.tokens.push(token);
+        let text = tokenizer.decode(&tail.tokens);
+        if self.texts.iter().any(|it| text.contains(it.as_str())) {
+            return true;
+        }
+        tail.ends.push(text.len());
+        let needed = self.longest + MARGIN;
+        if text.len() > 2 * needed {
+            // Through the last token that leaves enough text behind it.
+            let last = tail.ends.iter().rposition(|end| end + needed <= text.len());
+            let cut = last.map_or(0, |it| it + 1);
+            let start = last.map_or(0, |it| tail.ends[it]);
+            tail.tokens.drain(..cut);
+            tail.ends.drain(..cut);
+            tail.ends.iter_mut().for_each(|end| *end = end.saturating_sub(start));
+        }
+        false
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::testing::byte_tokenizer;
+    use crate::testing::{BYTE_EOS, byte_tokenizer};
+
+    /// Index of the first token after which a stop is found; `None` when it never is.
+    fn incremental(tokenizer: &Tokenizer, stop: &[String], tokens: &[TokenId]) -> Option<usize> {
+        let texts = StopTexts::new(Some(tokenizer), stop);
+        let mut tail = CompletionTail::default();
+        tokens.iter().position(|&token| texts.push(&mut tail, token))
+    }
+
+    /// The same by decoding everything again after each token.
+    fn naive(tokenizer: &Tokenizer, stop: &[String], tokens: &[TokenId]) -> Option<usize> {
+        (0..tokens.len()).find(|&last| {
+            let text = tokenizer.decode(&tokens[..=last]);
+            stop.iter().any(|it| text.contains(it.as_str()))
+        })
+    }
+
+    /// Byte pairs and triples over a small alphabet, so that stops straddle tokens and share them.
+    fn merging_tokenizer() -> Tokenizer {
+        let pieces = [
+            "<", "/", "s", ">", "a", "Ã", "©", "</", "s>", "</s", "</s>", "/s", ">a", "a<", "aa",
+            "s>a", "Ã©", ">Ã", "©<",
+        ];
+        let vocab: serde_json::Map<_, _> = pieces
+            .iter()
+            .enumerate()
+            .map(|(id, piece)| ((*piece).to_owned(), serde_json::Value::from(id)))
+            .collect();
+        let special = pieces.len();
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": [{
+                "id": special, "content": "<|end|>", "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true
+            }],
+            "normalizer": null, "pre_tokenizer": null, "post_processor": null,
+            "decoder": {
+                "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true,
+                "use_regex": true
+            },
+            "model": {
+                "type": "BPE", "dropout": null, "unk_token": null,
+                "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
+                "byte_fallback": false, "vocab": vocab, "merges": []
+            }
+        });
+        Tokenizer::from_bytes(json.to_string().as_bytes(), "merging_tokenizer").unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 256,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn finds_what_a_naive_search_finds(
+            mut tokens in proptest::collection::vec(0_u32..20, 0..160),
+            rare in any::<bool>(),
+            stop in proptest::sample::subsequence(
+                vec!["</s>", "é<", "s>a</s", "aaaaaaa", "a</s>aéa<é"], 1..4,
+            ),
+        ) {
+            if rare {
+                // Without a closing bracket most stops never come and the tail is cut many times.
+                tokens.retain(|it| ![3, 8, 10, 12, 15].contains(it));
+            }
+            let tokenizer = merging_tokenizer();
+            let stop: Vec<String> = stop.into_iter().map(str::to_owned).collect();
+            prop_assert_eq!(
+                incremental(&tokenizer, &stop, &tokens),
+                naive(&tokenizer, &stop, &tokens),
+            );
+        }
+    }
+
+    #[track_caller]
+    fn check(text: &str, stop: &str, expected: Option<usize>) {
+        let tokenizer = byte_tokenizer();
+        let tokens = tokenizer.encode(text).unwrap();
+        assert_eq!(incremental(&tokenizer, &[stop.to_owned()], &tokens), expected, "{text}");
+    }
 
     #[test]
-    fn sees_a_stop_that_straddles_tokens() {
+    fn byte_tokens_stop_with_the_last_byte() {
+        let long = format!("{} </search>", "a fairly long query".repeat(9));
+        check(&long, "</search>", Some(long.len() - 1));
+        check("état", "é", Some(1));
+        check("plain", "</search>", None);
+        let tokens = byte_tokenizer().encode("abc").unwrap();
+        assert_eq!(incremental(&byte_tokenizer(), &[], &tokens), None);
+    }
+
+    #[test]
+    fn a_token_that_goes_beyond_the_stop_is_the_one() {
+        let tokenizer = merging_tokenizer();
+        let [slash, tail] = ["</", "s>a"].map(|it| tokenizer.token_id(it).unwrap());
+        let tokens = [slash, tail, slash];
+        assert_eq!(incremental(&tokenizer, &["</s>".to_owned()], &tokens), Some(1));
+    }
+
+    #[test]
+    fn special_tokens_stop_by_identifier_and_are_no_text() {
         let tokenizer = byte_tokenizer();
-        let stop = ["</search>".to_owned(), "</answer>".to_owned()];
-        let watch = StopWatch::new(Some(&tokenizer), &stop);
-        let tokens = tokenizer.encode("a fairly long query </search>").unwrap();
-        let complete: Vec<usize> =
-            (1..=tokens.len()).filter(|&it| watch.is_complete(&tokens[..it])).collect();
-        assert_eq!(complete, [tokens.len()]);
-        assert!(!StopWatch::new(Some(&tokenizer), &[]).is_complete(&tokens));
+        let tokens = [97, BYTE_EOS, 98];
+        assert_eq!(incremental(&tokenizer, &["<eos>".to_owned()], &tokens), Some(1));
+        assert_eq!(incremental(&tokenizer, &["ab".to_owned()], &tokens), Some(2));
     }
 }

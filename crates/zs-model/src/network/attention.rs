@@ -121,7 +121,10 @@ impl KeyValueCache {
 
 impl KeyValueCache {
     /// Caches of the same capacity, one below the other; as many columns as the widest fills.
-    pub(crate) fn stack(parts: Vec<Self>) -> Self {
+    pub(crate) fn stack(mut parts: Vec<Self>) -> Self {
+        if parts.len() == 1 {
+            return parts.remove(0);
+        }
         let columns = parts.iter().map(|it| it.columns).max().unwrap_or(0);
         let num_layers = parts.first().map_or(0, |it| it.layers.len());
         let stacked = |layer: usize, part: fn(&LayerCache) -> &Tensor<4>| {
@@ -138,16 +141,17 @@ impl KeyValueCache {
 }
 
 impl LayerCache {
-    /// Writes new keys and values at `column` in place and returns all filled columns.
+    /// Writes new keys and values at `column` in place and returns the first `width` columns.
     fn append(
         &mut self,
         keys: Tensor<4>,
         values: Tensor<4>,
         column: usize,
+        width: usize,
     ) -> (Tensor<4>, Tensor<4>) {
         let [rows, heads, new, head_dim] = keys.dims();
         let place = [0..rows, 0..heads, column..column + new, 0..head_dim];
-        let filled = [0..rows, 0..heads, 0..column + new, 0..head_dim];
+        let filled = [0..rows, 0..heads, 0..width, 0..head_dim];
         self.keys.inplace(|it| it.slice_assign(place.clone(), keys));
         self.values.inplace(|it| it.slice_assign(place, values));
         (self.keys.clone().slice(filled.clone()), self.values.clone().slice(filled))
@@ -178,6 +182,11 @@ impl Attention {
         }
     }
 
+    /// Query heads.
+    pub(crate) fn num_heads(&self) -> usize {
+        self.shape.key_value_heads * self.shape.group
+    }
+
     /// Attends from `new` tokens of each row to themselves and, with a cache, to what it holds.
     ///
     /// # Shapes
@@ -198,7 +207,7 @@ impl Attention {
         let values = self.v_proj.forward(x).reshape([rows, new, key_value_heads, head_dim]);
         let values: Tensor<4> = values.swap_dims(1, 2);
         let (keys, values) = match cache {
-            Some((layer, column)) => layer.append(keys, values, column),
+            Some((layer, column)) => layer.append(keys, values, column, bias.dims()[4]),
             None => (keys, values),
         };
         let columns = keys.dims()[2];

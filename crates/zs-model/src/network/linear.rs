@@ -3,7 +3,9 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// `y = x W + b`.
+use super::LowRank;
+
+/// `y = x W + b`, and with an adapter `+ scale (x A) B`.
 ///
 /// The weight is `[in, out]`; checkpoints hold its transpose and are transposed on the way in and
 /// out.
@@ -11,6 +13,7 @@ use burn::tensor::{Device, Tensor};
 pub(crate) struct Linear {
     pub(crate) weight: Param<Tensor<2>>,
     pub(crate) bias: Option<Param<Tensor<1>>>,
+    pub(crate) adapter: Option<LowRank>,
 }
 
 impl Linear {
@@ -18,15 +21,26 @@ impl Linear {
         Self {
             weight: Param::from_tensor(Tensor::zeros([input, output], device)),
             bias: bias.then(|| Param::from_tensor(Tensor::zeros([output], device))),
+            adapter: None,
         }
     }
 
     /// `[n, in]` to `[n, out]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = x.matmul(self.weight.val());
+        let y = match &self.adapter {
+            Some(adapter) => x.clone().matmul(self.weight.val()) + adapter.forward(x),
+            None => x.matmul(self.weight.val()),
+        };
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,
+        }
+    }
+
+    /// Folds the adapter, if any, into the weight.
+    pub(crate) fn merge(&mut self) {
+        if let Some(adapter) = self.adapter.take() {
+            self.weight = self.weight.clone().map(|weight| weight + adapter.product());
         }
     }
 }

@@ -4,24 +4,29 @@
 //! name in a checkpoint.
 
 mod attention;
+mod backward;
 mod linear;
+mod low_rank;
 mod norm;
 mod rope;
+mod scores;
 mod value;
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::{log_softmax, silu};
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
+use burn::tensor::activation::silu;
+use burn::tensor::{Device, Int, Tensor};
 
 use attention::{Attention, causal_bias};
 pub(crate) use attention::{KeyValueCache, MASKED};
 pub(crate) use linear::Linear;
+pub(crate) use low_rank::LowRank;
 pub(crate) use norm::RmsNorm;
-use rope::RotaryTable;
+use rope::{Rotary, RotaryTable};
+pub use scores::MemoryConfig;
 pub use value::ValueNetwork;
 
 use crate::batch::PaddedBatch;
-use crate::{ModelConfig, PolicyModel, TokenId, TokenRow, TokenScores};
+use crate::{LoraConfig, ModelConfig, TokenRow};
 
 /// A causal language model of the Qwen2, Qwen3 or Llama family.
 #[derive(Module, Debug)]
@@ -29,6 +34,11 @@ pub struct CausalLm {
     pub(crate) model: Decoder,
     /// The head; `None` where it shares the embedding's weights.
     pub(crate) lm_head: Option<Linear>,
+    /// The adapters on its linear maps, if there are any.
+    #[module(skip)]
+    pub(crate) lora: Option<LoraConfig>,
+    #[module(skip)]
+    pub(crate) memory: MemoryConfig,
 }
 
 /// Everything below the head.
@@ -97,6 +107,8 @@ impl CausalLm {
             },
             lm_head: (!config.tie_word_embeddings)
                 .then(|| Linear::zeros(width, config.vocab_size, false, device)),
+            lora: None,
+            memory: MemoryConfig::default(),
         }
     }
 
@@ -106,7 +118,7 @@ impl CausalLm {
     ///
     /// - tokens, positions: `[rows, new]`
     /// - bias: `[rows, 1, 1, new, columns]`, 0 where a cached column may be attended to, very
-    ///   negative elsewhere
+    ///   negative elsewhere; columns beyond the filled ones are there to be masked
     /// - output: `[rows * new, hidden]`
     pub(crate) fn hidden_cached(
         &self,
@@ -133,40 +145,17 @@ impl CausalLm {
         self.model.norm.forward(x)
     }
 
+    /// Query heads of a block.
+    pub(crate) fn num_heads(&self) -> usize {
+        self.model.layers.first().map_or(1, |it| it.self_attn.num_heads())
+    }
+
     /// Logits of hidden states: `[n, hidden]` to `[n, vocab]`.
     pub(crate) fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.forward(hidden),
             None => hidden.matmul(self.model.embed_tokens.weight.val().transpose()),
         }
-    }
-
-    /// Log-softmax of the logits that predict the tokens carrying loss, and where they belong.
-    ///
-    /// # Shapes
-    ///
-    /// - output: `[loss tokens, vocab]`
-    fn loss_log_softmax(&self, batch: &PaddedBatch, device: &Device) -> Tensor<2> {
-        let hidden = self.model.hidden(batch.tokens(device));
-        let predicting = hidden.select(0, batch.predicting(device));
-        log_softmax(self.head(predicting), 1)
-    }
-
-    /// Most likely tokens at the places that carry loss, with the true ones and their rows.
-    pub(crate) fn greedy_predictions(
-        &self,
-        rows: &[TokenRow],
-    ) -> (Vec<TokenId>, Vec<TokenId>, Vec<usize>) {
-        let device = self.device();
-        let batch = PaddedBatch::new(rows);
-        if batch.num_loss_tokens() == 0 {
-            return (Vec::new(), Vec::new(), Vec::new());
-        }
-        let hidden = self.model.hidden(batch.tokens(&device));
-        let logits = self.head(hidden.select(0, batch.predicting(&device)));
-        let predicted =
-            logits.argmax(1).into_data().iter::<i64>().map(|it| it as TokenId).collect();
-        (predicted, batch.target_ids().collect(), batch.owners().collect())
     }
 
     /// The largest attention logit of each layer and query head over a batch: what
@@ -206,15 +195,6 @@ impl CausalLm {
         }
         logits
     }
-
-    /// Log-probabilities of the tokens that carry loss, in row order, `[loss tokens]`.
-    pub(crate) fn flat_log_probs(&self, rows: &[TokenRow]) -> Tensor<1> {
-        let device = self.device();
-        let batch = PaddedBatch::new(rows);
-        let n = batch.num_loss_tokens();
-        let targets = batch.targets(&device).reshape([n, 1]);
-        self.loss_log_softmax(&batch, &device).gather(1, targets).reshape([n])
-    }
 }
 
 impl Decoder {
@@ -227,65 +207,48 @@ impl Decoder {
     /// - tokens: `[rows, seq]`
     /// - output: `[rows * seq, hidden]`
     pub(crate) fn hidden(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
-        let [rows, seq] = tokens.dims();
-        let device = tokens.device();
+        let context = RowContext::new(self, tokens.dims(), &tokens.device());
         let mut x = self.embed(tokens);
-        let rotary = self.rotary.at_start(seq, &device);
-        let bias = causal_bias(seq, &device);
         for block in &self.layers {
-            let attended = block.self_attn.forward(
-                block.input_layernorm.forward(x.clone()),
-                [rows, seq],
-                &rotary,
-                bias.clone(),
-                None,
-            );
-            x = block.finish(x, attended);
+            x = block.forward(x, &context);
         }
         self.norm.forward(x)
     }
 
     /// Embeddings of tokens: `[rows, seq]` to `[rows * seq, hidden]`.
-    fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
+    pub(crate) fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
         let [rows, seq] = tokens.dims();
         self.embed_tokens.weight.val().select(0, tokens.reshape([rows * seq]))
     }
 }
 
+/// What every block needs to know about whole rows that start at position 0.
+pub(crate) struct RowContext {
+    shape: [usize; 2],
+    rotary: Rotary,
+    bias: Tensor<5>,
+}
+
+impl RowContext {
+    pub(crate) fn new(decoder: &Decoder, shape: [usize; 2], device: &Device) -> Self {
+        let [_, seq] = shape;
+        let rotary = decoder.rotary.at_start(seq, device);
+        Self { shape, rotary, bias: causal_bias(seq, device) }
+    }
+}
+
 impl Block {
+    /// `[rows * seq, hidden]` to the same, for whole rows.
+    pub(crate) fn forward(&self, x: Tensor<2>, context: &RowContext) -> Tensor<2> {
+        let RowContext { shape, rotary, bias } = context;
+        let normed = self.input_layernorm.forward(x.clone());
+        let attended = self.self_attn.forward(normed, *shape, rotary, bias.clone(), None);
+        self.finish(x, attended)
+    }
+
     fn finish(&self, x: Tensor<2>, attended: Tensor<2>) -> Tensor<2> {
         let x = x + attended;
         let normed = self.post_attention_layernorm.forward(x.clone());
         x + self.mlp.forward(normed)
-    }
-}
-
-impl PolicyModel for CausalLm {
-    fn token_scores(&self, rows: &[TokenRow]) -> TokenScores {
-        let device = self.device();
-        let batch = PaddedBatch::new(rows);
-        let [height, width] = batch.shape();
-        let n = batch.num_loss_tokens();
-        let zeros = Tensor::<1>::zeros([height * width], &device);
-        if n == 0 {
-            let zeros: Tensor<2> = zeros.reshape([height, width]);
-            return TokenScores { log_probs: zeros.clone(), entropy: zeros };
-        }
-        let log_softmax = self.loss_log_softmax(&batch, &device);
-        let targets = batch.targets(&device).reshape([n, 1]);
-        let log_probs = log_softmax.clone().gather(1, targets).reshape([n]);
-        let entropy = -(log_softmax.clone().exp() * log_softmax).sum_dim(1).reshape([n]);
-        let places = batch.places(&device);
-        let spread = |values: Tensor<1>| -> Tensor<2> {
-            zeros
-                .clone()
-                .select_assign(0, places.clone(), values, IndexingUpdateOp::Add)
-                .reshape([height, width])
-        };
-        TokenScores { log_probs: spread(log_probs), entropy: spread(entropy) }
-    }
-
-    fn device(&self) -> Device {
-        self.model.norm.weight.val().device()
     }
 }

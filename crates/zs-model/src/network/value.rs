@@ -7,8 +7,8 @@ use burn::tensor::{Device, IndexingUpdateOp, Tensor};
 
 use super::{CausalLm, Decoder, Linear};
 use crate::batch::PaddedBatch;
-use crate::checkpoint::{load_module, save_module};
-use crate::{CheckpointError, ModelConfig, SaveError, TokenRow, ValueModel};
+use crate::checkpoint::{load_module, named_parameters, write_safetensors};
+use crate::{CheckpointError, ModelConfig, SaveError, TokenRow, ValueModel, WeightDtype};
 
 /// A body of the Qwen2, Qwen3 or Llama family with a scalar head.
 ///
@@ -64,7 +64,8 @@ impl ValueNetwork {
         let dir = dir.join(FOLDER);
         std::fs::create_dir_all(&dir)
             .map_err(|source| SaveError::Write { path: dir.clone(), source })?;
-        save_module(&self.valid(), &dir.join("model.safetensors"))
+        let tensors = named_parameters(&self.valid());
+        write_safetensors(&tensors, WeightDtype::F32, &dir.join("model.safetensors"))
     }
 }
 

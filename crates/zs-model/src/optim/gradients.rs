@@ -31,7 +31,7 @@ where
     T: Send,
 {
     accumulate(model, &model.device(), micro_batches.len(), |model, index| {
-        loss(index, model.token_scores(&micro_batches[index]))
+        model.score_gradients(&micro_batches[index], |scores| loss(index, scores))
     })
 }
 
@@ -50,16 +50,17 @@ where
     T: Send,
 {
     accumulate(model, &model.device(), micro_batches.len(), |model, index| {
-        loss(index, model.values(&micro_batches[index]))
+        let (loss, kept) = loss(index, model.values(&micro_batches[index]));
+        (GradientsParams::from_grads(loss.backward(), model), kept)
     })
 }
 
-/// [`accumulate_gradients`] over any work that ends in a loss.
+/// [`accumulate_gradients`] over any work that ends in gradients.
 pub(crate) fn accumulate<M, T>(
     model: &M,
     device: &Device,
     count: usize,
-    work: impl Fn(&M, usize) -> (Tensor<1>, T) + Sync,
+    work: impl Fn(&M, usize) -> (GradientsParams, T) + Sync,
 ) -> (GradientsParams, Vec<T>)
 where
     M: Module,
@@ -73,8 +74,7 @@ where
             if index >= count {
                 return;
             }
-            let (loss, kept) = work(&model, index);
-            let grads = GradientsParams::from_grads(loss.backward(), &model);
+            let (grads, kept) = work(&model, index);
             sum.lock()
                 .expect("no thread panics with the lock held")
                 .add(&model, index, grads, kept);
@@ -118,11 +118,20 @@ impl<T> OrderedSum<T> {
     fn add<M: Module>(&mut self, model: &M, index: usize, grads: GradientsParams, kept: T) {
         self.kept[index] = Some(kept);
         self.waiting.insert(index, grads);
-        while let Some(mut grads) = self.waiting.remove(&self.next) {
-            model.visit(&mut AddInto { total: &mut self.total, grads: &mut grads });
+        while let Some(grads) = self.waiting.remove(&self.next) {
+            add_gradients(model, &mut self.total, grads);
             self.next += 1;
         }
     }
+}
+
+/// Adds the gradients of a module's parameters to `total`.
+pub(crate) fn add_gradients<M: Module>(
+    module: &M,
+    total: &mut GradientsParams,
+    mut grads: GradientsParams,
+) {
+    module.visit(&mut AddInto { total, grads: &mut grads });
 }
 
 struct AddInto<'a> {

@@ -148,6 +148,7 @@ mod tests {
         let completion = |tokens: &[u32]| Completion {
             tokens: tokens.to_vec(),
             log_probs: vec![-1.0; tokens.len()],
+            sampling_log_probs: None,
             stop_reason: StopReason::Stop,
         };
         let mut trajectory = Trajectory::new("q", vec![0]);

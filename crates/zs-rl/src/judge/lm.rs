@@ -113,6 +113,7 @@ impl RubricJudge for LmJudge {
             let completion = replies.next().unwrap_or_else(|| zs_model::Completion {
                 tokens: Vec::new(),
                 log_probs: Vec::new(),
+                sampling_log_probs: None,
                 stop_reason: zs_model::StopReason::EndOfSequence,
             });
             let reply = self.generator.tokenizer().decode(&completion.tokens);

@@ -54,6 +54,7 @@ pub struct RewardComponent {
 ///     completion: Completion {
 ///         tokens: vec![7],
 ///         log_probs: vec![-0.5],
+///         sampling_log_probs: None,
 ///         stop_reason: StopReason::Stop,
 ///     },
 ///     text: "<answer> Beatles band </answer>".into(),

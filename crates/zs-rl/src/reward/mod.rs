@@ -154,6 +154,7 @@ pub(crate) mod testing {
                 completion: Completion {
                     log_probs: vec![-0.5; tokens.len()],
                     tokens,
+                    sampling_log_probs: None,
                     stop_reason: StopReason::Stop,
                 },
                 text: (*text).to_owned(),

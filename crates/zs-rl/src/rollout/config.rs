@@ -73,6 +73,7 @@ impl RolloutConfig {
             top_p: self.top_p,
             max_new_tokens: self.max_new_tokens,
             stop: vec!["</search>".to_owned(), "</answer>".to_owned()],
+            ..SamplingParams::default()
         }
     }
 

@@ -111,12 +111,18 @@ fn an_empty_library_is_the_plain_loop_byte_for_byte() {
             Rollout { noise_probability: 0.5.into(), ..Rollout::new(&generator, &engine, &config) };
         let expected = bytes_of(&plain, &episodes);
         let empty = Harness::default();
-        assert_eq!(bytes_of(&Rollout { harness: Some(&empty), ..plain }, &episodes), expected);
-        assert_eq!(bytes_of(&Rollout { consultants: Some(&nobody), ..plain }, &episodes), expected);
+        assert_eq!(
+            bytes_of(&Rollout { harness: Some(&empty), ..plain.clone() }, &episodes),
+            expected
+        );
+        assert_eq!(
+            bytes_of(&Rollout { consultants: Some(&nobody), ..plain.clone() }, &episodes),
+            expected
+        );
         // Nor does anybody change anything who is never asked.
         let (registry, agent) = registry(5);
         assert_eq!(
-            bytes_of(&Rollout { consultants: Some(&registry), ..plain }, &episodes),
+            bytes_of(&Rollout { consultants: Some(&registry), ..plain.clone() }, &episodes),
             expected
         );
         assert_eq!(agent.num_calls.load(Ordering::Relaxed), 0);

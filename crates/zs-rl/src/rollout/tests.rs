@@ -4,8 +4,8 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 use zs_core::{
-    Action, Document, Domain, INVALID_ACTION_MESSAGE, NO_DOCUMENTS, SearchError, SearchRequest,
-    SearchResult,
+    Action, Document, DocumentQuality, Domain, INVALID_ACTION_MESSAGE, NO_DOCUMENTS, SearchError,
+    SearchRequest, SearchResult,
 };
 use zs_model::StopReason;
 use zs_model::testing::ScriptedGenerator;

@@ -189,7 +189,7 @@ impl Session for BigramSession<'_> {
                     stop_reason = StopReason::Stop;
                 }
             }
-            Completion { tokens, log_probs, stop_reason }
+            Completion { tokens, log_probs, sampling_log_probs: None, stop_reason }
         };
         Ok(requests.iter().enumerate().map(sample).collect())
     }

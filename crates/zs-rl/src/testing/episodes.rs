@@ -25,6 +25,7 @@ pub(crate) fn trajectory(written: &[usize]) -> Trajectory {
             completion: Completion {
                 tokens: completion,
                 log_probs: vec![-1.0; count],
+                sampling_log_probs: None,
                 stop_reason: StopReason::Stop,
             },
             text: String::new(),

@@ -30,6 +30,7 @@ fn groups(rewards: &[&[f32]]) -> Vec<TrajectoryGroup> {
                     completion: Completion {
                         log_probs: vec![-(VOCAB as f32).ln(); written.len()],
                         tokens: written,
+                        sampling_log_probs: None,
                         stop_reason: StopReason::Stop,
                     },
                     text: String::new(),
@@ -422,6 +423,7 @@ fn arms(rewards: &[f32; 6]) -> TrajectoryGroup {
             completion: Completion {
                 tokens: vec![arm as TokenId],
                 log_probs: vec![-(VOCAB as f32).ln()],
+                sampling_log_probs: None,
                 stop_reason: StopReason::Stop,
             },
             text: String::new(),

@@ -200,7 +200,7 @@ impl SimulatedEngine {
             temperature: self.config.temperature,
             top_p: self.config.top_p,
             max_new_tokens: self.config.max_new_tokens,
-            stop: Vec::new(),
+            ..SamplingParams::default()
         };
         let completions = self.generator.generate(prompts, &params);
         completions.map_err(|it| SimulationError::Generate { message: it.to_string() })

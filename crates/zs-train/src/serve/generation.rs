@@ -122,7 +122,13 @@ impl SamplingInput {
             ));
         }
         Ok(Sampling {
-            params: SamplingParams { temperature, top_p, max_new_tokens, stop },
+            params: SamplingParams {
+                temperature,
+                top_p,
+                max_new_tokens,
+                stop,
+                ..SamplingParams::default()
+            },
             num_choices,
             key: StreamKey::new(self.seed.unwrap_or_else(|| app.next_seed())),
             include_usage: self.stream_options.as_ref().is_some_and(|it| it.include_usage),

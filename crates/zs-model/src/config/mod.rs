@@ -1,9 +1,14 @@
 //! The shape of a model, read from Hugging Face's `config.json`.
 
+mod rope;
+
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+pub use rope::Llama3RopeScaling;
+use rope::rope;
 
 use crate::TokenId;
 
@@ -83,23 +88,6 @@ impl Architecture {
     }
 }
 
-/// Llama 3's rescaling of rotary frequencies for long contexts.
-///
-/// # References
-///
-/// - transformers, `modeling_rope_utils.py`, rope type `llama3`
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-pub struct Llama3RopeScaling {
-    /// Low frequencies are divided by this.
-    pub factor: f64,
-    /// Wavelengths above `original / low_freq_factor` are fully rescaled.
-    pub low_freq_factor: f64,
-    /// Wavelengths below `original / high_freq_factor` are left alone.
-    pub high_freq_factor: f64,
-    /// Context length before rescaling.
-    pub original_max_position_embeddings: f64,
-}
-
 /// Why a `config.json` was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -163,8 +151,9 @@ struct RawConfig {
     bos_token_id: Option<TokenId>,
     eos_token_id: Option<OneOrMany>,
     hidden_act: Option<String>,
-    #[serde(default)]
-    use_sliding_window: bool,
+    use_sliding_window: Option<bool>,
+    layer_types: Option<Vec<String>>,
+    partial_rotary_factor: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -248,8 +237,25 @@ impl ModelConfig {
         if raw.mlp_bias {
             return Err(unsupported("mlp_bias", "true".to_owned(), "use false"));
         }
-        if raw.use_sliding_window {
+        if raw.use_sliding_window == Some(true) {
             return Err(unsupported("use_sliding_window", "true".to_owned(), "use false"));
+        }
+        let windowed = |it: &&String| *it != "full_attention";
+        if let Some(kind) = raw.layer_types.iter().flatten().find(windowed) {
+            return Err(unsupported("layer_types", kind.clone(), "use full_attention"));
+        }
+        if let Some(factor) = raw.partial_rotary_factor.filter(|it| *it != 1.0) {
+            return Err(unsupported("partial_rotary_factor", factor.to_string(), "use 1"));
+        }
+        let sizes = [
+            ("vocab_size", raw.vocab_size),
+            ("hidden_size", raw.hidden_size),
+            ("intermediate_size", raw.intermediate_size),
+            ("num_hidden_layers", raw.num_hidden_layers),
+            ("num_attention_heads", raw.num_attention_heads),
+        ];
+        if let Some((field, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
+            return Err(unsupported(field, "0".to_owned(), "it must be positive"));
         }
         let heads = raw.num_attention_heads;
         let key_value_heads = raw.num_key_value_heads.unwrap_or(heads);
@@ -257,12 +263,20 @@ impl ModelConfig {
             let advice = "it must divide num_attention_heads";
             return Err(unsupported("num_key_value_heads", key_value_heads.to_string(), advice));
         }
-        let head_dim = raw.head_dim.unwrap_or(raw.hidden_size / heads);
+        // Qwen3 fixes the width of a head; the others derive it.
+        let default_head_dim = match architecture {
+            Architecture::Qwen3 => 128,
+            Architecture::Qwen2 | Architecture::Llama => raw.hidden_size / heads,
+        };
+        let head_dim = raw.head_dim.unwrap_or(default_head_dim);
         if head_dim == 0 || !head_dim.is_multiple_of(2) {
             return Err(unsupported("head_dim", head_dim.to_string(), "it must be even"));
         }
         let (theta, rope_scaling) = rope(&raw, path)?;
-        let qkv_bias = raw.attention_bias.unwrap_or(architecture == Architecture::Qwen2);
+        // Qwen2 always has biases on queries, keys and values, and never on the output; whatever
+        // its configuration says, its own code does not read it.
+        let is_qwen2 = architecture == Architecture::Qwen2;
+        let qkv_bias = is_qwen2 || raw.attention_bias.unwrap_or(false);
         Ok(Self {
             architecture,
             vocab_size: raw.vocab_size,
@@ -277,7 +291,7 @@ impl ModelConfig {
             rope_theta: theta,
             rope_scaling,
             qkv_bias,
-            output_bias: qkv_bias && architecture != Architecture::Qwen2,
+            output_bias: qkv_bias && !is_qwen2,
             tie_word_embeddings: raw.tie_word_embeddings,
             bos_token_id: raw.bos_token_id,
             eos_token_ids: raw.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
@@ -287,6 +301,11 @@ impl ModelConfig {
     /// The configuration as a `config.json` that transformers and vLLM read.
     #[must_use]
     pub fn to_json(&self) -> String {
+        format!("{:#}\n", self.to_value())
+    }
+
+    /// [`to_json`](Self::to_json) before it is text.
+    pub(crate) fn to_value(&self) -> Value {
         let (class, kind) = self.architecture.names();
         let mut config = json!({
             "architectures": [class],
@@ -322,39 +341,13 @@ impl ModelConfig {
                     scaling.original_max_position_embeddings as u64
             });
         }
-        format!("{config:#}\n")
+        config
     }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path)
         .map_err(|source| ConfigError::Read { path: path.to_owned(), source })
-}
-
-/// Rotary base and scaling, from `rope_parameters` or the older top-level fields.
-fn rope(raw: &RawConfig, path: &Path) -> Result<(f64, Option<Llama3RopeScaling>), ConfigError> {
-    let parameters = raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref());
-    let theta = parameters
-        .and_then(|it| it.get("rope_theta"))
-        .and_then(Value::as_f64)
-        .or(raw.rope_theta)
-        .unwrap_or(10_000.0);
-    let Some(parameters) = parameters.filter(|it| !it.is_null()) else {
-        return Ok((theta, None));
-    };
-    let kind = parameters.get("rope_type").or_else(|| parameters.get("type"));
-    match kind.and_then(Value::as_str).unwrap_or("default") {
-        "default" => Ok((theta, None)),
-        "llama3" => serde_json::from_value(parameters.clone())
-            .map(|scaling| (theta, Some(scaling)))
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source }),
-        other => Err(ConfigError::Unsupported {
-            path: path.to_owned(),
-            field: "rope_type",
-            value: other.to_owned(),
-            advice: "use default or llama3",
-        }),
-    }
 }
 
 #[cfg(test)]
@@ -379,6 +372,12 @@ mod tests {
         );
         let old = old.unwrap();
         assert_eq!(old, new.unwrap());
+        // Qwen2's own code reads no such field.
+        let with_bias = parse(
+            r#""model_type": "qwen2", "attention_bias": false, "rope_theta": 1000000.0,
+               "eos_token_id": 2"#,
+        );
+        assert_eq!(with_bias.unwrap(), old);
         assert_eq!((old.head_dim, old.qkv_bias, old.output_bias), (8, true, false));
         let again = ModelConfig::from_json(&old.to_json(), Path::new("again.json")).unwrap();
         assert_eq!(again, old);
@@ -397,6 +396,20 @@ mod tests {
         assert_eq!(again, config);
     }
 
+    #[test]
+    fn defaults_are_those_of_the_family() {
+        let qwen3 = parse(r#""model_type": "qwen3""#).unwrap();
+        assert_eq!((qwen3.head_dim, qwen3.qkv_bias, qwen3.output_bias), (128, false, false));
+        let llama = parse(r#""model_type": "llama", "attention_bias": true"#).unwrap();
+        assert_eq!((llama.head_dim, llama.qkv_bias, llama.output_bias), (8, true, true));
+        let multi_head = format!(
+            r#"{{{}, "model_type": "llama"}}"#,
+            BASE.replace(", \"num_key_value_heads\": 2", "")
+        );
+        let multi_head = ModelConfig::from_json(&multi_head, Path::new("config.json")).unwrap();
+        assert_eq!(multi_head.num_key_value_heads, 6);
+    }
+
     #[track_caller]
     fn refuses(fields: &str, expected: &str) {
         let message = parse(fields).unwrap_err().to_string();
@@ -412,8 +425,24 @@ mod tests {
         );
         refuses(
             r#""architectures": ["LlamaForCausalLM"], "rope_scaling": {"type": "yarn"}"#,
-            "rope_type = yarn",
+            "rope_type = \"yarn\"",
         );
+        let llama = |fields: &str| format!(r#""architectures": ["LlamaForCausalLM"], {fields}"#);
+        for (fields, expected) in [
+            (r#""use_sliding_window": true"#, "use_sliding_window = true"),
+            (r#""layer_types": ["full_attention", "sliding_attention"]"#, "sliding_attention"),
+            (r#""partial_rotary_factor": 0.5"#, "partial_rotary_factor = 0.5"),
+            (r#""rope_parameters": {"partial_rotary_factor": 0.5}"#, "partial_rotary_factor = 0.5"),
+            (r#""rope_parameters": {"full_attention": {"rope_theta": 1.0}}"#, "rope_parameters"),
+            (r#""mlp_bias": true"#, "mlp_bias = true"),
+        ] {
+            refuses(&llama(fields), expected);
+        }
+        let no_heads = BASE.replace("\"num_attention_heads\": 6", "\"num_attention_heads\": 0");
+        let text = format!(r#"{{{no_heads}, "model_type": "llama"}}"#);
+        let error = ModelConfig::from_json(&text, Path::new("config.json")).unwrap_err();
+        assert!(error.to_string().contains("num_attention_heads = 0"), "{error}");
+        refuses(r#""architectures": ["Qwen3MoeForCausalLM"]"#, "Qwen3MoeForCausalLM");
         refuses(r#""architectures": ["LlamaForCausalLM"], "head_dim": 7"#, "head_dim = 7");
     }
 }

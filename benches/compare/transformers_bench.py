@@ -1,0 +1,121 @@
+"""The work of `cargo xtask bench model` with transformers and PyTorch, on the same shape.
+
+    python benches/compare/transformers_bench.py 8m --json theirs.json
+    cargo xtask bench model 8m --against theirs.json
+
+Needs torch and transformers (and peft for shapes that train adapters). Float32, all cores, eager
+PyTorch, SDPA attention; the best of a few tries counts.
+"""
+
+import argparse
+import json
+import resource
+import time
+
+import torch
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+SMALL = dict(rows=64, prompt=128, new=64, update_rows=16, update_len=128, lora=None)
+LARGE = dict(rows=8, prompt=128, new=16, update_rows=4, update_len=1024, lora=16)
+
+
+def shape(vocab, hidden, ff, layers, heads, kv_heads, context, tied, theta=10_000.0):
+    return Qwen2Config(
+        vocab_size=vocab,
+        hidden_size=hidden,
+        intermediate_size=ff,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        max_position_embeddings=context,
+        tie_word_embeddings=tied,
+        rope_parameters={"rope_type": "default", "rope_theta": theta},
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+
+
+SHAPES = {
+    "tiny": lambda: shape(604, 128, 384, 4, 4, 2, 512, True),
+    "8m": lambda: shape(4096, 256, 1024, 6, 4, 4, 2048, False),
+    "qwen2.5-0.5b": lambda: shape(151_936, 896, 4864, 24, 14, 2, 32_768, True, 1e6),
+}
+
+def best(tries, work):
+    times = []
+    for _ in range(tries):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", default="tiny")
+    parser.add_argument("--json")
+    parser.add_argument("--tries", type=int, default=3)
+    args = parser.parse_args()
+
+    torch.manual_seed(0)
+    if args.model in SHAPES:
+        model = Qwen2ForCausalLM(SHAPES[args.model]())
+    else:
+        model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    work = SMALL if model.config.hidden_size < 512 else LARGE
+    vocab = model.config.vocab_size
+    runs = []
+
+    def record(name, tokens, seconds):
+        runs.append(dict(name=name, tokens=tokens, seconds=seconds, tokens_per_s=tokens / seconds))
+        print(f"{name:>8}: {tokens / seconds:9.0f} tokens/s")
+
+    prompts = torch.randint(0, vocab, (work["rows"], work["prompt"]))
+
+    def generate(new):
+        def run():
+            model.generate(
+                prompts,
+                attention_mask=torch.ones_like(prompts),
+                do_sample=True,
+                top_k=0,
+                min_new_tokens=new,
+                max_new_tokens=new,
+                pad_token_id=0,
+            )
+
+        return best(args.tries, run)
+
+    model.eval()
+    prefill = generate(1)
+    whole = generate(work["new"])
+    record("prefill", work["rows"] * work["prompt"], prefill)
+    record("decode", work["rows"] * (work["new"] - 1), max(whole - prefill, 1e-9))
+
+    model.train()
+    trained = model
+    if work["lora"]:
+        from peft import LoraConfig, get_peft_model
+
+        targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+        config = LoraConfig(r=work["lora"], lora_alpha=32, target_modules=targets)
+        trained = get_peft_model(model, config)
+    optimizer = torch.optim.AdamW([it for it in trained.parameters() if it.requires_grad], lr=1e-6)
+    rows = torch.randint(0, vocab, (work["update_rows"], work["update_len"]))
+
+    def update():
+        optimizer.zero_grad()
+        trained(input_ids=rows, labels=rows).loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+        optimizer.step()
+
+    record("update", rows.numel(), best(args.tries, update))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"peak memory {peak / 2**30:.2f} GiB")
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(dict(model=args.model, runs=runs, peak_bytes=peak), file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

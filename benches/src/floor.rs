@@ -1,0 +1,74 @@
+//! How fast this machine multiplies matrices and reads memory, measured in the run that is judged.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use burn::tensor::{Device, Distribution, Tensor};
+
+/// Measured limits of a machine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Floor {
+    /// Floating-point operations a second of a large f32 matrix product.
+    pub flops: f64,
+    /// Bytes a second that all cores read together.
+    pub bytes: f64,
+}
+
+/// Side of the square matrices.
+const SIDE: usize = 1024;
+
+/// Numbers that each core reads: more than caches hold.
+const NUMBERS: usize = 1 << 25;
+
+impl Floor {
+    /// Takes the best of a few tries of each, about a second in all.
+    #[must_use]
+    pub fn measure(device: &Device) -> Self {
+        Self { flops: matrix_products(device), bytes: reads() }
+    }
+
+    /// Seconds that some arithmetic and some reading take at least, overlapped.
+    #[must_use]
+    pub fn seconds(&self, flops: f64, bytes: f64) -> f64 {
+        (flops / self.flops).max(bytes / self.bytes)
+    }
+}
+
+fn best(tries: usize, mut work: impl FnMut()) -> f64 {
+    let times = (0..tries).map(|_| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_secs_f64()
+    });
+    times.fold(f64::INFINITY, f64::min)
+}
+
+fn matrix_products(device: &Device) -> f64 {
+    let random = || Tensor::<2>::random([SIDE, SIDE], Distribution::Default, device);
+    let (a, b) = (random(), random());
+    let seconds = best(5, || {
+        let product = a.clone().matmul(b.clone());
+        // Reading a number waits for the product.
+        black_box(product.slice([0..1, 0..1]).into_scalar::<f32>());
+    });
+    2.0 * (SIDE as f64).powi(3) / seconds
+}
+
+fn reads() -> f64 {
+    let cores = std::thread::available_parallelism().map_or(1, Into::into);
+    let memory: Vec<Vec<f32>> = (0..cores).map(|core| vec![core as f32; NUMBERS]).collect();
+    let seconds = best(4, || {
+        std::thread::scope(|scope| {
+            for part in &memory {
+                scope.spawn(|| {
+                    let mut sums = [0.0_f32; 32];
+                    for numbers in part.as_chunks::<32>().0 {
+                        sums.iter_mut().zip(numbers).for_each(|(sum, it)| *sum += it);
+                    }
+                    black_box(sums);
+                });
+            }
+        });
+    });
+    (cores * NUMBERS * size_of::<f32>()) as f64 / seconds
+}

@@ -1,0 +1,205 @@
+//! Reading tensors from safetensors files, whole or sharded, through maps of a few pages at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use half::{bf16, f16};
+use memmap2::{Mmap, MmapOptions};
+use safetensors::tensor::TensorInfo;
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+
+use super::{CheckpointError, TensorEntry, transpose_into};
+
+/// Bytes of a file that are mapped at a time, so that reading a large tensor does not hold it twice.
+const CHUNK_BYTES: usize = 64 << 20;
+
+/// Bytes before the header of a safetensors file: its length.
+const LENGTH_BYTES: usize = 8;
+
+/// The tensors of a checkpoint that have not been taken yet.
+pub(crate) struct WeightFiles {
+    files: Vec<WeightFile>,
+    left: BTreeMap<String, (usize, TensorInfo)>,
+    /// For each tensor that an index lists, the file that it names.
+    listed: BTreeMap<String, PathBuf>,
+    /// Where a tensor should be of which nothing says so.
+    root: PathBuf,
+}
+
+struct WeightFile {
+    path: PathBuf,
+    file: File,
+    /// Where the tensors begin.
+    data_start: usize,
+}
+
+impl WeightFiles {
+    /// Opens `model.safetensors` or the shards of `model.safetensors.index.json`.
+    pub(crate) fn open_model(dir: &Path) -> Result<Self, CheckpointError> {
+        let single = dir.join("model.safetensors");
+        let index = dir.join("model.safetensors.index.json");
+        if single.exists() {
+            return Self::open_single(single);
+        }
+        if !index.exists() {
+            return Err(CheckpointError::NoWeights { dir: dir.to_owned() });
+        }
+        let listed: BTreeMap<String, PathBuf> =
+            read_index(&index)?.into_iter().map(|(name, file)| (name, dir.join(file))).collect();
+        let paths: BTreeSet<PathBuf> = listed.values().cloned().collect();
+        Self::open(paths, listed, index)
+    }
+
+    /// Opens one file.
+    pub(crate) fn open_single(path: PathBuf) -> Result<Self, CheckpointError> {
+        Self::open([path.clone()], BTreeMap::new(), path)
+    }
+
+    fn open(
+        paths: impl IntoIterator<Item = PathBuf>,
+        listed: BTreeMap<String, PathBuf>,
+        root: PathBuf,
+    ) -> Result<Self, CheckpointError> {
+        let mut files: Vec<WeightFile> = Vec::new();
+        let mut left: BTreeMap<String, (usize, TensorInfo)> = BTreeMap::new();
+        for path in paths {
+            let read = |source| CheckpointError::Read { path: path.clone(), source };
+            let file = File::open(&path).map_err(read)?;
+            // Only the header's pages are touched; the length of the file is checked against it.
+            let map = map_part(&file, 0, None).map_err(read)?;
+            let (header, metadata) = SafeTensors::read_metadata(&map)
+                .map_err(|it| format_error(&path, it.to_string()))?;
+            for (tensor, info) in metadata.tensors() {
+                if let Some((first, _)) = left.get(&tensor) {
+                    let other = files[*first].path.clone();
+                    return Err(CheckpointError::DuplicateTensor { path, other, tensor });
+                }
+                left.insert(tensor, (files.len(), info.clone()));
+            }
+            files.push(WeightFile { path, file, data_start: LENGTH_BYTES + header });
+        }
+        Ok(Self { files, left, listed, root })
+    }
+
+    /// Reads a tensor in the module's layout. It can be taken once.
+    pub(crate) fn take(&mut self, entry: &TensorEntry) -> Result<Vec<f32>, CheckpointError> {
+        let Some((file, info)) = self.left.remove(&entry.name) else {
+            let path = self.listed.get(&entry.name).unwrap_or(&self.root).clone();
+            return Err(CheckpointError::MissingTensor { path, tensor: entry.name.clone() });
+        };
+        let file = &self.files[file];
+        if info.shape != entry.shape {
+            return Err(CheckpointError::Shape {
+                path: file.path.clone(),
+                tensor: entry.name.clone(),
+                found: info.shape,
+                expected: entry.shape.clone(),
+            });
+        }
+        match info.dtype {
+            Dtype::F32 => file.read(&info, entry, f32::from_le_bytes),
+            Dtype::F16 => file.read(&info, entry, |it| f16::from_le_bytes(it).to_f32()),
+            Dtype::BF16 => file.read(&info, entry, |it| bf16::from_le_bytes(it).to_f32()),
+            dtype => Err(CheckpointError::Dtype {
+                path: file.path.clone(),
+                tensor: entry.name.clone(),
+                dtype: format!("{dtype:?}"),
+            }),
+        }
+    }
+
+    /// Checks that nothing is left but tensors that may be ignored.
+    pub(crate) fn finish(self, ignored: impl Fn(&str) -> bool) -> Result<(), CheckpointError> {
+        match self.left.into_iter().find(|(name, _)| !ignored(name)) {
+            Some((tensor, (file, _))) => {
+                let path = self.files[file].path.clone();
+                Err(CheckpointError::ExtraTensor { path, tensor })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl WeightFile {
+    /// The values of a tensor whose elements take `N` bytes.
+    fn read<const N: usize>(
+        &self,
+        info: &TensorInfo,
+        entry: &TensorEntry,
+        decode: impl Fn([u8; N]) -> f32,
+    ) -> Result<Vec<f32>, CheckpointError> {
+        let mut values = vec![0.0_f32; entry.len()];
+        let rows = entry.shape.first().copied().unwrap_or(1);
+        let columns = entry.len() / rows.max(1);
+        let rows_per_chunk = (CHUNK_BYTES / (columns * N).max(1)).max(1);
+        for first_row in (0..rows).step_by(rows_per_chunk) {
+            let num_rows = rows_per_chunk.min(rows - first_row);
+            let start = self.data_start + info.data_offsets.0 + first_row * columns * N;
+            let map = map_part(&self.file, start, Some(num_rows * columns * N))
+                .map_err(|source| CheckpointError::Read { path: self.path.clone(), source })?;
+            let elements = map.as_chunks::<N>().0;
+            if entry.transposed {
+                let value = |at: usize| decode(elements[at]);
+                transpose_into(&mut values, rows, first_row, columns, num_rows, value);
+            } else {
+                let out = &mut values[first_row * columns..][..elements.len()];
+                out.iter_mut().zip(elements).for_each(|(out, it)| *out = decode(*it));
+            }
+        }
+        Ok(values)
+    }
+}
+
+/// Which file holds which tensor, by an index.
+fn read_index(index: &Path) -> Result<BTreeMap<String, String>, CheckpointError> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = std::fs::read_to_string(index)
+        .map_err(|source| CheckpointError::Read { path: index.to_owned(), source })?;
+    let index: Index = serde_json::from_str(&text)
+        .map_err(|source| CheckpointError::Index { path: index.to_owned(), source })?;
+    Ok(index.weight_map)
+}
+
+/// Maps a whole file.
+pub(crate) fn map_file(path: &Path) -> std::io::Result<Mmap> {
+    map_part(&File::open(path)?, 0, None)
+}
+
+#[expect(unsafe_code, reason = "mapping a file is unsafe; weights are read once, at loading")]
+fn map_part(file: &File, start: usize, len: Option<usize>) -> std::io::Result<Mmap> {
+    let mut options = MmapOptions::new();
+    options.offset(start as u64);
+    if let Some(len) = len {
+        options.len(len);
+    }
+    // SAFETY: the map is read-only and private to the loader. A file that another process cuts short
+    // meanwhile would fault, as with every loader of mapped weights; our own writers replace files
+    // by renaming and never change them in place.
+    unsafe { options.map(file) }
+}
+
+pub(crate) fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, CheckpointError> {
+    SafeTensors::deserialize(bytes).map_err(|it| format_error(path, it.to_string()))
+}
+
+fn format_error(path: &Path, message: String) -> CheckpointError {
+    CheckpointError::Format { path: path.to_owned(), message }
+}
+
+/// Little-endian values of a float tensor as f32; `None` for other types.
+pub(crate) fn to_f32(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    let pairs = || bytes.as_chunks::<2>().0.iter();
+    match dtype {
+        Dtype::F32 => {
+            Some(bytes.as_chunks::<4>().0.iter().map(|it| f32::from_le_bytes(*it)).collect())
+        }
+        Dtype::F16 => Some(pairs().map(|it| f16::from_le_bytes(*it).to_f32()).collect()),
+        Dtype::BF16 => Some(pairs().map(|it| bf16::from_le_bytes(*it).to_f32()).collect()),
+        _ => None,
+    }
+}

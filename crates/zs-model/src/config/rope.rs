@@ -1,0 +1,65 @@
+//! The part of `config.json` that describes rotary positions, in its two layouts.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{ConfigError, RawConfig};
+
+/// Llama 3's rescaling of rotary frequencies for long contexts.
+///
+/// # References
+///
+/// - transformers, `modeling_rope_utils.py`, rope type `llama3`
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct Llama3RopeScaling {
+    /// Low frequencies are divided by this.
+    pub factor: f64,
+    /// Wavelengths above `original / low_freq_factor` are fully rescaled.
+    pub low_freq_factor: f64,
+    /// Wavelengths below `original / high_freq_factor` are left alone.
+    pub high_freq_factor: f64,
+    /// Context length before rescaling.
+    pub original_max_position_embeddings: f64,
+}
+
+/// Rotary base and scaling, from `rope_parameters` or the older top-level fields.
+pub(super) fn rope(
+    raw: &RawConfig,
+    path: &Path,
+) -> Result<(f64, Option<Llama3RopeScaling>), ConfigError> {
+    let parameters = raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref());
+    let theta = parameters
+        .and_then(|it| it.get("rope_theta"))
+        .and_then(Value::as_f64)
+        .or(raw.rope_theta)
+        .unwrap_or(10_000.0);
+    let Some(parameters) = parameters.filter(|it| !it.is_null()) else {
+        return Ok((theta, None));
+    };
+    let unsupported = |field, value: &Value, advice| ConfigError::Unsupported {
+        path: path.to_owned(),
+        field,
+        value: value.to_string(),
+        advice,
+    };
+    let fields = parameters.as_object().into_iter().flatten();
+    if let Some((_, value)) = fields.clone().find(|(_, value)| value.is_object()) {
+        return Err(unsupported("rope_parameters", value, "use the same for every layer"));
+    }
+    let partial = |(key, value): &(&String, &Value)| {
+        *key == "partial_rotary_factor" && value.as_f64() != Some(1.0)
+    };
+    if let Some((_, value)) = fields.clone().find(partial) {
+        return Err(unsupported("partial_rotary_factor", value, "use 1"));
+    }
+    let kind = parameters.get("rope_type").or_else(|| parameters.get("type"));
+    match kind.and_then(Value::as_str).unwrap_or("default") {
+        "default" => Ok((theta, None)),
+        "llama3" => serde_json::from_value(parameters.clone())
+            .map(|scaling| (theta, Some(scaling)))
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source }),
+        other => Err(unsupported("rope_type", &other.into(), "use default or llama3")),
+    }
+}

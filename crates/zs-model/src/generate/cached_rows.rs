@@ -1,0 +1,261 @@
+//! Rows of a key-value cache that follow sequences of different lengths.
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+
+use super::TokenId;
+use crate::network::{KeyValueCache, MASKED};
+use crate::workers::is_host;
+use crate::{CausalLm, ModelConfig};
+
+/// Attention scores that one pass may hold, in numbers.
+const MAX_SCORES: usize = 1 << 26;
+
+/// What sizes of tensors are rounded up to.
+///
+/// An accelerator compiles and tunes kernels by shape, so there a decoding step should look like the
+/// one before; on a CPU shapes are free and padding is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ShapeBuckets {
+    /// Rows grow to the next power of two.
+    round_rows: bool,
+    /// Columns that are attended to grow to a multiple.
+    column_multiple: usize,
+    /// New tokens beyond one grow to a multiple.
+    new_multiple: usize,
+    /// Tokens of a row that one pass takes; a multiple of `new_multiple`.
+    longest_pass: usize,
+}
+
+impl ShapeBuckets {
+    pub(crate) const EXACT: Self =
+        Self { round_rows: false, column_multiple: 1, new_multiple: 1, longest_pass: 512 };
+    pub(crate) const COARSE: Self =
+        Self { round_rows: true, column_multiple: 64, new_multiple: 32, longest_pass: 512 };
+
+    pub(crate) fn of(device: &Device) -> Self {
+        if is_host(device) { Self::EXACT } else { Self::COARSE }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_longest_pass(self, longest_pass: usize) -> Self {
+        Self { longest_pass, ..self }
+    }
+
+    fn rows(self, rows: usize) -> usize {
+        if self.round_rows { rows.next_power_of_two() } else { rows }
+    }
+
+    fn columns(self, columns: usize) -> usize {
+        columns.next_multiple_of(self.column_multiple)
+    }
+
+    fn new_tokens(self, new: usize) -> usize {
+        if new <= 1 { new } else { new.next_multiple_of(self.new_multiple) }
+    }
+
+    /// New tokens of a pass that may have `at_most` of them.
+    fn pass(self, at_most: usize) -> usize {
+        let at_most = at_most.min(self.longest_pass);
+        (at_most / self.new_multiple * self.new_multiple).max(self.new_multiple)
+    }
+
+    /// Columns for rows that hold `held` tokens, are fed `pending` and then one at a time `decoded`.
+    pub(crate) fn capacity(self, held: usize, pending: usize, decoded: usize) -> usize {
+        self.columns(held + self.new_tokens(pending.max(1)) + decoded)
+    }
+}
+
+/// A cache and what its rows and columns hold.
+pub(crate) struct CachedRows {
+    cache: KeyValueCache,
+    /// The sequence of each row; `None` once it has moved to another cache, and for rows that only
+    /// fill a shape.
+    owners: Vec<Option<usize>>,
+    /// For each row, the columns that hold its tokens, in order: the first `len` tokens of the
+    /// sequence.
+    columns: Vec<Vec<usize>>,
+    buckets: ShapeBuckets,
+}
+
+impl CachedRows {
+    /// Empty rows for some sequences.
+    pub(crate) fn empty(
+        config: &ModelConfig,
+        owners: Vec<Option<usize>>,
+        capacity: usize,
+        buckets: ShapeBuckets,
+        device: &Device,
+    ) -> Self {
+        let mut rows = Self {
+            cache: KeyValueCache::new(config, buckets.rows(owners.len()), capacity, device),
+            columns: vec![Vec::new(); owners.len()],
+            owners,
+            buckets,
+        };
+        rows.fill_shape();
+        rows
+    }
+
+    /// The row of a sequence.
+    pub(crate) fn row_of(&self, sequence: usize) -> Option<usize> {
+        self.owners.iter().position(|it| *it == Some(sequence))
+    }
+
+    /// Tokens of a row that are in the cache.
+    pub(crate) fn held(&self, row: usize) -> usize {
+        self.columns[row].len()
+    }
+
+    /// Forgets the rows of sequences that are not to be kept.
+    pub(crate) fn keep(&mut self, is_kept: impl Fn(usize) -> bool) {
+        self.owners.iter_mut().for_each(|owner| *owner = owner.filter(|it| is_kept(*it)));
+    }
+
+    /// Whether no row belongs to a sequence.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.owners.iter().all(Option::is_none)
+    }
+
+    /// Copies rows, each with its first `held` tokens and for its new owner, to a cache with room for
+    /// `capacity` columns. A row may be copied several times.
+    pub(crate) fn copy(&self, rows: &[CopiedRow], capacity: usize, device: &Device) -> Self {
+        let from: Vec<usize> = rows.iter().map(|it| it.row).collect();
+        let columns: Vec<Vec<usize>> =
+            rows.iter().map(|it| self.columns[it.row][..it.held].to_vec()).collect();
+        Self {
+            cache: self.cache.repack(&from, &columns, capacity, device),
+            owners: rows.iter().map(|it| Some(it.owner)).collect(),
+            columns: rows.iter().map(|it| (0..it.held).collect()).collect(),
+            buckets: self.buckets,
+        }
+    }
+
+    /// Rows of the same capacity, one part below the other, filled up to a shape.
+    pub(crate) fn stack(
+        parts: Vec<Self>,
+        config: &ModelConfig,
+        capacity: usize,
+        device: &Device,
+    ) -> Self {
+        let buckets = parts.first().map_or(ShapeBuckets::EXACT, |it| it.buckets);
+        let (mut owners, mut columns, mut caches) = (Vec::new(), Vec::new(), Vec::new());
+        for part in parts {
+            owners.extend(part.owners);
+            columns.extend(part.columns);
+            caches.push(part.cache);
+        }
+        let missing = buckets.rows(owners.len()) - owners.len();
+        if missing > 0 {
+            caches.push(KeyValueCache::new(config, missing, capacity, device));
+        }
+        let mut stacked = Self { cache: KeyValueCache::stack(caches), owners, columns, buckets };
+        stacked.fill_shape();
+        stacked
+    }
+
+    /// Feeds each row its next tokens (none for a row that has finished) and returns the logits
+    /// after the last of them, `[rows, vocab]` in row-major order.
+    ///
+    /// Long rows go in passes, so that the scores of attention stay bounded.
+    pub(crate) fn feed(
+        &mut self,
+        network: &CausalLm,
+        tokens: &[Vec<TokenId>],
+        device: &Device,
+    ) -> Vec<f32> {
+        let longest = tokens.iter().map(Vec::len).max().unwrap_or(0);
+        let per_token = self.owners.len() * network.num_heads() * (self.cache.columns + longest);
+        let per_pass = self.buckets.pass(MAX_SCORES / per_token.max(1));
+        let mut last: Option<Tensor<2>> = None;
+        for start in (0..longest.max(1)).step_by(per_pass) {
+            let part = |it: &Vec<TokenId>| {
+                it[start.min(it.len())..(start + per_pass).min(it.len())].to_vec()
+            };
+            let part: Vec<Vec<TokenId>> = tokens.iter().map(part).collect();
+            let hidden = self.pass(network, &part, device);
+            last = Some(match last {
+                None => hidden,
+                Some(before) => {
+                    let [rows, width] = hidden.dims();
+                    let goes_on: Vec<bool> =
+                        (0..rows).map(|it| part.get(it).is_some_and(|it| !it.is_empty())).collect();
+                    let mask = TensorData::new(goes_on, [rows, 1]);
+                    let mask = Tensor::<2, Bool>::from_data(mask, device).expand([rows, width]);
+                    before.mask_where(mask, hidden)
+                }
+            });
+        }
+        let last = last.expect("there is at least one pass");
+        network.head(last).into_data().iter::<f32>().collect()
+    }
+
+    /// One pass of the network; hidden states of each row's last token, `[rows, hidden]`.
+    fn pass(&mut self, network: &CausalLm, tokens: &[Vec<TokenId>], device: &Device) -> Tensor<2> {
+        let real = tokens.iter().map(Vec::len).max().unwrap_or(0);
+        let new = self.buckets.new_tokens(real);
+        let rows = self.owners.len();
+        let first_column = self.cache.columns;
+        let width = self.buckets.columns(first_column + new);
+        let mut ids = vec![0_i32; rows * new];
+        let mut positions = vec![0_i32; rows * new];
+        let mut bias = vec![MASKED; rows * new * width];
+        let mut last = vec![0_i32; rows];
+        for (row, held) in self.columns.iter_mut().enumerate() {
+            let tokens = tokens.get(row).map_or(&[][..], Vec::as_slice);
+            let before = held.len();
+            for (offset, token) in tokens.iter().enumerate() {
+                let at = row * new + offset;
+                ids[at] = *token as i32;
+                positions[at] = (before + offset) as i32;
+                held.push(first_column + offset);
+            }
+            last[row] = (row * new + tokens.len().saturating_sub(1)) as i32;
+            for offset in 0..new {
+                // A padded query sees what a real one sees; its output is never read.
+                let visible = before + (offset + 1).min(tokens.len());
+                let base = (row * new + offset) * width;
+                for &column in &held[..visible] {
+                    bias[base + column] = 0.0;
+                }
+            }
+        }
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows, new]), device);
+        let positions =
+            Tensor::<1, Int>::from_data(TensorData::new(positions, [rows * new]), device);
+        let bias = Tensor::<5>::from_data(TensorData::new(bias, [rows, 1, 1, new, width]), device);
+        let hidden = network.hidden_cached(ids, positions, bias, &mut self.cache);
+        hidden.select(0, Tensor::<1, Int>::from_data(TensorData::new(last, [rows]), device))
+    }
+
+    /// Adds rows of nobody up to the height of the cache.
+    fn fill_shape(&mut self) {
+        let rows = self.buckets.rows(self.owners.len());
+        self.owners.resize(rows, None);
+        self.columns.resize(rows, Vec::new());
+    }
+}
+
+/// A row to be copied: which, how many of its tokens, and for which sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CopiedRow {
+    pub(crate) row: usize,
+    pub(crate) held: usize,
+    pub(crate) owner: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_exact_on_a_cpu_and_few_elsewhere() {
+        let exact = ShapeBuckets::EXACT;
+        assert_eq!((exact.rows(5), exact.columns(70), exact.new_tokens(9)), (5, 70, 9));
+        assert_eq!((exact.pass(7), exact.pass(9_999), exact.pass(0)), (7, 512, 1));
+        let coarse = ShapeBuckets::COARSE;
+        assert_eq!((coarse.rows(5), coarse.columns(70), coarse.new_tokens(9)), (8, 128, 32));
+        // Decoding feeds one token a row and is never padded.
+        assert_eq!((coarse.new_tokens(1), coarse.pass(70), coarse.pass(3)), (1, 64, 32));
+        assert_eq!(coarse.capacity(10, 33, 20), 128);
+    }
+}

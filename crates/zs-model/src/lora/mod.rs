@@ -1,0 +1,219 @@
+//! Low-rank adapters: where they sit, how they start, and how they come off again.
+
+mod peft;
+
+use std::convert::Infallible;
+
+use burn::module::Module;
+use serde::{Deserialize, Serialize};
+use zs_core::{Domain, StreamKey};
+
+pub use peft::AdapterError;
+
+use crate::checkpoint::{fill, uniform};
+use crate::network::{Linear, LowRank};
+use crate::{CausalLm, PolicyModel};
+
+/// Which linear maps get an adapter, and of which size.
+///
+/// ```
+/// use zs_model::LoraConfig;
+///
+/// let config = LoraConfig { r: 8, target_modules: vec!["q_proj".into(), "v_proj".into()], ..LoraConfig::default() };
+/// assert_eq!(config.scale(), 4.0);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoraConfig {
+    /// Rank of an adapter.
+    pub r: usize,
+    /// The adapter's output is multiplied by `alpha / r`.
+    pub alpha: f64,
+    /// Names of linear maps: the last part of a tensor's path (`"q_proj"`) or a longer end of it
+    /// (`"layers.3.mlp.up_proj"`).
+    pub target_modules: Vec<String>,
+}
+
+impl Default for LoraConfig {
+    /// Rank 16 on every linear map of the blocks.
+    fn default() -> Self {
+        let maps = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+        Self { r: 16, alpha: 32.0, target_modules: maps.map(str::to_owned).to_vec() }
+    }
+}
+
+impl LoraConfig {
+    /// `alpha / r`.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        self.alpha / self.r as f64
+    }
+}
+
+/// Why adapters could not be put on a network.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoraError {
+    /// The rank is zero.
+    #[error("`r` of a LoRA configuration is 0; use a rank of at least 1")]
+    NoRank,
+    /// A name matches no linear map.
+    #[error("target module `{name}` is no linear map of this model; it has {available}")]
+    UnknownTarget {
+        /// The name.
+        name: String,
+        /// The last parts of the names that there are.
+        available: String,
+    },
+    /// No name was given.
+    #[error("`target_modules` of a LoRA configuration is empty; name at least one linear map")]
+    NoTargets,
+}
+
+impl CausalLm {
+    /// Freezes the network and puts a trainable adapter on every target.
+    ///
+    /// ```text
+    /// A ~ U(-1 / sqrt(in), 1 / sqrt(in)),   B = 0
+    /// ```
+    ///
+    /// so the network computes at first what it did without. The draws are a function of the seed.
+    /// Adapters that are there already are dropped.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the rank is zero or a target names no linear map.
+    ///
+    /// # References
+    ///
+    /// - PEFT, `LoraLayer.reset_lora_parameters`: `kaiming_uniform_(a = sqrt(5))`
+    pub fn with_lora(&self, config: &LoraConfig, seed: u64) -> Result<Self, LoraError> {
+        let mut index = 0;
+        let filled = fill(self.with_zero_lora(config)?, |entry| {
+            if !entry.name.ends_with("lora_a") {
+                return Ok::<_, Infallible>(None);
+            }
+            index += 1;
+            let key = StreamKey { step: index, ..StreamKey::new(seed) };
+            // The file has `[r, in]`.
+            let bound = 1.0 / (entry.shape[1] as f64).sqrt();
+            Ok(Some(uniform(&mut key.rng(Domain::Weights), entry.len(), bound)))
+        });
+        match filled {
+            Ok(network) => Ok(network),
+            Err(never) => match never {},
+        }
+    }
+
+    /// The frozen network with adapters that add nothing and learn nothing yet.
+    fn with_zero_lora(&self, config: &LoraConfig) -> Result<Self, LoraError> {
+        if config.r == 0 {
+            return Err(LoraError::NoRank);
+        }
+        if config.target_modules.is_empty() {
+            return Err(LoraError::NoTargets);
+        }
+        let mut network = self.without_lora().no_grad();
+        let device = network.device();
+        let mut linears = network.linears_mut();
+        if let Some(name) = config
+            .target_modules
+            .iter()
+            .find(|target| !linears.iter().any(|(name, _)| is_target(name, target)))
+        {
+            let last = |name: &String| name.rsplit('.').next().unwrap_or(name).to_owned();
+            let mut available: Vec<String> = linears.iter().map(|(name, _)| last(name)).collect();
+            available.sort();
+            available.dedup();
+            let available = available.join(", ");
+            return Err(LoraError::UnknownTarget { name: name.clone(), available });
+        }
+        for (name, linear) in &mut linears {
+            if config.target_modules.iter().any(|target| is_target(name, target)) {
+                let shape = linear.weight.val().dims();
+                linear.adapter = Some(LowRank::zeros(shape, config.r, config.scale(), &device));
+            }
+        }
+        network.lora = Some(config.clone());
+        Ok(network)
+    }
+
+    /// The network with its adapters off: what they were put on, sharing its weights.
+    ///
+    /// A reference model for the divergence of a policy that trains adapters, without a second copy.
+    #[must_use]
+    pub fn without_lora(&self) -> Self {
+        let mut network = self.clone();
+        network.linears_mut().into_iter().for_each(|(_, linear)| linear.adapter = None);
+        network.lora = None;
+        network
+    }
+
+    /// The network with its adapters folded into the weights, all of which can be trained again.
+    ///
+    /// ```text
+    /// W' = W + alpha / r A B
+    /// ```
+    #[must_use]
+    pub fn merge_lora(&self) -> Self {
+        if self.lora.is_none() {
+            return self.clone();
+        }
+        let mut network = self.clone();
+        network.linears_mut().into_iter().for_each(|(_, linear)| linear.merge());
+        network.lora = None;
+        network.set_require_grad(true)
+    }
+
+    /// The configuration of the adapters, if there are any.
+    #[must_use]
+    pub fn lora_config(&self) -> Option<&LoraConfig> {
+        self.lora.as_ref()
+    }
+
+    /// Every linear map with its path.
+    fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
+        let mut linears = Vec::new();
+        for (index, block) in self.model.layers.iter_mut().enumerate() {
+            let mut add = |name: &str, linear| {
+                linears.push((format!("model.layers.{index}.{name}"), linear));
+            };
+            add("self_attn.q_proj", &mut block.self_attn.q_proj);
+            add("self_attn.k_proj", &mut block.self_attn.k_proj);
+            add("self_attn.v_proj", &mut block.self_attn.v_proj);
+            add("self_attn.o_proj", &mut block.self_attn.o_proj);
+            add("mlp.gate_proj", &mut block.mlp.gate_proj);
+            add("mlp.up_proj", &mut block.mlp.up_proj);
+            add("mlp.down_proj", &mut block.mlp.down_proj);
+        }
+        if let Some(head) = &mut self.lm_head {
+            linears.push(("lm_head".to_owned(), head));
+        }
+        linears
+    }
+}
+
+/// Whether a path ends with the parts that a target names.
+fn is_target(path: &str, target: &str) -> bool {
+    path.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_match_whole_parts() {
+        let path = "model.layers.3.mlp.up_proj";
+        for (target, matches) in [
+            ("up_proj", true),
+            ("mlp.up_proj", true),
+            (path, true),
+            ("p_proj", false),
+            ("layers.13.mlp.up_proj", false),
+            ("down_proj", false),
+        ] {
+            assert_eq!(is_target(path, target), matches, "{target}");
+        }
+    }
+}

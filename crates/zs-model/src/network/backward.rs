@@ -1,0 +1,315 @@
+//! Gradients in stages: no tensor of `[positions, vocabulary]` beyond a chunk, and if asked no
+//! activations beyond one block.
+//!
+//! Each stage runs forward without a graph and keeps its input. On the way back it runs again on
+//! that input as a leaf, and the gradient of its output is pulled through.
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+
+use super::scores::{FlatScores, rows_of};
+use super::{CausalLm, RowContext};
+use crate::PolicyModel;
+use crate::batch::PaddedBatch;
+use crate::optim::add_gradients;
+
+impl CausalLm {
+    /// Gradient of a loss on the scores of a batch.
+    ///
+    /// Where the logits fit [`MemoryConfig::max_logits`](crate::MemoryConfig) and blocks are not
+    /// recomputed this is one graph; otherwise stages give the same gradient within rounding.
+    pub(crate) fn flat_gradients<T>(
+        &self,
+        batch: &PaddedBatch,
+        with_entropy: bool,
+        loss: impl FnOnce(FlatScores) -> (Tensor<1>, T),
+    ) -> (GradientsParams, T) {
+        let device = self.device();
+        let is_chunked = self.chunks(batch.num_loss_tokens()).count() > 1;
+        if !is_chunked && !self.memory.recompute_blocks {
+            let hidden = self.model.hidden(batch.tokens(&device));
+            let (loss, kept) = loss(self.score(hidden, batch, with_entropy));
+            return (GradientsParams::from_grads(loss.backward(), self), kept);
+        }
+        let trunk = Trunk::forward(self, batch);
+        let plain = self.valid();
+        let hidden = trunk.hidden.clone().inner();
+        let predicting = hidden.select(0, batch.predicting(&plain.device()));
+        let targets = batch.targets(&plain.device());
+        let scores = plain.score_predicting(predicting.clone(), targets.clone(), with_entropy);
+        let known = scores.entropy.clone();
+
+        // The loss sees its scores as leaves.
+        let leaf = |values: Tensor<1>| Tensor::from_inner(values).require_grad();
+        let log_probs = leaf(scores.log_probs);
+        let entropy = scores.entropy.map(leaf);
+        let (loss, kept) =
+            loss(FlatScores { log_probs: log_probs.clone(), entropy: entropy.clone() });
+        let mut grads = loss.backward();
+        let upstream = ScoreGradients {
+            log_probs: log_probs
+                .grad_remove(&mut grads)
+                .unwrap_or_else(|| Tensor::zeros([batch.num_loss_tokens()], &plain.device())),
+            entropy: entropy.and_then(|it| it.grad_remove(&mut grads)).zip(known),
+        };
+
+        let mut total = GradientsParams::new();
+        let below = self.head_backward(&predicting, &targets, &upstream, &mut total);
+        trunk.backward(self, batch, below, &mut total);
+        (total, kept)
+    }
+
+    /// Pulls the gradients of scores through the head, chunk by chunk.
+    ///
+    /// # Shapes
+    ///
+    /// - predicting, output: `[loss tokens, hidden]`
+    fn head_backward(
+        &self,
+        predicting: &Tensor<2>,
+        targets: &Tensor<1, Int>,
+        upstream: &ScoreGradients,
+        total: &mut GradientsParams,
+    ) -> Tensor<2> {
+        let mut below = Vec::new();
+        for (start, len) in self.chunks(predicting.dims()[0]) {
+            let input = rows_of(predicting, start, len);
+            let targets = targets.clone().narrow(0, start, len).reshape([len, 1]);
+            let upstream = upstream.chunk(start, len);
+            let logits_gradient = |logits: Tensor<2>| upstream.of_logits(logits, targets);
+            below.push(pull(input, |it| self.head(it), logits_gradient, self, total));
+        }
+        Tensor::cat(below, 0)
+    }
+}
+
+/// Gradients of a loss with respect to scores, `[n]` each.
+struct ScoreGradients {
+    log_probs: Tensor<1>,
+    /// With the entropies themselves; `None` where the loss does not depend on them.
+    entropy: Option<(Tensor<1>, Tensor<1>)>,
+}
+
+impl ScoreGradients {
+    fn chunk(&self, start: usize, len: usize) -> Self {
+        let part = |it: &Tensor<1>| it.clone().narrow(0, start, len);
+        Self {
+            log_probs: part(&self.log_probs),
+            entropy: self.entropy.as_ref().map(|(grad, value)| (part(grad), part(value))),
+        }
+    }
+
+    /// The gradient with respect to the logits.
+    ///
+    /// ```text
+    /// dL/dz_k = g (1[k = target] - p_k) - h p_k (log p_k + H)
+    /// g = dL/d log p_target,   h = dL/dH,   p = softmax(z),   H = -sum p log p
+    /// ```
+    ///
+    /// # Shapes
+    ///
+    /// - logits, output: `[n, vocab]`; targets: `[n, 1]`
+    fn of_logits(&self, logits: Tensor<2>, targets: Tensor<2, Int>) -> Tensor<2> {
+        let column = |it: &Tensor<1>| -> Tensor<2> { it.clone().unsqueeze_dim(1) };
+        let log_p = log_softmax(logits, 1);
+        let factor = match &self.entropy {
+            Some((h, value)) => {
+                (log_p.clone() + column(value)) * column(h) + column(&self.log_probs)
+            }
+            None => column(&self.log_probs),
+        };
+        let pull = -(log_p.exp() * factor);
+        pull.scatter(1, targets, column(&self.log_probs), IndexingUpdateOp::Add)
+    }
+}
+
+/// Everything below the head on a batch, with what its way back needs.
+struct Trunk {
+    /// Final hidden states, `[rows * seq, hidden]`; with the whole graph where there are no inputs.
+    hidden: Tensor<2>,
+    /// The inputs of each block and of the final norm, where blocks are to be run again.
+    inputs: Option<Vec<Tensor<2>>>,
+}
+
+impl Trunk {
+    fn forward(network: &CausalLm, batch: &PaddedBatch) -> Self {
+        if !network.memory.recompute_blocks {
+            let hidden = network.model.hidden(batch.tokens(&network.device()));
+            return Self { hidden, inputs: None };
+        }
+        let plain = network.valid();
+        let device = plain.device();
+        let context = RowContext::new(&plain.model, batch.shape(), &device);
+        let mut x = plain.model.embed(batch.tokens(&device));
+        let mut inputs = Vec::with_capacity(plain.model.layers.len() + 1);
+        for block in &plain.model.layers {
+            inputs.push(x.clone());
+            x = block.forward(x, &context);
+        }
+        inputs.push(x.clone());
+        Self { hidden: plain.model.norm.forward(x), inputs: Some(inputs) }
+    }
+
+    /// Adds the gradients of the parameters below the head, given those of the hidden states that
+    /// predict tokens with loss.
+    fn backward(
+        self,
+        network: &CausalLm,
+        batch: &PaddedBatch,
+        upstream: Tensor<2>,
+        total: &mut GradientsParams,
+    ) {
+        let device = network.device();
+        let Some(mut inputs) = self.inputs else {
+            let predicting = self.hidden.select(0, batch.predicting(&device));
+            if predicting.is_tracked() {
+                let grads = (predicting * Tensor::from_inner(upstream)).sum().backward();
+                add_gradients(network, total, GradientsParams::from_grads(grads, network));
+            }
+            return;
+        };
+        let mut next_input = || inputs.pop().expect("an input a block, and one for the norm");
+        let places = batch.predicting(&self.hidden.device());
+        let spread = self.hidden.zeros_like();
+        let upstream = spread.select_assign(0, places, upstream, IndexingUpdateOp::Add);
+        let norm = &network.model.norm;
+        let mut below = pull(next_input(), |it| norm.forward(it), |_| upstream, norm, total);
+        let context = RowContext::new(&network.model, batch.shape(), &device);
+        for block in network.model.layers.iter().rev() {
+            let run = |it| block.forward(it, &context);
+            below = pull(next_input(), run, |_| below, block, total);
+        }
+        let embedding = &network.model.embed_tokens;
+        if embedding.weight.is_require_grad() {
+            let embedded = network.model.embed(batch.tokens(&device));
+            let grads = (embedded * Tensor::from_inner(below)).sum().backward();
+            add_gradients(embedding, total, GradientsParams::from_grads(grads, embedding));
+        }
+    }
+}
+
+/// Runs a stage on its input as a leaf, pulls the gradient of its output through, adds those of the
+/// module's parameters to `total` and returns that of the input.
+fn pull<M: Module>(
+    input: Tensor<2>,
+    run: impl FnOnce(Tensor<2>) -> Tensor<2>,
+    upstream: impl FnOnce(Tensor<2>) -> Tensor<2>,
+    module: &M,
+    total: &mut GradientsParams,
+) -> Tensor<2> {
+    let leaf = Tensor::from_inner(input).require_grad();
+    let output = run(leaf.clone());
+    let upstream = upstream(output.clone().inner());
+    // The gradient of sum(output * upstream) with respect to the output is upstream.
+    let mut grads = (output * Tensor::from_inner(upstream)).sum().backward();
+    let below = leaf.grad_remove(&mut grads).expect("a stage depends on its input");
+    add_gradients(module, total, GradientsParams::from_grads(grads, module));
+    below
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::checkpoint::named_gradients;
+    use crate::testing::{byte_tokenizer, tiny_config};
+    use crate::{LanguageModel, LoraConfig, MemoryConfig, ModelConfig, TokenRow};
+
+    fn network(tied: bool) -> CausalLm {
+        let config = ModelConfig { tie_word_embeddings: tied, ..tiny_config() };
+        let model = LanguageModel::initialize(config, byte_tokenizer(), 3, &Device::flex());
+        model.network().clone()
+    }
+
+    fn rows() -> Vec<TokenRow> {
+        (0..4_usize)
+            .map(|row| {
+                let tokens: Vec<u32> =
+                    (0..6 + 5 * row).map(|it| ((it * 7 + row * 3) % 90) as u32).collect();
+                let loss_mask = (0..tokens.len()).map(|it| it > 2 && it % 4 != 0).collect();
+                TokenRow { tokens, loss_mask }
+            })
+            .collect()
+    }
+
+    /// Loss, and every gradient by name, of a loss in which every position counts differently.
+    fn gradients(network: &CausalLm, memory: MemoryConfig) -> (f32, Vec<(String, Vec<f32>)>) {
+        let network = network.clone().with_memory(memory).train();
+        let (mut grads, loss) = network.score_gradients(&rows(), |scores| {
+            let [height, width] = scores.log_probs.dims();
+            let weights = Tensor::arange(0..(height * width) as i64, &network.device());
+            let weights = weights.float().reshape([height, width]) * 0.01;
+            let loss = (scores.log_probs.exp() * weights.clone()).sum()
+                - (scores.entropy * (weights + 0.5)).sum() * 0.1;
+            (loss.clone(), loss.into_scalar::<f32>())
+        });
+        let named = named_gradients(&network, &mut grads);
+        (loss, named.into_iter().map(|it| (it.entry.name.clone(), it.to_vec())).collect())
+    }
+
+    #[track_caller]
+    fn check(network: &CausalLm, memory: MemoryConfig, expected_tensors: usize) {
+        let (loss, expected) = gradients(network, MemoryConfig::default());
+        let (staged_loss, actual) = gradients(network, memory);
+        assert!((loss - staged_loss).abs() < 1e-4 * loss.abs(), "{loss} {staged_loss}");
+        assert_eq!((expected.len(), actual.len()), (expected_tensors, expected_tensors));
+        let scale =
+            expected.iter().flat_map(|(_, it)| it).fold(0.0_f32, |max, it| max.max(it.abs()));
+        assert!(scale > 1e-3, "a gradient that says nothing");
+        for ((name, expected), (_, actual)) in expected.iter().zip(&actual) {
+            let error = expected.iter().zip(actual).map(|(e, a)| (e - a).abs());
+            let error = error.fold(0.0_f32, f32::max) / scale;
+            assert!(error < 1e-5, "{name}: {error:e} under {memory:?}");
+        }
+    }
+
+    /// Chunks of one, of seven and of all 30 positions, with and without recomputation.
+    #[test]
+    fn stages_give_the_gradient_of_the_whole_graph() {
+        for tied in [true, false] {
+            let network = network(tied);
+            let tensors = if tied { 26 } else { 27 };
+            for recompute_blocks in [false, true] {
+                for max_logits in [1, 7 * 257, 1 << 25] {
+                    check(&network, MemoryConfig { max_logits, recompute_blocks }, tensors);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn adapters_get_their_gradients_and_frozen_weights_get_none() {
+        let config = LoraConfig {
+            r: 2,
+            alpha: 8.0,
+            target_modules: vec![
+                "q_proj".into(),
+                "layers.1.mlp.down_proj".into(),
+                "lm_head".into(),
+            ],
+        };
+        // A second seed for B, which would be zero otherwise and hide the gradient of A.
+        let network = network(false).with_lora(&config, 5).unwrap();
+        let network = crate::testing::with_random_lora(&network, 6);
+        for recompute_blocks in [false, true] {
+            for max_logits in [7 * 257, 1 << 25] {
+                check(&network, MemoryConfig { max_logits, recompute_blocks }, 8);
+            }
+        }
+    }
+
+    #[test]
+    fn a_loss_on_log_probs_alone_needs_no_entropy() {
+        let network =
+            network(true).with_memory(MemoryConfig { max_logits: 300, recompute_blocks: true });
+        let network = network.train();
+        let batch = PaddedBatch::new(&rows());
+        let (grads, ()) =
+            network.flat_gradients(&batch, false, |scores| (-scores.log_probs.mean(), ()));
+        assert_eq!(grads.len(), 26);
+    }
+}
