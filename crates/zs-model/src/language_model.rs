@@ -4,12 +4,13 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use zs_core::StreamKey;
 
 use crate::checkpoint::{CarriedFiles, initialize, load_network, replace_directory, save_network};
-use crate::generate::LocalSession;
+use crate::generate::{LocalSession, single_turn};
 use crate::{
-    CausalLm, CheckpointError, Generator, ModelConfig, PolicyModel, SaveError, SaveOptions,
-    Session, Tokenizer,
+    CausalLm, CheckpointError, Completion, GenerateError, Generator, ModelConfig, PolicyModel,
+    SamplingParams, SaveError, SaveOptions, Session, TokenId, Tokenizer,
 };
 
 /// A language model on one device: configuration, sampling weights and tokenizer.
@@ -137,12 +138,26 @@ impl Generator for LanguageModel {
     }
 
     fn session(&self, num_sequences: usize) -> Box<dyn Session + '_> {
-        Box::new(LocalSession::new(
+        Box::new(self.local_session(num_sequences))
+    }
+
+    fn generate(
+        &self,
+        prompts: &[(Vec<TokenId>, StreamKey)],
+        params: &SamplingParams,
+    ) -> Result<Vec<Completion>, GenerateError> {
+        single_turn(&mut self.local_session(prompts.len()).for_one_turn(), prompts, params)
+    }
+}
+
+impl LanguageModel {
+    fn local_session(&self, num_sequences: usize) -> LocalSession<'_> {
+        LocalSession::new(
             &self.network,
             &self.config,
             Some(&self.tokenizer),
             num_sequences,
             self.max_batch_rows,
-        ))
+        )
     }
 }

@@ -47,6 +47,12 @@ impl<'a> LocalSession<'a> {
         Self { config, shards, block, num_sequences }
     }
 
+    /// The same for a session with one turn only: what has finished is forgotten at once.
+    pub(crate) fn for_one_turn(mut self) -> Self {
+        self.shards.iter_mut().for_each(Shard::forget_finished);
+        self
+    }
+
     fn check_requests(&self, requests: &[SequenceRequest<'_>]) -> Result<(), GenerateError> {
         let context_length = self.config.max_position_embeddings;
         let mut seen = vec![false; self.num_sequences];

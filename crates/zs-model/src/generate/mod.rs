@@ -235,11 +235,20 @@ pub trait Generator: Debug + Send + Sync {
         prompts: &[(Vec<TokenId>, StreamKey)],
         params: &SamplingParams,
     ) -> Result<Vec<Completion>, GenerateError> {
-        let requests: Vec<SequenceRequest<'_>> = prompts
-            .iter()
-            .enumerate()
-            .map(|(sequence, (append, key))| SequenceRequest { sequence, append, key: *key })
-            .collect();
-        self.session(prompts.len()).extend(&requests, params, &mut |_, _| {})
+        single_turn(self.session(prompts.len()).as_mut(), prompts, params)
     }
+}
+
+/// Samples one completion a prompt, the sequences of a fresh session in order.
+pub(crate) fn single_turn(
+    session: &mut dyn Session,
+    prompts: &[(Vec<TokenId>, StreamKey)],
+    params: &SamplingParams,
+) -> Result<Vec<Completion>, GenerateError> {
+    let requests: Vec<SequenceRequest<'_>> = prompts
+        .iter()
+        .enumerate()
+        .map(|(sequence, (append, key))| SequenceRequest { sequence, append, key: *key })
+        .collect();
+    session.extend(&requests, params, &mut |_, _| {})
 }

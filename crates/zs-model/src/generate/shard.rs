@@ -35,6 +35,7 @@ pub(crate) struct Shard<'a> {
     tokenizer: Option<&'a Tokenizer>,
     device: Device,
     max_rows: usize,
+    keeps_finished: bool,
     buckets: ShapeBuckets,
     sequences: Vec<Vec<TokenId>>,
     caches: Vec<CachedRows>,
@@ -81,9 +82,16 @@ impl<'a> Shard<'a> {
             buckets: ShapeBuckets::of(&device),
             device,
             max_rows: max_rows.max(1),
+            keeps_finished: true,
             sequences: vec![Vec::new(); num_sequences],
             caches: Vec::new(),
         }
+    }
+
+    /// Drops keys and values of finished rows as soon as the others have moved on, since there is no
+    /// next turn.
+    pub(crate) fn forget_finished(&mut self) {
+        self.keeps_finished = false;
     }
 
     pub(crate) fn sequence_len(&self, sequence: usize) -> usize {
@@ -127,6 +135,9 @@ impl<'a> Shard<'a> {
                 break;
             } else if is_sparse && height >= MIN_ROWS_TO_NARROW {
                 batch = self.regroup(batch, &[], turn);
+            }
+            if !self.keeps_finished {
+                self.caches.clear();
             }
             let Some(batch) = &mut batch else { continue };
             let logits = batch.cache.feed(&self.network, &batch.next, &self.device);
@@ -416,6 +427,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn one_turn_keeps_nothing_that_has_finished() {
+        let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
+        let mut shard = Shard::new(model.network(), model.config(), None, 6, 2);
+        shard.forget_finished();
+        let params = SamplingParams { max_new_tokens: 3, ..SamplingParams::default() };
+        let requests: Vec<_> = (0..6)
+            .map(|sequence| SequenceRequest {
+                sequence,
+                append: &[1, 2, 3],
+                key: StreamKey::new(sequence as u64),
+            })
+            .collect();
+        shard.extend(&requests, &params, &mut |_, _| {});
+        // The rows of the last batch, and none of those before.
+        assert!((0..4).all(|it| shard.caches.iter().all(|cache| cache.row_of(it).is_none())));
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::{CausalLm, PolicyModel};
 /// ```
 /// use zs_model::LoraConfig;
 ///
-/// let config = LoraConfig { r: 8, target_modules: vec!["q_proj".into(), "v_proj".into()], ..LoraConfig::default() };
+/// let target_modules = vec!["q_proj".into(), "v_proj".into()];
+/// let config = LoraConfig { r: 8, target_modules, ..LoraConfig::default() };
 /// assert_eq!(config.scale(), 4.0);
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
