@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use zs_rl::program::WebFunction;
 
 use crate::command;
 use crate::console::{Console, print_error};
@@ -104,6 +105,9 @@ pub struct EvalArgs {
     /// Seed of the bootstrap and of the simulation LLM.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+    /// A program function around the loop, e.g. `insufficient_exploration`; may be repeated.
+    #[arg(long = "program", value_name = "NAME")]
+    pub programs: Vec<WebFunction>,
     /// Write `summary.json` and `trajectories.jsonl` there.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

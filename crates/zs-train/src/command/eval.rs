@@ -27,6 +27,7 @@ pub(crate) fn eval(args: &EvalArgs, console: &Console) -> Result<()> {
             temperature: 0.0,
             max_searches: args.max_searches,
             num_documents: args.k,
+            programs: args.programs.clone(),
             ..source::default_rollout(zs_model::Generator::tokenizer(&policy))
         },
         batch_size: args.batch_size,
