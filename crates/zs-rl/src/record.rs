@@ -145,7 +145,37 @@ mod tests {
     use zs_model::{Completion, StopReason};
 
     use super::*;
-    use crate::{SearchRecord, Trajectory, Turn};
+    use crate::consult::AgentKind;
+    use crate::program::{ProgramCheck, ProgramOutcome};
+    use crate::{Consult, SearchRecord, Trajectory, Turn};
+
+    /// A consultation with what else is at hand.
+    fn consult((turn, it): (usize, &Turn)) -> Consult {
+        let completion = it.completion.clone();
+        Consult {
+            turn,
+            agent: AgentKind::ALL[turn % 3],
+            reply: completion.tokens.clone(),
+            reply_log_probs: completion.log_probs.clone(),
+            completion,
+            text: it.text.clone(),
+            request: it.text.clone(),
+            reply_text: it.observation_text.clone(),
+            error: (turn == 1).then(|| "down".to_owned()),
+        }
+    }
+
+    fn check((turn, it): (usize, &Turn)) -> ProgramCheck {
+        let (before, after) = (it.action.clone(), Action::Search(it.text.clone()));
+        let reason = "because".to_owned();
+        let outcome = match turn {
+            0 => ProgramOutcome::Modified { before, after, reason },
+            1 => ProgramOutcome::Injected { text: it.text.clone(), reason },
+            2 => ProgramOutcome::Failed { message: it.text.clone() },
+            _ => ProgramOutcome::RateLimited,
+        };
+        ProgramCheck { turn, function: "f".to_owned(), outcome }
+    }
 
     fn trajectory() -> impl Strategy<Value = Trajectory> {
         let finite = || (-1e30_f32..1e30_f32).prop_union(-30.0_f32..0.0);
@@ -180,6 +210,10 @@ mod tests {
         );
         ("\\PC*", vec(any::<u32>(), 1..4), vec(turn, 0..4), any::<bool>()).prop_map(
             |(question_id, prompt, turns, truncated)| Trajectory {
+                over_budget: truncated,
+                consults: turns.iter().enumerate().map(consult).collect(),
+                refused_consults: u32::from(truncated),
+                programs: turns.iter().enumerate().map(check).collect(),
                 turns,
                 truncated,
                 ..Trajectory::new(question_id, prompt)

@@ -86,6 +86,12 @@ fn training_is_a_function_of_its_seed() {
     let table = zs_ok(dir, &[&eval[..], &questions[..]].concat());
     assert!(table.contains("exact match"), "{table}");
     assert!(dir.join("e/summary.json").exists());
+    let with = ["eval", "--model", "model", "--out", "p", "--limit", "4"];
+    let program = ["--program", "insufficient_exploration"];
+    zs_ok(dir, &[&with[..], &program[..], &questions[..]].concat());
+    let summary: serde_json::Value =
+        serde_json::from_slice(&fs::read(dir.join("p/summary.json")).unwrap()).unwrap();
+    assert!(summary["stats"]["programs"]["num_checks"].as_u64().unwrap() > 0, "{summary}");
 }
 
 /// The metrics of a run, one object a line.

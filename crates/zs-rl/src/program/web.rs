@@ -160,6 +160,18 @@ impl WebFunction {
     }
 }
 
+/// By the name in run files.
+impl std::str::FromStr for WebFunction {
+    type Err = ProgramError;
+
+    fn from_str(name: &str) -> Result<Self, ProgramError> {
+        Self::ALL.into_iter().find(|it| it.id() == name).ok_or_else(|| {
+            let names = Self::ALL.map(|it| it.id().to_owned()).join(", ");
+            ProgramError(format!("no program function `{name}`; there are {names}"))
+        })
+    }
+}
+
 impl ProgramFunction for WebFunction {
     fn id(&self) -> &str {
         match self {
@@ -419,6 +431,9 @@ mod tests {
         for function in WebFunction::ALL {
             let json = serde_json::to_string(&function).unwrap();
             assert_eq!(json, format!("\"{}\"", function.id()));
+            assert_eq!(function.id().parse(), Ok(function));
         }
+        let error = "magic".parse::<WebFunction>().unwrap_err().to_string();
+        assert!(error.contains("`magic`") && error.contains("negation_oversight"), "{error}");
     }
 }

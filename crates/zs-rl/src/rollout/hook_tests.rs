@@ -193,6 +193,27 @@ fn injections_follow_documents_and_send_answers_back() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_sent_back_stands() {
+    let harness = Harness::new(vec![Box::new(Nagging)]);
+    let (question, config) = (Question::new("q1", "who?", ["a"]), config());
+    let episode = Episode { question: &question, key: StreamKey::new(1) };
+    // Prompt 5, answer 20: from 26 tokens on there is room for more, from 51 on for all of it.
+    for context_length in 6..120 {
+        let generator = ScriptedGenerator::new(|_, _| "<answer> b </answer>".to_owned())
+            .with_context_length(context_length);
+        let engine = Echo::default();
+        let rollout =
+            Rollout { harness: Some(&harness), ..Rollout::new(&generator, &engine, &config) };
+        let output = rollout.play(&[episode], &mut |_| {}).unwrap();
+        let trajectory = &output.trajectories[0];
+        assert!(trajectory.num_tokens() <= context_length, "{context_length}");
+        let is_answered = trajectory.transcript().answer() == Some("b");
+        assert_eq!(trajectory.truncated, !is_answered, "{context_length}");
+        assert!(context_length < 26 || trajectory.turns.len() > 1 || is_answered);
+    }
+}
+
+#[test]
 fn consultations_stand_inside_of_their_turn() {
     let (registry, agent) = registry(5);
     let script = |turn, part| match (turn, part) {

@@ -213,7 +213,8 @@ impl<'a> Row<'a> {
         let observation = self.observation(observations, limit)?;
         let turn = self.trajectory.turns.last_mut();
         let (Some(observation), Some(turn)) = (observation, turn) else {
-            self.trajectory.truncated = true;
+            // An answer that cannot be sent back stands.
+            self.trajectory.truncated = !matches!(self.reply, Reply::Injected);
             self.is_finished = true;
             return Ok(());
         };

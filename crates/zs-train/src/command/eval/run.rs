@@ -66,6 +66,9 @@ pub struct EvalRunArgs {
     /// Questions at most, from the start of the file.
     #[arg(long)]
     pub limit: Option<usize>,
+    /// A program function around the loop, e.g. `insufficient_exploration`; may be repeated.
+    #[arg(long = "program", value_name = "NAME")]
+    pub programs: Vec<WebFunction>,
     /// Episodes sampled together; changes speed and memory, not results.
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
@@ -235,6 +238,7 @@ fn rollout_config(
         (config.temperature, config.top_p) = (1.0, 0.95);
     }
     config = args.method.rollout(config);
+    config.programs.clone_from(&args.programs);
     if let Some(path) = &args.prompt {
         config.prompt_template = std::fs::read_to_string(path)
             .with_context(|| format!("{}: cannot read the prompt template", path.display()))?;
