@@ -1,7 +1,6 @@
 //! Scores of random Unicode answers against those of the official scripts, as re-implemented in
 //! `interop/official_scores.py` (`golden 1 400`, Python 3.11) in the language that they are written
 //! in.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use serde_json::Value;
 use zs_core::Question;

@@ -1,6 +1,5 @@
 //! The Qwen2.5 tokenizer and its chat template against what transformers encodes and renders. They
 //! are not part of the project: the test says so and passes where they are absent.
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test says why it checks nothing")]
 
 use std::path::Path;
 

@@ -170,6 +170,7 @@ fn retrieval_is_measured() {
     assert!(mean("any_title") >= mean("title_recall"));
     assert!(mean("title_recall") >= mean("all_titles"));
     assert!(mean("any_title") > 0.5);
+    assert_eq!(report["recall"], report["title_recall"]["mean"]);
     let table = zs_ok(dir, &[&retrieval[..], &corpus[..]].concat());
     assert!(table.contains("all golden titles found"), "{table}");
 }

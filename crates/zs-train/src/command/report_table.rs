@@ -78,11 +78,11 @@ pub(super) fn render(title: &str, report: &EvaluationReport, kind: Kind) -> Stri
         all.recall_yes_no.mean,
     );
     if kind == Kind::Episodes {
-        let _ = write!(
-            text,
-            "answer format {:.3}, {:.0} tokens a question",
-            all.answer_format.mean, all.num_tokens.mean
-        );
+        let _ = write!(text, "answer format {:.3}", all.answer_format.mean);
+        // Text alone does not tell its tokens.
+        if all.num_tokens.mean > 0.0 {
+            let _ = write!(text, ", {:.0} tokens a question", all.num_tokens.mean);
+        }
         let shares = [
             ("valid searches", all.valid_search),
             ("invalid actions", all.invalid_action),

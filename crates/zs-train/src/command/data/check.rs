@@ -92,9 +92,12 @@ pub(crate) fn data_check(args: &DataCheckArgs) -> Result<()> {
         }
     }
     let mut text = format!("{rows}\n");
-    for it in &overlaps {
+    for it in overlaps.iter().filter(|it| it.questions > 0) {
         let (first, second) = (it.first.display(), it.second.display());
         text.push_str(&format!("{} questions are in {first} and in {second}\n", it.questions));
+    }
+    if files.len() > 1 && overlaps.iter().all(|it| it.questions == 0) {
+        text.push_str("no question is in two files\n");
     }
     for error in files.iter().flat_map(|it| &it.first_errors) {
         text.push_str(&format!("{error}\n"));

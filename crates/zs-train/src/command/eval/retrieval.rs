@@ -70,6 +70,10 @@ pub(super) fn retrieval(args: &RetrievalArgs, console: &Console) -> Result<()> {
     if args.json {
         let mut json = serde_json::to_value(&report)?;
         json["engine"] = engine.name().into();
+        // One number to look at: recall of titles where there are some, else of answers.
+        let key = if report.title_recall.is_some() { "title_recall" } else { "answer" };
+        json["recall_of"] = key.into();
+        json["recall"] = json[key]["mean"].clone();
         console::print(&format!("{json:#}\n"));
         return Ok(());
     }

@@ -253,7 +253,7 @@ pub(super) fn check_path(path: &str) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{BufRead, BufReader};
     use std::net::{TcpListener, TcpStream};
     use std::sync::{Arc, Mutex};
@@ -262,9 +262,11 @@ mod tests {
 
     const TREE: &str = r#"[{"type":"directory","path":"data"},
         {"type":"file","path":"data/a b.jsonl","size":10,"oid":"x",
-         "lfs":{"oid":"00ff","size":20}},
+         "lfs":{"oid":"6bc14bdc4517a7a682c6910de2e2946eb8e1ecd04090728fef6d092a7ceb62c5","size":20}},
         {"type":"file","path":"README.md","size":3,"oid":"y"}]"#;
     const FILE: &[u8] = b"0123456789abcdefghij";
+    /// What `sha256sum` prints for it.
+    const SHA256: &str = "6bc14bdc4517a7a682c6910de2e2946eb8e1ecd04090728fef6d092a7ceb62c5";
 
     /// A hub on this machine. The first download breaks off after 8 bytes; tokens stay here.
     fn serve(requests: &Arc<Mutex<Vec<String>>>) -> String {
@@ -314,7 +316,7 @@ mod tests {
         stream.write_all(body).unwrap();
     }
 
-    fn hub(requests: &Arc<Mutex<Vec<String>>>, token: &str) -> Hub {
+    pub(crate) fn hub(requests: &Arc<Mutex<Vec<String>>>, token: &str) -> Hub {
         Hub::new(&serve(requests), Some(token.to_owned()), Duration::ZERO)
     }
 
@@ -327,7 +329,7 @@ mod tests {
         let requests = Arc::default();
         let hub = hub(&requests, "secret");
         let files = hub.files(RepoKind::Dataset, "o/n", "main").unwrap();
-        let large = RemoteFile { sha256: Some("00ff".into()), ..file("data/a b.jsonl") };
+        let large = RemoteFile { sha256: Some(SHA256.into()), ..file("data/a b.jsonl") };
         let small = RemoteFile { path: "README.md".into(), bytes: 3, sha256: None };
         assert_eq!(files, [large.clone(), small]);
         let dir = tempfile::tempdir().unwrap();

@@ -343,6 +343,30 @@ mod tests {
     }
 
     #[test]
+    fn a_download_is_checked_and_then_remembered() {
+        let requests = std::sync::Arc::default();
+        let hub = hub::tests::hub(&requests, "secret");
+        let scratch = tempfile::tempdir().unwrap();
+        let item = items("dataset:o/n").unwrap().remove(0);
+        let fetch = || download(&item, &hub, "main", scratch.path(), &Console::quiet());
+        let manifest = fetch().unwrap();
+        assert_eq!(manifest.files[0].path, "data/a b.jsonl");
+        assert_eq!(fs::read(scratch.path().join("data/a b.jsonl")).unwrap().len(), 20);
+        let count = || requests.lock().unwrap().len();
+        let before = count();
+        assert_eq!(fetch().unwrap(), manifest);
+        assert_eq!(count(), before + 1, "only the list of files is asked for again");
+
+        // A half that is not the beginning of this file: found out by its checksum, and dropped.
+        fs::remove_file(scratch.path().join("data/a b.jsonl")).unwrap();
+        let partial = scratch.path().join("data/a b.jsonl.partial");
+        fs::write(&partial, "xxxxx").unwrap();
+        let error = fetch().unwrap_err().to_string();
+        assert!(error.contains("checksum is wrong") && !partial.exists(), "{error}");
+        assert_eq!(fetch().unwrap(), manifest);
+    }
+
+    #[test]
     fn what_is_current_is_not_fetched_again() {
         let scratch = tempfile::tempdir().unwrap();
         let target = scratch.path().join("a");
