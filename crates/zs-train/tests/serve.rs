@@ -423,7 +423,7 @@ fn streamed_text_equals_text_in_one_piece() {
             texts.filter_map(|it| it["choices"][0]["delta"]["content"].as_str()).collect();
         let choice = &whole["choices"][index];
         assert_eq!(choice["message"]["content"], text.as_str());
-        let end = chunks.iter().filter(mine).next_back().unwrap();
+        let end = chunks.iter().rfind(mine).unwrap();
         assert_eq!(end["choices"][0]["finish_reason"], choice["finish_reason"]);
     }
     assert_eq!(whole["choices"][1]["message"]["content"], "été");

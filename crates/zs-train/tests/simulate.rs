@@ -1,5 +1,5 @@
 //! Tuning data from recorded turns to a tuned model, and audits, through the built binary.
-#![expect(clippy::print_stderr, clippy::unwrap_used, reason = "tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod common;
 
