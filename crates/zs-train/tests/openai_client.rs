@@ -1,5 +1,4 @@
 //! The `openai` Python client as a real client, where it is installed.
-#![expect(clippy::print_stderr, clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;

@@ -6,7 +6,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use zs_core::{DocumentQuality, Domain, StreamKey, normalize_answer};
 
-use super::{JudgeError, RawSearch, check_query, mend_documents};
+use super::{JudgeError, RawSearch, check_query};
 use crate::tuning::SearchRecord;
 
 /// How many searches were dropped, by reason.
@@ -57,8 +57,10 @@ pub fn distinct(searches: Vec<RawSearch>, dropped: &mut Dropped) -> Vec<RawSearc
             }
         };
         let mut texts = BTreeSet::new();
-        let mut documents = mend_documents(&search.documents);
-        documents.retain(|it| texts.insert(normalize_answer(&it.text)));
+        let mut documents = search.documents.clone();
+        documents.retain(|it| {
+            it.text.chars().any(char::is_alphanumeric) && texts.insert(normalize_answer(&it.text))
+        });
         if documents.is_empty() {
             dropped.add("no_documents", 1);
         } else if !seen.insert((normalize_answer(&search.question), normalize_answer(&query))) {

@@ -60,7 +60,8 @@ pub fn check_query(query: &str) -> Result<String, MalformedQuery> {
 ///
 /// R1-Searcher's records cut documents at every closing quotation mark, and have
 /// `"Title: T Text:` for titles that held none: a piece without a title of its own, or with a piece
-/// of a sentence for one, continues the document before it.
+/// of a sentence for one, continues the document before it. Where no document has a title, the
+/// engine had none, and nothing is put together.
 ///
 /// ```
 /// use zs_core::Document;
@@ -75,11 +76,12 @@ pub fn check_query(query: &str) -> Result<String, MalformedQuery> {
 /// ```
 #[must_use]
 pub fn mend_documents(documents: &[Document]) -> Vec<Document> {
+    let has_titles = documents.iter().any(|it| is_title(it.title.trim()));
     let mut mended: Vec<Document> = Vec::new();
     for document in documents {
         let (title, text) = (document.title.trim(), document.text.trim());
         match mended.last_mut() {
-            Some(last) if !is_title(title) => {
+            Some(last) if has_titles && !is_title(title) => {
                 for piece in [title, text].into_iter().filter(|it| !it.is_empty()) {
                     let is_glued = piece.starts_with([',', '.', ';', ':', ')', '\'']);
                     last.text.push_str(if is_glued { "" } else { " " });
@@ -111,7 +113,10 @@ fn is_title(text: &str) -> bool {
 
 /// Quotation marks that a CSV writer doubled, and the one that it left at the end.
 fn single_quotes(text: &str) -> String {
-    let mut single = text.replace("\"\"", "\"");
+    let mut single = text.to_owned();
+    while single.contains("\"\"") {
+        single = single.replace("\"\"", "\"");
+    }
     if single.matches('"').count() % 2 == 1 && single.ends_with('"') {
         single.pop();
     }
@@ -162,7 +167,8 @@ mod tests {
         ];
         assert_eq!(mended, expected);
         assert_eq!(mend_documents(&mended), mended);
-        // Nothing comes before a first piece, so it stands for itself.
-        assert_eq!(mend_documents(&[Document::new("", "Text.")])[0].text, "Text.");
+        // Nothing comes before a first piece, so it stands for itself; an engine may have no titles.
+        let untitled = [Document::new("", "One."), Document::new("", "Two.")];
+        assert_eq!(mend_documents(&untitled), untitled);
     }
 }

@@ -43,7 +43,27 @@ pub(super) struct Shared {
 
 /// A place among the requests in work, given back when the last clone is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Place(#[expect(dead_code, reason = "held, not read")] Arc<OwnedSemaphorePermit>);
+pub(super) struct Place(#[expect(dead_code, reason = "held, not read")] Arc<Taken>);
+
+#[derive(Debug)]
+struct Taken {
+    metrics: Arc<ServerMetrics>,
+    #[expect(dead_code, reason = "held, not read")]
+    permit: OwnedSemaphorePermit,
+}
+
+impl Taken {
+    fn new(metrics: &Arc<ServerMetrics>, permit: OwnedSemaphorePermit) -> Self {
+        metrics.in_flight.inc();
+        Self { metrics: Arc::clone(metrics), permit }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.metrics.in_flight.dec();
+    }
+}
 
 impl std::ops::Deref for App {
     type Target = Shared;
@@ -143,8 +163,12 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
     let Ok(permit) = Arc::clone(&app.places).try_acquire_owned() else {
         return ApiError::Full { limit: app.config.max_concurrent }.into_response();
     };
-    request.extensions_mut().insert(Place(Arc::new(permit)));
-    next.run(request).await
+    let place = Place(Arc::new(Taken::new(&app.metrics, permit)));
+    // Streams keep a place for longer than until their first byte.
+    request.extensions_mut().insert(place.clone());
+    let response = next.run(request).await;
+    drop(place);
+    response
 }
 
 async fn authorize(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -158,9 +182,7 @@ async fn count(State(app): State<App>, request: Request, next: Next) -> Response
     let start = Instant::now();
     // Unknown paths share one label, so that a scan cannot fill the memory with labels.
     let route = request.extensions().get::<MatchedPath>().cloned();
-    app.metrics.in_flight.inc();
     let response = next.run(request).await;
-    app.metrics.in_flight.dec();
     let route = route.as_ref().map_or("other", |it| it.as_str());
     app.metrics.answered(route, response.status().as_u16(), start.elapsed());
     response

@@ -9,7 +9,7 @@ use serde::Serialize;
 use zs_core::DocumentQuality;
 use zs_simulator::collect::{
     ContainmentJudge, Dropped, Judge, JudgeCase, JudgeError, RawSearch, agreement, assemble,
-    distinct, read_turns,
+    distinct, mend_documents, read_turns,
 };
 use zs_simulator::tuning::SearchRecord;
 
@@ -226,7 +226,11 @@ fn read_files(paths: &[PathBuf]) -> Result<Vec<RawSearch>> {
             true => Box::new(flate2::read::MultiGzDecoder::new(file)),
             false => Box::new(file),
         };
-        searches.extend(read_turns(text, path)?);
+        let recorded = read_turns(text, path)?.into_iter();
+        searches.extend(recorded.map(|it| {
+            let documents = mend_documents(&it.documents);
+            RawSearch { documents, ..it }
+        }));
     }
     Ok(searches)
 }
