@@ -1,5 +1,6 @@
 //! BM25 with default settings on public corpora, which are not part of the repository: skipped, with
 //! a word, where they are not there.
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

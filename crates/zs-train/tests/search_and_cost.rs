@@ -1,4 +1,5 @@
 //! Indexes, query files, budgets and costs through the built `zs`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
