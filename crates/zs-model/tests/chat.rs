@@ -3,8 +3,23 @@
 
 use std::path::Path;
 
+use burn::tensor::Device;
 use serde_json::Value;
-use zs_model::{ChatMessage, Tokenizer};
+use zs_model::testing::{byte_tokenizer, tiny_config};
+use zs_model::{ChatMessage, ChatTemplate, LanguageModel, Tokenizer};
+
+#[test]
+fn a_saved_model_keeps_its_template() {
+    let source = "{{ bos_token }}[{{ messages[0].content }}]".to_owned();
+    let template = ChatTemplate::new(source, "<s>".to_owned(), String::new()).unwrap();
+    let tokenizer = byte_tokenizer().with_chat_template(Some(template));
+    let model = LanguageModel::initialize(tiny_config(), tokenizer, 1, &Device::default());
+    let dir = tempfile::tempdir().unwrap();
+    model.save(&dir.path().join("model")).unwrap();
+    let loaded = Tokenizer::from_dir(&dir.path().join("model")).unwrap();
+    let prompt = loaded.encode_prompt("hi").unwrap();
+    assert_eq!(loaded.decode(&prompt), "<s>[hi]");
+}
 
 #[test]
 fn agrees_with_transformers() {

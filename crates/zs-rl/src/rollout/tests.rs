@@ -150,6 +150,31 @@ fn a_full_context_truncates() {
     assert!(!play(TURNS, 500).0.truncated);
 }
 
+#[test]
+fn the_turn_after_an_observation_has_room() {
+    const TURNS: [&str; 2] = ["<search>x</search>", "<answer>an answer of some length</answer>"];
+    let config = RolloutConfig { min_turn_tokens: TURNS[1].len(), ..config() };
+    let question = Question::new("q1", "who?", ["a"]);
+    let episodes = [Episode { question: &question, key: StreamKey::new(1) }];
+    let mut num_cut = 0;
+    for context_length in 80..200 {
+        let generator = ScriptedGenerator::new(|_, key| TURNS[key.turn as usize].to_owned())
+            .with_context_length(context_length);
+        let engine = Echo::default();
+        let output = rollout(&generator, &engine, &episodes, 0.0, &config, &mut |_| {}).unwrap();
+        let trajectory = &output.trajectories[0];
+        match trajectory.turns.as_slice() {
+            [_] => assert!(trajectory.truncated),
+            [first, last] => {
+                assert_eq!(last.text, TURNS[1], "{context_length}");
+                num_cut += usize::from(!first.observation_text.contains("useful"));
+            }
+            _ => panic!("{trajectory:?}"),
+        }
+    }
+    assert!(num_cut > 0, "a document must have been cut for the sake of the answer");
+}
+
 #[track_caller]
 fn check_error(
     context_length: usize,
@@ -176,6 +201,7 @@ fn errors_name_their_cause() {
     check_error(99, 0.0, RolloutConfig { max_new_tokens: 0, ..config() }, "`max_new_tokens`");
     check_error(99, 0.0, RolloutConfig { temperature: -1.0, ..config() }, "`temperature`");
     check_error(99, 0.0, RolloutConfig { top_p: 0.0, ..config() }, "`top_p`");
+    check_error(99, 0.0, RolloutConfig { min_turn_tokens: 0, ..config() }, "`min_turn_tokens`");
 }
 
 #[test]
