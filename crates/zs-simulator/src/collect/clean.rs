@@ -37,9 +37,9 @@ pub enum MalformedQuery {
 /// Fails with the first reason that applies.
 pub fn check_query(query: &str) -> Result<String, MalformedQuery> {
     let lower = query.to_lowercase();
-    // A tag that was cut off lacks its closing bracket.
+    // A tag that was cut off lacks its closing bracket, or its name too.
     let has_tag = RESERVED_TAGS.iter().any(|it| lower.contains(it.trim_end_matches('>')));
-    if has_tag || lower.contains("<|") {
+    if has_tag || ["</", "<|"].iter().any(|it| lower.contains(it)) {
         return Err(MalformedQuery::WithTags);
     }
     if !query.chars().any(char::is_alphanumeric) {
@@ -141,6 +141,7 @@ mod tests {
         check("and </search>. If I want to give", Err(MalformedQuery::WithTags));
         check("Declaration of Independence </SEARCH", Err(MalformedQuery::WithTags));
         check("<search> again", Err(MalformedQuery::WithTags));
+        check("Heraclius successor</", Err(MalformedQuery::WithTags));
         check("a <|im_end|>", Err(MalformedQuery::WithTags));
         check(" Query ", Err(MalformedQuery::Placeholder));
         check(&"word ".repeat(100), Err(MalformedQuery::TooLong));
