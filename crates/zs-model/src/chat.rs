@@ -132,6 +132,12 @@ impl ChatTemplate {
             .map_err(|it| render_error(&it))
     }
 
+    /// The special tokens that the template may mention, by their names in `tokenizer_config.json`;
+    /// empty where there is none.
+    pub(crate) fn special_tokens(&self) -> [(&'static str, &str); 2] {
+        [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)]
+    }
+
     /// The template's text.
     #[must_use]
     pub fn source(&self) -> &str {

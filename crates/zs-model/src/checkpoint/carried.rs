@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{CheckpointError, SaveError, WeightDtype};
-use crate::{ModelConfig, Tokenizer};
+use crate::{ChatTemplate, ModelConfig, Tokenizer};
 
 /// What transformers and vLLM may want to read beside the weights.
 const NAMES: [&str; 11] = [
@@ -67,6 +67,11 @@ impl CarriedFiles {
         }
         let found = files.get("config.json").and_then(|it| serde_json::from_slice(it).ok());
         files.insert("config.json", pretty(&with_dtype(found, config, dtype)));
+        if let Some(template) = tokenizer.chat_template() {
+            // One that was found in `tokenizer_config.json` is there already, and the same.
+            let source = || template.source().as_bytes().to_vec();
+            files.entry("chat_template.jinja").or_insert_with(source);
+        }
         let generation = || {
             pretty(&json!({
                 "bos_token_id": config.bos_token_id,
@@ -105,6 +110,13 @@ fn tokenizer_config(config: &ModelConfig, tokenizer: &Tokenizer) -> Value {
         [("bos_token", config.bos_token_id), ("eos_token", config.eos_token_ids.first().copied())];
     for (key, id) in special {
         if let Some(text) = id.and_then(|id| tokenizer.token_text(id)) {
+            json[key] = text.into();
+        }
+    }
+    // What the chat template writes comes before what the model was configured with.
+    for (key, text) in tokenizer.chat_template().into_iter().flat_map(ChatTemplate::special_tokens)
+    {
+        if !text.is_empty() {
             json[key] = text.into();
         }
     }

@@ -143,6 +143,7 @@ fn arms(rewards: &[f32; 6]) -> TrajectoryGroup {
             completion: Completion {
                 tokens: vec![arm as TokenId],
                 log_probs: vec![-(VOCAB as f32).ln()],
+                sampling_log_probs: None,
                 stop_reason: StopReason::Stop,
             },
             text: String::new(),
