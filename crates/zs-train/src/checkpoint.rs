@@ -84,7 +84,7 @@ impl Checkpoints {
             match check(&place) {
                 Ok(()) => return Ok((step, place)),
                 Err(error) => {
-                    console.note(&format!("passing over a damaged checkpoint: {error:#}"))
+                    console.note(&format!("passing over a damaged checkpoint: {error:#}"));
                 }
             }
         }

@@ -173,7 +173,7 @@ impl CausalLm {
     ///
     /// # Panics
     ///
-    /// As [`PolicyModel::token_scores`].
+    /// As [`PolicyModel::token_scores`](crate::PolicyModel::token_scores).
     #[must_use]
     pub fn max_attention_logits(&self, rows: &[TokenRow]) -> Vec<Vec<f32>> {
         let decoder = self.model.valid();
