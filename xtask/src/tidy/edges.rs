@@ -110,6 +110,19 @@ const RULES: &[Rule] = &[
         workspace: &["zs-core", "zs-curriculum", "zs-eval", "zs-model", "zs-rl", "zs-simulator"],
         external: None,
     },
+    Rule {
+        package: "zs-tests",
+        workspace: &[
+            "zs-core",
+            "zs-curriculum",
+            "zs-eval",
+            "zs-model",
+            "zs-rl",
+            "zs-simulator",
+            "zs-train",
+        ],
+        external: None,
+    },
     Rule { package: "xtask", workspace: &[], external: None },
 ];
 
@@ -134,7 +147,7 @@ fn problem(
     is_workspace: bool,
     is_development: bool,
 ) -> Option<String> {
-    const TOP: [&str; 3] = ["zs-train", "zs-benches", "xtask"];
+    const TOP: [&str; 4] = ["zs-train", "zs-benches", "zs-tests", "xtask"];
     let allowed = match (is_workspace, is_development) {
         (true, true) => !TOP.contains(&dependency),
         (true, false) => rule.workspace.contains(&dependency),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use zs_model::OptimizerConfig;
+use zs_model::{LoraConfig, MemoryConfig, OptimizerConfig};
 use zs_simulator::tuning::HopMix;
 use zs_simulator::world::QueryMix;
 
@@ -134,6 +134,12 @@ pub struct TuningConfig {
     /// When to stop before `steps`; by default never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stop: Option<EarlyStopConfig>,
+    /// Adapters to train in place of all weights; checkpoints have them merged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
+    /// What is kept in memory and what is computed again.
+    #[serde(default)]
+    pub memory: MemoryConfig,
     /// How parameters are updated; `total_steps = 0` means `steps`.
     #[serde(default)]
     pub optimizer: OptimizerConfig,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use zs_curriculum::CurriculumConfig;
-use zs_model::OptimizerConfig;
+use zs_model::{LoraConfig, MemoryConfig, OptimizerConfig};
 use zs_rl::{AlgorithmConfig, RewardConfig, RolloutConfig, TemperatureSchedule, UpdateConfig};
 use zs_simulator::Price;
 
@@ -81,6 +81,11 @@ pub struct TrainingConfig {
     /// Curated texts to keep likely, with the weight `update.ptx_coef`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ptx: Option<PtxConfig>,
+    /// Adapters to train in place of all weights; checkpoints have them merged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
+    /// What is kept in memory and what is computed again.
+    pub memory: MemoryConfig,
     /// How likely noisy documents are.
     pub curriculum: Curriculum,
     /// How the sampling temperature changes; that of the rollout throughout by default.

@@ -2,6 +2,7 @@
 
 mod card;
 mod collect;
+mod log;
 mod metrics;
 mod order;
 mod packing;
@@ -9,8 +10,11 @@ pub mod pretrain;
 mod probe;
 pub mod rl;
 pub mod sft;
+mod trainable;
 mod validation;
 
 pub use metrics::{Metrics, Timings};
 pub use order::EpochOrder;
 pub use packing::pack;
+
+use trainable::trainable;

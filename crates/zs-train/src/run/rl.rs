@@ -7,25 +7,25 @@ use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
-use zs_core::{Document, Question, SearchEngine, exact_match};
+use zs_core::{Question, SearchEngine};
 use zs_curriculum::Progress;
 use zs_model::{Generator, LanguageModel, Optimizer, OptimizerConfig, TokenRow, ValueNetwork};
 use zs_rl::consult::ConsultRegistry;
 use zs_rl::judge::RubricJudge;
 use zs_rl::{
-    Companions, Critic, LearningState, RewardResources, RewardedTrajectory, RolloutConfig,
-    TrajectoryGroup, ValueLearner, update_with, write_records,
+    Companions, Critic, LearningState, RewardResources, RolloutConfig, TrajectoryGroup,
+    ValueLearner, update_with,
 };
-use zs_simulator::world::query_names_entity;
 
 use super::collect::{Collected, Collector};
+use super::log::{Log, SUCCESS_RATE, success_rate};
 use super::sft::{next_batch, read_rows};
 use super::validation::{self, Best};
-use super::{EpochOrder, Metrics, Timings};
+use super::{EpochOrder, Metrics, trainable};
 use crate::config::{CriticConfig, TrainConfig, TrainingConfig, load};
 use crate::console::Console;
 use crate::engines::Engines;
-use crate::files::{JsonLines, RunDir, SUMMARY};
+use crate::files::RunDir;
 use crate::{device, engines, source};
 
 pub use super::validation::Validation;
@@ -109,8 +109,9 @@ impl Training<'_> {
         let algorithm = self.config.algorithm.build()?;
         let mut collector = Collector::new(self, algorithm.dynamic_sampling())?;
 
-        let mut policy = self.policy.clone();
-        let mut network = policy.network().clone().train();
+        let TrainingConfig { lora, memory, .. } = self.config;
+        let mut network = trainable(&self.policy, lora.as_ref(), *memory, self.seed)?;
+        let mut policy = self.policy.with_network(&network);
         let mut optimizer = Optimizer::new(&self.optimizer_config(), &network);
         let mut reference = algorithm.needs_reference().then(|| self.policy.network().clone());
         let mut critic = algorithm.value_clip().map(|_| self.critic());
@@ -241,152 +242,6 @@ impl Training<'_> {
         };
         OptimizerConfig { total_steps, ..optimizer.clone() }
     }
-}
-
-/// What a run writes as it goes.
-struct Log {
-    metrics: Metrics,
-    timings: Timings,
-    num_searches: u64,
-    history: Vec<Metrics>,
-    metrics_file: JsonLines,
-    trajectories_file: JsonLines,
-    /// Made when there are engines whose costs are kept.
-    costs_file: Option<JsonLines>,
-}
-
-impl Log {
-    fn create(run: &RunDir) -> Result<Self> {
-        Ok(Self {
-            metrics: Metrics::of_step(0),
-            timings: Timings::create(run)?,
-            num_searches: 0,
-            history: Vec::new(),
-            metrics_file: run.json_lines("metrics.jsonl")?,
-            trajectories_file: run.json_lines("trajectories.jsonl")?,
-            costs_file: None,
-        })
-    }
-
-    /// The success rates of the steps so far, as they were logged: what a curriculum with feedback
-    /// follows.
-    fn success_rates(&self) -> Vec<f64> {
-        self.history.iter().filter_map(|it| it.get(SUCCESS_RATE)).collect()
-    }
-
-    /// Mean reward and its components, and how many queries name what they are about.
-    fn rewards(&mut self, groups: &[TrajectoryGroup]) {
-        let rewarded: Vec<&RewardedTrajectory> =
-            groups.iter().flat_map(|it| &it.trajectories).collect();
-        let count = rewarded.len().max(1) as f64;
-        let total: f64 = rewarded.iter().map(|it| f64::from(it.reward.total)).sum();
-        self.metrics.set("reward/mean", total / count);
-        let components = rewarded.first().map_or(0, |it| it.reward.components.len());
-        for index in 0..components {
-            let name = &rewarded[0].reward.components[index].name;
-            let sum: f64 =
-                rewarded.iter().map(|it| f64::from(it.reward.components[index].score)).sum();
-            self.metrics.set(format!("reward/{name}"), sum / count);
-        }
-        let num_even = groups.iter().filter(|it| it.is_even()).count();
-        self.metrics.set("reward/even_groups", num_even as f64 / groups.len().max(1) as f64);
-        self.metrics.set("search/names_entity_frac", names_entity_frac(groups));
-    }
-
-    fn record(
-        &mut self,
-        step: usize,
-        noise_probability: f64,
-        groups: Vec<TrajectoryGroup>,
-    ) -> Result<()> {
-        let rows = groups.into_iter().map(|group| RecordedGroup { step, noise_probability, group });
-        let mut lines = Vec::new();
-        write_records(&mut lines, rows).context("trajectories.jsonl")?;
-        self.trajectories_file.push_bytes(&lines)
-    }
-
-    /// What the step has cost, as metrics and in a file of its own.
-    fn costs(&mut self, engines: Option<&Engines>, step: usize) -> Result<()> {
-        let (Some(engines), Some(file)) = (engines, &mut self.costs_file) else { return Ok(()) };
-        let costs = engines::step_metrics(engines, &mut self.metrics);
-        file.push(&serde_json::json!({ "step": step, "engines": costs }))
-    }
-
-    /// What the progress bar says about the step.
-    fn headline(&self) -> String {
-        let value = |key| self.metrics.get(key).unwrap_or_default();
-        let searches = value("rollout/num_searches");
-        format!("reward {:.3}, {searches:.2} searches", value("reward/mean"))
-    }
-
-    fn end_step(&mut self, step: usize) -> Result<()> {
-        self.metrics_file.push(&self.metrics)?;
-        self.timings.lap("other");
-        self.timings.end_step(step)?;
-        self.history.push(std::mem::take(&mut self.metrics));
-        Ok(())
-    }
-
-    fn finish(self, run: &RunDir, best: &Best, training: &Training<'_>) -> Result<Trained> {
-        let schedule = &training.config.schedule;
-        if let Some(engines) = training.engines {
-            run.write_json(engines::COSTS, &engines.ledger().totals())?;
-        }
-        run.write_json(
-            SUMMARY,
-            &serde_json::json!({
-                "kind": "train",
-                "seed": training.seed,
-                "steps": schedule.steps,
-                "episodes": schedule.steps * schedule.questions_per_step * schedule.group_size,
-                "searches": self.num_searches,
-                "engine": training.engine.name(),
-                "stopped": training.engine.exhausted(),
-                "best_step": best.step,
-                "best_validation_exact_match": best.exact_match,
-            }),
-        )?;
-        Ok(Trained {
-            best: best.policy.clone(),
-            best_step: best.step,
-            metrics: self.history,
-            num_searches: self.num_searches,
-        })
-    }
-}
-
-/// The metric that a curriculum with feedback follows.
-const SUCCESS_RATE: &str = "curriculum/success_rate";
-
-/// Share of episodes whose answer equals a golden one, whatever they are rewarded for.
-fn success_rate(groups: &[TrajectoryGroup]) -> f64 {
-    let (mut num_episodes, mut num_right) = (0_usize, 0_usize);
-    for group in groups {
-        for rewarded in &group.trajectories {
-            let transcript = rewarded.trajectory.transcript();
-            let is_right = |answer: &str| exact_match(answer, &group.question.golden_answers);
-            num_episodes += 1;
-            num_right += usize::from(transcript.answer().is_some_and(is_right));
-        }
-    }
-    num_right as f64 / num_episodes.max(1) as f64
-}
-
-/// Share of queries that name an entity of the question or of what was read before.
-fn names_entity_frac(groups: &[TrajectoryGroup]) -> f64 {
-    let (mut num_queries, mut num_naming) = (0_usize, 0_usize);
-    for group in groups {
-        for rewarded in &group.trajectories {
-            let mut read: Vec<Document> = Vec::new();
-            for search in rewarded.trajectory.searches() {
-                num_queries += 1;
-                num_naming +=
-                    usize::from(query_names_entity(&group.question, &read, &search.query));
-                read.extend_from_slice(&search.documents);
-            }
-        }
-    }
-    num_naming as f64 / num_queries.max(1) as f64
 }
 
 /// `zs train RUN.toml`.

@@ -13,7 +13,7 @@ use zs_model::{
 use zs_simulator::tuning::{read_records, split_by_label, tuning_examples, world_tuning_examples};
 use zs_simulator::world::{Example, Split, World};
 
-use super::{EpochOrder, Metrics, Timings, pack};
+use super::{EpochOrder, Metrics, Timings, pack, trainable};
 use crate::config::{
     EarlyStopConfig, RecordedSearches, ReplyContents, SftConfig, SftData, TuningConfig,
     WorldExamples, load,
@@ -62,7 +62,7 @@ pub fn tune(
     };
     let packed = config.packing.then(|| pack(&rows.train, base.config().max_position_embeddings));
     let train = packed.as_deref().unwrap_or(&rows.train);
-    let mut network = base.network().clone().train();
+    let mut network = trainable(base, config.lora.as_ref(), config.memory, seed)?;
     let optimizer_config = OptimizerConfig { total_steps, ..config.optimizer.clone() };
     let mut optimizer = Optimizer::new(&optimizer_config, &network);
     let mut metrics_file = run.json_lines("metrics.jsonl")?;

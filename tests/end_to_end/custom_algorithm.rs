@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-#[path = "../../../examples/custom_algorithm/src/main.rs"]
+#[path = "../../examples/custom_algorithm/src/main.rs"]
 #[expect(dead_code, reason = "its `main` is for those who run it")]
 #[expect(unreachable_pub, clippy::print_stdout, reason = "it is a program of its own")]
 mod custom_algorithm;
 
 #[test]
 fn it_trains_the_shipped_model() {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/zs-tiny");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/zs-tiny");
     let rewards = custom_algorithm::train(&model, 3).unwrap();
     assert_eq!(rewards.len(), 3);
     assert!(rewards.iter().all(|it| it.is_finite()), "{rewards:?}");
@@ -22,7 +22,7 @@ fn it_trains_the_shipped_model() {
 
 #[test]
 fn it_is_short() {
-    let source = include_str!("../../../examples/custom_algorithm/src/main.rs");
+    let source = include_str!("../../examples/custom_algorithm/src/main.rs");
     assert!(source.lines().count() < 100, "{} lines", source.lines().count());
 }
 
@@ -30,7 +30,7 @@ fn it_is_short() {
 /// workspace's lock file.
 #[test]
 fn its_manifest_resolves() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let manifest = fs::read_to_string(root.join("examples/custom_algorithm/Cargo.toml")).unwrap();
     let crates = format!("\"{}/crates/", root.display());

@@ -1,5 +1,4 @@
 //! What the end-to-end tests share: a tiny model, and the built `zs`.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -26,7 +25,7 @@ pub(crate) fn tiny_model(seed: u64) -> LanguageModel {
 
 /// Runs the built binary in a directory.
 pub(crate) fn zs(dir: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_zs"))
+    Command::new(env!("CARGO_BIN_EXE_zs-under-test"))
         .current_dir(dir)
         .arg("--quiet")
         .args(arguments)

@@ -1,11 +1,9 @@
 //! A run with everything around the loop: program functions, agents, a judge, step rewards.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
 use std::fs;
 
-use common::{tiny_model, train_toml, zs, zs_ok};
+use crate::common::{tiny_model, train_toml, zs, zs_ok};
 
 const AIDS: &str = r#"
 [consultants]

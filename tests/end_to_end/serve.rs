@@ -485,7 +485,7 @@ fn the_command_serves_until_it_is_told_to_stop() {
     let scratch = tempfile::tempdir().unwrap();
     let corpus = scratch.path().join("corpus.jsonl");
     std::fs::write(&corpus, "{\"title\": \"Bamboo\", \"text\": \"A tall grass.\"}\n").unwrap();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_zs"))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_zs-under-test"))
         .args(["serve", "--port", "0", "--token-env", "ZS_TEST_TOKEN", "--corpus"])
         .arg(&corpus)
         .env("ZS_TEST_TOKEN", "s3cret")

@@ -4,13 +4,11 @@
 //! The model can answer nothing; ids, masks, truncation, ledger and checkpoints must be right.
 #![expect(clippy::print_stderr, clippy::unwrap_used, reason = "tests fail by panicking")]
 
-mod common;
-
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use common::zs_ok;
+use crate::common::zs_ok;
 use zs_core::INVALID_ACTION_MESSAGE;
 use zs_model::{Generator, LanguageModel};
 use zs_rl::{Trajectory, read_records};
@@ -18,7 +16,7 @@ use zs_train::run::rl::RecordedGroup;
 
 /// The reference data beside the checkout; `None`, with a printed reason, where there is none.
 fn shared() -> Option<PathBuf> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
     match shared.join("fixtures/stories260k").is_dir() {
         true => Some(shared.canonicalize().unwrap()),
         false => {

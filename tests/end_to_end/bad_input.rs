@@ -1,12 +1,10 @@
 //! Bad input: one line that names file, row and field, a non-zero exit, and nothing overwritten.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{tiny_model, train_toml, zs};
+use crate::common::{tiny_model, train_toml, zs};
 
 const QUESTIONS: &str =
     "{\"id\": \"q1\", \"question\": \"who?\", \"golden_answers\": [\"Anna\"]}\n";

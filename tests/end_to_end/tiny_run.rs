@@ -2,13 +2,11 @@
 //! reads back.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use common::{tiny_model, train_toml, zs, zs_ok};
+use crate::common::{tiny_model, train_toml, zs, zs_ok};
 use zs_rl::{AlgorithmConfig, read_records};
 use zs_train::config::{PretrainConfig, ReproduceConfig, SftConfig, TrainConfig, load, parse};
 use zs_train::console::Console;
@@ -91,6 +89,35 @@ fn training_is_a_function_of_its_seed() {
     zs_ok(dir, &[&with[..], &program[..], &questions[..]].concat());
     let played = fs::read_to_string(dir.join("p/trajectories.jsonl")).unwrap();
     assert!(played.contains("\"insufficient_exploration\""), "{played}");
+}
+
+#[test]
+fn adapters_are_trained_alone_and_saved_merged() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    tiny_model(1).save(&dir.join("model")).unwrap();
+    let adapters = "[training.lora]\nr = 2\nalpha = 4.0\ntarget_modules = [\"q_proj\"]\n\
+                    [training.memory]\nrecompute_blocks = true\n";
+    fs::write(dir.join("run.toml"), format!("{}{adapters}", train_toml("a"))).unwrap();
+    zs_ok(dir, &["train", "run.toml"]);
+    let weights = |dir: &Path| {
+        let bytes = fs::read(dir.join("model.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let all = tensors.tensors().into_iter();
+        all.map(|(name, it)| (name, it.data().to_vec())).collect::<BTreeMap<_, _>>()
+    };
+    let (before, after) = (weights(&dir.join("model")), weights(&dir.join("a/checkpoints/final")));
+    assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+    for (name, bytes) in &before {
+        assert_eq!(*bytes != after[name], name.contains("q_proj"), "{name}");
+    }
+    fs::write(
+        dir.join("run.toml"),
+        format!("{}{adapters}", train_toml("b")).replace("\"q_proj\"", "\"w_proj\""),
+    )
+    .unwrap();
+    let refused = zs(dir, &["train", "run.toml"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("w_proj"));
 }
 
 /// The metrics of a run, one object a line.
@@ -343,7 +370,7 @@ fn the_main_job_writes_its_report() {
 /// The run files of the repository; a packaged crate has none of them.
 #[test]
 fn published_run_files_are_valid() {
-    let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runs");
+    let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runs");
     let Ok(entries) = fs::read_dir(runs) else { return };
     for entry in entries {
         let path = entry.unwrap().path();
@@ -363,7 +390,7 @@ fn published_run_files_are_valid() {
 /// The settings that each algorithm's page shows are its defaults.
 #[test]
 fn pages_of_algorithms_show_their_defaults() {
-    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/algorithms");
+    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/algorithms");
     let Ok(entries) = fs::read_dir(pages) else { return };
     let mut num_algorithms = 0;
     for entry in entries {

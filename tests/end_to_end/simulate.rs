@@ -1,14 +1,12 @@
 //! Tuning data from recorded turns to a tuned model, and audits, through the built binary.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-mod common;
-
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{tiny_model, zs, zs_ok};
+use crate::common::{tiny_model, zs, zs_ok};
 use serde_json::{Value, json};
 use zs_core::{Document, Question, SearchEngine, SearchRequest};
 use zs_model::testing::ScriptedGenerator;
@@ -151,7 +149,7 @@ optimizer = { learning_rate = 1e-3 }
 
 #[test]
 fn all_recorded_turns_of_the_reference_data_become_a_clean_set() {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/turns");
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/turns");
     let names = ["searchr1_recorded_turns.jsonl.gz", "r1searcher_recorded_turns.jsonl.gz"];
     if !shared.join(names[0]).exists() {
         eprintln!("skipped: there are no recorded turns at {}", shared.display());

@@ -1,12 +1,10 @@
 //! Indexes, query files, budgets and costs through the built `zs`.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{tiny_model, train_toml, zs, zs_ok};
+use crate::common::{tiny_model, train_toml, zs, zs_ok};
 use serde_json::Value;
 
 const CORPUS: &str = r#"[

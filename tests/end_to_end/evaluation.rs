@@ -2,12 +2,10 @@
 //! scored, retrieval, and data that is fetched and checked.
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{tiny_model, zs, zs_ok};
+use crate::common::{tiny_model, zs, zs_ok};
 use serde_json::Value;
 
 fn workplace() -> tempfile::TempDir {

@@ -1,0 +1,163 @@
+//! What a reinforcement learning run writes as it goes: metrics, trajectories, costs and its summary.
+
+use anyhow::{Context, Result};
+use zs_core::{Document, exact_match};
+use zs_rl::{RewardedTrajectory, TrajectoryGroup, write_records};
+use zs_simulator::world::query_names_entity;
+
+use super::rl::{RecordedGroup, Trained, Training};
+use super::validation::Best;
+use super::{Metrics, Timings};
+use crate::engines::{self, Engines};
+use crate::files::{JsonLines, RunDir, SUMMARY};
+
+/// What a run writes as it goes.
+pub(super) struct Log {
+    pub(super) metrics: Metrics,
+    pub(super) timings: Timings,
+    pub(super) num_searches: u64,
+    history: Vec<Metrics>,
+    metrics_file: JsonLines,
+    trajectories_file: JsonLines,
+    /// Made when there are engines whose costs are kept.
+    pub(super) costs_file: Option<JsonLines>,
+}
+
+impl Log {
+    pub(super) fn create(run: &RunDir) -> Result<Self> {
+        Ok(Self {
+            metrics: Metrics::of_step(0),
+            timings: Timings::create(run)?,
+            num_searches: 0,
+            history: Vec::new(),
+            metrics_file: run.json_lines("metrics.jsonl")?,
+            trajectories_file: run.json_lines("trajectories.jsonl")?,
+            costs_file: None,
+        })
+    }
+
+    /// The success rates of the steps so far, as they were logged: what a curriculum with feedback
+    /// follows.
+    pub(super) fn success_rates(&self) -> Vec<f64> {
+        self.history.iter().filter_map(|it| it.get(SUCCESS_RATE)).collect()
+    }
+
+    /// Mean reward and its components, and how many queries name what they are about.
+    pub(super) fn rewards(&mut self, groups: &[TrajectoryGroup]) {
+        let rewarded: Vec<&RewardedTrajectory> =
+            groups.iter().flat_map(|it| &it.trajectories).collect();
+        let count = rewarded.len().max(1) as f64;
+        let total: f64 = rewarded.iter().map(|it| f64::from(it.reward.total)).sum();
+        self.metrics.set("reward/mean", total / count);
+        let components = rewarded.first().map_or(0, |it| it.reward.components.len());
+        for index in 0..components {
+            let name = &rewarded[0].reward.components[index].name;
+            let sum: f64 =
+                rewarded.iter().map(|it| f64::from(it.reward.components[index].score)).sum();
+            self.metrics.set(format!("reward/{name}"), sum / count);
+        }
+        let num_even = groups.iter().filter(|it| it.is_even()).count();
+        self.metrics.set("reward/even_groups", num_even as f64 / groups.len().max(1) as f64);
+        self.metrics.set("search/names_entity_frac", names_entity_frac(groups));
+    }
+
+    pub(super) fn record(
+        &mut self,
+        step: usize,
+        noise_probability: f64,
+        groups: Vec<TrajectoryGroup>,
+    ) -> Result<()> {
+        let rows = groups.into_iter().map(|group| RecordedGroup { step, noise_probability, group });
+        let mut lines = Vec::new();
+        write_records(&mut lines, rows).context("trajectories.jsonl")?;
+        self.trajectories_file.push_bytes(&lines)
+    }
+
+    /// What the step has cost, as metrics and in a file of its own.
+    pub(super) fn costs(&mut self, engines: Option<&Engines>, step: usize) -> Result<()> {
+        let (Some(engines), Some(file)) = (engines, &mut self.costs_file) else { return Ok(()) };
+        let costs = engines::step_metrics(engines, &mut self.metrics);
+        file.push(&serde_json::json!({ "step": step, "engines": costs }))
+    }
+
+    /// What the progress bar says about the step.
+    pub(super) fn headline(&self) -> String {
+        let value = |key| self.metrics.get(key).unwrap_or_default();
+        let searches = value("rollout/num_searches");
+        format!("reward {:.3}, {searches:.2} searches", value("reward/mean"))
+    }
+
+    pub(super) fn end_step(&mut self, step: usize) -> Result<()> {
+        self.metrics_file.push(&self.metrics)?;
+        self.timings.lap("other");
+        self.timings.end_step(step)?;
+        self.history.push(std::mem::take(&mut self.metrics));
+        Ok(())
+    }
+
+    pub(super) fn finish(
+        self,
+        run: &RunDir,
+        best: &Best,
+        training: &Training<'_>,
+    ) -> Result<Trained> {
+        let schedule = &training.config.schedule;
+        if let Some(engines) = training.engines {
+            run.write_json(engines::COSTS, &engines.ledger().totals())?;
+        }
+        run.write_json(
+            SUMMARY,
+            &serde_json::json!({
+                "kind": "train",
+                "seed": training.seed,
+                "steps": schedule.steps,
+                "episodes": schedule.steps * schedule.questions_per_step * schedule.group_size,
+                "searches": self.num_searches,
+                "engine": training.engine.name(),
+                "stopped": training.engine.exhausted(),
+                "best_step": best.step,
+                "best_validation_exact_match": best.exact_match,
+            }),
+        )?;
+        Ok(Trained {
+            best: best.policy.clone(),
+            best_step: best.step,
+            metrics: self.history,
+            num_searches: self.num_searches,
+        })
+    }
+}
+
+/// The metric that a curriculum with feedback follows.
+pub(super) const SUCCESS_RATE: &str = "curriculum/success_rate";
+
+/// Share of episodes whose answer equals a golden one, whatever they are rewarded for.
+pub(super) fn success_rate(groups: &[TrajectoryGroup]) -> f64 {
+    let (mut num_episodes, mut num_right) = (0_usize, 0_usize);
+    for group in groups {
+        for rewarded in &group.trajectories {
+            let transcript = rewarded.trajectory.transcript();
+            let is_right = |answer: &str| exact_match(answer, &group.question.golden_answers);
+            num_episodes += 1;
+            num_right += usize::from(transcript.answer().is_some_and(is_right));
+        }
+    }
+    num_right as f64 / num_episodes.max(1) as f64
+}
+
+/// Share of queries that name an entity of the question or of what was read before.
+fn names_entity_frac(groups: &[TrajectoryGroup]) -> f64 {
+    let (mut num_queries, mut num_naming) = (0_usize, 0_usize);
+    for group in groups {
+        for rewarded in &group.trajectories {
+            let mut read: Vec<Document> = Vec::new();
+            for search in rewarded.trajectory.searches() {
+                num_queries += 1;
+                num_naming +=
+                    usize::from(query_names_entity(&group.question, &read, &search.query));
+                read.extend_from_slice(&search.documents);
+            }
+        }
+    }
+    num_naming as f64 / num_queries.max(1) as f64
+}

@@ -1,0 +1,15 @@
+//! Everything from the outside: the command `zs` on models, data and servers, and whole runs.
+//!
+//! One binary, so that it is linked once.
+
+mod aided_run;
+mod bad_input;
+mod common;
+mod custom_algorithm;
+mod evaluation;
+mod openai_client;
+mod real_input;
+mod search_and_cost;
+mod serve;
+mod simulate;
+mod tiny_run;
