@@ -1,5 +1,4 @@
 //! A run with everything around the loop: program functions, agents, a judge, step rewards.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 

@@ -7,17 +7,17 @@ use std::process::Command;
 #[path = "../../examples/custom_algorithm/src/main.rs"]
 #[expect(dead_code, reason = "its `main` is for those who run it")]
 #[expect(unreachable_pub, clippy::print_stdout, reason = "it is a program of its own")]
-mod custom_algorithm;
+mod example;
 
 #[test]
 fn it_trains_the_shipped_model() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/zs-tiny");
-    let rewards = custom_algorithm::train(&model, 3).unwrap();
+    let rewards = example::train(&model, 3).unwrap();
     assert_eq!(rewards.len(), 3);
     assert!(rewards.iter().all(|it| it.is_finite()), "{rewards:?}");
     assert!(rewards.iter().any(|it| *it != 0.0), "{rewards:?}: nothing to learn from");
     // Step 1 is that of the shipped model; training must have changed what follows.
-    assert_eq!(custom_algorithm::train(&model, 1).unwrap(), rewards[..1]);
+    assert_eq!(example::train(&model, 1).unwrap(), rewards[..1]);
 }
 
 #[test]

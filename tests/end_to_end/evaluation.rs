@@ -1,6 +1,5 @@
 //! Evaluation through the built binary: runs that go on, runs that are compared, answers that are
 //! scored, retrieval, and data that is fetched and checked.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::fs;
 use std::path::Path;

@@ -2,6 +2,8 @@
 //!
 //! One binary, so that it is linked once.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod aided_run;
 mod bad_input;
 mod common;

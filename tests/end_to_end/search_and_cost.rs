@@ -1,5 +1,4 @@
 //! Indexes, query files, budgets and costs through the built `zs`.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::Path;

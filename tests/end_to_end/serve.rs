@@ -1,5 +1,4 @@
 //! The server over real sockets: what it answers, what it refuses, and that it loses nothing.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};

@@ -1,5 +1,4 @@
 //! Tuning data from recorded turns to a tuned model, and audits, through the built binary.
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};

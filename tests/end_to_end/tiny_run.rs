@@ -1,6 +1,5 @@
 //! Whole runs on a tiny random model: the same seed writes the same bytes, and what is written
 //! reads back.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fs;
