@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use zs_model::testing::ScriptedGenerator;
-use zs_train::serve::{ChatTemplate, ServeConfig, ServedModel, Server, Services};
+use zs_train::serve::{ServeConfig, ServedModel, Server, Services};
 
 const SCRIPT: &str = r#"
 import sys
@@ -61,11 +61,7 @@ fn the_openai_client_is_served() {
     let parrot = ScriptedGenerator::new(|text, _| {
         format!("{}!? no more", text.lines().last().unwrap_or_default())
     });
-    let model = ServedModel {
-        name: "parrot".to_owned(),
-        generator: Arc::new(parrot),
-        template: ChatTemplate::default(),
-    };
+    let model = ServedModel { name: "parrot".to_owned(), generator: Arc::new(parrot) };
     let config = ServeConfig {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         token: Some("s3cret".to_owned()),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use zs_core::{Document, SearchEngine, SearchRequest, SearchResult};
 use zs_model::testing::ScriptedGenerator;
 use zs_simulator::{FaultyEngine, FixedEngine};
-use zs_train::serve::{BatchConfig, ChatTemplate, ServeConfig, ServedModel, Server, Services};
+use zs_train::serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 
 /// Finds a page that repeats the request, and remembers the sizes of its batches.
 #[derive(Debug, Default)]
@@ -78,7 +78,6 @@ fn sampling(config: ServeConfig) -> Server {
     let model = ServedModel {
         name: "parrot".to_owned(),
         generator: Arc::new(parrot.with_context_length(200)),
-        template: ChatTemplate::default(),
     };
     Server::start(config, Services { engine: None, model: Some(model) }).unwrap()
 }

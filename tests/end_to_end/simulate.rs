@@ -14,7 +14,7 @@ use zs_simulator::tuning::read_records;
 use zs_simulator::world::{Split, World};
 use zs_simulator::{FixedEngine, audit::QuestionAudit};
 use zs_train::console::Console;
-use zs_train::serve::{ChatTemplate, ServeConfig, ServedModel, Server, Services};
+use zs_train::serve::{ServeConfig, ServedModel, Server, Services};
 use zs_train::simulate::collect::{
     CollectConfig, JudgeChoice, PolicySource, SearchSource, collect,
 };
@@ -249,11 +249,7 @@ fn a_model_behind_a_server_can_judge() {
         };
         said.to_owned()
     });
-    let model = ServedModel {
-        name: "judge".to_owned(),
-        generator: Arc::new(judge),
-        template: ChatTemplate::default(),
-    };
+    let model = ServedModel { name: "judge".to_owned(), generator: Arc::new(judge) };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let config = ServeConfig { address, ..ServeConfig::default() };
     let server = Server::start(config, Services { engine: None, model: Some(model) }).unwrap();

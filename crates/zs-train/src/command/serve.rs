@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::config::{EngineConfig, TemplatesConfig};
 use crate::console::Console;
-use crate::serve::{BatchConfig, ChatTemplate, ServeConfig, ServedModel, Server, Services};
+use crate::serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 use crate::{device, source};
 
 /// Arguments of `zs serve`.
@@ -82,7 +82,6 @@ pub(crate) fn serve(args: &ServeArgs, console: &Console) -> Result<()> {
         Some(dir) => Some(ServedModel {
             name: args.model_name.clone().unwrap_or_else(|| dir_name(dir)),
             generator: Arc::new(source::load_model(dir, &device)?),
-            template: ChatTemplate::from_dir(dir)?,
         }),
     };
     let config = args.config()?;

@@ -13,13 +13,12 @@ use super::error::ApiError;
 use super::generation::{
     SamplingInput, check_prompt, collect, finish_reason, now, usage, visible_text,
 };
-use super::prompt::ChatMessage;
+use super::prompt::{RequestMessage, encode};
 use super::stream::{Stream, sse};
-use super::worker::Sampler;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ChatRequest {
-    messages: Vec<ChatMessage>,
+    messages: Vec<RequestMessage>,
     #[serde(default)]
     logprobs: bool,
     #[serde(flatten)]
@@ -39,7 +38,7 @@ pub(super) async fn chat_completions(
     if request.logprobs && request.sampling.stream {
         return Err(ApiError::field("logprobs", "`logprobs` cannot be streamed here"));
     }
-    let prompt = encode(&request.messages, sampler)?;
+    let prompt = encode(&request.messages, sampler.tokenizer())?;
     check_prompt(&prompt, sampler)?;
     let prompt_tokens = prompt.len();
     let prompts = sampling.prompts(vec![prompt]);
@@ -106,21 +105,6 @@ pub(super) async fn chat_completions(
         "usage": usage(prompt_tokens, &completions),
     }))
     .into_response())
-}
-
-fn encode(messages: &[ChatMessage], sampler: &Sampler) -> Result<Vec<u32>, ApiError> {
-    if messages.is_empty() {
-        return Err(ApiError::field("messages", "`messages` is empty"));
-    }
-    let template = sampler.template();
-    let refuse = |message: String| ApiError::field("messages", message);
-    let text = template.render(messages).map_err(|it| refuse(it.to_string()))?;
-    // A chat template writes its special tokens itself.
-    let tokens = match template.is_given() {
-        true => sampler.tokenizer().encode(&text),
-        false => sampler.tokenizer().encode_start(&text),
-    };
-    tokens.map_err(|it| refuse(it.to_string()))
 }
 
 /// Log-probabilities of the sampled tokens under the full distribution at temperature 1.

@@ -34,7 +34,6 @@ use zs_core::SearchEngine;
 use zs_model::Generator;
 
 pub use self::batcher::BatchConfig;
-pub use self::prompt::{ChatMessage, ChatTemplate};
 
 use self::app::App;
 
@@ -47,15 +46,13 @@ pub struct Services {
     pub model: Option<ServedModel>,
 }
 
-/// A model and how it is spoken to.
+/// A model and what it is called. Messages become prompts by its tokenizer's chat template.
 #[derive(Debug)]
 pub struct ServedModel {
     /// Its name in `/v1/models`.
     pub name: String,
     /// The model.
     pub generator: Arc<dyn Generator>,
-    /// How messages become a prompt.
-    pub template: ChatTemplate,
 }
 
 /// How a server behaves.

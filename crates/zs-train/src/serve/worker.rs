@@ -10,7 +10,6 @@ use zs_model::{Completion, Generator, SamplingParams, SequenceRequest, TokenId, 
 use super::ServedModel;
 use super::batcher::{BatchConfig, Batcher, Job};
 use super::metrics::ServerMetrics;
-use super::prompt::ChatTemplate;
 
 /// A model behind a batcher.
 #[derive(Debug)]
@@ -70,10 +69,6 @@ impl Sampler {
 
     pub(super) fn name(&self) -> &str {
         &self.model.name
-    }
-
-    pub(super) fn template(&self) -> &ChatTemplate {
-        &self.model.template
     }
 
     pub(super) fn tokenizer(&self) -> &Tokenizer {
