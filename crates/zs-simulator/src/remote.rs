@@ -2,13 +2,13 @@
 //! completions that all of them speak.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zs_core::{SearchEngine, SearchError, SearchRequest, SearchResult};
 
 use crate::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
+use crate::simulated::Counters;
 use crate::{
     Ledger, QueryGate, SimulatedStats, SimulationError, SimulationPrompt, SimulationTemplates,
     parse_documents,
@@ -103,11 +103,7 @@ pub struct RemoteEngine {
     client: HttpClient,
     templates: SimulationTemplates,
     config: RemoteConfig,
-    num_requests: AtomicU64,
-    num_documents: AtomicU64,
-    num_malformed: AtomicU64,
-    num_cut: AtomicU64,
-    num_failed: AtomicU64,
+    counters: Counters,
 }
 
 /// What a server answers, as far as it is read.
@@ -158,29 +154,13 @@ impl RemoteEngine {
             }
         };
         let client = HttpClient::new(NAME, &config.endpoints, key, config.http.clone(), ledger)?;
-        Ok(Self {
-            client,
-            templates,
-            config,
-            num_requests: AtomicU64::new(0),
-            num_documents: AtomicU64::new(0),
-            num_malformed: AtomicU64::new(0),
-            num_cut: AtomicU64::new(0),
-            num_failed: AtomicU64::new(0),
-        })
+        Ok(Self { client, templates, config, counters: Counters::default() })
     }
 
     /// What the engine has done so far.
     #[must_use]
     pub fn stats(&self) -> SimulatedStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        SimulatedStats {
-            num_requests: read(&self.num_requests),
-            num_documents: read(&self.num_documents),
-            num_malformed: read(&self.num_malformed),
-            num_cut: read(&self.num_cut),
-            num_failed: read(&self.num_failed),
-        }
+        self.counters.stats()
     }
 
     fn answer(&self, request: &SearchRequest<'_>) -> SearchResult {
@@ -192,7 +172,7 @@ impl RemoteEngine {
         };
         let prompt = self.templates.render(self.config.gate.quality(request), &prompt);
         let prompt = prompt.map_err(|error| {
-            self.count(&self.num_failed, 1);
+            self.counters.num_failed.add(1);
             let source = Box::new(SimulationError::Template(error));
             SearchError::Engine { engine: NAME.to_owned(), query: request.query.to_owned(), source }
         })?;
@@ -203,22 +183,22 @@ impl RemoteEngine {
             ..HttpRequest::default()
         };
         let choice = self.client.send(&sent, |text| self.read(text)).map_err(|error| {
-            self.count(&self.num_failed, 1);
+            self.counters.num_failed.add(1);
             search_error(NAME, request.query, error)
         })?;
         if choice.finish_reason.as_deref() == Some("length") {
-            self.count(&self.num_cut, 1);
+            self.counters.num_cut.add(1);
         }
         let reply = choice.message.content.unwrap_or_default();
         let documents = parse_documents(&reply, request.k);
         if documents.is_empty() && request.k > 0 {
-            self.count(&self.num_malformed, 1);
+            self.counters.num_malformed.add(1);
             return Err(SearchError::Malformed {
                 query: request.query.to_owned(),
                 reply: reply.chars().take(80).collect(),
             });
         }
-        self.count(&self.num_documents, documents.len() as u64);
+        self.counters.num_documents.add(documents.len());
         Ok(documents)
     }
 
@@ -251,10 +231,6 @@ impl RemoteEngine {
         });
         reply.choices.into_iter().next().ok_or_else(|| "it has no choice".to_owned())
     }
-
-    fn count(&self, counter: &AtomicU64, number: u64) {
-        counter.fetch_add(number, Ordering::Relaxed);
-    }
 }
 
 impl SearchEngine for RemoteEngine {
@@ -263,7 +239,7 @@ impl SearchEngine for RemoteEngine {
     }
 
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
-        self.count(&self.num_requests, requests.len() as u64);
+        self.counters.num_requests.add(requests.len());
         self.client.for_each(requests, |it| self.answer(it))
     }
 

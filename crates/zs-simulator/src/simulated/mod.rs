@@ -1,11 +1,11 @@
 //! The simulation LLM as a search engine: a language model that writes the documents.
 
+mod counters;
 mod header;
 mod parse;
 mod prompt;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use zs_core::{DocumentQuality, SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey};
@@ -13,6 +13,7 @@ use zs_model::{Completion, Generator, SamplingParams, StopReason, TokenId};
 
 use crate::world::query_names_entity;
 
+pub(crate) use counters::Counters;
 pub use header::TemplateHeader;
 pub use parse::parse_documents;
 pub use prompt::{SimulationPrompt, SimulationTemplates, TINY_NOISY, TINY_USEFUL, TemplateError};
@@ -102,11 +103,7 @@ pub struct SimulatedEngine {
     generator: Arc<dyn Generator>,
     templates: SimulationTemplates,
     config: SimulatedConfig,
-    num_requests: AtomicU64,
-    num_documents: AtomicU64,
-    num_malformed: AtomicU64,
-    num_cut: AtomicU64,
-    num_failed: AtomicU64,
+    counters: Counters,
 }
 
 /// Why the simulation LLM gave no reply; the source of a [`SearchError::Engine`].
@@ -145,29 +142,13 @@ impl SimulatedEngine {
         templates: SimulationTemplates,
         config: SimulatedConfig,
     ) -> Self {
-        Self {
-            generator,
-            templates,
-            config,
-            num_requests: AtomicU64::new(0),
-            num_documents: AtomicU64::new(0),
-            num_malformed: AtomicU64::new(0),
-            num_cut: AtomicU64::new(0),
-            num_failed: AtomicU64::new(0),
-        }
+        Self { generator, templates, config, counters: Counters::default() }
     }
 
     /// What the engine has done so far.
     #[must_use]
     pub fn stats(&self) -> SimulatedStats {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        SimulatedStats {
-            num_requests: read(&self.num_requests),
-            num_documents: read(&self.num_documents),
-            num_malformed: read(&self.num_malformed),
-            num_cut: read(&self.num_cut),
-            num_failed: read(&self.num_failed),
-        }
+        self.counters.stats()
     }
 
     /// The prompt of a request as tokens.
@@ -209,22 +190,22 @@ impl SimulatedEngine {
     fn read(&self, request: &SearchRequest<'_>, completion: &Completion) -> SearchResult {
         let reply = self.generator.tokenizer().decode(&completion.tokens);
         if completion.stop_reason == StopReason::Length {
-            self.num_cut.fetch_add(1, Ordering::Relaxed);
+            self.counters.num_cut.add(1);
         }
         let documents = parse_documents(&reply, request.k);
         if documents.is_empty() && request.k > 0 {
-            self.num_malformed.fetch_add(1, Ordering::Relaxed);
+            self.counters.num_malformed.add(1);
             return Err(SearchError::Malformed {
                 query: request.query.to_owned(),
                 reply: reply.chars().take(80).collect(),
             });
         }
-        self.num_documents.fetch_add(documents.len() as u64, Ordering::Relaxed);
+        self.counters.num_documents.add(documents.len());
         Ok(documents)
     }
 
     fn fail(&self, request: &SearchRequest<'_>, error: SimulationError) -> SearchResult {
-        self.num_failed.fetch_add(1, Ordering::Relaxed);
+        self.counters.num_failed.add(1);
         Err(SearchError::Engine {
             engine: self.name().to_owned(),
             query: request.query.to_owned(),
@@ -267,7 +248,7 @@ impl SearchEngine for SimulatedEngine {
     }
 
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
-        self.num_requests.fetch_add(requests.len() as u64, Ordering::Relaxed);
+        self.counters.num_requests.add(requests.len());
         let chunks = requests.chunks(self.config.batch_size.max(1));
         chunks.flat_map(|it| self.search_chunk(it)).collect()
     }
