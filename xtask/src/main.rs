@@ -41,9 +41,9 @@ enum Command {
     Pretrain(PassThrough),
     /// Run the benchmarks
     ///
-    /// `cargo bench --package zs-benches` with the same arguments; `model [SHAPE or DIR]` instead
-    /// times prefill, decoding and one update of a whole model against the limits of the machine
-    /// (`--json FILE`, `--against FILE`).
+    /// All of them, those of `rl` or `search`, or those whose name contains what is given; `model
+    /// [SHAPE or DIR]` times prefill, decoding and one update of a whole model against the limits of
+    /// the machine (`--json FILE`, `--against FILE`).
     Bench(PassThrough),
     /// Fetch and check data sets, corpora and models, or write the embedded world
     ///

@@ -21,15 +21,22 @@ pub(crate) fn zs(subcommand: &str, args: &[OsString]) -> anyhow::Result<ExitCode
     status(Command::new(binary).arg(subcommand).args(args))
 }
 
-/// Runs the benches of `zs-benches`, or its bench of whole models.
+/// Runs the benches of `zs-benches`: its bench of whole models, those of one subject, or those whose
+/// name contains what is given.
 pub(crate) fn bench(args: &[OsString]) -> anyhow::Result<ExitCode> {
-    if let Some((first, rest)) = args.split_first()
-        && first == "model"
-    {
-        let run = ["run", "--release", "--locked", "--package", "zs-benches"];
-        return status(cargo().args(run).args(["--bin", "model_speed", "--"]).args(rest));
+    let bench = ["bench", "--locked", "--package", "zs-benches"];
+    let (subject, rest) = match args.split_first() {
+        Some((first, rest)) => (first.to_str().unwrap_or_default(), rest),
+        None => ("", args),
+    };
+    match subject {
+        "model" => {
+            let run = ["run", "--release", "--locked", "--package", "zs-benches"];
+            status(cargo().args(run).args(["--bin", "model_speed", "--"]).args(rest))
+        }
+        "rl" | "search" => status(cargo().args(bench).args(["--bench", subject, "--"]).args(rest)),
+        _ => status(cargo().args(bench).args(args)),
     }
-    status(cargo().args(["bench", "--locked", "--package", "zs-benches"]).args(args))
 }
 
 /// The cargo that runs this program.
