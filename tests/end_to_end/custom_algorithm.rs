@@ -26,6 +26,27 @@ fn it_is_short() {
     assert!(source.lines().count() < 100, "{} lines", source.lines().count());
 }
 
+/// Every line that the page shows of it is in it, in that order, but for indentation.
+#[test]
+fn the_page_shows_it() {
+    let source = include_str!("../../examples/custom_algorithm/src/main.rs");
+    let page = include_str!("../../docs/extending.md");
+    let blocks: Vec<&str> = page
+        .split("```rust\n")
+        .skip(1)
+        .filter_map(|it| it.split("```").next())
+        .filter(|it| !it.contains("and_group"))
+        .collect();
+    assert_eq!(blocks.len(), 4);
+    for block in blocks {
+        let mut rest = source.lines();
+        for line in block.lines().map(str::trim) {
+            let is_there = rest.any(|it| it.trim() == line);
+            assert!(is_there, "docs/extending.md shows what the example has not: {line}");
+        }
+    }
+}
+
 /// Its manifest resolves against the crates of this repository, offline, with the versions of the
 /// workspace's lock file.
 #[test]
