@@ -10,6 +10,7 @@ mod common;
 mod custom_algorithm;
 mod evaluation;
 mod openai_client;
+mod pages;
 mod real_input;
 mod search_and_cost;
 mod serve;

@@ -226,7 +226,8 @@ impl Ledger {
     /// Dollars spent on all engines so far.
     #[must_use]
     pub fn dollars(&self) -> f64 {
-        self.lock().iter().map(|(engine, book)| self.dollars_of(engine, &book.usage)).sum()
+        let dollars = |(engine, book): (&String, &Book)| self.dollars_of(engine, &book.usage);
+        self.lock().iter().map(dollars).sum::<f64>() + 0.0 // the sum of nothing is -0
     }
 
     fn with_book(&self, engine: &str, write: impl FnOnce(&mut Book)) {
@@ -323,6 +324,7 @@ mod tests {
     #[test]
     fn costs_have_a_flat_json_form() {
         let ledger = Ledger::default();
+        assert_eq!(format!("{:.2}", ledger.dollars()), "0.00");
         ledger.record("x", |usage| usage.searches += 1);
         let json = serde_json::to_value(ledger.totals()).unwrap();
         assert_eq!(json[0]["engine"], "x");

@@ -142,7 +142,34 @@ fn write_stderr(text: &str) {
 
 /// Writes the one line that a failed command leaves: `error: what: why`.
 pub(crate) fn print_error(error: &anyhow::Error) {
-    let text = format!("{error:#}");
-    let line: Vec<&str> = text.split_whitespace().collect();
-    write_stderr(&format!("error: {}", line.join(" ")));
+    write_stderr(&format!("error: {}", one_line(error)));
+}
+
+/// An error and its causes, `what: why`; a cause that the text before it ends with is left out.
+fn one_line(error: &anyhow::Error) -> String {
+    let text = error.chain().fold(String::new(), |text, cause| {
+        let cause = cause.to_string();
+        match text.ends_with(&cause) {
+            true => text,
+            false if text.is_empty() => cause,
+            false => format!("{text}: {cause}"),
+        }
+    });
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let check = |error: anyhow::Error, expected: &str| assert_eq!(one_line(&error), expected);
+        check(anyhow!("no row\n here"), "no row here");
+        check(anyhow!("end of file").context("a.jsonl"), "a.jsonl: end of file");
+        check(anyhow!("end of file").context("a.jsonl: end of file"), "a.jsonl: end of file");
+        check(anyhow!("why").context("what").context("where"), "where: what: why");
+    }
 }

@@ -46,7 +46,7 @@ pub(crate) fn cost(args: &CostArgs) -> Result<()> {
         true => searches_of_summary(args)?,
         false => costs.iter().map(|it| it.usage.searches).sum(),
     };
-    let spent: f64 = costs.iter().map(|it| it.dollars).sum();
+    let spent = costs.iter().map(|it| it.dollars).sum::<f64>() + 0.0; // the sum of nothing is -0
     let elsewhere = elsewhere(searches, args.dollars_per_1000);
     if args.json {
         let all = json!({

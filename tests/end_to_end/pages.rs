@@ -1,0 +1,74 @@
+//! What the pages tell a reader to type and to write is understood.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use zs_train::cli::Cli;
+use zs_train::config::{TrainConfig, parse};
+
+/// The README and everything in `docs`, with names.
+fn pages() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut folders = vec![root.join("docs")];
+    let mut paths = vec![root.join("README.md")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => paths.push(path),
+            }
+        }
+    }
+    let read = |it: &PathBuf| (it.display().to_string(), fs::read_to_string(it).unwrap());
+    paths.iter().map(read).collect()
+}
+
+/// The fenced blocks of a language.
+fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("```{language}\n");
+    page.split(&fence).skip(1).filter_map(|it| it.split("```").next()).collect()
+}
+
+/// The words of a command line: quotes hold words together, `#` begins a comment.
+fn words(line: &str) -> Vec<String> {
+    let line = line.split(" #").next().unwrap_or_default();
+    let quoted = line.split('"').enumerate();
+    let words = quoted.flat_map(|(i, it)| match i % 2 {
+        1 => vec![it.to_owned()],
+        _ => it.split_whitespace().map(str::to_owned).collect(),
+    });
+    words.collect()
+}
+
+#[test]
+fn commands_are_understood() {
+    let mut num_commands = 0;
+    for (name, page) in pages() {
+        for block in blocks(&page, "sh") {
+            let text = block.replace("\\\n", " ");
+            let commands =
+                text.lines().map(words).filter(|it| it.first().is_some_and(|it| it == "zs"));
+            for command in commands.filter(|it| !it.iter().any(|word| word == "...")) {
+                let parsed = <Cli as clap::Parser>::try_parse_from(&command);
+                assert!(parsed.is_ok(), "{name}: {command:?}: {}", parsed.unwrap_err());
+                num_commands += 1;
+            }
+        }
+    }
+    assert!(num_commands > 20, "{num_commands}");
+}
+
+#[test]
+fn whole_run_files_are_understood() {
+    let mut num_runs = 0;
+    for (name, page) in pages() {
+        let runs =
+            blocks(&page, "toml").into_iter().filter(|it| it.contains("[training.schedule]"));
+        for text in runs.filter(|it| it.contains("policy = ")) {
+            parse::<TrainConfig>(text, &name).unwrap();
+            num_runs += 1;
+        }
+    }
+    assert!(num_runs > 0);
+}
