@@ -81,6 +81,29 @@ fn every_method_runs_on_any_model() {
     assert!(stderr.contains("name a search engine"), "{stderr}");
 }
 
+/// An engine of a run file is searched as the same engine named by an option is, and self-search
+/// asks the model itself.
+#[test]
+fn engines_of_files() {
+    let scratch = workplace();
+    let dir = scratch.path();
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
+    write("bm25.toml", "[engine]\nkind = \"bm25\"\ncorpus = \"w/corpus.jsonl\"\n");
+    write("own.toml", "[engine]\nkind = \"self_search\"\nsampling = { max_new_tokens = 4 }\n");
+    write("bad.toml", "[engine]\nkind = \"bm26\"\n");
+    eval(dir, &["--corpus", "w/corpus.jsonl", "--method", "rag", "--out", "a"]);
+    eval(dir, &["--engine", "bm25.toml", "--method", "rag", "--out", "b"]);
+    assert_eq!(read("a/trajectories.jsonl"), read("b/trajectories.jsonl"));
+    let own = ["--engine", "own.toml", "--method", "rag", "--limit", "2", "--json"];
+    assert_eq!(json(&eval(dir, &own))["engine"], "self_search");
+
+    let ask = ["ask", "--model", "model", "--max-searches", "1", "Who?", "--engine"];
+    assert!(zs_ok(dir, &[&ask[..], &["bm25.toml"]].concat()).lines().count() > 0);
+    let stderr = String::from_utf8(zs(dir, &[&ask[..], &["bad.toml"]].concat()).stderr).unwrap();
+    assert!(stderr.starts_with("error: bad.toml: ") && stderr.contains("bm26"), "{stderr}");
+}
+
 #[test]
 fn samples_and_protocols() {
     let scratch = workplace();

@@ -91,6 +91,9 @@ pub struct EngineArgs {
     /// A simulation LLM that writes the documents.
     #[arg(long, value_name = "DIR")]
     pub simulator: Option<PathBuf>,
+    /// The engine that this file describes, as `engine = { … }` of a run file.
+    #[arg(long, value_name = "FILE")]
+    pub engine: Option<PathBuf>,
 }
 
 /// Arguments of `zs ask`.
@@ -103,7 +106,7 @@ pub struct AskArgs {
     #[command(flatten)]
     pub engine: EngineArgs,
     /// The golden answer, which a simulation LLM writes documents about.
-    #[arg(long, requires = "simulator", required_unless_present_any = ["corpus", "index"])]
+    #[arg(long, conflicts_with_all = ["corpus", "index"], required_unless_present_any = ["corpus", "index", "engine"])]
     pub answer: Option<String>,
     /// Documents a search.
     #[arg(long, default_value_t = 3)]

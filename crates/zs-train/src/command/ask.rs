@@ -1,5 +1,7 @@
 //! `zs ask`: one question, printed as the model answers it.
 
+use std::sync::Arc;
+
 use anyhow::{Result, anyhow};
 use zs_core::{Question, StreamKey};
 use zs_model::Generator;
@@ -12,8 +14,8 @@ use crate::{console, device, source};
 /// Plays one episode and prints it token by token.
 pub(crate) fn ask(args: &AskArgs) -> Result<()> {
     let device = device::select();
-    let policy = source::load_model(&args.model, &device)?;
-    let engine = super::eval::engine(&args.engine, &device)?;
+    let policy = Arc::new(source::load_model(&args.model, &device)?);
+    let engine = super::eval::engine(&args.engine, Some(Arc::clone(&policy) as _), &device)?;
     let question = Question::new("asked", args.question.as_str(), args.answer.iter().cloned());
     let config = RolloutConfig {
         temperature: args.temperature,
@@ -23,8 +25,13 @@ pub(crate) fn ask(args: &AskArgs) -> Result<()> {
     };
     let episode = Episode { question: &question, key: StreamKey::new(args.seed) };
     let mut stream = TextStream::new(policy.tokenizer());
-    let output =
-        rollout(&policy, engine.as_ref(), &[episode], 0.0, &config, &mut |event| match event {
+    let output = rollout(
+        policy.as_ref(),
+        engine.as_ref(),
+        &[episode],
+        0.0,
+        &config,
+        &mut |event| match event {
             RolloutEvent::Token { token, .. } => console::print(&stream.push(token)),
             RolloutEvent::Turn { record, .. } => {
                 stream = TextStream::new(policy.tokenizer());
@@ -35,7 +42,8 @@ pub(crate) fn ask(args: &AskArgs) -> Result<()> {
                 }
             }
             _ => {}
-        })?;
+        },
+    )?;
     console::print("\n");
     let transcript = output.trajectories.first().map(zs_rl::Trajectory::transcript);
     let transcript = transcript.ok_or_else(|| anyhow!("the model wrote nothing"))?;

@@ -5,15 +5,19 @@ mod output;
 mod retrieval;
 mod run;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 use clap::{Args, Subcommand};
 use zs_core::SearchEngine;
+use zs_model::Generator;
 
 use crate::cli::EngineArgs;
-use crate::config::{EngineConfig, TemplatesConfig};
+use crate::config::{EngineConfig, TemplatesConfig, load_engine};
 use crate::console::Console;
-use crate::source;
+use crate::engines::Engines;
 
 /// Arguments of `zs eval`.
 #[derive(Debug, Args)]
@@ -45,25 +49,34 @@ pub(crate) fn eval(args: &EvalArgs, console: &Console) -> Result<()> {
     }
 }
 
-/// The engine that the arguments name.
+/// The engine that the arguments name; self-search asks the policy.
 pub(super) fn engine(
     args: &EngineArgs,
+    policy: Option<Arc<dyn Generator>>,
     device: &Device,
-) -> Result<std::sync::Arc<dyn SearchEngine>> {
-    let config = match &args.simulator {
-        Some(model) => EngineConfig::Simulated {
+) -> Result<Arc<dyn SearchEngine>> {
+    let engines = Engines::new(device.clone(), BTreeMap::new());
+    let engines = match policy {
+        Some(policy) => engines.with_policy(policy),
+        None => engines,
+    };
+    engines.open(&engine_config(args)?)
+}
+
+fn engine_config(args: &EngineArgs) -> Result<EngineConfig> {
+    Ok(match args {
+        EngineArgs { engine: Some(path), .. } => load_engine(path)?,
+        EngineArgs { simulator: Some(model), .. } => EngineConfig::Simulated {
             model: model.clone(),
             templates: TemplatesConfig::Auto,
             sampling: zs_simulator::SimulatedConfig::default(),
         },
-        None if args.corpus.is_none() && args.index.is_none() => {
-            bail!("name a search engine: `--corpus FILE`, `--index DIR` or `--simulator DIR`")
+        EngineArgs { corpus: None, index: None, .. } => bail!(
+            "name a search engine: `--corpus FILE`, `--index DIR`, `--simulator DIR` or \
+             `--engine FILE`"
+        ),
+        EngineArgs { corpus, index, .. } => {
+            EngineConfig::Bm25 { corpus: corpus.clone(), index: index.clone(), world: None }
         }
-        None => EngineConfig::Bm25 {
-            corpus: args.corpus.clone(),
-            index: args.index.clone(),
-            world: None,
-        },
-    };
-    source::engine(&config, device)
+    })
 }

@@ -11,6 +11,7 @@ use zs_rl::{RolloutConfig, write_records};
 
 use super::run::EvalRunArgs;
 use crate::command::data::hexadecimal;
+use crate::config::load_engine;
 use crate::files::{JsonLines, RunDir, SUMMARY};
 
 const SETTINGS: &str = "settings.json";
@@ -55,13 +56,17 @@ impl Settings {
             ("index", &args.engine.index),
             ("simulator", &args.engine.simulator),
         ];
-        let engine = engine.into_iter().find_map(|(kind, path)| Some((kind, path.as_ref()?)));
+        let named = |(kind, path): (&str, &Option<PathBuf>)| {
+            path.as_ref().map(|it| format!("{kind} {}", it.display()))
+        };
+        let engine = match &args.engine.engine {
+            Some(path) => Some(serde_json::to_string(&load_engine(path)?)?),
+            None => engine.into_iter().find_map(named),
+        };
         Ok(Self {
             model: args.model().to_owned(),
             model_files,
-            engine: engine
-                .filter(|_| args.method.searches())
-                .map_or_else(|| "none".to_owned(), |(kind, it)| format!("{kind} {}", it.display())),
+            engine: engine.filter(|_| args.method.searches()).unwrap_or_else(|| "none".to_owned()),
             questions: args.questions().to_owned(),
             questions_sha256: hexadecimal(&Sha256::digest(&questions)),
             limit: args.limit,
