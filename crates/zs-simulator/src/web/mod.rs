@@ -27,7 +27,8 @@ pub enum WebProvider {
     /// [Brave Search](https://api-dashboard.search.brave.com); key in `BRAVE_API_KEY`.
     Brave,
     /// [Google's Programmable Search](https://developers.google.com/custom-search/v1/overview), ten
-    /// results at most; key in `GOOGLE_API_KEY`, engine in `GOOGLE_CSE_ID`.
+    /// results at most; key in `GOOGLE_API_KEY`, engine in `GOOGLE_CSE_ID`. Google takes no new
+    /// customers for it and has announced its end for January 1, 2027.
     GoogleCse,
     /// [SearXNG](https://docs.searxng.org/dev/search_api.html) of one's own, with `json` among its
     /// `search.formats`; no key.
