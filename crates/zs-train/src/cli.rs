@@ -5,12 +5,14 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use zs_simulator::SimulatedConfig;
 
 use crate::command;
 pub use crate::command::{
     AuditArgs, CollectArgs, CostArgs, IndexBuildArgs, IndexCommand, JudgeName, SearchArgs,
     ServeArgs, SimulateCommand,
 };
+use crate::config::{EngineConfig, TemplatesConfig, load_engine};
 use crate::console::{Console, print_error};
 
 /// `ZeroSearch`: teach a language model to search, against a simulated search engine.
@@ -94,6 +96,26 @@ pub struct EngineArgs {
     /// The engine that this file describes, as `engine = { … }` of a run file.
     #[arg(long, value_name = "FILE")]
     pub engine: Option<PathBuf>,
+}
+
+impl EngineArgs {
+    /// The engine that is named, if one is.
+    ///
+    /// # Errors
+    ///
+    /// Fails on an unreadable or invalid engine file.
+    pub(crate) fn config(&self) -> Result<Option<EngineConfig>> {
+        Ok(match self.clone() {
+            Self { engine: Some(path), .. } => Some(load_engine(&path)?),
+            Self { simulator: Some(model), .. } => Some(EngineConfig::Simulated {
+                model,
+                templates: TemplatesConfig::Auto,
+                sampling: SimulatedConfig::default(),
+            }),
+            Self { corpus: None, index: None, .. } => None,
+            Self { corpus, index, .. } => Some(EngineConfig::Bm25 { corpus, index, world: None }),
+        })
+    }
 }
 
 /// Arguments of `zs ask`.

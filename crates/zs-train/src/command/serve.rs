@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::config::{EngineConfig, TemplatesConfig};
+use crate::cli::EngineArgs;
+use crate::config::EngineConfig;
 use crate::console::Console;
 use crate::serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 use crate::{device, source};
@@ -100,19 +101,10 @@ pub(crate) fn serve(args: &ServeArgs, console: &Console) -> Result<()> {
 
 impl ServeArgs {
     fn engine_config(&self) -> Result<Option<EngineConfig>> {
-        if let Some(path) = &self.engine {
-            return crate::config::load_engine(path).map(Some);
-        }
-        if let Some(model) = &self.simulator {
-            return Ok(Some(EngineConfig::Simulated {
-                model: model.clone(),
-                templates: TemplatesConfig::Auto,
-                sampling: zs_simulator::SimulatedConfig::default(),
-            }));
-        }
-        let (corpus, index) = (self.corpus.clone(), self.index.clone());
-        let is_given = corpus.is_some() || index.is_some();
-        Ok(is_given.then_some(EngineConfig::Bm25 { corpus, index, world: None }))
+        let Self { corpus, index, simulator, engine, .. } = self;
+        let [corpus, index, simulator, engine] =
+            [corpus, index, simulator, engine].map(Clone::clone);
+        EngineArgs { corpus, index, simulator, engine }.config()
     }
 
     fn config(&self) -> Result<ServeConfig> {

@@ -8,7 +8,7 @@ use zs_rl::RolloutConfig;
 use zs_simulator::audit::{QuestionAuditConfig, audit_questions};
 use zs_simulator::collect::JUDGE_TEMPLATE;
 
-use crate::config::{EngineConfig, TemplatesConfig};
+use crate::cli::EngineArgs;
 use crate::console::{self, Console};
 use crate::simulate::collect::{
     CollectConfig, JudgeChoice, PolicySource, SearchSource, collect as collect_searches,
@@ -236,12 +236,14 @@ impl CollectArgs {
         console: &Console,
     ) -> Result<Manifest> {
         let device = device::select();
-        let engine = match (&self.engine, &self.corpus, &self.index) {
-            (Some(path), ..) => crate::config::load_engine(path)?,
-            (None, None, None) => bail!("give the policy an engine: --corpus, --index or --engine"),
-            (None, corpus, index) => {
-                EngineConfig::Bm25 { corpus: corpus.clone(), index: index.clone(), world: None }
-            }
+        let named = EngineArgs {
+            corpus: self.corpus.clone(),
+            index: self.index.clone(),
+            engine: self.engine.clone(),
+            simulator: None,
+        };
+        let Some(engine) = named.config()? else {
+            bail!("give the policy an engine: --corpus, --index or --engine");
         };
         let engine = source::engine(&engine, &device)?;
         let model = source::load_model(policy, &device)?;
@@ -274,23 +276,13 @@ fn audit(args: &AuditArgs, console: &Console) -> Result<()> {
         bail!("--k, --limit and the number of --seeds must be at least 1");
     }
     let device = device::select();
-    let engine = match (&args.engine, &args.simulator) {
-        (Some(path), _) => crate::config::load_engine(path)?,
-        (None, Some(model)) => EngineConfig::Simulated {
-            model: model.clone(),
-            templates: TemplatesConfig::Auto,
-            sampling: zs_simulator::SimulatedConfig::default(),
-        },
-        (None, None) => bail!("give --simulator or --engine"),
-    };
+    let AuditArgs { corpus, index, simulator, engine, .. } = args;
+    let [corpus, index, simulator, engine] = [corpus, index, simulator, engine].map(Clone::clone);
+    let audited = EngineArgs { simulator, engine, ..EngineArgs::default() };
+    let Some(engine) = audited.config()? else { bail!("give --simulator or --engine") };
     let engine = source::engine(&engine, &device)?;
-    let real = match (&args.corpus, &args.index) {
-        (None, None) => None,
-        (corpus, index) => {
-            let (corpus, index) = (corpus.clone(), index.clone());
-            Some(source::engine(&EngineConfig::Bm25 { corpus, index, world: None }, &device)?)
-        }
-    };
+    let real = EngineArgs { corpus, index, ..EngineArgs::default() }.config()?;
+    let real = real.map(|it| source::engine(&it, &device)).transpose()?;
     let mut questions = zs_eval::read_questions(&args.questions)?;
     questions.truncate(args.limit);
     let config = QuestionAuditConfig { k: args.k, seeds: args.seeds.clone() };

@@ -15,7 +15,6 @@ use zs_core::SearchEngine;
 use zs_model::Generator;
 
 use crate::cli::EngineArgs;
-use crate::config::{EngineConfig, TemplatesConfig, load_engine};
 use crate::console::Console;
 use crate::engines::Engines;
 
@@ -60,23 +59,11 @@ pub(super) fn engine(
         Some(policy) => engines.with_policy(policy),
         None => engines,
     };
-    engines.open(&engine_config(args)?)
-}
-
-fn engine_config(args: &EngineArgs) -> Result<EngineConfig> {
-    Ok(match args {
-        EngineArgs { engine: Some(path), .. } => load_engine(path)?,
-        EngineArgs { simulator: Some(model), .. } => EngineConfig::Simulated {
-            model: model.clone(),
-            templates: TemplatesConfig::Auto,
-            sampling: zs_simulator::SimulatedConfig::default(),
-        },
-        EngineArgs { corpus: None, index: None, .. } => bail!(
+    match args.config()? {
+        Some(config) => engines.open(&config),
+        None => bail!(
             "name a search engine: `--corpus FILE`, `--index DIR`, `--simulator DIR` or \
              `--engine FILE`"
         ),
-        EngineArgs { corpus, index, .. } => {
-            EngineConfig::Bm25 { corpus: corpus.clone(), index: index.clone(), world: None }
-        }
-    })
+    }
 }
