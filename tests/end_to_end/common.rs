@@ -7,6 +7,7 @@ use zs_model::LanguageModel;
 use zs_simulator::world;
 use zs_train::config::ModelShape;
 use zs_train::run::pretrain::model_config;
+use zs_train::run::rollouts::{RecordedGroup, read_rollouts, recorded_steps};
 
 /// A random model over the vocabulary of embedded worlds.
 pub(crate) fn tiny_model(seed: u64) -> LanguageModel {
@@ -78,4 +79,10 @@ start = 0.0
 end = 0.5
 "#
     )
+}
+
+/// Every recorded group of a run.
+pub(crate) fn recorded_groups(run: &Path) -> Vec<RecordedGroup> {
+    let steps = recorded_steps(run).unwrap().into_iter();
+    steps.flat_map(|step| read_rollouts(run, step).unwrap()).collect::<Result<_, _>>().unwrap()
 }

@@ -36,6 +36,8 @@ pub struct UpdateMetrics {
     pub num_steps: usize,
     /// Episodes that were left out of a step since they carry no gradient, over all epochs.
     pub num_skipped_episodes: usize,
+    /// The advantage of each token, one row an episode, in the order of the groups.
+    pub advantages: Vec<Vec<f32>>,
 }
 
 /// What an update may use besides the policy model and its optimiser.
@@ -147,6 +149,7 @@ pub fn update_with<M: PolicyModel + Sync>(
         }
     }
     companions.state.mean_return = mean_return;
+    metrics.advantages = rows.into_iter().map(|it| it.advantages).collect();
     Ok((model, metrics))
 }
 

@@ -1,11 +1,12 @@
-//! What a reinforcement learning run writes as it goes: metrics, trajectories, costs and its summary.
+//! What a reinforcement learning run writes as it goes: metrics, episodes, costs and its summary.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use zs_core::{Document, exact_match};
-use zs_rl::{RewardedTrajectory, TrajectoryGroup, write_records};
+use zs_rl::{RewardedTrajectory, TrajectoryGroup};
 use zs_simulator::world::query_names_entity;
 
-use super::rl::{RecordedGroup, Trained, Training};
+use super::rl::{Trained, Training};
+use super::rollouts::{RecordedGroup, Rollouts};
 use super::validation::Best;
 use super::{Metrics, Timings};
 use crate::engines::{self, Engines};
@@ -18,7 +19,7 @@ pub(super) struct Log {
     pub(super) num_searches: u64,
     history: Vec<Metrics>,
     metrics_file: JsonLines,
-    trajectories_file: JsonLines,
+    rollouts: Rollouts,
     /// Made when there are engines whose costs are kept.
     pub(super) costs_file: Option<JsonLines>,
 }
@@ -31,7 +32,7 @@ impl Log {
             num_searches: 0,
             history: Vec::new(),
             metrics_file: run.json_lines("metrics.jsonl")?,
-            trajectories_file: run.json_lines("trajectories.jsonl")?,
+            rollouts: Rollouts::of(run),
             costs_file: None,
         })
     }
@@ -43,7 +44,7 @@ impl Log {
     }
 
     /// Mean reward and its components, and how many queries name what they are about.
-    pub(super) fn rewards(&mut self, groups: &[TrajectoryGroup]) {
+    pub(super) fn rewards(&mut self, groups: &[&TrajectoryGroup]) {
         let rewarded: Vec<&RewardedTrajectory> =
             groups.iter().flat_map(|it| &it.trajectories).collect();
         let count = rewarded.len().max(1) as f64;
@@ -61,16 +62,33 @@ impl Log {
         self.metrics.set("search/names_entity_frac", names_entity_frac(groups));
     }
 
+    /// Writes the episodes of the step: what was learned from, with its advantages, and what was
+    /// replaced.
     pub(super) fn record(
-        &mut self,
+        &self,
         step: usize,
         noise_probability: f64,
         groups: Vec<TrajectoryGroup>,
+        dropped: Vec<TrajectoryGroup>,
+        advantages: Vec<Vec<f32>>,
     ) -> Result<()> {
-        let rows = groups.into_iter().map(|group| RecordedGroup { step, noise_probability, group });
-        let mut lines = Vec::new();
-        write_records(&mut lines, rows).context("trajectories.jsonl")?;
-        self.trajectories_file.push_bytes(&lines)
+        let mut advantages = advantages.into_iter();
+        let learned = groups.into_iter().map(|group| RecordedGroup {
+            step,
+            noise_probability,
+            dropped: false,
+            advantages: advantages.by_ref().take(group.trajectories.len()).collect(),
+            group,
+        });
+        let mut rows: Vec<RecordedGroup> = learned.collect();
+        rows.extend(dropped.into_iter().map(|group| RecordedGroup {
+            step,
+            noise_probability,
+            dropped: true,
+            group,
+            advantages: Vec::new(),
+        }));
+        self.rollouts.write(step, &rows)
     }
 
     /// What the step has cost, as metrics and in a file of its own.
@@ -132,7 +150,7 @@ impl Log {
 pub(super) const SUCCESS_RATE: &str = "curriculum/success_rate";
 
 /// Share of episodes whose answer equals a golden one, whatever they are rewarded for.
-pub(super) fn success_rate(groups: &[TrajectoryGroup]) -> f64 {
+pub(super) fn success_rate(groups: &[&TrajectoryGroup]) -> f64 {
     let (mut num_episodes, mut num_right) = (0_usize, 0_usize);
     for group in groups {
         for rewarded in &group.trajectories {
@@ -146,7 +164,7 @@ pub(super) fn success_rate(groups: &[TrajectoryGroup]) -> f64 {
 }
 
 /// Share of queries that name an entity of the question or of what was read before.
-fn names_entity_frac(groups: &[TrajectoryGroup]) -> f64 {
+fn names_entity_frac(groups: &[&TrajectoryGroup]) -> f64 {
     let (mut num_queries, mut num_naming) = (0_usize, 0_usize);
     for group in groups {
         for rewarded in &group.trajectories {

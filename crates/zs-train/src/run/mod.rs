@@ -9,6 +9,7 @@ mod packing;
 pub mod pretrain;
 mod probe;
 pub mod rl;
+pub mod rollouts;
 pub mod sft;
 mod trainable;
 mod validation;

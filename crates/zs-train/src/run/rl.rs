@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
 use zs_core::{Question, SearchEngine};
 use zs_curriculum::Progress;
 use zs_model::{Generator, LanguageModel, Optimizer, OptimizerConfig, TokenRow, ValueNetwork};
@@ -28,6 +27,7 @@ use crate::engines::Engines;
 use crate::files::RunDir;
 use crate::{device, engines, source};
 
+pub use super::rollouts::RecordedGroup;
 pub use super::validation::Validation;
 
 /// A training run, with everything in memory.
@@ -78,17 +78,6 @@ pub struct Trained {
     pub metrics: Vec<Metrics>,
     /// Searches that were carried out in training.
     pub num_searches: u64,
-}
-
-/// A row of `trajectories.jsonl`, wrapped by [`zs_rl::write_records`].
-#[derive(Debug, Serialize, Deserialize)]
-pub struct RecordedGroup {
-    /// The step, from 1.
-    pub step: usize,
-    /// Its noise probability.
-    pub noise_probability: f64,
-    /// The question and its episodes.
-    pub group: TrajectoryGroup,
 }
 
 impl Training<'_> {
@@ -167,12 +156,12 @@ impl Training<'_> {
                 log.metrics.set("rollout/num_refills", num_refills as f64);
                 log.metrics.set("rollout/num_dropped_groups", dropped.len() as f64);
             }
-            let groups = [groups, dropped].concat();
-            log.rewards(&groups);
-            log.metrics.set(SUCCESS_RATE, success_rate(&groups));
+            let played: Vec<&TrajectoryGroup> = groups.iter().chain(&dropped).collect();
+            log.rewards(&played);
+            log.metrics.set(SUCCESS_RATE, success_rate(&played));
             log.num_searches += stats.num_searches as u64;
             if schedule.record_every > 0 && step % schedule.record_every == 0 {
-                log.record(step, noise_probability, groups)?;
+                log.record(step, noise_probability, groups, dropped, learned.advantages)?;
             }
             if step % schedule.eval_every == 0 || step == steps {
                 let exact_match = self.validate(&policy, &mut log)?;
