@@ -5,44 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::common::{recorded_groups, tiny_model, train_toml, zs, zs_ok};
+use crate::common::{assert_same_files, recorded_groups, tiny_model, train_toml, zs, zs_ok};
 use zs_rl::AlgorithmConfig;
 use zs_train::config::{PretrainConfig, ReproduceConfig, SftConfig, TrainConfig, load, parse};
 use zs_train::console::Console;
 use zs_train::reproduce::{preset, reproduce};
-
-/// Every file below a directory, timings left out.
-fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(at) = dirs.pop() {
-        for entry in fs::read_dir(at).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                dirs.push(path);
-                continue;
-            }
-            let name = path.strip_prefix(dir).unwrap().display().to_string();
-            let is_timed =
-                ["timings.jsonl", "config.toml", "report.json", "report.md", "report.html"]
-                    .iter()
-                    .any(|it| name == *it || (it.starts_with("timings") && name.ends_with(it)));
-            if !is_timed {
-                files.insert(name, fs::read(path).unwrap());
-            }
-        }
-    }
-    files
-}
-
-#[track_caller]
-fn assert_same_files(a: &Path, b: &Path) {
-    let (a, b) = (contents(a), contents(b));
-    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
-    for (name, bytes) in &a {
-        assert!(bytes == &b[name], "{name} differs");
-    }
-}
 
 #[test]
 fn training_is_a_function_of_its_seed() {

@@ -96,8 +96,8 @@ pub use trajectory::{
     Consult, Provenance, RewardedTrajectory, SearchRecord, Trajectory, TrajectoryGroup, Turn,
 };
 pub use update::{
-    Companions, Critic, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner, ValueRow, update,
-    update_with,
+    Companions, Critic, SkippedStep, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner,
+    ValueRow, update, update_with,
 };
 
 #[cfg(test)]

@@ -79,6 +79,7 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
     groups: &[TrajectoryGroup],
     algorithm: &dyn Algorithm,
     config: &UpdateConfig,
+    micro_batch_tokens: usize,
 ) -> Result<Prepared, UpdateError> {
     let mut batch = RolloutBatch::new(groups);
     batch.state = *companions.state;
@@ -91,7 +92,7 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
     if algorithm.needs_reference() {
         let missing = || UpdateError::MissingReference { algorithm: algorithm.name() };
         let reference = companions.reference.ok_or_else(missing)?;
-        let scores = score(reference, &token_rows, config.micro_batch_tokens);
+        let scores = score(reference, &token_rows, micro_batch_tokens);
         for (row, scores) in rows.iter_mut().zip(scores) {
             row.ref_log_probs = Some(scores);
         }
@@ -100,7 +101,7 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
         if !algorithm.is_linear_in_advantages() {
             return Err(UpdateError::NotLinear { algorithm: algorithm.name() });
         }
-        let scores = score(&model.valid(), &token_rows, config.micro_batch_tokens);
+        let scores = score(&model.valid(), &token_rows, micro_batch_tokens);
         for (row, scores) in rows.iter_mut().zip(scores) {
             row.recorded_log_probs = Some(std::mem::replace(&mut row.old_log_probs, scores));
         }
@@ -108,7 +109,7 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
     if algorithm.value_clip().is_some() {
         let missing = || UpdateError::MissingCritic { algorithm: algorithm.name() };
         let critic = companions.critic.as_deref().ok_or_else(missing)?;
-        batch.values = critic.values(&token_rows, config.micro_batch_tokens);
+        batch.values = critic.values(&token_rows, micro_batch_tokens);
     }
     let terms = algorithm.terms();
     let reward_kl = terms

@@ -24,7 +24,9 @@ pub use self::report::{
 
 use self::output::Output;
 use crate::cli::ReproduceArgs;
-use crate::config::{Check, Curriculum, ReproduceConfig, TrainingConfig, load, parse};
+use crate::config::{
+    Check, Curriculum, ReproduceConfig, TrainingConfig, ValidationMetric, load, parse,
+};
 use crate::console::{self, Console};
 use crate::run::Metrics;
 use crate::run::rl::{Aids, Trained, Training, Validation};
@@ -236,6 +238,8 @@ impl<'a> Job<'a> {
             validation: Some(Validation {
                 questions: &self.validation,
                 engine: self.validation_world.engine().as_ref(),
+                training_engine: None,
+                choose_by: ValidationMetric::ExactMatch,
             }),
             values: None,
             texts: &[],

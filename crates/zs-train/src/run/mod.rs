@@ -2,15 +2,21 @@
 
 mod card;
 mod collect;
+mod environment;
+mod faults;
+mod keeper;
+mod learner;
 mod log;
 mod metrics;
 mod order;
 mod packing;
 pub mod pretrain;
 mod probe;
+pub mod replay;
 pub mod rl;
 pub mod rollouts;
 pub mod sft;
+pub mod train;
 mod trainable;
 mod validation;
 

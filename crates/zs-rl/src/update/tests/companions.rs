@@ -181,7 +181,8 @@ fn the_gradient_of_a_bandit_is_the_analytic_one() {
         let mut state = LearningState::default();
         let companions = Companions { reference: None, critic: None, ptx: &[], state: &mut state };
         let groups = std::slice::from_ref(&group);
-        let rows = prepare(&model, &companions, groups, algorithm.as_ref(), &config).unwrap().rows;
+        let prepared = prepare(&model, &companions, groups, algorithm.as_ref(), &config, 99);
+        let rows = prepared.unwrap().rows;
         let mini_batch = MiniBatch {
             rows: &rows,
             ptx: &[],
@@ -189,7 +190,7 @@ fn the_gradient_of_a_bandit_is_the_analytic_one() {
             algorithm: algorithm.as_ref(),
             config: &config,
         };
-        let (grads, _) = mini_batch.gradients(&model, |_| true);
+        let (grads, _) = mini_batch.gradients(&model, 99, |_| true);
         let gradient = numbers(grads.get::<2>(model.logits.id).unwrap());
         for (arm, reward) in rewards.iter().enumerate() {
             let expected = -scale * (reward - mean) / 6.0;
