@@ -11,6 +11,8 @@ mod common;
 mod custom_algorithm;
 mod evaluation;
 mod faults;
+mod inspect;
+mod metric_docs;
 mod openai_client;
 mod pages;
 mod real_input;

@@ -14,6 +14,8 @@ pub use crate::command::{
 };
 use crate::config::{Assignment, EngineConfig, TemplatesConfig, load_engine};
 use crate::console::{Console, print_error};
+pub use crate::inspect::InspectArgs;
+use crate::trace;
 
 /// `ZeroSearch`: teach a language model to search, against a simulated search engine.
 #[derive(Debug, Parser)]
@@ -22,6 +24,9 @@ pub struct Cli {
     /// Say nothing but results and errors.
     #[arg(long, short, global = true)]
     pub quiet: bool,
+    /// Write where the time goes to this file, for <https://ui.perfetto.dev> or `chrome://tracing`.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -49,6 +54,8 @@ pub enum Command {
     Search(SearchArgs),
     /// What a run's searches cost, and would have cost elsewhere.
     Cost(CostArgs),
+    /// Draw a run as one page: curves, settings, costs, alarms, and every episode.
+    Inspect(InspectArgs),
     /// Ask a model one question and watch it search.
     Ask(AskArgs),
     /// Compare a checkpoint with recorded reference outputs.
@@ -265,6 +272,7 @@ pub fn main() -> ExitCode {
 /// Fails with what went wrong, named by file, row and field where there is one.
 pub fn run(cli: &Cli) -> Result<()> {
     let console = Console::new(cli.quiet);
+    let _tracing = trace::begin(cli.trace.as_deref())?;
     match &cli.command {
         Command::Pretrain(args) => crate::run::pretrain::command(args, &console),
         Command::Sft(args) => crate::run::sft::command(&args.run, &console),
@@ -275,6 +283,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Score(args) => command::score(args),
         Command::Search(args) => command::search(args),
         Command::Cost(args) => command::cost(args),
+        Command::Inspect(args) => crate::inspect::inspect(args, &console),
         Command::Ask(args) => command::ask(args),
         Command::Verify(args) => command::verify(args),
         Command::Doctor(args) => command::doctor(args),

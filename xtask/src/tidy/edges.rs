@@ -44,6 +44,7 @@ const RULES: &[Rule] = &[
             "serde_json",
             "thiserror",
             "tokenizers",
+            "tracing",
         ]),
     },
     Rule {
@@ -83,6 +84,7 @@ const RULES: &[Rule] = &[
             "serde",
             "serde_json",
             "thiserror",
+            "tracing",
         ]),
     },
     Rule {

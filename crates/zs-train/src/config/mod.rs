@@ -6,6 +6,7 @@
 mod aids;
 mod file;
 mod inputs;
+mod observe;
 mod pretrain;
 mod reproduce;
 mod safety;
@@ -16,6 +17,7 @@ mod train;
 
 pub use aids::{ConsultantsConfig, CorpusSource, JudgeConfig};
 pub use file::{Check, load, load_with, parse};
+pub use observe::{AlarmsConfig, LoggingConfig};
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
 pub use reproduce::{AuditConfig, EvaluationConfig, ReproduceConfig, ReproduceWorlds};
 pub use safety::{CheckpointConfig, FailedSearch, FaultPolicy};

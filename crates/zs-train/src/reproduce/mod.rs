@@ -2,7 +2,6 @@
 
 mod html;
 mod output;
-mod plot;
 mod report;
 
 use std::collections::BTreeMap;
@@ -154,6 +153,10 @@ pub fn reproduce(config: &ReproduceConfig, console: &Console) -> Result<Report> 
         seconds,
         curve_simulated: curve(&simulated.metrics),
         curve_real: curve(&real.metrics),
+        alarms: BTreeMap::from([
+            ("simulated".to_owned(), simulated.alarms),
+            ("real".to_owned(), real.alarms),
+        ]),
     };
     output.write_json("report.json", &report)?;
     output.write_text("report.md", &report.to_markdown())?;

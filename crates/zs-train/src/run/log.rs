@@ -181,6 +181,7 @@ impl Log {
             metrics: self.history,
             num_searches: learner.state.num_searches,
             interrupted: true,
+            alarms: Vec::new(),
         }
     }
 
@@ -215,6 +216,7 @@ impl Log {
             metrics: self.history,
             num_searches: learner.state.num_searches,
             interrupted: false,
+            alarms: Vec::new(),
         })
     }
 }

@@ -14,17 +14,23 @@ pub(crate) struct Series {
     pub(crate) dashed: bool,
 }
 
-/// A chart with values between 0 and `top`.
-#[derive(Clone, Debug)]
+/// A chart with values between `bottom` and `top`.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Chart {
     pub(crate) x_label: &'static str,
     pub(crate) y_label: &'static str,
+    pub(crate) bottom: f64,
     pub(crate) top: f64,
     pub(crate) series: Vec<Series>,
+    /// Places along the x axis that are marked, e.g. where an alarm was raised.
+    pub(crate) marks: Vec<f64>,
 }
 
 const WIDTH: u32 = 640;
 const HEIGHT: u32 = 320;
+
+/// What a mark looks like.
+const MARK: RGBColor = RGBColor(0xdc, 0x26, 0x26);
 
 /// Stands for the page's ink; replaced by `currentColor`.
 const INK: RGBColor = RGBColor(1, 2, 3);
@@ -59,7 +65,8 @@ impl Chart {
             .margin(8)
             .x_label_area_size(44)
             .y_label_area_size(56)
-            .build_cartesian_2d(0.0..right, 0.0..self.top)?;
+            .build_cartesian_2d(0.0..right, self.bottom..self.top)?;
+        let range = self.top - self.bottom;
         let text = ("sans-serif", 14).into_font().color(&INK);
         chart
             .configure_mesh()
@@ -74,7 +81,7 @@ impl Chart {
             .x_labels(6)
             .y_labels(5)
             .x_label_formatter(&|it| format!("{it:.0}"))
-            .y_label_formatter(&|it| format!("{it:.2}"))
+            .y_label_formatter(&|it| label(*it, range))
             .draw()?;
         for (series, color) in self.series.iter().zip(COLORS.iter().cycle()) {
             let style = color.stroke_width(2);
@@ -88,6 +95,10 @@ impl Chart {
                 .label(series.name.clone())
                 .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
         }
+        for &mark in &self.marks {
+            let line = vec![(mark, self.bottom), (mark, self.top)];
+            chart.draw_series(DashedLineSeries::new(line, 3, 3, MARK.stroke_width(1)))?;
+        }
         if self.series.len() > 1 {
             chart
                 .configure_series_labels()
@@ -97,6 +108,17 @@ impl Chart {
         }
         area.present()?;
         Ok(())
+    }
+}
+
+/// A number of an axis, with as many digits as tell it from its neighbours.
+fn label(value: f64, range: f64) -> String {
+    let value = value + 0.0; // -0 is 0
+    match range {
+        it if it > 20.0 => format!("{value:.0}"),
+        it if it > 0.1 => format!("{value:.2}"),
+        it if it > 0.001 => format!("{value:.4}"),
+        _ => format!("{value:.1e}"),
     }
 }
 
@@ -110,6 +132,8 @@ mod tests {
             x_label: "step",
             y_label: "reward",
             top: 1.0,
+            marks: vec![1.5],
+            bottom: 0.0,
             series: vec![
                 Series { name: "a".into(), points: vec![(1.0, 0.1), (2.0, 0.4)], dashed: false },
                 Series { name: "b".into(), points: vec![(1.0, 0.2), (2.0, 0.3)], dashed: true },
@@ -120,11 +144,21 @@ mod tests {
         assert!(svg.contains("currentColor"));
         assert!(!svg.contains("#010203"));
         assert!(svg.contains("reward"));
+        assert!(svg.contains("#DC2626"), "a mark is drawn");
+    }
+
+    #[test]
+    fn labels_fit_the_range() {
+        let check = |value, range, expected: &str| assert_eq!(label(value, range), expected);
+        check(-0.0, 1.0, "0.00");
+        check(1234.5, 3000.0, "1234");
+        check(0.0125, 0.05, "0.0125");
+        check(2.5e-9, 1e-8, "2.5e-9");
     }
 
     #[test]
     fn an_empty_chart_is_drawn() {
-        let chart = Chart { x_label: "step", y_label: "p", top: 1.0, series: Vec::new() };
+        let chart = Chart { x_label: "step", y_label: "p", top: 1.0, ..Chart::default() };
         assert!(chart.to_svg().unwrap().contains("</svg>"));
     }
 }
