@@ -46,10 +46,10 @@ fn a_run_is_watched_and_drawn() {
         "generate",
         "prefill",
         "decode",
-        "search",
         "reward",
         "update",
         "validation",
+        "checkpoint",
     ] {
         assert!(names.contains(&name), "{name}");
     }

@@ -95,7 +95,7 @@ impl Chart {
                 .label(series.name.clone())
                 .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
         }
-        for &mark in &self.marks {
+        for &mark in self.marks.iter().filter(|it| **it <= right) {
             let line = vec![(mark, self.bottom), (mark, self.top)];
             chart.draw_series(DashedLineSeries::new(line, 3, 3, MARK.stroke_width(1)))?;
         }
@@ -145,6 +145,8 @@ mod tests {
         assert!(!svg.contains("#010203"));
         assert!(svg.contains("reward"));
         assert!(svg.contains("#DC2626"), "a mark is drawn");
+        let beyond = Chart { marks: vec![7.0], ..chart };
+        assert!(!beyond.to_svg().unwrap().contains("#DC2626"), "a mark beyond the lines is not");
     }
 
     #[test]

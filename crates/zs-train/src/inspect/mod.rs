@@ -106,8 +106,12 @@ fn tokenizer(args: &InspectArgs, config: Option<&str>) -> Result<Option<Tokenize
     if let Some(dir) = &args.model {
         return load(dir).map(Some);
     }
+    // A model that is kept lies in a checkpoint's own directory, one to go on from below it.
     let mut dirs: Vec<PathBuf> = match fs::read_dir(args.run.join("checkpoints")) {
-        Ok(entries) => entries.filter_map(|it| Some(it.ok()?.path())).collect(),
+        Ok(entries) => entries
+            .filter_map(|it| Some(it.ok()?.path()))
+            .flat_map(|it| [it.join("policy"), it])
+            .collect(),
         Err(_) => Vec::new(),
     };
     dirs.sort();
