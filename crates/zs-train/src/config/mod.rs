@@ -4,6 +4,7 @@
 //! [`TrainingConfig`], [`TuningConfig`]) is composed again by [`ReproduceConfig`].
 
 mod aids;
+mod claims;
 mod file;
 mod pretrain;
 mod reproduce;
@@ -12,6 +13,10 @@ mod source;
 mod train;
 
 pub use aids::{ConsultantsConfig, CorpusSource, JudgeConfig};
+pub use claims::{
+    ArmConfig, ArmEngine, ClaimConfig, ClaimMetric, ComparisonConfig, Expectation, PublishedConfig,
+    check_claims,
+};
 pub use file::{Check, load, parse};
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
 pub use reproduce::{AuditConfig, EvaluationConfig, ReproduceConfig, ReproduceWorlds};

@@ -11,7 +11,7 @@ mod probe;
 pub mod rl;
 pub mod sft;
 mod trainable;
-mod validation;
+pub(crate) mod validation;
 
 pub use metrics::{Metrics, Timings};
 pub use order::EpochOrder;

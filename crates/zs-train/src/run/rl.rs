@@ -230,6 +230,10 @@ impl Training<'_> {
         let batch_size = self.config.schedule.eval_batch_size;
         let report = validation.run(policy, &self.config.rollout, batch_size, self.seed)?;
         validation::log(&report, &mut log.metrics);
+        let beside = validation.run_beside(policy, &self.config.rollout, batch_size, self.seed)?;
+        if let Some(exact_match) = beside {
+            log.metrics.set(validation::BESIDE, exact_match);
+        }
         log.timings.lap("validation");
         Ok(Some(report.overall.exact_match.mean))
     }
@@ -250,7 +254,15 @@ impl Training<'_> {
 ///
 /// Fails on anything wrong with the run file or what it names, before the run directory is made.
 pub fn command(path: &Path, console: &Console) -> Result<()> {
-    let config: TrainConfig = load(path)?;
+    train(&load(path)?, console)
+}
+
+/// Carries out a run file.
+///
+/// # Errors
+///
+/// As [`command`], but for what is wrong with the file itself.
+pub fn train(config: &TrainConfig, console: &Console) -> Result<()> {
     RunDir::check_free(&config.out)?;
     let device = device::select();
     let policy = source::load_model(&config.policy, &device)?;
@@ -277,18 +289,20 @@ pub fn command(path: &Path, console: &Console) -> Result<()> {
         Some(ptx) => read_rows(&ptx.path, &policy)?,
         None => Vec::new(),
     };
-    let aids = aids(&config, &device)?;
+    let aids = aids(config, &device)?;
     let run = RunDir::create(&config.out)?;
-    run.write_config(&config)?;
+    run.write_config(config)?;
     let training = Training {
         title: "training",
         policy,
         questions: &questions,
         engine: engine.as_ref(),
         engines: Some(&engines),
-        validation: validation
-            .as_ref()
-            .map(|(questions, engine)| Validation { questions, engine: engine.as_ref() }),
+        validation: validation.as_ref().map(|(questions, engine)| Validation {
+            questions,
+            engine: engine.as_ref(),
+            beside: None,
+        }),
         values,
         texts: &texts,
         aids,

@@ -17,6 +17,8 @@ pub struct Validation<'a> {
     pub questions: &'a [Question],
     /// The engine.
     pub engine: &'a dyn SearchEngine,
+    /// Another engine to put the same questions to, for the logs alone.
+    pub beside: Option<&'a dyn SearchEngine>,
 }
 
 impl Validation<'_> {
@@ -32,12 +34,43 @@ impl Validation<'_> {
         batch_size: usize,
         seed: u64,
     ) -> Result<EvaluationReport> {
+        self.ask(self.engine, policy, rollout, batch_size, seed)
+    }
+
+    /// Exact match with the other engine, where there is one.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the rollout fails.
+    pub(crate) fn run_beside(
+        &self,
+        policy: &LanguageModel,
+        rollout: &RolloutConfig,
+        batch_size: usize,
+        seed: u64,
+    ) -> Result<Option<f64>> {
+        let Some(engine) = self.beside else { return Ok(None) };
+        let report = self.ask(engine, policy, rollout, batch_size, seed)?;
+        Ok(Some(report.overall.exact_match.mean))
+    }
+
+    fn ask(
+        &self,
+        engine: &dyn SearchEngine,
+        policy: &LanguageModel,
+        rollout: &RolloutConfig,
+        batch_size: usize,
+        seed: u64,
+    ) -> Result<EvaluationReport> {
         let rollout = RolloutConfig { temperature: 0.0, ..rollout.clone() };
         let config = EvalConfig { rollout, batch_size, seed, noise_probability: 0.0 };
-        let evaluation = evaluate(policy, self.engine, self.questions, &config, &mut |_| {});
+        let evaluation = evaluate(policy, engine, self.questions, &config, &mut |_| {});
         Ok(evaluation.context("validation")?.report)
     }
 }
+
+/// The metric of [`Validation::beside`].
+pub(crate) const BESIDE: &str = "validation/exact_match_beside";
 
 /// Puts a validation report into the metrics of its step.
 pub(crate) fn log(report: &EvaluationReport, metrics: &mut Metrics) {
