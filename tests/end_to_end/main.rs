@@ -6,6 +6,7 @@
 
 mod aided_run;
 mod bad_input;
+mod claims;
 mod common;
 mod custom_algorithm;
 mod evaluation;

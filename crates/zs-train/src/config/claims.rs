@@ -65,6 +65,9 @@ pub struct ArmConfig {
     /// Who answers in training.
     #[serde(default)]
     pub engine: ArmEngine,
+    /// Whether validation asks the simulator too, for its curve beside that of the real engine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks_simulator: bool,
     /// Another noise schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub curriculum: Option<Curriculum>,

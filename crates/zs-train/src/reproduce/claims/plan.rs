@@ -13,65 +13,68 @@ use crate::config::{ArmConfig, ArmEngine, ClaimConfig, ReproduceConfig, Training
 /// A piece of work.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Work {
-    /// Tuning and auditing a simulation LLM.
-    Tune {
-        /// The settings, seed included.
-        settings: Box<ReproduceConfig>,
-    },
+    /// Tuning and auditing a simulation LLM; the settings have the seed.
+    Tune(Box<ReproduceConfig>),
     /// Training and evaluating a policy.
-    Arm {
-        /// Its name.
-        name: String,
-        /// Its engine.
-        engine: ArmEngine,
-        /// The settings, seed included.
-        settings: Box<ReproduceConfig>,
-    },
+    Arm(Box<ArmWork>),
+}
+
+/// One arm with one seed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct ArmWork {
+    /// Its name.
+    pub(super) name: String,
+    /// Who answers in training.
+    pub(super) engine: ArmEngine,
+    /// Whether validation asks the simulator too.
+    pub(super) asks_simulator: bool,
+    /// The settings, seed included.
+    pub(super) settings: ReproduceConfig,
 }
 
 impl Work {
-    /// The name in progress and plan.
-    pub(super) fn label(&self) -> String {
+    fn settings(&self) -> &ReproduceConfig {
         match self {
-            Self::Tune { settings } => {
-                format!("simulator of {} steps, seed {}", settings.tuning.steps, settings.seed)
-            }
-            Self::Arm { name, settings, .. } => format!("{name}, seed {}", settings.seed),
+            Self::Tune(settings) => settings,
+            Self::Arm(arm) => &arm.settings,
         }
     }
 
-    /// Where it lies below the output directory, and what it depends on.
+    /// The name in progress and plan.
+    pub(super) fn label(&self) -> String {
+        let settings = self.settings();
+        let what = match self {
+            Self::Tune(_) => format!("simulator of {} steps", settings.tuning.steps),
+            Self::Arm(arm) => arm.name.clone(),
+        };
+        format!("{what}, seed {}", settings.seed)
+    }
+
+    /// Where it lies below the output directory, and what it depends on: everything but the place.
     pub(super) fn slot(&self, out: &Path) -> Result<Slot> {
-        /// All that a result depends on; where it lies is no part of it.
-        fn described(engine: &impl Serialize, settings: &ReproduceConfig) -> Result<String> {
-            #[derive(Serialize)]
-            struct Described<'a, E> {
-                engine: &'a E,
-                settings: ReproduceConfig,
-            }
-            let settings = ReproduceConfig { out: PathBuf::new(), ..settings.clone() };
-            Ok(toml::to_string(&Described { engine, settings })?)
-        }
-        let seed = |settings: &ReproduceConfig| format!("seed-{}", settings.seed);
+        let settings = self.settings();
+        let seed = format!("seed-{}", settings.seed);
+        let without_place = ReproduceConfig { out: PathBuf::new(), ..settings.clone() };
         Ok(match self {
-            Self::Tune { settings } => {
-                let steps = format!("steps-{}", settings.tuning.steps);
-                let dir = out.join("simulators").join(steps).join(seed(settings));
-                Slot::new(dir, &described(&"tune", settings)?)
+            Self::Tune(_) => {
+                let dir = out.join(format!("simulators/steps-{}", settings.tuning.steps));
+                Slot::new(dir.join(seed), &toml::to_string(&without_place)?)
             }
-            Self::Arm { name, engine, settings } => {
-                let dir = out.join("arms").join(name).join(seed(settings));
-                Slot::new(dir, &described(engine, settings)?)
+            Self::Arm(arm) => {
+                let dir = out.join("arms").join(&arm.name).join(seed);
+                let arm = ArmWork { settings: without_place, ..arm.as_ref().clone() };
+                Slot::new(dir, &toml::to_string(&arm)?)
             }
         })
     }
 
     /// About how much work it is; a step of training on the simulator is 1.
     pub(super) fn size(&self) -> f64 {
+        let settings = self.settings();
         match self {
-            Self::Tune { settings } => 0.25 * settings.tuning.steps as f64 + 5.0,
-            Self::Arm { engine: ArmEngine::Untrained {}, .. } => 5.0,
-            Self::Arm { settings, .. } => settings.training.schedule.steps as f64 + 10.0,
+            Self::Tune(_) => 0.25 * settings.tuning.steps as f64 + 5.0,
+            Self::Arm(arm) if matches!(arm.engine, ArmEngine::Untrained {}) => 5.0,
+            Self::Arm(_) => settings.training.schedule.steps as f64 + 10.0,
         }
     }
 }
@@ -125,15 +128,18 @@ pub(super) fn plan(
             let is_tuned = matches!(arm.engine, ArmEngine::Simulated { .. });
             let needs = (is_tuned && settings.tuning.steps > 0).then(|| {
                 let base = ReproduceConfig { seed, ..base.clone() };
-                let settings = Box::new(tuning_settings(&base, &settings));
-                let work = Work::Tune { settings };
+                let work = Work::Tune(Box::new(tuning_settings(&base, &settings)));
                 tasks.iter().position(|it| it.work == work).unwrap_or_else(|| {
                     tasks.push(Task { work, needs: None });
                     tasks.len() - 1
                 })
             });
-            let (name, engine) = (name.to_owned(), arm.engine.clone());
-            let work = Work::Arm { name, engine, settings: Box::new(settings) };
+            let work = Work::Arm(Box::new(ArmWork {
+                name: name.to_owned(),
+                engine: arm.engine.clone(),
+                asks_simulator: arm.asks_simulator,
+                settings,
+            }));
             tasks.push(Task { work, needs });
         }
     }

@@ -11,7 +11,7 @@ use zs_model::LanguageModel;
 use zs_simulator::{MispairedEngine, SimulatedEngine};
 
 use super::measure::{self, Measures};
-use super::plan::Work;
+use super::plan::{ArmWork, Work};
 use super::result::{CurvePoint, EpisodeText, SeedResult, SimulatorResult, Slot};
 use crate::config::{ArmEngine, ClaimMetric, ReproduceConfig};
 use crate::console::Console;
@@ -52,8 +52,8 @@ impl Work {
     /// What was kept of it, if it is finished.
     pub(super) fn finished(&self, slot: &Slot) -> Option<Outcome> {
         match self {
-            Self::Tune { .. } => slot.finished().map(|it| Outcome::Simulator(Box::new(it))),
-            Self::Arm { .. } => slot.finished().map(|it| Outcome::Arm(Box::new(it))),
+            Self::Tune(_) => slot.finished().map(|it| Outcome::Simulator(Box::new(it))),
+            Self::Arm(_) => slot.finished().map(|it| Outcome::Arm(Box::new(it))),
         }
     }
 
@@ -62,14 +62,14 @@ impl Work {
         let slot = self.slot(out)?;
         let run = slot.begin()?;
         match self {
-            Self::Tune { settings } => {
+            Self::Tune(settings) => {
                 let result = tune(settings, base, &run)?;
                 slot.finish(&run, &result)?;
                 Ok(Outcome::Simulator(Box::new(result)))
             }
-            Self::Arm { name, engine, settings } => {
-                run.write_config(settings.as_ref())?;
-                let result = arm(name, engine, settings, base, out, &run)?;
+            Self::Arm(work) => {
+                run.write_config(&work.settings)?;
+                let result = arm(work, base, out, &run)?;
                 slot.finish(&run, &result)?;
                 Ok(Outcome::Arm(Box::new(result)))
             }
@@ -94,14 +94,8 @@ fn tune(settings: &ReproduceConfig, base: &LanguageModel, run: &RunDir) -> Resul
 }
 
 /// Trains and evaluates one policy.
-fn arm(
-    name: &str,
-    engine: &ArmEngine,
-    settings: &ReproduceConfig,
-    base: &LanguageModel,
-    out: &Path,
-    run: &RunDir,
-) -> Result<SeedResult> {
+fn arm(work: &ArmWork, base: &LanguageModel, out: &Path, run: &RunDir) -> Result<SeedResult> {
+    let ArmWork { name, engine, asks_simulator, settings } = work;
     let console = Console::quiet();
     let job = Job::new(settings, &console);
     let clock = Instant::now();
@@ -132,12 +126,13 @@ fn arm(
         }
         ArmEngine::Simulated { mispaired, .. } => {
             let simulator = Arc::new(simulated(&job)?);
+            let beside = asks_simulator.then_some(simulator.as_ref() as &dyn SearchEngine);
             let trained = match mispaired {
-                false => train(simulator.as_ref(), Some(simulator.as_ref()))?,
+                false => train(simulator.as_ref(), beside)?,
                 true => {
                     let rows = batches(settings, &job.train);
                     let engine = MispairedEngine::new(Arc::clone(&simulator), rows);
-                    train(&engine, Some(simulator.as_ref()))?
+                    train(&engine, beside)?
                 }
             };
             metrics.insert(ClaimMetric::ProviderCalls, 0.0);
@@ -162,7 +157,7 @@ fn arm(
     metrics.extend(measure::without_stops(&policy, first, &settings.training.rollout)?);
     let by_hops = &evaluation.report.by_hops;
     Ok(SeedResult {
-        arm: name.to_owned(),
+        arm: name.clone(),
         seed: settings.seed,
         commit: super::environment::commit(),
         best_step,
