@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: a tiny model, and the built `zs`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -7,6 +8,7 @@ use zs_model::LanguageModel;
 use zs_simulator::world;
 use zs_train::config::ModelShape;
 use zs_train::run::pretrain::model_config;
+use zs_train::run::rollouts::{RecordedGroup, read_rollouts, recorded_steps};
 
 /// A random model over the vocabulary of embedded worlds.
 pub(crate) fn tiny_model(seed: u64) -> LanguageModel {
@@ -78,4 +80,82 @@ start = 0.0
 end = 0.5
 "#
     )
+}
+
+/// Saves a tiny model that has been taught to open with a search, to `searcher/checkpoints/final`.
+pub(crate) fn searcher(dir: &Path) {
+    tiny_model(1).save(&dir.join("base")).unwrap();
+    zs_ok(
+        dir,
+        &[
+            "data",
+            "world",
+            "--seed",
+            "1",
+            "--split",
+            "train",
+            "--questions",
+            "8",
+            "--out",
+            "lesson",
+        ],
+    );
+    let questions = zs_eval::read_questions(&dir.join("lesson/questions.jsonl")).unwrap();
+    let row = |it: &zs_core::Question| {
+        let prompt = format!("Question: {}\n", it.text);
+        let words: Vec<&str> = it.text.split_whitespace().collect();
+        let completion = format!("<search>{}</search>", words[words.len() / 2..].join(" "));
+        format!("{}\n", serde_json::json!({ "prompt": prompt, "completion": completion }))
+    };
+    std::fs::write(dir.join("lesson.jsonl"), questions.iter().map(row).collect::<String>())
+        .unwrap();
+    let run = r#"
+seed = 1
+out = "searcher"
+base = "base"
+data = { kind = "file", train = "lesson.jsonl" }
+tuning = { steps = 80, tokens_per_step = 400, micro_batch_tokens = 400, eval_every = 80, optimizer = { learning_rate = 1e-2 } }
+"#;
+    std::fs::write(dir.join("lesson.toml"), run).unwrap();
+    zs_ok(dir, &["sft", "lesson.toml"]);
+}
+
+/// Every file below a directory, but those that hold times or the directory's own name.
+pub(crate) fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(at) = dirs.pop() {
+        for entry in std::fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(dir).unwrap().display().to_string();
+            let last = name.rsplit('/').next().unwrap();
+            let is_report = last.starts_with("report.");
+            if !is_report
+                && !["timings.jsonl", "costs.json", "config.toml", ".lock"].contains(&last)
+            {
+                files.insert(name, std::fs::read(path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+/// Compares the [`contents`] of two directories.
+#[track_caller]
+pub(crate) fn assert_same_files(a: &Path, b: &Path) {
+    let (a, b) = (contents(a), contents(b));
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    for (name, bytes) in &a {
+        assert!(bytes == &b[name], "{name} differs");
+    }
+}
+
+/// Every recorded group of a run.
+pub(crate) fn recorded_groups(run: &Path) -> Vec<RecordedGroup> {
+    let steps = recorded_steps(run).unwrap().into_iter();
+    steps.flat_map(|step| read_rollouts(run, step).unwrap()).collect::<Result<_, _>>().unwrap()
 }

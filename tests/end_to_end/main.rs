@@ -6,13 +6,16 @@
 
 mod aided_run;
 mod bad_input;
+mod before;
 mod claims;
 mod common;
 mod custom_algorithm;
 mod evaluation;
+mod faults;
 mod openai_client;
 mod pages;
 mod real_input;
+mod resume;
 mod search_and_cost;
 mod serve;
 mod simulate;

@@ -8,11 +8,10 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::common::zs_ok;
+use crate::common::{recorded_groups, zs_ok};
 use zs_core::INVALID_ACTION_MESSAGE;
 use zs_model::{Generator, LanguageModel};
-use zs_rl::{Trajectory, read_records};
-use zs_train::run::rl::RecordedGroup;
+use zs_rl::Trajectory;
 
 /// The reference data beside the checkout; `None`, with a printed reason, where there is none.
 fn shared() -> Option<PathBuf> {
@@ -133,9 +132,7 @@ fn check_trajectory(trajectory: &Trajectory, model: &LanguageModel, max_turns: u
 fn check_run(dir: &Path) {
     let policy = dir.join("tuned/checkpoints/final");
     let model = LanguageModel::load(&policy, &zs_train::device::select()).unwrap();
-    let records = fs::read(dir.join("out/trajectories.jsonl")).unwrap();
-    let groups: Vec<RecordedGroup> =
-        read_records(records.as_slice()).collect::<Result<_, _>>().unwrap();
+    let groups = recorded_groups(&dir.join("out"));
     assert_eq!(groups.len(), 4);
     let mut num_searches = 0;
     for group in &groups {

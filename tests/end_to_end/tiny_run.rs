@@ -5,45 +5,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::common::{tiny_model, train_toml, zs, zs_ok};
-use zs_rl::{AlgorithmConfig, read_records};
+use crate::common::{assert_same_files, recorded_groups, tiny_model, train_toml, zs, zs_ok};
+use zs_rl::AlgorithmConfig;
 use zs_train::config::{PretrainConfig, ReproduceConfig, SftConfig, TrainConfig, load, parse};
 use zs_train::console::Console;
 use zs_train::reproduce::{preset, reproduce};
-use zs_train::run::rl::RecordedGroup;
-
-/// Every file below a directory, timings left out.
-fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(at) = dirs.pop() {
-        for entry in fs::read_dir(at).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                dirs.push(path);
-                continue;
-            }
-            let name = path.strip_prefix(dir).unwrap().display().to_string();
-            let is_timed =
-                ["timings.jsonl", "config.toml", "report.json", "report.md", "report.html"]
-                    .iter()
-                    .any(|it| name == *it || (it.starts_with("timings") && name.ends_with(it)));
-            if !is_timed {
-                files.insert(name, fs::read(path).unwrap());
-            }
-        }
-    }
-    files
-}
-
-#[track_caller]
-fn assert_same_files(a: &Path, b: &Path) {
-    let (a, b) = (contents(a), contents(b));
-    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
-    for (name, bytes) in &a {
-        assert!(bytes == &b[name], "{name} differs");
-    }
-}
 
 #[test]
 fn training_is_a_function_of_its_seed() {
@@ -68,10 +34,12 @@ fn training_is_a_function_of_its_seed() {
     assert!(rows[1]["actor/grad_norm"].as_f64().unwrap() > 0.0);
     assert!(!metrics.contains("time/"), "times belong into timings.jsonl");
 
-    let records = fs::read(dir.join("a/trajectories.jsonl")).unwrap();
-    let groups: Vec<RecordedGroup> =
-        read_records(records.as_slice()).collect::<Result<_, _>>().unwrap();
+    let groups = recorded_groups(&dir.join("a"));
     assert_eq!(groups.len(), 3 * 2);
+    for group in &groups {
+        let tokens = group.group.trajectories.iter().map(|it| it.trajectory.num_tokens());
+        assert!(group.advantages.iter().map(Vec::len).eq(tokens), "one advantage a token");
+    }
     assert!(groups.iter().all(|it| it.group.trajectories.len() == 2));
 
     let before = fs::read(dir.join("model/model.safetensors")).unwrap();

@@ -21,8 +21,8 @@ pub(crate) fn zs(subcommand: &str, args: &[OsString]) -> anyhow::Result<ExitCode
     status(Command::new(binary).arg(subcommand).args(args))
 }
 
-/// Runs the benches of `zs-benches`: its bench of whole models, those of one subject, or those whose
-/// name contains what is given.
+/// Runs the benches of `zs-benches`: those of whole models and runs, those of one subject, or those
+/// whose name contains what is given.
 pub(crate) fn bench(args: &[OsString]) -> anyhow::Result<ExitCode> {
     let bench = ["bench", "--locked", "--package", "zs-benches"];
     let (subject, rest) = match args.split_first() {
@@ -30,13 +30,17 @@ pub(crate) fn bench(args: &[OsString]) -> anyhow::Result<ExitCode> {
         None => ("", args),
     };
     match subject {
-        "model" => {
-            let run = ["run", "--release", "--locked", "--package", "zs-benches"];
-            status(cargo().args(run).args(["--bin", "model_speed", "--"]).args(rest))
-        }
+        "model" => whole_program("model_speed", rest),
+        "run" => whole_program("run_overhead", rest),
         "rl" | "search" => status(cargo().args(bench).args(["--bench", subject, "--"]).args(rest)),
         _ => status(cargo().args(bench).args(args)),
     }
+}
+
+/// Runs a bench that is a program of its own.
+fn whole_program(name: &str, args: &[OsString]) -> anyhow::Result<ExitCode> {
+    let run = ["run", "--release", "--locked", "--package", "zs-benches", "--bin", name, "--"];
+    status(cargo().args(run).args(args))
 }
 
 /// The cargo that runs this program.

@@ -35,7 +35,9 @@ mod retrieval;
 mod selection;
 
 pub use bootstrap::{Estimate, NUM_RESAMPLES};
-pub use dataset::{DatasetError, Questions, RowError, read_documents, read_questions};
+pub use dataset::{
+    DatasetError, Questions, RowError, read_documents, read_questions, read_sound_questions,
+};
 pub use evaluate::{EvalConfig, EvalProgress, EvaluateError, Evaluation, evaluate};
 pub use evaluator::{Evaluator, PlayedBatch};
 pub use method::Method;

@@ -97,8 +97,8 @@ pub use trajectory::{
     Turn,
 };
 pub use update::{
-    Companions, Critic, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner, ValueRow, update,
-    update_with,
+    Companions, Critic, SkippedStep, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner,
+    ValueRow, update, update_with,
 };
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod config;
 mod critic;
 mod error;
+mod memory;
 mod policy_step;
 mod row;
 
@@ -15,6 +16,7 @@ pub use self::config::UpdateConfig;
 pub use self::critic::{Critic, ValueLearner, ValueRow};
 pub use self::error::UpdateError;
 
+use self::memory::MicroBatchTokens;
 use self::policy_step::MiniBatch;
 use self::row::{Prepared, Row, prepare};
 use crate::TrajectoryGroup;
@@ -26,7 +28,8 @@ use crate::loss::adapted_kl_scale;
 pub struct UpdateMetrics {
     /// Metric keys and their values, averaged over the optimiser steps.
     ///
-    /// Besides those of the algorithm: `actor/grad_norm`, `actor/lr`; and how sampling and training
+    /// Besides those of the algorithm: `actor/grad_norm`, `actor/lr`; `actor/num_skipped_steps` and
+    /// `actor/micro_batch_tokens` where that happened (see [`update_with`]); and how sampling and training
     /// disagree about the same weights, over the first step's episodes: `rollout/log_prob_diff` (the
     /// mean of `log p_sampled - log p_trained`), `rollout/log_prob_k3`, `rollout/log_prob_max_ratio`
     /// (either way) and `rollout/effective_sample_frac`. They are 0, 0, 1 and 1 but for rounding where
@@ -36,6 +39,35 @@ pub struct UpdateMetrics {
     pub num_steps: usize,
     /// Episodes that were left out of a step since they carry no gradient, over all epochs.
     pub num_skipped_episodes: usize,
+    /// Optimiser steps that were not taken, since something in them was not finite: the weights are
+    /// as they were before.
+    pub skipped: Vec<SkippedStep>,
+    /// The advantage of each token, one row an episode, in the order of the groups.
+    pub advantages: Vec<Vec<f32>>,
+}
+
+/// An optimiser step that was not taken.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SkippedStep {
+    /// Optimiser steps that were taken before it in the same update.
+    pub step: usize,
+    /// The first thing that is not finite, e.g. `actor/loss`.
+    pub metric: &'static str,
+    /// Its value.
+    pub value: f64,
+}
+
+impl UpdateMetrics {
+    /// Notes a skipped step where a value is not finite.
+    fn skip_if_not_finite(
+        &mut self,
+        values: impl IntoIterator<Item = (&'static str, f64)>,
+    ) -> bool {
+        let found = values.into_iter().find(|(_, value)| !value.is_finite());
+        let step = self.num_steps;
+        self.skipped.extend(found.map(|(metric, value)| SkippedStep { step, metric, value }));
+        found.is_some()
+    }
 }
 
 /// What an update may use besides the policy model and its optimiser.
@@ -85,12 +117,16 @@ pub fn update<M: PolicyModel + Sync>(
 /// that groups stay together; nothing is shuffled. A value model takes a step after each of the
 /// policy's, on the same mini-batch.
 ///
+/// A mini-batch whose loss or gradient is not finite changes nothing and is counted in
+/// [`UpdateMetrics::skipped`]. Where the device's memory is exhausted, the tokens that run through
+/// the model at once are halved, once in the life of a [`LearningState`].
+///
 /// `model` is the training copy.
 ///
 /// # Errors
 ///
 /// Fails on an empty batch, on a missing reference or value model, on settings that do not go
-/// together, and as soon as a loss or gradient is not finite.
+/// together, and when the device's memory is exhausted a second time.
 ///
 /// # Panics
 ///
@@ -110,8 +146,9 @@ pub fn update_with<M: PolicyModel + Sync>(
     if config.adaptive_kl.is_some() && !algorithm.terms().needs_reference() {
         return Err(UpdateError::NothingToAdapt { algorithm: algorithm.name() });
     }
-    let Prepared { rows, metrics: prepared, mean_return, reward_kl } =
-        prepare(&model, &companions, groups, algorithm, config)?;
+    let mut tokens = MicroBatchTokens::new(config.micro_batch_tokens, companions.state);
+    let Prepared { rows, metrics: prepared, mean_return, reward_kl } = tokens
+        .attempt(|tokens| prepare(&model, &companions, groups, algorithm, config, tokens))??;
     let mut metrics = UpdateMetrics::default();
     let mut of_critic = Mean::default();
     for _ in 0..config.epochs {
@@ -119,14 +156,15 @@ pub fn update_with<M: PolicyModel + Sync>(
             let rows = &rows[range];
             let (ptx, kl_scale) = (companions.ptx, companions.state.kl_scale);
             let mini_batch = MiniBatch { rows, ptx, kl_scale, algorithm, config };
-            model = mini_batch.step(model, optimizer, &mut metrics)?;
+            model = mini_batch.step(model, optimizer, &mut tokens, &mut metrics)?;
             if let (Some(critic), Some(clip)) =
                 (companions.critic.as_deref_mut(), algorithm.value_clip())
             {
                 let rows: Vec<ValueRow<'_>> = rows.iter().map(value_row).collect();
-                let values = critic.step(&rows, clip, config.micro_batch_tokens);
-                refuse_non_finite(values.iter().copied(), of_critic.count)?;
-                of_critic.add(values);
+                let values = tokens.attempt(|tokens| critic.step(&rows, clip, tokens))?;
+                if !metrics.skip_if_not_finite(values.iter().copied()) {
+                    of_critic.add(values);
+                }
             }
         }
     }
@@ -138,15 +176,25 @@ pub fn update_with<M: PolicyModel + Sync>(
     }
     metrics.values.extend(prepared);
     metrics.values.extend(of_critic.mean());
+    if !metrics.skipped.is_empty() {
+        metrics.values.insert("actor/num_skipped_steps", metrics.skipped.len() as f64);
+    }
+    if let Some(tokens) = tokens.halved() {
+        metrics.values.insert("actor/micro_batch_tokens", tokens as f64);
+    }
     if let Some(adaptive) = config.adaptive_kl {
         let kl = reward_kl.or_else(|| metrics.values.get("actor/kl").copied());
         let state = &mut *companions.state;
         metrics.values.insert("actor/kl_coef", algorithm.terms().kl_coef * state.kl_scale);
-        if let Some(kl) = kl {
+        if let Some(kl) = kl.filter(|it| it.is_finite()) {
             state.kl_scale = adapted_kl_scale(state.kl_scale, kl, rows.len(), adaptive);
         }
     }
-    companions.state.mean_return = mean_return;
+    if mean_return.is_none_or(f64::is_finite) {
+        companions.state.mean_return = mean_return;
+    }
+    companions.state.micro_batch_tokens = tokens.halved();
+    metrics.advantages = rows.into_iter().map(|it| it.advantages).collect();
     Ok((model, metrics))
 }
 
@@ -157,16 +205,6 @@ fn mini_batches(len: usize, count: usize) -> impl Iterator<Item = Range<usize>> 
 
 fn value_row(row: &Row) -> ValueRow<'_> {
     ValueRow { tokens: &row.tokens, old_values: &row.old_values, returns: &row.returns }
-}
-
-fn refuse_non_finite(
-    values: impl IntoIterator<Item = (&'static str, f64)>,
-    step: usize,
-) -> Result<(), UpdateError> {
-    match values.into_iter().find(|(_, value)| !value.is_finite()) {
-        Some((metric, value)) => Err(UpdateError::NotFinite { metric, value, step }),
-        None => Ok(()),
-    }
 }
 
 /// Means of what is logged a step.

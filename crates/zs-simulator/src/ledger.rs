@@ -206,6 +206,21 @@ impl Ledger {
         books.iter().map(cost).collect()
     }
 
+    /// The counts of every engine, by name; [`restore`](Self::restore) takes them back.
+    #[must_use]
+    pub fn usage(&self) -> BTreeMap<String, Usage> {
+        self.lock().iter().map(|(engine, book)| (engine.clone(), book.usage)).collect()
+    }
+
+    /// Goes on from the counts of an earlier process; how long things took there is not known here.
+    pub fn restore(&self, usage: BTreeMap<String, Usage>) {
+        for (engine, usage) in usage {
+            self.with_book(&engine, |book| {
+                (book.usage, book.at_last_step) = (usage, usage);
+            });
+        }
+    }
+
     /// What every engine has done since this was last asked, by name: a step of training.
     pub fn take_step(&self) -> BTreeMap<String, Usage> {
         let mut books = self.lock();
@@ -311,6 +326,17 @@ mod tests {
         let step = ledger.take_step();
         assert_eq!(step["bm25"], Usage { cache_hits: 2, ..Usage::default() });
         assert_eq!(step["remote"], Usage::default());
+    }
+
+    #[test]
+    fn counts_are_taken_to_another_process() {
+        let (first, second) = (Ledger::default(), Ledger::default());
+        first.record_searches("x", 3, 1, Duration::from_millis(2));
+        second.restore(first.usage());
+        assert_eq!(second.usage(), first.usage());
+        second.record("x", |usage| usage.searches += 1);
+        assert_eq!(second.take_step()["x"].searches, 1);
+        assert_eq!(second.totals()[0].usage.searches, 4);
     }
 
     #[test]

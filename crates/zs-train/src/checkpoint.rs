@@ -45,7 +45,12 @@ struct Entry {
 impl Checkpoints {
     /// The checkpoints of a run, of which the newest `keep_last` (at least one) are kept.
     pub(crate) fn of(run: &RunDir, keep_last: usize) -> Self {
-        Self { dir: run.join("checkpoints"), keep_last: keep_last.max(1) }
+        Self { keep_last: keep_last.max(1), ..Self::in_dir(run.path()) }
+    }
+
+    /// The checkpoints of a run directory that are only read.
+    pub(crate) fn in_dir(run: &Path) -> Self {
+        Self { dir: run.join("checkpoints"), keep_last: usize::MAX }
     }
 
     /// Writes the checkpoint of a step; `fill` puts its files into the directory that it is given.
@@ -70,25 +75,45 @@ impl Checkpoints {
         self.prune(step)
     }
 
-    /// The newest whole checkpoint and its step; every newer one that is damaged is said on the
-    /// console.
+    /// The newest whole checkpoint and its step, or none where none was ever written; every newer one
+    /// that is damaged is said on the console.
     ///
     /// # Errors
     ///
-    /// Fails when there is none.
-    pub(crate) fn newest(&self, console: &Console) -> Result<(usize, PathBuf)> {
+    /// Fails when all are damaged.
+    pub(crate) fn newest(&self, console: &Console) -> Result<Option<(usize, PathBuf)>> {
+        self.newest_before(usize::MAX, console)
+    }
+
+    /// [`newest`](Self::newest) among those of earlier steps than `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`newest`](Self::newest).
+    pub(crate) fn newest_before(
+        &self,
+        limit: usize,
+        console: &Console,
+    ) -> Result<Option<(usize, PathBuf)>> {
         let mut found = self.steps()?;
+        found.retain(|it| *it < limit);
         found.reverse();
+        if found.is_empty() {
+            return Ok(None);
+        }
         for step in found {
             let place = self.place(step);
             match check(&place) {
-                Ok(()) => return Ok((step, place)),
+                Ok(()) => return Ok(Some((step, place))),
                 Err(error) => {
                     console.note(&format!("passing over a damaged checkpoint: {error:#}"));
                 }
             }
         }
-        bail!("{}: holds no whole checkpoint to resume from", self.dir.display())
+        bail!(
+            "{}: holds no whole checkpoint to resume from; begin again with another `out`",
+            self.dir.display()
+        )
     }
 
     fn place(&self, step: usize) -> PathBuf {
@@ -164,6 +189,16 @@ fn check(dir: &Path) -> Result<()> {
 }
 
 fn entry(path: &Path) -> Result<Entry> {
+    let (bytes, sha256) = digest(path)?;
+    Ok(Entry { bytes, sha256 })
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+pub(crate) fn sha256(path: &Path) -> Result<String> {
+    Ok(digest(path)?.1)
+}
+
+fn digest(path: &Path) -> Result<(u64, String)> {
     let context = || path.display().to_string();
     let mut file = BufReader::with_capacity(1 << 20, File::open(path).with_context(context)?);
     let mut hasher = Sha256::new();
@@ -178,8 +213,7 @@ fn entry(path: &Path) -> Result<Entry> {
         bytes += len as u64;
         file.consume(len);
     }
-    let sha256 = hasher.finalize().iter().map(|it| format!("{it:02x}")).collect();
-    Ok(Entry { bytes, sha256 })
+    Ok((bytes, hasher.finalize().iter().map(|it| format!("{it:02x}")).collect()))
 }
 
 /// Every file below a directory.
@@ -231,7 +265,7 @@ mod tests {
     #[track_caller]
     fn check_newest(checkpoints: &Checkpoints, expected: Option<usize>) {
         let newest = checkpoints.newest(&Console::quiet());
-        assert_eq!(newest.ok().map(|it| it.0), expected);
+        assert_eq!(newest.ok().flatten().map(|it| it.0), expected);
     }
 
     #[test]

@@ -9,10 +9,10 @@ use zs_simulator::SimulatedConfig;
 
 use crate::command;
 pub use crate::command::{
-    AuditArgs, CollectArgs, CostArgs, IndexBuildArgs, IndexCommand, JudgeName, SearchArgs,
-    ServeArgs, SimulateCommand,
+    AuditArgs, CollectArgs, CostArgs, DoctorArgs, IndexBuildArgs, IndexCommand, JudgeName,
+    SearchArgs, ServeArgs, SimulateCommand,
 };
-use crate::config::{EngineConfig, TemplatesConfig, load_engine};
+use crate::config::{Assignment, EngineConfig, TemplatesConfig, load_engine};
 use crate::console::{Console, print_error};
 
 /// `ZeroSearch`: teach a language model to search, against a simulated search engine.
@@ -35,7 +35,9 @@ pub enum Command {
     /// Fine-tune a model on prompts and completions, e.g. into the simulation LLM.
     Sft(RunFileArgs),
     /// Train a policy by reinforcement learning with a search engine.
-    Train(RunFileArgs),
+    Train(TrainArgs),
+    /// Compute a recorded step of a training run again, and compare to the bit.
+    Replay(ReplayArgs),
     /// Score a model on questions, searching as it answers; compare runs; measure retrieval.
     Eval(Box<command::EvalArgs>),
     /// Score answers that are already written down.
@@ -51,6 +53,8 @@ pub enum Command {
     Ask(AskArgs),
     /// Compare a checkpoint with recorded reference outputs.
     Verify(VerifyArgs),
+    /// What of this machine, and of a run file, is usable, and what to do about the rest.
+    Doctor(DoctorArgs),
     /// Answer searches and sample text over HTTP.
     Serve(ServeArgs),
     /// Collect data for tuning a simulation LLM; audit one.
@@ -68,6 +72,39 @@ pub enum Command {
 pub struct RunFileArgs {
     /// The run file (TOML). Its paths are relative to the current directory.
     pub run: PathBuf,
+}
+
+/// Arguments of `zs train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The run file (TOML). Its paths are relative to the current directory.
+    #[arg(required_unless_present = "resume")]
+    pub run: Option<PathBuf>,
+    /// Go on with the interrupted run in this directory, to the bit.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["run", "set", "dry_run"])]
+    pub resume: Option<PathBuf>,
+    /// Set a key of the run file, e.g. `training.schedule.steps=10`; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<Assignment>,
+    /// Leave out rows of question files that cannot be read, and count them.
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+    /// Print the settings, the steps and what memory they need, and end.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Begin even where the estimate says that the memory does not suffice.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `zs replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The run directory.
+    pub run: PathBuf,
+    /// The step, from 1.
+    #[arg(long)]
+    pub step: usize,
 }
 
 /// Arguments of `zs pretrain`.
@@ -268,7 +305,8 @@ pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Pretrain(args) => crate::run::pretrain::command(args, &console),
         Command::Sft(args) => crate::run::sft::command(&args.run, &console),
-        Command::Train(args) => crate::run::rl::command(&args.run, &console),
+        Command::Train(args) => crate::run::train::command(args, &console),
+        Command::Replay(args) => crate::run::replay::command(args, &console),
         Command::Eval(args) => command::eval(args, &console),
         Command::Index(command) => command::index(command, &console),
         Command::Score(args) => command::score(args),
@@ -276,6 +314,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Cost(args) => command::cost(args),
         Command::Ask(args) => command::ask(args),
         Command::Verify(args) => command::verify(args),
+        Command::Doctor(args) => command::doctor(args),
         Command::Serve(args) => command::serve(args, &console),
         Command::Simulate(what) => command::simulate(what, &console),
         Command::Data(DataCommand::World(args)) => command::data_world(args, &console),

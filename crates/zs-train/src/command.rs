@@ -4,6 +4,7 @@
 mod ask;
 mod cost;
 mod data;
+mod doctor;
 mod eval;
 mod index;
 mod report_table;
@@ -14,12 +15,14 @@ mod simulate;
 mod verify;
 
 pub use cost::CostArgs;
+pub use doctor::DoctorArgs;
 pub use index::{IndexBuildArgs, IndexCommand};
 pub use search::SearchArgs;
 
 pub(crate) use ask::ask;
 pub(crate) use cost::cost;
 pub(crate) use data::{data_check, data_fetch, data_world};
+pub(crate) use doctor::doctor;
 pub(crate) use eval::eval;
 pub(crate) use index::index;
 pub(crate) use score::score;

@@ -146,7 +146,7 @@ pub(crate) fn print_error(error: &anyhow::Error) {
 }
 
 /// An error and its causes, `what: why`; a cause that the text before it ends with is left out.
-fn one_line(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let text = error.chain().fold(String::new(), |text, cause| {
         let cause = cause.to_string();
         match text.ends_with(&cause) {

@@ -11,3 +11,9 @@ pub fn select() -> Device {
 
 #[cfg(not(feature = "flex"))]
 compile_error!("zs-train needs a backend: enable the feature `flex`");
+
+/// Threads that work side by side on a CPU; one on an accelerator, which gets one piece at a time.
+#[must_use]
+pub(crate) fn host_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +14,7 @@ use zs_model::Generator;
 use zs_simulator::{
     Bm25Engine, BudgetedEngine, CachedEngine, FaultInjector, FixedEngine, Ledger, MeteredEngine,
     Price, RateLimitedEngine, RemoteEngine, ReplayEngine, RetrieverEngine, RetryingEngine,
-    SelfSearchEngine, WebEngine, WebProvider,
+    SelfSearchEngine, Usage, WebEngine, WebProvider,
 };
 
 use crate::config::EngineConfig;
@@ -42,19 +43,27 @@ pub struct Engines {
     ledger: Arc<Ledger>,
     policy: Option<Arc<dyn Generator>>,
     self_search: Mutex<Vec<Arc<SelfSearchEngine>>>,
+    /// What each budget has passed on, in the order of opening.
+    budgets: Mutex<Vec<Arc<AtomicU64>>>,
 }
 
 impl Engines {
     /// No engine yet, and empty books with these prices; web search has published ones unless told.
     #[must_use]
     pub fn new(device: Device, mut prices: BTreeMap<String, Price>) -> Self {
-        for provider in WEB {
+        for provider in WebProvider::ALL {
             let published =
                 Price { per_1000_calls: provider.dollars_per_1000(), ..Price::default() };
             prices.entry(provider.name().to_owned()).or_insert(published);
         }
         let ledger = Arc::new(Ledger::new(prices));
-        Self { device, ledger, policy: None, self_search: Mutex::default() }
+        Self {
+            device,
+            ledger,
+            policy: None,
+            self_search: Mutex::default(),
+            budgets: Mutex::default(),
+        }
     }
 
     /// The same with a policy, which self-search asks.
@@ -68,6 +77,24 @@ impl Engines {
     #[must_use]
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
+    }
+
+    /// What the engines have done, by name, and what each budget has passed on.
+    #[must_use]
+    pub fn counts(&self) -> (BTreeMap<String, Usage>, Vec<u64>) {
+        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = budgets.iter().map(|it| it.load(Ordering::SeqCst)).collect();
+        (self.ledger.usage(), passed)
+    }
+
+    /// Goes on from the [`counts`](Self::counts) of an earlier process, in which the same engines
+    /// were opened in the same order.
+    pub fn restore(&self, usage: BTreeMap<String, Usage>, budgets: &[u64]) {
+        self.ledger.restore(usage);
+        let counters = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        for (counter, passed) in counters.iter().zip(budgets) {
+            counter.store(*passed, Ordering::SeqCst);
+        }
     }
 
     /// Tells self-search that the policy has learned.
@@ -143,7 +170,10 @@ impl Engines {
                 Arc::new(RetryingEngine::new(self.open_inner(engine)?, *retry))
             }
             EngineConfig::Budgeted { engine, budget } => {
-                Arc::new(BudgetedEngine::new(self.open_inner(engine)?, *budget, ledger()))
+                let engine = BudgetedEngine::new(self.open_inner(engine)?, *budget, ledger());
+                let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+                budgets.push(engine.num_passed());
+                Arc::new(engine)
             }
             EngineConfig::Faulty { engine, faults } => {
                 Arc::new(FaultInjector::new(self.open_inner(engine)?, *faults))
@@ -151,14 +181,6 @@ impl Engines {
         })
     }
 }
-
-const WEB: [WebProvider; 5] = [
-    WebProvider::Serpapi,
-    WebProvider::Serper,
-    WebProvider::Brave,
-    WebProvider::GoogleCse,
-    WebProvider::Searxng,
-];
 
 /// Answers are kept apart by everything that the description of their engine says, and by what the
 /// run file adds.
@@ -173,7 +195,7 @@ fn cache_version(engine: &EngineConfig, version: &str) -> Result<String> {
 /// on servers or an earlier run's cache are no part of a run without them.
 pub(crate) fn step_metrics(engines: &Engines, metrics: &mut Metrics) -> serde_json::Value {
     let step = engines.ledger.take_step();
-    let total = step.values().fold(zs_simulator::Usage::default(), |sum, it| sum.plus(*it));
+    let total = step.values().fold(Usage::default(), |sum, it| sum.plus(*it));
     if total.cache_lookups > 0 {
         let share = total.cache_hits as f64 / total.cache_lookups as f64;
         metrics.set("search/cache_hit_frac", share);

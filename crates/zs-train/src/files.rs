@@ -1,16 +1,20 @@
 //! Run directories and the files in them: created whole, never overwritten.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+/// The file by which a process holds a run directory.
+const LOCK: &str = ".lock";
+
 /// The file that a finished run has and an interrupted one has not.
 pub const SUMMARY: &str = "summary.json";
 
-/// A directory that belongs to one run.
+/// A directory that belongs to one run, and to one process at a time.
 ///
 /// ```
 /// use zs_train::files::RunDir;
@@ -24,6 +28,8 @@ pub const SUMMARY: &str = "summary.json";
 #[derive(Clone, Debug)]
 pub struct RunDir {
     path: PathBuf,
+    /// Held until the last copy goes, at the latest when the process ends.
+    _lock: Arc<File>,
 }
 
 impl RunDir {
@@ -37,19 +43,34 @@ impl RunDir {
         Self::check_free(path)?;
         fs::create_dir_all(path)
             .with_context(|| format!("{}: cannot create the run directory", path.display()))?;
-        Ok(Self { path: path.to_owned() })
+        Self::locked(path)
     }
 
     /// Opens the directory of an interrupted run, to continue it.
     ///
     /// # Errors
     ///
-    /// Fails when there is no such directory.
+    /// Fails when there is no such directory, or another process is at work in it.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             bail!("{}: no run directory to resume from", path.display());
         }
-        Ok(Self { path: path.to_owned() })
+        Self::locked(path)
+    }
+
+    fn locked(path: &Path) -> Result<Self> {
+        let lock = path.join(LOCK);
+        let file =
+            File::create(&lock).with_context(|| format!("{}: cannot lock", lock.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: Arc::new(file) }),
+            Err(TryLockError::WouldBlock) => {
+                bail!("{}: another process is at work on this run", path.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("{}: cannot lock", lock.display()))
+            }
+        }
     }
 
     /// Checks that [`create`](Self::create) would not refuse `path`; called before expensive work.
@@ -164,16 +185,23 @@ impl JsonLines {
         Self::open(path, OpenOptions::new().write(true).create_new(true))
     }
 
-    /// Continues a file, keeping its first `lines` lines.
+    /// Continues a file, keeping its first `lines` lines; without any to keep it need not exist.
     ///
     /// # Errors
     ///
-    /// Fails when the file cannot be read or written.
+    /// Fails when the file cannot be read or written, or has fewer lines.
     pub fn resume(path: &Path, lines: usize) -> Result<Self> {
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("{}: cannot resume from", path.display()))?;
-        let kept: String = text.split_inclusive('\n').take(lines).collect();
-        write_atomic(path, kept.as_bytes())?;
+        let context = || format!("{}: cannot resume from", path.display());
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && lines == 0 => String::new(),
+            text => text.with_context(context)?,
+        };
+        let whole = text.split_inclusive('\n').filter(|it| it.ends_with('\n'));
+        let kept: Vec<&str> = whole.take(lines).collect();
+        if kept.len() < lines {
+            bail!("{}: has {} lines, but {lines} were written before", context(), kept.len());
+        }
+        write_atomic(path, kept.concat().as_bytes())?;
         Self::open(path, OpenOptions::new().append(true))
     }
 
@@ -239,6 +267,17 @@ mod tests {
     }
 
     #[test]
+    fn a_run_belongs_to_one_process_at_a_time() {
+        let scratch = tempfile::tempdir().unwrap();
+        let out = scratch.path().join("run");
+        let run = RunDir::create(&out).unwrap();
+        let message = RunDir::open(&out).unwrap_err().to_string();
+        assert!(message.contains("another process"), "{message}");
+        drop(run);
+        RunDir::open(&out).unwrap();
+    }
+
+    #[test]
     fn lines_are_resumed_where_the_checkpoint_was() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("metrics.jsonl");
@@ -248,5 +287,11 @@ mod tests {
         assert!(JsonLines::create(&path).is_err());
         JsonLines::resume(&path, 1).unwrap().push(&9).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "0\n9\n");
+        // A line that was cut short does not count.
+        fs::write(&path, "0\n9").unwrap();
+        let message = JsonLines::resume(&path, 2).unwrap_err().to_string();
+        assert!(message.contains("has 1 lines, but 2"), "{message}");
+        JsonLines::resume(&scratch.path().join("new.jsonl"), 0).unwrap();
+        assert!(JsonLines::resume(&scratch.path().join("lost.jsonl"), 1).is_err());
     }
 }

@@ -19,6 +19,7 @@ use crate::config::{
     ConsultantsConfig, CorpusSource, EngineConfig, JudgeConfig, QuestionSource, TemplatesConfig,
     WorldSource,
 };
+use crate::console::Console;
 
 /// Loads a model directory in Hugging Face layout.
 ///
@@ -48,6 +49,23 @@ pub fn questions(source: &QuestionSource) -> Result<Vec<Question>> {
             Ok(world_questions(&generate_world(*world), world.seed, *per_hop))
         }
     }
+}
+
+/// [`questions`] without the rows that are not one; how many these are, and the first of them, is said
+/// on the console.
+///
+/// # Errors
+///
+/// Fails on an unreadable file, and when there is no sound row.
+pub fn sound_questions(source: &QuestionSource, console: &Console) -> Result<Vec<Question>> {
+    let QuestionSource::File { path, limit } = source else { return questions(source) };
+    let (mut questions, bad_rows) = zs_eval::read_sound_questions(path)?;
+    if let Some(first) = bad_rows.first() {
+        let count = bad_rows.len();
+        console.note(&format!("{}: {count} bad rows left out; the first: {first}", path.display()));
+    }
+    questions.truncate(limit.unwrap_or(usize::MAX));
+    Ok(questions)
 }
 
 /// `per_hop` questions of one hop and as many of two, in turn.

@@ -38,22 +38,63 @@ pub(crate) use fields::scored_answers;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_questions(path: &Path) -> Result<Vec<Question>, DatasetError> {
-    let mut rows = Questions::open(path)?;
     let mut questions = Vec::new();
-    let mut first_rows = BTreeMap::new();
-    while let Some(question) = rows.next() {
-        let question: Question = question?;
-        let row = rows.row();
-        if let Some(first) = first_rows.insert(question.id.clone(), row) {
-            let source = RowError::DuplicateId { id: question.id, first };
-            return Err(DatasetError::Row { path: path.to_owned(), row, source });
+    read_each(path, |question| {
+        questions.push(question?);
+        Ok(())
+    })?;
+    not_empty(path, questions)
+}
+
+/// Reads the questions of a file, leaving out rows that are not one; these are returned beside them.
+///
+/// # Errors
+///
+/// Fails on a file that cannot be read at all, and on one that holds no sound row.
+pub fn read_sound_questions(
+    path: &Path,
+) -> Result<(Vec<Question>, Vec<DatasetError>), DatasetError> {
+    let (mut questions, mut bad_rows) = (Vec::new(), Vec::new());
+    read_each(path, |question| {
+        match question {
+            Ok(question) => questions.push(question),
+            Err(error @ DatasetError::Row { .. }) => bad_rows.push(error),
+            Err(error) => return Err(error),
         }
-        questions.push(question);
+        Ok(())
+    })?;
+    Ok((not_empty(path, questions)?, bad_rows))
+}
+
+/// Hands out each question; one whose id was there before is an error.
+fn read_each(
+    path: &Path,
+    mut take: impl FnMut(Result<Question, DatasetError>) -> Result<(), DatasetError>,
+) -> Result<(), DatasetError> {
+    let mut rows = Questions::open(path)?;
+    let mut first_rows: BTreeMap<String, usize> = BTreeMap::new();
+    while let Some(question) = rows.next() {
+        let row = rows.row();
+        let unique = question.and_then(|question| match first_rows.get(&question.id) {
+            None => {
+                first_rows.insert(question.id.clone(), row);
+                Ok(question)
+            }
+            Some(&first) => {
+                let source = RowError::DuplicateId { id: question.id, first };
+                Err(DatasetError::Row { path: path.to_owned(), row, source })
+            }
+        });
+        take(unique)?;
     }
-    if questions.is_empty() {
-        return Err(DatasetError::NoQuestions { path: path.to_owned() });
+    Ok(())
+}
+
+fn not_empty(path: &Path, questions: Vec<Question>) -> Result<Vec<Question>, DatasetError> {
+    match questions.is_empty() {
+        true => Err(DatasetError::NoQuestions { path: path.to_owned() }),
+        false => Ok(questions),
     }
-    Ok(questions)
 }
 
 /// The questions of a file, one at a time, so that a file may be larger than memory.
@@ -163,6 +204,24 @@ mod tests {
             let message = read_questions(Path::new(name)).unwrap_err().to_string();
             assert!(message.starts_with(name) && message.contains(".parquet"), "{message}");
         }
+    }
+
+    #[test]
+    fn bad_rows_are_left_out_and_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("q.jsonl");
+        let good = |id: &str| format!("{{\"id\":\"{id}\",\"question\":\"?\",\"answer\":\"a\"}}\n");
+        let text = good("1") + "{\"id\":\"2\"\n" + &good("1") + "{\"id\":\"4\"}\n" + &good("5");
+        std::fs::write(&path, text).unwrap();
+        let (questions, bad_rows) = read_sound_questions(&path).unwrap();
+        assert_eq!(questions.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["1", "5"]);
+        let rows: Vec<String> = bad_rows.iter().map(ToString::to_string).collect();
+        assert_eq!(rows.len(), 3, "{rows:?}");
+        for (message, row) in rows.iter().zip(["row 2", "row 3", "row 4"]) {
+            assert!(message.contains(row), "{message}");
+        }
+        assert!(read_questions(&path).unwrap_err().to_string().contains("row 2"));
+        assert!(read_sound_questions(&dir.path().join("none.jsonl")).is_err());
     }
 
     #[test]

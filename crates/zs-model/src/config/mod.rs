@@ -181,6 +181,24 @@ fn default_eps() -> f64 {
 }
 
 impl ModelConfig {
+    /// Numbers that a network of this shape has.
+    ///
+    /// ```text
+    /// V d (once with a tied head, twice without)
+    ///   + L (d (2 H + 2 K) h + 3 d f + 2 d, biases, and 2 h with norms on queries and keys) + d
+    /// ```
+    #[must_use]
+    pub fn num_parameters(&self) -> usize {
+        let (d, h) = (self.hidden_size, self.head_dim);
+        let (queries, keys) = (self.num_attention_heads * h, self.num_key_value_heads * h);
+        let mut block = d * (2 * queries + 2 * keys) + 3 * d * self.intermediate_size + 2 * d;
+        block += if self.qkv_bias { queries + 2 * keys } else { 0 };
+        block += if self.output_bias { d } else { 0 };
+        block += if self.architecture.has_qk_norm() { 2 * h } else { 0 };
+        let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
+        embeddings * self.vocab_size * d + self.num_hidden_layers * block + d
+    }
+
     /// Reads `config.json` and, where present, `generation_config.json` of a model directory.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The value model of PPO: the body of a language model with a head that says how good a state is.
 
+use std::convert::Infallible;
 use std::path::Path;
 
 use burn::module::Module;
@@ -7,7 +8,7 @@ use burn::tensor::{Device, IndexingUpdateOp, Tensor};
 
 use super::{CausalLm, Decoder, Linear};
 use crate::batch::PaddedBatch;
-use crate::checkpoint::{load_module, named_parameters, write_safetensors};
+use crate::checkpoint::{fill, load_module, named_parameters, write_safetensors};
 use crate::{CheckpointError, ModelConfig, SaveError, TokenRow, ValueModel, WeightDtype};
 
 /// A body of the Qwen2, Qwen3 or Llama family with a scalar head.
@@ -38,7 +39,17 @@ impl ValueNetwork {
     pub fn from_policy(policy: &CausalLm) -> Self {
         let width = policy.model.norm.weight.val().dims()[0];
         let device = policy.model.norm.weight.val().device();
-        Self { model: policy.model.clone(), value_head: Linear::zeros(width, 1, true, &device) }
+        let value_head = Linear::zeros(width, 1, true, &device);
+        let unnamed = Self { model: policy.model.clone(), value_head };
+        // Parameters are known by their names, so that an optimiser's state fits them again.
+        let named = fill(unnamed, |entry| {
+            let is_head = entry.name.starts_with("value_head.");
+            Ok::<_, Infallible>(is_head.then(|| vec![0.0; entry.len()]))
+        });
+        match named {
+            Ok(values) => values,
+            Err(never) => match never {},
+        }
     }
 
     /// Loads the value model that lies beside a policy.

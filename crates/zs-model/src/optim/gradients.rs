@@ -85,11 +85,17 @@ where
         run(model.clone());
     } else {
         std::thread::scope(|scope| {
-            for _ in 0..workers {
+            let spawn = |_| {
                 // A copy with gradient leaves of its own: burn's autodiff merges graphs that share
                 // leaves, and its locks deadlock when one graph is used from two threads.
                 let model = model.valid().train();
-                scope.spawn(|| alone(|| run(model)));
+                scope.spawn(|| alone(|| run(model)))
+            };
+            let handles: Vec<_> = (0..workers).map(spawn).collect();
+            for handle in handles {
+                if let Err(panic) = handle.join() {
+                    std::panic::resume_unwind(panic);
+                }
             }
         });
     }

@@ -143,9 +143,15 @@ impl Optimizer {
 
     /// Clips the gradients to the global norm and takes one step.
     ///
+    /// A gradient whose norm is not finite changes nothing: neither weights nor moments nor the step
+    /// counter.
+    ///
     /// `model` is the training copy that the gradients were computed with.
     pub fn step<M: Module>(&mut self, model: M, mut grads: GradientsParams) -> (M, StepStats) {
         let grad_norm = global_norm(&model, &grads);
+        if !grad_norm.is_finite() {
+            return (model, StepStats { grad_norm, learning_rate: self.learning_rate() });
+        }
         if grad_norm > self.config.max_grad_norm {
             scale_gradients(&model, &mut grads, self.config.max_grad_norm / (grad_norm + 1e-6));
         }

@@ -32,11 +32,15 @@ pub struct LearningState {
     pub kl_scale: f64,
     /// The running mean of returns, where the algorithm keeps one.
     pub mean_return: Option<f64>,
+    /// Tokens that run through a model at once, where the device's memory made them fewer than
+    /// configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro_batch_tokens: Option<usize>,
 }
 
 impl Default for LearningState {
     fn default() -> Self {
-        Self { kl_scale: 1.0, mean_return: None }
+        Self { kl_scale: 1.0, mean_return: None, micro_batch_tokens: None }
     }
 }
 

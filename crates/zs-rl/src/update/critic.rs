@@ -59,6 +59,11 @@ impl<V: ValueModel> ValueLearner<V> {
     pub fn model(&self) -> &V {
         &self.model
     }
+
+    /// Its optimiser as it is now.
+    pub fn optimizer(&self) -> &Optimizer {
+        &self.optimizer
+    }
 }
 
 impl<V: ValueModel + Sync> Critic for ValueLearner<V> {

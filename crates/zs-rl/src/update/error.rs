@@ -50,17 +50,14 @@ pub enum UpdateError {
         /// The algorithm.
         algorithm: &'static str,
     },
-    /// Training has diverged.
+    /// The device's memory is exhausted, with half the tokens at once as well.
     #[error(
-        "`{metric}` is {value} in optimiser step {step} of this update; lower the learning rate, or \
-         look for infinite rewards"
+        "the device ran out of memory with {micro_batch_tokens} tokens at once (`micro_batch_tokens`, \
+         halved already); set it lower, let blocks be recomputed (`memory.recompute_blocks`), or \
+         train adapters"
     )]
-    NotFinite {
-        /// What is not finite.
-        metric: &'static str,
-        /// Its value.
-        value: f64,
-        /// The optimiser step inside of the update, from 0.
-        step: usize,
+    OutOfMemory {
+        /// Tokens that did not fit.
+        micro_batch_tokens: usize,
     },
 }

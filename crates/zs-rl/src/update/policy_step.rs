@@ -8,8 +8,9 @@ use zs_model::{
     Optimizer, PolicyModel, TokenRow, TokenScores, accumulate_gradients, micro_batches,
 };
 
+use super::memory::MicroBatchTokens;
 use super::row::{Row, float_column, pick, policy_batch};
-use super::{UpdateConfig, UpdateError, UpdateMetrics, refuse_non_finite};
+use super::{UpdateConfig, UpdateError, UpdateMetrics};
 use crate::algorithm::{Algorithm, LossOutput, PolicyBatch};
 use crate::loss::likelihood_displacement;
 
@@ -32,11 +33,12 @@ pub(super) struct MiniBatch<'a> {
 }
 
 impl MiniBatch<'_> {
-    /// Takes one optimiser step, or none where nothing carries gradient.
+    /// Takes one optimiser step, or none where nothing carries gradient or something is not finite.
     pub(super) fn step<M: PolicyModel>(
         &self,
         model: M,
         optimizer: &mut Optimizer,
+        tokens: &mut MicroBatchTokens,
         metrics: &mut UpdateMetrics,
     ) -> Result<M, UpdateError> {
         let needs_all = self.algorithm.needs_every_episode() || self.config.llds_coef > 0.0;
@@ -47,12 +49,17 @@ impl MiniBatch<'_> {
         if num_used == 0 && self.config.ptx_coef == 0.0 {
             return Ok(model);
         }
-        let (grads, mut values) = self.gradients(&model, carries_gradient);
-        refuse_non_finite(pairs(&values), metrics.num_steps)?;
+        let (grads, mut values) =
+            tokens.attempt(|tokens| self.gradients(&model, tokens, carries_gradient))?;
+        if metrics.skip_if_not_finite(pairs(&values)) {
+            return Ok(model);
+        }
         let (model, stats) = optimizer.step(model, grads);
+        if metrics.skip_if_not_finite([("actor/grad_norm", stats.grad_norm)]) {
+            return Ok(model);
+        }
         values.insert("actor/grad_norm", stats.grad_norm);
         values.insert("actor/lr", stats.learning_rate);
-        refuse_non_finite(pairs(&values), metrics.num_steps)?;
         for (key, value) in values {
             if metrics.num_steps == 0 || !FIRST_STEP_ONLY.contains(&key) {
                 *metrics.values.entry(key).or_default() += value;
@@ -66,6 +73,7 @@ impl MiniBatch<'_> {
     pub(super) fn gradients<M: PolicyModel>(
         &self,
         model: &M,
+        micro_batch_tokens: usize,
         is_used: impl Fn(&Row) -> bool,
     ) -> (GradientsParams, BTreeMap<&'static str, f64>) {
         // The normaliser counts every row, used or not.
@@ -75,9 +83,9 @@ impl MiniBatch<'_> {
             self.rows.iter().zip(weights).filter(|(it, _)| is_used(it)).collect();
         let num_loss_tokens = used.iter().map(|(row, _)| row.num_loss_tokens).sum();
         let token_rows: Vec<TokenRow> = used.iter().map(|(row, _)| row.tokens.clone()).collect();
-        let plan = micro_batches(&token_rows, self.config.micro_batch_tokens);
+        let plan = micro_batches(&token_rows, micro_batch_tokens);
         let mut inputs = pick(&token_rows, &plan);
-        let texts = self.texts();
+        let texts = self.texts(micro_batch_tokens);
         inputs.extend(texts.micro_batches.iter().cloned());
 
         let (grads, kept) = accumulate_gradients(model, &inputs, |index, scores| {
@@ -127,7 +135,7 @@ impl MiniBatch<'_> {
     }
 
     /// The curated texts in micro-batches; none where they have no weight.
-    fn texts(&self) -> Texts {
+    fn texts(&self, micro_batch_tokens: usize) -> Texts {
         if self.config.ptx_coef == 0.0 {
             return Texts { micro_batches: Vec::new(), num_loss_tokens: 0 };
         }
@@ -135,7 +143,7 @@ impl MiniBatch<'_> {
             self.ptx.iter().filter(|it| it.loss_mask.contains(&true)).cloned().collect();
         let num_loss_tokens =
             rows.iter().map(|it| it.loss_mask.iter().filter(|it| **it).count()).sum();
-        let plan = micro_batches(&rows, self.config.micro_batch_tokens);
+        let plan = micro_batches(&rows, micro_batch_tokens);
         Texts { micro_batches: pick(&rows, &plan), num_loss_tokens }
     }
 }

@@ -81,6 +81,7 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
     groups: &[TrajectoryGroup],
     algorithm: &dyn Algorithm,
     config: &UpdateConfig,
+    micro_batch_tokens: usize,
 ) -> Result<Prepared, UpdateError> {
     let mut batch = RolloutBatch::new(groups);
     batch.state = *companions.state;
@@ -95,7 +96,7 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
     if algorithm.needs_reference() {
         let missing = || UpdateError::MissingReference { algorithm: algorithm.name() };
         let reference = companions.reference.ok_or_else(missing)?;
-        let scores = score(reference, &token_rows, config.micro_batch_tokens);
+        let scores = score(reference, &token_rows, micro_batch_tokens);
         for (row, scores) in rows.iter_mut().zip(scores) {
             row.ref_log_probs = Some(scores);
         }
@@ -104,14 +105,14 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
         if !algorithm.is_linear_in_advantages() {
             return Err(UpdateError::NotLinear { algorithm: algorithm.name() });
         }
-        let scores = score(&model.valid(), &token_rows, config.micro_batch_tokens);
+        let scores = score(&model.valid(), &token_rows, micro_batch_tokens);
         for (row, scores) in rows.iter_mut().zip(scores) {
             row.recorded_log_probs = Some(std::mem::replace(&mut row.old_log_probs, scores));
         }
     }
     if config.loss_tokens != LossTokens::Policy {
         // What the environment appended was not sampled from the policy; its ratio starts at 1.
-        let scores = score(&model.valid(), &token_rows, config.micro_batch_tokens);
+        let scores = score(&model.valid(), &token_rows, micro_batch_tokens);
         for ((row, scores), trajectory) in rows.iter_mut().zip(scores).zip(batch.trajectories()) {
             let sources = trajectory.provenance();
             let observed = |at: &usize| sources[*at] == Provenance::Observation;
@@ -126,7 +127,7 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
     if algorithm.value_clip().is_some() {
         let missing = || UpdateError::MissingCritic { algorithm: algorithm.name() };
         let critic = companions.critic.as_deref().ok_or_else(missing)?;
-        batch.values = critic.values(&token_rows, config.micro_batch_tokens);
+        batch.values = critic.values(&token_rows, micro_batch_tokens);
     }
     let terms = algorithm.terms();
     let reward_kl = terms

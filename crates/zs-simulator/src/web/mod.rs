@@ -77,6 +77,16 @@ impl WebProvider {
         }
     }
 
+    /// All providers.
+    pub const ALL: [Self; 5] =
+        [Self::Serpapi, Self::Serper, Self::Brave, Self::GoogleCse, Self::Searxng];
+
+    /// The environment variable of the provider's key; `None` for one's own.
+    #[must_use]
+    pub fn key_variable(self) -> Option<&'static str> {
+        self.dialect().key.map(|(variable, _)| variable)
+    }
+
     /// The provider's name in books and errors, e.g. `"serper"`.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -31,13 +31,19 @@ pub struct BudgetedEngine<E> {
     engine: E,
     config: BudgetConfig,
     ledger: Arc<Ledger>,
-    num_passed: AtomicU64,
+    num_passed: Arc<AtomicU64>,
 }
 
 impl<E: SearchEngine> BudgetedEngine<E> {
     /// An engine with a budget; `ledger` says what has been spent.
     pub fn new(engine: E, config: BudgetConfig, ledger: Arc<Ledger>) -> Self {
-        Self { engine, config, ledger, num_passed: AtomicU64::new(0) }
+        Self { engine, config, ledger, num_passed: Arc::default() }
+    }
+
+    /// The count of searches that were passed on, to save it with a run and to set it again.
+    #[must_use]
+    pub fn num_passed(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.num_passed)
     }
 
     fn dollars_spent(&self) -> Option<String> {

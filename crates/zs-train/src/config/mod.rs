@@ -6,8 +6,11 @@
 mod aids;
 mod claims;
 mod file;
+mod inputs;
 mod pretrain;
 mod reproduce;
+mod safety;
+mod set;
 mod sft;
 mod source;
 mod train;
@@ -17,9 +20,11 @@ pub use claims::{
     ArmConfig, ArmEngine, ClaimConfig, ClaimMetric, ComparisonConfig, Expectation, PublishedConfig,
     check_claims,
 };
-pub use file::{Check, load, parse};
+pub use file::{Check, load, load_with, parse};
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
 pub use reproduce::{AuditConfig, EvaluationConfig, ReproduceConfig, ReproduceWorlds};
+pub use safety::{CheckpointConfig, FailedSearch, FaultPolicy};
+pub use set::Assignment;
 pub use sft::{
     EarlyStopConfig, RecordedSearches, ReplyContents, SftConfig, SftData, TuningConfig,
     WorldExamples,
@@ -29,7 +34,7 @@ pub use source::{
 };
 pub use train::{
     CriticConfig, Curriculum, PtxConfig, ScheduleConfig, TrainConfig, TrainingConfig,
-    ValidationConfig,
+    ValidationConfig, ValidationMetric,
 };
 
 pub(crate) use file::ensure;

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use zs_curriculum::CurriculumConfig;
+use zs_eval::Summary;
 use zs_model::{LoraConfig, MemoryConfig, OptimizerConfig};
 use zs_rl::{AlgorithmConfig, RewardConfig, RolloutConfig, TemperatureSchedule, UpdateConfig};
 use zs_simulator::Price;
 
 use super::{
-    Check, ConsultantsConfig, CorpusSource, EngineConfig, JudgeConfig, QuestionSource, ensure,
+    Check, CheckpointConfig, ConsultantsConfig, CorpusSource, EngineConfig, FaultPolicy,
+    JudgeConfig, QuestionSource, ensure,
 };
 
 /// A run of `zs train`: which policy learns from which questions with which engine.
@@ -44,6 +46,10 @@ pub struct TrainConfig {
     /// told otherwise.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub prices: BTreeMap<String, Price>,
+    /// Whether rows of question files that cannot be read are left out (and counted) rather than
+    /// refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_bad_rows: bool,
     /// How it learns.
     #[serde(default)]
     pub training: TrainingConfig,
@@ -58,6 +64,41 @@ pub struct ValidationConfig {
     /// The engine; the one of training unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<EngineConfig>,
+    /// Whether the questions are asked with the engine of training too, where that is another one: the
+    /// difference is how far the simulation is from what it simulates. On by default.
+    #[serde(default = "yes")]
+    pub side_by_side: bool,
+    /// What the best checkpoint is the best by.
+    #[serde(default)]
+    pub choose_by: ValidationMetric,
+}
+
+/// What the best checkpoint is the best by: a mean over the validation questions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValidationMetric {
+    /// Exact match.
+    #[default]
+    ExactMatch,
+    /// F1.
+    F1,
+    /// Cover exact match: the answer contains a golden one.
+    CoverExactMatch,
+}
+
+impl ValidationMetric {
+    /// The metric's value in a report.
+    pub(crate) fn of(self, summary: &Summary) -> f64 {
+        match self {
+            Self::ExactMatch => summary.exact_match.mean,
+            Self::F1 => summary.f1.mean,
+            Self::CoverExactMatch => summary.cover_exact_match.mean,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// How a policy learns.
@@ -91,6 +132,10 @@ pub struct TrainingConfig {
     /// How the sampling temperature changes; that of the rollout throughout by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<TemperatureSchedule>,
+    /// When the run is saved.
+    pub checkpoints: CheckpointConfig,
+    /// What the run bears before it stops.
+    pub faults: FaultPolicy,
 }
 
 impl TrainingConfig {
@@ -244,6 +289,8 @@ impl Check for TrainingConfig {
             ensure(coefficient > 0.0, key, "above 0 with training.ptx", coefficient)?;
         }
         self.curriculum.0.build().context("training")?;
+        self.checkpoints.check()?;
+        self.faults.check()?;
         check_optimizer(&self.optimizer, "training.optimizer")
     }
 }

@@ -11,7 +11,7 @@ use zs_simulator::SimulatedEngine;
 use zs_simulator::audit::{AuditReport, audit, audit_queries};
 use zs_simulator::world::{Split, World};
 
-use crate::config::{ReproduceConfig, TrainingConfig};
+use crate::config::{ReproduceConfig, TrainingConfig, ValidationMetric};
 use crate::console::Console;
 use crate::files::RunDir;
 use crate::run::rl::{Aids, Trained, Training, Validation};
@@ -93,7 +93,8 @@ impl<'a> Job<'a> {
             validation: Some(Validation {
                 questions: &self.validation,
                 engine: self.validation_world.engine().as_ref(),
-                beside,
+                training_engine: beside,
+                choose_by: ValidationMetric::ExactMatch,
             }),
             values: None,
             texts: &[],

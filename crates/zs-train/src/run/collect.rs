@@ -5,12 +5,13 @@ use anyhow::Result;
 use zs_core::StreamKey;
 use zs_model::LanguageModel;
 use zs_rl::{
-    DynamicSampling, Episode, RewardFunction, Rollout, RolloutStats, Trajectory, TrajectoryGroup,
-    TurnNoise,
+    DynamicSampling, Episode, RewardFunction, Rollout, RolloutConfig, RolloutStats, Trajectory,
+    TrajectoryGroup, TurnNoise,
 };
 
 use super::EpochOrder;
 use super::rl::Training;
+use crate::config::TrainingConfig;
 
 /// Plays the episodes of one step after the other.
 pub(super) struct Collector<'a> {
@@ -18,8 +19,6 @@ pub(super) struct Collector<'a> {
     reward: RewardFunction,
     sampling: Option<DynamicSampling>,
     order: EpochOrder,
-    /// The place in the order of the next question.
-    next_question: usize,
 }
 
 /// The episodes of one step.
@@ -34,6 +33,14 @@ pub(super) struct Collected {
     pub(super) temperature: f32,
     /// Rollouts besides the first; nothing where groups are not replaced.
     pub(super) num_refills: Option<usize>,
+    /// Episodes that were played again since a search had failed.
+    pub(super) num_resampled: usize,
+    /// Episodes that were left out since a search failed each time.
+    pub(super) num_failed: usize,
+    /// Why the first of the searches that failed did.
+    pub(super) first_error: Option<String>,
+    /// The place in the order of the question after the last.
+    pub(super) next_question: usize,
 }
 
 impl<'a> Collector<'a> {
@@ -43,10 +50,10 @@ impl<'a> Collector<'a> {
     ) -> Result<Self> {
         let reward = training.config.reward.build_with(&training.aids.resources)?;
         let order = EpochOrder::new(training.seed, training.questions.len());
-        Ok(Self { training, reward, sampling, order, next_question: 0 })
+        Ok(Self { training, reward, sampling, order })
     }
 
-    /// Plays the episodes of a step with the policy as it is.
+    /// Plays the episodes of a step with the policy as it is, on questions from `next_question` on.
     ///
     /// Without dynamic sampling that is one rollout. With it, groups whose rewards are all equal are
     /// replaced by those of the next questions, in at most so many further rollouts as it allows; a
@@ -56,30 +63,24 @@ impl<'a> Collector<'a> {
         step: usize,
         policy: &LanguageModel,
         noise: &TurnNoise,
+        mut next_question: usize,
     ) -> Result<Collected> {
         let wanted = self.training.config.schedule.questions_per_step;
-        let mut played: Vec<Trajectory> = Vec::new();
         let (mut groups, mut dropped) = (Vec::new(), Vec::new());
         let config = self.training.rollout_config(step);
         self.reward.set_step(step);
-        let mut num_groups = 0;
-        let mut num_rollouts = 0;
+        let stage = Stage { training: self.training, policy, noise, config: &config };
+        let mut played = Played::default();
+        let (mut num_groups, mut num_rollouts) = (0, 0);
         let max_refills = self.sampling.map_or(0, |it| it.max_refills);
         while groups.len() < wanted && num_rollouts <= max_refills {
             let missing = wanted - groups.len();
-            let questions = self.order.range(self.next_question, missing);
-            self.next_question += missing;
+            let questions = self.order.range(next_question, missing);
+            next_question += missing;
             let episodes = self.episodes(step, num_groups, &questions);
             num_groups += missing;
             num_rollouts += 1;
-            let output = Rollout {
-                noise_probability: noise.clone(),
-                consultants: self.training.aids.consultants.as_ref(),
-                ..Rollout::new(policy, self.training.engine, &config)
-            }
-            .play(&episodes, &mut |_| {})?;
-            let new = self.group(&output.trajectories, &episodes);
-            played.extend(output.trajectories);
+            let new = self.group(stage.play(&episodes, &mut played)?, &episodes);
             let is_dropped = |it: &TrajectoryGroup| self.sampling.is_some() && it.is_even();
             let (even, informative): (Vec<_>, Vec<_>) = new.into_iter().partition(is_dropped);
             groups.extend(informative);
@@ -91,9 +92,13 @@ impl<'a> Collector<'a> {
         Ok(Collected {
             groups,
             dropped,
-            stats: RolloutStats::of(&played),
+            stats: RolloutStats::of(&played.all),
             temperature: config.temperature,
             num_refills: self.sampling.map(|_| num_rollouts - 1),
+            num_resampled: played.num_resampled,
+            num_failed: played.num_failed,
+            first_error: first_error(&played.all),
+            next_question,
         })
     }
 
@@ -112,14 +117,97 @@ impl<'a> Collector<'a> {
             .collect()
     }
 
-    /// Puts episodes back into the groups of their questions, scored.
-    fn group(&self, played: &[Trajectory], episodes: &[Episode<'_>]) -> Vec<TrajectoryGroup> {
+    /// Puts episodes back into the groups of their questions, scored. Groups of which none is left
+    /// are left out.
+    fn group(
+        &self,
+        played: Vec<Option<Trajectory>>,
+        episodes: &[Episode<'_>],
+    ) -> Vec<TrajectoryGroup> {
         let group_size = self.training.config.schedule.group_size;
-        let groups = episodes.chunks(group_size).zip(played.chunks(group_size));
-        groups
-            .map(|(episodes, played)| {
-                TrajectoryGroup::score(episodes[0].question.clone(), played.to_vec(), &self.reward)
-            })
-            .collect()
+        let mut played = played.into_iter();
+        let groups = episodes.chunks(group_size).map(|episodes| {
+            let members: Vec<Trajectory> = played.by_ref().take(episodes.len()).flatten().collect();
+            (episodes[0].question, members)
+        });
+        let kept = groups.filter(|(_, members)| !members.is_empty());
+        kept.map(|(question, members)| {
+            TrajectoryGroup::score(question.clone(), members, &self.reward)
+        })
+        .collect()
+    }
+}
+
+fn first_error(played: &[Trajectory]) -> Option<String> {
+    played.iter().flat_map(Trajectory::searches).find_map(|it| it.error.clone())
+}
+
+/// What the rollouts of one step share.
+struct Stage<'a> {
+    training: &'a Training<'a>,
+    policy: &'a LanguageModel,
+    noise: &'a TurnNoise,
+    config: &'a RolloutConfig,
+}
+
+/// What has been played in a step.
+#[derive(Default)]
+struct Played {
+    /// Every episode, those that were replaced included.
+    all: Vec<Trajectory>,
+    num_resampled: usize,
+    num_failed: usize,
+}
+
+impl Stage<'_> {
+    /// Plays episodes, and again those in which a search failed, as often as the run's policy says;
+    /// `None` for those that failed each time.
+    fn play(
+        &self,
+        episodes: &[Episode<'_>],
+        played: &mut Played,
+    ) -> Result<Vec<Option<Trajectory>>> {
+        let TrainingConfig { schedule, faults, .. } = self.training.config;
+        let resamples = faults.resamples();
+        let mut current = self.rollout(episodes, played)?;
+        let has_failed = |it: &Trajectory| it.searches().any(|search| search.error.is_some());
+        let failed = |current: &[Trajectory]| -> Vec<usize> {
+            (0..current.len()).filter(|&at| has_failed(&current[at])).collect()
+        };
+        for attempt in 1..=resamples {
+            let again = failed(&current);
+            if again.is_empty() || self.training.engine.exhausted().is_some() {
+                break;
+            }
+            // Samples that no other episode of the group has.
+            let shift = attempt * schedule.group_size as u32;
+            let retried: Vec<Episode<'_>> = again
+                .iter()
+                .map(|&at| {
+                    let Episode { question, key } = episodes[at];
+                    Episode { question, key: StreamKey { sample: key.sample + shift, ..key } }
+                })
+                .collect();
+            played.num_resampled += again.len();
+            for (at, trajectory) in again.into_iter().zip(self.rollout(&retried, played)?) {
+                current[at] = trajectory;
+            }
+        }
+        let left_out = |it: &Trajectory| resamples > 0 && has_failed(it);
+        let kept: Vec<Option<Trajectory>> =
+            current.into_iter().map(|it| (!left_out(&it)).then_some(it)).collect();
+        played.num_failed += kept.iter().filter(|it| it.is_none()).count();
+        Ok(kept)
+    }
+
+    fn rollout(&self, episodes: &[Episode<'_>], played: &mut Played) -> Result<Vec<Trajectory>> {
+        let output = Rollout {
+            noise_probability: self.noise.clone(),
+            consultants: self.training.aids.consultants.as_ref(),
+            ..Rollout::new(self.policy, self.training.engine, self.config)
+        }
+        .play(episodes, &mut |_| {})?;
+        played.all.extend_from_slice(&output.trajectories);
+        Ok(output.trajectories)
     }
 }

@@ -1,12 +1,17 @@
-//! What a reinforcement learning run writes as it goes: metrics, trajectories, costs and its summary.
+//! What a reinforcement learning run writes as it goes: metrics, episodes, costs and its summary.
+
+use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use zs_core::{Document, exact_match};
-use zs_rl::{RewardedTrajectory, TrajectoryGroup, write_records};
+use zs_rl::{RewardedTrajectory, TrajectoryGroup};
 use zs_simulator::world::query_names_entity;
 
-use super::rl::{RecordedGroup, Trained, Training};
-use super::validation::Best;
+use super::collect::Collected;
+use super::learner::Learner;
+use super::rl::{Trained, Training};
+use super::rollouts::{RecordedGroup, Rollouts};
 use super::{Metrics, Timings};
 use crate::engines::{self, Engines};
 use crate::files::{JsonLines, RunDir, SUMMARY};
@@ -15,25 +20,63 @@ use crate::files::{JsonLines, RunDir, SUMMARY};
 pub(super) struct Log {
     pub(super) metrics: Metrics,
     pub(super) timings: Timings,
-    pub(super) num_searches: u64,
     history: Vec<Metrics>,
     metrics_file: JsonLines,
-    trajectories_file: JsonLines,
-    /// Made when there are engines whose costs are kept.
-    pub(super) costs_file: Option<JsonLines>,
+    rollouts: Rollouts,
+    /// Only where there are engines whose costs are kept.
+    costs_file: Option<JsonLines>,
+}
+
+/// How much of the files of a run is kept.
+#[derive(Clone, Copy)]
+pub(super) enum Kept {
+    /// There are none yet.
+    None,
+    /// Nothing of what may be there.
+    Nothing,
+    /// The first validation and the steps up to this one.
+    Until(usize),
 }
 
 impl Log {
-    pub(super) fn create(run: &RunDir) -> Result<Self> {
+    /// Opens the files of a run, and rewinds those that are there already.
+    pub(super) fn open(run: &RunDir, kept: Kept, with_costs: bool) -> Result<Self> {
+        let rows = match kept {
+            Kept::None | Kept::Nothing => 0,
+            Kept::Until(step) => step + 1,
+        };
+        let lines = |name: &str, rows: usize| match kept {
+            Kept::None => run.json_lines(name),
+            Kept::Nothing | Kept::Until(_) => JsonLines::resume(&run.join(name), rows),
+        };
+        let rollouts = Rollouts::of(run);
+        rollouts.rewind(rows.saturating_sub(1))?;
+        let metrics_file = lines(METRICS, rows)?;
+        let costs = || lines("costs.jsonl", rows.saturating_sub(1));
         Ok(Self {
             metrics: Metrics::of_step(0),
-            timings: Timings::create(run)?,
-            num_searches: 0,
-            history: Vec::new(),
-            metrics_file: run.json_lines("metrics.jsonl")?,
-            trajectories_file: run.json_lines("trajectories.jsonl")?,
-            costs_file: None,
+            timings: Timings::over(lines("timings.jsonl", rows)?),
+            history: read_metrics(run.path())?,
+            metrics_file,
+            rollouts,
+            costs_file: with_costs.then(costs).transpose()?,
         })
+    }
+
+    /// Rows that have been written: one for the first validation, and one a step.
+    pub(super) fn num_rows(&self) -> usize {
+        self.history.len()
+    }
+
+    /// The metrics of the steps so far.
+    pub(super) fn history(&self) -> &[Metrics] {
+        &self.history
+    }
+
+    /// Waits until everything is on the disk.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        self.metrics_file.sync()?;
+        self.costs_file.as_mut().map_or(Ok(()), JsonLines::sync)
     }
 
     /// The success rates of the steps so far, as they were logged: what a curriculum with feedback
@@ -42,8 +85,26 @@ impl Log {
         self.history.iter().filter_map(|it| it.get(SUCCESS_RATE)).collect()
     }
 
+    /// What was played in a step, and what it earned.
+    pub(super) fn collected(&mut self, collected: &Collected) {
+        let Collected { groups, dropped, stats, temperature, num_refills, .. } = collected;
+        self.metrics.set("rollout/temperature", f64::from(*temperature));
+        self.metrics.extend(stats.metrics());
+        if let Some(num_refills) = num_refills {
+            self.metrics.set("rollout/num_refills", *num_refills as f64);
+            self.metrics.set("rollout/num_dropped_groups", dropped.len() as f64);
+        }
+        if collected.num_resampled > 0 {
+            self.metrics.set("rollout/num_resampled", collected.num_resampled as f64);
+            self.metrics.set("rollout/num_failed_episodes", collected.num_failed as f64);
+        }
+        let played: Vec<&TrajectoryGroup> = groups.iter().chain(dropped).collect();
+        self.rewards(&played);
+        self.metrics.set(SUCCESS_RATE, success_rate(&played));
+    }
+
     /// Mean reward and its components, and how many queries name what they are about.
-    pub(super) fn rewards(&mut self, groups: &[TrajectoryGroup]) {
+    fn rewards(&mut self, groups: &[&TrajectoryGroup]) {
         let rewarded: Vec<&RewardedTrajectory> =
             groups.iter().flat_map(|it| &it.trajectories).collect();
         let count = rewarded.len().max(1) as f64;
@@ -61,16 +122,33 @@ impl Log {
         self.metrics.set("search/names_entity_frac", names_entity_frac(groups));
     }
 
+    /// Writes the episodes of the step: what was learned from, with its advantages, and what was
+    /// replaced.
     pub(super) fn record(
-        &mut self,
+        &self,
         step: usize,
         noise_probability: f64,
-        groups: Vec<TrajectoryGroup>,
+        collected: Collected,
+        advantages: Vec<Vec<f32>>,
     ) -> Result<()> {
-        let rows = groups.into_iter().map(|group| RecordedGroup { step, noise_probability, group });
-        let mut lines = Vec::new();
-        write_records(&mut lines, rows).context("trajectories.jsonl")?;
-        self.trajectories_file.push_bytes(&lines)
+        let Collected { groups, dropped, .. } = collected;
+        let mut advantages = advantages.into_iter();
+        let learned = groups.into_iter().map(|group| RecordedGroup {
+            step,
+            noise_probability,
+            dropped: false,
+            advantages: advantages.by_ref().take(group.trajectories.len()).collect(),
+            group,
+        });
+        let mut rows: Vec<RecordedGroup> = learned.collect();
+        rows.extend(dropped.into_iter().map(|group| RecordedGroup {
+            step,
+            noise_probability,
+            dropped: true,
+            group,
+            advantages: Vec::new(),
+        }));
+        self.rollouts.write(step, &rows)
     }
 
     /// What the step has cost, as metrics and in a file of its own.
@@ -95,13 +173,25 @@ impl Log {
         Ok(())
     }
 
+    /// What a run comes to that is not finished.
+    pub(super) fn interrupted(self, learner: &Learner<'_>) -> Trained {
+        Trained {
+            best: learner.best.policy.clone(),
+            best_step: learner.best.step,
+            metrics: self.history,
+            num_searches: learner.state.num_searches,
+            interrupted: true,
+        }
+    }
+
     pub(super) fn finish(
         self,
         run: &RunDir,
-        best: &Best,
+        learner: &Learner<'_>,
         training: &Training<'_>,
     ) -> Result<Trained> {
         let schedule = &training.config.schedule;
+        let best = &learner.best;
         if let Some(engines) = training.engines {
             run.write_json(engines::COSTS, &engines.ledger().totals())?;
         }
@@ -112,27 +202,45 @@ impl Log {
                 "seed": training.seed,
                 "steps": schedule.steps,
                 "episodes": schedule.steps * schedule.questions_per_step * schedule.group_size,
-                "searches": self.num_searches,
+                "searches": learner.state.num_searches,
                 "engine": training.engine.name(),
                 "stopped": training.engine.exhausted(),
                 "best_step": best.step,
-                "best_validation_exact_match": best.exact_match,
+                "best_validation_score": best.score,
             }),
         )?;
         Ok(Trained {
             best: best.policy.clone(),
             best_step: best.step,
             metrics: self.history,
-            num_searches: self.num_searches,
+            num_searches: learner.state.num_searches,
+            interrupted: false,
         })
     }
 }
 
+const METRICS: &str = "metrics.jsonl";
+
+/// The metrics of a run directory, one a row.
+///
+/// # Errors
+///
+/// Fails on an unreadable file or a malformed row, and names it.
+pub(super) fn read_metrics(run: &Path) -> Result<Vec<Metrics>> {
+    let path = run.join(METRICS);
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let row = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).with_context(|| format!("{}: row {}", path.display(), index + 1))
+    };
+    text.lines().enumerate().map(row).collect()
+}
+
 /// The metric that a curriculum with feedback follows.
-pub(super) const SUCCESS_RATE: &str = "curriculum/success_rate";
+const SUCCESS_RATE: &str = "curriculum/success_rate";
 
 /// Share of episodes whose answer equals a golden one, whatever they are rewarded for.
-pub(super) fn success_rate(groups: &[TrajectoryGroup]) -> f64 {
+fn success_rate(groups: &[&TrajectoryGroup]) -> f64 {
     let (mut num_episodes, mut num_right) = (0_usize, 0_usize);
     for group in groups {
         for rewarded in &group.trajectories {
@@ -146,7 +254,7 @@ pub(super) fn success_rate(groups: &[TrajectoryGroup]) -> f64 {
 }
 
 /// Share of queries that name an entity of the question or of what was read before.
-fn names_entity_frac(groups: &[TrajectoryGroup]) -> f64 {
+fn names_entity_frac(groups: &[&TrajectoryGroup]) -> f64 {
     let (mut num_queries, mut num_naming) = (0_usize, 0_usize);
     for group in groups {
         for rewarded in &group.trajectories {

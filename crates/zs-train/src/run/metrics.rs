@@ -19,7 +19,7 @@ use crate::files::{JsonLines, RunDir};
 /// assert_eq!(metrics.get("reward/mean"), Some(0.5));
 /// assert_eq!(serde_json::to_string(&metrics).unwrap(), r#"{"reward/mean":0.5,"step":3}"#);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Metrics(BTreeMap<String, Value>);
 

@@ -2,16 +2,23 @@
 
 mod card;
 mod collect;
+mod environment;
+mod faults;
+mod keeper;
+mod learner;
 mod log;
 mod metrics;
 mod order;
 mod packing;
 pub mod pretrain;
 mod probe;
+pub mod replay;
 pub mod rl;
+pub mod rollouts;
 pub mod sft;
+pub mod train;
 mod trainable;
-pub(crate) mod validation;
+mod validation;
 
 pub use metrics::{Metrics, Timings};
 pub use order::EpochOrder;

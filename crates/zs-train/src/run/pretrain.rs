@@ -64,7 +64,7 @@ pub fn pretrain(
     let tokenizer = world::tokenizer();
     let checkpoints = Checkpoints::of(run, KEEP_LAST);
     let checkpoint = match resume {
-        true => Some(checkpoints.newest(console)?.1),
+        true => checkpoints.newest(console)?.map(|(_, dir)| dir),
         false => None,
     };
     let (initial, mut state) = match &checkpoint {

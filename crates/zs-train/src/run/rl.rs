@@ -1,33 +1,27 @@
 //! Reinforcement learning with a search engine: the loop that everything else exists for.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use burn::module::Module;
-use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
 use zs_core::{Question, SearchEngine};
 use zs_curriculum::Progress;
-use zs_model::{Generator, LanguageModel, Optimizer, OptimizerConfig, TokenRow, ValueNetwork};
+use zs_model::{Generator, LanguageModel, OptimizerConfig, TokenRow, ValueNetwork};
 use zs_rl::consult::ConsultRegistry;
-use zs_rl::judge::RubricJudge;
-use zs_rl::{
-    Companions, Critic, LearningState, RewardResources, RolloutConfig, TrajectoryGroup,
-    ValueLearner, update_with,
-};
+use zs_rl::{Algorithm, RewardResources, RolloutConfig};
 
-use super::collect::{Collected, Collector};
-use super::log::{Log, SUCCESS_RATE, success_rate};
-use super::sft::{next_batch, read_rows};
-use super::validation::{self, Best};
-use super::{EpochOrder, Metrics, trainable};
-use crate::config::{CriticConfig, TrainConfig, TrainingConfig, load};
+use super::collect::Collector;
+use super::keeper::Keeper;
+use super::learner::Learner;
+use super::log::{Kept, Log};
+use super::{Metrics, faults};
+use crate::checkpoint::Checkpoints;
+use crate::config::{CriticConfig, TrainingConfig};
 use crate::console::Console;
 use crate::engines::Engines;
 use crate::files::RunDir;
-use crate::{device, engines, source};
+use crate::interrupt::Interrupt;
 
+pub use super::rollouts::RecordedGroup;
 pub use super::validation::Validation;
 
 /// A training run, with everything in memory.
@@ -59,12 +53,14 @@ pub struct Training<'a> {
 }
 
 /// What training may need beside policy, questions and engine; nothing by default.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Aids {
     /// What rewards need beside the episodes.
     pub resources: RewardResources,
     /// Agents that the policy may consult. Validation goes without them.
     pub consultants: Option<ConsultRegistry>,
+    /// Whether somebody has asked for an end; a run ends at once after its next step then.
+    pub interrupt: Interrupt,
 }
 
 /// What a training run came to.
@@ -78,122 +74,165 @@ pub struct Trained {
     pub metrics: Vec<Metrics>,
     /// Searches that were carried out in training.
     pub num_searches: u64,
-}
-
-/// A row of `trajectories.jsonl`, wrapped by [`zs_rl::write_records`].
-#[derive(Debug, Serialize, Deserialize)]
-pub struct RecordedGroup {
-    /// The step, from 1.
-    pub step: usize,
-    /// Its noise probability.
-    pub noise_probability: f64,
-    /// The question and its episodes.
-    pub group: TrajectoryGroup,
+    /// Whether the run was interrupted: it is saved and not finished.
+    pub interrupted: bool,
 }
 
 impl Training<'_> {
-    /// Trains the policy, writing metrics, trajectories and checkpoints into `run`.
+    /// Trains the policy, writing metrics, episodes and checkpoints into `run`.
     ///
     /// ```text
     /// for step in 1..=steps:
-    ///     noise probability -> questions -> rollout -> reward -> update -> log -> validate
+    ///     noise probability -> questions -> rollout -> reward -> update -> log -> validate -> save
     /// ```
     ///
     /// # Errors
     ///
-    /// Fails when the rollout or the update does, or a file cannot be written.
+    /// Fails when the rollout or the update does, when more goes wrong than the run's
+    /// [`FaultPolicy`](crate::config::FaultPolicy) bears, or when a file cannot be written. What was
+    /// learned until then is saved, if that is possible.
     pub fn run(&self, run: &RunDir, console: &Console) -> Result<Trained> {
-        let TrainingConfig { schedule, .. } = self.config;
-        let steps = schedule.steps;
-        let curriculum = self.config.curriculum.0.build()?;
         let algorithm = self.config.algorithm.build()?;
+        let learner = Learner::new(self, algorithm.as_ref())?;
+        let log = Log::open(run, Kept::None, self.engines.is_some())?;
+        self.train(run, console, algorithm.as_ref(), learner, log)
+    }
+
+    /// Goes on from the newest whole checkpoint of `run`, or begins again where there is none yet.
+    ///
+    /// What comes out is the same, byte for byte, as if the run had not been interrupted: metrics,
+    /// episodes, checkpoints and weights. Whatever was written after the checkpoint is taken back
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run); and when every checkpoint is damaged.
+    pub fn resume(&self, run: &RunDir, console: &Console) -> Result<Trained> {
+        let algorithm = self.config.algorithm.build()?;
+        let checkpoints = Checkpoints::of(run, self.config.checkpoints.keep_last);
+        let (learner, kept) = match checkpoints.newest(console)? {
+            None => {
+                console.note("no checkpoint yet: the run begins again");
+                (Learner::new(self, algorithm.as_ref())?, Kept::Nothing)
+            }
+            Some((step, dir)) => {
+                let learner = Learner::load(self, algorithm.as_ref(), &dir)
+                    .with_context(|| format!("{}: cannot resume from", dir.display()))?;
+                if let Some(engines) = self.engines {
+                    engines.restore(learner.state.usage.clone(), &learner.state.budgets);
+                }
+                console.note(&format!("goes on after step {step}"));
+                (learner, Kept::Until(step))
+            }
+        };
+        let log = Log::open(run, kept, self.engines.is_some())?;
+        self.train(run, console, algorithm.as_ref(), learner, log)
+    }
+
+    fn train(
+        &self,
+        run: &RunDir,
+        console: &Console,
+        algorithm: &dyn Algorithm,
+        mut learner: Learner<'_>,
+        mut log: Log,
+    ) -> Result<Trained> {
+        let steps = self.config.schedule.steps;
+        let mut keeper = Keeper::new(run, self.config.checkpoints, self.engines);
         let mut collector = Collector::new(self, algorithm.dynamic_sampling())?;
-
-        let TrainingConfig { lora, memory, .. } = self.config;
-        let mut network = trainable(&self.policy, lora.as_ref(), *memory, self.seed)?;
-        let mut policy = self.policy.with_network(&network);
-        let mut optimizer = Optimizer::new(&self.optimizer_config(), &network);
-        let mut reference = algorithm.needs_reference().then(|| self.policy.network().clone());
-        let mut critic = algorithm.value_clip().map(|_| self.critic());
-        let mut state = LearningState::default();
-        let mut texts = EpochOrder::new(self.seed, self.texts.len()).walk();
-
-        let mut log = Log::create(run)?;
-        log.costs_file = self.engines.map(|_| run.json_lines("costs.jsonl")).transpose()?;
-        self.follow(&policy);
-        let mut best = Best::new(&policy, self.validate(&policy, &mut log)?);
-        log.end_step(0)?;
+        self.follow(&learner.policy);
+        if log.num_rows() == 0 {
+            learner.best.score = self.validate(&learner.policy, &mut log)?;
+            log.end_step(0)?;
+            keeper.write(&mut learner, &mut log)?;
+        }
         let progress = console.progress(self.title, steps);
-        for step in 1..=steps {
-            let successes = log.success_rates();
-            let so_far = Progress::new(step, steps).after(&successes);
-            let turns = 0..self.config.rollout.max_searches.max(1);
-            let noise: Vec<f64> =
-                turns.map(|turn| curriculum.noise_probability(so_far.at_turn(turn))).collect();
-            let noise_probability = noise[0];
-            let Collected { groups, dropped, stats, temperature, num_refills } =
-                collector.collect(step, &policy, &noise.into())?;
-            log.timings.lap("rollout");
-
-            let texts = next_batch(self.texts, &mut texts, self.config.texts_per_step());
-            let (updated, learned) = update_with(
-                network,
-                &mut optimizer,
-                Companions {
-                    reference: reference.as_ref(),
-                    critic: critic.as_mut().map(|it| it as &mut dyn Critic),
-                    ptx: &texts,
-                    state: &mut state,
-                },
-                &groups,
-                algorithm.as_ref(),
-                &self.config.update,
-            )
-            .with_context(|| format!("step {step}"))?;
-            network = updated;
-            policy = policy.with_network(&network);
-            self.follow(&policy);
-            if schedule.reference_every > 0 && step % schedule.reference_every == 0 {
-                reference = reference.map(|_| policy.network().clone());
-            }
-            log.timings.lap("update");
-
-            log.metrics = Metrics::of_step(step);
-            log.metrics.set("curriculum/noise_probability", noise_probability);
-            log.metrics.set("rollout/temperature", f64::from(temperature));
-            log.metrics.extend(stats.metrics());
-            log.metrics.extend(learned.values);
-            if let Some(num_refills) = num_refills {
-                log.metrics.set("rollout/num_refills", num_refills as f64);
-                log.metrics.set("rollout/num_dropped_groups", dropped.len() as f64);
-            }
-            let groups = [groups, dropped].concat();
-            log.rewards(&groups);
-            log.metrics.set(SUCCESS_RATE, success_rate(&groups));
-            log.num_searches += stats.num_searches as u64;
-            if schedule.record_every > 0 && step % schedule.record_every == 0 {
-                log.record(step, noise_probability, groups)?;
-            }
-            if step % schedule.eval_every == 0 || step == steps {
-                let exact_match = self.validate(&policy, &mut log)?;
-                best.consider(step, &policy, exact_match);
+        progress.advance(learner.state.step, "resumed");
+        while learner.state.step < steps {
+            let done = learner.state.step;
+            if let Err(error) = self.step(algorithm, &mut collector, &mut learner, &mut log) {
+                // A step that was begun is not part of the run; the steps before it are.
+                let is_whole = learner.state.step == done && log.num_rows() == done + 1;
+                if is_whole && learner.is_intact() {
+                    keeper.write(&mut learner, &mut log).context("after an error")?;
+                }
+                return Err(error).with_context(|| {
+                    let run = run.path().display();
+                    format!("step {}, after which `zs train --resume {run}` goes on", done + 1)
+                });
             }
             progress.advance(1, &log.headline());
-            log.costs(self.engines, step)?;
-            log.end_step(step)?;
             if let Some(reason) = self.engine.exhausted() {
-                console.note(&format!("stopped after step {step}: {reason}"));
+                console.note(&format!("stopped after step {}: {reason}", learner.state.step));
                 break;
+            }
+            let interrupted = self.aids.interrupt.is_set() && learner.state.step < steps;
+            if interrupted || keeper.is_due(learner.state.step) {
+                keeper.write(&mut learner, &mut log)?;
+                log.timings.lap("checkpoint");
+            }
+            if interrupted {
+                progress.finish(&format!("interrupted after step {}", learner.state.step));
+                let run = run.path().display();
+                console.note(&format!("saved; `zs train --resume {run}` goes on"));
+                return Ok(log.interrupted(&learner));
             }
         }
         let last = run.join("checkpoints/final");
-        policy.save(&last)?;
-        if let Some(critic) = &critic {
-            critic.model().save(&last)?;
+        learner.policy.save(&last)?;
+        if let Some(values) = learner.values() {
+            values.save(&last)?;
         }
-        best.save(run)?;
-        progress.finish(&format!("kept step {}", best.step));
-        log.finish(run, &best, self)
+        learner.best.save(run)?;
+        progress.finish(&format!("kept step {}", learner.best.step));
+        log.finish(run, &learner, self)
+    }
+
+    /// One step: play, learn, log, validate.
+    fn step(
+        &self,
+        algorithm: &dyn Algorithm,
+        collector: &mut Collector<'_>,
+        learner: &mut Learner<'_>,
+        log: &mut Log,
+    ) -> Result<()> {
+        let TrainingConfig { schedule, rollout, .. } = self.config;
+        let step = learner.state.step + 1;
+        let curriculum = self.config.curriculum.0.build()?;
+        let successes = log.success_rates();
+        let so_far = Progress::new(step, schedule.steps).after(&successes);
+        let turns = 0..rollout.max_searches.max(1);
+        let noise: Vec<f64> =
+            turns.map(|turn| curriculum.noise_probability(so_far.at_turn(turn))).collect();
+        let noise_probability = noise[0];
+        let next_question = learner.state.next_question;
+        let collected = collector.collect(step, &learner.policy, &noise.into(), next_question)?;
+        faults::check_searches(&collected, self)?;
+        log.timings.lap("rollout");
+
+        let learned = learner.learn(algorithm, &collected.groups)?;
+        learner.state.next_question = collected.next_question;
+        learner.state.num_searches += collected.stats.num_searches as u64;
+        self.follow(&learner.policy);
+        log.timings.lap("update");
+
+        log.metrics = Metrics::of_step(step);
+        log.metrics.set("curriculum/noise_probability", noise_probability);
+        log.collected(&collected);
+        log.metrics.extend(learned.values);
+        let is_skipped = !learned.skipped.is_empty();
+        let every = schedule.record_every;
+        if is_skipped || (every > 0 && step.is_multiple_of(every)) {
+            log.record(step, noise_probability, collected, learned.advantages)?;
+        }
+        log.timings.lap("record");
+        if step.is_multiple_of(schedule.eval_every) || step == schedule.steps {
+            let score = self.validate(&learner.policy, log)?;
+            learner.best.consider(step, &learner.policy, score);
+        }
+        log.costs(self.engines, step)?;
+        log.end_step(step)?;
+        faults::check_skipped(&learned.skipped, log.history(), self.config.faults)
     }
 
     /// Engines that ask the policy ask the one that has just learned.
@@ -213,32 +252,17 @@ impl Training<'_> {
         config
     }
 
-    /// The value model and its optimiser.
-    fn critic(&self) -> ValueLearner<ValueNetwork> {
-        let values = self.values.clone();
-        let values = values.unwrap_or_else(|| ValueNetwork::from_policy(self.policy.network()));
-        let network = values.train();
-        let CriticConfig { learning_rate, warmup_steps } = self.config.critic;
-        let config = OptimizerConfig { learning_rate, warmup_steps, ..self.optimizer_config() };
-        let optimizer = Optimizer::new(&config, &network);
-        ValueLearner::new(network, optimizer)
-    }
-
-    /// Greedy exact match on the validation questions, where there are any.
+    /// The policy's score on the validation questions, where there are any.
     fn validate(&self, policy: &LanguageModel, log: &mut Log) -> Result<Option<f64>> {
         let Some(validation) = &self.validation else { return Ok(None) };
         let batch_size = self.config.schedule.eval_batch_size;
-        let report = validation.run(policy, &self.config.rollout, batch_size, self.seed)?;
-        validation::log(&report, &mut log.metrics);
-        let beside = validation.run_beside(policy, &self.config.rollout, batch_size, self.seed)?;
-        if let Some(exact_match) = beside {
-            log.metrics.set(validation::BESIDE, exact_match);
-        }
+        let rollout = &self.config.rollout;
+        let score = validation.run(policy, rollout, batch_size, self.seed, &mut log.metrics)?;
         log.timings.lap("validation");
-        Ok(Some(report.overall.exact_match.mean))
+        Ok(Some(score))
     }
 
-    fn optimizer_config(&self) -> OptimizerConfig {
+    pub(super) fn optimizer_config(&self) -> OptimizerConfig {
         let TrainingConfig { optimizer, schedule, update, .. } = self.config;
         let total_steps = match optimizer.total_steps {
             0 => schedule.steps * update.mini_batches * update.epochs,
@@ -246,86 +270,10 @@ impl Training<'_> {
         };
         OptimizerConfig { total_steps, ..optimizer.clone() }
     }
-}
 
-/// `zs train RUN.toml`.
-///
-/// # Errors
-///
-/// Fails on anything wrong with the run file or what it names, before the run directory is made.
-pub fn command(path: &Path, console: &Console) -> Result<()> {
-    train(&load(path)?, console)
-}
-
-/// Carries out a run file.
-///
-/// # Errors
-///
-/// As [`command`], but for what is wrong with the file itself.
-pub fn train(config: &TrainConfig, console: &Console) -> Result<()> {
-    RunDir::check_free(&config.out)?;
-    let device = device::select();
-    let policy = source::load_model(&config.policy, &device)?;
-    let questions = source::questions(&config.questions)?;
-    let asked: Arc<dyn Generator> = Arc::new(policy.clone());
-    let engines = Engines::new(device.clone(), config.prices.clone()).with_policy(asked);
-    let engine = engines.open(&config.engine)?;
-    let validation = match &config.validation {
-        None => None,
-        Some(it) => {
-            let engine = match &it.engine {
-                Some(config) => engines.open(config)?,
-                None => Arc::clone(&engine),
-            };
-            Some((source::questions(&it.questions)?, engine))
-        }
-    };
-    let values_dir = config.policy.join("value");
-    let values = match values_dir.exists() {
-        true => Some(ValueNetwork::load(&config.policy, policy.config(), &device)?),
-        false => None,
-    };
-    let texts = match &config.training.ptx {
-        Some(ptx) => read_rows(&ptx.path, &policy)?,
-        None => Vec::new(),
-    };
-    let aids = aids(config, &device)?;
-    let run = RunDir::create(&config.out)?;
-    run.write_config(config)?;
-    let training = Training {
-        title: "training",
-        policy,
-        questions: &questions,
-        engine: engine.as_ref(),
-        engines: Some(&engines),
-        validation: validation.as_ref().map(|(questions, engine)| Validation {
-            questions,
-            engine: engine.as_ref(),
-            beside: None,
-        }),
-        values,
-        texts: &texts,
-        aids,
-        config: &config.training,
-        seed: config.seed,
-    };
-    training.run(&run, console)?;
-    if let Some(line) = engines::summary_line(engines.ledger()) {
-        console.note(&line);
+    /// How the value model learns.
+    pub(super) fn critic_optimizer_config(&self) -> OptimizerConfig {
+        let CriticConfig { learning_rate, warmup_steps } = self.config.critic;
+        OptimizerConfig { learning_rate, warmup_steps, ..self.optimizer_config() }
     }
-    console.note(&format!("wrote {}", run.path().display()));
-    Ok(())
-}
-
-/// Loads what rewards and rollouts need beside the rest.
-fn aids(config: &TrainConfig, device: &Device) -> Result<Aids> {
-    let corpus = config.corpus.as_ref().map(source::corpus).transpose()?;
-    let judge = config.judge.as_ref().map(|it| source::judge(it, device)).transpose()?;
-    let consultants =
-        config.consultants.as_ref().map(|it| source::consultants(it, device)).transpose()?;
-    let resources = RewardResources {
-        corpus: corpus.map(Into::into),
-        judge: judge.map(|it| Arc::new(it) as Arc<dyn RubricJudge>),
-    };
-    Ok(Aids { resources, consultants })
 }

@@ -8,6 +8,7 @@ use zs_model::{LanguageModel, SaveError};
 use zs_rl::RolloutConfig;
 
 use super::Metrics;
+use crate::config::ValidationMetric;
 use crate::files::RunDir;
 
 /// Questions and an engine to choose checkpoints by.
@@ -17,12 +18,15 @@ pub struct Validation<'a> {
     pub questions: &'a [Question],
     /// The engine.
     pub engine: &'a dyn SearchEngine,
-    /// Another engine to put the same questions to, for the logs alone.
-    pub beside: Option<&'a dyn SearchEngine>,
+    /// A second engine to compare with: the one of training, where that is another one.
+    pub training_engine: Option<&'a dyn SearchEngine>,
+    /// What the best checkpoint is the best by.
+    pub choose_by: ValidationMetric,
 }
 
 impl Validation<'_> {
-    /// Greedy scores of a policy.
+    /// Greedy scores of a policy, which go into the metrics; returns the score that
+    /// checkpoints are chosen by.
     ///
     /// # Errors
     ///
@@ -33,47 +37,28 @@ impl Validation<'_> {
         rollout: &RolloutConfig,
         batch_size: usize,
         seed: u64,
-    ) -> Result<EvaluationReport> {
-        self.ask(self.engine, policy, rollout, batch_size, seed)
-    }
-
-    /// Exact match with the other engine, where there is one.
-    ///
-    /// # Errors
-    ///
-    /// Fails where the rollout fails.
-    pub(crate) fn run_beside(
-        &self,
-        policy: &LanguageModel,
-        rollout: &RolloutConfig,
-        batch_size: usize,
-        seed: u64,
-    ) -> Result<Option<f64>> {
-        let Some(engine) = self.beside else { return Ok(None) };
-        let report = self.ask(engine, policy, rollout, batch_size, seed)?;
-        Ok(Some(report.overall.exact_match.mean))
-    }
-
-    fn ask(
-        &self,
-        engine: &dyn SearchEngine,
-        policy: &LanguageModel,
-        rollout: &RolloutConfig,
-        batch_size: usize,
-        seed: u64,
-    ) -> Result<EvaluationReport> {
+        metrics: &mut Metrics,
+    ) -> Result<f64> {
         let rollout = RolloutConfig { temperature: 0.0, ..rollout.clone() };
         let config = EvalConfig { rollout, batch_size, seed, noise_probability: 0.0 };
-        let evaluation = evaluate(policy, engine, self.questions, &config, &mut |_| {});
-        Ok(evaluation.context("validation")?.report)
+        let score = |engine: &dyn SearchEngine| {
+            let evaluation = evaluate(policy, engine, self.questions, &config, &mut |_| {});
+            Ok::<_, anyhow::Error>(evaluation.context("validation")?.report)
+        };
+        let report = score(self.engine)?;
+        let exact_match = report.overall.exact_match.mean;
+        log(&report, metrics);
+        if let Some(engine) = self.training_engine {
+            let simulated = score(engine)?.overall.exact_match.mean;
+            metrics.set("validation/training_engine_exact_match", simulated);
+            metrics.set("validation/sim_to_real_gap", simulated - exact_match);
+        }
+        Ok(self.choose_by.of(&report.overall))
     }
 }
 
-/// The metric of [`Validation::beside`].
-pub(crate) const BESIDE: &str = "validation/exact_match_beside";
-
 /// Puts a validation report into the metrics of its step.
-pub(crate) fn log(report: &EvaluationReport, metrics: &mut Metrics) {
+fn log(report: &EvaluationReport, metrics: &mut Metrics) {
     metrics.set("validation/exact_match", report.overall.exact_match.mean);
     metrics.set("validation/f1", report.overall.f1.mean);
     metrics.set("validation/num_searches", report.overall.num_searches.mean);
@@ -86,25 +71,20 @@ pub(crate) fn log(report: &EvaluationReport, metrics: &mut Metrics) {
 #[derive(Debug)]
 pub(crate) struct Best {
     pub(crate) step: usize,
-    pub(crate) exact_match: Option<f64>,
+    pub(crate) score: Option<f64>,
     pub(crate) policy: LanguageModel,
 }
 
 impl Best {
     /// Begins with the untrained policy, scored or not.
-    pub(crate) fn new(policy: &LanguageModel, exact_match: Option<f64>) -> Self {
-        Self { step: 0, exact_match, policy: policy.clone() }
+    pub(crate) fn new(policy: &LanguageModel, score: Option<f64>) -> Self {
+        Self { step: 0, score, policy: policy.clone() }
     }
 
     /// Takes `policy` if it scores higher, or if nothing is scored.
-    pub(crate) fn consider(
-        &mut self,
-        step: usize,
-        policy: &LanguageModel,
-        exact_match: Option<f64>,
-    ) {
-        if exact_match > self.exact_match || exact_match.is_none() {
-            *self = Self { step, exact_match, policy: policy.clone() };
+    pub(crate) fn consider(&mut self, step: usize, policy: &LanguageModel, score: Option<f64>) {
+        if score > self.score || score.is_none() {
+            *self = Self { step, score, policy: policy.clone() };
         }
     }
 

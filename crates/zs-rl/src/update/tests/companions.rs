@@ -145,7 +145,7 @@ fn observations_carry_loss_where_they_are_asked_to() {
         let mut state = LearningState::default();
         let companions = Companions { reference: None, critic: None, ptx: &[], state: &mut state };
         let config = UpdateConfig { loss_tokens, importance, ..config(99) };
-        prepare(&model, &companions, &groups, algorithm.as_ref(), &config).unwrap().rows
+        prepare(&model, &companions, &groups, algorithm.as_ref(), &config, 99).unwrap().rows
     };
     let correction = ImportanceCorrection {
         bound: ImportanceBound::Truncate { max: 2.0 },
@@ -221,7 +221,8 @@ fn the_gradient_of_a_bandit_is_the_analytic_one() {
         let mut state = LearningState::default();
         let companions = Companions { reference: None, critic: None, ptx: &[], state: &mut state };
         let groups = std::slice::from_ref(&group);
-        let rows = prepare(&model, &companions, groups, algorithm.as_ref(), &config).unwrap().rows;
+        let prepared = prepare(&model, &companions, groups, algorithm.as_ref(), &config, 99);
+        let rows = prepared.unwrap().rows;
         let mini_batch = MiniBatch {
             rows: &rows,
             ptx: &[],
@@ -229,7 +230,7 @@ fn the_gradient_of_a_bandit_is_the_analytic_one() {
             algorithm: algorithm.as_ref(),
             config: &config,
         };
-        let (grads, _) = mini_batch.gradients(&model, |_| true);
+        let (grads, _) = mini_batch.gradients(&model, 99, |_| true);
         let gradient = numbers(grads.get::<2>(model.logits.id).unwrap());
         for (arm, reward) in rewards.iter().enumerate() {
             let expected = -scale * (reward - mean) / 6.0;

@@ -29,7 +29,6 @@ pub use self::stats::{CONFIDENCE, SeedMean, seed_mean};
 pub use self::verdict::Verdict;
 
 use self::plan::{Work, plan, select};
-use self::result::Slot;
 use self::schedule::{Event, Task, carry_out};
 use self::work::Outcome;
 use super::output::claim_directory;
@@ -98,9 +97,7 @@ pub fn run(
     let tasks = plan(&preset.base, &seeds, &preset.claims, &wanted);
     let out = &preset.base.out;
     claim_directory(out)?;
-    let slots: Vec<Slot> = tasks.iter().map(|it| it.work.slot(out)).collect::<Result<_>>()?;
-    let mut outcomes: Vec<Option<Outcome>> =
-        tasks.iter().zip(&slots).map(|(task, slot)| task.work.finished(slot)).collect();
+    let mut outcomes: Vec<Option<Outcome>> = tasks.iter().map(|it| it.work.finished(out)).collect();
     let mut failures = Vec::new();
     if !request.report_only {
         let open = open(&tasks, &outcomes);
@@ -214,7 +211,7 @@ fn describe(preset: &ClaimsPreset, request: &Request) -> Result<String> {
     let mut num_done = 0;
     let mut left = 0.0;
     for task in &tasks {
-        let is_done = task.work.finished(&task.work.slot(&preset.base.out)?).is_some();
+        let is_done = task.work.finished(&preset.base.out).is_some();
         num_done += usize::from(is_done);
         left += if is_done { 0.0 } else { task.work.size() };
     }

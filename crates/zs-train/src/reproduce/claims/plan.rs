@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::result::Slot;
 use super::schedule::Task;
 use crate::config::{ArmConfig, ArmEngine, ClaimConfig, ReproduceConfig, TrainingConfig};
 
@@ -20,7 +19,8 @@ pub(super) enum Work {
 }
 
 /// One arm with one seed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ArmWork {
     /// Its name.
     pub(super) name: String,
@@ -50,22 +50,14 @@ impl Work {
         format!("{what}, seed {}", settings.seed)
     }
 
-    /// Where it lies below the output directory, and what it depends on: everything but the place.
-    pub(super) fn slot(&self, out: &Path) -> Result<Slot> {
+    /// Where it lies below the output directory.
+    pub(super) fn dir(&self, out: &Path) -> PathBuf {
         let settings = self.settings();
-        let seed = format!("seed-{}", settings.seed);
-        let without_place = ReproduceConfig { out: PathBuf::new(), ..settings.clone() };
-        Ok(match self {
-            Self::Tune(_) => {
-                let dir = out.join(format!("simulators/steps-{}", settings.tuning.steps));
-                Slot::new(dir.join(seed), &toml::to_string(&without_place)?)
-            }
-            Self::Arm(arm) => {
-                let dir = out.join("arms").join(&arm.name).join(seed);
-                let arm = ArmWork { settings: without_place, ..arm.as_ref().clone() };
-                Slot::new(dir, &toml::to_string(&arm)?)
-            }
-        })
+        let kind = match self {
+            Self::Tune(_) => format!("simulators/steps-{}", settings.tuning.steps),
+            Self::Arm(arm) => format!("arms/{}", arm.name),
+        };
+        out.join(kind).join(format!("seed-{}", settings.seed))
     }
 
     /// About how much work it is; a step of training on the simulator is 1.
@@ -121,6 +113,8 @@ pub(super) fn plan(
             names.push(name);
         }
     }
+    // Where results lie is no part of what they depend on.
+    let base = &ReproduceConfig { out: PathBuf::new(), ..base.clone() };
     let mut tasks: Vec<Task<Work>> = Vec::new();
     for (name, arm) in names.iter().filter_map(|it| Some((*it, *arms.get(it)?))) {
         for &seed in seeds {
@@ -193,15 +187,15 @@ mod tests {
     fn results_depend_on_settings_and_not_on_their_place() {
         let preset = preset().unwrap();
         let tasks = |base: &ReproduceConfig| plan(base, &[1], &preset.claims, &preset.claims);
-        let out = Path::new("out");
-        let slot = |base: &ReproduceConfig| {
-            let tasks = tasks(base);
-            format!("{:?}", tasks[0].work.slot(out).unwrap())
-        };
         let moved = ReproduceConfig { out: "elsewhere".into(), ..preset.base.clone() };
-        assert_eq!(slot(&preset.base), slot(&moved));
+        assert_eq!(tasks(&preset.base), tasks(&moved));
         let mut other = preset.base.clone();
         other.tuning.optimizer.learning_rate *= 2.0;
-        assert_ne!(slot(&preset.base), slot(&other));
+        assert_ne!(tasks(&preset.base)[0], tasks(&other)[0]);
+        // Training is no part of a simulator.
+        let mut longer = preset.base.clone();
+        longer.training.schedule.steps *= 2;
+        assert_eq!(tasks(&preset.base)[0], tasks(&longer)[0]);
+        assert_ne!(tasks(&preset.base)[1], tasks(&longer)[1]);
     }
 }

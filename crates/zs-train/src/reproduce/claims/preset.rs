@@ -85,6 +85,9 @@ pub fn preset() -> Result<ClaimsPreset> {
     base.training.schedule.steps = file.steps;
     base.training.schedule.eval_every = file.eval_every;
     base.training.schedule.record_every = 0;
+    // A piece of work is done again from its start.
+    base.training.checkpoints.every = 0;
+    base.training.checkpoints.minutes = 0.0;
     base.check()?;
     let claims = CLAIMS
         .iter()

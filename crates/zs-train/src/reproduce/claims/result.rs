@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use zs_simulator::audit::AuditReport;
 
 use crate::config::ClaimMetric;
@@ -74,7 +73,7 @@ impl CurvePoint {
             noise_probability: it.get("curriculum/noise_probability"),
             names_entity: it.get("search/names_entity_frac"),
             validation_exact_match: it.get("validation/exact_match"),
-            simulated_exact_match: it.get(crate::run::validation::BESIDE),
+            simulated_exact_match: it.get("validation/training_engine_exact_match"),
         };
         metrics.iter().enumerate().map(point).collect()
     }
@@ -112,32 +111,31 @@ pub struct SimulatorResult {
 
 /// A result and what it was computed from.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept<T> {
-    /// Checksum of the settings.
-    settings: String,
+struct Kept<S, T> {
+    settings: S,
     result: T,
 }
 
 /// A directory for one piece of work.
 #[derive(Clone, Debug)]
-pub(super) struct Slot {
+pub(super) struct Slot<'a, S> {
     dir: PathBuf,
-    settings: String,
+    /// All that the result depends on. Settings that came into being after a result was kept have
+    /// their defaults in it.
+    settings: &'a S,
 }
 
-impl Slot {
+impl<'a, S: Serialize + DeserializeOwned + PartialEq> Slot<'a, S> {
     /// The place of a piece of work with these settings.
-    pub(super) fn new(dir: PathBuf, settings: &str) -> Self {
-        let digest = Sha256::digest(settings.as_bytes());
-        let settings = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    pub(super) fn new(dir: PathBuf, settings: &'a S) -> Self {
         Self { dir, settings }
     }
 
     /// What was kept; nothing where the work is not finished or was done with other settings.
     pub(super) fn finished<T: DeserializeOwned>(&self) -> Option<T> {
         let text = fs::read_to_string(self.dir.join(RESULT)).ok()?;
-        let kept: Kept<T> = serde_json::from_str(&text).ok()?;
-        (kept.settings == self.settings).then_some(kept.result)
+        let kept: Kept<S, T> = serde_json::from_str(&text).ok()?;
+        (kept.settings == *self.settings).then_some(kept.result)
     }
 
     /// Begins the work anew; what an interrupted try left is removed.
@@ -151,7 +149,7 @@ impl Slot {
 
     /// Keeps the result, last of all.
     pub(super) fn finish<T: Serialize>(&self, run: &RunDir, result: &T) -> Result<()> {
-        run.write_json(RESULT, &Kept { settings: self.settings.clone(), result })
+        run.write_json(RESULT, &Kept { settings: self.settings, result })
     }
 }
 
@@ -162,15 +160,17 @@ mod tests {
     #[test]
     fn finished_work_is_kept_and_interrupted_work_is_not() {
         let scratch = tempfile::tempdir().unwrap();
-        let slot = |settings: &str| Slot::new(scratch.path().join("arm/seed-1"), settings);
-        assert_eq!(slot("a").finished::<u32>(), None);
-        let run = slot("a").begin().unwrap();
+        let dir = scratch.path().join("arm/seed-1");
+        let (a, b) = ("a".to_owned(), "b".to_owned());
+        let slot = Slot::new(dir.clone(), &a);
+        assert_eq!(slot.finished::<u32>(), None);
+        let run = slot.begin().unwrap();
         run.write_text("metrics.jsonl", "half").unwrap();
-        assert_eq!(slot("a").finished::<u32>(), None, "interrupted");
-        let run = slot("a").begin().unwrap();
+        assert_eq!(slot.finished::<u32>(), None, "interrupted");
+        let run = slot.begin().unwrap();
         assert!(!run.join("metrics.jsonl").exists(), "done again from the start");
-        slot("a").finish(&run, &7).unwrap();
-        assert_eq!(slot("a").finished::<u32>(), Some(7));
-        assert_eq!(slot("b").finished::<u32>(), None, "other settings");
+        slot.finish(&run, &7).unwrap();
+        assert_eq!(slot.finished::<u32>(), Some(7));
+        assert_eq!(Slot::new(dir, &b).finished::<u32>(), None, "other settings");
     }
 }

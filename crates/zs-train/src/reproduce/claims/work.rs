@@ -49,26 +49,35 @@ impl Outcome {
 }
 
 impl Work {
-    /// What was kept of it, if it is finished.
-    pub(super) fn finished(&self, slot: &Slot) -> Option<Outcome> {
+    /// What was kept of it below the output directory, if it is finished.
+    pub(super) fn finished(&self, out: &Path) -> Option<Outcome> {
+        let dir = self.dir(out);
         match self {
-            Self::Tune(_) => slot.finished().map(|it| Outcome::Simulator(Box::new(it))),
-            Self::Arm(_) => slot.finished().map(|it| Outcome::Arm(Box::new(it))),
+            Self::Tune(settings) => {
+                let result = Slot::new(dir, settings.as_ref()).finished();
+                result.map(|it| Outcome::Simulator(Box::new(it)))
+            }
+            Self::Arm(arm) => {
+                let result = Slot::new(dir, arm.as_ref()).finished();
+                result.map(|it| Outcome::Arm(Box::new(it)))
+            }
         }
     }
 
     /// Does it, from the start.
     pub(super) fn carry_out(&self, base: &LanguageModel, out: &Path) -> Result<Outcome> {
-        let slot = self.slot(out)?;
-        let run = slot.begin()?;
+        let dir = self.dir(out);
         match self {
             Self::Tune(settings) => {
+                let slot = Slot::new(dir, settings.as_ref());
+                let run = slot.begin()?;
                 let result = tune(settings, base, &run)?;
                 slot.finish(&run, &result)?;
                 Ok(Outcome::Simulator(Box::new(result)))
             }
             Self::Arm(work) => {
-                run.write_config(&work.settings)?;
+                let slot = Slot::new(dir, work.as_ref());
+                let run = slot.begin()?;
                 let result = arm(work, base, out, &run)?;
                 slot.finish(&run, &result)?;
                 Ok(Outcome::Arm(Box::new(result)))

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use zs_model::ModelConfig;
 
-pub use self::estimate::{EPISODE, Episode, H100, Memory, Needs, Rates, hours, num_parameters};
+pub use self::estimate::{EPISODE, Episode, H100, Needs, Rates, hours};
 
 use crate::cli::ReproduceArgs;
 use crate::config::{EngineConfig, QuestionSource, TrainConfig, parse};
 use crate::console::{self, Console};
-use crate::files::SUMMARY;
-use crate::run::rl;
+use crate::plan::{gib, memory};
+use crate::run::train;
 
 macro_rules! run_files {
     ($($name:literal),* $(,)?) => {
@@ -81,12 +81,13 @@ pub fn command(args: &ReproduceArgs, console: &Console) -> Result<()> {
         return Ok(());
     }
     for run in &wanted {
-        if run.config.out.join(SUMMARY).exists() {
-            console.note(&format!("{}: done already", run.name));
-            continue;
-        }
-        console.note(&format!("{}: {}", run.name, run.config.out.display()));
-        rl::train(&run.config, console).with_context(|| run.name.to_owned())?;
+        let out = &run.config.out;
+        console.note(&format!("{}: {}", run.name, out.display()));
+        let outcome = match out.exists() {
+            true => train::resume(out, console),
+            false => train::begin(run.config.clone(), console),
+        };
+        outcome.with_context(|| run.name.to_owned())?;
     }
     Ok(())
 }
@@ -129,7 +130,7 @@ fn train_questions(data: &Path) -> Result<PathBuf> {
 fn describe(runs: &[PaperRun], places: &Places) -> Result<String> {
     let policy = ModelConfig::from_dir(&places.model)?;
     let simulator = ModelConfig::from_dir(&places.simulator)?;
-    let billions = |it: &ModelConfig| num_parameters(it) / 1e9;
+    let billions = |it: &ModelConfig| it.num_parameters() as f64 / 1e9;
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);
     table.set_header([
@@ -139,8 +140,8 @@ fn describe(runs: &[PaperRun], places: &Places) -> Result<String> {
         "steps",
         "episodes",
         "models",
-        "cache",
-        "activations",
+        "playing",
+        "learning",
         "peak",
         "hours",
     ]);
@@ -156,22 +157,23 @@ fn describe(runs: &[PaperRun], places: &Places) -> Result<String> {
             EngineConfig::Simulated { .. } => ("simulator", Some(&simulator)),
             _ => ("web", None),
         };
-        let memory = Memory::estimate(&policy, simulator, training, needs);
-        let models = memory.policy + memory.reference + memory.critic + memory.simulator;
+        // An accelerator works on one micro-batch at a time.
+        let parts = memory::parts(config, 1)?;
+        let during =
+            |phase| -> u64 { parts.iter().filter(|it| it.phase == phase).map(|it| it.bytes).sum() };
         let hours = hours(&policy, simulator, training, needs, H100);
         total += hours;
         let schedule = &training.schedule;
-        let gib = |it: f64| format!("{it:.1} GiB");
         table.add_row([
             (*name).to_owned(),
             algorithm.name().to_owned(),
             engine.to_owned(),
             schedule.steps.to_string(),
             (schedule.steps * schedule.questions_per_step * schedule.group_size).to_string(),
-            gib(models),
-            gib(memory.cache),
-            gib(memory.activations),
-            gib(memory.peak()),
+            gib(during(None)),
+            gib(during(Some(memory::Phase::Rollout))),
+            gib(during(Some(memory::Phase::Update))),
+            gib(memory::peak(&parts)),
             format!("{hours:.1}"),
         ]);
     }
@@ -187,9 +189,11 @@ fn describe(runs: &[PaperRun], places: &Places) -> Result<String> {
     let Episode { prompt, turns, written, observed, asked } = EPISODE;
     let _ = writeln!(
         text,
-        "These are estimates, not measurements. Memory in f32: policy 4 P, reference P, value model \
-         4 P, simulator S numbers; keys and values of all episodes of a step, or the activations of a \
-         micro-batch, whichever is larger. Time: 2 P operations a token and pass, 6 P to learn from \
+        "These are estimates, not measurements. Memory, in f32: what is there throughout (weights, \
+         reference, best policy, moments, value model, simulator), and beside it what is there while \
+         episodes are played (keys and values of whole episodes, at their longest) or learned from \
+         (gradients, activations and logits of a micro-batch); `zs train RUN.toml --dry-run` lists \
+         the parts. Time: 2 P operations a token and pass, 6 P to learn from \
          one, decoding limited by the weights' way from memory; one {} with {:.0} TFLOP/s (30 % of \
          dense TF32) and {:.2} TB/s (50 %). An episode: {prompt} tokens of prompt, {turns} turns of \
          {written}, observations of {observed}, {asked} of the simulator's prompt. Retries, \

@@ -1,0 +1,193 @@
+//! `zs doctor`: what of this machine, and of a run file, is usable, and what to do about the rest.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
+use zs_model::{Generator, LanguageModel, ModelConfig, Tokenizer};
+use zs_simulator::WebProvider;
+
+use crate::config::{EngineConfig, TrainConfig, load};
+use crate::engines::Engines;
+use crate::plan::{Plan, gib, memory_of_machine};
+use crate::{console, device, source, versions};
+
+/// Arguments of `zs doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// A run file of `zs train`: its models, questions and engines are looked at too. Engines that
+    /// bill nothing are asked one question.
+    pub run: Option<PathBuf>,
+}
+
+/// Prints what was found; fails where a run file was given that cannot be run.
+pub(crate) fn doctor(args: &DoctorArgs) -> Result<()> {
+    let mut findings = Findings::default();
+    machine(&mut findings);
+    keys(&mut findings);
+    if let Some(path) = &args.run {
+        run_file(path, &mut findings);
+    }
+    console::print(&format!("{}\n", findings.table()));
+    match (findings.num_problems, &args.run) {
+        (1.., Some(path)) => {
+            bail!("{}: {} things are in the way", path.display(), findings.num_problems)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What has been looked at.
+#[derive(Default)]
+struct Findings {
+    rows: Vec<[String; 4]>,
+    num_problems: usize,
+}
+
+impl Findings {
+    fn good(&mut self, what: &str, found: impl Into<String>) {
+        self.rows.push([what.to_owned(), "ok".to_owned(), found.into(), String::new()]);
+    }
+
+    /// Something that is not there, and need not be.
+    fn absent(&mut self, what: &str, found: impl Into<String>, advice: &str) {
+        self.rows.push([what.to_owned(), "–".to_owned(), found.into(), advice.to_owned()]);
+    }
+
+    fn bad(&mut self, what: &str, found: impl Into<String>, advice: &str) {
+        self.rows.push([what.to_owned(), "PROBLEM".to_owned(), found.into(), advice.to_owned()]);
+        self.num_problems += 1;
+    }
+
+    fn of<T>(&mut self, what: &str, found: Result<T>, good: impl Fn(&T) -> String, advice: &str) {
+        match found {
+            Ok(found) => self.good(what, good(&found)),
+            Err(error) => self.bad(what, console::one_line(&error), advice),
+        }
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_preset(UTF8_BORDERS_ONLY);
+        table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+        table.set_header(["what", "", "found", "what to do"]);
+        table.add_rows(&self.rows);
+        table
+    }
+}
+
+fn machine(findings: &mut Findings) {
+    let crates: Vec<String> =
+        versions::crates().iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    findings
+        .good("zs", format!("{version}, commit {}, {}", versions::git_commit(), crates.join(", ")));
+    findings.good("device", format!("{:?}, {} threads", device::select(), device::host_threads()));
+    let (total, free) = memory_of_machine();
+    match free >= 1 << 30 {
+        true => findings.good("memory", format!("{} of {} is free", gib(free), gib(total))),
+        false => findings.bad(
+            "memory",
+            format!("{} of {} is free", gib(free), gib(total)),
+            "end other programs: the shipped preset takes half a gibibyte",
+        ),
+    }
+}
+
+/// Keys of web search.
+fn keys(findings: &mut Findings) {
+    for provider in WebProvider::ALL {
+        let Some(variable) = provider.key_variable() else { continue };
+        let what = format!("web search, {}", provider.name());
+        match std::env::var_os(variable).is_some_and(|it| !it.is_empty()) {
+            true => findings.good(&what, format!("{variable} is set")),
+            false => findings.absent(
+                &what,
+                format!("{variable} is not set"),
+                "set it to search with this provider",
+            ),
+        }
+    }
+}
+
+fn run_file(path: &Path, findings: &mut Findings) {
+    let config: TrainConfig = match load(path) {
+        Ok(config) => config,
+        Err(error) => {
+            return findings.bad("run file", console::one_line(&error), "correct the run file");
+        }
+    };
+    findings.good("run file", path.display().to_string());
+    let out = crate::files::RunDir::check_free(&config.out);
+    findings.of("out", out, |()| config.out.display().to_string(), "set another `out`");
+    let policy = model(&config.policy);
+    findings.of("policy", policy, String::clone, "fetch it: `zs data fetch`, or correct `policy`");
+    findings.of(
+        "memory of the run",
+        Plan::new(&config).and_then(|it| it.check().map(|()| it.summary())),
+        String::clone,
+        "see `zs train --dry-run`",
+    );
+    let mut questions = vec![("questions", &config.questions)];
+    questions.extend(config.validation.iter().map(|it| ("validation.questions", &it.questions)));
+    for (key, source) in questions {
+        let read = source::questions(source);
+        findings.of(key, read, |it| format!("{} questions", it.len()), "see `zs data check`");
+    }
+    let mut engines = vec![("engine", &config.engine)];
+    let validation = config.validation.as_ref().and_then(|it| it.engine.as_ref());
+    engines.extend(validation.map(|it| ("validation.engine", it)));
+    for (key, engine) in engines {
+        let found = ask(engine, &config);
+        findings.of(key, found, String::clone, "start it, or correct its description");
+    }
+}
+
+/// Whether a model directory has what loading it needs, without the weights themselves.
+fn model(dir: &Path) -> Result<String> {
+    let shape = ModelConfig::from_dir(dir)?;
+    Tokenizer::from_dir(dir)?;
+    let weights = ["model.safetensors", "model.safetensors.index.json"];
+    if !weights.iter().any(|it| dir.join(it).is_file()) {
+        bail!("{}: holds no model.safetensors", dir.display());
+    }
+    Ok(format!("{:?}, {:.2} M parameters", shape.architecture, shape.num_parameters() as f64 / 1e6))
+}
+
+/// Opens an engine, and asks it one question where that costs nothing.
+fn ask(engine: &EngineConfig, config: &TrainConfig) -> Result<String> {
+    let device = device::select();
+    let policy: Arc<dyn Generator> = Arc::new(LanguageModel::load(&config.policy, &device)?);
+    let engines = Engines::new(device, config.prices.clone()).with_policy(policy);
+    let opened = engines.open(engine)?;
+    if is_billed(engine) {
+        return Ok(format!("{} opens; not asked, since it bills", opened.name()));
+    }
+    let question = Question::new("doctor", "What is the capital of France?", ["Paris"]);
+    let request = SearchRequest {
+        query: "capital of France",
+        question: &question,
+        quality: DocumentQuality::Useful,
+        read: &[],
+        k: 1,
+        seed: 0,
+    };
+    let documents = opened.search(request).with_context(|| opened.name().to_owned())?;
+    Ok(format!("{} answers with {} documents", opened.name(), documents.len()))
+}
+
+fn is_billed(engine: &EngineConfig) -> bool {
+    match engine {
+        EngineConfig::Web(_) => true,
+        EngineConfig::Cached { engine, .. }
+        | EngineConfig::RateLimited { engine, .. }
+        | EngineConfig::Retried { engine, .. }
+        | EngineConfig::Budgeted { engine, .. }
+        | EngineConfig::Faulty { engine, .. } => is_billed(engine),
+        _ => false,
+    }
+}

@@ -1,0 +1,92 @@
+//! When a training run is saved, and what it bears.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::{Check, ensure};
+
+/// When a run is saved, beside its end and an interruption.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// After every so many steps; 0 for never.
+    pub every: usize,
+    /// After the step that ends so many minutes after the last checkpoint; 0 for never.
+    pub minutes: f64,
+    /// The newest checkpoints that are kept. The second is there for a newest one that is damaged.
+    pub keep_last: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { every: 20, minutes: 30.0, keep_last: 2 }
+    }
+}
+
+impl Check for CheckpointConfig {
+    fn check(&self) -> Result<()> {
+        let is_time = self.minutes.is_finite() && self.minutes >= 0.0;
+        ensure(is_time, "training.checkpoints.minutes", "0 or more", self.minutes)?;
+        let kept = self.keep_last;
+        ensure(kept > 0, "training.checkpoints.keep_last", "at least 1", kept)
+    }
+}
+
+/// What a run bears before it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FaultPolicy {
+    /// What becomes of an episode in which a search failed.
+    pub failed_search: FailedSearch,
+    /// How often such an episode is played again, with [`FailedSearch::Resample`].
+    pub max_resamples: u32,
+    /// The share of a step's searches that may fail. Above it the run stops before it learns from
+    /// the step.
+    pub max_failure_rate: f64,
+    /// Steps in a row in which something was not finite, and nothing was learned from it, before the
+    /// run stops.
+    pub max_skipped_steps: usize,
+}
+
+/// What becomes of an episode in which a search failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailedSearch {
+    /// The policy is told that the search failed, and goes on.
+    #[default]
+    Observe,
+    /// The episode is not learned from: another is sampled in its place. One that fails each time is
+    /// left out of its group.
+    Resample,
+}
+
+impl Default for FaultPolicy {
+    fn default() -> Self {
+        Self {
+            failed_search: FailedSearch::Observe,
+            max_resamples: 2,
+            max_failure_rate: 0.5,
+            max_skipped_steps: 3,
+        }
+    }
+}
+
+impl FaultPolicy {
+    /// How often an episode in which a search failed is played again.
+    pub(crate) fn resamples(&self) -> u32 {
+        match self.failed_search {
+            FailedSearch::Observe => 0,
+            FailedSearch::Resample => self.max_resamples,
+        }
+    }
+}
+
+impl Check for FaultPolicy {
+    fn check(&self) -> Result<()> {
+        let rate = self.max_failure_rate;
+        let key = "training.faults.max_failure_rate";
+        ensure((0.0..=1.0).contains(&rate), key, "in [0, 1]", rate)?;
+        let skipped = self.max_skipped_steps;
+        ensure(skipped > 0, "training.faults.max_skipped_steps", "at least 1", skipped)
+    }
+}

@@ -1,0 +1,54 @@
+//! When a run is saved.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::learner::Learner;
+use super::log::Log;
+use crate::checkpoint::Checkpoints;
+use crate::config::CheckpointConfig;
+use crate::engines::Engines;
+use crate::files::RunDir;
+
+/// Writes checkpoints after every so many steps, and after so many minutes.
+pub(super) struct Keeper<'a> {
+    checkpoints: Checkpoints,
+    config: CheckpointConfig,
+    engines: Option<&'a Engines>,
+    last: Instant,
+}
+
+impl<'a> Keeper<'a> {
+    pub(super) fn new(
+        run: &RunDir,
+        config: CheckpointConfig,
+        engines: Option<&'a Engines>,
+    ) -> Self {
+        let checkpoints = Checkpoints::of(run, config.keep_last);
+        Self { checkpoints, config, engines, last: Instant::now() }
+    }
+
+    /// Whether the step that has just ended is to be saved.
+    pub(super) fn is_due(&self, step: usize) -> bool {
+        let CheckpointConfig { every, minutes, .. } = self.config;
+        let waited = self.last.elapsed();
+        (every > 0 && step.is_multiple_of(every))
+            || (minutes > 0.0 && waited >= Duration::from_secs_f64(minutes * 60.0))
+    }
+
+    /// Saves what the learner is after its last step, and brings the log to the disk before it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when something cannot be written; earlier checkpoints are then as they were.
+    pub(super) fn write(&mut self, learner: &mut Learner<'_>, log: &mut Log) -> Result<()> {
+        log.sync()?;
+        if let Some(engines) = self.engines {
+            (learner.state.usage, learner.state.budgets) = engines.counts();
+        }
+        self.checkpoints.write(learner.state.step, |dir| learner.save(dir))?;
+        self.last = Instant::now();
+        Ok(())
+    }
+}

@@ -1,0 +1,172 @@
+//! The episodes that a run has learned from: one compressed file a step, `rollouts/step-000001.jsonl.zst`.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use zs_rl::{TrajectoryGroup, read_records, write_records};
+
+use crate::files::{RunDir, write_atomic};
+
+const DIR: &str = "rollouts";
+const PREFIX: &str = "step-";
+const SUFFIX: &str = ".jsonl.zst";
+/// Zstandard's own default: records shrink to about a tenth, at hundreds of megabytes a second.
+const LEVEL: i32 = 3;
+
+/// One question of a step and its episodes: a row of a step's file, wrapped by
+/// [`zs_rl::write_records`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedGroup {
+    /// The step, from 1.
+    pub step: usize,
+    /// Its noise probability.
+    pub noise_probability: f64,
+    /// Whether it was replaced, since all of its episodes earned the same: nothing was learned from
+    /// it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dropped: bool,
+    /// The question and its episodes.
+    pub group: TrajectoryGroup,
+    /// The advantage of each token, one row an episode; empty where nothing was learned from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advantages: Vec<Vec<f32>>,
+}
+
+/// The files of one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Rollouts {
+    dir: PathBuf,
+}
+
+impl Rollouts {
+    pub(crate) fn of(run: &RunDir) -> Self {
+        Self { dir: run.join(DIR) }
+    }
+
+    /// Writes the file of a step, whole or not at all.
+    pub(crate) fn write(&self, step: usize, groups: &[RecordedGroup]) -> Result<()> {
+        let path = place(&self.dir, step);
+        let context = || path.display().to_string();
+        let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL).with_context(context)?;
+        write_records(&mut encoder, groups).with_context(context)?;
+        write_atomic(&path, &encoder.finish().with_context(context)?)
+    }
+
+    /// Removes the files of all steps after `step`, which a resumed run plays again.
+    pub(crate) fn rewind(&self, step: usize) -> Result<()> {
+        for later in steps_in(&self.dir)?.into_iter().filter(|it| *it > step) {
+            let path = place(&self.dir, later);
+            fs::remove_file(&path)
+                .with_context(|| format!("{}: cannot be removed", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The recorded steps of a run directory, in order.
+///
+/// # Errors
+///
+/// Fails when the directory cannot be listed.
+pub fn recorded_steps(run: &Path) -> Result<Vec<usize>> {
+    steps_in(&run.join(DIR))
+}
+
+/// The recorded groups of one step, one at a time.
+///
+/// # Errors
+///
+/// Fails when the step was not recorded; each item fails on its own, naming file and row.
+pub fn read_rollouts(
+    run: &Path,
+    step: usize,
+) -> Result<impl Iterator<Item = Result<RecordedGroup>> + use<>> {
+    let path = place(&run.join(DIR), step);
+    if !path.exists() {
+        let recorded = recorded_steps(run)?;
+        let which = match (recorded.first(), recorded.last()) {
+            (Some(first), Some(last)) => format!("steps between {first} and {last} were"),
+            _ => "none was".to_owned(),
+        };
+        bail!("{}: step {step} was not recorded; {which}", path.display());
+    }
+    let context = || format!("{}: cannot be read", path.display());
+    let file = File::open(&path).with_context(context)?;
+    let reader: Box<dyn BufRead> =
+        Box::new(BufReader::new(zstd::Decoder::new(file).with_context(context)?));
+    let name = path.display().to_string();
+    Ok(read_records(reader).map(move |row| row.with_context(|| name.clone())))
+}
+
+fn place(dir: &Path, step: usize) -> PathBuf {
+    dir.join(format!("{PREFIX}{step:06}{SUFFIX}"))
+}
+
+fn steps_in(dir: &Path) -> Result<Vec<usize>> {
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let context = || format!("{}: cannot be listed", dir.display());
+    let mut steps = Vec::new();
+    for entry in fs::read_dir(dir).with_context(context)? {
+        let name = entry.with_context(context)?.file_name();
+        let number = name.to_str().and_then(|it| it.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
+        steps.extend(number.and_then(|it| it.parse::<usize>().ok()));
+    }
+    steps.sort_unstable();
+    Ok(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use zs_core::Question;
+    use zs_rl::{RewardConfig, Trajectory};
+
+    use super::*;
+
+    fn row(step: usize) -> RecordedGroup {
+        let trajectories = vec![Trajectory::new("q", vec![1, 2])];
+        let question = Question::new("q", "?", ["a"]);
+        let reward = RewardConfig::default().build().unwrap();
+        RecordedGroup {
+            step,
+            noise_probability: 0.25,
+            dropped: step == 2,
+            group: TrajectoryGroup::score(question, trajectories, &reward),
+            advantages: vec![vec![0.1, -3e-8]],
+        }
+    }
+
+    #[test]
+    fn steps_read_back_and_are_rewound() {
+        let scratch = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&scratch.path().join("run")).unwrap();
+        let rollouts = Rollouts::of(&run);
+        assert_eq!(recorded_steps(run.path()).unwrap(), [0_usize; 0]);
+        (1..=3).for_each(|step| rollouts.write(step, &[row(step), row(step)]).unwrap());
+        let read: Vec<RecordedGroup> =
+            read_rollouts(run.path(), 2).unwrap().collect::<Result<_>>().unwrap();
+        assert_eq!(read, [row(2), row(2)]);
+        rollouts.rewind(1).unwrap();
+        assert_eq!(recorded_steps(run.path()).unwrap(), [1]);
+        let message = read_rollouts(run.path(), 2).err().unwrap().to_string();
+        assert!(message.contains("step 2 was not recorded"), "{message}");
+    }
+
+    #[test]
+    fn a_file_cut_short_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&scratch.path().join("run")).unwrap();
+        Rollouts::of(&run).write(1, &[row(1), row(1)]).unwrap();
+        let path = place(&run.join(DIR), 1);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let read: Result<Vec<RecordedGroup>> = read_rollouts(run.path(), 1).unwrap().collect();
+        let message = format!("{:#}", read.unwrap_err());
+        assert!(message.contains("step-000001.jsonl.zst"), "{message}");
+    }
+}

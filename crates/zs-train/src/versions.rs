@@ -1,0 +1,38 @@
+//! What this build was made from.
+
+use std::collections::BTreeMap;
+
+/// What stands in for a fact that the build could not find out.
+const UNKNOWN: &str = "unknown";
+
+/// The commit, with `-dirty` where files had changed since; `unknown` outside of a repository.
+pub(crate) fn git_commit() -> String {
+    match (known(env!("VERGEN_GIT_SHA")), env!("VERGEN_GIT_DIRTY")) {
+        (None, _) => UNKNOWN.to_owned(),
+        (Some(sha), "true") => format!("{sha}-dirty"),
+        (Some(sha), _) => sha.to_owned(),
+    }
+}
+
+/// The versions of the crates that compute, by name.
+pub(crate) fn crates() -> BTreeMap<String, String> {
+    let listed = known(env!("VERGEN_CARGO_DEPENDENCIES")).unwrap_or_default();
+    let pair = |it: &str| it.split_once(' ').map(|(name, it)| (name.to_owned(), it.to_owned()));
+    listed.split(',').filter_map(pair).collect()
+}
+
+fn known(fact: &'static str) -> Option<&'static str> {
+    (!fact.is_empty() && !fact.starts_with("VERGEN_")).then_some(fact)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_build_knows_what_computes() {
+        let crates = crates();
+        assert!(crates.is_empty() || crates["burn"].starts_with("0."), "{crates:?}");
+        assert!(!git_commit().contains("VERGEN"));
+    }
+}
