@@ -7,6 +7,7 @@
 mod aided_run;
 mod bad_input;
 mod before;
+mod claims;
 mod common;
 mod custom_algorithm;
 mod evaluation;

@@ -81,11 +81,11 @@ pub use algorithm::{
 };
 pub use record::{RECORD_VERSION, RecordError, read_records, write_records};
 pub use reward::{
-    CoverExactMatch, CoverageGain, Earned, EpisodeView, ExactMatch, F1, Format, GroupReward,
-    InformationGain, InvalidAction, Length, OverBudget, Overlong, Redundancy, RetrievalAnswer,
-    RetrievalReward, Reward, RewardComponent, RewardConfig, RewardError, RewardFunction,
-    RewardResources, RewardScore, RewardTerm, SearchR1, SearchStep, SearchView, TurnDecay,
-    TurnPenalty, TurnView, information_gain, length_rewards,
+    CoverExactMatch, CoverageGain, DefaultAnswer, Earned, EpisodeView, ExactMatch, F1, Format,
+    GroupReward, InformationGain, InvalidAction, Length, OverBudget, Overlong, Redundancy,
+    RetrievalAnswer, RetrievalReward, Reward, RewardComponent, RewardConfig, RewardError,
+    RewardFunction, RewardResources, RewardScore, RewardTerm, SearchR1, SearchStep, SearchView,
+    TurnDecay, TurnPenalty, TurnView, information_gain, length_rewards,
 };
 pub use rollout::{
     Episode, Rollout, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats,
@@ -93,7 +93,8 @@ pub use rollout::{
 };
 pub use schedule::{TemperatureSchedule, prioritized_weights};
 pub use trajectory::{
-    Consult, Provenance, RewardedTrajectory, SearchRecord, Trajectory, TrajectoryGroup, Turn,
+    Consult, LossTokens, Provenance, RewardedTrajectory, SearchRecord, Trajectory, TrajectoryGroup,
+    Turn,
 };
 pub use update::{
     Companions, Critic, SkippedStep, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner,

@@ -130,6 +130,22 @@ pub enum Provenance {
     Observation,
 }
 
+/// Which tokens of an episode an update learns from.
+///
+/// # References
+///
+/// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 3.5 and table 7: training with and
+///   without document tokens
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossTokens {
+    /// Those that the policy wrote.
+    #[default]
+    Policy,
+    /// Those that the environment appended too, which the policy did not choose: an ablation.
+    PolicyAndObservations,
+}
+
 /// A trajectory and what it was worth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -237,6 +253,17 @@ impl Trajectory {
     #[must_use]
     pub fn loss_mask(&self) -> Vec<bool> {
         self.mask(|it| it == Provenance::Policy)
+    }
+
+    /// Which tokens carry loss in an update that learns from these.
+    #[must_use]
+    pub fn mask_of(&self, tokens: LossTokens) -> Vec<bool> {
+        match tokens {
+            LossTokens::Policy => self.loss_mask(),
+            LossTokens::PolicyAndObservations => {
+                self.mask(|it| matches!(it, Provenance::Policy | Provenance::Observation))
+            }
+        }
     }
 
     /// Which tokens consulted agents wrote; never part of [`loss_mask`](Self::loss_mask).
@@ -418,6 +445,9 @@ mod tests {
         assert_eq!(trajectory.provenance(), [P, P, M, M, O, O, O, M]);
         let (t, f) = (true, false);
         assert_eq!(trajectory.loss_mask(), [f, f, t, t, f, f, f, t]);
+        assert_eq!(trajectory.mask_of(LossTokens::Policy), trajectory.loss_mask());
+        let unmasked = trajectory.mask_of(LossTokens::PolicyAndObservations);
+        assert_eq!(unmasked, [f, f, t, t, t, t, t, t]);
         assert_eq!(trajectory.old_log_probs(), [0.0, 0.0, -3.0, -4.0, 0.0, 0.0, 0.0, -8.0]);
         assert_eq!(trajectory.token_row().tokens, trajectory.tokens());
         let transcript = trajectory.transcript();

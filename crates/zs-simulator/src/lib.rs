@@ -76,5 +76,6 @@ pub use simulated::{
 pub use web::{WebConfig, WebEngine, WebProvider};
 pub use wrap::{
     BudgetConfig, BudgetedEngine, CacheError, CachedEngine, FaultConfig, FaultInjector,
-    MeteredEngine, RateLimitConfig, RateLimitError, RateLimitedEngine, RetryConfig, RetryingEngine,
+    MeteredEngine, MispairedEngine, RateLimitConfig, RateLimitError, RateLimitedEngine,
+    RetryConfig, RetryingEngine,
 };

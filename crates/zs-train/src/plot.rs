@@ -1,17 +1,28 @@
-//! Line charts as SVG text that takes the page's own ink colour, so it reads in light and dark.
+//! Charts as SVG text that takes the page's own ink colour, so it reads in light and dark.
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-/// One line of a chart.
-#[derive(Clone, Debug)]
+/// One set of points of a chart.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Series {
     /// What the legend says.
     pub(crate) name: String,
     /// Points, left to right.
     pub(crate) points: Vec<(f64, f64)>,
-    /// Whether the line is dashed.
-    pub(crate) dashed: bool,
+    /// How they are drawn.
+    pub(crate) mark: Mark,
+    /// What lies around the line: `x`, lowest, highest.
+    pub(crate) band: Vec<(f64, f64, f64)>,
+}
+
+/// How points are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mark {
+    #[default]
+    Line,
+    Dashes,
+    Dots,
 }
 
 /// A chart with values between `bottom` and `top`.
@@ -24,10 +35,30 @@ pub(crate) struct Chart {
     pub(crate) series: Vec<Series>,
     /// Places along the x axis that are marked, e.g. where an alarm was raised.
     pub(crate) marks: Vec<f64>,
+    pub(crate) style: ChartStyle,
 }
 
-const WIDTH: u32 = 640;
-const HEIGHT: u32 = 320;
+/// Size and legend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum ChartStyle {
+    /// Wide, with the legend inside.
+    #[default]
+    Wide,
+    /// Narrow enough to be read on a phone; the page has the legend, see [`Chart::legend`].
+    Narrow,
+    /// The same as a square whose axes both end at `top`, with its diagonal.
+    Square,
+}
+
+impl ChartStyle {
+    fn size(self) -> (u32, u32) {
+        match self {
+            Self::Wide => (640, 320),
+            Self::Narrow => (400, 250),
+            Self::Square => (360, 340),
+        }
+    }
+}
 
 /// What a mark looks like.
 const MARK: RGBColor = RGBColor(0xdc, 0x26, 0x26);
@@ -37,12 +68,20 @@ const INK: RGBColor = RGBColor(1, 2, 3);
 const INK_ATTRIBUTE: &str = "\"#010203\"";
 
 /// Mid tones that read on white and on near-black.
-const COLORS: [RGBColor; 4] = [
+const COLORS: [RGBColor; 7] = [
     RGBColor(0x3b, 0x82, 0xf6),
     RGBColor(0xe0, 0x7b, 0x39),
     RGBColor(0x10, 0xa3, 0x7f),
     RGBColor(0xa8, 0x55, 0xf7),
+    RGBColor(0xd9, 0x46, 0x6b),
+    RGBColor(0x8a, 0x8f, 0x2a),
+    RGBColor(0x64, 0x74, 0x8b),
 ];
+
+/// The colour of the series at a place, as the page's legend needs it.
+fn color(index: usize) -> RGBColor {
+    COLORS[index % COLORS.len()]
+}
 
 impl Chart {
     /// Draws the chart.
@@ -53,14 +92,27 @@ impl Chart {
     pub(crate) fn to_svg(&self) -> Result<String> {
         let mut svg = String::new();
         self.draw(&mut svg).map_err(|error| anyhow!("cannot draw a chart: {error}"))?;
-        let sized = format!("width=\"{WIDTH}\" height=\"{HEIGHT}\" ");
+        let (width, height) = self.style.size();
+        let sized = format!("width=\"{width}\" height=\"{height}\" ");
         Ok(svg.replace(INK_ATTRIBUTE, "\"currentColor\"").replacen(&sized, "", 1))
+    }
+
+    /// Names and colours of the series, for a legend on the page.
+    pub(crate) fn legend(&self) -> Vec<(String, String)> {
+        let entry = |(index, series): (usize, &Series)| {
+            let RGBColor(r, g, b) = color(index);
+            (series.name.clone(), format!("#{r:02x}{g:02x}{b:02x}"))
+        };
+        self.series.iter().enumerate().map(entry).collect()
     }
 
     fn draw(&self, svg: &mut String) -> Result<(), Box<dyn std::error::Error>> {
         let points = || self.series.iter().flat_map(|it| it.points.iter());
-        let right = points().map(|it| it.0).fold(1.0, f64::max);
-        let area = SVGBackend::with_string(svg, (WIDTH, HEIGHT)).into_drawing_area();
+        let right = match self.style {
+            ChartStyle::Square => self.top,
+            ChartStyle::Wide | ChartStyle::Narrow => points().map(|it| it.0).fold(1.0, f64::max),
+        };
+        let area = SVGBackend::with_string(svg, self.style.size()).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin(8)
             .x_label_area_size(44)
@@ -68,6 +120,7 @@ impl Chart {
             .build_cartesian_2d(0.0..right, self.bottom..self.top)?;
         let range = self.top - self.bottom;
         let text = ("sans-serif", 14).into_font().color(&INK);
+        let x_digits = if self.style == ChartStyle::Square { 2 } else { 0 };
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -80,16 +133,30 @@ impl Chart {
             .y_desc(self.y_label)
             .x_labels(6)
             .y_labels(5)
-            .x_label_formatter(&|it| format!("{it:.0}"))
+            .x_label_formatter(&|it| format!("{it:.x_digits$}"))
             .y_label_formatter(&|it| label(*it, range))
             .draw()?;
-        for (series, color) in self.series.iter().zip(COLORS.iter().cycle()) {
-            let style = color.stroke_width(2);
+        if self.style == ChartStyle::Square {
+            let ends = [(0.0, 0.0), (self.top, self.top)];
+            chart.draw_series(DashedLineSeries::new(ends, 3, 4, INK.mix(0.4).stroke_width(1)))?;
+        }
+        for (index, series) in self.series.iter().enumerate().filter(|it| !it.1.band.is_empty()) {
+            let lower = series.band.iter().map(|&(x, low, _)| (x, low));
+            let upper = series.band.iter().rev().map(|&(x, _, high)| (x, high));
+            let outline: Vec<(f64, f64)> = lower.chain(upper).collect();
+            let fill = color(index).mix(0.16).filled();
+            chart.draw_series(std::iter::once(Polygon::new(outline, fill)))?;
+        }
+        for (index, series) in self.series.iter().enumerate() {
+            let style = color(index).stroke_width(2);
             let points = series.points.iter().copied();
-            let drawn = if series.dashed {
-                chart.draw_series(DashedLineSeries::new(points, 5, 4, style))?
-            } else {
-                chart.draw_series(LineSeries::new(points, style))?
+            let drawn = match series.mark {
+                Mark::Line => chart.draw_series(LineSeries::new(points, style))?,
+                Mark::Dashes => chart.draw_series(DashedLineSeries::new(points, 5, 4, style))?,
+                Mark::Dots => {
+                    let dot = |it| Circle::new(it, 4, color(index).mix(0.8).filled());
+                    chart.draw_series(points.map(dot))?
+                }
             };
             drawn
                 .label(series.name.clone())
@@ -99,7 +166,7 @@ impl Chart {
             let line = vec![(mark, self.bottom), (mark, self.top)];
             chart.draw_series(DashedLineSeries::new(line, 3, 3, MARK.stroke_width(1)))?;
         }
-        if self.series.len() > 1 {
+        if self.series.len() > 1 && self.style == ChartStyle::Wide {
             chart
                 .configure_series_labels()
                 .position(SeriesLabelPosition::LowerRight)
@@ -126,27 +193,45 @@ fn label(value: f64, range: f64) -> String {
 mod tests {
     use super::*;
 
+    fn series(name: &str, mark: Mark) -> Series {
+        let points = vec![(1.0, 0.1), (2.0, 0.4)];
+        let band = vec![(1.0, 0.05, 0.15), (2.0, 0.3, 0.5)];
+        Series { name: name.to_owned(), points, mark, band }
+    }
+
+    #[track_caller]
+    fn check(style: ChartStyle, series: Vec<Series>) -> String {
+        let labels = Chart { x_label: "step", y_label: "reward", top: 1.0, ..Chart::default() };
+        let chart = Chart { series, style, ..labels };
+        let svg = chart.to_svg().unwrap();
+        let (width, height) = style.size();
+        assert!(svg.starts_with(&format!("<svg viewBox=\"0 0 {width} {height}\"")), "{svg}");
+        assert!(svg.contains("currentColor") && !svg.contains("#010203"));
+        assert!(svg.contains("reward") && svg.ends_with("</svg>\n"), "{svg}");
+        assert_eq!(chart.legend().len(), chart.series.len());
+        svg
+    }
+
     #[test]
     fn charts_use_the_ink_of_the_page() {
-        let chart = Chart {
+        let both = || vec![series("first", Mark::Line), series("second", Mark::Dashes)];
+        let wide = check(ChartStyle::Wide, both());
+        assert!(wide.contains("second") && wide.contains("<polygon"));
+        let narrow = check(ChartStyle::Narrow, both());
+        assert!(!narrow.contains("second"), "the page has the legend");
+        let square = check(ChartStyle::Square, vec![series("dots", Mark::Dots)]);
+        assert_eq!(square.matches("<circle").count(), 2);
+        let mut marked = Chart {
             x_label: "step",
             y_label: "reward",
             top: 1.0,
             marks: vec![1.5],
-            bottom: 0.0,
-            series: vec![
-                Series { name: "a".into(), points: vec![(1.0, 0.1), (2.0, 0.4)], dashed: false },
-                Series { name: "b".into(), points: vec![(1.0, 0.2), (2.0, 0.3)], dashed: true },
-            ],
+            series: both(),
+            ..Chart::default()
         };
-        let svg = chart.to_svg().unwrap();
-        assert!(svg.starts_with("<svg viewBox"), "{svg}");
-        assert!(svg.contains("currentColor"));
-        assert!(!svg.contains("#010203"));
-        assert!(svg.contains("reward"));
-        assert!(svg.contains("#DC2626"), "a mark is drawn");
-        let beyond = Chart { marks: vec![7.0], ..chart };
-        assert!(!beyond.to_svg().unwrap().contains("#DC2626"), "a mark beyond the lines is not");
+        assert!(marked.to_svg().unwrap().contains("#DC2626"), "a mark is drawn");
+        marked.marks = vec![7.0];
+        assert!(!marked.to_svg().unwrap().contains("#DC2626"), "a mark beyond the lines is not");
     }
 
     #[test]
@@ -160,7 +245,7 @@ mod tests {
 
     #[test]
     fn an_empty_chart_is_drawn() {
-        let chart = Chart { x_label: "step", y_label: "p", top: 1.0, ..Chart::default() };
-        assert!(chart.to_svg().unwrap().contains("</svg>"));
+        check(ChartStyle::Wide, Vec::new());
+        check(ChartStyle::Square, Vec::new());
     }
 }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::advantage::{broadcast_to_tokens, token_rewards};
-use crate::{RewardedTrajectory, Trajectory, TrajectoryGroup};
+use crate::advantage::token_rewards;
+use crate::{LossTokens, RewardedTrajectory, Trajectory, TrajectoryGroup};
 
 /// The episodes of an update, with everything that advantages may depend on.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct RolloutBatch<'a> {
     pub values: Vec<Vec<f32>>,
     /// What is remembered from the updates before.
     pub state: LearningState,
+    /// Which tokens carry loss.
+    pub loss_tokens: LossTokens,
 }
 
 /// What learning remembers from one update to the next besides weights and moments.
@@ -72,6 +74,7 @@ impl<'a> RolloutBatch<'a> {
             token_rewards: rewarded().map(token_rewards).collect(),
             values: Vec::new(),
             state: LearningState::default(),
+            loss_tokens: LossTokens::default(),
         }
     }
 
@@ -85,10 +88,10 @@ impl<'a> RolloutBatch<'a> {
         self.rewarded().map(|it| &it.trajectory)
     }
 
-    /// Which tokens the policy wrote, one row a trajectory.
+    /// Which tokens carry loss, one row a trajectory.
     #[must_use]
     pub fn loss_masks(&self) -> Vec<Vec<bool>> {
-        self.trajectories().map(Trajectory::loss_mask).collect()
+        self.trajectories().map(|it| it.mask_of(self.loss_tokens)).collect()
     }
 
     /// Advantages that all tokens of an episode share, from the returns of its group.
@@ -109,10 +112,13 @@ impl<'a> RolloutBatch<'a> {
         self.groups.iter().flat_map(&mut of_group).collect()
     }
 
-    /// Gives every token that the policy wrote the number of its trajectory.
+    /// Gives every token that carries loss the number of its trajectory.
     #[must_use]
     pub fn broadcast(&self, advantages: &[f32]) -> Vec<Vec<f32>> {
-        let rows = self.trajectories().zip(advantages);
-        rows.map(|(it, &advantage)| broadcast_to_tokens(it, advantage)).collect()
+        let rows = self.loss_masks().into_iter().zip(advantages);
+        let row = |(mask, advantage): (Vec<bool>, &f32)| -> Vec<f32> {
+            mask.into_iter().map(|it| if it { *advantage } else { 0.0 }).collect()
+        };
+        rows.map(row).collect()
     }
 }

@@ -11,6 +11,7 @@ use crate::loss::{Aggregation, ClippedSurrogate, KlEstimator, entropy_bonus, kl_
 ///
 /// ```text
 /// L = agg_it[ surrogate_it + kl_coef * KL_it - entropy_coef * H_it ]      kl_placement = loss
+/// L = agg_it[ surrogate_it - kl_coef * KL_it - entropy_coef * H_it ]      kl_placement = reversed_loss
 /// r_it <- r_it - kl_coef * KL_it(when sampled)                            kl_placement = reward
 /// ```
 ///
@@ -37,6 +38,9 @@ pub enum KlPlacement {
     /// Added to the loss of each token.
     #[default]
     Loss,
+    /// Taken off the loss of each token, which rewards drift from the reference model: the sign of
+    /// ZeroSearch's reference code (`dp_actor.py` 271). For measuring what that costs.
+    ReversedLoss,
     /// Taken off the reward of each token, so that advantages know of it. It is a number there, and
     /// the gradient of the estimator does not matter.
     Reward,
@@ -52,7 +56,7 @@ impl LossTerms {
     }
 
     fn kl_in_loss(self) -> bool {
-        self.kl_coef > 0.0 && self.kl_placement == KlPlacement::Loss
+        self.kl_coef > 0.0 && self.kl_placement != KlPlacement::Reward
     }
 
     /// Whether the terms alone have a gradient.
@@ -90,7 +94,8 @@ impl LossTerms {
             let kl = kl_divergence(log_probs, ref_log_probs, mask, self.kl_estimator);
             output.metrics.push(("actor/kl", batch.token_mean(kl.clone())));
             // Plus: a loss that grows with the distance pulls towards the reference.
-            let weight = self.kl_coef * batch.kl_scale;
+            let sign = if self.kl_placement == KlPlacement::ReversedLoss { -1.0 } else { 1.0 };
+            let weight = sign * self.kl_coef * batch.kl_scale;
             output.loss = output.loss.clone() + batch.aggregate(kl) * weight;
         }
         if self.entropy_coef > 0.0 {

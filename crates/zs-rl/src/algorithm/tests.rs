@@ -250,6 +250,22 @@ fn the_kl_term_pulls_towards_the_reference() {
 }
 
 #[test]
+fn the_reversed_kl_term_pushes_away_from_the_reference() {
+    let settings = |placement: &str| {
+        format!(r#""kl_coef":0.1,"entropy_coef":0.0,"kl_placement":"{placement}""#)
+    };
+    for (right, reversed) in all(&settings("loss")).iter().zip(all(&settings("reversed_loss"))) {
+        assert!(reversed.needs_reference() && reversed.needs_every_episode());
+        let mut case = Case::new(0.0, [-1.0, -2.0, -9.0]);
+        case.ref_log_probs = Some([-2.0, -1.0, 0.0]);
+        let (loss, gradient, _) = case.run(right.as_ref());
+        let (reversed_loss, reversed_gradient, _) = case.run(reversed.as_ref());
+        assert_eq!(reversed_loss, -loss, "{}", reversed.name());
+        assert!(reversed_gradient.iter().zip(&gradient).all(|(a, b)| *a == -b));
+    }
+}
+
+#[test]
 fn a_divergence_in_the_reward_leaves_the_loss_alone() {
     for algorithm in all(r#""kl_coef":0.1,"entropy_coef":0.0,"kl_placement":"reward""#) {
         assert!(algorithm.needs_reference());

@@ -7,9 +7,9 @@ use zs_core::{Document, YesNoRule};
 
 use super::function::{AnyReward, Term};
 use super::{
-    CoverExactMatch, CoverageGain, ExactMatch, F1, Format, InformationGain, InvalidAction, Length,
-    OverBudget, Overlong, Redundancy, RetrievalAnswer, RewardFunction, SearchR1, TurnDecay,
-    TurnPenalty,
+    CoverExactMatch, CoverageGain, DefaultAnswer, ExactMatch, F1, Format, InformationGain,
+    InvalidAction, Length, OverBudget, Overlong, Redundancy, RetrievalAnswer, RewardFunction,
+    SearchR1, TurnDecay, TurnPenalty,
 };
 use crate::judge::{Comparison, JudgeError, RubricConfig, RubricJudge, RubricReward, Verdict};
 
@@ -36,6 +36,11 @@ pub enum RewardConfig {
     ExactMatch {},
     /// [`CoverExactMatch`].
     CoverExactMatch {},
+    /// [`DefaultAnswer`]: a defect of the reference code.
+    DefaultAnswer {
+        /// What stands for a missing answer.
+        answer: String,
+    },
     /// [`Format`].
     Format {
         /// Whether a turn must open with a closed `<think>` block.
@@ -266,6 +271,9 @@ impl RewardConfig {
             Self::F1 { yes_no } => Episode(Box::new(F1 { yes_no: *yes_no })),
             Self::ExactMatch {} => Episode(Box::new(ExactMatch)),
             Self::CoverExactMatch {} => Episode(Box::new(CoverExactMatch)),
+            Self::DefaultAnswer { answer } => {
+                Episode(Box::new(DefaultAnswer { answer: answer.clone() }))
+            }
             Self::Format { require_think } => {
                 Episode(Box::new(Format { require_think: *require_think }))
             }

@@ -3,6 +3,7 @@
 
 mod config;
 mod coverage_gain;
+mod default_answer;
 mod exact_match;
 mod f1;
 mod format;
@@ -24,6 +25,7 @@ use zs_core::Document;
 
 pub use self::config::{RewardConfig, RewardError, RewardResources, RewardTerm};
 pub use self::coverage_gain::CoverageGain;
+pub use self::default_answer::DefaultAnswer;
 pub use self::exact_match::{CoverExactMatch, ExactMatch};
 pub use self::f1::F1;
 pub use self::format::Format;

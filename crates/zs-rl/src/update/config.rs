@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::UpdateError;
+use crate::LossTokens;
 use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection};
 
 /// How a batch of trajectories is turned into optimiser steps.
@@ -15,6 +16,10 @@ pub struct UpdateConfig {
     pub mini_batches: usize,
     /// Times that the batch is gone through.
     pub epochs: usize,
+    /// Which tokens carry loss; the policy's own by default. Others have no recorded log-probabilities,
+    /// so the batch is scored once more for them.
+    #[serde(skip_serializing_if = "is_policy")]
+    pub loss_tokens: LossTokens,
     /// Correction for sampling and training disagreeing about the same weights; none by default. It
     /// scores the batch once more.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,6 +38,11 @@ pub struct UpdateConfig {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_policy(value: &LossTokens) -> bool {
+    *value == LossTokens::Policy
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
@@ -45,6 +55,7 @@ impl Default for UpdateConfig {
             micro_batch_tokens: 8192,
             mini_batches: 1,
             epochs: 1,
+            loss_tokens: LossTokens::Policy,
             importance: None,
             adaptive_kl: None,
             llds_coef: 0.0,

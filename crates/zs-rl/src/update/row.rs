@@ -7,7 +7,7 @@ use super::critic::{by_row, rows_of};
 use super::{Companions, UpdateConfig, UpdateError};
 use crate::algorithm::{Advantages, Algorithm, LossTerms, PolicyBatch, RolloutBatch};
 use crate::loss::{importance_weights, kl_divergence};
-use crate::{Trajectory, TrajectoryGroup};
+use crate::{LossTokens, Provenance, Trajectory, TrajectoryGroup};
 
 /// One trajectory, ready for the model.
 pub(super) struct Row {
@@ -38,11 +38,13 @@ pub(super) struct Prepared {
 }
 
 impl Row {
-    fn new(trajectory: &Trajectory, with_agents: bool) -> Self {
-        let (tokens, agent_mask) = match with_agents && !trajectory.consults.is_empty() {
+    fn new(trajectory: &Trajectory, with_agents: bool, loss_tokens: LossTokens) -> Self {
+        let (mut tokens, agent_mask) = match with_agents && !trajectory.consults.is_empty() {
             true => (trajectory.token_row_with_agents(), trajectory.agent_mask()),
             false => (trajectory.token_row(), Vec::new()),
         };
+        let added = trajectory.mask_of(loss_tokens);
+        tokens.loss_mask.iter_mut().zip(added).for_each(|(mask, added)| *mask |= added);
         Self {
             agent_mask,
             num_loss_tokens: tokens.loss_mask.iter().filter(|it| **it).count(),
@@ -84,7 +86,9 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
     let mut batch = RolloutBatch::new(groups);
     batch.state = *companions.state;
     let with_agents = algorithm.learns_from_agents();
-    let mut rows: Vec<Row> = batch.trajectories().map(|it| Row::new(it, with_agents)).collect();
+    batch.loss_tokens = config.loss_tokens;
+    let new_row = |it| Row::new(it, with_agents, config.loss_tokens);
+    let mut rows: Vec<Row> = batch.trajectories().map(new_row).collect();
     if rows.iter().all(|it| it.num_loss_tokens == 0) {
         return Err(UpdateError::EmptyBatch);
     }
@@ -104,6 +108,20 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
         let scores = score(&model.valid(), &token_rows, micro_batch_tokens);
         for (row, scores) in rows.iter_mut().zip(scores) {
             row.recorded_log_probs = Some(std::mem::replace(&mut row.old_log_probs, scores));
+        }
+    }
+    if config.loss_tokens != LossTokens::Policy {
+        // What the environment appended was not sampled from the policy; its ratio starts at 1.
+        let scores = score(&model.valid(), &token_rows, micro_batch_tokens);
+        for ((row, scores), trajectory) in rows.iter_mut().zip(scores).zip(batch.trajectories()) {
+            let sources = trajectory.provenance();
+            let observed = |at: &usize| sources[*at] == Provenance::Observation;
+            for at in (0..sources.len()).filter(observed) {
+                row.old_log_probs[at] = scores[at];
+                if let Some(recorded) = &mut row.recorded_log_probs {
+                    recorded[at] = scores[at];
+                }
+            }
         }
     }
     if algorithm.value_clip().is_some() {

@@ -10,7 +10,7 @@ use crate::algorithm::{Advantages, AlgorithmConfig, LossOutput, PolicyBatch, Rol
 use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection, ImportanceLevel};
 use crate::testing::bigram::{Bigram, BigramValues};
 use crate::testing::reference::numbers;
-use crate::{RewardScore, RewardedTrajectory, Trajectory, Turn};
+use crate::{LossTokens, Provenance, RewardScore, RewardedTrajectory, Trajectory, Turn};
 
 const VOCAB: usize = 6;
 

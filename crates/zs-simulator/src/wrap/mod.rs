@@ -5,6 +5,7 @@ mod budget;
 mod cache;
 mod fault;
 mod meter;
+mod mispair;
 mod rate_limit;
 mod retry;
 
@@ -12,6 +13,7 @@ pub use self::budget::{BudgetConfig, BudgetedEngine};
 pub use self::cache::{CacheError, CachedEngine};
 pub use self::fault::{FaultConfig, FaultInjector};
 pub use self::meter::MeteredEngine;
+pub use self::mispair::MispairedEngine;
 pub use self::rate_limit::{RateLimitConfig, RateLimitError, RateLimitedEngine};
 pub use self::retry::{RetryConfig, RetryingEngine};
 

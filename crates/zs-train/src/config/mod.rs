@@ -4,6 +4,7 @@
 //! [`TrainingConfig`], [`TuningConfig`]) is composed again by [`ReproduceConfig`].
 
 mod aids;
+mod claims;
 mod file;
 mod inputs;
 mod observe;
@@ -16,6 +17,10 @@ mod source;
 mod train;
 
 pub use aids::{ConsultantsConfig, CorpusSource, JudgeConfig};
+pub use claims::{
+    ArmConfig, ArmEngine, ClaimConfig, ClaimMetric, ComparisonConfig, Expectation, PublishedConfig,
+    check_claims,
+};
 pub use file::{Check, load, load_with, parse};
 pub use observe::{AlarmsConfig, LoggingConfig};
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::alarm::AlarmRecord;
-use crate::plot::{Chart, Series};
+use crate::plot::{Chart, ChartStyle, Mark, Series};
 use crate::run::Metrics;
 
 /// A chart of the page.
@@ -92,7 +92,8 @@ pub(super) fn figures(rows: &[Metrics], alarms: &[AlarmRecord]) -> Result<Vec<Fi
             let point = |it: &Metrics| Some((it.step()? as f64, it.get(key)?));
             let points: Vec<(f64, f64)> = rows.iter().filter_map(point).collect();
             let name = (*name).to_owned();
-            (!points.is_empty()).then(|| Series { name, points, dashed: key.starts_with("valid") })
+            let mark = if key.starts_with("valid") { Mark::Dashes } else { Mark::Line };
+            (!points.is_empty()).then(|| Series { name, points, mark, ..Series::default() })
         };
         let series: Vec<Series> = keys.iter().filter_map(line).collect();
         if series.is_empty() {
@@ -105,7 +106,8 @@ pub(super) fn figures(rows: &[Metrics], alarms: &[AlarmRecord]) -> Result<Vec<Fi
             false => (0.0, 1.0),
         };
         let marks = marks.clone();
-        let svg = Chart { x_label: "step", y_label, bottom, top, series, marks }.to_svg()?;
+        let style = ChartStyle::Wide;
+        let svg = Chart { x_label: "step", y_label, bottom, top, series, marks, style }.to_svg()?;
         figures.push(Figure { title, svg });
     }
     Ok(figures)

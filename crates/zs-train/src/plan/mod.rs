@@ -1,7 +1,7 @@
 //! What a training run is going to do and need: printed by `--dry-run`, and checked before a run
 //! begins.
 
-mod memory;
+pub(crate) mod memory;
 
 use std::fmt::Write;
 

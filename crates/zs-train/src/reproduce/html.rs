@@ -4,7 +4,7 @@ use anyhow::Result;
 use minijinja::{Environment, context};
 
 use super::report::{CurvePoint, Report};
-use crate::plot::{Chart, Series};
+use crate::plot::{Chart, ChartStyle, Mark, Series};
 
 const TEMPLATE: &str = include_str!("report.html.jinja");
 
@@ -33,10 +33,11 @@ pub(crate) fn render(report: &Report) -> Result<String> {
 }
 
 fn learning_chart(report: &Report) -> Chart {
-    let line = |name: &str, points: Vec<(f64, f64)>, dashed: bool| Series {
+    let line = |name: &str, points: Vec<(f64, f64)>, mark: Mark| Series {
         name: name.to_owned(),
         points,
-        dashed,
+        mark,
+        ..Series::default()
     };
     let validation = |curve: &[CurvePoint]| -> Vec<(f64, f64)> {
         let measured = curve.iter().filter_map(|it| it.validation_exact_match.map(|em| (it, em)));
@@ -50,11 +51,12 @@ fn learning_chart(report: &Report) -> Chart {
         marks: report.alarms.values().flatten().map(|it| it.step as f64).collect(),
         bottom: 0.0,
         series: vec![
-            line("reward, simulated", moving_mean(simulated), false),
-            line("reward, real", moving_mean(real), false),
-            line("validation, simulated", validation(simulated), true),
-            line("validation, real", validation(real), true),
+            line("reward, simulated", moving_mean(simulated), Mark::Line),
+            line("reward, real", moving_mean(real), Mark::Line),
+            line("validation, simulated", validation(simulated), Mark::Dashes),
+            line("validation, real", validation(real), Mark::Dashes),
         ],
+        style: ChartStyle::Wide,
     }
 }
 
@@ -69,7 +71,7 @@ fn noise_chart(report: &Report) -> Chart {
         x_label: "training step",
         y_label: "noise probability",
         top: (highest * 1.1).clamp(0.1, 1.0),
-        series: vec![Series { name: "noise".to_owned(), points, dashed: false }],
+        series: vec![Series { name: "noise".to_owned(), points, ..Series::default() }],
         ..Chart::default()
     }
 }

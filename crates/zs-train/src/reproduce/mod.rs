@@ -1,35 +1,31 @@
 //! The main job from end to end: tune a simulation LLM, train on it, evaluate on a real engine.
 
+pub mod claims;
 mod html;
+mod job;
 mod output;
+pub mod paper;
 mod report;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use zs_core::{Question, SearchEngine, StreamKey};
-use zs_eval::{EvalConfig, Evaluation, Metric, evaluate, paired_difference};
+use anyhow::{Context, Result, bail};
+use zs_core::Question;
+use zs_eval::{Evaluation, Metric, paired_difference};
 use zs_model::LanguageModel;
-use zs_rl::{RolloutConfig, Trajectory};
-use zs_simulator::SimulatedEngine;
-use zs_simulator::audit::{AuditReport, audit, audit_queries};
-use zs_simulator::world::{Split, World};
+use zs_rl::Trajectory;
 
 pub use self::report::{
     Calls, CurvePoint, Example, ExampleTurn, PolicyScores, RealEngine, Report, Seconds,
 };
 
+use self::job::{Job, TrainingEngines, write_evaluation};
 use self::output::Output;
-use crate::cli::ReproduceArgs;
-use crate::config::{
-    Check, Curriculum, ReproduceConfig, TrainingConfig, ValidationMetric, load, parse,
-};
+use crate::cli::{Preset, ReproduceArgs};
+use crate::config::{Check, Curriculum, ReproduceConfig, TrainingConfig, load, parse};
 use crate::console::{self, Console};
 use crate::run::Metrics;
-use crate::run::rl::{Aids, Trained, Training, Validation};
-use crate::run::sft;
 use crate::{device, source};
 
 /// The settings that come with `zs`.
@@ -41,6 +37,15 @@ const QUICK: &str = include_str!("../../presets/reproduce_quick.toml");
 ///
 /// Fails on a missing base model, an output directory that is not ours, or any failing stage.
 pub fn command(args: &ReproduceArgs, console: &Console) -> Result<()> {
+    match args.preset {
+        Preset::Quick => quick(args, console),
+        Preset::Claims => claims::command(args, console),
+        Preset::Paper => paper::command(args, console),
+    }
+}
+
+fn quick(args: &ReproduceArgs, console: &Console) -> Result<()> {
+    refuse_arguments(args)?;
     let mut config = match &args.config {
         Some(path) => load(path)?,
         None => preset()?,
@@ -57,6 +62,24 @@ pub fn command(args: &ReproduceArgs, console: &Console) -> Result<()> {
     let page = config.out.join("report.html");
     console::print(&format!("{table}\n{findings}The report: {}\n", page.display()));
     Ok(())
+}
+
+/// Refuses what only other presets understand.
+fn refuse_arguments(args: &ReproduceArgs) -> Result<()> {
+    let given = [
+        ("--seeds", args.seeds.is_some()),
+        ("--only", !args.only.is_empty()),
+        ("--jobs", args.jobs.is_some()),
+        ("--report-only", args.report_only),
+        ("--model", args.model.is_some()),
+        ("--simulator", args.simulator.is_some()),
+        ("--data", args.data.is_some()),
+        ("--dry-run", args.dry_run),
+    ];
+    match given.into_iter().find(|it| it.1) {
+        None => Ok(()),
+        Some((name, _)) => bail!("`{name}` goes with `--preset claims` or `--preset paper`"),
+    }
 }
 
 /// The preset `quick`.
@@ -88,7 +111,7 @@ pub fn reproduce(config: &ReproduceConfig, console: &Console) -> Result<Report> 
 
     console.note("[2/6] tuning the simulation LLM");
     let clock = Instant::now();
-    let simulator = job.tune(&base, &output)?;
+    let simulator = job.tune(&base, &output.run("simulator")?)?;
     seconds.tune = clock.elapsed().as_secs_f64();
 
     console.note("[3/6] auditing it");
@@ -100,21 +123,31 @@ pub fn reproduce(config: &ReproduceConfig, console: &Console) -> Result<Report> 
 
     console.note("[4/6] training on the simulated engine");
     let clock = Instant::now();
-    let simulated = job.train(&base, &engine, &config.training, "simulated", &output)?;
+    let engines = TrainingEngines { engine: &engine, beside: None };
+    let simulated = job
+        .train(&base, engines, &config.training, &output.run("simulated")?)
+        .context("training, simulated engine")?;
     seconds.train = clock.elapsed().as_secs_f64();
 
     console.note("[5/6] training on the real engine, for comparison");
     let clock = Instant::now();
     let settings = TrainingConfig { curriculum: Curriculum::default(), ..config.training.clone() };
-    let engine = job.train_world.engine().as_ref();
-    let real = job.train(&base, engine, &settings, "real", &output)?;
+    let engines = TrainingEngines { engine: job.train_world.engine().as_ref(), beside: None };
+    let real = job
+        .train(&base, engines, &settings, &output.run("real")?)
+        .context("training, real engine")?;
     seconds.train_on_real = clock.elapsed().as_secs_f64();
 
     console.note("[6/6] evaluating on questions about entities that no model has seen");
     let clock = Instant::now();
-    let base = job.evaluate("base", &base, &output)?;
-    let trained = job.evaluate("trained", &simulated.best, &output)?;
-    let trained_on_real = job.evaluate("trained_on_real", &real.best, &output)?;
+    let evaluate = |name: &str, policy: &LanguageModel| -> Result<Evaluation> {
+        let evaluation = job.evaluate(name, policy, job.test_world.engine().as_ref())?;
+        write_evaluation(&evaluation, &output.run(&format!("evaluation/{name}"))?)?;
+        Ok(evaluation)
+    };
+    let base = evaluate("base", &base)?;
+    let trained = evaluate("trained", &simulated.best)?;
+    let trained_on_real = evaluate("trained_on_real", &real.best)?;
     seconds.eval = clock.elapsed().as_secs_f64();
     seconds.total = start.elapsed().as_secs_f64();
 
@@ -165,122 +198,6 @@ pub fn reproduce(config: &ReproduceConfig, console: &Console) -> Result<Report> 
     Ok(report)
 }
 
-/// What the stages share.
-struct Job<'a> {
-    config: &'a ReproduceConfig,
-    console: &'a Console,
-    /// The seed of all three worlds.
-    seed: u64,
-    train_world: World,
-    validation_world: World,
-    test_world: World,
-    train: Vec<Question>,
-    validation: Vec<Question>,
-    test: Vec<Question>,
-}
-
-impl<'a> Job<'a> {
-    fn new(config: &'a ReproduceConfig, console: &'a Console) -> Self {
-        let seed = config.worlds.first_seed + config.seed;
-        let [train_world, validation_world, test_world] =
-            [Split::Train, Split::Validation, Split::Test].map(|it| World::generate(seed, it));
-        let questions = |world: &World, per_hop| source::world_questions(world, seed, per_hop);
-        Self {
-            train: questions(&train_world, config.worlds.train_per_hop),
-            validation: questions(&validation_world, config.worlds.validation_per_hop),
-            test: questions(&test_world, config.worlds.test_per_hop),
-            config,
-            console,
-            seed,
-            train_world,
-            validation_world,
-            test_world,
-        }
-    }
-
-    fn tune(&self, base: &LanguageModel, output: &Output) -> Result<LanguageModel> {
-        let ReproduceConfig { data, tuning, .. } = self.config;
-        let rows = sft::world_rows(data, base, self.seed)?;
-        let run = output.run("simulator")?;
-        sft::tune(base, &rows, tuning, self.config.seed, &run, self.console)
-    }
-
-    fn simulated(&self, model: LanguageModel) -> Result<SimulatedEngine> {
-        let ReproduceConfig { data, simulator, .. } = self.config;
-        source::simulated(Arc::new(model), &data.templates, simulator)
-    }
-
-    /// Puts queries of known quality to the simulator, about the validation world.
-    fn audit(&self, engine: &SimulatedEngine) -> AuditReport {
-        let key = StreamKey::new(self.config.seed);
-        let queries = audit_queries(&self.validation_world, self.config.audit.per_kind, key);
-        let progress = self.console.progress("auditing", 1);
-        let k = self.config.training.rollout.num_documents;
-        let report = audit(engine, &queries, k, self.config.seed);
-        progress.finish(&format!(
-            "the answer stands in {:.2} of useful and {:.2} of noisy replies",
-            report.useful_contains_answer, report.noisy_contains_answer
-        ));
-        report
-    }
-
-    fn train(
-        &self,
-        base: &LanguageModel,
-        engine: &dyn SearchEngine,
-        settings: &TrainingConfig,
-        name: &str,
-        output: &Output,
-    ) -> Result<Trained> {
-        let training = Training {
-            title: "training",
-            policy: base.clone(),
-            questions: &self.train,
-            engine,
-            engines: None,
-            validation: Some(Validation {
-                questions: &self.validation,
-                engine: self.validation_world.engine().as_ref(),
-                training_engine: None,
-                choose_by: ValidationMetric::ExactMatch,
-            }),
-            values: None,
-            texts: &[],
-            aids: Aids::default(),
-            config: settings,
-            seed: self.config.seed,
-        };
-        let run = output.run(name)?;
-        training.run(&run, self.console).with_context(|| format!("training, {name} engine"))
-    }
-
-    fn evaluate(&self, name: &str, policy: &LanguageModel, output: &Output) -> Result<Evaluation> {
-        let config = EvalConfig {
-            rollout: RolloutConfig { temperature: 0.0, ..self.config.training.rollout.clone() },
-            batch_size: self.config.evaluation.batch_size,
-            seed: self.config.seed,
-            noise_probability: 0.0,
-        };
-        let progress = self.console.progress(&format!("evaluating {name}"), self.test.len());
-        let mut num_done = 0;
-        let engine = self.test_world.engine().as_ref();
-        let evaluation = evaluate(policy, engine, &self.test, &config, &mut |it| {
-            progress.advance(it.num_done - num_done, "");
-            num_done = it.num_done;
-        })?;
-        let exact_match = evaluation.report.overall.exact_match.mean;
-        progress.finish(&format!("exact match {exact_match:.3}"));
-        let run = output.run(&format!("evaluation/{name}"))?;
-        let mut lines = Vec::new();
-        zs_rl::write_records(&mut lines, &evaluation.trajectories)?;
-        run.json_lines("trajectories.jsonl")?.push_bytes(&lines)?;
-        let mut records = run.json_lines("records.jsonl")?;
-        evaluation.records.iter().try_for_each(|it| records.push(it))?;
-        run.write_json("report.json", &evaluation.report)?;
-        Ok(evaluation)
-    }
-}
-
 fn curve(metrics: &[Metrics]) -> Vec<CurvePoint> {
     let point = |(step, it): (usize, &Metrics)| CurvePoint {
         step,
@@ -303,20 +220,22 @@ fn examples(questions: &[Question], before: &Evaluation, after: &Evaluation) -> 
     let others: Vec<usize> = all().filter(|it| !chosen.contains(it)).take(3).collect();
     chosen.extend(others);
     chosen.truncate(3);
-    let turns = |it: &Trajectory| -> Vec<ExampleTurn> {
-        let turn = |it: &zs_rl::Turn| ExampleTurn {
-            text: it.text.trim().to_owned(),
-            observation: it.observation_text.trim().to_owned(),
-        };
-        it.turns.iter().map(turn).collect()
-    };
     let example = |at: usize| Example {
         question: questions[at].text.clone(),
         golden_answers: questions[at].golden_answers.clone(),
-        before: turns(&before.trajectories[at]),
-        after: turns(&after.trajectories[at]),
+        before: example_turns(&before.trajectories[at]),
+        after: example_turns(&after.trajectories[at]),
     };
     chosen.into_iter().map(example).collect()
+}
+
+/// An episode as text.
+fn example_turns(trajectory: &Trajectory) -> Vec<ExampleTurn> {
+    let turn = |it: &zs_rl::Turn| ExampleTurn {
+        text: it.text.trim().to_owned(),
+        observation: it.observation_text.trim().to_owned(),
+    };
+    trajectory.turns.iter().map(turn).collect()
 }
 
 #[cfg(test)]

@@ -51,6 +51,15 @@ impl Output {
     }
 }
 
+/// Makes a directory ours, or refuses it; what is in it stays.
+pub(crate) fn claim_directory(path: &Path) -> Result<()> {
+    check_ours(path)?;
+    fs::create_dir_all(path)
+        .with_context(|| format!("{}: cannot create the directory", path.display()))?;
+    RunDir::open(path)?
+        .write_text(MARKER, "Written by `zs reproduce`, which may replace this directory.\n")
+}
+
 /// Refuses a directory that holds something else than a report of ours.
 fn check_ours(path: &Path) -> Result<()> {
     let is_empty = || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use zs_eval::{Estimate, EvaluationReport, Summary};
 use zs_simulator::audit::AuditReport;
 
@@ -83,7 +83,8 @@ pub struct CurvePoint {
 }
 
 /// One turn of an example, as text.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ExampleTurn {
     /// What the policy wrote.
     pub text: String,

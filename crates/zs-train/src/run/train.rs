@@ -46,29 +46,45 @@ pub fn command(args: &TrainArgs, console: &Console) -> Result<()> {
             if args.dry_run {
                 return Ok(());
             }
-            RunDir::check_free(&config.out)?;
-            let prepared = Prepared::new(config, console)?;
-            let environment = prepared.environment()?;
-            let run = RunDir::create(&prepared.loaded.config.out)?;
-            environment.write(&run)?;
-            run.write_config(&prepared.loaded.config)?;
-            prepared.train(&run, false, console)
+            begin(config, console)
         }
-        (None, Some(path)) => {
-            let run = RunDir::open(path)?;
-            if run.join(SUMMARY).exists() {
-                console.note(&format!("{}: the run is finished", path.display()));
-                return Ok(());
-            }
-            let config: TrainConfig = load(&run.join(CONFIG))?;
-            let prepared = Prepared::new(config, console)?;
-            for change in prepared.environment()?.check(&run)? {
-                console.note(&format!("{change}: what follows may differ in its last digits"));
-            }
-            prepared.train(&run, true, console)
-        }
+        (None, Some(path)) => resume(path, console),
         _ => bail!("name a run file, or a run directory with --resume"),
     }
+}
+
+/// Begins a training run.
+///
+/// # Errors
+///
+/// As [`command`].
+pub(crate) fn begin(config: TrainConfig, console: &Console) -> Result<()> {
+    RunDir::check_free(&config.out)?;
+    let prepared = Prepared::new(config, console)?;
+    let environment = prepared.environment()?;
+    let run = RunDir::create(&prepared.loaded.config.out)?;
+    environment.write(&run)?;
+    run.write_config(&prepared.loaded.config)?;
+    prepared.train(&run, false, console)
+}
+
+/// Goes on with an interrupted training run.
+///
+/// # Errors
+///
+/// As [`command`].
+pub(crate) fn resume(path: &Path, console: &Console) -> Result<()> {
+    let run = RunDir::open(path)?;
+    if run.join(SUMMARY).exists() {
+        console.note(&format!("{}: the run is finished", path.display()));
+        return Ok(());
+    }
+    let config: TrainConfig = load(&run.join(CONFIG))?;
+    let prepared = Prepared::new(config, console)?;
+    for change in prepared.environment()?.check(&run)? {
+        console.note(&format!("{change}: what follows may differ in its last digits"));
+    }
+    prepared.train(&run, true, console)
 }
 
 /// What a run file names besides questions and engines, loaded.

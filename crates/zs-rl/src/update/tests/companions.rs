@@ -135,6 +135,46 @@ fn importance_weights_bound_what_a_mismatch_can_do() {
     assert!(bounded > 0.0 && bounded < 1.0, "{bounded}");
 }
 
+#[test]
+fn observations_carry_loss_where_they_are_asked_to() {
+    let json = r#"{"kind":"grpo","kl_coef":0.0,"entropy_coef":0.0}"#;
+    let groups = groups(&[&[1.0, 0.0, 0.25]]);
+    let algorithm = algorithm(json);
+    let rows = |loss_tokens, importance| {
+        let model = Bigram::spread(VOCAB).train();
+        let mut state = LearningState::default();
+        let companions = Companions { reference: None, critic: None, ptx: &[], state: &mut state };
+        let config = UpdateConfig { loss_tokens, importance, ..config(99) };
+        prepare(&model, &companions, &groups, algorithm.as_ref(), &config, 99).unwrap().rows
+    };
+    let correction = ImportanceCorrection {
+        bound: ImportanceBound::Truncate { max: 2.0 },
+        level: ImportanceLevel::Token,
+    };
+    for importance in [None, Some(correction)] {
+        let masked = rows(LossTokens::Policy, importance);
+        let unmasked = rows(LossTokens::PolicyAndObservations, importance);
+        for ((masked, unmasked), it) in masked.iter().zip(&unmasked).zip(&groups[0].trajectories) {
+            let own = masked.num_loss_tokens;
+            assert_eq!(unmasked.num_loss_tokens, own + 2 * it.trajectory.turns.len());
+            for (at, source) in it.trajectory.provenance().into_iter().enumerate() {
+                let is_observed = source == Provenance::Observation;
+                let is_own = source == Provenance::Policy;
+                assert_eq!(unmasked.tokens.loss_mask[at], is_own || is_observed);
+                assert_eq!(masked.tokens.loss_mask[at], is_own);
+                if is_observed {
+                    assert!(unmasked.old_log_probs[at] < 0.0, "scored");
+                    assert_eq!(unmasked.old_log_probs[at], unmasked.sampled_log_probs()[at]);
+                    assert_eq!(masked.advantages[at], 0.0);
+                } else {
+                    assert_eq!(unmasked.old_log_probs[at], masked.old_log_probs[at]);
+                }
+            }
+            assert!(unmasked.has_advantage());
+        }
+    }
+}
+
 /// Six arms at the state of token 1, each pulled once: the expectation under the uniform policy.
 fn arms(rewards: &[f32; 6]) -> TrajectoryGroup {
     let pull = |(arm, &total): (usize, &f32)| {

@@ -1,0 +1,104 @@
+//! Where numbers come from: version, commit, machine, command.
+
+use std::fs;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+/// Memory that one piece of work may need.
+const GIB_A_JOB: f64 = 1.0;
+
+/// What a report says about its origin.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// The version of `zs`.
+    pub version: String,
+    /// The commit of the working directory, where it is a repository; with `+` where files differ
+    /// from it.
+    pub commit: Option<String>,
+    /// The processor, where the system tells.
+    pub processor: Option<String>,
+    /// Cores that may be used.
+    pub cores: usize,
+    /// Memory in GiB, where the system tells.
+    pub memory_gib: Option<f64>,
+    /// Accelerators that were used.
+    pub accelerator: String,
+    /// Operating system and architecture.
+    pub system: String,
+    /// The command that was given.
+    pub command: String,
+}
+
+impl Environment {
+    /// That of this process.
+    #[must_use]
+    pub fn here() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: commit(),
+            processor: proc_field("/proc/cpuinfo", "model name"),
+            cores: cores(),
+            memory_gib: memory_gib("MemTotal").map(|it| (it * 10.0).round() / 10.0),
+            accelerator: "none".to_owned(),
+            system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            command: command(),
+        }
+    }
+}
+
+/// Pieces of work at a time: one a core, as far as memory allows.
+pub(super) fn jobs() -> usize {
+    let by_memory = memory_gib("MemAvailable").map_or(1, |it| (it / GIB_A_JOB) as usize);
+    cores().min(by_memory).max(1)
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
+fn memory_gib(field: &str) -> Option<f64> {
+    let text = proc_field("/proc/meminfo", field)?;
+    let kib: f64 = text.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024.0 / 1024.0)
+}
+
+/// A field of a file of `name: value` lines.
+fn proc_field(path: &str, field: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let mut lines = text.lines().filter_map(|it| it.split_once(':'));
+    lines.find(|(name, _)| name.trim() == field).map(|(_, value)| value.trim().to_owned())
+}
+
+/// The command as it was given, the program by its name alone.
+fn command() -> String {
+    let mut arguments = std::env::args();
+    let program = arguments.next().unwrap_or_default();
+    let program = program.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
+    let words: Vec<String> = std::iter::once(program).chain(arguments).collect();
+    words.join(" ")
+}
+
+/// The commit of the working directory.
+pub(super) fn commit() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "HEAD"])?;
+    let is_clean = git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    Some(if is_clean { commit } else { format!("{commit}+") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_known() {
+        let here = Environment::here();
+        assert!(here.cores >= 1 && !here.command.contains('/'), "{here:?}");
+        assert!(jobs() >= 1 && jobs() <= here.cores);
+    }
+}

@@ -1,0 +1,464 @@
+//! What the claims came to, as data: `report.json` is this, the other forms are drawn from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::environment::Environment;
+use super::preset::ClaimsPreset;
+use super::result::{CurvePoint, EpisodeText, SeedResult, SimulatorResult};
+use super::stats::{SeedMean, seed_mean};
+use super::verdict::{Verdict, expected};
+use super::work::Outcome;
+use crate::config::{
+    ArmConfig, ClaimConfig, ClaimMetric, ComparisonConfig, PublishedConfig, ReproduceConfig,
+};
+use crate::reproduce::report::Example;
+
+/// The arm that examples are taken from before training.
+const BEFORE: &str = "base";
+/// The arm that examples are taken from after training.
+const AFTER: &str = "simulated";
+
+/// Everything that `zs reproduce --preset claims` reports.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClaimsReport {
+    /// Where it was made.
+    pub environment: Environment,
+    /// The commits that the policies were trained at.
+    pub commits: Vec<String>,
+    /// The seeds that were asked for.
+    pub seeds: Vec<u64>,
+    /// Pieces of work that are done.
+    pub num_done: usize,
+    /// Pieces of work in all.
+    pub num_planned: usize,
+    /// Test questions a seed.
+    pub questions: usize,
+    /// What the arms share.
+    pub settings: ReproduceConfig,
+    /// The claims, by their numbers.
+    pub claims: Vec<ClaimReport>,
+    /// The arms, by their names.
+    pub arms: BTreeMap<String, ArmReport>,
+    /// The simulation LLMs.
+    pub simulators: Vec<SimulatorReport>,
+    /// Questions before and after training.
+    pub examples: Vec<Example>,
+}
+
+/// One claim and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClaimReport {
+    /// Its name.
+    pub id: String,
+    /// Its number.
+    pub number: u32,
+    /// What is claimed.
+    pub claim: String,
+    /// Where.
+    pub source: String,
+    /// What a reader must know.
+    pub note: String,
+    /// What the evidence says.
+    pub verdict: Verdict,
+    /// What was compared.
+    pub comparisons: Vec<ComparisonReport>,
+    /// The arms to show.
+    pub arms: Vec<String>,
+    /// The metrics to show of them.
+    pub metrics: Vec<ClaimMetric>,
+    /// The paper's numbers.
+    pub published: Vec<PublishedConfig>,
+}
+
+/// One comparison over the seeds that both arms have.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ComparisonReport {
+    /// What was compared.
+    #[serde(flatten)]
+    pub comparison: ComparisonConfig,
+    /// What the claim expects, in words.
+    pub expected: String,
+    /// The seeds that both arms have.
+    pub seeds: Vec<u64>,
+    /// The mean of `treatment - control` over these seeds; none without seeds.
+    pub difference: Option<SeedMean>,
+    /// What it says.
+    pub verdict: Verdict,
+}
+
+/// One arm over its seeds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ArmReport {
+    /// The name in tables.
+    pub title: String,
+    /// What is different in it.
+    pub config: ArmConfig,
+    /// The seeds that are done.
+    pub seeds: Vec<u64>,
+    /// Each metric, seed by seed.
+    pub values: BTreeMap<ClaimMetric, Vec<f64>>,
+    /// Their means.
+    pub means: BTreeMap<ClaimMetric, SeedMean>,
+    /// Exact match by hops, mean over seeds.
+    pub by_hops: BTreeMap<u8, f64>,
+    /// Seconds of training, mean over seeds.
+    pub train_seconds: f64,
+    /// The steps after which the policies were kept.
+    pub best_steps: Vec<usize>,
+    /// Training over the seeds.
+    pub curve: Vec<BandPoint>,
+}
+
+/// One point of a curve over seeds: means, and the lowest and highest validation scores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct BandPoint {
+    /// The step.
+    pub step: usize,
+    /// Means over the seeds.
+    pub mean: CurvePoint,
+    /// The lowest and highest validation exact match of a seed.
+    pub range: Option<[f64; 2]>,
+}
+
+/// The simulation LLMs of so many steps of tuning.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SimulatorReport {
+    /// Steps of tuning.
+    pub steps: usize,
+    /// Seeds that are done.
+    pub seeds: Vec<u64>,
+    /// Seconds of tuning, mean over seeds.
+    pub seconds: f64,
+    /// How often the answer stands in useful replies.
+    pub useful_contains_answer: f64,
+    /// How often it stands in noisy ones.
+    pub noisy_contains_answer: f64,
+}
+
+impl ClaimsReport {
+    pub(super) fn new(
+        preset: &ClaimsPreset,
+        wanted: &[ClaimConfig],
+        seeds: &[u64],
+        num_planned: usize,
+        outcomes: Vec<Outcome>,
+    ) -> Self {
+        let num_done = outcomes.len();
+        let mut results: BTreeMap<String, Vec<SeedResult>> = BTreeMap::new();
+        let mut simulators: BTreeMap<usize, Vec<SimulatorResult>> = BTreeMap::new();
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Arm(it) => results.entry(it.arm.clone()).or_default().push(*it),
+                Outcome::Simulator(it) => simulators.entry(it.steps).or_default().push(*it),
+            }
+        }
+        let of_claims = preset.claims.iter().flat_map(|it| &it.arms);
+        let arms: BTreeMap<String, ArmReport> = of_claims
+            .filter_map(|(name, config)| {
+                Some((name.clone(), ArmReport::new(config, results.get(name)?)))
+            })
+            .collect();
+        let mut claims: Vec<ClaimReport> =
+            wanted.iter().map(|it| ClaimReport::new(it, &arms)).collect();
+        claims.sort_by_key(|it| it.number);
+        let commits: BTreeSet<String> =
+            results.values().flatten().filter_map(|it| it.commit.clone()).collect();
+        Self {
+            environment: Environment::here(),
+            commits: commits.into_iter().collect(),
+            seeds: seeds.to_vec(),
+            num_done,
+            num_planned,
+            questions: 2 * preset.base.worlds.test_per_hop,
+            settings: preset.base.clone(),
+            claims,
+            examples: examples(&results),
+            arms,
+            simulators: simulators.into_values().map(|it| SimulatorReport::new(&it)).collect(),
+        }
+    }
+
+    /// Whether everything that was planned is done.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.num_done == self.num_planned
+    }
+}
+
+impl ClaimReport {
+    fn new(claim: &ClaimConfig, arms: &BTreeMap<String, ArmReport>) -> Self {
+        let comparisons: Vec<ComparisonReport> =
+            claim.comparisons.iter().map(|it| ComparisonReport::new(it, arms)).collect();
+        let deciding = comparisons.iter().filter(|it| it.comparison.decides);
+        let mut metrics = vec![ClaimMetric::ExactMatch];
+        for metric in comparisons.iter().map(|it| it.comparison.metric).chain(claim.metrics.clone())
+        {
+            if !metrics.contains(&metric) {
+                metrics.push(metric);
+            }
+        }
+        Self {
+            id: claim.id.clone(),
+            number: claim.number,
+            claim: claim.claim.clone(),
+            source: claim.source.clone(),
+            note: claim.note.clone(),
+            verdict: Verdict::all(deciding.map(|it| it.verdict)),
+            arms: claim.arm_names().into_iter().map(str::to_owned).collect(),
+            metrics,
+            published: claim.published.clone(),
+            comparisons,
+        }
+    }
+}
+
+impl ComparisonReport {
+    fn new(comparison: &ComparisonConfig, arms: &BTreeMap<String, ArmReport>) -> Self {
+        let by_seed = |name: &str| -> BTreeMap<u64, f64> {
+            let Some(arm) = arms.get(name) else { return BTreeMap::new() };
+            let values = arm.values.get(&comparison.metric).map_or(&[][..], Vec::as_slice);
+            arm.seeds.iter().copied().zip(values.iter().copied()).collect()
+        };
+        let control = by_seed(&comparison.control);
+        let pairs: Vec<(u64, f64)> = by_seed(&comparison.treatment)
+            .into_iter()
+            .filter_map(|(seed, value)| Some((seed, value - control.get(&seed)?)))
+            .collect();
+        let differences: Vec<f64> = pairs.iter().map(|it| it.1).collect();
+        let difference = seed_mean(&differences);
+        let verdict = difference.map_or(Verdict::Inconclusive, |it| {
+            Verdict::of(&it, comparison.expect, comparison.margin)
+        });
+        Self {
+            expected: expected(comparison),
+            seeds: pairs.into_iter().map(|it| it.0).collect(),
+            comparison: comparison.clone(),
+            difference,
+            verdict,
+        }
+    }
+}
+
+impl ArmReport {
+    fn new(config: &ArmConfig, results: &[SeedResult]) -> Self {
+        let mut results: Vec<&SeedResult> = results.iter().collect();
+        results.sort_by_key(|it| it.seed);
+        let mut values: BTreeMap<ClaimMetric, Vec<f64>> = BTreeMap::new();
+        let mut hops: BTreeMap<u8, Vec<f64>> = BTreeMap::new();
+        for result in &results {
+            for (&metric, &value) in &result.metrics {
+                values.entry(metric).or_default().push(value);
+            }
+            for (&hop, &value) in &result.by_hops {
+                hops.entry(hop).or_default().push(value);
+            }
+        }
+        // A metric that some seed lacks would be paired with the wrong seeds.
+        values.retain(|_, it| it.len() == results.len());
+        let means = values.iter().filter_map(|(&key, it)| Some((key, seed_mean(it)?))).collect();
+        Self {
+            title: config.title.clone(),
+            config: config.clone(),
+            seeds: results.iter().map(|it| it.seed).collect(),
+            means,
+            values,
+            by_hops: hops.into_iter().map(|(hop, it)| (hop, mean(&it))).collect(),
+            train_seconds: mean(&results.iter().map(|it| it.train_seconds).collect::<Vec<_>>()),
+            best_steps: results.iter().map(|it| it.best_step).collect(),
+            curve: band(&results),
+        }
+    }
+}
+
+impl SimulatorReport {
+    fn new(results: &[SimulatorResult]) -> Self {
+        let of = |pick: fn(&SimulatorResult) -> f64| -> f64 {
+            mean(&results.iter().map(pick).collect::<Vec<_>>())
+        };
+        let mut seeds: Vec<u64> = results.iter().map(|it| it.seed).collect();
+        seeds.sort_unstable();
+        Self {
+            steps: results.first().map_or(0, |it| it.steps),
+            seeds,
+            seconds: of(|it| it.seconds),
+            useful_contains_answer: of(|it| it.audit.useful_contains_answer),
+            noisy_contains_answer: of(|it| it.audit.noisy_contains_answer),
+        }
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// The curves of some seeds as one.
+fn band(results: &[&SeedResult]) -> Vec<BandPoint> {
+    let longest = results.iter().map(|it| it.curve.len()).max().unwrap_or(0);
+    let point = |step: usize| {
+        let points: Vec<&CurvePoint> = results.iter().filter_map(|it| it.curve.get(step)).collect();
+        let values = |pick: fn(&CurvePoint) -> Option<f64>| -> Vec<f64> {
+            points.iter().filter_map(|it| pick(it)).collect()
+        };
+        let of = |pick: fn(&CurvePoint) -> Option<f64>| {
+            let values = values(pick);
+            (!values.is_empty()).then(|| mean(&values))
+        };
+        let validation = values(|it| it.validation_exact_match);
+        let range = validation.iter().copied().reduce(f64::min);
+        let range = range.zip(validation.iter().copied().reduce(f64::max));
+        BandPoint {
+            step,
+            mean: CurvePoint {
+                step,
+                reward: of(|it| it.reward),
+                noise_probability: of(|it| it.noise_probability),
+                names_entity: of(|it| it.names_entity),
+                validation_exact_match: of(|it| it.validation_exact_match),
+                simulated_exact_match: of(|it| it.simulated_exact_match),
+            },
+            range: range.map(|(low, high)| [low, high]),
+        }
+    };
+    (0..longest).map(point).collect()
+}
+
+/// Up to three questions of one seed that training changed: two of two hops, one of one.
+fn examples(results: &BTreeMap<String, Vec<SeedResult>>) -> Vec<Example> {
+    let (Some(before), Some(after)) = (results.get(BEFORE), results.get(AFTER)) else {
+        return Vec::new();
+    };
+    let pair =
+        before.iter().find_map(|it| Some((it, after.iter().find(|other| other.seed == it.seed)?)));
+    let Some((before, after)) = pair else { return Vec::new() };
+    let pairs: Vec<(&EpisodeText, &EpisodeText)> =
+        before.episodes.iter().zip(&after.episodes).collect();
+    let solved = |hops: u8| {
+        let is_solved = move |it: &&(&EpisodeText, &EpisodeText)| {
+            !it.0.exact_match && it.1.exact_match && it.0.hops == Some(hops)
+        };
+        pairs.iter().filter(is_solved)
+    };
+    let chosen = solved(2).take(2).chain(solved(1).take(1));
+    chosen
+        .map(|(before, after)| Example {
+            question: before.question.clone(),
+            golden_answers: before.golden_answers.clone(),
+            before: before.turns.clone(),
+            after: after.turns.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::preset::preset;
+    use super::*;
+    use crate::reproduce::report::ExampleTurn;
+
+    /// A report on made-up results: `simulated` is 0.1 better than `fixed_noise` with each of `seeds`,
+    /// give or take what the seed makes of both.
+    pub(in super::super) fn sample(seeds: &[u64]) -> ClaimsReport {
+        let preset = preset().unwrap();
+        let episode = |exact_match: bool, hops: u8| EpisodeText {
+            question: "who <i>?".into(),
+            golden_answers: vec!["A & B".into()],
+            hops: Some(hops),
+            exact_match,
+            turns: vec![ExampleTurn { text: "<answer>A".into(), observation: "Doc 1: x".into() }],
+        };
+        let result = |arm: &str, seed: u64, exact_match: f64| {
+            let exact_match = exact_match + 0.01 * seed as f64;
+            let point = |step: usize| CurvePoint {
+                step,
+                reward: (step > 0).then_some(0.02 * step as f64),
+                noise_probability: (step > 0).then_some(0.01 * step as f64),
+                names_entity: None,
+                validation_exact_match: step
+                    .is_multiple_of(5)
+                    .then_some(exact_match * step as f64 / 20.0),
+                simulated_exact_match: step.is_multiple_of(5).then_some(exact_match),
+            };
+            let metrics = [
+                (ClaimMetric::ExactMatch, exact_match),
+                (ClaimMetric::SimulatedExactMatch, exact_match + 0.02),
+                (ClaimMetric::SimToReal, 0.02 + 0.001 * seed as f64),
+                (ClaimMetric::ProviderDollars, if arm == "real" { 60.0 } else { 0.0 }),
+            ];
+            let hops = [(1, exact_match + 0.05), (2, exact_match - 0.05)];
+            Outcome::Arm(Box::new(SeedResult {
+                arm: arm.to_owned(),
+                seed,
+                commit: Some("abc".to_owned()),
+                best_step: 20,
+                train_seconds: 30.0,
+                metrics: metrics.into(),
+                by_hops: hops.into(),
+                curve: if arm == "base" { Vec::new() } else { (0..=20).map(point).collect() },
+                episodes: vec![episode(arm != "base", 2), episode(arm != "base", 1)],
+            }))
+        };
+        let arms = [
+            ("simulated", 0.8),
+            ("real", 0.81),
+            ("paper_form", 0.6),
+            ("fixed_noise", 0.7),
+            ("falling_noise", 0.79),
+            ("base", 0.0),
+        ];
+        let outcomes = arms
+            .into_iter()
+            .flat_map(|(arm, value)| seeds.iter().map(move |&seed| (arm, seed, value)))
+            .map(|(arm, seed, value)| result(arm, seed, value))
+            .collect();
+        ClaimsReport::new(&preset, &preset.claims, seeds, 100, outcomes)
+    }
+
+    #[track_caller]
+    fn claim<'a>(report: &'a ClaimsReport, id: &str) -> &'a ClaimReport {
+        report.claims.iter().find(|it| it.id == id).unwrap()
+    }
+
+    #[test]
+    fn verdicts_follow_from_paired_seeds() {
+        let report = sample(&[1, 2, 3]);
+        assert_eq!((report.num_done, report.is_complete()), (18, false));
+        let curriculum = claim(&report, "curriculum");
+        let fixed = &curriculum.comparisons[0];
+        // The same difference with every seed: no width at all.
+        assert_eq!((fixed.seeds.as_slice(), fixed.verdict), (&[1, 2, 3][..], Verdict::Supported));
+        assert!((fixed.difference.unwrap().mean - 0.1).abs() < 1e-9);
+        let [low, high] = fixed.difference.unwrap().interval.unwrap();
+        assert!(high - low < 1e-9);
+        // `no_noise` was not run.
+        assert_eq!(curriculum.comparisons[2].difference, None);
+        assert_eq!(curriculum.verdict, Verdict::Inconclusive);
+        assert_eq!(claim(&report, "simulator_or_real").verdict, Verdict::Supported);
+        assert_eq!(claim(&report, "cost").verdict, Verdict::Supported);
+        assert_eq!(claim(&report, "seeds").verdict, Verdict::Described);
+    }
+
+    #[test]
+    fn arms_are_summed_up_over_seeds() {
+        let report = sample(&[2, 1]);
+        let arm = &report.arms["simulated"];
+        assert_eq!(arm.seeds, [1, 2]);
+        assert!((arm.means[&ClaimMetric::ExactMatch].mean - 0.815).abs() < 1e-9);
+        let last = arm.curve.last().unwrap();
+        assert!((last.mean.validation_exact_match.unwrap() - 0.815).abs() < 1e-9);
+        let [low, high] = last.range.unwrap();
+        assert!((low - 0.81).abs() < 1e-9 && (high - 0.82).abs() < 1e-9);
+        assert_eq!(arm.curve[1].range, None);
+        assert_eq!(report.examples.len(), 2);
+        assert_eq!(report.commits, ["abc"]);
+    }
+
+    #[test]
+    fn a_single_seed_decides_nothing() {
+        let report = sample(&[1]);
+        let undecided =
+            |it: &ClaimReport| matches!(it.verdict, Verdict::Inconclusive | Verdict::Described);
+        assert!(report.claims.iter().all(undecided));
+    }
+}

@@ -1,0 +1,176 @@
+//! What is kept of a finished piece of work, so that it is done once.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zs_simulator::audit::AuditReport;
+
+use crate::config::ClaimMetric;
+use crate::files::RunDir;
+use crate::reproduce::report::ExampleTurn;
+use crate::run::Metrics;
+
+/// The file that a finished piece of work has and an interrupted one has not.
+const RESULT: &str = "result.json";
+
+/// One arm with one seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeedResult {
+    /// The arm.
+    pub arm: String,
+    /// The seed.
+    pub seed: u64,
+    /// The commit it was run at, as in [`Environment::commit`](super::Environment::commit).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The step after which the policy was kept, by the validation questions.
+    pub best_step: usize,
+    /// Seconds of training.
+    pub train_seconds: f64,
+    /// What was measured.
+    pub metrics: BTreeMap<ClaimMetric, f64>,
+    /// Exact match by hops.
+    pub by_hops: BTreeMap<u8, f64>,
+    /// Training, step by step; empty for an arm that is not trained.
+    pub curve: Vec<CurvePoint>,
+    /// The first test questions as they were answered.
+    pub episodes: Vec<EpisodeText>,
+}
+
+/// One point of a training run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CurvePoint {
+    /// The step, from 1; 0 is before the first.
+    pub step: usize,
+    /// Mean reward of the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reward: Option<f64>,
+    /// Its noise probability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_probability: Option<f64>,
+    /// Share of the queries that named an entity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names_entity: Option<f64>,
+    /// Greedy exact match on the validation questions, real engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_exact_match: Option<f64>,
+    /// The same with the simulation LLM, without noise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulated_exact_match: Option<f64>,
+}
+
+impl CurvePoint {
+    pub(super) fn curve(metrics: &[Metrics]) -> Vec<Self> {
+        let point = |(step, it): (usize, &Metrics)| Self {
+            step,
+            reward: it.get("reward/mean"),
+            noise_probability: it.get("curriculum/noise_probability"),
+            names_entity: it.get("search/names_entity_frac"),
+            validation_exact_match: it.get("validation/exact_match"),
+            simulated_exact_match: it.get("validation/training_engine_exact_match"),
+        };
+        metrics.iter().enumerate().map(point).collect()
+    }
+}
+
+/// One greedy episode as text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpisodeText {
+    /// The question.
+    pub question: String,
+    /// Its golden answers.
+    pub golden_answers: Vec<String>,
+    /// How many facts it joins.
+    pub hops: Option<u8>,
+    /// Whether the answer was an exact match.
+    pub exact_match: bool,
+    /// The turns.
+    pub turns: Vec<ExampleTurn>,
+}
+
+/// One tuned simulation LLM.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SimulatorResult {
+    /// Steps of tuning.
+    pub steps: usize,
+    /// The seed.
+    pub seed: u64,
+    /// Seconds of tuning.
+    pub seconds: f64,
+    /// How often its documents hold the answer.
+    pub audit: AuditReport,
+}
+
+/// A result and what it was computed from.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept<S, T> {
+    settings: S,
+    result: T,
+}
+
+/// A directory for one piece of work.
+#[derive(Clone, Debug)]
+pub(super) struct Slot<'a, S> {
+    dir: PathBuf,
+    /// All that the result depends on. Settings that came into being after a result was kept have
+    /// their defaults in it.
+    settings: &'a S,
+}
+
+impl<'a, S: Serialize + DeserializeOwned + PartialEq> Slot<'a, S> {
+    /// The place of a piece of work with these settings.
+    pub(super) fn new(dir: PathBuf, settings: &'a S) -> Self {
+        Self { dir, settings }
+    }
+
+    /// What was kept; nothing where the work is not finished or was done with other settings.
+    pub(super) fn finished<T: DeserializeOwned>(&self) -> Option<T> {
+        let text = fs::read_to_string(self.dir.join(RESULT)).ok()?;
+        let kept: Kept<S, T> = serde_json::from_str(&text).ok()?;
+        (kept.settings == *self.settings).then_some(kept.result)
+    }
+
+    /// Begins the work anew; what an interrupted try left is removed.
+    pub(super) fn begin(&self) -> Result<RunDir> {
+        if self.dir.exists() {
+            fs::remove_dir_all(&self.dir)
+                .with_context(|| format!("{}: cannot remove", self.dir.display()))?;
+        }
+        RunDir::create(&self.dir)
+    }
+
+    /// Keeps the result, last of all.
+    pub(super) fn finish<T: Serialize>(&self, run: &RunDir, result: &T) -> Result<()> {
+        run.write_json(RESULT, &Kept { settings: self.settings, result })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finished_work_is_kept_and_interrupted_work_is_not() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("arm/seed-1");
+        let (a, b) = ("a".to_owned(), "b".to_owned());
+        let slot = Slot::new(dir.clone(), &a);
+        assert_eq!(slot.finished::<u32>(), None);
+        let run = slot.begin().unwrap();
+        run.write_text("metrics.jsonl", "half").unwrap();
+        assert_eq!(slot.finished::<u32>(), None, "interrupted");
+        let run = slot.begin().unwrap();
+        assert!(!run.join("metrics.jsonl").exists(), "done again from the start");
+        slot.finish(&run, &7).unwrap();
+        assert_eq!(slot.finished::<u32>(), Some(7));
+        assert_eq!(Slot::new(dir, &b).finished::<u32>(), None, "other settings");
+    }
+}
