@@ -155,6 +155,7 @@ impl Training<'_> {
         self.follow(&learner.policy);
         if log.num_rows() == 0 {
             learner.best.score = self.validate(&learner.policy, &mut log)?;
+            log.costs(self.engines, 0)?;
             observers.step(&mut log.metrics, &log.timings)?;
             log.end_step(0)?;
             keeper.write(&mut learner, &mut log)?;
