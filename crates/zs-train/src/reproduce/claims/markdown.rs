@@ -279,7 +279,7 @@ mod tests {
     fn markdown_says_what_was_found_and_what_was_not_run() {
         let text = sample(&[1, 2, 3]).to_markdown();
         assert!(text.contains("18 of 100 pieces of work are done"));
-        assert!(text.contains("| **supported** |") && text.contains("| **inconclusive** |"));
+        assert!(text.contains("| **supported** |") && text.contains("| **not run** |"));
         assert!(text.contains("+0.100 [+0.100, +0.100]"), "{text}");
         assert!(text.contains("| no_noise | not run |"));
         assert!(text.contains("The paper's own numbers"));

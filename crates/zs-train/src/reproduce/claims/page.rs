@@ -37,6 +37,7 @@ pub(super) fn render(report: &ClaimsReport) -> Result<String> {
         num_not_supported => count(Verdict::NotSupported),
         num_inconclusive => count(Verdict::Inconclusive),
         num_described => count(Verdict::Described),
+        num_not_run => count(Verdict::NotRun),
         figures => Serde(figures(report)),
         noise => Serde(Figure::new(&noise_chart(report))?),
         scatter => Serde(Figure::new(&scatter_chart(report))?),
@@ -116,7 +117,7 @@ impl ClaimView {
             class: match claim.verdict {
                 Verdict::Supported => "yes",
                 Verdict::NotSupported => "no",
-                Verdict::Inconclusive | Verdict::Described => "open",
+                Verdict::Inconclusive | Verdict::NotRun | Verdict::Described => "open",
             },
             comparisons: claim.comparisons.iter().map(comparison).collect(),
             header: report.arm_header(claim),

@@ -228,9 +228,8 @@ impl ComparisonReport {
             .collect();
         let differences: Vec<f64> = pairs.iter().map(|it| it.1).collect();
         let difference = seed_mean(&differences);
-        let verdict = difference.map_or(Verdict::Inconclusive, |it| {
-            Verdict::of(&it, comparison.expect, comparison.margin)
-        });
+        let verdict = difference
+            .map_or(Verdict::NotRun, |it| Verdict::of(&it, comparison.expect, comparison.margin));
         Self {
             expected: expected(comparison),
             seeds: pairs.into_iter().map(|it| it.0).collect(),
@@ -433,7 +432,7 @@ pub(super) mod tests {
         assert!(high - low < 1e-9);
         // `no_noise` was not run.
         assert_eq!(curriculum.comparisons[2].difference, None);
-        assert_eq!(curriculum.verdict, Verdict::Inconclusive);
+        assert_eq!(curriculum.verdict, Verdict::NotRun);
         assert_eq!(claim(&report, "simulator_or_real").verdict, Verdict::Supported);
         assert_eq!(claim(&report, "cost").verdict, Verdict::Supported);
         assert_eq!(claim(&report, "seeds").verdict, Verdict::Described);
@@ -457,8 +456,9 @@ pub(super) mod tests {
     #[test]
     fn a_single_seed_decides_nothing() {
         let report = sample(&[1]);
-        let undecided =
-            |it: &ClaimReport| matches!(it.verdict, Verdict::Inconclusive | Verdict::Described);
+        let undecided = |it: &ClaimReport| {
+            matches!(it.verdict, Verdict::Inconclusive | Verdict::NotRun | Verdict::Described)
+        };
         assert!(report.claims.iter().all(undecided));
     }
 }

@@ -13,6 +13,8 @@ pub enum Verdict {
     NotSupported,
     /// It fits the claim and its opposite.
     Inconclusive,
+    /// There is no evidence yet.
+    NotRun,
     /// It supports the claim.
     Supported,
     /// There is nothing to decide: the claim describes.
@@ -26,6 +28,7 @@ impl Verdict {
         match self {
             Self::NotSupported => "not supported",
             Self::Inconclusive => "inconclusive",
+            Self::NotRun => "not run",
             Self::Supported => "supported",
             Self::Described => "described",
         }
@@ -117,10 +120,12 @@ mod tests {
 
     #[test]
     fn a_claim_is_as_good_as_its_worst_comparison() {
-        use Verdict::{Described, Inconclusive, NotSupported, Supported};
+        use Verdict::{Described, Inconclusive, NotRun, NotSupported, Supported};
         assert_eq!(Verdict::all([Supported, Supported]), Supported);
         assert_eq!(Verdict::all([Supported, Inconclusive]), Inconclusive);
         assert_eq!(Verdict::all([Inconclusive, NotSupported, Supported]), NotSupported);
+        assert_eq!(Verdict::all([NotRun, Supported]), NotRun);
+        assert_eq!(Verdict::all([NotRun, Inconclusive]), Inconclusive);
         assert_eq!(Verdict::all([]), Described);
     }
 }
