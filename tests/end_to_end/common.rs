@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: a tiny model, and the built `zs`.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -23,6 +25,19 @@ pub(crate) fn tiny_model(seed: u64) -> LanguageModel {
     LanguageModel::initialize(config, tokenizer, seed, &zs_train::device::select())
 }
 
+/// A Python that can import some modules; `None`, and a line about it, where there is none.
+///
+/// `ZS_TEST_PYTHON` names a virtual environment's where the system's lacks them.
+pub(crate) fn python_with(modules: &str) -> Option<String> {
+    let python = std::env::var("ZS_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let import = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
+    if import.is_ok_and(|it| it.status.success()) {
+        return Some(python);
+    }
+    eprintln!("skipped: `{python}` cannot import {modules}");
+    None
+}
+
 /// Runs the built binary in a directory.
 pub(crate) fn zs(dir: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_zs-under-test"))
@@ -40,6 +55,39 @@ pub(crate) fn zs_ok(dir: &Path, arguments: &[&str]) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "zs {arguments:?}: {stderr}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Every file below a directory, timings left out.
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(at) = dirs.pop() {
+        for entry in fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(dir).unwrap().display().to_string();
+            let is_timed =
+                ["timings.jsonl", "config.toml", "report.json", "report.md", "report.html"]
+                    .iter()
+                    .any(|it| name == *it || (it.starts_with("timings") && name.ends_with(it)));
+            if !is_timed {
+                files.insert(name, fs::read(path).unwrap());
+            }
+        }
+    }
+    files
+}
+
+#[track_caller]
+pub(crate) fn assert_same_files(a: &Path, b: &Path) {
+    let (a, b) = (contents(a), contents(b));
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    for (name, bytes) in &a {
+        assert!(bytes == &b[name], "{name} differs");
+    }
 }
 
 /// A run file of `zs train` over an embedded world, three steps long.

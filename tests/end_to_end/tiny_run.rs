@@ -5,45 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::common::{tiny_model, train_toml, zs, zs_ok};
+use crate::common::{assert_same_files, tiny_model, train_toml, zs, zs_ok};
 use zs_rl::{AlgorithmConfig, read_records};
 use zs_train::config::{PretrainConfig, ReproduceConfig, SftConfig, TrainConfig, load, parse};
 use zs_train::console::Console;
 use zs_train::reproduce::{preset, reproduce};
 use zs_train::run::rl::RecordedGroup;
-
-/// Every file below a directory, timings left out.
-fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(at) = dirs.pop() {
-        for entry in fs::read_dir(at).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                dirs.push(path);
-                continue;
-            }
-            let name = path.strip_prefix(dir).unwrap().display().to_string();
-            let is_timed =
-                ["timings.jsonl", "config.toml", "report.json", "report.md", "report.html"]
-                    .iter()
-                    .any(|it| name == *it || (it.starts_with("timings") && name.ends_with(it)));
-            if !is_timed {
-                files.insert(name, fs::read(path).unwrap());
-            }
-        }
-    }
-    files
-}
-
-#[track_caller]
-fn assert_same_files(a: &Path, b: &Path) {
-    let (a, b) = (contents(a), contents(b));
-    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
-    for (name, bytes) in &a {
-        assert!(bytes == &b[name], "{name} differs");
-    }
-}
 
 #[test]
 fn training_is_a_function_of_its_seed() {
@@ -295,35 +262,6 @@ fn pre_training_is_a_function_of_its_seed_and_resumes() {
         zs_ok(dir, &["pretrain", "c.toml", "--resume"]);
         assert_same_run("a", "c");
     }
-}
-
-#[test]
-fn tuning_learns_rows_from_a_file() {
-    let scratch = tempfile::tempdir().unwrap();
-    let dir = scratch.path();
-    tiny_model(2).save(&dir.join("model")).unwrap();
-    let rows = r#"{"prompt": "Where was Anna born?", "completion": "<answer> Bada </answer>"}"#;
-    fs::write(dir.join("rows.jsonl"), format!("{rows}\n\n{rows}\n")).unwrap();
-    let run = r#"
-seed = 1
-out = "tuned"
-base = "model"
-data = { kind = "file", train = "rows.jsonl", validation = "rows.jsonl" }
-tuning = { steps = 30, tokens_per_step = 30, micro_batch_tokens = 100, eval_every = 10, optimizer = { learning_rate = 1e-2 } }
-"#;
-    fs::write(dir.join("sft.toml"), run).unwrap();
-    zs_ok(dir, &["sft", "sft.toml"]);
-    let metrics = fs::read_to_string(dir.join("tuned/metrics.jsonl")).unwrap();
-    let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
-    assert!(last["tuning/loss"].as_f64().unwrap() < 0.5, "{last}");
-    assert!(last["validation/loss"].as_f64().unwrap() < 0.5, "{last}");
-    let asked = ["ask", "--model", "tuned/checkpoints/final", "--corpus", "corpus.jsonl", "who?"];
-    fs::write(dir.join("corpus.jsonl"), "{\"title\": \"Anna\", \"text\": \"Anna is here.\"}\n")
-        .unwrap();
-    let text = zs_ok(dir, &asked);
-    assert!(text.contains("answer"), "{text}");
-    let found = zs_ok(dir, &["search", "--corpus", "corpus.jsonl", "--query", "anna", "--json"]);
-    assert!(found.contains("Anna is here."), "{found}");
 }
 
 /// The whole of `zs reproduce` with next to no training.

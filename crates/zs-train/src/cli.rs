@@ -31,9 +31,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a language model from scratch on the embedded world.
-    Pretrain(PretrainArgs),
+    Pretrain(ResumableArgs),
     /// Fine-tune a model on prompts and completions, e.g. into the simulation LLM.
-    Sft(RunFileArgs),
+    Sft(ResumableArgs),
     /// Train a policy by reinforcement learning with a search engine.
     Train(RunFileArgs),
     /// Score a model on questions, searching as it answers; compare runs; measure retrieval.
@@ -70,10 +70,10 @@ pub struct RunFileArgs {
     pub run: PathBuf,
 }
 
-/// Arguments of `zs pretrain`.
+/// A run that is described by a file and can be continued.
 #[derive(Debug, Args)]
-pub struct PretrainArgs {
-    /// The run file (TOML).
+pub struct ResumableArgs {
+    /// The run file (TOML). Its paths are relative to the current directory.
     pub run: PathBuf,
     /// Continue an interrupted run from its last checkpoint.
     #[arg(long)]
@@ -230,7 +230,7 @@ pub fn run(cli: &Cli) -> Result<()> {
     let console = Console::new(cli.quiet);
     match &cli.command {
         Command::Pretrain(args) => crate::run::pretrain::command(args, &console),
-        Command::Sft(args) => crate::run::sft::command(&args.run, &console),
+        Command::Sft(args) => crate::run::sft::command(args, &console),
         Command::Train(args) => crate::run::rl::command(&args.run, &console),
         Command::Eval(args) => command::eval(args, &console),
         Command::Index(command) => command::index(command, &console),

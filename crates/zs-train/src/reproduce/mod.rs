@@ -197,7 +197,7 @@ impl<'a> Job<'a> {
         let ReproduceConfig { data, tuning, .. } = self.config;
         let rows = sft::world_rows(data, base, self.seed)?;
         let run = output.run("simulator")?;
-        sft::tune(base, &rows, tuning, self.config.seed, &run, self.console)
+        sft::tune(base, &rows, tuning, self.config.seed, &run, false, self.console)
     }
 
     fn simulated(&self, model: LanguageModel) -> Result<SimulatedEngine> {
