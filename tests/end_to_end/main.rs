@@ -22,3 +22,5 @@ mod search_and_cost;
 mod serve;
 mod simulate;
 mod tiny_run;
+mod transformers_server;
+mod tuning;

@@ -36,9 +36,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a language model from scratch on the embedded world.
-    Pretrain(PretrainArgs),
+    Pretrain(ResumableArgs),
     /// Fine-tune a model on prompts and completions, e.g. into the simulation LLM.
-    Sft(RunFileArgs),
+    Sft(ResumableArgs),
     /// Train a policy by reinforcement learning with a search engine.
     Train(TrainArgs),
     /// Compute a recorded step of a training run again, and compare to the bit.
@@ -74,13 +74,6 @@ pub enum Command {
     Reproduce(ReproduceArgs),
 }
 
-/// A run that is described by a file.
-#[derive(Debug, Args)]
-pub struct RunFileArgs {
-    /// The run file (TOML). Its paths are relative to the current directory.
-    pub run: PathBuf,
-}
-
 /// Arguments of `zs train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -114,10 +107,10 @@ pub struct ReplayArgs {
     pub step: usize,
 }
 
-/// Arguments of `zs pretrain`.
+/// A run that is described by a file and can be continued.
 #[derive(Debug, Args)]
-pub struct PretrainArgs {
-    /// The run file (TOML).
+pub struct ResumableArgs {
+    /// The run file (TOML). Its paths are relative to the current directory.
     pub run: PathBuf,
     /// Continue an interrupted run from its last checkpoint.
     #[arg(long)]
@@ -312,7 +305,7 @@ pub fn run(cli: &Cli) -> Result<()> {
     let _tracing = trace::begin(cli.trace.as_deref())?;
     match &cli.command {
         Command::Pretrain(args) => crate::run::pretrain::command(args, &console),
-        Command::Sft(args) => crate::run::sft::command(&args.run, &console),
+        Command::Sft(args) => crate::run::sft::command(args, &console),
         Command::Train(args) => crate::run::train::command(args, &console),
         Command::Replay(args) => crate::run::replay::command(args, &console),
         Command::Eval(args) => command::eval(args, &console),
