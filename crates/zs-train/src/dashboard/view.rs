@@ -101,7 +101,8 @@ fn render_curves(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let right = state.total.max(2) as f64;
     let label = |it: f64| Line::from(format!("{it:.2}"));
     let chart = Chart::new(datasets)
-        .block(Block::bordered().title(" reward, exact match "))
+        .block(Block::bordered().title(Line::from(vec![" reward ".blue(), "exact match ".green()])))
+        .legend_position(None)
         .x_axis(Axis::default().bounds([1.0, right]))
         .y_axis(Axis::default().bounds([bottom, top]).labels([label(bottom), label(top)]));
     frame.render_widget(chart, area);

@@ -11,7 +11,16 @@ use crate::run::Metrics;
 #[derive(Debug, Serialize)]
 pub(super) struct Figure {
     title: &'static str,
+    legend: Vec<Entry>,
     svg: String,
+}
+
+/// A line of a chart as its legend names it.
+#[derive(Debug, Serialize)]
+struct Entry {
+    name: String,
+    color: String,
+    dashed: bool,
 }
 
 /// What is drawn together: a title, the unit, and the metrics with their names in the legend.
@@ -87,7 +96,7 @@ pub(super) fn figures(rows: &[Metrics], alarms: &[AlarmRecord]) -> Result<Vec<Fi
     let marks: Vec<f64> =
         alarms.iter().filter(|it| it.is_raised()).map(|it| it.step as f64).collect();
     let mut figures = Vec::new();
-    for (title, y_label, keys) in PLANS {
+    for (title, unit, keys) in PLANS {
         let line = |(key, name): &(&str, &str)| {
             let point = |it: &Metrics| Some((it.step()? as f64, it.get(key)?));
             let points: Vec<(f64, f64)> = rows.iter().filter_map(point).collect();
@@ -106,9 +115,15 @@ pub(super) fn figures(rows: &[Metrics], alarms: &[AlarmRecord]) -> Result<Vec<Fi
             false => (0.0, 1.0),
         };
         let marks = marks.clone();
-        let style = ChartStyle::Wide;
-        let svg = Chart { x_label: "step", y_label, bottom, top, series, marks, style }.to_svg()?;
-        figures.push(Figure { title, svg });
+        let style = ChartStyle::Narrow;
+        let chart = Chart { x_label: "step", y_label: unit, bottom, top, series, marks, style };
+        let entry = |((name, color), series): ((String, String), &Series)| Entry {
+            name,
+            color,
+            dashed: matches!(series.mark, Mark::Dashes),
+        };
+        let legend = chart.legend().into_iter().zip(&chart.series).map(entry).collect();
+        figures.push(Figure { title, legend, svg: chart.to_svg()? });
     }
     Ok(figures)
 }
