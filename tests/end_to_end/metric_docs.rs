@@ -59,8 +59,8 @@ fn in_sources() -> BTreeSet<String> {
                 folders.push(path);
                 continue;
             }
-            let is_test =
-                path.components().any(|it| it.as_os_str().to_string_lossy().contains("tests"));
+            let name = path.strip_prefix(root()).unwrap();
+            let is_test = name.iter().any(|it| it.to_string_lossy().contains("tests"));
             if path.extension().is_none_or(|it| it != "rs") || is_test {
                 continue;
             }

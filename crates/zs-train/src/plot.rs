@@ -180,7 +180,8 @@ impl Chart {
 
 /// A number of an axis, with as many digits as tell it from its neighbours.
 fn label(value: f64, range: f64) -> String {
-    let value = value + 0.0; // -0 is 0
+    // Ticks miss 0 by a rounding error, and -0 is no number of an axis.
+    let value = if value.abs() <= range * 1e-9 { 0.0 } else { value };
     match range {
         it if it > 20.0 => format!("{value:.0}"),
         it if it > 0.1 => format!("{value:.2}"),
@@ -238,6 +239,7 @@ mod tests {
     fn labels_fit_the_range() {
         let check = |value, range, expected: &str| assert_eq!(label(value, range), expected);
         check(-0.0, 1.0, "0.00");
+        check(-1e-17, 0.4, "0.00");
         check(1234.5, 3000.0, "1234");
         check(0.0125, 0.05, "0.0125");
         check(2.5e-9, 1e-8, "2.5e-9");
