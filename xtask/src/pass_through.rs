@@ -21,8 +21,8 @@ pub(crate) fn zs(subcommand: &str, args: &[OsString]) -> anyhow::Result<ExitCode
     status(Command::new(binary).arg(subcommand).args(args))
 }
 
-/// Runs the benches of `zs-benches`: its bench of whole models, those of one subject, or those whose
-/// name contains what is given.
+/// Runs the benches of `zs-benches`: of whole models, of searching, those of one subject, or those
+/// whose name contains what is given.
 pub(crate) fn bench(args: &[OsString]) -> anyhow::Result<ExitCode> {
     let bench = ["bench", "--locked", "--package", "zs-benches"];
     let (subject, rest) = match args.split_first() {
@@ -30,11 +30,12 @@ pub(crate) fn bench(args: &[OsString]) -> anyhow::Result<ExitCode> {
         None => ("", args),
     };
     match subject {
-        "model" => {
+        "model" | "search" => {
             let run = ["run", "--release", "--locked", "--package", "zs-benches"];
-            status(cargo().args(run).args(["--bin", "model_speed", "--"]).args(rest))
+            let binary = format!("{subject}_speed");
+            status(cargo().args(run).args(["--bin", &binary, "--"]).args(rest))
         }
-        "rl" | "search" => status(cargo().args(bench).args(["--bench", subject, "--"]).args(rest)),
+        "rl" => status(cargo().args(bench).args(["--bench", subject, "--"]).args(rest)),
         _ => status(cargo().args(bench).args(args)),
     }
 }

@@ -107,7 +107,15 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-benches",
-        workspace: &["zs-core", "zs-curriculum", "zs-eval", "zs-model", "zs-rl", "zs-simulator"],
+        workspace: &[
+            "zs-core",
+            "zs-curriculum",
+            "zs-eval",
+            "zs-model",
+            "zs-rl",
+            "zs-simulator",
+            "zs-train",
+        ],
         external: None,
     },
     Rule {
