@@ -1,4 +1,5 @@
 //! `zs inspect`: the page of a run, and that page in a browser where there is one.
+#![expect(clippy::print_stderr, reason = "a test that is skipped says why")]
 
 use std::fs;
 use std::path::Path;
