@@ -167,7 +167,7 @@ impl Training<'_> {
                 self.step(algorithm, &mut collector, &mut learner, &mut log, &mut observers)
             {
                 // A step that was begun is not part of the run; the steps before it are.
-                let is_whole = learner.state.step == done && log.num_rows() == done + 1;
+                let is_whole = log.num_rows() == learner.state.step + 1;
                 if is_whole && learner.is_intact() {
                     keeper.write(&mut learner, &mut log).context("after an error")?;
                 }
