@@ -201,7 +201,7 @@ impl ClaimsReport {
                 arm.means.get(metric).map_or_else(|| "-".to_owned(), |it| mean_sd(it, *metric))
             };
             let steps: Vec<String> = arm.best_steps.iter().map(usize::to_string).collect();
-            let mut row = vec![format!("{} (`{name}`)", arm.title)];
+            let mut row = vec![format!("{} ({name})", arm.title)];
             row.extend(claim.metrics.iter().map(cell));
             row.extend([steps.join(", "), arm.seeds.len().to_string()]);
             row
