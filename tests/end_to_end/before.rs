@@ -16,7 +16,8 @@ fn the_doctor_says_what_is_usable_and_what_is_not() {
     tiny_model(1).save(&dir.join("model")).unwrap();
     fs::write(dir.join("run.toml"), train_toml("run")).unwrap();
     let table = zs_ok(dir, &["doctor", "run.toml"]);
-    for expected in ["Qwen2", "10 questions", "6 questions", "answers with 1 documents", "is free"]
+    for expected in
+        ["M parameters", "10 questions", "6 questions", "answers with 1 documents", "is free"]
     {
         assert!(table.contains(expected), "{expected}: {table}");
     }

@@ -25,6 +25,20 @@ pub(crate) fn tiny_model(seed: u64) -> LanguageModel {
     LanguageModel::initialize(config, tokenizer, seed, &zs_train::device::select())
 }
 
+/// A Python that can import some modules; `None`, and a line about it, where there is none.
+///
+/// `ZS_TEST_PYTHON` names a virtual environment's where the system's lacks them.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+pub(crate) fn python_with(modules: &str) -> Option<String> {
+    let python = std::env::var("ZS_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let import = Command::new(&python).args(["-c", &format!("import {modules}")]).output();
+    if import.is_ok_and(|it| it.status.success()) {
+        return Some(python);
+    }
+    eprintln!("skipped: `{python}` cannot import {modules}");
+    None
+}
+
 /// Runs the built binary in a directory.
 pub(crate) fn zs(dir: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_zs-under-test"))

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use zs_model::testing::ScriptedGenerator;
 use zs_train::serve::{ServeConfig, ServedModel, Server, Services};
 
+use crate::common::python_with;
+
 const SCRIPT: &str = r#"
 import sys
 import openai
@@ -48,16 +50,7 @@ print("ok")
 
 #[test]
 fn the_openai_client_is_served() {
-    // A virtual environment can be named where the system's Python lacks the package.
-    let python = std::env::var("ZS_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let has_openai = Command::new(&python)
-        .args(["-c", "import openai"])
-        .output()
-        .is_ok_and(|it| it.status.success());
-    if !has_openai {
-        eprintln!("skipped: `{python}` cannot import openai");
-        return;
-    }
+    let Some(python) = python_with("openai") else { return };
     let parrot = ScriptedGenerator::new(|text, _| {
         format!("{}!? no more", text.lines().last().unwrap_or_default())
     });

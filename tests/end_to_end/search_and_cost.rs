@@ -106,7 +106,7 @@ fn runs_write_what_their_engines_did() {
             .unwrap()
     };
     let steps = json_lines(&fs::read_to_string(dir.join("again/costs.jsonl")).unwrap());
-    assert_eq!(steps.len(), 3);
+    assert_eq!(steps.len(), 4, "the first validation and three steps");
     let (plain, again) = (&costs("plain")[0], &costs("again")[0]);
     assert_eq!(plain["engine"], "bm25");
     assert!(plain["searches"].as_u64().unwrap() > 0);

@@ -265,35 +265,6 @@ fn pre_training_is_a_function_of_its_seed_and_resumes() {
     }
 }
 
-#[test]
-fn tuning_learns_rows_from_a_file() {
-    let scratch = tempfile::tempdir().unwrap();
-    let dir = scratch.path();
-    tiny_model(2).save(&dir.join("model")).unwrap();
-    let rows = r#"{"prompt": "Where was Anna born?", "completion": "<answer> Bada </answer>"}"#;
-    fs::write(dir.join("rows.jsonl"), format!("{rows}\n\n{rows}\n")).unwrap();
-    let run = r#"
-seed = 1
-out = "tuned"
-base = "model"
-data = { kind = "file", train = "rows.jsonl", validation = "rows.jsonl" }
-tuning = { steps = 30, tokens_per_step = 30, micro_batch_tokens = 100, eval_every = 10, optimizer = { learning_rate = 1e-2 } }
-"#;
-    fs::write(dir.join("sft.toml"), run).unwrap();
-    zs_ok(dir, &["sft", "sft.toml"]);
-    let metrics = fs::read_to_string(dir.join("tuned/metrics.jsonl")).unwrap();
-    let last: serde_json::Value = serde_json::from_str(metrics.lines().last().unwrap()).unwrap();
-    assert!(last["tuning/loss"].as_f64().unwrap() < 0.5, "{last}");
-    assert!(last["validation/loss"].as_f64().unwrap() < 0.5, "{last}");
-    let asked = ["ask", "--model", "tuned/checkpoints/final", "--corpus", "corpus.jsonl", "who?"];
-    fs::write(dir.join("corpus.jsonl"), "{\"title\": \"Anna\", \"text\": \"Anna is here.\"}\n")
-        .unwrap();
-    let text = zs_ok(dir, &asked);
-    assert!(text.contains("answer"), "{text}");
-    let found = zs_ok(dir, &["search", "--corpus", "corpus.jsonl", "--query", "anna", "--json"]);
-    assert!(found.contains("Anna is here."), "{found}");
-}
-
 /// The whole of `zs reproduce` with next to no training.
 #[test]
 fn the_main_job_writes_its_report() {

@@ -41,9 +41,10 @@ enum Command {
     Pretrain(PassThrough),
     /// Run the benchmarks
     ///
-    /// All of them, those of `rl` or `search`, or those whose name contains what is given; `model
-    /// [SHAPE or DIR]` times prefill, decoding and one update of a whole model against the limits of
-    /// the machine (`--json FILE`, `--against FILE`).
+    /// All of them, those of `rl`, or those whose name contains what is given; `model [SHAPE or DIR]`
+    /// times prefill, decoding and one update of a whole model against the limits of the machine
+    /// (`--json FILE`, `--against FILE`); `search` times BM25, the simulation LLM and the server
+    /// (`--json FILE`, `--python PYTHON` for the comparison with bm25s).
     Bench(PassThrough),
     /// Fetch and check data sets, corpora and models, or write the embedded world
     ///

@@ -21,8 +21,8 @@ pub(crate) fn zs(subcommand: &str, args: &[OsString]) -> anyhow::Result<ExitCode
     status(Command::new(binary).arg(subcommand).args(args))
 }
 
-/// Runs the benches of `zs-benches`: those of whole models and runs, those of one subject, or those
-/// whose name contains what is given.
+/// Runs the benches of `zs-benches`: of whole models, of searching and of runs, those of one subject,
+/// or those whose name contains what is given.
 pub(crate) fn bench(args: &[OsString]) -> anyhow::Result<ExitCode> {
     let bench = ["bench", "--locked", "--package", "zs-benches"];
     let (subject, rest) = match args.split_first() {
@@ -31,8 +31,9 @@ pub(crate) fn bench(args: &[OsString]) -> anyhow::Result<ExitCode> {
     };
     match subject {
         "model" => whole_program("model_speed", rest),
+        "search" => whole_program("search_speed", rest),
         "run" => whole_program("run_overhead", rest),
-        "rl" | "search" => status(cargo().args(bench).args(["--bench", subject, "--"]).args(rest)),
+        "rl" => status(cargo().args(bench).args(["--bench", subject, "--"]).args(rest)),
         _ => status(cargo().args(bench).args(args)),
     }
 }

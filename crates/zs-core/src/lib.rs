@@ -35,5 +35,7 @@ pub use scoring::{
     WordOverlap, YesNoRule, cover_exact_match, exact_match, f1, normalize_answer, strip_answer,
     word_overlap,
 };
-pub use search::{EngineScope, SearchEngine, SearchError, SearchRequest, SearchResult};
+pub use search::{
+    EngineScope, MALFORMED_REPLY, SearchEngine, SearchError, SearchRequest, SearchResult,
+};
 pub use transcript::{Transcript, TranscriptTurn};

@@ -29,6 +29,9 @@ pub struct SearchRequest<'a> {
 /// What one request comes to: documents, best first, or why there are none.
 pub type SearchResult = Result<Vec<Document>, SearchError>;
 
+/// How the message of [`SearchError::Malformed`] begins; records keep errors as text.
+pub const MALFORMED_REPLY: &str = "no document found in the reply";
+
 /// Why a search failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -54,7 +57,7 @@ pub enum SearchError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The simulation LLM's reply held no document.
-    #[error("no document found in the reply to query `{query}`: `{reply}`")]
+    #[error("{} to query `{query}`: `{reply}`", MALFORMED_REPLY)]
     Malformed {
         /// The query that was sent.
         query: String,
@@ -212,6 +215,12 @@ impl<E: SearchEngine + ?Sized> SearchEngine for Arc<E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_malformed_reply_is_told_by_its_message() {
+        let error = SearchError::Malformed { query: "q".to_owned(), reply: "?".to_owned() };
+        assert_eq!(error.to_string(), "no document found in the reply to query `q`: `?`");
+    }
 
     #[test]
     fn errors_are_repeated_with_their_causes() {

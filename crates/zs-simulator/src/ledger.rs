@@ -29,9 +29,9 @@ pub struct Usage {
     pub failed_calls: u64,
     /// Of those, how many repeated an earlier call.
     pub retries: u64,
-    /// Tokens of prompts, as the server counted them.
+    /// Tokens of prompts, as the server or the model here counted them.
     pub prompt_tokens: u64,
-    /// Tokens of replies, as the server counted them.
+    /// Tokens of replies, as the server or the model here counted them.
     pub completion_tokens: u64,
     /// Bytes of request bodies.
     pub bytes_sent: u64,

@@ -63,7 +63,7 @@ pub use fixed::{FaultyEngine, FixedEngine};
 pub use jsonl::JsonLinesError;
 pub use ledger::{EngineCost, Latency, Ledger, Price, Usage};
 #[cfg(feature = "http")]
-pub use remote::{RemoteConfig, RemoteEngine};
+pub use remote::{RemoteApi, RemoteConfig, RemoteEngine};
 pub use replay::{ReplayEngine, ReplayError};
 #[cfg(feature = "http")]
 pub use retriever::{RetrieverConfig, RetrieverEngine, RetrieverProtocol};

@@ -1,5 +1,5 @@
-//! The simulation LLM on servers: SGLang, vLLM, llama.cpp or a hosted one, through the chat
-//! completions that all of them speak.
+//! The simulation LLM on servers: SGLang, vLLM, llama.cpp, transformers or a hosted one, through the
+//! chat completions or the plain completions that all of them speak.
 
 use std::sync::Arc;
 
@@ -22,13 +22,17 @@ const NAME: &str = "remote";
 pub struct RemoteConfig {
     /// The servers' addresses up to and with `/v1`, all with the same model.
     pub endpoints: Vec<String>,
-    /// The model's name there.
+    /// How they are asked.
+    #[serde(default)]
+    pub api: RemoteApi,
+    /// The model's name there; none is sent where it is empty, which means the only model of most
+    /// servers.
     #[serde(default)]
     pub model: String,
     /// The environment variable that holds the servers' key, where they want one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_variable: Option<String>,
-    /// The system message; none is sent where there is none.
+    /// The system message of a chat; none is sent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<String>,
     /// Softmax temperature; 0.8 in `ZeroSearch`.
@@ -46,6 +50,19 @@ pub struct RemoteConfig {
     /// Deadlines, retries and limits.
     #[serde(default)]
     pub http: HttpConfig,
+}
+
+/// How a server is asked for a reply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RemoteApi {
+    /// `/chat/completions`: the prompt is the user's message, in the words of the model's chat
+    /// template.
+    #[default]
+    Chat,
+    /// `/completions`: the prompt as it is, for models that were tuned on bare prompts. A server may
+    /// have no chat template for those, and then cannot chat.
+    Completions,
 }
 
 fn default_temperature() -> f32 {
@@ -66,6 +83,7 @@ impl RemoteConfig {
     pub fn new(endpoints: Vec<String>) -> Self {
         Self {
             endpoints,
+            api: RemoteApi::default(),
             model: String::new(),
             key_variable: None,
             system: None,
@@ -75,6 +93,23 @@ impl RemoteConfig {
             gate: QueryGate::default(),
             http: HttpConfig::default(),
         }
+    }
+
+    /// The first field that does not go with the others, and what it must be.
+    ///
+    /// ```
+    /// use zs_simulator::{RemoteApi, RemoteConfig};
+    ///
+    /// let mut config = RemoteConfig::new(vec!["http://10.0.0.1:6001/v1".to_owned()]);
+    /// config.system = Some("You are a search engine.".to_owned());
+    /// assert_eq!(config.problem(), None);
+    /// config.api = RemoteApi::Completions;
+    /// assert_eq!(config.problem(), Some(("system", "left out where `api` is `completions`")));
+    /// ```
+    #[must_use]
+    pub fn problem(&self) -> Option<(&'static str, &'static str)> {
+        let is_lost = self.api == RemoteApi::Completions && self.system.is_some();
+        is_lost.then_some(("system", "left out where `api` is `completions`"))
     }
 }
 
@@ -116,7 +151,12 @@ struct Reply {
 
 #[derive(Debug, Deserialize)]
 struct Choice {
-    message: Message,
+    /// Of a chat.
+    #[serde(default)]
+    message: Option<Message>,
+    /// Of a plain completion.
+    #[serde(default)]
+    text: Option<String>,
     #[serde(default)]
     finish_reason: Option<String>,
 }
@@ -126,6 +166,12 @@ struct Message {
     /// Null where a model only thought, or refused.
     #[serde(default)]
     content: Option<String>,
+}
+
+/// A reply's text, and whether it was cut at its longest.
+struct Written {
+    text: String,
+    is_cut: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -177,25 +223,27 @@ impl RemoteEngine {
             SearchError::Engine { engine: NAME.to_owned(), query: request.query.to_owned(), source }
         })?;
         let sent = HttpRequest {
-            path: "/chat/completions",
+            path: match self.config.api {
+                RemoteApi::Chat => "/chat/completions",
+                RemoteApi::Completions => "/completions",
+            },
             body: Some(self.body(&prompt, request.seed)),
             seed: request.seed,
             ..HttpRequest::default()
         };
-        let choice = self.client.send(&sent, |text| self.read(text)).map_err(|error| {
+        let written = self.client.send(&sent, |text| self.read(text)).map_err(|error| {
             self.counters.num_failed.add(1);
             search_error(NAME, request.query, error)
         })?;
-        if choice.finish_reason.as_deref() == Some("length") {
+        if written.is_cut {
             self.counters.num_cut.add(1);
         }
-        let reply = choice.message.content.unwrap_or_default();
-        let documents = parse_documents(&reply, request.k);
+        let documents = parse_documents(&written.text, request.k);
         if documents.is_empty() && request.k > 0 {
             self.counters.num_malformed.add(1);
             return Err(SearchError::Malformed {
                 query: request.query.to_owned(),
-                reply: reply.chars().take(80).collect(),
+                reply: written.text.chars().take(80).collect(),
             });
         }
         self.counters.num_documents.add(documents.len());
@@ -203,33 +251,47 @@ impl RemoteEngine {
     }
 
     fn body(&self, prompt: &str, seed: u64) -> String {
-        let mut messages = Vec::new();
-        if let Some(system) = &self.config.system {
-            messages.push(json!({ "role": "system", "content": system }));
-        }
-        messages.push(json!({ "role": "user", "content": prompt }));
-        json!({
-            "model": self.config.model,
-            "messages": messages,
+        let mut body = json!({
             "temperature": self.config.temperature,
             "top_p": self.config.top_p,
             "max_tokens": self.config.max_tokens,
             // Some servers take 32 bits with a sign.
             "seed": seed & 0x7fff_ffff,
             "stream": false,
-        })
-        .to_string()
+        });
+        // An empty name is refused by servers that hold one model and know its name.
+        if !self.config.model.is_empty() {
+            body["model"] = self.config.model.as_str().into();
+        }
+        match self.config.api {
+            RemoteApi::Completions => body["prompt"] = prompt.into(),
+            RemoteApi::Chat => {
+                let system = self.config.system.iter();
+                let system = system.map(|it| json!({ "role": "system", "content": it }));
+                let user = json!({ "role": "user", "content": prompt });
+                body["messages"] = system.chain([user]).collect();
+            }
+        }
+        body.to_string()
     }
 
-    fn read(&self, text: &str) -> Result<Choice, String> {
-        let reply: Reply = serde_json::from_str(text)
-            .map_err(|error| format!("not a chat completion: {error}"))?;
+    fn read(&self, text: &str) -> Result<Written, String> {
+        let reply: Reply =
+            serde_json::from_str(text).map_err(|error| format!("not a completion: {error}"))?;
         let Tokens { prompt_tokens, completion_tokens } = reply.usage.unwrap_or_default();
         self.client.ledger().record(self.client.name(), |usage| {
             usage.prompt_tokens += prompt_tokens;
             usage.completion_tokens += completion_tokens;
         });
-        reply.choices.into_iter().next().ok_or_else(|| "it has no choice".to_owned())
+        let Some(choice) = reply.choices.into_iter().next() else {
+            return Err("it has no choice".to_owned());
+        };
+        let text = match self.config.api {
+            RemoteApi::Chat => choice.message.ok_or("its choice has no `message`")?.content,
+            RemoteApi::Completions => Some(choice.text.ok_or("its choice has no `text`")?),
+        };
+        let is_cut = choice.finish_reason.as_deref() == Some("length");
+        Ok(Written { text: text.unwrap_or_default(), is_cut })
     }
 }
 
@@ -365,6 +427,58 @@ mod tests {
         check("{\"choices\": [{\"message\": {\"content\": \"***\"}}]}", malformed);
         check("{\"choices\": [{\"message\": {\"content\": null}}]}", malformed);
         check("{\"choices\": []}", |it| matches!(it, SearchError::Engine { .. }));
+        check("{\"choices\": [{\"text\": \"a\"}]}", |it| matches!(it, SearchError::Engine { .. }));
         check("<html>", |it| matches!(it, SearchError::Engine { .. }));
+    }
+
+    /// What `transformers serve` 5.24 replied, with the shipped model, to a chat and to a prompt.
+    const CHAT_REPLY: &str = r#"{"id":"a4a97612-1ea6-4cdd-a7de-939ffb49a76d","choices":[{"finish_reason":"stop","index":0,"message":{"content":"Doc 1: The capital of Bada is Foda. Doc 2: The currency of Bada is the Fuda. Doc 3: The president of Bada is Maria Bada.","role":"assistant"}}],"created":1795556325,"model":"zs-tiny","object":"chat.completion","usage":{"completion_tokens":33,"prompt_tokens":26,"total_tokens":59}}"#;
+    const TEXT_REPLY: &str = r#"{"id":"e381d965-0436-4ada-b9a4-6238851502dc","choices":[{"finish_reason":"length","index":0,"text":"Doc 1: The capital of Bada is Foda. Doc 2: The currency of Bada is the Fuda"}],"created":1795556428,"model":"zs-tiny","object":"text_completion","usage":{"completion_tokens":20,"prompt_tokens":26,"total_tokens":46}}"#;
+
+    /// As `transformers serve` does, whose one model has the name of its directory.
+    fn transformers(_: usize, received: &Received) -> Sent {
+        let body: serde_json::Value = serde_json::from_str(&received.body).unwrap();
+        if let Some(name) = body.get("model").filter(|it| *it != "zs-tiny") {
+            let detail = format!("Server is pinned to 'zs-tiny'; requested {name}.");
+            return Sent::status(400, &json!({ "detail": detail }).to_string());
+        }
+        match received.target.as_str() {
+            "/v1/chat/completions" => Sent::ok(CHAT_REPLY),
+            "/v1/completions" => Sent::ok(TEXT_REPLY),
+            _ => Sent::status(404, "{\"detail\":\"Not Found\"}"),
+        }
+    }
+
+    #[test]
+    fn a_server_of_one_model_need_not_be_told_its_name() {
+        let check = |api, model: &str, expected: Result<(usize, u64), &str>| {
+            let server = TestServer::start(transformers);
+            let (engine, ledger) = engine(&[&server]);
+            let config = RemoteConfig { api, model: model.to_owned(), ..engine.config.clone() };
+            let engine =
+                RemoteEngine::new(config, engine.templates.clone(), Arc::clone(&ledger)).unwrap();
+            let question = Question::new("q", "What is the capital of Bada?", ["Foda"]);
+            let quality = DocumentQuality::Useful;
+            let query = "capital of Bada";
+            let request =
+                SearchRequest { query, question: &question, quality, read: &[], k: 5, seed: 1 };
+            match (engine.search(request), expected) {
+                (Ok(documents), Ok((num_documents, num_cut))) => {
+                    assert_eq!(documents[0].text, "The capital of Bada is Foda.");
+                    assert_eq!(documents.len(), num_documents);
+                    assert_eq!(engine.stats().num_cut, num_cut);
+                    assert_eq!(ledger.totals()[0].usage.prompt_tokens, 26);
+                }
+                (Err(error), Err(expected)) => {
+                    let source = std::error::Error::source(&error).unwrap().to_string();
+                    assert!(source.contains(expected), "{source}");
+                }
+                (result, expected) => panic!("{result:?} is not {expected:?}"),
+            }
+        };
+        check(RemoteApi::Chat, "", Ok((3, 0)));
+        check(RemoteApi::Chat, "zs-tiny", Ok((3, 0)));
+        check(RemoteApi::Completions, "", Ok((2, 1)));
+        check(RemoteApi::Completions, "other", Err("requested \\\"other\\\""));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use zs_core::{SearchEngine, SearchRequest, SearchResult};
 use zs_model::Generator;
 
-use crate::{SimulatedConfig, SimulatedEngine, SimulationTemplates, TemplateError};
+use crate::{Ledger, SimulatedConfig, SimulatedEngine, SimulationTemplates, TemplateError};
 
 /// Search in the policy's own memory, after SSRL: the model that asks also writes the documents.
 ///
@@ -40,6 +40,7 @@ pub struct SelfSearchEngine {
     current: RwLock<Arc<SimulatedEngine>>,
     templates: SimulationTemplates,
     config: SimulatedConfig,
+    ledger: Arc<Ledger>,
 }
 
 impl SelfSearchEngine {
@@ -50,8 +51,17 @@ impl SelfSearchEngine {
         templates: SimulationTemplates,
         config: SimulatedConfig,
     ) -> Self {
-        let current = SimulatedEngine::new(policy, templates.clone(), config.clone());
-        Self { current: RwLock::new(Arc::new(current)), templates, config }
+        let ledger = Arc::default();
+        let current = asking(policy, &templates, &config, &ledger);
+        Self { current: RwLock::new(current), templates, config, ledger }
+    }
+
+    /// The same, with the tokens of its prompts and replies in these books.
+    #[must_use]
+    pub fn with_ledger(self, ledger: Arc<Ledger>) -> Self {
+        let policy = Arc::clone(self.current().generator());
+        let current = asking(policy, &self.templates, &self.config, &ledger);
+        Self { current: RwLock::new(current), ledger, ..self }
     }
 
     /// The prompt in `templates/self_search.jinja`, for both qualities.
@@ -71,8 +81,8 @@ impl SelfSearchEngine {
 
     /// Asks another policy from now on: the same one with new weights.
     pub fn set_policy(&self, policy: Arc<dyn Generator>) {
-        let engine = SimulatedEngine::new(policy, self.templates.clone(), self.config.clone());
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(engine);
+        let engine = asking(policy, &self.templates, &self.config, &self.ledger);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = engine;
     }
 
     fn current(&self) -> Arc<SimulatedEngine> {
@@ -80,9 +90,21 @@ impl SelfSearchEngine {
     }
 }
 
+const NAME: &str = "self_search";
+
+fn asking(
+    policy: Arc<dyn Generator>,
+    templates: &SimulationTemplates,
+    config: &SimulatedConfig,
+    ledger: &Arc<Ledger>,
+) -> Arc<SimulatedEngine> {
+    let engine = SimulatedEngine::new(policy, templates.clone(), config.clone());
+    Arc::new(engine.with_name(NAME).with_ledger(Arc::clone(ledger)))
+}
+
 impl SearchEngine for SelfSearchEngine {
     fn name(&self) -> &str {
-        "self_search"
+        NAME
     }
 
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {

@@ -291,6 +291,17 @@ mod tests {
     }
 
     #[test]
+    fn titles_are_learned() {
+        let mut titled = record("q", "Anna\nwrote it", 1);
+        titled.documents[0].title = "Dune (novel)".into();
+        titled.documents.push(Document::new("", "plain"));
+        let templates = SimulationTemplates::tiny();
+        let examples = tuning_examples(&[titled], &templates, 3, 1, StreamKey::new(1)).unwrap();
+        let learned = &examples[0].segments[1].text;
+        assert_eq!(learned, "Doc 1(Title: \"Dune (novel)\") Anna wrote it\nDoc 2: plain\n");
+    }
+
+    #[test]
     fn records_are_read_with_their_rows_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("records.jsonl");

@@ -14,6 +14,8 @@ pub use crate::command::{
 };
 use crate::config::{Assignment, EngineConfig, TemplatesConfig, load_engine};
 use crate::console::{Console, print_error};
+pub use crate::inspect::InspectArgs;
+use crate::trace;
 
 /// `ZeroSearch`: teach a language model to search, against a simulated search engine.
 #[derive(Debug, Parser)]
@@ -22,6 +24,9 @@ pub struct Cli {
     /// Say nothing but results and errors.
     #[arg(long, short, global = true)]
     pub quiet: bool,
+    /// Write where the time goes to this file, for <https://ui.perfetto.dev> or `chrome://tracing`.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -31,9 +36,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a language model from scratch on the embedded world.
-    Pretrain(PretrainArgs),
+    Pretrain(ResumableArgs),
     /// Fine-tune a model on prompts and completions, e.g. into the simulation LLM.
-    Sft(RunFileArgs),
+    Sft(ResumableArgs),
     /// Train a policy by reinforcement learning with a search engine.
     Train(TrainArgs),
     /// Compute a recorded step of a training run again, and compare to the bit.
@@ -49,6 +54,8 @@ pub enum Command {
     Search(SearchArgs),
     /// What a run's searches cost, and would have cost elsewhere.
     Cost(CostArgs),
+    /// Draw a run as one page: curves, settings, costs, alarms, and every episode.
+    Inspect(InspectArgs),
     /// Ask a model one question and watch it search.
     Ask(AskArgs),
     /// Compare a checkpoint with recorded reference outputs.
@@ -65,13 +72,6 @@ pub enum Command {
     Data(DataCommand),
     /// Run the main job: tune a simulator, train on it, evaluate on a real engine.
     Reproduce(ReproduceArgs),
-}
-
-/// A run that is described by a file.
-#[derive(Debug, Args)]
-pub struct RunFileArgs {
-    /// The run file (TOML). Its paths are relative to the current directory.
-    pub run: PathBuf,
 }
 
 /// Arguments of `zs train`.
@@ -107,10 +107,10 @@ pub struct ReplayArgs {
     pub step: usize,
 }
 
-/// Arguments of `zs pretrain`.
+/// A run that is described by a file and can be continued.
 #[derive(Debug, Args)]
-pub struct PretrainArgs {
-    /// The run file (TOML).
+pub struct ResumableArgs {
+    /// The run file (TOML). Its paths are relative to the current directory.
     pub run: PathBuf,
     /// Continue an interrupted run from its last checkpoint.
     #[arg(long)]
@@ -302,9 +302,10 @@ pub fn main() -> ExitCode {
 /// Fails with what went wrong, named by file, row and field where there is one.
 pub fn run(cli: &Cli) -> Result<()> {
     let console = Console::new(cli.quiet);
+    let _tracing = trace::begin(cli.trace.as_deref())?;
     match &cli.command {
         Command::Pretrain(args) => crate::run::pretrain::command(args, &console),
-        Command::Sft(args) => crate::run::sft::command(&args.run, &console),
+        Command::Sft(args) => crate::run::sft::command(args, &console),
         Command::Train(args) => crate::run::train::command(args, &console),
         Command::Replay(args) => crate::run::replay::command(args, &console),
         Command::Eval(args) => command::eval(args, &console),
@@ -312,6 +313,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Score(args) => command::score(args),
         Command::Search(args) => command::search(args),
         Command::Cost(args) => command::cost(args),
+        Command::Inspect(args) => crate::inspect::inspect(args, &console),
         Command::Ask(args) => command::ask(args),
         Command::Verify(args) => command::verify(args),
         Command::Doctor(args) => command::doctor(args),

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::dashboard::{self, Dashboard};
+
 /// Where a command talks to.
 #[derive(Clone, Copy, Debug)]
 pub struct Console {
@@ -44,6 +46,26 @@ impl Console {
         }
     }
 
+    /// The same as [`progress`](Self::progress) for training, which has more to show: a dashboard
+    /// where stderr is a terminal.
+    #[must_use]
+    pub(crate) fn training(&self, title: &str, total: usize) -> Progress {
+        let progress = |view| Progress {
+            view,
+            title: title.to_owned(),
+            total,
+            done: Cell::new(0),
+            start: Instant::now(),
+        };
+        if self.mode != Mode::Terminal {
+            return self.progress(title, total);
+        }
+        match Dashboard::open(title, total) {
+            Ok(dashboard) => progress(View::Dashboard(dashboard)),
+            Err(_) => self.progress(title, total),
+        }
+    }
+
     /// A piece of work of `total` steps, with its progress and the time that is left.
     #[must_use]
     pub fn progress(&self, title: &str, total: usize) -> Progress {
@@ -79,6 +101,7 @@ enum View {
     Hidden,
     Lines { next: Cell<usize> },
     Bar(ProgressBar),
+    Dashboard(Dashboard),
 }
 
 impl Progress {
@@ -87,7 +110,7 @@ impl Progress {
         let done = self.done.get() + steps;
         self.done.set(done);
         match &self.view {
-            View::Hidden => {}
+            View::Hidden | View::Dashboard(_) => {}
             View::Lines { next } => {
                 if done >= next.get() && done < self.total {
                     next.set(done + self.total.div_ceil(10));
@@ -106,15 +129,36 @@ impl Progress {
         }
     }
 
+    /// One line for the person who watches, above the progress.
+    pub fn note(&self, text: &str) {
+        match &self.view {
+            View::Hidden => {}
+            View::Lines { .. } | View::Dashboard(_) => write_stderr(text),
+            View::Bar(bar) => bar.suspend(|| write_stderr(text)),
+        }
+    }
+
+    /// The dashboard, where there is one.
+    pub(crate) fn dashboard(&self) -> Option<&Dashboard> {
+        match &self.view {
+            View::Dashboard(dashboard) => Some(dashboard),
+            View::Hidden | View::Lines { .. } | View::Bar(_) => None,
+        }
+    }
+
     /// Says that the work is done and with what result; returns the seconds that it took.
     pub fn finish(self, message: &str) -> f64 {
         let seconds = self.start.elapsed().as_secs_f64();
         let line = format!("{}: {message} ({seconds:.0} s)", self.title);
-        match &self.view {
+        match self.view {
             View::Hidden => {}
             View::Lines { .. } => write_stderr(&line),
             View::Bar(bar) => {
                 bar.finish_and_clear();
+                write_stderr(&line);
+            }
+            View::Dashboard(dashboard) => {
+                drop(dashboard);
                 write_stderr(&line);
             }
         }
@@ -136,12 +180,17 @@ pub fn print(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
+/// While a dashboard has the terminal, what is said waits until it gives it back.
 fn write_stderr(text: &str) {
+    if dashboard::note(text) {
+        return;
+    }
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Writes the one line that a failed command leaves: `error: what: why`.
 pub(crate) fn print_error(error: &anyhow::Error) {
+    dashboard::restore();
     write_stderr(&format!("error: {}", one_line(error)));
 }
 

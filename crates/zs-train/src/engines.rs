@@ -133,7 +133,7 @@ impl Engines {
             },
             EngineConfig::Simulated { model, templates, sampling } => {
                 let model = Arc::new(source::load_model(model, &self.device)?);
-                Arc::new(source::simulated(model, templates, sampling)?)
+                Arc::new(source::simulated(model, templates, sampling)?.with_ledger(ledger()))
             }
             EngineConfig::Remote { servers, templates } => {
                 let templates = source::simulation_templates(templates, None)?;
@@ -148,7 +148,7 @@ impl Engines {
                     None => SelfSearchEngine::default_templates(),
                 };
                 let engine = SelfSearchEngine::new(Arc::clone(policy), templates, sampling.clone());
-                let engine = Arc::new(engine);
+                let engine = Arc::new(engine.with_ledger(ledger()));
                 let mut engines = self.self_search.lock().unwrap_or_else(PoisonError::into_inner);
                 engines.push(Arc::clone(&engine));
                 engine

@@ -73,6 +73,19 @@ impl RunDir {
         }
     }
 
+    /// The same, for a run that goes on only as long as it is not finished.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is no such directory, or the run in it is finished.
+    pub fn open_unfinished(path: &Path) -> Result<Self> {
+        let run = Self::open(path)?;
+        if run.join(SUMMARY).exists() {
+            bail!("{}: the run is finished; there is nothing to resume", path.display());
+        }
+        Ok(run)
+    }
+
     /// Checks that [`create`](Self::create) would not refuse `path`; called before expensive work.
     ///
     /// # Errors

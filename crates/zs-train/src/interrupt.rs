@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::iterator::Signals;
+
+use crate::dashboard;
 
 /// Whether somebody has asked the process to stop; by default nobody can.
 ///
@@ -28,12 +30,17 @@ impl Interrupt {
     /// Fails when the system does not let signals be handled.
     pub fn on_signals() -> Result<Self> {
         let interrupt = Self::default();
-        for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds the flag down, passes by, and raises it.
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&interrupt.0))
-                .and_then(|_| flag::register(signal, Arc::clone(&interrupt.0)))
-                .context("signals cannot be handled")?;
-        }
+        let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be handled")?;
+        let flag = Arc::clone(&interrupt.0);
+        std::thread::spawn(move || {
+            for signal in signals.forever() {
+                if flag.swap(true, Ordering::Relaxed) {
+                    dashboard::restore();
+                    std::process::exit(128 + signal);
+                }
+                dashboard::note("stops after this step; once more, and it ends at once");
+            }
+        });
         Ok(interrupt)
     }
 

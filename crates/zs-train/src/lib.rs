@@ -26,20 +26,26 @@
 //! # Ok::<(), anyhow::Error>(())
 //! ```
 
+pub mod alarm;
 mod checkpoint;
 pub mod cli;
 mod command;
 pub mod config;
 pub mod console;
+mod dashboard;
 pub mod device;
 pub mod engines;
 pub mod files;
+mod inspect;
 pub mod interrupt;
 mod plan;
+mod plot;
 pub mod reproduce;
 pub mod run;
 pub mod serve;
 pub mod simulate;
 pub mod source;
+mod tensorboard;
 pub mod text_stream;
+mod trace;
 mod versions;

@@ -44,6 +44,7 @@ const RULES: &[Rule] = &[
             "serde_json",
             "thiserror",
             "tokenizers",
+            "tracing",
         ]),
     },
     Rule {
@@ -83,6 +84,7 @@ const RULES: &[Rule] = &[
             "serde",
             "serde_json",
             "thiserror",
+            "tracing",
         ]),
     },
     Rule {
@@ -107,7 +109,15 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-benches",
-        workspace: &["zs-core", "zs-curriculum", "zs-eval", "zs-model", "zs-rl", "zs-simulator"],
+        workspace: &[
+            "zs-core",
+            "zs-curriculum",
+            "zs-eval",
+            "zs-model",
+            "zs-rl",
+            "zs-simulator",
+            "zs-train",
+        ],
         external: None,
     },
     Rule {

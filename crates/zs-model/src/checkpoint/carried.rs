@@ -76,6 +76,8 @@ impl CarriedFiles {
             pretty(&json!({
                 "bos_token_id": config.bos_token_id,
                 "eos_token_id": config.eos_token_ids,
+                // Without it, transformers and its server decode greedily at any temperature.
+                "do_sample": true,
             }))
         };
         files.entry("generation_config.json").or_insert_with(generation);

@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use burn::tensor::Device;
 use rand_chacha::ChaCha8Rng;
+use tracing::info_span;
 use zs_core::Domain;
 
 use super::cached_rows::{CachedRows, CopiedRow, ShapeBuckets};
@@ -130,6 +131,7 @@ impl<'a> Shard<'a> {
             if !waiting.is_empty() && (is_sparse || height == 0) {
                 let free = (self.max_rows - alive).min(waiting.len());
                 let entering: Vec<usize> = waiting.drain(..free).collect();
+                let _span = info_span!("prefill", rows = entering.len()).entered();
                 batch = self.regroup(batch, &entering, turn);
             } else if alive == 0 {
                 break;
@@ -140,6 +142,7 @@ impl<'a> Shard<'a> {
                 self.caches.clear();
             }
             let Some(batch) = &mut batch else { continue };
+            let _span = info_span!("decode", rows = batch.rows.len()).entered();
             let logits = batch.cache.feed(&self.network, &batch.next, &self.device);
             self.accept(&mut batch.next, &batch.rows, &logits, turn);
         }

@@ -91,6 +91,7 @@ impl CausalLm {
     pub fn with_lora(&self, config: &LoraConfig, seed: u64) -> Result<Self, LoraError> {
         let mut index = 0;
         let filled = fill(self.with_zero_lora(config)?, |entry| {
+            // Zeros are filled in too: what is filled is known by its name ever after.
             if entry.name.ends_with("lora_b") {
                 return Ok::<_, Infallible>(Some(vec![0.0; entry.len()]));
             }

@@ -4,6 +4,7 @@
 mod budget;
 mod config;
 mod consult;
+mod copying;
 mod error;
 mod noise;
 mod observation;
@@ -12,6 +13,7 @@ mod row;
 mod search;
 mod stats;
 
+use tracing::info_span;
 use zs_core::{Question, SearchEngine, StreamKey};
 use zs_model::{Generator, SamplingParams, SequenceRequest, Session, TokenId};
 
@@ -276,7 +278,10 @@ impl<'a> Rollout<'a> {
             let mut on_token = |index: usize, token| {
                 observer(RolloutEvent::Token { episode: writing[index], turn, token });
             };
-            let completions = session.extend(&requests, &params, &mut on_token)?;
+            let completions = {
+                let _span = info_span!("generate", turn, sequences = requests.len()).entered();
+                session.extend(&requests, &params, &mut on_token)?
+            };
             let written: Vec<(usize, Written)> = writing
                 .iter()
                 .zip(completions)

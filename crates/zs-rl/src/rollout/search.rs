@@ -1,5 +1,6 @@
 //! Carries out the searches of one turn, all in one batch.
 
+use tracing::info_span;
 use zs_core::{
     Action, Document, DocumentQuality, Domain, SearchEngine, SearchRequest, SearchResult, StreamKey,
 };
@@ -50,6 +51,7 @@ pub(super) fn search(
                 }
             })
             .collect();
+        let _span = info_span!("search", turn, searches = requests.len()).entered();
         engine.search_batch(&requests)
     };
     if results.len() != searching.len() {

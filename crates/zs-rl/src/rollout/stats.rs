@@ -1,8 +1,9 @@
 //! What a rollout adds up to.
 
 use serde::{Deserialize, Serialize};
-use zs_core::{Action, DocumentQuality};
+use zs_core::{Action, DocumentQuality, MALFORMED_REPLY};
 
+use super::copying::CopiedWords;
 use crate::Trajectory;
 use crate::program::ProgramStats;
 
@@ -19,6 +20,9 @@ pub struct RolloutStats {
     pub num_noisy: usize,
     /// Of those, how many failed.
     pub num_search_errors: usize,
+    /// Of those, how many since the simulation LLM's reply held no document.
+    #[serde(default)]
+    pub num_malformed: usize,
     /// Searches that were not carried out: in the last turn, or with a full context.
     pub num_refused_searches: usize,
     /// Turns without a valid action.
@@ -34,6 +38,12 @@ pub struct RolloutStats {
     /// Episodes that ended because their token budget was spent.
     #[serde(default)]
     pub num_over_budget: usize,
+    /// Words that the policy wrote after it had been shown documents.
+    #[serde(default)]
+    pub words_after_documents: usize,
+    /// Of those, how many it copied from the documents in passages of eight words or more.
+    #[serde(default)]
+    pub words_copied: usize,
     /// Consultations of agents.
     #[serde(default)]
     pub num_consults: usize,
@@ -63,6 +73,9 @@ impl RolloutStats {
             stats.num_answered +=
                 usize::from(last.is_some_and(|it| matches!(it.action, Action::Answer(_))));
             stats.num_over_budget += usize::from(trajectory.over_budget);
+            let CopiedWords { written, copied } = CopiedWords::of(trajectory);
+            stats.words_after_documents += written;
+            stats.words_copied += copied;
             stats.num_refused_consults += trajectory.refused_consults as usize;
             for consult in &trajectory.consults {
                 stats.num_consults += 1;
@@ -82,6 +95,8 @@ impl RolloutStats {
                         stats.num_searches += 1;
                         stats.num_noisy += usize::from(search.quality == DocumentQuality::Noisy);
                         stats.num_search_errors += usize::from(search.error.is_some());
+                        let error = search.error.as_deref().unwrap_or_default();
+                        stats.num_malformed += usize::from(error.starts_with(MALFORMED_REPLY));
                     }
                     (Action::Search(_), None) => stats.num_refused_searches += 1,
                     (Action::Invalid, None) => stats.num_invalid += 1,
@@ -106,12 +121,14 @@ impl RolloutStats {
             ("rollout/finish_ratio", an_episode(self.num_answered)),
             ("rollout/truncated_frac", an_episode(self.num_truncated)),
             ("rollout/invalid_frac", ratio(self.num_invalid, self.num_turns)),
+            ("rollout/document_copy_frac", ratio(self.words_copied, self.words_after_documents)),
             ("rollout/tokens_sampled", an_episode(self.tokens_sampled)),
             ("rollout/tokens_observed", an_episode(self.tokens_observed)),
             ("search/num_searches", self.num_searches as f64),
             ("search/num_refused", self.num_refused_searches as f64),
             ("search/noisy_frac", ratio(self.num_noisy, self.num_searches)),
             ("search/error_frac", ratio(self.num_search_errors, self.num_searches)),
+            ("search/malformed_frac", ratio(self.num_malformed, self.num_searches)),
         ];
         if self.num_over_budget > 0 {
             metrics.push(("rollout/over_budget_frac", an_episode(self.num_over_budget)));

@@ -87,6 +87,7 @@ fn searches_then_answers() {
         num_answered: 1,
         tokens_sampled: 40,
         tokens_observed: block.len(),
+        words_after_documents: 1,
         ..RolloutStats::default()
     };
     assert_eq!(stats, expected);
@@ -353,13 +354,16 @@ fn metrics_are_means_and_fractions() {
         num_turns: 8,
         num_searches: 5,
         num_noisy: 2,
-        num_search_errors: 1,
+        num_search_errors: 2,
+        num_malformed: 1,
         num_refused_searches: 3,
         num_invalid: 2,
         num_answered: 3,
         num_truncated: 1,
         tokens_sampled: 40,
         tokens_observed: 20,
+        words_after_documents: 8,
+        words_copied: 2,
         ..RolloutStats::default()
     };
     let expected = [
@@ -368,12 +372,14 @@ fn metrics_are_means_and_fractions() {
         ("rollout/finish_ratio", 0.75),
         ("rollout/truncated_frac", 0.25),
         ("rollout/invalid_frac", 0.25),
+        ("rollout/document_copy_frac", 0.25),
         ("rollout/tokens_sampled", 10.0),
         ("rollout/tokens_observed", 5.0),
         ("search/num_searches", 5.0),
         ("search/num_refused", 3.0),
         ("search/noisy_frac", 0.4),
-        ("search/error_frac", 0.2),
+        ("search/error_frac", 0.4),
+        ("search/malformed_frac", 0.2),
     ];
     assert_eq!(stats.metrics(), expected);
     let more = RolloutStats {

@@ -11,10 +11,11 @@ use rayon::prelude::*;
 use tantivy::collector::TopDocs;
 use tantivy::directory::RamDirectory;
 use tantivy::query::{BooleanQuery, BoostQuery, Query, TermQuery};
-use tantivy::schema::{IndexRecordOption, Value};
+use tantivy::schema::document::{DeserializeError, DocumentDeserialize, DocumentDeserializer};
+use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::snippet::SnippetGenerator;
 use tantivy::tokenizer::TextAnalyzer;
-use tantivy::{DocAddress, Index, IndexReader, Searcher, TantivyDocument, TantivyError, Term};
+use tantivy::{DocAddress, Index, IndexReader, Searcher, TantivyError, Term};
 use zs_core::{Document, EngineScope, SearchEngine, SearchError, SearchRequest, SearchResult};
 
 use self::impacts::{Impacts, Scores};
@@ -198,10 +199,10 @@ impl Bm25Engine {
         if let Some(documents) = &self.documents {
             return Ok(documents[at.doc_id as usize].clone());
         }
-        let stored: TantivyDocument = searcher.doc(at)?;
-        let text_of = |field| {
-            let value = stored.get_first(field);
-            value.and_then(|it| it.as_str()).unwrap_or_default().to_owned()
+        let Stored(mut values) = searcher.doc(at)?;
+        let mut text_of = |field| {
+            let place = values.iter().position(|it| it.0 == field);
+            place.map_or_else(String::new, |it| values.swap_remove(it).1)
         };
         Ok(Document {
             id: text_of(self.fields.id),
@@ -209,6 +210,21 @@ impl Bm25Engine {
             text: text_of(self.fields.text),
             score: None,
         })
+    }
+}
+
+/// A document of the index as it is stored, its texts read once and never copied.
+struct Stored(Vec<(Field, String)>);
+
+impl DocumentDeserialize for Stored {
+    fn deserialize<'de, D: DocumentDeserializer<'de>>(
+        mut deserializer: D,
+    ) -> Result<Self, DeserializeError> {
+        let mut values = Vec::with_capacity(deserializer.size_hint());
+        while let Some(value) = deserializer.next_field()? {
+            values.push(value);
+        }
+        Ok(Self(values))
     }
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::{DocumentQuality, SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey};
 use zs_model::{Completion, Generator, SamplingParams, StopReason, TokenId};
 
+use crate::Ledger;
 use crate::world::query_names_entity;
 
 pub(crate) use counters::Counters;
@@ -104,6 +105,8 @@ pub struct SimulatedEngine {
     templates: SimulationTemplates,
     config: SimulatedConfig,
     counters: Counters,
+    name: &'static str,
+    ledger: Arc<Ledger>,
 }
 
 /// Why the simulation LLM gave no reply; the source of a [`SearchError::Engine`].
@@ -142,7 +145,26 @@ impl SimulatedEngine {
         templates: SimulationTemplates,
         config: SimulatedConfig,
     ) -> Self {
-        Self { generator, templates, config, counters: Counters::default() }
+        let (counters, ledger) = (Counters::default(), Arc::default());
+        Self { generator, templates, config, counters, name: "simulated", ledger }
+    }
+
+    /// The same, with the tokens of its prompts and replies in these books.
+    #[must_use]
+    pub fn with_ledger(mut self, ledger: Arc<Ledger>) -> Self {
+        self.ledger = ledger;
+        self
+    }
+
+    /// The model that is asked.
+    pub(crate) fn generator(&self) -> &Arc<dyn Generator> {
+        &self.generator
+    }
+
+    /// The same under another name.
+    pub(crate) fn with_name(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
     }
 
     /// What the engine has done so far.
@@ -184,7 +206,15 @@ impl SimulatedEngine {
             ..SamplingParams::default()
         };
         let completions = self.generator.generate(prompts, &params);
-        completions.map_err(|it| SimulationError::Generate { message: it.to_string() })
+        let completions =
+            completions.map_err(|it| SimulationError::Generate { message: it.to_string() })?;
+        self.ledger.record(self.name, |usage| {
+            let read = prompts.iter().map(|(tokens, _)| tokens.len() as u64);
+            let written = completions.iter().map(|it| it.tokens.len() as u64);
+            usage.prompt_tokens += read.sum::<u64>();
+            usage.completion_tokens += written.sum::<u64>();
+        });
+        Ok(completions)
     }
 
     fn read(&self, request: &SearchRequest<'_>, completion: &Completion) -> SearchResult {
@@ -244,7 +274,7 @@ impl SimulatedEngine {
 
 impl SearchEngine for SimulatedEngine {
     fn name(&self) -> &str {
-        "simulated"
+        self.name
     }
 
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
@@ -294,6 +324,37 @@ mod tests {
         check("spouse", &[], useful, noisy);
         check("Anna Bofer job", &[], useful, noisy);
         check("Anna Bofer job", &read, useful, useful);
+    }
+
+    #[test]
+    fn tokens_of_prompts_and_replies_are_booked() {
+        let question = Question::new("q", "Who?", ["Anna"]);
+        let long = "long ".repeat(60);
+        let request = |query| {
+            let quality = DocumentQuality::Useful;
+            SearchRequest { query, question: &question, quality, read: &[], k: 1, seed: 7 }
+        };
+        let ledger = Arc::new(Ledger::default());
+        let engine = engine(1).with_ledger(Arc::clone(&ledger));
+        // The last one has no room for a reply, so the model never sees it.
+        engine.search_batch(&[request("a"), request("nothing"), request(&long)]);
+        let tokens = |text: &str| engine.generator.tokenizer().encode_prompt(text).unwrap().len();
+        let prompt = |query| {
+            let prompt = SimulationPrompt {
+                question: "Who?",
+                golden_answers: &question.golden_answers,
+                query,
+                k: 1,
+            };
+            tokens(&engine.templates.render(DocumentQuality::Useful, &prompt).unwrap())
+        };
+        let usage = ledger.totals()[0].usage;
+        assert_eq!(usage.prompt_tokens as usize, prompt("a") + prompt("nothing"));
+        // The scripted model writes a token a byte, and one that ends the reply.
+        let replies = ["Doc 1: useful a\nDoc 2: seed 7\nDoc 3: x", "***"];
+        let written: usize = replies.iter().map(|it| it.len() + 1).sum();
+        assert_eq!(usage.completion_tokens as usize, written);
+        assert_eq!((usage.calls, usage.searches), (0, 0));
     }
 
     #[test]

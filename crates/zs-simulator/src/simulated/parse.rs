@@ -30,7 +30,7 @@ pub fn parse_documents(reply: &str, k: usize) -> Vec<Document> {
         let is_repeated = |it: &Document| it.text.to_lowercase() == text.to_lowercase();
         let is_usable = text.chars().any(char::is_alphanumeric);
         if documents.len() < k && is_usable && !documents.iter().any(is_repeated) {
-            documents.push(Document::new(title.trim().trim_matches('"'), text));
+            documents.push(Document::new(title.trim(), text));
         }
     };
     if let Some(rows) = json_rows(reply) {
@@ -51,7 +51,8 @@ pub fn parse_documents(reply: &str, k: usize) -> Vec<Document> {
         let Some(whole) = marker.get(0) else { continue };
         let next = markers.get(index + 1).and_then(|it| it.get(0));
         let end = next.map_or(reply.len(), |it| it.start());
-        let title = marker.name("title").map_or("", |it| it.as_str());
+        let bare = || marker.name("bare").map_or("", |it| it.as_str().trim().trim_matches('"'));
+        let title = marker.name("title").map_or_else(bare, |it| it.as_str());
         push(title, &reply[whole.end()..end]);
     }
     documents
@@ -116,12 +117,13 @@ fn text_of(object: &serde_json::Map<String, Value>) -> Option<&str> {
         .find_map(|it| object.get(*it)?.as_str())
 }
 
-/// `Doc 1:`, `document 12.`, `**Doc 3:**`, `- Doc:`, `Doc 1(Title: T)`; at the start of a line also
-/// `Doc 1 - ` and `Doc 1` alone.
+/// `Doc 1:`, `document 12.`, `**Doc 3:**`, `- Doc:`, `Doc 1(Title: "T (a novel)")`, `Doc 1(Title: T)`; at
+/// the start of a line also `Doc 1 - ` and `Doc 1` alone.
 static MARKER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
         r"(?i)(?:^|[\s*#>\-•\[(])[*#\s]*\bdoc(?:ument)?s?[ \t]*#?[ \t]*(?:\d{1,3})?[ \t]*\]?[*]*[ \t]*",
-        r"(?:\([ \t]*title[ \t]*:[ \t]*(?P<title>[^)\n]*)\)[ \t]*[:.]?|[:.)](?:[*]+)?)",
+        r#"(?:\([ \t]*title[ \t]*:[ \t]*(?:"(?P<title>[^\n]*?)"[ \t]*|(?P<bare>[^)\n]*))\)[ \t]*[:.]?"#,
+        r"|[:.)](?:[*]+)?)",
         r"|(?im:^[ \t*#>]*doc(?:ument)?[ \t]*#?[ \t]*\d{1,3}[ \t*\]]*(?:$|[-–—][ \t]))"
     ))
     .expect("a tested pattern")
@@ -144,6 +146,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::world::render_reply;
 
     #[track_caller]
     fn check(reply: &str, expected: &[&str]) {
@@ -187,8 +190,19 @@ mod tests {
 
     #[test]
     fn titles_are_kept() {
-        let documents = parse_documents("Doc 1(Title: \"A B\") text\nDoc 2: plain", 5);
-        assert_eq!(documents, [Document::new("A B", "text"), Document::new("", "plain")]);
+        let check = |reply: &str, expected: &[(&str, &str)]| {
+            let documents = parse_documents(reply, 5);
+            let parts: Vec<_> =
+                documents.iter().map(|it| (it.title.as_str(), it.text.as_str())).collect();
+            assert_eq!(parts, expected, "{reply:?}");
+        };
+        check("Doc 1(Title: \"A B\") text\nDoc 2: plain", &[("A B", "text"), ("", "plain")]);
+        check("Doc 1(Title: \"Dune (novel)\") text", &[("Dune (novel)", "text")]);
+        check(
+            "Doc 1(Title: \"The \"B\"\") a Doc 2 (title: C): b",
+            &[("The \"B\"", "a"), ("C", "b")],
+        );
+        check("Doc 1(Title: \"A) text", &[("A", "text")]);
     }
 
     proptest! {
@@ -204,13 +218,12 @@ mod tests {
 
         #[test]
         fn rendered_documents_are_read_back(
-            texts in proptest::collection::btree_set("[b-z]{1,8}( [b-z]{1,8}){0,4}", 1..6)
+            texts in proptest::collection::btree_set("[b-z]{1,8}( [b-z]{1,8}){0,4}", 1..6),
+            title in "|[A-Za-z]{1,8}( \\(?[a-z,:]{1,8}\\)?){0,2}",
         ) {
-            let numbered = texts.iter().enumerate();
-            let reply: String = numbered.map(|(at, it)| format!("Doc {}: {it}\n", at + 1)).collect();
-            let parsed: Vec<String> =
-                parse_documents(&reply, 9).into_iter().map(|it| it.text).collect();
-            prop_assert_eq!(parsed, texts.into_iter().collect::<Vec<_>>());
+            let documents: Vec<Document> =
+                texts.iter().map(|it| Document::new(title.as_str(), it.as_str())).collect();
+            prop_assert_eq!(parse_documents(&render_reply(&documents), 9), documents);
         }
     }
 }

@@ -134,7 +134,8 @@ pub(crate) fn case_example(
     example.show(templates.render(case.quality, &prompt)?);
     let key = case.documents.iter().position(|it| it.supports).unwrap_or(0);
     for (index, it) in case.documents.iter().enumerate() {
-        let line = render_line(index, &it.document);
+        // Passages of a world name their subject themselves.
+        let line = render_line(index, "", &it.document.text);
         // No number is drawn where the outcome is certain.
         if index == key || distractor_loss >= 1.0 || rng.random_bool(distractor_loss.max(0.0)) {
             example.learn(line);
@@ -145,15 +146,21 @@ pub(crate) fn case_example(
     Ok(example)
 }
 
-/// Documents as a simulation LLM writes them: `Doc 1: …` on a line each.
+/// Documents as a simulation LLM writes them, on a line each: `Doc 1: …`, or with a title
+/// `Doc 1(Title: "…") …`, as Search-R1 shows documents.
 pub(crate) fn render_reply(documents: &[Document]) -> String {
-    documents.iter().enumerate().map(|(index, it)| render_line(index, it)).collect()
+    let numbered = documents.iter().enumerate();
+    numbered.map(|(index, it)| render_line(index, &it.title, &it.text)).collect()
 }
 
-fn render_line(index: usize, document: &Document) -> String {
+fn render_line(index: usize, title: &str, text: &str) -> String {
     // A line break inside of a document would read as the start of the next.
-    let text = document.text.split_whitespace().collect::<Vec<_>>().join(" ");
-    format!("Doc {}: {text}\n", index + 1)
+    let one_line = |it: &str| it.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (number, title, text) = (index + 1, one_line(title), one_line(text));
+    match title.as_str() {
+        "" => format!("Doc {number}: {text}\n"),
+        title => format!("Doc {number}(Title: \"{title}\") {text}\n"),
+    }
 }
 
 impl World {

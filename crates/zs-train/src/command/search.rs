@@ -129,8 +129,9 @@ fn read_queries(path: &Path) -> Result<Vec<String>> {
         if line.trim().is_empty() {
             continue;
         }
-        let parsed: Row = serde_json::from_str(line)
-            .with_context(|| format!("{}: not a query, {{\"query\": \"...\"}}", place(row)))?;
+        let parsed: Row = serde_json::from_str(line).with_context(|| {
+            format!("{}: not a query; write {{\"query\": \"...\"}} on each line", place(row))
+        })?;
         queries.push(parsed.query);
     }
     if queries.is_empty() {

@@ -176,18 +176,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run.toml");
         std::fs::write(&path, "seed = 1\n[engine]\nkind = \"bm25\"\n").unwrap();
-        let set = |text: &str| load_with::<File>(&path, &[text.parse().unwrap()]);
+        let set = |texts: &[&str]| {
+            let set: Vec<Assignment> = texts.iter().map(|it| it.parse().unwrap()).collect();
+            load_with::<File>(&path, &set)
+        };
         // What the file lacks may be set.
-        assert_eq!(set("engine.corpus=c").unwrap().seed, 1);
-        for (text, expected) in [
-            (
-                "engine.corpu=c",
-                "run.toml with --set engine.corpu=c: unknown field `corpu` (did you",
-            ),
-            ("engine.corpus=1", "invalid type"),
-            ("seed=0", "must be positive"),
+        assert_eq!(set(&["engine.corpus=c"]).unwrap().seed, 1);
+        for (texts, expected) in [
+            (&["engine.corpu=c"][..], "with --set engine.corpu=c: unknown field `corpu` (did you"),
+            (&["engine.corpus=1"], "invalid type"),
+            (&["engine.corpus=c", "seed=0"], "must be positive"),
         ] {
-            let message = format!("{:#}", set(text).unwrap_err());
+            let message = format!("{:#}", set(texts).unwrap_err());
             assert!(message.contains(expected), "{message}");
         }
     }
@@ -211,7 +211,7 @@ mod tests {
         );
         check(
             "seed = 1\n[engine]\nkind = \"bm52\"\n",
-            "run.toml: line 2: unknown variant `bm52` (did you mean `bm25`?), expected",
+            "run.toml: line 3: unknown variant `bm52` (did you mean `bm25`?), expected",
         );
         check("seed = = 1", "run.toml: line 1:");
         check("seed = 1\n[engine]\nkind = \"google\"\n", "run.toml: line ");

@@ -7,6 +7,7 @@ mod aids;
 mod claims;
 mod file;
 mod inputs;
+mod observe;
 mod pretrain;
 mod reproduce;
 mod safety;
@@ -21,6 +22,7 @@ pub use claims::{
     check_claims,
 };
 pub use file::{Check, load, load_with, parse};
+pub use observe::{AlarmsConfig, LoggingConfig};
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
 pub use reproduce::{AuditConfig, EvaluationConfig, ReproduceConfig, ReproduceWorlds};
 pub use safety::{CheckpointConfig, FailedSearch, FaultPolicy};

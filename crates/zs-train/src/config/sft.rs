@@ -126,6 +126,9 @@ pub struct TuningConfig {
     pub micro_batch_tokens: usize,
     /// The validation loss is computed every so many steps and after the last.
     pub eval_every: usize,
+    /// A checkpoint to resume from is written every so many steps; 0 is never.
+    #[serde(default = "some_steps")]
+    pub checkpoint_every: usize,
     /// Whether short rows are joined into rows as long as the model's context. A joined row attends
     /// to the examples before it, so this is for bases that are used to it; rows of similar length
     /// share a micro-batch anyway, so little padding is lost without.
@@ -143,6 +146,10 @@ pub struct TuningConfig {
     /// How parameters are updated; `total_steps = 0` means `steps`.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
+}
+
+fn some_steps() -> usize {
+    100
 }
 
 /// When to stop for want of progress. The model of the lowest validation loss is kept then.

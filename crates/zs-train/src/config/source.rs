@@ -290,6 +290,9 @@ impl EngineConfig {
                 ensure(is_temperature, &name("temperature"), "at least 0", temperature)?;
                 ensure(top_p > 0.0 && top_p <= 1.0, &name("top_p"), "in (0, 1]", top_p)?;
                 ensure(max_tokens > 0, &name("max_tokens"), "at least 1", max_tokens)?;
+                if let Some((field, expected)) = servers.problem() {
+                    bail!("`{}` must be {expected}", name(field));
+                }
                 check_http(&servers.http, &name("http"))
             }
             Self::Retriever(config) => {

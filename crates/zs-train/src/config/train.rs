@@ -12,8 +12,8 @@ use zs_rl::{AlgorithmConfig, RewardConfig, RolloutConfig, TemperatureSchedule, U
 use zs_simulator::Price;
 
 use super::{
-    Check, CheckpointConfig, ConsultantsConfig, CorpusSource, EngineConfig, FaultPolicy,
-    JudgeConfig, QuestionSource, ensure,
+    AlarmsConfig, Check, CheckpointConfig, ConsultantsConfig, CorpusSource, EngineConfig,
+    FaultPolicy, JudgeConfig, LoggingConfig, QuestionSource, ensure,
 };
 
 /// A run of `zs train`: which policy learns from which questions with which engine.
@@ -50,6 +50,12 @@ pub struct TrainConfig {
     /// refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_bad_rows: bool,
+    /// When training is taken to go wrong.
+    #[serde(default)]
+    pub alarms: AlarmsConfig,
+    /// What is written beside the metrics.
+    #[serde(default)]
+    pub logging: LoggingConfig,
     /// How it learns.
     #[serde(default)]
     pub training: TrainingConfig,
@@ -249,6 +255,7 @@ impl Check for TrainConfig {
         if self.judge.is_none() && reward.any(&|it| matches!(it, RewardConfig::Rubric(_))) {
             bail!("the reward `rubric` needs the table `judge`");
         }
+        self.alarms.check()?;
         self.training.check()
     }
 }

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use minijinja::{Environment, context};
 
-use super::plot::{Chart, ChartStyle, Mark, Series};
 use super::report::{CurvePoint, Report};
+use crate::plot::{Chart, ChartStyle, Mark, Series};
 
 const TEMPLATE: &str = include_str!("report.html.jinja");
 
@@ -27,6 +27,7 @@ pub(crate) fn render(report: &Report) -> Result<String> {
         learning => learning_chart(report).to_svg()?,
         noise => noise_chart(report).to_svg()?,
         window => WINDOW,
+        marked => report.alarms.values().any(|it| !it.is_empty()),
     })?;
     Ok(page)
 }
@@ -47,6 +48,8 @@ fn learning_chart(report: &Report) -> Chart {
         x_label: "training step",
         y_label: "reward / exact match",
         top: 1.0,
+        marks: report.alarms.values().flatten().map(|it| it.step as f64).collect(),
+        bottom: 0.0,
         series: vec![
             line("reward, simulated", moving_mean(simulated), Mark::Line),
             line("reward, real", moving_mean(real), Mark::Line),
@@ -69,7 +72,7 @@ fn noise_chart(report: &Report) -> Chart {
         y_label: "noise probability",
         top: (highest * 1.1).clamp(0.1, 1.0),
         series: vec![Series { name: "noise".to_owned(), points, ..Series::default() }],
-        style: ChartStyle::Wide,
+        ..Chart::default()
     }
 }
 
@@ -103,5 +106,6 @@ mod tests {
         }
         assert!(page.contains("prefers-color-scheme: dark"));
         assert!(page.contains("0.500 [0.450, 0.550]"));
+        assert!(page.contains("constant_groups: too even") && page.contains("#DC2626"));
     }
 }

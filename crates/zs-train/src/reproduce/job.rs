@@ -54,7 +54,7 @@ impl<'a> Job<'a> {
     pub(super) fn tune(&self, base: &LanguageModel, run: &RunDir) -> Result<LanguageModel> {
         let ReproduceConfig { data, tuning, .. } = self.config;
         let rows = sft::world_rows(data, base, self.seed)?;
-        sft::tune(base, &rows, tuning, self.config.seed, run, self.console)
+        sft::tune(base, &rows, tuning, self.config.seed, run, false, self.console)
     }
 
     pub(super) fn simulated(&self, model: LanguageModel) -> Result<SimulatedEngine> {

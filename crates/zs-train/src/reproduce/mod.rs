@@ -5,7 +5,6 @@ mod html;
 mod job;
 mod output;
 pub mod paper;
-mod plot;
 mod report;
 
 use std::collections::BTreeMap;
@@ -187,6 +186,10 @@ pub fn reproduce(config: &ReproduceConfig, console: &Console) -> Result<Report> 
         seconds,
         curve_simulated: curve(&simulated.metrics),
         curve_real: curve(&real.metrics),
+        alarms: BTreeMap::from([
+            ("simulated".to_owned(), simulated.alarms),
+            ("real".to_owned(), real.alarms),
+        ]),
     };
     output.write_json("report.json", &report)?;
     output.write_text("report.md", &report.to_markdown())?;

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use zs_eval::{Estimate, EvaluationReport, Summary};
 use zs_simulator::audit::AuditReport;
 
+use crate::alarm::AlarmRecord;
+
 /// The scores of one policy, overall and by hops.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PolicyScores {
@@ -132,6 +134,8 @@ pub struct Report {
     pub curve_simulated: Vec<CurvePoint>,
     /// Training on the real engine.
     pub curve_real: Vec<CurvePoint>,
+    /// Alarms of both training runs, each where it was raised.
+    pub alarms: BTreeMap<String, Vec<AlarmRecord>>,
     /// Questions before and after.
     pub examples: Vec<Example>,
 }
@@ -179,7 +183,17 @@ impl Report {
     #[must_use]
     pub fn findings(&self) -> Vec<String> {
         let calls = &self.calls;
-        vec![
+        let alarms = self.alarms.iter().flat_map(|(run, alarms)| {
+            alarms.iter().map(move |it| {
+                format!(
+                    "Alarm, {run} engine, step {}: {}: {}",
+                    it.step,
+                    it.alarm.name(),
+                    it.message
+                )
+            })
+        });
+        let findings = vec![
             format!(
                 "Training on the simulated engine changes exact match on the real engine by \
                  {:+.3} [{:+.3}, {:+.3}], to {:.0} % of what training on the real engine reaches.",
@@ -217,7 +231,8 @@ impl Report {
                 self.seconds.train_on_real,
                 self.seconds.eval
             ),
-        ]
+        ];
+        findings.into_iter().chain(alarms).collect()
     }
 }
 
@@ -235,6 +250,7 @@ fn row(name: String, scores: &Summary) -> [String; 5] {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::alarm::Alarm;
 
     pub(crate) fn sample() -> Report {
         let estimate = |mean: f64| Estimate { mean, ci_low: mean - 0.05, ci_high: mean + 0.05 };
@@ -280,6 +296,18 @@ pub(crate) mod tests {
             seconds: Seconds::default(),
             curve_simulated: (1..5).map(point).collect(),
             curve_real: (1..5).map(point).collect(),
+            alarms: [(
+                "simulated".to_owned(),
+                vec![AlarmRecord {
+                    step: 3,
+                    alarm: Alarm::ConstantGroups,
+                    value: 0.95,
+                    threshold: 0.9,
+                    since: 3,
+                    message: "too even".to_owned(),
+                }],
+            )]
+            .into(),
             examples: vec![Example {
                 question: "who?".into(),
                 golden_answers: vec!["A <i>".into()],
@@ -313,5 +341,7 @@ pub(crate) mod tests {
         assert!(text.contains("| base | 4 | 0.100 [0.050, 0.150] | 0.100 [0.050, 0.150] | 1.50 |"));
         assert_eq!(text.matches(", 2-hop |").count(), 3);
         assert!(text.contains("$2.00"));
+        let alarm = "- Alarm, simulated engine, step 3: constant_groups: too even";
+        assert!(text.contains(alarm), "{text}");
     }
 }

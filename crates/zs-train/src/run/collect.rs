@@ -2,6 +2,7 @@
 //! the algorithm asks for it.
 
 use anyhow::Result;
+use tracing::info_span;
 use zs_core::StreamKey;
 use zs_model::LanguageModel;
 use zs_rl::{
@@ -65,6 +66,7 @@ impl<'a> Collector<'a> {
         noise: &TurnNoise,
         mut next_question: usize,
     ) -> Result<Collected> {
+        let _span = info_span!("rollout", step).entered();
         let wanted = self.training.config.schedule.questions_per_step;
         let (mut groups, mut dropped) = (Vec::new(), Vec::new());
         let config = self.training.rollout_config(step);
@@ -124,6 +126,7 @@ impl<'a> Collector<'a> {
         played: Vec<Option<Trajectory>>,
         episodes: &[Episode<'_>],
     ) -> Vec<TrajectoryGroup> {
+        let _span = info_span!("reward").entered();
         let group_size = self.training.config.schedule.group_size;
         let mut played = played.into_iter();
         let groups = episodes.chunks(group_size).map(|episodes| {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use tracing::info_span;
 
 use super::learner::Learner;
 use super::log::Log;
@@ -43,6 +44,7 @@ impl<'a> Keeper<'a> {
     ///
     /// Fails when something cannot be written; earlier checkpoints are then as they were.
     pub(super) fn write(&mut self, learner: &mut Learner<'_>, log: &mut Log) -> Result<()> {
+        let _span = info_span!("checkpoint").entered();
         log.sync()?;
         if let Some(engines) = self.engines {
             (learner.state.usage, learner.state.budgets) = engines.counts();

@@ -52,7 +52,7 @@ impl Log {
         let rollouts = Rollouts::of(run);
         rollouts.rewind(rows.saturating_sub(1))?;
         let metrics_file = lines(METRICS, rows)?;
-        let costs = || lines("costs.jsonl", rows.saturating_sub(1));
+        let costs = || lines("costs.jsonl", rows);
         Ok(Self {
             metrics: Metrics::of_step(0),
             timings: Timings::over(lines("timings.jsonl", rows)?),
@@ -181,6 +181,7 @@ impl Log {
             metrics: self.history,
             num_searches: learner.state.num_searches,
             interrupted: true,
+            alarms: Vec::new(),
         }
     }
 
@@ -215,6 +216,7 @@ impl Log {
             metrics: self.history,
             num_searches: learner.state.num_searches,
             interrupted: false,
+            alarms: Vec::new(),
         })
     }
 }

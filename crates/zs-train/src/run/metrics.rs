@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::files::{JsonLines, RunDir};
+use crate::trace::RolloutTimes;
 
 /// The metrics of one step.
 ///
@@ -47,6 +48,17 @@ impl Metrics {
         }
     }
 
+    /// The step, where it is said.
+    #[must_use]
+    pub fn step(&self) -> Option<usize> {
+        self.0.get("step")?.as_u64().map(|it| it as usize)
+    }
+
+    /// The numbers by their keys, in order.
+    pub fn numbers(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_f64()?)))
+    }
+
     /// A number.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<f64> {
@@ -81,6 +93,19 @@ impl Timings {
         let seconds = self.since.elapsed().as_secs_f64();
         self.since = Instant::now();
         self.step.insert(format!("time/{part}"), seconds.into());
+    }
+
+    /// Books how the rollout spent its time, where that is known.
+    pub(crate) fn split_rollout(&mut self, times: Option<RolloutTimes>) {
+        let Some(RolloutTimes { prefill, decode, search }) = times else { return };
+        for (part, seconds) in [("prefill", prefill), ("decode", decode), ("search", search)] {
+            self.step.insert(format!("time/{part}"), seconds.into());
+        }
+    }
+
+    /// The seconds of a part of this step; 0 where none are booked.
+    pub(crate) fn of(&self, part: &str) -> f64 {
+        self.step.get(&format!("time/{part}")).and_then(Value::as_f64).unwrap_or(0.0)
     }
 
     /// Writes the line of a step and begins the next.

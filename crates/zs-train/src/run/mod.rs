@@ -8,6 +8,7 @@ mod keeper;
 mod learner;
 mod log;
 mod metrics;
+mod observe;
 mod order;
 mod packing;
 pub mod pretrain;
@@ -21,6 +22,7 @@ mod trainable;
 mod validation;
 
 pub use metrics::{Metrics, Timings};
+pub use observe::Observe;
 pub use order::EpochOrder;
 pub use packing::pack;
 

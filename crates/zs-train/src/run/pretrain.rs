@@ -17,7 +17,7 @@ use zs_simulator::world::{self, ExampleError, Split, World, generate_examples};
 use super::probe::CopyProbe;
 use super::{Metrics, Timings, card};
 use crate::checkpoint::Checkpoints;
-use crate::cli::PretrainArgs;
+use crate::cli::ResumableArgs;
 use crate::config::{ModelShape, Phase, PretrainConfig, load};
 use crate::console::{Console, Progress};
 use crate::device;
@@ -305,14 +305,10 @@ pub fn model_config(shape: ModelShape, tokenizer: &Tokenizer) -> Result<ModelCon
 /// # Errors
 ///
 /// Fails on anything wrong with the run file, or when the run directory is not as expected.
-pub fn command(args: &PretrainArgs, console: &Console) -> Result<()> {
+pub fn command(args: &ResumableArgs, console: &Console) -> Result<()> {
     let config: PretrainConfig = load(&args.run)?;
     let run = if args.resume {
-        let run = RunDir::open(&config.out)?;
-        if run.join(SUMMARY).exists() {
-            bail!("{}: the run is finished; there is nothing to resume", run.path().display());
-        }
-        run
+        RunDir::open_unfinished(&config.out)?
     } else {
         let run = RunDir::create(&config.out)?;
         run.write_config(&config)?;

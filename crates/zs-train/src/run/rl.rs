@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use tracing::info_span;
 use zs_core::{Question, SearchEngine};
 use zs_curriculum::Progress;
 use zs_model::{Generator, LanguageModel, OptimizerConfig, TokenRow, ValueNetwork};
@@ -13,13 +14,16 @@ use super::collect::Collector;
 use super::keeper::Keeper;
 use super::learner::Learner;
 use super::log::{Kept, Log};
+use super::observe::{Observe, Observers};
 use super::{Metrics, faults};
+use crate::alarm::AlarmRecord;
 use crate::checkpoint::Checkpoints;
 use crate::config::{CriticConfig, TrainingConfig};
 use crate::console::Console;
 use crate::engines::Engines;
 use crate::files::RunDir;
 use crate::interrupt::Interrupt;
+use crate::trace;
 
 pub use super::rollouts::RecordedGroup;
 pub use super::validation::Validation;
@@ -61,6 +65,8 @@ pub struct Aids {
     pub consultants: Option<ConsultRegistry>,
     /// Whether somebody has asked for an end; a run ends at once after its next step then.
     pub interrupt: Interrupt,
+    /// What it is watched for and with.
+    pub observe: Observe,
 }
 
 /// What a training run came to.
@@ -76,6 +82,8 @@ pub struct Trained {
     pub num_searches: u64,
     /// Whether the run was interrupted: it is saved and not finished.
     pub interrupted: bool,
+    /// Alarms, each where it was raised.
+    pub alarms: Vec<AlarmRecord>,
 }
 
 impl Training<'_> {
@@ -140,17 +148,24 @@ impl Training<'_> {
         let steps = self.config.schedule.steps;
         let mut keeper = Keeper::new(run, self.config.checkpoints, self.engines);
         let mut collector = Collector::new(self, algorithm.dynamic_sampling())?;
+        let progress = console.training(self.title, steps);
+        let max_searches = self.config.rollout.max_searches;
+        let observe = &self.aids.observe;
+        let mut observers = Observers::begin(run, observe, max_searches, log.history(), progress)?;
         self.follow(&learner.policy);
         if log.num_rows() == 0 {
             learner.best.score = self.validate(&learner.policy, &mut log)?;
+            log.costs(self.engines, 0)?;
+            observers.step(&mut log.metrics, &log.timings)?;
             log.end_step(0)?;
             keeper.write(&mut learner, &mut log)?;
         }
-        let progress = console.progress(self.title, steps);
-        progress.advance(learner.state.step, "resumed");
+        observers.progress.advance(learner.state.step, "resumed");
         while learner.state.step < steps {
             let done = learner.state.step;
-            if let Err(error) = self.step(algorithm, &mut collector, &mut learner, &mut log) {
+            if let Err(error) =
+                self.step(algorithm, &mut collector, &mut learner, &mut log, &mut observers)
+            {
                 // A step that was begun is not part of the run; the steps before it are.
                 let is_whole = learner.state.step == done && log.num_rows() == done + 1;
                 if is_whole && learner.is_intact() {
@@ -161,7 +176,7 @@ impl Training<'_> {
                     format!("step {}, after which `zs train --resume {run}` goes on", done + 1)
                 });
             }
-            progress.advance(1, &log.headline());
+            observers.progress.advance(1, &log.headline());
             if let Some(reason) = self.engine.exhausted() {
                 console.note(&format!("stopped after step {}: {reason}", learner.state.step));
                 break;
@@ -172,10 +187,11 @@ impl Training<'_> {
                 log.timings.lap("checkpoint");
             }
             if interrupted {
-                progress.finish(&format!("interrupted after step {}", learner.state.step));
+                let alarms =
+                    observers.finish(&format!("interrupted after step {}", learner.state.step));
                 let run = run.path().display();
                 console.note(&format!("saved; `zs train --resume {run}` goes on"));
-                return Ok(log.interrupted(&learner));
+                return Ok(Trained { alarms, ..log.interrupted(&learner) });
             }
         }
         let last = run.join("checkpoints/final");
@@ -184,8 +200,8 @@ impl Training<'_> {
             values.save(&last)?;
         }
         learner.best.save(run)?;
-        progress.finish(&format!("kept step {}", learner.best.step));
-        log.finish(run, &learner, self)
+        let alarms = observers.finish(&format!("kept step {}", learner.best.step));
+        Ok(Trained { alarms, ..log.finish(run, &learner, self)? })
     }
 
     /// One step: play, learn, log, validate.
@@ -195,9 +211,11 @@ impl Training<'_> {
         collector: &mut Collector<'_>,
         learner: &mut Learner<'_>,
         log: &mut Log,
+        observers: &mut Observers,
     ) -> Result<()> {
         let TrainingConfig { schedule, rollout, .. } = self.config;
         let step = learner.state.step + 1;
+        let _span = info_span!("step", step).entered();
         let curriculum = self.config.curriculum.0.build()?;
         let successes = log.success_rates();
         let so_far = Progress::new(step, schedule.steps).after(&successes);
@@ -209,8 +227,10 @@ impl Training<'_> {
         let collected = collector.collect(step, &learner.policy, &noise.into(), next_question)?;
         faults::check_searches(&collected, self)?;
         log.timings.lap("rollout");
+        log.timings.split_rollout(trace::take_rollout_times());
 
-        let learned = learner.learn(algorithm, &collected.groups)?;
+        let learned =
+            info_span!("update").in_scope(|| learner.learn(algorithm, &collected.groups))?;
         learner.state.next_question = collected.next_question;
         learner.state.num_searches += collected.stats.num_searches as u64;
         self.follow(&learner.policy);
@@ -220,6 +240,7 @@ impl Training<'_> {
         log.metrics.set("curriculum/noise_probability", noise_probability);
         log.collected(&collected);
         log.metrics.extend(learned.values);
+        observers.episodes(&collected.groups);
         let is_skipped = !learned.skipped.is_empty();
         let every = schedule.record_every;
         if is_skipped || (every > 0 && step.is_multiple_of(every)) {
@@ -231,6 +252,7 @@ impl Training<'_> {
             learner.best.consider(step, &learner.policy, score);
         }
         log.costs(self.engines, step)?;
+        observers.step(&mut log.metrics, &log.timings)?;
         log.end_step(step)?;
         faults::check_skipped(&learned.skipped, log.history(), self.config.faults)
     }
@@ -255,6 +277,7 @@ impl Training<'_> {
     /// The policy's score on the validation questions, where there are any.
     fn validate(&self, policy: &LanguageModel, log: &mut Log) -> Result<Option<f64>> {
         let Some(validation) = &self.validation else { return Ok(None) };
+        let _span = info_span!("validation").entered();
         let batch_size = self.config.schedule.eval_batch_size;
         let rollout = &self.config.rollout;
         let score = validation.run(policy, rollout, batch_size, self.seed, &mut log.metrics)?;

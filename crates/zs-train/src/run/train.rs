@@ -11,6 +11,7 @@ use zs_rl::RewardResources;
 use zs_rl::judge::RubricJudge;
 
 use super::environment::Environment;
+use super::observe::Observe;
 use super::rl::{Aids, Training, Validation};
 use super::sft::read_rows;
 use crate::cli::TrainArgs;
@@ -222,7 +223,8 @@ fn aids(config: &TrainConfig, device: &Device) -> Result<Aids> {
         corpus: corpus.map(Into::into),
         judge: judge.map(|it| Arc::new(it) as Arc<dyn RubricJudge>),
     };
-    Ok(Aids { resources, consultants, interrupt: Interrupt::default() })
+    let observe = Observe { alarms: config.alarms.clone(), logging: config.logging };
+    Ok(Aids { resources, consultants, interrupt: Interrupt::default(), observe })
 }
 
 /// The configuration of a run directory.

@@ -9,7 +9,7 @@ use super::markdown::{RULES, cost_header, difference, p_value};
 use super::report::{ArmReport, BandPoint, ClaimReport, ClaimsReport};
 use super::verdict::Verdict;
 use crate::config::{ClaimMetric, PublishedConfig};
-use crate::reproduce::plot::{Chart, ChartStyle, Mark, Series};
+use crate::plot::{Chart, ChartStyle, Mark, Series};
 
 const TEMPLATE: &str = include_str!("page.html.jinja");
 
@@ -166,6 +166,7 @@ fn learning_chart(report: &ClaimsReport, claim: &ClaimReport) -> Chart {
         top: 1.0,
         series: arms.filter(|it| !it.curve.is_empty()).map(series).collect(),
         style: ChartStyle::Narrow,
+        ..Chart::default()
     }
 }
 
@@ -182,6 +183,7 @@ fn noise_chart(report: &ClaimsReport) -> Chart {
         top: 0.5,
         series: arms.map(series).collect(),
         style: ChartStyle::Narrow,
+        ..Chart::default()
     }
 }
 
@@ -203,6 +205,7 @@ fn scatter_chart(report: &ClaimsReport) -> Chart {
         top: 1.0,
         series: arms.filter_map(series).collect(),
         style: ChartStyle::Square,
+        ..Chart::default()
     }
 }
 
@@ -229,6 +232,7 @@ fn gap_chart(report: &ClaimsReport) -> Chart {
         top: 1.0,
         series: ["simulated", "paper_form"].into_iter().flat_map(lines).collect(),
         style: ChartStyle::Narrow,
+        ..Chart::default()
     }
 }
 

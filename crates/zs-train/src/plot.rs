@@ -25,20 +25,24 @@ pub(crate) enum Mark {
     Dots,
 }
 
-/// A chart with values between 0 and `top`.
-#[derive(Clone, Debug)]
+/// A chart with values between `bottom` and `top`.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Chart {
     pub(crate) x_label: &'static str,
     pub(crate) y_label: &'static str,
+    pub(crate) bottom: f64,
     pub(crate) top: f64,
     pub(crate) series: Vec<Series>,
+    /// Places along the x axis that are marked, e.g. where an alarm was raised.
+    pub(crate) marks: Vec<f64>,
     pub(crate) style: ChartStyle,
 }
 
 /// Size and legend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ChartStyle {
     /// Wide, with the legend inside.
+    #[default]
     Wide,
     /// Narrow enough to be read on a phone; the page has the legend, see [`Chart::legend`].
     Narrow,
@@ -55,6 +59,9 @@ impl ChartStyle {
         }
     }
 }
+
+/// What a mark looks like.
+const MARK: RGBColor = RGBColor(0xdc, 0x26, 0x26);
 
 /// Stands for the page's ink; replaced by `currentColor`.
 const INK: RGBColor = RGBColor(1, 2, 3);
@@ -111,7 +118,8 @@ impl Chart {
             .margin_right(18)
             .x_label_area_size(44)
             .y_label_area_size(56)
-            .build_cartesian_2d(0.0..right, 0.0..self.top)?;
+            .build_cartesian_2d(0.0..right, self.bottom..self.top)?;
+        let range = self.top - self.bottom;
         let text = ("sans-serif", 14).into_font().color(&INK);
         let x_digits = if self.style == ChartStyle::Square { 2 } else { 0 };
         chart
@@ -127,7 +135,7 @@ impl Chart {
             .x_labels(6)
             .y_labels(5)
             .x_label_formatter(&|it| format!("{it:.x_digits$}"))
-            .y_label_formatter(&|it| format!("{it:.2}"))
+            .y_label_formatter(&|it| label(*it, range))
             .draw()?;
         if self.style == ChartStyle::Square {
             let ends = [(0.0, 0.0), (self.top, self.top)];
@@ -155,6 +163,10 @@ impl Chart {
                 .label(series.name.clone())
                 .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
         }
+        for &mark in self.marks.iter().filter(|it| **it <= right) {
+            let line = vec![(mark, self.bottom), (mark, self.top)];
+            chart.draw_series(DashedLineSeries::new(line, 3, 3, MARK.stroke_width(1)))?;
+        }
         if self.series.len() > 1 && self.style == ChartStyle::Wide {
             chart
                 .configure_series_labels()
@@ -164,6 +176,18 @@ impl Chart {
         }
         area.present()?;
         Ok(())
+    }
+}
+
+/// A number of an axis, with as many digits as tell it from its neighbours.
+fn label(value: f64, range: f64) -> String {
+    // Ticks miss 0 by a rounding error, and -0 is no number of an axis.
+    let value = if value.abs() <= range * 1e-9 { 0.0 } else { value };
+    match range {
+        it if it > 20.0 => format!("{value:.0}"),
+        it if it > 0.1 => format!("{value:.2}"),
+        it if it > 0.001 => format!("{value:.4}"),
+        _ => format!("{value:.1e}"),
     }
 }
 
@@ -179,7 +203,8 @@ mod tests {
 
     #[track_caller]
     fn check(style: ChartStyle, series: Vec<Series>) -> String {
-        let chart = Chart { x_label: "step", y_label: "reward", top: 1.0, series, style };
+        let labels = Chart { x_label: "step", y_label: "reward", top: 1.0, ..Chart::default() };
+        let chart = Chart { series, style, ..labels };
         let svg = chart.to_svg().unwrap();
         let (width, height) = style.size();
         assert!(svg.starts_with(&format!("<svg viewBox=\"0 0 {width} {height}\"")), "{svg}");
@@ -198,6 +223,27 @@ mod tests {
         assert!(!narrow.contains("second"), "the page has the legend");
         let square = check(ChartStyle::Square, vec![series("dots", Mark::Dots)]);
         assert_eq!(square.matches("<circle").count(), 2);
+        let mut marked = Chart {
+            x_label: "step",
+            y_label: "reward",
+            top: 1.0,
+            marks: vec![1.5],
+            series: both(),
+            ..Chart::default()
+        };
+        assert!(marked.to_svg().unwrap().contains("#DC2626"), "a mark is drawn");
+        marked.marks = vec![7.0];
+        assert!(!marked.to_svg().unwrap().contains("#DC2626"), "a mark beyond the lines is not");
+    }
+
+    #[test]
+    fn labels_fit_the_range() {
+        let check = |value, range, expected: &str| assert_eq!(label(value, range), expected);
+        check(-0.0, 1.0, "0.00");
+        check(-1e-17, 0.4, "0.00");
+        check(1234.5, 3000.0, "1234");
+        check(0.0125, 0.05, "0.0125");
+        check(2.5e-9, 1e-8, "2.5e-9");
     }
 
     #[test]

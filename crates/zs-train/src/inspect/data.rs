@@ -1,0 +1,328 @@
+//! The episodes of a run as compact as a browser can read them: every text once, numbers as integers.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use zs_model::{TokenId, Tokenizer};
+use zs_rl::{Provenance, RewardedTrajectory, Trajectory};
+
+use crate::run::rollouts::RecordedGroup;
+use crate::text_stream::TextStream;
+
+/// What a number of the page is multiplied with before it is rounded.
+const SCALE: f32 = 1000.0;
+
+/// The episodes of the page. Keys are short since there are many of them.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Episodes {
+    /// Every text of a token, once.
+    pieces: Vec<String>,
+    questions: Vec<QuestionData>,
+    /// Names of the components of the reward.
+    components: Vec<String>,
+    episodes: Vec<EpisodeData>,
+    /// Whether a piece is one token; else it is all that an author wrote in a row.
+    by_token: bool,
+    #[serde(skip)]
+    piece_ids: HashMap<String, u32>,
+    #[serde(skip)]
+    question_ids: HashMap<String, u32>,
+    #[serde(skip)]
+    memo: HashMap<(Option<TokenId>, TokenId), Option<String>>,
+}
+
+#[derive(Debug, Serialize)]
+struct QuestionData {
+    id: String,
+    text: String,
+    answers: Vec<String>,
+}
+
+/// One episode.
+#[derive(Debug, Serialize)]
+struct EpisodeData {
+    /// Step.
+    s: usize,
+    /// Question.
+    q: u32,
+    /// Which of the group's samples, from 0.
+    i: usize,
+    /// Noise probability.
+    n: i32,
+    /// Reward, and its components.
+    r: i32,
+    c: Vec<i32>,
+    /// The answer, if one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    f: Option<String>,
+    /// How it ended otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    e: Option<&'static str>,
+    /// Whether the group was replaced, so that nothing was learned from it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    d: bool,
+    /// What was written, by author.
+    g: Vec<SegmentData>,
+}
+
+/// What one author wrote in a row.
+#[derive(Debug, Serialize)]
+struct SegmentData {
+    /// Author: `prompt`, `policy`, `observation`, or an agent's name.
+    p: &'static str,
+    /// Pieces.
+    t: Vec<u32>,
+    /// Log-probabilities, one a piece.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    l: Vec<i32>,
+    /// Advantages: one a piece, or a single one where they are equal.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    a: Vec<i32>,
+    /// The search that was answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    h: Option<SearchData>,
+}
+
+#[derive(Debug, Serialize)]
+struct SearchData {
+    query: String,
+    /// The quality that was drawn.
+    quality: &'static str,
+    documents: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Consecutive tokens of one author, before they become pieces.
+struct Part<'a> {
+    author: &'static str,
+    tokens: &'a [TokenId],
+    text: Option<&'a str>,
+    log_probs: &'a [f32],
+    search: Option<SearchData>,
+}
+
+impl Episodes {
+    /// Adds the episodes of a group; without a tokenizer, a segment is one piece.
+    pub(super) fn add(
+        &mut self,
+        recorded: &RecordedGroup,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Result<()> {
+        self.by_token = tokenizer.is_some();
+        let RecordedGroup { step, noise_probability, group, .. } = recorded;
+        let question = match self.question_ids.get(&group.question.id) {
+            Some(id) => *id,
+            None => {
+                let id = self.questions.len() as u32;
+                self.question_ids.insert(group.question.id.clone(), id);
+                self.questions.push(QuestionData {
+                    id: group.question.id.clone(),
+                    text: group.question.text.clone(),
+                    answers: group.question.golden_answers.clone(),
+                });
+                id
+            }
+        };
+        for (sample, rewarded) in group.trajectories.iter().enumerate() {
+            let RewardedTrajectory { trajectory, reward } = rewarded;
+            if self.components.is_empty() {
+                self.components = reward.components.iter().map(|it| it.name.to_string()).collect();
+            }
+            let advantages = advantages(recorded, sample)
+                .map(|it| check_length(it, trajectory, *step))
+                .transpose()?;
+            let transcript = trajectory.transcript();
+            let episode = EpisodeData {
+                s: *step,
+                q: question,
+                i: sample,
+                n: scaled(*noise_probability as f32),
+                r: scaled(reward.total),
+                c: reward.components.iter().map(|it| scaled(it.score)).collect(),
+                f: transcript.answer().map(str::to_owned),
+                e: ending(trajectory),
+                d: recorded.dropped,
+                g: self.segments(trajectory, advantages, tokenizer),
+            };
+            self.episodes.push(episode);
+        }
+        Ok(())
+    }
+
+    /// Episodes that were added.
+    pub(super) fn len(&self) -> usize {
+        self.episodes.len()
+    }
+
+    fn segments(
+        &mut self,
+        trajectory: &Trajectory,
+        advantages: Option<&[f32]>,
+        tokenizer: Option<&Tokenizer>,
+    ) -> Vec<SegmentData> {
+        let mut start = 0;
+        let mut segments = Vec::new();
+        for part in parts(trajectory) {
+            let range = start..start + part.tokens.len();
+            start = range.end;
+            if part.tokens.is_empty() && part.search.is_none() {
+                continue;
+            }
+            let is_learned = part.author != "prompt" && part.author != "observation";
+            let (pieces, log_probs) = match tokenizer {
+                Some(tokenizer) => (self.pieces(part.tokens, tokenizer), part.log_probs.to_vec()),
+                None => {
+                    let text = part
+                        .text
+                        .map_or_else(|| format!("[{} tokens]", part.tokens.len()), str::to_owned);
+                    let mean = mean(part.log_probs);
+                    (vec![text], mean.into_iter().collect())
+                }
+            };
+            let t = pieces.into_iter().map(|it| self.intern(it)).collect();
+            let advantages = advantages.filter(|_| is_learned).map(|it| &it[range]);
+            let a = advantages.map_or_else(Vec::new, |it| compact(it, tokenizer.is_some()));
+            let l = log_probs.into_iter().map(scaled).collect();
+            segments.push(SegmentData { p: part.author, t, l, a, h: part.search });
+        }
+        segments
+    }
+
+    fn intern(&mut self, piece: String) -> u32 {
+        let next = self.pieces.len() as u32;
+        *self.piece_ids.entry(piece).or_insert_with_key(|it| {
+            self.pieces.push(it.clone());
+            next
+        })
+    }
+
+    /// What each token adds to the text. A token's text depends on the one before at most, unless a
+    /// character is made of several tokens.
+    fn pieces(&mut self, tokens: &[TokenId], tokenizer: &Tokenizer) -> Vec<String> {
+        let mut pieces = Vec::with_capacity(tokens.len());
+        let mut before = None;
+        for &token in tokens {
+            let piece = self.memo.entry((before, token)).or_insert_with(|| {
+                let left = before.map_or_else(String::new, |it| tokenizer.decode(&[it]));
+                let pair: Vec<TokenId> = before.into_iter().chain([token]).collect();
+                let both = tokenizer.decode(&pair);
+                let added = both.strip_prefix(&left)?;
+                (!added.contains('\u{fffd}')).then(|| added.to_owned())
+            });
+            let Some(piece) = piece else { return streamed(tokens, tokenizer) };
+            pieces.push(piece.clone());
+            before = Some(token);
+        }
+        pieces
+    }
+}
+
+/// The same where characters are made of several tokens: the last of them carries the character.
+fn streamed(tokens: &[TokenId], tokenizer: &Tokenizer) -> Vec<String> {
+    let mut stream = TextStream::new(tokenizer);
+    let mut pieces: Vec<String> = tokens.iter().map(|it| stream.push(*it)).collect();
+    if let Some(last) = pieces.last_mut() {
+        last.push_str(&stream.finish());
+    }
+    pieces
+}
+
+/// Prompt, then of each turn what the policy and its agents wrote, and the observation: the order of
+/// [`Trajectory::tokens`].
+fn parts(trajectory: &Trajectory) -> Vec<Part<'_>> {
+    let mut parts = vec![Part {
+        author: "prompt",
+        tokens: &trajectory.prompt,
+        text: None,
+        log_probs: &[],
+        search: None,
+    }];
+    for (index, turn) in trajectory.turns.iter().enumerate() {
+        for consult in trajectory.consults.iter().filter(|it| it.turn == index) {
+            parts.push(Part {
+                author: "policy",
+                tokens: &consult.completion.tokens,
+                text: Some(&consult.text),
+                log_probs: &consult.completion.log_probs,
+                search: None,
+            });
+            parts.push(Part {
+                author: match consult.reply_provenance() {
+                    Provenance::Agent(kind) => kind.tag(),
+                    _ => "observation",
+                },
+                tokens: &consult.reply,
+                text: Some(&consult.reply_text),
+                log_probs: &consult.reply_log_probs,
+                search: None,
+            });
+        }
+        parts.push(Part {
+            author: "policy",
+            tokens: &turn.completion.tokens,
+            text: Some(&turn.text),
+            log_probs: &turn.completion.log_probs,
+            search: None,
+        });
+        let search = turn.search.as_ref().map(|it| SearchData {
+            query: it.query.clone(),
+            quality: it.quality.word(),
+            documents: it.documents.len(),
+            error: it.error.clone(),
+        });
+        parts.push(Part {
+            author: "observation",
+            tokens: &turn.observation,
+            text: Some(&turn.observation_text),
+            log_probs: &[],
+            search,
+        });
+    }
+    parts
+}
+
+fn advantages(recorded: &RecordedGroup, sample: usize) -> Option<&[f32]> {
+    recorded.advantages.get(sample).map(Vec::as_slice)
+}
+
+fn check_length<'a>(
+    advantages: &'a [f32],
+    trajectory: &Trajectory,
+    step: usize,
+) -> Result<&'a [f32]> {
+    let num_tokens = trajectory.num_tokens();
+    (advantages.len() == num_tokens).then_some(advantages).with_context(|| {
+        format!(
+            "step {step}: question `{}` has {num_tokens} tokens but {} `advantages`",
+            trajectory.question_id,
+            advantages.len()
+        )
+    })
+}
+
+fn ending(trajectory: &Trajectory) -> Option<&'static str> {
+    match trajectory {
+        Trajectory { truncated: true, .. } => Some("context full"),
+        Trajectory { over_budget: true, .. } => Some("token budget spent"),
+        _ => None,
+    }
+}
+
+fn compact(advantages: &[f32], by_token: bool) -> Vec<i32> {
+    let is_equal = advantages.windows(2).all(|it| it[0] == it[1]);
+    match (by_token, is_equal) {
+        (false, _) => mean(advantages).into_iter().map(scaled).collect(),
+        (true, true) => advantages.iter().take(1).copied().map(scaled).collect(),
+        (true, false) => advantages.iter().copied().map(scaled).collect(),
+    }
+}
+
+fn mean(values: &[f32]) -> Option<f32> {
+    (!values.is_empty()).then(|| values.iter().sum::<f32>() / values.len() as f32)
+}
+
+fn scaled(value: f32) -> i32 {
+    (value * SCALE).round() as i32
+}

@@ -1,0 +1,145 @@
+//! `zs inspect`: a run as one self-contained page, with curves, settings, costs, alarms and every
+//! recorded episode.
+
+mod curves;
+mod data;
+mod page;
+mod rollouts;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::de::DeserializeOwned;
+use zs_model::Tokenizer;
+
+use self::data::Episodes;
+use self::page::Page;
+use self::rollouts::read_all;
+use crate::alarm::{ALARMS, AlarmRecord};
+use crate::config::{TrainConfig, parse};
+use crate::console::{self, Console};
+use crate::engines;
+use crate::files::{SUMMARY, write_atomic};
+use crate::run::Metrics;
+
+/// Arguments of `zs inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The run directory of `zs train`, finished or not.
+    pub run: PathBuf,
+    /// The page to write; `inspect.html` in the run directory unless said.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The model whose tokenizer the episodes were written with; the run's own unless said.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Episodes at most. Where there are more, whole groups are left out, evenly over the run.
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
+    pub episodes: usize,
+}
+
+/// Writes the page.
+pub(crate) fn inspect(args: &InspectArgs, console: &Console) -> Result<()> {
+    let run = &args.run;
+    let metrics: Vec<Metrics> = json_lines(&run.join("metrics.jsonl"))?
+        .with_context(|| format!("{}: not the directory of a run of `zs train`", run.display()))?;
+    let config = optional_text(&run.join("config.toml"))?;
+    let tokenizer = tokenizer(args, config.as_deref())?;
+    if tokenizer.is_none() {
+        console.note(
+            "no tokenizer found, so episodes are shown by turn and not by token; name one with --model",
+        );
+    }
+    let (episodes, num_recorded) = episodes(args, tokenizer.as_ref())?;
+    if episodes.len() < num_recorded {
+        console.note(&format!("{} of {num_recorded} episodes are shown", episodes.len()));
+    }
+    let costs = match run.join(engines::COSTS).exists() {
+        true => engines::read_costs(run)?,
+        false => Vec::new(),
+    };
+    let page = Page {
+        name: run.canonicalize().unwrap_or_else(|_| run.clone()),
+        timings: json_lines(&run.join("timings.jsonl"))?.unwrap_or_default(),
+        alarms: json_lines::<AlarmRecord>(&run.join(ALARMS))?,
+        summary: optional_text(&run.join(SUMMARY))?,
+        metrics,
+        config,
+        costs,
+        episodes,
+        num_recorded,
+    };
+    let out = args.out.clone().unwrap_or_else(|| run.join("inspect.html"));
+    write_atomic(&out, page.render()?.as_bytes())?;
+    console::print(&format!("{}\n", out.display()));
+    Ok(())
+}
+
+/// The episodes to show, and how many there are.
+fn episodes(args: &InspectArgs, tokenizer: Option<&Tokenizer>) -> Result<(Episodes, usize)> {
+    let sizes: Vec<usize> = read_all(&args.run)?
+        .map(|it| it.map(|it| it.group.trajectories.len()))
+        .collect::<Result<_>>()?;
+    let num_recorded: usize = sizes.iter().sum();
+    let mut shown = Episodes::default();
+    let mut passed = 0;
+    for (recorded, size) in read_all(&args.run)?.zip(&sizes) {
+        // A group is shown when the share of the limit that has passed takes it in whole.
+        let due = |passed: usize| passed * args.episodes.min(num_recorded) / num_recorded.max(1);
+        let is_shown = shown.len() + size <= due(passed + size);
+        passed += size;
+        if is_shown {
+            shown.add(&recorded?, tokenizer).with_context(|| args.run.display().to_string())?;
+        }
+    }
+    Ok((shown, num_recorded))
+}
+
+/// The tokenizer that is named, or that of a checkpoint of the run, or that of the policy that it
+/// started from.
+fn tokenizer(args: &InspectArgs, config: Option<&str>) -> Result<Option<Tokenizer>> {
+    let load = |dir: &Path| {
+        Tokenizer::from_dir(dir).with_context(|| format!("{}: no tokenizer", dir.display()))
+    };
+    if let Some(dir) = &args.model {
+        return load(dir).map(Some);
+    }
+    // A model that is kept lies in a checkpoint's own directory, one to go on from below it.
+    let mut dirs: Vec<PathBuf> = match fs::read_dir(args.run.join("checkpoints")) {
+        Ok(entries) => entries
+            .filter_map(|it| Some(it.ok()?.path()))
+            .flat_map(|it| [it.join("policy"), it])
+            .collect(),
+        Err(_) => Vec::new(),
+    };
+    dirs.sort();
+    let source = || "config.toml";
+    if let Some(config) = config.and_then(|it| parse::<TrainConfig>(it, source()).ok()) {
+        dirs.push(config.policy);
+    }
+    let found = dirs.into_iter().find(|it| it.join("tokenizer.json").exists());
+    found.as_deref().map(load).transpose()
+}
+
+/// The rows of a file of the run, if it is there. A last line that an interrupted run has not
+/// finished is left out.
+fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<Option<Vec<T>>> {
+    let Some(text) = optional_text(path)? else { return Ok(None) };
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let parse = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).with_context(|| format!("{}: row {}", path.display(), index + 1))
+    };
+    whole.lines().enumerate().map(parse).collect::<Result<_>>().map(Some)
+}
+
+fn optional_text(path: &Path) -> Result<Option<String>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) => bail!("{}: cannot read: {error}", path.display()),
+    }
+}

@@ -1,0 +1,156 @@
+//! What is learned: prompts and completions as rows of tokens.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+use zs_core::StreamKey;
+use zs_model::{Generator, LanguageModel, TokenId, TokenRow, Tokenizer};
+use zs_simulator::tuning::{read_records, split_by_label, tuning_examples, world_tuning_examples};
+use zs_simulator::world::{Example, Split, World};
+
+use crate::config::{RecordedSearches, ReplyContents, SftData, WorldExamples};
+use crate::source;
+
+/// Rows to learn from and rows to watch.
+#[derive(Clone, Debug)]
+pub struct TuningRows {
+    /// What is learned.
+    pub train: Vec<TokenRow>,
+    /// What the validation loss is computed on; may be empty.
+    pub validation: Vec<TokenRow>,
+}
+
+impl TuningRows {
+    /// The rows that a run file describes.
+    ///
+    /// # Errors
+    ///
+    /// Fails, naming the file, on what cannot be read, encoded, or held by the model's context.
+    pub(super) fn read(data: &SftData, model: &LanguageModel, seed: u64) -> Result<Self> {
+        match data {
+            SftData::World(data) => world_rows(data, model, seed),
+            SftData::Searches(data) => recorded_rows(data, model, seed),
+            SftData::File { train, validation } => Ok(Self {
+                train: read_rows(train, model)?,
+                validation: match validation {
+                    Some(path) => read_rows(path, model)?,
+                    None => Vec::new(),
+                },
+            }),
+        }
+    }
+}
+
+/// Simulation examples out of embedded worlds, as rows.
+///
+/// # Errors
+///
+/// Fails when an example cannot be encoded or exceeds the model's context.
+pub fn world_rows(config: &WorldExamples, model: &LanguageModel, seed: u64) -> Result<TuningRows> {
+    let templates = source::simulation_templates(&config.templates, Some(model.tokenizer()))?;
+    let draw = |worlds: &[World], count: usize, step: u64| {
+        let key = StreamKey { step, ..StreamKey::new(seed) };
+        let WorldExamples { hops, queries, distractor_loss, .. } = config;
+        let examples =
+            world_tuning_examples(worlds, &templates, hops, queries, *distractor_loss, count, key)?;
+        encode_all(&examples, model)
+    };
+    let seeds = config.first_seed..config.first_seed + config.worlds as u64;
+    let worlds: Vec<World> = seeds.map(|it| World::generate(it, Split::Train)).collect();
+    let unseen = [World::generate(config.first_seed, Split::Validation)];
+    Ok(TuningRows {
+        train: draw(&worlds, config.examples, 0)?,
+        validation: draw(&unseen, config.validation_examples, 1)?,
+    })
+}
+
+/// Simulation examples out of recorded searches, as rows.
+fn recorded_rows(
+    config: &RecordedSearches,
+    model: &LanguageModel,
+    seed: u64,
+) -> Result<TuningRows> {
+    let templates = source::simulation_templates(&config.templates, Some(model.tokenizer()))?;
+    let draw = |path: &Path, count: usize, step: u64| {
+        let mut records = read_records(path)?;
+        if config.replies == ReplyContents::Judged {
+            records = split_by_label(&records);
+        }
+        let key = StreamKey { step, ..StreamKey::new(seed) };
+        let examples = tuning_examples(&records, &templates, config.num_documents, count, key)?;
+        encode_all(&examples, model).with_context(|| path.display().to_string())
+    };
+    Ok(TuningRows {
+        train: draw(&config.path, config.examples, 0)?,
+        validation: match &config.validation {
+            Some(path) => draw(path, config.validation_examples, 1)?,
+            None => Vec::new(),
+        },
+    })
+}
+
+fn encode_all(examples: &[Example], model: &LanguageModel) -> Result<Vec<TokenRow>> {
+    let end = end_token(model)?;
+    let rows: Vec<TokenRow> =
+        examples.iter().map(|it| it.encode(model.tokenizer(), end)).collect::<Result<_, _>>()?;
+    let most = model.config().max_position_embeddings;
+    match rows.iter().map(|it| it.tokens.len()).max() {
+        Some(longest) if longest > most => {
+            bail!("an example has {longest} tokens, which exceeds the model's context of {most}")
+        }
+        _ => Ok(rows),
+    }
+}
+
+/// Reads prompts and completions: one JSON object a line, `{"prompt", "completion"}`.
+///
+/// # Errors
+///
+/// Fails, naming file and row, on a row that is malformed or longer than the model's context, and
+/// when there is no row.
+pub fn read_rows(path: &Path, model: &LanguageModel) -> Result<Vec<TokenRow>> {
+    #[derive(Deserialize)]
+    struct Row {
+        prompt: String,
+        completion: String,
+    }
+    let file = path.display();
+    let end = end_token(model)?;
+    let bytes = std::fs::read(path).with_context(|| format!("{file}: cannot be read"))?;
+    let mut rows = Vec::new();
+    for (index, line) in bytes.split(|it| *it == b'\n').enumerate() {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let place = || format!("{file}: row {}", index + 1);
+        let line = std::str::from_utf8(line).with_context(place)?;
+        let row: Row = serde_json::from_str(line).with_context(place)?;
+        let row =
+            encode(&row.prompt, &row.completion, model.tokenizer(), end).with_context(place)?;
+        let (tokens, most) = (row.tokens.len(), model.config().max_position_embeddings);
+        if tokens > most {
+            bail!("{}: {tokens} tokens exceed the model's context of {most}", place());
+        }
+        rows.push(row);
+    }
+    if rows.is_empty() {
+        bail!("{file}: holds no rows");
+    }
+    Ok(rows)
+}
+
+/// Prompt, completion and end of sequence; what comes after the prompt is learned.
+fn encode(prompt: &str, completion: &str, tokenizer: &Tokenizer, end: TokenId) -> Result<TokenRow> {
+    let mut tokens = tokenizer.encode_prompt(prompt)?;
+    let prompt_len = tokens.len().max(1);
+    tokens.extend(tokenizer.encode(completion)?);
+    tokens.push(end);
+    let loss_mask = (0..tokens.len()).map(|it| it >= prompt_len).collect();
+    Ok(TokenRow { tokens, loss_mask })
+}
+
+fn end_token(model: &LanguageModel) -> Result<TokenId> {
+    let end = model.config().eos_token_ids.first().copied();
+    end.context("the model's config.json has no `eos_token_id` to end completions with")
+}

@@ -1,0 +1,212 @@
+//! Where the time goes: spans for `--trace FILE`, and their sums for the dashboard and
+//! `timings.jsonl`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use tracing::span::Id;
+use tracing::subscriber::set_global_default;
+use tracing_chrome::{ChromeLayerBuilder, FlushGuard};
+use tracing_subscriber::Registry;
+use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Spans that follow each other on the thread of the loop.
+const PHASES: [&str; 7] =
+    ["rollout", "generate", "search", "reward", "update", "validation", "checkpoint"];
+/// Spans of the workers that sample.
+const SAMPLING: [&str; 2] = ["prefill", "decode"];
+
+static CLOCK: OnceLock<Arc<Clock>> = OnceLock::new();
+
+/// What must live as long as the spans of the process are to be written.
+pub(crate) struct Tracing {
+    _flush: Option<FlushGuard>,
+}
+
+/// Begins to sum up spans, and to write them to `file` if there is one: once a process, by the
+/// command line.
+///
+/// # Errors
+///
+/// Fails when the file cannot be created.
+pub(crate) fn begin(file: Option<&Path>) -> Result<Tracing> {
+    let clock = Arc::new(Clock::default());
+    let subscriber = Registry::default().with(ClockLayer(Arc::clone(&clock)));
+    let flush = match file {
+        None => {
+            // A program that has a subscriber of its own keeps it, and does without these sums.
+            if set_global_default(subscriber).is_err() {
+                return Ok(Tracing { _flush: None });
+            }
+            None
+        }
+        Some(path) => {
+            let file = File::create(path)
+                .with_context(|| format!("{}: cannot create the trace", path.display()))?;
+            let (chrome, flush) = ChromeLayerBuilder::new().writer(file).include_args(true).build();
+            set_global_default(subscriber.with(chrome)).map_err(|it| anyhow!(it))?;
+            Some(flush)
+        }
+    };
+    // Set once, since a second subscriber is refused above.
+    let _ = CLOCK.set(clock);
+    Ok(Tracing { _flush: flush })
+}
+
+/// How a rollout spent its time, in seconds; all 0 where spans are not summed up.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct RolloutTimes {
+    /// Feeding prompts and observations.
+    pub(crate) prefill: f64,
+    /// Sampling token by token.
+    pub(crate) decode: f64,
+    /// Waiting for the search engine.
+    pub(crate) search: f64,
+}
+
+/// The times of the rollouts since the last call.
+pub(crate) fn take_rollout_times() -> Option<RolloutTimes> {
+    CLOCK.get().map(|it| it.take())
+}
+
+/// What the loop is doing now.
+pub(crate) fn phase() -> Option<&'static str> {
+    let state = CLOCK.get()?.lock();
+    state.stack.last().map(|(name, _)| *name)
+}
+
+/// Sums of the spans of rollouts.
+#[derive(Debug, Default)]
+struct Clock {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The phases that the loop is in, outermost first, and since when.
+    stack: Vec<(&'static str, Instant)>,
+    seconds: BTreeMap<&'static str, f64>,
+}
+
+impl State {
+    fn add(&mut self, name: &'static str, time: Duration) {
+        *self.seconds.entry(name).or_default() += time.as_secs_f64();
+    }
+
+    fn is_rollout(&self) -> bool {
+        self.stack.first().is_some_and(|(name, _)| *name == "rollout")
+    }
+}
+
+impl Clock {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, name: &'static str) {
+        self.lock().stack.push((name, Instant::now()));
+    }
+
+    fn exit(&self, name: &'static str) {
+        let mut state = self.lock();
+        let is_rollout = state.is_rollout();
+        let Some(at) = state.stack.iter().rposition(|it| it.0 == name) else { return };
+        let since = state.stack[at].1;
+        state.stack.truncate(at);
+        if is_rollout {
+            state.add(name, since.elapsed());
+        }
+    }
+
+    /// Time of a worker that samples; what a simulation LLM samples is part of its search.
+    fn sampled(&self, name: &'static str, time: Duration) {
+        let mut state = self.lock();
+        let is_policy = state.stack.last().is_some_and(|it| it.0 == "generate");
+        if is_policy && state.is_rollout() {
+            state.add(name, time);
+        }
+    }
+
+    /// Workers sample side by side, so their times are scaled to the time that passed.
+    fn take(&self) -> RolloutTimes {
+        let seconds = std::mem::take(&mut self.lock().seconds);
+        let get = |name: &str| seconds.get(name).copied().unwrap_or_default();
+        let (prefill, decode) = (get("prefill"), get("decode"));
+        let scale = match prefill + decode {
+            0.0 => 0.0,
+            sum => get("generate") / sum,
+        };
+        RolloutTimes { prefill: prefill * scale, decode: decode * scale, search: get("search") }
+    }
+}
+
+/// Feeds spans to a [`Clock`].
+struct ClockLayer(Arc<Clock>);
+
+/// When a span of a worker began.
+struct Began(Instant);
+
+impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ClockLayer {
+    fn on_enter(&self, id: &Id, context: LayerContext<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let name = span.name();
+        if SAMPLING.contains(&name) {
+            span.extensions_mut().replace(Began(Instant::now()));
+        } else if PHASES.contains(&name) {
+            self.0.enter(name);
+        }
+    }
+
+    fn on_exit(&self, id: &Id, context: LayerContext<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let name = span.name();
+        if let Some(Began(since)) = span.extensions_mut().remove::<Began>() {
+            self.0.sampled(name, since.elapsed());
+        } else if PHASES.contains(&name) {
+            self.0.exit(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::info_span;
+
+    use super::*;
+
+    #[test]
+    fn only_the_policy_of_a_rollout_counts() {
+        let clock = Arc::new(Clock::default());
+        let subscriber = Registry::default().with(ClockLayer(Arc::clone(&clock)));
+        tracing::subscriber::with_default(subscriber, || {
+            {
+                let _rollout = info_span!("rollout").entered();
+                {
+                    let _generate = info_span!("generate").entered();
+                    info_span!("prefill").in_scope(|| assert_eq!(clock.lock().stack.len(), 2));
+                    info_span!("decode").in_scope(|| ());
+                }
+                let _search = info_span!("search").entered();
+                // The simulation LLM's.
+                info_span!("prefill").in_scope(|| ());
+                assert_eq!(clock.lock().seconds.len(), 3);
+            }
+            let _validation = info_span!("validation").entered();
+            let _generate = info_span!("generate").entered();
+            info_span!("decode").in_scope(|| ());
+        });
+        let keys: Vec<&str> = clock.lock().seconds.keys().copied().collect();
+        assert_eq!(keys, ["decode", "generate", "prefill", "rollout", "search"]);
+        let generate = clock.lock().seconds["generate"];
+        let times = clock.take();
+        assert!((times.prefill + times.decode - generate).abs() < 1e-9);
+        assert!(times.search > 0.0);
+        assert_eq!(clock.take(), RolloutTimes::default());
+        assert!(clock.lock().stack.is_empty());
+    }
+}
