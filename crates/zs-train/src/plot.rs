@@ -115,6 +115,7 @@ impl Chart {
         let area = SVGBackend::with_string(svg, self.style.size()).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin(8)
+            .margin_right(18)
             .x_label_area_size(44)
             .y_label_area_size(56)
             .build_cartesian_2d(0.0..right, self.bottom..self.top)?;

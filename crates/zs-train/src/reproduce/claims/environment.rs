@@ -1,9 +1,12 @@
 //! Where numbers come from: version, commit, machine, command.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
 
 use serde::{Deserialize, Serialize};
+
+use crate::plan::memory_of_machine;
+use crate::versions;
 
 /// Memory that one piece of work may need.
 const GIB_A_JOB: f64 = 1.0;
@@ -14,15 +17,16 @@ const GIB_A_JOB: f64 = 1.0;
 pub struct Environment {
     /// The version of `zs`.
     pub version: String,
-    /// The commit of the working directory, where it is a repository; with `+` where files differ
-    /// from it.
-    pub commit: Option<String>,
+    /// The commit that `zs` was built from.
+    pub commit: String,
+    /// The versions of the crates that compute.
+    pub crates: BTreeMap<String, String>,
     /// The processor, where the system tells.
     pub processor: Option<String>,
     /// Cores that may be used.
     pub cores: usize,
-    /// Memory in GiB, where the system tells.
-    pub memory_gib: Option<f64>,
+    /// Memory in GiB.
+    pub memory_gib: f64,
     /// Accelerators that were used.
     pub accelerator: String,
     /// Operating system and architecture.
@@ -37,10 +41,11 @@ impl Environment {
     pub fn here() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: commit(),
+            commit: versions::git_commit(),
+            crates: versions::crates(),
             processor: proc_field("/proc/cpuinfo", "model name"),
             cores: cores(),
-            memory_gib: memory_gib("MemTotal").map(|it| (it * 10.0).round() / 10.0),
+            memory_gib: gib(memory_of_machine().0),
             accelerator: "none".to_owned(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             command: command(),
@@ -50,18 +55,17 @@ impl Environment {
 
 /// Pieces of work at a time: one a core, as far as memory allows.
 pub(super) fn jobs() -> usize {
-    let by_memory = memory_gib("MemAvailable").map_or(1, |it| (it / GIB_A_JOB) as usize);
-    cores().min(by_memory).max(1)
+    let by_memory = gib(memory_of_machine().1) / GIB_A_JOB;
+    cores().min(by_memory as usize).max(1)
 }
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)
 }
 
-fn memory_gib(field: &str) -> Option<f64> {
-    let text = proc_field("/proc/meminfo", field)?;
-    let kib: f64 = text.split_whitespace().next()?.parse().ok()?;
-    Some(kib / 1024.0 / 1024.0)
+fn gib(bytes: u64) -> f64 {
+    let gib = bytes as f64 / 1024.0_f64.powi(3);
+    (gib * 10.0).round() / 10.0
 }
 
 /// A field of a file of `name: value` lines.
@@ -78,17 +82,6 @@ fn command() -> String {
     let program = program.rsplit(['/', '\\']).next().unwrap_or_default().to_owned();
     let words: Vec<String> = std::iter::once(program).chain(arguments).collect();
     words.join(" ")
-}
-
-/// The commit of the working directory.
-pub(super) fn commit() -> Option<String> {
-    let git = |arguments: &[&str]| {
-        let output = Command::new("git").args(arguments).output().ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let commit = git(&["rev-parse", "HEAD"])?;
-    let is_clean = git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
-    Some(if is_clean { commit } else { format!("{commit}+") })
 }
 
 #[cfg(test)]

@@ -160,18 +160,22 @@ impl ClaimsReport {
     /// Name and value of everything that the numbers may depend on beside settings and seeds.
     pub(super) fn environment_rows(&self) -> Vec<(&'static str, String)> {
         let it = &self.environment;
-        let unknown = || "unknown".to_owned();
-        let memory = it.memory_gib.map_or_else(unknown, |it| format!("{it:.1} GiB"));
+        let crates: Vec<String> =
+            it.crates.iter().map(|(name, version)| format!("{name} {version}")).collect();
         vec![
             ("version", it.version.clone()),
             ("commits of the runs", self.commits.join(", ")),
-            ("commit of the report", it.commit.clone().unwrap_or_else(unknown)),
+            ("commit of the report", it.commit.clone()),
             (
                 "machine",
-                format!("{} cores, {memory} memory, accelerator: {}", it.cores, it.accelerator),
+                format!(
+                    "{} cores, {:.1} GiB of memory, accelerator: {}",
+                    it.cores, it.memory_gib, it.accelerator
+                ),
             ),
-            ("processor", it.processor.clone().unwrap_or_else(unknown)),
+            ("processor", it.processor.clone().unwrap_or_else(|| "unknown".to_owned())),
             ("system", it.system.clone()),
+            ("crates", crates.join(", ")),
             ("command", format!("`{}`", it.command)),
             ("again from scratch", "`cargo xtask reproduce --preset claims`".to_owned()),
         ]
@@ -197,7 +201,7 @@ impl ClaimsReport {
                 arm.means.get(metric).map_or_else(|| "-".to_owned(), |it| mean_sd(it, *metric))
             };
             let steps: Vec<String> = arm.best_steps.iter().map(usize::to_string).collect();
-            let mut row = vec![format!("{} (`{name}`)", arm.title)];
+            let mut row = vec![format!("{} ({name})", arm.title)];
             row.extend(claim.metrics.iter().map(cell));
             row.extend([steps.join(", "), arm.seeds.len().to_string()]);
             row

@@ -222,8 +222,8 @@ mod tests {
         let played = [trajectory(&["<search>s</search>", "<answer>a</answer>"], &[("s", "x")])];
         let config = RolloutConfig { max_new_tokens: 100, ..RolloutConfig::default() };
         let found = without_stops(&policy, &played, &config).unwrap();
-        // 18 of 28 and 18 of 27 bytes are kept.
-        let share = (10.0 + 9.0) / (28.0 + 27.0);
+        // 18 of 28 and 18 of 27 bytes are kept, and neither end of sequence.
+        let share = (11.0 + 10.0) / (29.0 + 28.0);
         assert!((found[&ClaimMetric::DiscardedShare] - share).abs() < 1e-9, "{found:?}");
         assert_eq!(found[&ClaimMetric::TrailingAnswers], 1.0);
     }

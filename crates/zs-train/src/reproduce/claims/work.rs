@@ -168,7 +168,7 @@ fn arm(work: &ArmWork, base: &LanguageModel, out: &Path, run: &RunDir) -> Result
     Ok(SeedResult {
         arm: name.clone(),
         seed: settings.seed,
-        commit: super::environment::commit(),
+        commit: Some(crate::versions::git_commit()),
         best_step,
         train_seconds,
         by_hops: by_hops.iter().map(|(hops, it)| (*hops, it.exact_match.mean)).collect(),
