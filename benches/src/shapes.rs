@@ -39,7 +39,7 @@ pub fn work(config: &ModelConfig) -> Work {
 ///
 /// ```
 /// let config = zs_benches::shape("8m").unwrap();
-/// assert_eq!(zs_benches::num_parameters(&config), 8_396_544);
+/// assert_eq!(config.num_parameters(), 8_396_544);
 /// ```
 #[must_use]
 pub fn shape(name: &str) -> Option<ModelConfig> {
@@ -89,18 +89,4 @@ pub fn num_block_weights(config: &ModelConfig) -> usize {
     let keys = config.num_key_value_heads * config.head_dim;
     let attention = 2 * width * queries + 2 * width * keys;
     config.num_hidden_layers * (attention + 3 * width * config.intermediate_size)
-}
-
-/// All parameters.
-#[must_use]
-pub fn num_parameters(config: &ModelConfig) -> usize {
-    let ModelConfig { hidden_size, vocab_size, num_hidden_layers, .. } = *config;
-    let queries = config.num_attention_heads * config.head_dim;
-    let keys = config.num_key_value_heads * config.head_dim;
-    let tables = if config.tie_word_embeddings { 1 } else { 2 };
-    let biases = if config.qkv_bias { queries + 2 * keys } else { 0 };
-    num_block_weights(config)
-        + tables * vocab_size * hidden_size
-        + num_hidden_layers * (2 * hidden_size + biases)
-        + hidden_size
 }

@@ -9,9 +9,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use clap::Parser;
 use serde_json::{Value, json};
-use zs_benches::{
-    Floor, SHAPES, Work, num_block_weights, num_parameters, random_model, shape, work,
-};
+use zs_benches::{Floor, SHAPES, Work, num_block_weights, random_model, shape, work};
 use zs_core::StreamKey;
 use zs_model::{
     Generator, LanguageModel, LoraConfig, MemoryConfig, ModelConfig, Optimizer, OptimizerConfig,
@@ -67,7 +65,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     println!(
         "{}: {:.1} M parameters; products {:.0} GFLOP/s, memory {:.1} GB/s",
         arguments.model,
-        num_parameters(model.config()) as f64 / 1e6,
+        model.config().num_parameters() as f64 / 1e6,
         floor.flops / 1e9,
         floor.bytes / 1e9,
     );

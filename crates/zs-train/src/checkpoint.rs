@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::console::Console;
+use crate::digest;
 use crate::files::RunDir;
 
 const MANIFEST: &str = "manifest.json";
@@ -189,31 +189,8 @@ fn check(dir: &Path) -> Result<()> {
 }
 
 fn entry(path: &Path) -> Result<Entry> {
-    let (bytes, sha256) = digest(path)?;
-    Ok(Entry { bytes, sha256 })
-}
-
-/// The SHA-256 of a file, in hexadecimal.
-pub(crate) fn sha256(path: &Path) -> Result<String> {
-    Ok(digest(path)?.1)
-}
-
-fn digest(path: &Path) -> Result<(u64, String)> {
-    let context = || path.display().to_string();
-    let mut file = BufReader::with_capacity(1 << 20, File::open(path).with_context(context)?);
-    let mut hasher = Sha256::new();
-    let mut bytes = 0;
-    loop {
-        let part = file.fill_buf().with_context(context)?;
-        if part.is_empty() {
-            break;
-        }
-        hasher.update(part);
-        let len = part.len();
-        bytes += len as u64;
-        file.consume(len);
-    }
-    Ok((bytes, hasher.finalize().iter().map(|it| format!("{it:02x}")).collect()))
+    let bytes = fs::metadata(path).with_context(|| path.display().to_string())?.len();
+    Ok(Entry { bytes, sha256: digest::of_file(path)? })
 }
 
 /// Every file below a directory.

@@ -34,6 +34,7 @@ pub mod config;
 pub mod console;
 mod dashboard;
 pub mod device;
+mod digest;
 pub mod engines;
 pub mod files;
 mod inspect;

@@ -14,6 +14,10 @@ struct Rule {
     external: Option<&'static [&'static str]>,
 }
 
+/// The crates that are published.
+const EVERY_CRATE: &[&str] =
+    &["zs-core", "zs-curriculum", "zs-eval", "zs-model", "zs-rl", "zs-simulator", "zs-train"];
+
 const RULES: &[Rule] = &[
     Rule {
         package: "zs-core",
@@ -107,32 +111,8 @@ const RULES: &[Rule] = &[
         workspace: &["zs-core", "zs-curriculum", "zs-eval", "zs-model", "zs-rl", "zs-simulator"],
         external: None,
     },
-    Rule {
-        package: "zs-benches",
-        workspace: &[
-            "zs-core",
-            "zs-curriculum",
-            "zs-eval",
-            "zs-model",
-            "zs-rl",
-            "zs-simulator",
-            "zs-train",
-        ],
-        external: None,
-    },
-    Rule {
-        package: "zs-tests",
-        workspace: &[
-            "zs-core",
-            "zs-curriculum",
-            "zs-eval",
-            "zs-model",
-            "zs-rl",
-            "zs-simulator",
-            "zs-train",
-        ],
-        external: None,
-    },
+    Rule { package: "zs-benches", workspace: EVERY_CRATE, external: None },
+    Rule { package: "zs-tests", workspace: EVERY_CRATE, external: None },
     Rule { package: "xtask", workspace: &[], external: None },
 ];
 

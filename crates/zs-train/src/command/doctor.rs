@@ -164,7 +164,7 @@ fn ask(engine: &EngineConfig, config: &TrainConfig) -> Result<String> {
     let policy: Arc<dyn Generator> = Arc::new(LanguageModel::load(&config.policy, &device)?);
     let engines = Engines::new(device, config.prices.clone()).with_policy(policy);
     let opened = engines.open(engine)?;
-    if is_billed(engine) {
+    if matches!(engine.innermost(), EngineConfig::Web(_)) {
         return Ok(format!("{} opens; not asked, since it bills", opened.name()));
     }
     let question = Question::new("doctor", "What is the capital of France?", ["Paris"]);
@@ -178,16 +178,4 @@ fn ask(engine: &EngineConfig, config: &TrainConfig) -> Result<String> {
     };
     let documents = opened.search(request).with_context(|| opened.name().to_owned())?;
     Ok(format!("{} answers with {} documents", opened.name(), documents.len()))
-}
-
-fn is_billed(engine: &EngineConfig) -> bool {
-    match engine {
-        EngineConfig::Web(_) => true,
-        EngineConfig::Cached { engine, .. }
-        | EngineConfig::RateLimited { engine, .. }
-        | EngineConfig::Retried { engine, .. }
-        | EngineConfig::Budgeted { engine, .. }
-        | EngineConfig::Faulty { engine, .. } => is_billed(engine),
-        _ => false,
-    }
 }

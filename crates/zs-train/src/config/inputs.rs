@@ -37,22 +37,13 @@ fn of_questions(source: &QuestionSource) -> Option<PathBuf> {
 }
 
 fn of_engine(engine: &EngineConfig, inputs: &mut Vec<PathBuf>) {
-    match engine {
+    match engine.innermost() {
         EngineConfig::Bm25 { corpus, index, .. } => {
             inputs.extend(corpus.clone());
             inputs.extend(index.as_ref().map(|it| it.join("meta.json")));
         }
         EngineConfig::Simulated { model, .. } => inputs.push(model.clone()),
         EngineConfig::Replay { turns } => inputs.push(turns.clone()),
-        EngineConfig::Cached { engine, .. }
-        | EngineConfig::RateLimited { engine, .. }
-        | EngineConfig::Retried { engine, .. }
-        | EngineConfig::Budgeted { engine, .. }
-        | EngineConfig::Faulty { engine, .. } => of_engine(engine, inputs),
-        EngineConfig::Remote { .. }
-        | EngineConfig::SelfSearch { .. }
-        | EngineConfig::Retriever(_)
-        | EngineConfig::Web(_)
-        | EngineConfig::Fixed { .. } => {}
+        _ => {}
     }
 }

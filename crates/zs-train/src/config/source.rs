@@ -258,6 +258,25 @@ pub fn load_engine(path: &Path) -> Result<EngineConfig> {
 }
 
 impl EngineConfig {
+    /// The engine itself, below everything that is added to it.
+    pub(crate) fn innermost(&self) -> &Self {
+        match self {
+            Self::Cached { engine, .. }
+            | Self::RateLimited { engine, .. }
+            | Self::Retried { engine, .. }
+            | Self::Budgeted { engine, .. }
+            | Self::Faulty { engine, .. } => engine.innermost(),
+            Self::Bm25 { .. }
+            | Self::Simulated { .. }
+            | Self::Remote { .. }
+            | Self::SelfSearch { .. }
+            | Self::Retriever(_)
+            | Self::Web(_)
+            | Self::Replay { .. }
+            | Self::Fixed { .. } => self,
+        }
+    }
+
     pub(crate) fn check(&self, key: &str) -> Result<()> {
         match self {
             Self::Bm25 { corpus, index, world } => {

@@ -144,13 +144,8 @@ fn num_adapter_parameters(shape: &ModelConfig, lora: &LoraConfig) -> usize {
 
 /// The model of a simulation LLM that runs in this process.
 fn simulator(engine: &EngineConfig) -> Option<&Path> {
-    match engine {
+    match engine.innermost() {
         EngineConfig::Simulated { model, .. } => Some(model),
-        EngineConfig::Cached { engine, .. }
-        | EngineConfig::RateLimited { engine, .. }
-        | EngineConfig::Retried { engine, .. }
-        | EngineConfig::Budgeted { engine, .. }
-        | EngineConfig::Faulty { engine, .. } => simulator(engine),
         _ => None,
     }
 }

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::sha256;
 use crate::files::RunDir;
-use crate::versions;
+use crate::{device, digest, versions};
 
 const FILE: &str = "environment.json";
 
@@ -39,7 +38,7 @@ impl Environment {
         let mut data = BTreeMap::new();
         for path in paths {
             for file in files(path)? {
-                data.insert(file.display().to_string(), sha256(&file)?);
+                data.insert(file.display().to_string(), digest::of_file(&file)?);
             }
         }
         Ok(Self {
@@ -48,7 +47,7 @@ impl Environment {
             crates: versions::crates(),
             device: format!("{device:?}"),
             platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            threads: std::thread::available_parallelism().map_or(1, Into::into),
+            threads: device::host_threads(),
             data,
         })
     }

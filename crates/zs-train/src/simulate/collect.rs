@@ -13,11 +13,11 @@ use zs_simulator::collect::{
 };
 use zs_simulator::tuning::SearchRecord;
 
-use super::digest;
 use super::llm_judge::{LlmJudge, LlmJudgeConfig};
 use super::manifest::{Input, Judged, Manifest, Part, Settings};
 use super::rolled::Rolling;
 use crate::console::Console;
+use crate::digest;
 use crate::files::write_atomic;
 
 /// The file that a finished set has.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use zs_core::DocumentQuality;
 use zs_simulator::collect::{Judge, JudgeCase, JudgeError, JudgePrompt, parse_verdict};
 
-use super::digest;
+use crate::digest;
 use crate::files::JsonLines;
 
 /// How a judge is reached and asked.

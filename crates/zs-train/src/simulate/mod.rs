@@ -2,7 +2,6 @@
 
 pub mod audit;
 pub mod collect;
-mod digest;
 mod llm_judge;
 mod manifest;
 mod rolled;

@@ -8,5 +8,5 @@ pub(crate) use check::DataCheckArgs;
 pub(crate) use fetch::DataFetchArgs;
 
 pub(crate) use check::data_check;
-pub(crate) use fetch::{data_fetch, hexadecimal};
+pub(crate) use fetch::data_fetch;
 pub(crate) use world::data_world;

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use zs_eval::{EvalConfig, Method, PlayedBatch, Protocol, QuestionRecord};
 use zs_rl::{RolloutConfig, write_records};
 
 use super::run::EvalRunArgs;
-use crate::command::data::hexadecimal;
 use crate::config::load_engine;
+use crate::digest;
 use crate::files::{JsonLines, RunDir, SUMMARY};
 
 const SETTINGS: &str = "settings.json";
@@ -68,7 +67,7 @@ impl Settings {
             model_files,
             engine: engine.filter(|_| args.method.searches()).unwrap_or_else(|| "none".to_owned()),
             questions: args.questions().to_owned(),
-            questions_sha256: hexadecimal(&Sha256::digest(&questions)),
+            questions_sha256: digest::of_bytes(&questions),
             limit: args.limit,
             method: args.method,
             protocol: protocol.clone(),

@@ -5,6 +5,7 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::host_threads;
 use crate::plan::memory_of_machine;
 use crate::versions;
 
@@ -44,7 +45,7 @@ impl Environment {
             commit: versions::git_commit(),
             crates: versions::crates(),
             processor: proc_field("/proc/cpuinfo", "model name"),
-            cores: cores(),
+            cores: host_threads(),
             memory_gib: gib(memory_of_machine().0),
             accelerator: "none".to_owned(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
@@ -56,11 +57,7 @@ impl Environment {
 /// Pieces of work at a time: one a core, as far as memory allows.
 pub(super) fn jobs() -> usize {
     let by_memory = gib(memory_of_machine().1) / GIB_A_JOB;
-    cores().min(by_memory as usize).max(1)
-}
-
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, Into::into)
+    host_threads().min(by_memory as usize).max(1)
 }
 
 fn gib(bytes: u64) -> f64 {

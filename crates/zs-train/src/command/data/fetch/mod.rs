@@ -17,6 +17,7 @@ use self::catalogue::{Item, is_useful, items};
 use self::hub::{Hub, RemoteFile, check_path};
 use crate::command::report_table::table;
 use crate::console::{self, Console};
+use crate::digest;
 use crate::files::write_atomic;
 
 const MANIFEST: &str = "manifest.json";
@@ -133,7 +134,7 @@ fn download(
             done = total.max(done);
         })?;
         progress.finish("downloaded");
-        let sha256 = sha256_of(&partial)?;
+        let sha256 = digest::of_file(&partial)?;
         if file.sha256.as_ref().is_some_and(|it| *it != sha256) {
             fs::remove_file(&partial)?;
             bail!("{}: the checksum is wrong; fetch it again", file.path);
@@ -254,25 +255,7 @@ fn copy_file(source: &Path, target: &Path, console: &Console) -> Result<(u64, St
     }
     writer.sync_data()?;
     progress.finish("copied");
-    Ok((total, hexadecimal(&hash.finalize())))
-}
-
-fn sha256_of(path: &Path) -> Result<String> {
-    let mut file = File::open(path).with_context(|| format!("{}: cannot read", path.display()))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(hexadecimal(&hash.finalize()));
-        }
-        hash.update(&buffer[..count]);
-    }
-}
-
-/// Bytes in hexadecimal.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|it| format!("{it:02x}")).collect()
+    Ok((total, digest::hexadecimal(&hash.finalize())))
 }
 
 /// Where a file lies until it is whole; makes its folder.

@@ -1,23 +1,32 @@
-//! SHA-256 of what goes in and comes out.
+//! SHA-256 of what goes in and comes out, in hexadecimal.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-/// The digest of some bytes, in hexadecimal.
-pub(super) fn of_bytes(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|it| format!("{it:02x}")).collect()
+/// Bytes in hexadecimal.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|it| format!("{it:02x}")).collect()
 }
 
-/// The digest of a file, in hexadecimal.
-pub(super) fn of_file(path: &Path) -> Result<String> {
+/// The digest of some bytes.
+pub(crate) fn of_bytes(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+/// The digest of a file.
+///
+/// # Errors
+///
+/// Fails when the file cannot be read, and names it.
+pub(crate) fn of_file(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut file =
         std::fs::File::open(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     std::io::copy(&mut file, &mut HashWriter(&mut hasher))
         .with_context(|| format!("{}: cannot be read", path.display()))?;
-    Ok(hasher.finalize().iter().map(|it| format!("{it:02x}")).collect())
+    Ok(hexadecimal(&hasher.finalize()))
 }
 
 struct HashWriter<'a>(&'a mut Sha256);
