@@ -17,6 +17,7 @@ use zs_simulator::Usage;
 use super::rl::Training;
 use super::sft::next_batch;
 use super::validation::Best;
+use super::weights::{STATE, load_weights, read_state, save_weights};
 use super::{EpochOrder, trainable};
 use crate::config::TrainingConfig;
 
@@ -26,7 +27,6 @@ const BEST: &str = "best";
 const OPTIMIZER: &str = "optimizer.bpk";
 const CRITIC: &str = "critic";
 const CRITIC_OPTIMIZER: &str = "critic_optimizer.bpk";
-const STATE: &str = "state.json";
 
 /// The policy that is trained, and all that is trained or remembered beside it.
 pub(super) struct Learner<'a> {
@@ -98,12 +98,8 @@ impl<'a> Learner<'a> {
         algorithm: &dyn Algorithm,
         dir: &Path,
     ) -> Result<Self> {
-        let state: RunState = {
-            let path = dir.join(STATE);
-            let context = || path.display().to_string();
-            serde_json::from_slice(&fs::read(&path).with_context(context)?).with_context(context)?
-        };
-        let policy = training.load_weights(&dir.join(POLICY))?;
+        let state: RunState = read_state(dir)?;
+        let policy = load_weights(&dir.join(POLICY), &training.policy)?;
         let network = training_copy(&policy, training.config);
         let policy = policy.with_network(&network);
         let optimizer =
@@ -112,7 +108,7 @@ impl<'a> Learner<'a> {
         let reference = match algorithm.needs_reference() {
             false => None,
             true if refreshed.exists() => {
-                Some(training.load_weights(&refreshed)?.network().clone())
+                Some(load_weights(&refreshed, &training.policy)?.network().clone())
             }
             true => Some(training.policy.network().clone()),
         };
@@ -130,7 +126,7 @@ impl<'a> Learner<'a> {
         let best = match state.best_step {
             step if step == state.step => policy.clone(),
             0 => training.policy.clone(),
-            _ => training.load_weights(&dir.join(BEST))?,
+            _ => load_weights(&dir.join(BEST), &training.policy)?,
         };
         let best = Best { step: state.best_step, score: state.best_score, policy: best };
         Ok(Self {
@@ -258,25 +254,7 @@ impl<'a> Learner<'a> {
     }
 }
 
-impl Training<'_> {
-    /// Weights that [`save_weights`] wrote: those of the run's policy, or adapters on it.
-    fn load_weights(&self, dir: &Path) -> Result<LanguageModel> {
-        Ok(match self.config.lora {
-            Some(_) => self.policy.with_adapter_from(dir)?,
-            None => LanguageModel::load(dir, &self.policy.device())?,
-        })
-    }
-}
-
 /// A copy to train of a policy that has its adapters already, if it is to have any.
 fn training_copy(policy: &LanguageModel, config: &TrainingConfig) -> CausalLm {
     policy.network().clone().with_memory(config.memory).train()
-}
-
-/// Adapters alone and not merged, or all weights where there are none.
-fn save_weights(model: &LanguageModel, dir: &Path) -> Result<()> {
-    match model.network().lora_config() {
-        Some(_) => Ok(model.save_adapter(dir, POLICY)?),
-        None => Ok(model.save(dir)?),
-    }
 }

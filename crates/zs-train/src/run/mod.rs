@@ -20,6 +20,7 @@ pub mod sft;
 pub mod train;
 mod trainable;
 mod validation;
+mod weights;
 
 pub use metrics::{Metrics, Timings};
 pub use observe::Observe;

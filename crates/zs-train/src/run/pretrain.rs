@@ -1,7 +1,6 @@
 //! Pre-training from scratch on embedded worlds, in phases, with examples made ahead of time.
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +14,7 @@ use zs_model::{
 use zs_simulator::world::{self, ExampleError, Split, World, generate_examples};
 
 use super::probe::CopyProbe;
+use super::weights::{STATE, read_state};
 use super::{Metrics, Timings, card};
 use crate::checkpoint::Checkpoints;
 use crate::cli::ResumableArgs;
@@ -26,7 +26,6 @@ use crate::files::{JsonLines, RunDir, SUMMARY};
 /// What a checkpoint holds.
 const MODEL: &str = "model";
 const OPTIMIZER: &str = "optimizer.bpk";
-const STATE: &str = "state.json";
 
 /// The newest checkpoints that are kept; the second is there for a newest one that is damaged.
 const KEEP_LAST: usize = 2;
@@ -218,13 +217,6 @@ impl Trainer<'_> {
             Ok(std::fs::write(dir.join(STATE), serde_json::to_vec_pretty(&state)?)?)
         })
     }
-}
-
-fn read_state(checkpoint: &Path) -> Result<State> {
-    let path = checkpoint.join(STATE);
-    let context = || path.display().to_string();
-    let text = std::fs::read(&path).with_context(context)?;
-    serde_json::from_slice(&text).with_context(context)
 }
 
 /// How the optimiser of a phase works; every phase starts with a fresh one.

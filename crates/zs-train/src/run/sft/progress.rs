@@ -2,18 +2,18 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use burn::module::Module;
 use serde::{Deserialize, Serialize};
 use zs_model::{CausalLm, LanguageModel, MemoryConfig, Optimizer, OptimizerConfig};
 
 use crate::config::EarlyStopConfig;
+use crate::run::weights::{STATE, load_weights, read_state, save_weights};
 
 /// What a checkpoint holds.
 const NETWORK: &str = "model";
 const BEST: &str = "best";
 const OPTIMIZER: &str = "optimizer.bpk";
-const STATE: &str = "state.json";
 
 /// How far a run is, but for weights and moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,16 +67,14 @@ impl Progress {
         memory: MemoryConfig,
         optimizer: &OptimizerConfig,
     ) -> Result<Self> {
-        let path = dir.join(STATE);
-        let context = || path.display().to_string();
-        let text = std::fs::read(&path).with_context(context)?;
-        let state: State = serde_json::from_slice(&text).with_context(context)?;
-        let network = load_network(&dir.join(NETWORK), base)?.with_memory(memory).train();
-        let optimizer = Optimizer::load(optimizer, &network, &dir.join(OPTIMIZER))?;
-        let best = match state.best {
-            Some(_) => Some(load_network(&dir.join(BEST), base)?.with_memory(memory)),
-            None => None,
+        let state: State = read_state(dir)?;
+        let network = |name: &str| {
+            let model = load_weights(&dir.join(name), base)?;
+            Ok::<_, anyhow::Error>(model.network().clone().with_memory(memory))
         };
+        let best = state.best.map(|_| network(BEST)).transpose()?;
+        let network = network(NETWORK)?.train();
+        let optimizer = Optimizer::load(optimizer, &network, &dir.join(OPTIMIZER))?;
         Ok(Self { state, network, optimizer, best })
     }
 
@@ -86,10 +84,10 @@ impl Progress {
     ///
     /// Fails when a file cannot be written.
     pub(super) fn save(&self, dir: &Path, base: &LanguageModel) -> Result<()> {
-        save_network(&self.network, &dir.join(NETWORK), base)?;
+        save_weights(&base.with_network(&self.network), &dir.join(NETWORK))?;
         self.optimizer.save(&dir.join(OPTIMIZER))?;
         if let Some(best) = &self.best {
-            save_network(best, &dir.join(BEST), base)?;
+            save_weights(&base.with_network(best), &dir.join(BEST))?;
         }
         Ok(std::fs::write(dir.join(STATE), serde_json::to_vec_pretty(&self.state)?)?)
     }
@@ -110,22 +108,4 @@ impl Progress {
     pub(super) fn is_stale(&self, config: Option<EarlyStopConfig>) -> bool {
         config.is_some_and(|it| self.state.num_stale >= it.patience)
     }
-}
-
-/// A network to go on from: adapters alone where it has any, since the base does not change.
-fn save_network(network: &CausalLm, dir: &Path, base: &LanguageModel) -> Result<()> {
-    let model = base.with_network(network);
-    match network.lora_config() {
-        Some(_) => model.save_adapter(dir, "")?,
-        None => model.save(dir)?,
-    }
-    Ok(())
-}
-
-fn load_network(dir: &Path, base: &LanguageModel) -> Result<CausalLm> {
-    let model = match dir.join("adapter_config.json").exists() {
-        true => base.with_adapter_from(dir)?,
-        false => LanguageModel::load(dir, &base.device())?,
-    };
-    Ok(model.network().clone())
 }
