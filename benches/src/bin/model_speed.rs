@@ -6,15 +6,19 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use clap::Parser;
 use serde_json::{Value, json};
 use zs_benches::{Floor, SHAPES, Work, num_block_weights, random_model, shape, work};
 use zs_core::StreamKey;
 use zs_model::{
     Generator, LanguageModel, LoraConfig, MemoryConfig, ModelConfig, Optimizer, OptimizerConfig,
-    SamplingParams, TokenId, TokenRow, supervised_step,
+    SamplingParams, TokenId, TokenRow, accumulate_gradients, micro_batches, supervised_step,
 };
+
+/// The allocator of `zs`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Times prefill, decoding and one update of a model
 #[derive(Debug, Parser)]
@@ -29,6 +33,9 @@ struct Arguments {
     /// Compare with numbers that `benches/compare/transformers_bench.py` wrote
     #[arg(long)]
     against: Option<PathBuf>,
+    /// Run that script first, with this Python, and compare with it
+    #[arg(long, conflicts_with = "against")]
+    python: Option<PathBuf>,
     /// How often each piece of work is timed; the best counts
     #[arg(long, default_value_t = 3)]
     tries: usize,
@@ -38,11 +45,31 @@ struct Arguments {
 struct Timing {
     name: &'static str,
     tokens: usize,
-    seconds: f64,
+    best: Best,
     floor_seconds: f64,
 }
 
+/// The shortest of some tries, by the clock on the wall and by the processor time of all threads.
+///
+/// On a machine that others use at the same time the second is the one to compare.
+#[derive(Clone, Copy)]
+struct Best {
+    seconds: f64,
+    cpu_seconds: f64,
+}
+
+impl Best {
+    /// The part that something shorter does not account for.
+    fn without(self, other: Self) -> Self {
+        Self {
+            seconds: (self.seconds - other.seconds).max(1e-9),
+            cpu_seconds: (self.cpu_seconds - other.cpu_seconds).max(1e-9),
+        }
+    }
+}
+
 fn main() -> ExitCode {
+    keep_pages();
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -52,9 +79,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// Keeps freed pages: training asks for the same buffers again and again, and the kernel clears
+/// every page that it hands out. The same as `MIMALLOC_PURGE_DELAY=-1`.
+fn keep_pages() {
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    #[expect(unsafe_code, reason = "options of the allocator are set through its C interface")]
+    // SAFETY: called once, before there is another thread.
+    unsafe {
+        libmimalloc_sys::mi_option_set(PURGE_DELAY, -1);
+    }
+}
+
 fn run(arguments: &Arguments) -> Result<(), String> {
     let device = Device::default();
-    let other = arguments.against.as_deref().map(read_json).transpose()?;
+    let other = match &arguments.python {
+        Some(python) => Some(run_other(python, arguments)?),
+        None => arguments.against.as_deref().map(read_json).transpose()?,
+    };
     let model = match shape(&arguments.model) {
         Some(config) => random_model(config, &device),
         None => LanguageModel::load(arguments.model.as_ref(), &device)
@@ -71,6 +112,9 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     );
     let mut timings = sampling(&model, &work, &floor, arguments.tries)?;
     timings.push(update(&model, &work, &floor, arguments.tries)?);
+    if work.lora_rank.is_none() {
+        timings.push(policy_update(&model, &floor, arguments.tries)?);
+    }
     let runs: Vec<Value> = timings.iter().map(|it| report(it, other.as_ref())).collect();
     let peak = peak_bytes();
     if let Some(peak) = peak {
@@ -90,45 +134,82 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
 }
 
+/// The same work with transformers and PyTorch.
+fn run_other(python: &std::path::Path, arguments: &Arguments) -> Result<Value, String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/compare/transformers_bench.py");
+    let numbers = std::env::temp_dir().join(format!("zs-bench-{}.json", std::process::id()));
+    let status = std::process::Command::new(python)
+        .args([script, &arguments.model, "--tries", &arguments.tries.to_string(), "--json"])
+        .arg(&numbers)
+        .status()
+        .map_err(|it| format!("{}: {it}", python.display()))?;
+    if !status.success() {
+        return Err(format!("{script} failed ({status}); it needs torch and transformers"));
+    }
+    let value = read_json(&numbers);
+    // A file in the system's temporary folder; the system clears it where this fails.
+    let _ = std::fs::remove_file(&numbers);
+    value
+}
+
 fn read_json(path: &std::path::Path) -> Result<Value, String> {
     let text = std::fs::read_to_string(path).map_err(|it| format!("{}: {it}", path.display()))?;
     serde_json::from_str(&text).map_err(|it| format!("{}: {it}", path.display()))
 }
 
-/// Prints a timing and gives it as JSON, with the ratio to another program's.
+/// Prints a timing and gives it as JSON, with the ratios to another program's.
 fn report(timing: &Timing, other: Option<&Value>) -> Value {
-    let rate = timing.tokens as f64 / timing.seconds;
-    let fraction = timing.floor_seconds / timing.seconds;
-    let theirs = other.and_then(|it| {
-        let runs = it["runs"].as_array()?;
-        runs.iter().find(|it| it["name"] == timing.name)?["tokens_per_s"].as_f64()
+    let Timing { name, tokens, best, floor_seconds } = *timing;
+    let (rate, cpu_rate) = (tokens as f64 / best.seconds, tokens as f64 / best.cpu_seconds);
+    let fraction = floor_seconds / best.seconds;
+    let theirs = other.and_then(|it| it["runs"].as_array()?.iter().find(|it| it["name"] == name));
+    let ratio_of = |key: &str, ours: f64| Some(ours / theirs?[key].as_f64()?);
+    let ratio = ratio_of("tokens_per_s", rate);
+    let cpu_ratio = ratio_of("tokens_per_cpu_s", cpu_rate);
+    let beside = ratio.zip(cpu_ratio).map_or_else(String::new, |(ratio, cpu_ratio)| {
+        format!(", {ratio:.2}x the other ({cpu_ratio:.2}x by processor time)")
     });
-    let ratio = theirs.map(|it| rate / it);
-    let beside = ratio.map_or_else(String::new, |it| format!(", {it:.2}x the other"));
-    let name = timing.name;
-    println!("{name:>8}: {rate:>9.0} tokens/s, {:.0} % of the limit{beside}", 100.0 * fraction);
+    let limit = 100.0 * fraction;
+    println!(
+        "{name:>8}: {rate:>9.0} tokens/s, {cpu_rate:.0} a processor second, {limit:.0} % of the limit{beside}"
+    );
     json!({
-        "name": timing.name,
-        "tokens": timing.tokens,
-        "seconds": timing.seconds,
+        "name": name,
+        "tokens": tokens,
+        "seconds": best.seconds,
+        "cpu_seconds": best.cpu_seconds,
         "tokens_per_s": rate,
+        "tokens_per_cpu_s": cpu_rate,
         "fraction_of_floor": fraction,
         "ratio": ratio,
+        "cpu_ratio": cpu_ratio,
     })
 }
 
-/// Best time of some tries.
+/// Best of some tries.
 fn best<E: std::fmt::Display>(
     tries: usize,
     mut work: impl FnMut() -> Result<(), E>,
-) -> Result<f64, String> {
-    let mut best = f64::INFINITY;
+) -> Result<Best, String> {
+    let mut best = Best { seconds: f64::INFINITY, cpu_seconds: f64::INFINITY };
     for _ in 0..tries.max(1) {
-        let start = Instant::now();
+        let (start, cpu_start) = (Instant::now(), cpu_seconds());
         work().map_err(|it| it.to_string())?;
-        best = best.min(start.elapsed().as_secs_f64());
+        best.seconds = best.seconds.min(start.elapsed().as_secs_f64());
+        best.cpu_seconds = best.cpu_seconds.min((cpu_seconds() - cpu_start).max(1e-9));
     }
     Ok(best)
+}
+
+/// Processor time of this process so far, ended threads included; 0 where the system does not say.
+fn cpu_seconds() -> f64 {
+    // Fields 14 and 15, in hundredths of a second; the second field may hold spaces.
+    let ticks = std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| {
+        let (_, fields) = stat.rsplit_once(')')?;
+        let mut fields = fields.split_whitespace().skip(11).map(str::parse::<f64>);
+        Some(fields.next()?.ok()? + fields.next()?.ok()?)
+    });
+    ticks.unwrap_or(0.0) / 100.0
 }
 
 /// Distinct rows of arbitrary tokens.
@@ -168,13 +249,13 @@ fn sampling(
         Timing {
             name: "prefill",
             tokens: work.rows * work.prompt,
-            seconds: prefill,
+            best: prefill,
             floor_seconds: floor.seconds(prefill_flops, 4.0 * weights),
         },
         Timing {
             name: "decode",
             tokens: work.rows * (work.new - 1),
-            seconds: (whole - prefill).max(1e-9),
+            best: whole.without(prefill),
             floor_seconds: steps * floor.seconds(step_flops, step_bytes),
         },
     ])
@@ -212,7 +293,7 @@ fn update(
     let count = work.update_rows * work.update_len;
     // One micro-batch a core.
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
-    let seconds = best(tries, || {
+    let best = best(tries, || {
         let (network, mut optimizer) = (network.clone(), optimizer.clone());
         drop(supervised_step(network, &mut optimizer, &rows, count.div_ceil(cores)));
         Ok::<_, std::convert::Infallible>(())
@@ -226,9 +307,56 @@ fn update(
     Ok(Timing {
         name: "update",
         tokens: count,
-        seconds,
+        best,
         floor_seconds: floor.seconds(passes * forward, 0.0),
     })
+}
+
+/// An update of reinforcement learning: 8 prompts of 64 tokens with 8 episodes each, 192 to 256
+/// tokens long, 36 of which an engine wrote.
+fn policy_update(model: &LanguageModel, floor: &Floor, tries: usize) -> Result<Timing, String> {
+    const PROMPT: usize = 64;
+    let config = model.config();
+    let rows: Vec<TokenRow> = (0..64)
+        .map(|row| {
+            let len = 192 + 16 * (row % 5);
+            let mut row_tokens = tokens(config, row / 8, PROMPT);
+            row_tokens.extend(tokens(config, 1000 + row, len - PROMPT));
+            let loss_mask = (0..len).map(|it| it >= PROMPT && !(100..136).contains(&it)).collect();
+            TokenRow { tokens: row_tokens, loss_mask }
+        })
+        .collect();
+    let num_loss_tokens = rows.iter().flat_map(|it| &it.loss_mask).filter(|it| **it).count();
+    let plan = micro_batches(&rows, 8192);
+    let inputs: Vec<Vec<TokenRow>> =
+        plan.iter().map(|part| part.iter().map(|&it| rows[it].clone()).collect()).collect();
+    let network = model.network().clone().train();
+    let optimizer = Optimizer::new(&OptimizerConfig::default(), &network);
+    let best = best(tries, || {
+        let (network, mut optimizer) = (network.clone(), optimizer.clone());
+        let (grads, _) = accumulate_gradients(&network, &inputs, |index, scores| {
+            let log_probs = scores.log_probs;
+            let advantages: Vec<f32> =
+                plan[index].iter().map(|it| if it % 2 == 0 { 1.0 } else { -1.0 }).collect();
+            let data = TensorData::new(advantages, [plan[index].len(), 1]);
+            let advantages = Tensor::<2>::from_data(data, &log_probs.device());
+            let ratio = (log_probs.clone() - log_probs.detach()).exp();
+            let clipped = ratio.clone().clamp(0.8, 1.2) * advantages.clone();
+            // Without a token that carries loss the ratio is 1 and carries no gradient.
+            let loss = -(ratio * advantages).min_pair(clipped).sum() / num_loss_tokens as f64;
+            (loss, ())
+        });
+        drop(optimizer.step(network, grads));
+        Ok::<_, std::convert::Infallible>(())
+    })?;
+    let count: usize = rows.iter().map(|it| it.tokens.len()).sum();
+    let weights = num_block_weights(config) as f64;
+    let head = (config.vocab_size * config.hidden_size) as f64;
+    let attention: f64 = rows.iter().map(|it| attention_flops(config, it.tokens.len())).sum();
+    // What has to be computed: prompts once, the head where there is loss.
+    let distinct = (count - 56 * PROMPT) as f64;
+    let forward = 2.0 * (distinct * weights + num_loss_tokens as f64 * head + attention);
+    Ok(Timing { name: "rl", tokens: count, best, floor_seconds: floor.seconds(3.0 * forward, 0.0) })
 }
 
 /// Largest resident size of this process so far, where the system says so.

@@ -45,6 +45,11 @@ mod chat;
 mod checkpoint;
 mod config;
 mod generate;
+#[cfg(feature = "flex")]
+mod host;
+#[cfg(not(feature = "flex"))]
+#[path = "host_absent.rs"]
+mod host;
 mod language_model;
 mod lora;
 mod network;

@@ -1,6 +1,5 @@
 //! Supervised training: cross-entropy on the tokens that carry loss.
 
-use crate::batch::PaddedBatch;
 use crate::optim::accumulate;
 use crate::{CausalLm, Optimizer, PolicyModel, TokenRow, map_parallel, micro_batches};
 
@@ -41,8 +40,7 @@ pub fn supervised_step(
     assert!(num_loss_tokens > 0, "a supervised step needs a token that carries loss");
     let batches = split(&rows, max_tokens);
     let (grads, losses) = accumulate(&model, &model.device(), batches.len(), |model, index| {
-        let batch = PaddedBatch::new(&batches[index]);
-        model.flat_gradients(&batch, false, |scores| {
+        model.flat_gradients(&batches[index], false, |scores| {
             let loss = -scores.log_probs.sum() / num_loss_tokens as f64;
             let value = f64::from(loss.clone().into_scalar::<f32>());
             (loss, value)

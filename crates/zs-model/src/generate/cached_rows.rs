@@ -3,6 +3,7 @@
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use super::TokenId;
+use crate::host::{HostNetwork, HostRow};
 use crate::network::{KeyValueCache, MASKED};
 use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig};
@@ -65,12 +66,23 @@ impl ShapeBuckets {
     }
 }
 
-/// A cache and what its rows and columns hold.
+/// Keys and values of the sequences of a batch.
 pub(crate) struct CachedRows {
-    cache: KeyValueCache,
+    store: Store,
     /// The sequence of each row; `None` once it has moved to another cache, and for rows that only
     /// fill a shape.
     owners: Vec<Option<usize>>,
+}
+
+/// How the rows are held.
+enum Store {
+    Slices(Vec<HostRow>),
+    Tensors(TensorRows),
+}
+
+/// A cache in tensors and what its rows and columns hold.
+struct TensorRows {
+    cache: KeyValueCache,
     /// For each row, the columns that hold its tokens, in order: the first `len` tokens of the
     /// sequence.
     columns: Vec<Vec<usize>>,
@@ -78,7 +90,12 @@ pub(crate) struct CachedRows {
 }
 
 impl CachedRows {
-    /// Empty rows for some sequences.
+    /// Empty rows for some sequences, on slices.
+    pub(crate) fn on_slices(owners: Vec<Option<usize>>) -> Self {
+        Self { store: Store::Slices(owners.iter().map(|_| HostRow::default()).collect()), owners }
+    }
+
+    /// Empty rows for some sequences, on tensors.
     pub(crate) fn empty(
         config: &ModelConfig,
         owners: Vec<Option<usize>>,
@@ -86,12 +103,10 @@ impl CachedRows {
         buckets: ShapeBuckets,
         device: &Device,
     ) -> Self {
-        let mut rows = Self {
-            cache: KeyValueCache::new(config, buckets.rows(owners.len()), capacity, device),
-            columns: vec![Vec::new(); owners.len()],
-            owners,
-            buckets,
-        };
+        let cache = KeyValueCache::new(config, buckets.rows(owners.len()), capacity, device);
+        let columns = vec![Vec::new(); owners.len()];
+        let mut rows =
+            Self { store: Store::Tensors(TensorRows { cache, columns, buckets }), owners };
         rows.fill_shape();
         rows
     }
@@ -103,7 +118,10 @@ impl CachedRows {
 
     /// Tokens of a row that are in the cache.
     pub(crate) fn held(&self, row: usize) -> usize {
-        self.columns[row].len()
+        match &self.store {
+            Store::Slices(rows) => rows[row].len(),
+            Store::Tensors(rows) => rows.columns[row].len(),
+        }
     }
 
     /// Forgets the rows of sequences that are not to be kept.
@@ -119,15 +137,14 @@ impl CachedRows {
     /// Copies rows, each with its first `held` tokens and for its new owner, to a cache with room for
     /// `capacity` columns. A row may be copied several times.
     pub(crate) fn copy(&self, rows: &[CopiedRow], capacity: usize, device: &Device) -> Self {
-        let from: Vec<usize> = rows.iter().map(|it| it.row).collect();
-        let columns: Vec<Vec<usize>> =
-            rows.iter().map(|it| self.columns[it.row][..it.held].to_vec()).collect();
-        Self {
-            cache: self.cache.repack(&from, &columns, capacity, device),
-            owners: rows.iter().map(|it| Some(it.owner)).collect(),
-            columns: rows.iter().map(|it| (0..it.held).collect()).collect(),
-            buckets: self.buckets,
-        }
+        let owners = rows.iter().map(|it| Some(it.owner)).collect();
+        let store = match &self.store {
+            Store::Slices(from) => {
+                Store::Slices(rows.iter().map(|it| from[it.row].first(it.held)).collect())
+            }
+            Store::Tensors(from) => Store::Tensors(from.copy(rows, capacity, device)),
+        };
+        Self { store, owners }
     }
 
     /// Rows of the same capacity, one part below the other, filled up to a shape.
@@ -137,34 +154,83 @@ impl CachedRows {
         capacity: usize,
         device: &Device,
     ) -> Self {
-        let buckets = parts.first().map_or(ShapeBuckets::EXACT, |it| it.buckets);
-        let (mut owners, mut columns, mut caches) = (Vec::new(), Vec::new(), Vec::new());
+        let mut owners = Vec::new();
+        let (mut slices, mut tensors) = (Vec::new(), Vec::new());
         for part in parts {
             owners.extend(part.owners);
-            columns.extend(part.columns);
-            caches.push(part.cache);
+            match part.store {
+                Store::Slices(rows) => slices.extend(rows),
+                Store::Tensors(rows) => tensors.push(rows),
+            }
         }
-        let missing = buckets.rows(owners.len()) - owners.len();
-        if missing > 0 {
-            caches.push(KeyValueCache::new(config, missing, capacity, device));
+        // A shard holds all its rows in one way.
+        if tensors.is_empty() {
+            return Self { store: Store::Slices(slices), owners };
         }
-        let mut stacked = Self { cache: KeyValueCache::stack(caches), owners, columns, buckets };
+        let store = Store::Tensors(TensorRows::stack(tensors, config, capacity, device));
+        let mut stacked = Self { store, owners };
         stacked.fill_shape();
         stacked
     }
 
     /// Feeds each row its next tokens (none for a row that has finished) and returns the logits
     /// after the last of them, `[rows, vocab]` in row-major order.
-    ///
-    /// Long rows go in passes, so that the scores of attention stay bounded.
     pub(crate) fn feed(
         &mut self,
         network: &CausalLm,
+        host: Option<&HostNetwork>,
         tokens: &[Vec<TokenId>],
         device: &Device,
     ) -> Vec<f32> {
+        match (&mut self.store, host) {
+            (Store::Slices(rows), Some(host)) => host.feed(rows, tokens),
+            (Store::Slices(_), None) => unreachable!("rows on slices are made for a host network"),
+            (Store::Tensors(rows), _) => rows.feed(network, tokens, device),
+        }
+    }
+
+    /// Adds rows of nobody up to the height of the cache.
+    fn fill_shape(&mut self) {
+        if let Store::Tensors(tensors) = &mut self.store {
+            let rows = tensors.buckets.rows(self.owners.len());
+            self.owners.resize(rows, None);
+            tensors.columns.resize(rows, Vec::new());
+        }
+    }
+}
+
+impl TensorRows {
+    fn copy(&self, rows: &[CopiedRow], capacity: usize, device: &Device) -> Self {
+        let from: Vec<usize> = rows.iter().map(|it| it.row).collect();
+        let columns: Vec<Vec<usize>> =
+            rows.iter().map(|it| self.columns[it.row][..it.held].to_vec()).collect();
+        Self {
+            cache: self.cache.repack(&from, &columns, capacity, device),
+            columns: rows.iter().map(|it| (0..it.held).collect()).collect(),
+            buckets: self.buckets,
+        }
+    }
+
+    fn stack(parts: Vec<Self>, config: &ModelConfig, capacity: usize, device: &Device) -> Self {
+        let buckets = parts.first().map_or(ShapeBuckets::EXACT, |it| it.buckets);
+        let (mut columns, mut caches) = (Vec::new(), Vec::new());
+        for part in parts {
+            columns.extend(part.columns);
+            caches.push(part.cache);
+        }
+        let missing = buckets.rows(columns.len()) - columns.len();
+        if missing > 0 {
+            caches.push(KeyValueCache::new(config, missing, capacity, device));
+        }
+        Self { cache: KeyValueCache::stack(caches), columns, buckets }
+    }
+
+    /// As [`CachedRows::feed`].
+    ///
+    /// Long rows go in passes, so that the scores of attention stay bounded.
+    fn feed(&mut self, network: &CausalLm, tokens: &[Vec<TokenId>], device: &Device) -> Vec<f32> {
         let longest = tokens.iter().map(Vec::len).max().unwrap_or(0);
-        let per_token = self.owners.len() * network.num_heads() * (self.cache.columns + longest);
+        let per_token = self.columns.len() * network.num_heads() * (self.cache.columns + longest);
         let per_pass = self.buckets.pass(MAX_SCORES / per_token.max(1));
         let mut last: Option<Tensor<2>> = None;
         for start in (0..longest.max(1)).step_by(per_pass) {
@@ -193,7 +259,7 @@ impl CachedRows {
     fn pass(&mut self, network: &CausalLm, tokens: &[Vec<TokenId>], device: &Device) -> Tensor<2> {
         let real = tokens.iter().map(Vec::len).max().unwrap_or(0);
         let new = self.buckets.new_tokens(real);
-        let rows = self.owners.len();
+        let rows = self.columns.len();
         let first_column = self.cache.columns;
         let width = self.buckets.columns(first_column + new);
         let mut ids = vec![0_i32; rows * new];
@@ -225,13 +291,6 @@ impl CachedRows {
         let bias = Tensor::<5>::from_data(TensorData::new(bias, [rows, 1, 1, new, width]), device);
         let hidden = network.hidden_cached(ids, positions, bias, &mut self.cache);
         hidden.select(0, Tensor::<1, Int>::from_data(TensorData::new(last, [rows]), device))
-    }
-
-    /// Adds rows of nobody up to the height of the cache.
-    fn fill_shape(&mut self) {
-        let rows = self.buckets.rows(self.owners.len());
-        self.owners.resize(rows, None);
-        self.columns.resize(rows, Vec::new());
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use multiversion::multiversion;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -48,7 +49,7 @@ pub(crate) fn choose(
 ) -> Choice {
     let uniform: f64 = rng.random();
     let max = f64::from(logits[argmax(logits)]);
-    let likelihoods: Vec<f64> = logits.iter().map(|it| (f64::from(*it) - max).exp()).collect();
+    let likelihoods = exponentials(logits, max, 1.0);
     let log_sum = likelihoods.iter().sum::<f64>().ln() + max;
 
     let penalised = penalise(logits, context, params.repetition_penalty);
@@ -62,6 +63,42 @@ pub(crate) fn choose(
     };
     let log_prob = (f64::from(logits[token]) - log_sum) as f32;
     Choice { token: token as TokenId, log_prob, sampling_log_prob: sampling_log_prob as f32 }
+}
+
+/// `exp((l - max) / temperature)` of logits, to the last few bits of double precision; never below
+/// the smallest normal number.
+///
+/// ```text
+/// e^x = 2^n e^r,   n = round(x / ln 2),   e^r = sum r^k / k!,   k = 0 .. 13
+/// ```
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+fn exponentials(logits: &[f32], max: f64, temperature: f64) -> Vec<f64> {
+    // Adding 1.5 * 2^52 leaves the nearest integer in the low bits.
+    const SHIFT: f64 = 6_755_399_441_055_744.0;
+    const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1;
+    const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
+    let factorials = const {
+        let mut inverse = [1.0_f64; 14];
+        let mut k = 1;
+        while k < 14 {
+            inverse[k] = inverse[k - 1] / k as f64;
+            k += 1;
+        }
+        inverse
+    };
+    let mut out = vec![0.0; logits.len()];
+    for (out, logit) in out.iter_mut().zip(logits) {
+        let x = ((f64::from(*logit) - max) / temperature).max(-708.0);
+        let shifted = x.mul_add(std::f64::consts::LOG2_E, SHIFT);
+        let n = shifted - SHIFT;
+        let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, x));
+        let mut e = factorials[13];
+        for k in (0..13).rev() {
+            e = e.mul_add(r, factorials[k]);
+        }
+        *out = e * f64::from_bits((shifted.to_bits() << 52).wrapping_add(0x3ff0_0000_0000_0000));
+    }
+    out
 }
 
 fn argmax(logits: &[f32]) -> usize {
@@ -94,8 +131,7 @@ fn penalise(logits: &[f32], context: &[TokenId], penalty: f32) -> Option<Vec<f32
 fn truncated(scores: &[f32], params: &SamplingParams) -> Vec<f64> {
     let max = f64::from(scores[argmax(scores)]);
     let temperature = f64::from(params.temperature);
-    let mut weights: Vec<f64> =
-        scores.iter().map(|it| ((f64::from(*it) - max) / temperature).exp()).collect();
+    let mut weights = exponentials(scores, max, temperature);
     let has_top_k = params.top_k > 0 && params.top_k < weights.len();
     if has_top_k || params.top_p < 1.0 {
         let mut total: f64 = weights.iter().sum();
@@ -184,6 +220,16 @@ mod tests {
     /// Logits of the distribution 0.5, 0.3, 0.2.
     fn logits() -> [f32; 3] {
         [0.5_f32.ln(), 0.3_f32.ln(), 0.2_f32.ln()]
+    }
+
+    #[test]
+    fn exponentials_are_those_of_the_library() {
+        let logits: Vec<f32> = (0..7_000).map(|it| -0.1 * it as f32).collect();
+        for (logit, actual) in logits.iter().zip(exponentials(&logits, 0.5, 1.0)) {
+            let expected = (f64::from(*logit) - 0.5).exp();
+            assert!((actual - expected).abs() <= 1e-14 * expected, "{logit}: {actual} {expected}");
+        }
+        assert_eq!(exponentials(&[0.0, f32::NEG_INFINITY], 0.0, 0.5)[0], 1.0);
     }
 
     #[track_caller]

@@ -12,6 +12,7 @@ use super::cached_rows::{CachedRows, CopiedRow, ShapeBuckets};
 use super::sampling::choose;
 use super::stop::{CompletionTail, StopTexts};
 use super::{Completion, SamplingParams, SequenceRequest, StopReason, TokenId};
+use crate::host::HostNetwork;
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
 
 /// Rows below which finished ones are not worth leaving behind while nobody waits.
@@ -38,6 +39,8 @@ pub(crate) struct Shard<'a> {
     max_rows: usize,
     keeps_finished: bool,
     buckets: ShapeBuckets,
+    /// The network on slices, where there is one.
+    host: Option<HostNetwork>,
     sequences: Vec<Vec<TokenId>>,
     caches: Vec<CachedRows>,
 }
@@ -81,6 +84,7 @@ impl<'a> Shard<'a> {
             config,
             tokenizer,
             buckets: ShapeBuckets::of(&device),
+            host: HostNetwork::of(network),
             device,
             max_rows: max_rows.max(1),
             keeps_finished: true,
@@ -143,7 +147,8 @@ impl<'a> Shard<'a> {
             }
             let Some(batch) = &mut batch else { continue };
             let _span = info_span!("decode", rows = batch.rows.len()).entered();
-            let logits = batch.cache.feed(&self.network, &batch.next, &self.device);
+            let logits =
+                batch.cache.feed(&self.network, self.host.as_ref(), &batch.next, &self.device);
             self.accept(&mut batch.next, &batch.rows, &logits, turn);
         }
         self.caches.extend(batch.map(|it| it.cache));
@@ -248,7 +253,7 @@ impl<'a> Shard<'a> {
         let cache = CachedRows::stack(parts, self.config, capacity, &self.device);
         let rows = places.into_iter().map(|(.., request)| request).collect();
         let mut batch = Batch { cache, rows, next };
-        let logits = batch.cache.feed(&self.network, &batch.next, &self.device);
+        let logits = batch.cache.feed(&self.network, self.host.as_ref(), &batch.next, &self.device);
         self.accept(&mut batch.next, &batch.rows, &logits, turn);
         Some(batch)
     }
@@ -277,9 +282,12 @@ impl<'a> Shard<'a> {
         let is_shared = distinct.len() < entering.len();
         let capacity = self.buckets.capacity(0, longest, if is_shared { 0 } else { new });
         let owners = distinct.iter().map(|it| Some(*it)).collect();
-        let mut cache =
-            CachedRows::empty(self.config, owners, capacity, self.buckets, &self.device);
-        let mut logits = cache.feed(&self.network, &prompts, &self.device);
+        let mut cache = if self.host.is_some() {
+            CachedRows::on_slices(owners)
+        } else {
+            CachedRows::empty(self.config, owners, capacity, self.buckets, &self.device)
+        };
+        let mut logits = cache.feed(&self.network, self.host.as_ref(), &prompts, &self.device);
         if is_shared {
             let copied: Vec<CopiedRow> = entering
                 .iter()
@@ -383,12 +391,15 @@ mod tests {
     use crate::testing::{byte_tokenizer, tiny_config};
     use crate::{Generator, LanguageModel};
 
-    /// Two turns of ragged sequences, some of which share a prompt, under the given engine settings.
-    fn two_turns(buckets: ShapeBuckets, max_rows: usize) -> (Vec<Completion>, Vec<usize>) {
+    /// Two turns of ragged sequences, some of which share a prompt: on tensors of the given shapes, or
+    /// on slices.
+    fn two_turns(buckets: Option<ShapeBuckets>, max_rows: usize) -> (Vec<Completion>, Vec<usize>) {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
         let (network, config) = (model.network(), model.config());
         let mut shard = Shard::new(network, config, Some(model.tokenizer()), 11, max_rows);
-        shard.buckets = buckets;
+        if let Some(buckets) = buckets {
+            (shard.host, shard.buckets) = (None, buckets);
+        }
         let letters = ('a'..='z').map(|it| it.to_string()).collect();
         let params = SamplingParams { max_new_tokens: 14, stop: letters, ..Default::default() };
         let mut completions = Vec::new();
@@ -410,15 +421,18 @@ mod tests {
 
     #[test]
     fn places_shapes_and_passes_do_not_change_what_is_sampled() {
-        let (expected, lengths) = two_turns(ShapeBuckets::EXACT, 100);
+        let (expected, lengths) = two_turns(Some(ShapeBuckets::EXACT), 100);
         let short = ShapeBuckets::EXACT.with_longest_pass(3);
         for (buckets, max_rows) in [
-            (ShapeBuckets::EXACT, 1),
-            (ShapeBuckets::EXACT, 4),
-            (short, 100),
-            (short, 3),
-            (ShapeBuckets::COARSE, 100),
-            (ShapeBuckets::COARSE, 3),
+            (None, 100),
+            (None, 1),
+            (None, 4),
+            (Some(ShapeBuckets::EXACT), 1),
+            (Some(ShapeBuckets::EXACT), 4),
+            (Some(short), 100),
+            (Some(short), 3),
+            (Some(ShapeBuckets::COARSE), 100),
+            (Some(ShapeBuckets::COARSE), 3),
         ] {
             let (actual, actual_lengths) = two_turns(buckets, max_rows);
             assert_eq!(actual_lengths, lengths, "{buckets:?} {max_rows}");

@@ -11,16 +11,33 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use super::scores::{FlatScores, rows_of};
 use super::{CausalLm, RowContext};
-use crate::PolicyModel;
 use crate::batch::PaddedBatch;
+use crate::host::HostNetwork;
 use crate::optim::add_gradients;
+use crate::{PolicyModel, TokenRow};
 
 impl CausalLm {
-    /// Gradient of a loss on the scores of a batch.
+    /// Gradient of a loss on the scores of some rows, of which at least one token carries loss.
+    ///
+    /// On slices where the network is in f32 on the CPU, else on tensors.
+    pub(crate) fn flat_gradients<T>(
+        &self,
+        rows: &[TokenRow],
+        with_entropy: bool,
+        loss: impl FnOnce(FlatScores) -> (Tensor<1>, T),
+    ) -> (GradientsParams, T) {
+        if let Some(host) = HostNetwork::of(self) {
+            let max_logits = self.memory.max_logits;
+            return host.gradients(rows, max_logits, with_entropy, &self.device(), loss);
+        }
+        self.tensor_gradients(&PaddedBatch::new(rows), with_entropy, loss)
+    }
+
+    /// [`flat_gradients`](Self::flat_gradients) on tensors, on any device.
     ///
     /// Where the logits fit [`MemoryConfig::max_logits`](crate::MemoryConfig) and blocks are not
     /// recomputed this is one graph; otherwise stages give the same gradient within rounding.
-    pub(crate) fn flat_gradients<T>(
+    pub(crate) fn tensor_gradients<T>(
         &self,
         batch: &PaddedBatch,
         with_entropy: bool,
@@ -217,7 +234,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::named_gradients;
     use crate::testing::{byte_tokenizer, tiny_config};
-    use crate::{LanguageModel, LoraConfig, MemoryConfig, ModelConfig, TokenRow};
+    use crate::{LanguageModel, LoraConfig, MemoryConfig, ModelConfig};
 
     fn network(tied: bool) -> CausalLm {
         let config = ModelConfig { tie_word_embeddings: tied, ..tiny_config() };
@@ -239,12 +256,13 @@ mod tests {
     /// Loss, and every gradient by name, of a loss in which every position counts differently.
     fn gradients(network: &CausalLm, memory: MemoryConfig) -> (f32, Vec<(String, Vec<f32>)>) {
         let network = network.clone().with_memory(memory).train();
-        let (mut grads, loss) = network.score_gradients(&rows(), |scores| {
-            let [height, width] = scores.log_probs.dims();
-            let weights = Tensor::arange(0..(height * width) as i64, &network.device());
-            let weights = weights.float().reshape([height, width]) * 0.01;
+        let batch = PaddedBatch::new(&rows());
+        let (mut grads, loss) = network.tensor_gradients(&batch, true, |scores| {
+            let len = batch.num_loss_tokens() as i64;
+            let weights = Tensor::arange(0..len, &network.device()).float() * 0.01;
+            let entropy = scores.entropy.expect("the entropy was asked for");
             let loss = (scores.log_probs.exp() * weights.clone()).sum()
-                - (scores.entropy * (weights + 0.5)).sum() * 0.1;
+                - (entropy * (weights + 0.5)).sum() * 0.1;
             (loss.clone(), loss.into_scalar::<f32>())
         });
         let named = named_gradients(&network, &mut grads);
@@ -309,7 +327,7 @@ mod tests {
         let network = network.train();
         let batch = PaddedBatch::new(&rows());
         let (grads, ()) =
-            network.flat_gradients(&batch, false, |scores| (-scores.log_probs.mean(), ()));
+            network.tensor_gradients(&batch, false, |scores| (-scores.log_probs.mean(), ()));
         assert_eq!(grads.len(), 26);
     }
 }

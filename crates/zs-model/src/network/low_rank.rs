@@ -43,6 +43,11 @@ impl LowRank {
         }
     }
 
+    #[cfg(feature = "flex")]
+    pub(crate) fn scale(&self) -> f64 {
+        self.scale
+    }
+
     /// `[n, in]` to `[n, out]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         (x.matmul(self.lora_a.val()) * self.scale).matmul(self.lora_b.val())

@@ -22,6 +22,7 @@ pub(crate) use linear::Linear;
 pub(crate) use low_rank::LowRank;
 pub(crate) use norm::RmsNorm;
 use rope::{Rotary, RotaryTable};
+pub(crate) use scores::FlatScores;
 pub use scores::MemoryConfig;
 pub use value::ValueNetwork;
 

@@ -24,6 +24,11 @@ impl RmsNorm {
         Self { weight: Param::from_tensor(Tensor::ones([width], device)), eps }
     }
 
+    #[cfg(feature = "flex")]
+    pub(crate) fn eps(&self) -> f64 {
+        self.eps
+    }
+
     /// Normalises the last dimension of a tensor of any rank.
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let mean_square = x.clone().square().mean_dim(D - 1);

@@ -53,6 +53,12 @@ impl RotaryTable {
         Self { frequencies }
     }
 
+    /// Angle of one position, for each pair of a head.
+    #[cfg(feature = "flex")]
+    pub(crate) fn frequencies(&self) -> impl Iterator<Item = f64> {
+        self.frequencies.iter().copied()
+    }
+
     /// Positions `0..seq`, the same for every row.
     pub(crate) fn at_start(&self, seq: usize, device: &Device) -> Rotary {
         let half = self.frequencies.len();

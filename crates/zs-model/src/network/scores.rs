@@ -7,6 +7,7 @@ use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::PaddedBatch;
+use crate::host::HostNetwork;
 use crate::{CausalLm, PolicyModel, TokenId, TokenRow, TokenScores};
 
 /// What training keeps in memory and what it computes again.
@@ -14,7 +15,7 @@ use crate::{CausalLm, PolicyModel, TokenId, TokenRow, TokenScores};
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryConfig {
     /// Logits that exist at a time: `positions x vocabulary` never exceeds this, at one position at
-    /// least. Below it, forward and backward are those of the plain computation, bit for bit.
+    /// least.
     pub max_logits: usize,
     /// Keep the input of each block only and run the block again on the way back: activations of
     /// one block instead of all, for one more forward pass.
@@ -46,9 +47,24 @@ impl CausalLm {
 
     /// Log-probabilities of the tokens that carry loss, in row order, `[loss tokens]`.
     pub(crate) fn flat_log_probs(&self, rows: &[TokenRow]) -> Tensor<1> {
-        let batch = PaddedBatch::new(rows);
-        let hidden = self.model.hidden(batch.tokens(&self.device()));
-        self.score(hidden, &batch, false).log_probs
+        self.flat_scores(rows, &PaddedBatch::new(rows), false).log_probs
+    }
+
+    /// Scores the tokens that carry loss, at least one; with a graph on a device that has graphs.
+    fn flat_scores(
+        &self,
+        rows: &[TokenRow],
+        batch: &PaddedBatch,
+        with_entropy: bool,
+    ) -> FlatScores {
+        let device = self.device();
+        if !device.is_autodiff()
+            && let Some(host) = HostNetwork::of(self)
+        {
+            return host.scores(rows, self.memory.max_logits).flat(&device, with_entropy);
+        }
+        let hidden = self.model.hidden(batch.tokens(&device));
+        self.score(hidden, batch, with_entropy)
     }
 
     /// Scores final hidden states, `[rows * seq, hidden]`, chunk by chunk.
@@ -160,8 +176,7 @@ impl PolicyModel for CausalLm {
             let zeros = Tensor::<2>::zeros(batch.shape(), &device);
             return TokenScores { log_probs: zeros.clone(), entropy: zeros };
         }
-        let hidden = self.model.hidden(batch.tokens(&device));
-        spread(self.score(hidden, &batch, true), &batch, &device)
+        spread(self.flat_scores(rows, &batch, true), &batch, &device)
     }
 
     fn score_gradients<T>(
@@ -175,7 +190,7 @@ impl PolicyModel for CausalLm {
             return (GradientsParams::from_grads(loss.backward(), self), kept);
         }
         let device = self.device();
-        self.flat_gradients(&batch, true, |scores| loss(spread(scores, &batch, &device)))
+        self.flat_gradients(rows, true, |scores| loss(spread(scores, &batch, &device)))
     }
 
     fn device(&self) -> Device {

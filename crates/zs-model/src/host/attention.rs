@@ -1,0 +1,245 @@
+//! Causal grouped-query attention over packed runs, tile by tile, and its way back.
+
+use std::ops::Range;
+
+use super::kernels::{softmax, softmax_backward};
+use super::layout::Run;
+use super::product::{Into, Matrix, MatrixMut, product};
+
+/// Queries of a tile. Keys beyond the last of them are not computed.
+const TILE: usize = 32;
+
+/// Key-value heads, query heads a key-value head, numbers a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heads {
+    pub(crate) key_value_heads: usize,
+    pub(crate) group: usize,
+    pub(crate) head_dim: usize,
+}
+
+impl Heads {
+    /// Numbers of a token's queries.
+    pub(crate) fn query_width(self) -> usize {
+        self.key_value_heads * self.group * self.head_dim
+    }
+
+    /// Numbers of a token's keys, and of its values.
+    pub(crate) fn key_width(self) -> usize {
+        self.key_value_heads * self.head_dim
+    }
+}
+
+/// The queries of a run: where they lie among all queries, and for each the packed place of its
+/// token.
+#[derive(Clone, Debug)]
+pub(crate) struct RunQueries<'a> {
+    pub(crate) run: &'a Run,
+    pub(crate) queries: Range<usize>,
+    pub(crate) places: &'a [usize],
+}
+
+/// Some queries of one head of a run, and the keys that they see.
+struct Tile {
+    queries: Range<usize>,
+    head: usize,
+    prefix: Range<usize>,
+    own: Range<usize>,
+    /// Keys that each query sees, those of the prefix first.
+    visible: Vec<usize>,
+}
+
+impl Tile {
+    fn width(&self) -> usize {
+        self.prefix.len() + self.own.len()
+    }
+
+    /// Keys or values (`at` numbers into a token's row) of the tile's head.
+    fn keys<'a>(
+        &self,
+        key_values: &'a [f32],
+        heads: Heads,
+        at: usize,
+        range: &Range<usize>,
+    ) -> Matrix<'a> {
+        let stride = 2 * heads.key_width();
+        let start = range.start * stride + at + self.head / heads.group * heads.head_dim;
+        Matrix::part(
+            &key_values[start.min(key_values.len())..],
+            range.len(),
+            heads.head_dim,
+            stride,
+        )
+    }
+
+    fn keys_mut<'a>(
+        &self,
+        key_values: &'a mut [f32],
+        heads: Heads,
+        at: usize,
+        range: &Range<usize>,
+    ) -> MatrixMut<'a> {
+        let stride = 2 * heads.key_width();
+        let start = range.start * stride + at + self.head / heads.group * heads.head_dim;
+        let start = start.min(key_values.len());
+        MatrixMut::part(&mut key_values[start..], range.len(), heads.head_dim, stride)
+    }
+
+    /// What one head of the queries is: a part of a matrix `[queries, query_width]`.
+    fn start(&self, heads: Heads) -> usize {
+        self.queries.start * heads.query_width() + self.head * heads.head_dim
+    }
+
+    fn of<'a>(&self, queries: &'a [f32], heads: Heads) -> Matrix<'a> {
+        let part = &queries[self.start(heads)..];
+        Matrix::part(part, self.queries.len(), heads.head_dim, heads.query_width())
+    }
+
+    fn of_mut<'a>(&self, queries: &'a mut [f32], heads: Heads) -> MatrixMut<'a> {
+        let part = &mut queries[self.start(heads)..];
+        MatrixMut::part(part, self.queries.len(), heads.head_dim, heads.query_width())
+    }
+
+    /// The parts of a matrix over all keys of the tile that belong to prefix and own keys.
+    fn parts<'a>(&self, scores: &'a [f32]) -> [Matrix<'a>; 2] {
+        let (rows, width) = (self.queries.len(), self.width());
+        [
+            Matrix::part(scores, rows, self.prefix.len(), width),
+            Matrix::part(&scores[self.prefix.len()..], rows, self.own.len(), width),
+        ]
+    }
+
+    /// `out[:, keys] = a b^T` for prefix and own keys.
+    fn against_keys(
+        &self,
+        out: &mut [f32],
+        a: Matrix<'_>,
+        key_values: &[f32],
+        heads: Heads,
+        at: usize,
+    ) {
+        let (rows, width, split) = (self.queries.len(), self.width(), self.prefix.len());
+        let keys = self.keys(key_values, heads, at, &self.prefix);
+        product(MatrixMut::part(out, rows, split, width), a, keys.t(), Into::Replace);
+        let keys = self.keys(key_values, heads, at, &self.own);
+        let out = MatrixMut::part(&mut out[split..], rows, self.own.len(), width);
+        product(out, a, keys.t(), Into::Replace);
+    }
+
+    /// `out = weights b` over prefix and own keys.
+    fn mix(&self, out: &mut [f32], weights: &[f32], key_values: &[f32], heads: Heads, at: usize) {
+        let [prefix, own] = self.parts(weights);
+        let values = self.keys(key_values, heads, at, &self.own);
+        product(self.of_mut(out, heads), own, values, Into::Replace);
+        if !self.prefix.is_empty() {
+            let values = self.keys(key_values, heads, at, &self.prefix);
+            product(self.of_mut(out, heads), prefix, values, Into::Add);
+        }
+    }
+
+    /// `out[keys] += weights^T b` for prefix and own keys.
+    fn spread(&self, out: &mut [f32], weights: &[f32], b: Matrix<'_>, heads: Heads, at: usize) {
+        let [prefix, own] = self.parts(weights);
+        product(self.keys_mut(out, heads, at, &self.own), own.t(), b, Into::Add);
+        if !self.prefix.is_empty() {
+            product(self.keys_mut(out, heads, at, &self.prefix), prefix.t(), b, Into::Add);
+        }
+    }
+}
+
+/// The tiles of some runs, always in the same order.
+fn tiles<'a>(runs: &'a [RunQueries<'a>], heads: Heads) -> impl Iterator<Item = Tile> + 'a {
+    let count = heads.key_value_heads * heads.group;
+    runs.iter().flat_map(move |run| {
+        run.places.chunks(TILE).enumerate().flat_map(move |(index, places)| {
+            (0..count).map(move |head| {
+                let start = run.queries.start + index * TILE;
+                let (prefix, own) = (run.run.prefix.clone(), &run.run.own);
+                let seen = |place: &usize| prefix.len() + place + 1 - own.start;
+                let visible = places.iter().map(seen).collect();
+                let last = places.last().map_or(own.start, |it| it + 1);
+                let queries = start..start + places.len();
+                Tile { queries, head, own: own.start..last, visible, prefix: prefix.clone() }
+            })
+        })
+    })
+}
+
+/// Attention of queries that are scaled already.
+///
+/// ```text
+/// out = softmax(Q K^T + causal mask) V
+/// ```
+///
+/// The weights are appended to `kept`, if given, tile by tile.
+///
+/// # Shapes
+///
+/// - queries, out: `[queries, query_width]`; key_values: `[tokens, 2 key_width]`, keys first
+///
+/// # References
+///
+/// - [GQA](https://arxiv.org/abs/2305.13245), section 2.2
+pub(crate) fn attention(
+    out: &mut [f32],
+    queries: &[f32],
+    key_values: &[f32],
+    runs: &[RunQueries<'_>],
+    heads: Heads,
+    mut kept: Option<&mut Vec<f32>>,
+) {
+    let mut scores = Vec::new();
+    if let Some(kept) = &mut kept {
+        kept.reserve_exact(tiles(runs, heads).map(|it| it.queries.len() * it.width()).sum());
+    }
+    for tile in tiles(runs, heads) {
+        scores.resize(tile.queries.len() * tile.width(), 0.0);
+        tile.against_keys(&mut scores, tile.of(queries, heads), key_values, heads, 0);
+        softmax(&mut scores, tile.width(), &tile.visible);
+        tile.mix(out, &scores, key_values, heads, heads.key_width());
+        if let Some(kept) = &mut kept {
+            kept.extend_from_slice(&scores);
+        }
+    }
+}
+
+/// What the way back of [`attention`] needs of the way there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attended<'a> {
+    pub(crate) queries: &'a [f32],
+    pub(crate) key_values: &'a [f32],
+    pub(crate) weights: &'a [f32],
+}
+
+/// Gradients of queries, and of keys and values, which are added to.
+///
+/// ```text
+/// dP = dO V^T,   dS = softmax'(P, dP),   dQ = dS K,   dK += dS^T Q,   dV += P^T dO
+/// ```
+///
+/// # Shapes
+///
+/// - As [`attention`]; the gradients have the shapes of what they belong to.
+pub(crate) fn attention_backward(
+    upstream: &[f32],
+    attended: Attended<'_>,
+    runs: &[RunQueries<'_>],
+    heads: Heads,
+    query_grads: &mut [f32],
+    key_value_grads: &mut [f32],
+) {
+    let Attended { queries, key_values, mut weights } = attended;
+    let values = heads.key_width();
+    let mut grads = Vec::new();
+    for tile in tiles(runs, heads) {
+        let len = tile.queries.len() * tile.width();
+        let (of_tile, rest) = weights.split_at(len);
+        weights = rest;
+        grads.resize(len, 0.0);
+        let upstream = tile.of(upstream, heads);
+        tile.against_keys(&mut grads, upstream, key_values, heads, values);
+        softmax_backward(of_tile, &mut grads, tile.width());
+        tile.mix(query_grads, &grads, key_values, heads, 0);
+        tile.spread(key_value_grads, &grads, tile.of(queries, heads), heads, 0);
+        tile.spread(key_value_grads, of_tile, upstream, heads, values);
+    }
+}

@@ -1,0 +1,379 @@
+//! One decoder block on slices, forward and backward.
+
+use super::attention::{Attended, Heads, RunQueries, attention, attention_backward};
+use super::kernels::{add, rotate, swiglu, swiglu_backward};
+use super::leaf::Gradients;
+use super::linear::{HostLinear, HostNorm};
+use super::product::{Into, Matrix, MatrixMut};
+use crate::network::Block;
+
+/// [`Block`] on slices.
+#[derive(Debug)]
+pub(crate) struct HostBlock {
+    pub(crate) heads: Heads,
+    queries: HostLinear,
+    keys: HostLinear,
+    values: HostLinear,
+    output: HostLinear,
+    query_norm: Option<HostNorm>,
+    key_norm: Option<HostNorm>,
+    gate: HostLinear,
+    up: HostLinear,
+    down: HostLinear,
+    first_norm: HostNorm,
+    second_norm: HostNorm,
+}
+
+/// Cosines and sines of some tokens' positions, `[tokens, head_dim / 2]` each.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Angles {
+    pub(crate) cos: Vec<f32>,
+    pub(crate) sin: Vec<f32>,
+}
+
+/// Which tokens a block computes an output for.
+#[derive(Debug)]
+pub(crate) struct Asked<'a> {
+    /// Their places among the block's tokens, ascending; `None` for every token.
+    pub(crate) places: Option<&'a [usize]>,
+    pub(crate) runs: Vec<RunQueries<'a>>,
+    /// Angles of those tokens.
+    pub(crate) angles: &'a Angles,
+}
+
+/// What the way back needs of the way there.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    queries: Vec<f32>,
+    key_values: Vec<f32>,
+    /// Queries and keys before their norms.
+    unnormed: Option<[Normed; 2]>,
+    weights: Vec<f32>,
+    attended: Vec<f32>,
+    middle: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+}
+
+#[derive(Debug)]
+struct Normed {
+    input: Vec<f32>,
+    inverse: Vec<f32>,
+}
+
+impl HostBlock {
+    pub(crate) fn of(block: &Block) -> Option<Self> {
+        let norm = |it: &Option<_>| match it {
+            Some(it) => HostNorm::of(it).map(Some),
+            None => Some(None),
+        };
+        let [key_value_heads, group, head_dim] = block.self_attn.head_shape();
+        Some(Self {
+            heads: Heads { key_value_heads, group, head_dim },
+            queries: HostLinear::of(&block.self_attn.q_proj)?,
+            keys: HostLinear::of(&block.self_attn.k_proj)?,
+            values: HostLinear::of(&block.self_attn.v_proj)?,
+            output: HostLinear::of(&block.self_attn.o_proj)?,
+            query_norm: norm(&block.self_attn.q_norm)?,
+            key_norm: norm(&block.self_attn.k_norm)?,
+            gate: HostLinear::of(&block.mlp.gate_proj)?,
+            up: HostLinear::of(&block.mlp.up_proj)?,
+            down: HostLinear::of(&block.mlp.down_proj)?,
+            first_norm: HostNorm::of(&block.input_layernorm)?,
+            second_norm: HostNorm::of(&block.post_attention_layernorm)?,
+        })
+    }
+
+    /// `[tokens, hidden]` to `[asked, hidden]`, with what the way back needs where `keeps`.
+    pub(crate) fn forward(
+        &self,
+        x: &[f32],
+        angles: &Angles,
+        asked: &Asked<'_>,
+        keeps: bool,
+    ) -> (Vec<f32>, Option<Kept>) {
+        let width = self.first_norm.width();
+        let (normed, _) = self.first_norm.forward(x);
+        let (key_values, of_keys) = self.key_values(&normed, angles);
+        let (queries, of_queries) =
+            self.rotated_queries(&picked(&normed, width, asked), asked.angles);
+        drop(normed);
+
+        let mut attended = vec![0.0; queries.len()];
+        let mut weights = Vec::new();
+        let kept_weights = keeps.then_some(&mut weights);
+        attention(&mut attended, &queries, &key_values, &asked.runs, self.heads, kept_weights);
+
+        let mut middle = picked(x, width, asked).into_owned();
+        self.output.forward(
+            MatrixMut::of(&mut middle, width),
+            Matrix::of(&attended, self.heads.query_width()),
+            Into::Add,
+        );
+        let FeedForward { out, gate, up } = self.feed_forward(&middle);
+        let kept = keeps.then(|| Kept {
+            queries,
+            key_values,
+            unnormed: of_queries.zip(of_keys).map(|(queries, keys)| [queries, keys]),
+            weights,
+            attended,
+            middle,
+            gate,
+            up,
+        });
+        (out, kept)
+    }
+
+    /// [`forward`](Self::forward) over keys and values that others keep: `attend` gets the queries
+    /// and the new keys and values and gives the attended values.
+    pub(crate) fn forward_cached(
+        &self,
+        x: &[f32],
+        angles: &Angles,
+        asked: Option<(&[usize], &Angles)>,
+        attend: impl FnOnce(&[f32], &[f32]) -> Vec<f32>,
+    ) -> Vec<f32> {
+        let width = self.first_norm.width();
+        let (mut normed, _) = self.first_norm.forward(x);
+        let (key_values, _) = self.key_values(&normed, angles);
+        let (mut middle, angles) = match asked {
+            None => (x.to_vec(), angles),
+            Some((places, angles)) => {
+                normed = gather(&normed, width, places);
+                (gather(x, width, places), angles)
+            }
+        };
+        let (queries, _) = self.rotated_queries(&normed, angles);
+        let attended = attend(&queries, &key_values);
+        let attended = Matrix::of(&attended, self.heads.query_width());
+        self.output.forward(MatrixMut::of(&mut middle, width), attended, Into::Add);
+        self.feed_forward(&middle).out
+    }
+
+    /// Keys and values of normalised tokens, rotated: `[tokens, 2 key_width]`.
+    fn key_values(&self, normed: &[f32], angles: &Angles) -> (Vec<f32>, Option<Normed>) {
+        let Heads { key_value_heads, head_dim, .. } = self.heads;
+        let width = self.heads.key_width();
+        let x = Matrix::of(normed, self.first_norm.width());
+        let tokens = x.rows();
+        let mut key_values = vec![0.0; tokens * 2 * width];
+        let keys = MatrixMut::part(&mut key_values, tokens, width, 2 * width);
+        self.keys.forward(keys, x, Into::Replace);
+        let tail = width.min(key_values.len());
+        let values = MatrixMut::part(&mut key_values[tail..], tokens, width, 2 * width);
+        self.values.forward(values, x, Into::Replace);
+        let normed = self.key_norm.as_ref().map(|norm| {
+            let input: Vec<f32> =
+                key_values.chunks(2 * width).flat_map(|it| &it[..width]).copied().collect();
+            let (output, inverse) = norm.forward(&input);
+            for (row, keys) in key_values.chunks_mut(2 * width).zip(output.chunks(width)) {
+                row[..width].copy_from_slice(keys);
+            }
+            Normed { input, inverse }
+        });
+        let angles = (&angles.cos[..], &angles.sin[..]);
+        rotate(&mut key_values, 2 * width, key_value_heads, head_dim / 2, angles, 1.0);
+        (key_values, normed)
+    }
+
+    /// Rotated and scaled queries of normalised tokens, `[asked, query_width]`.
+    fn rotated_queries(&self, normed: &[f32], angles: &Angles) -> (Vec<f32>, Option<Normed>) {
+        let x = Matrix::of(normed, self.first_norm.width());
+        let width = self.heads.query_width();
+        let mut queries = vec![0.0; x.rows() * width];
+        self.queries.forward(MatrixMut::of(&mut queries, width), x, Into::Replace);
+        let normed = self.query_norm.as_ref().map(|norm| {
+            let (output, inverse) = norm.forward(&queries);
+            Normed { input: std::mem::replace(&mut queries, output), inverse }
+        });
+        self.rotate_queries(&mut queries, (&angles.cos, &angles.sin));
+        (queries, normed)
+    }
+
+    fn rotate_queries(&self, queries: &mut [f32], angles: (&[f32], &[f32])) {
+        let Heads { key_value_heads, group, head_dim } = self.heads;
+        // Scaling the queries is cheaper than scaling the scores.
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        let stride = self.heads.query_width();
+        rotate(queries, stride, key_value_heads * group, head_dim / 2, angles, scale);
+    }
+
+    /// `middle + mlp(norm(middle))`.
+    fn feed_forward(&self, middle: &[f32]) -> FeedForward {
+        let width = self.second_norm.width();
+        let (normed, _) = self.second_norm.forward(middle);
+        let x = Matrix::of(&normed, width);
+        let inner = self.gate.output();
+        let mut gate = vec![0.0; x.rows() * inner];
+        let mut up = vec![0.0; x.rows() * inner];
+        self.gate.forward(MatrixMut::of(&mut gate, inner), x, Into::Replace);
+        self.up.forward(MatrixMut::of(&mut up, inner), x, Into::Replace);
+        let mut hidden = vec![0.0; x.rows() * inner];
+        swiglu(&gate, &up, &mut hidden);
+        let mut out = middle.to_vec();
+        let hidden = Matrix::of(&hidden, inner);
+        self.down.forward(MatrixMut::of(&mut out, width), hidden, Into::Add);
+        FeedForward { out, gate, up }
+    }
+
+    /// Pulls the gradient of the output, `[asked, hidden]`, through to that of `x`,
+    /// `[tokens, hidden]`.
+    pub(crate) fn backward(
+        &self,
+        x: &[f32],
+        mut kept: Kept,
+        angles: &Angles,
+        asked: &Asked<'_>,
+        upstream: Vec<f32>,
+        grads: &mut Gradients,
+    ) -> Vec<f32> {
+        let width = self.first_norm.width();
+        let of_middle = self.feed_forward_backward(&mut kept, upstream, grads);
+
+        let query_width = self.heads.query_width();
+        let mut of_attended = vec![0.0; kept.attended.len()];
+        self.output.backward(
+            Matrix::of(&kept.attended, query_width),
+            Matrix::of(&of_middle, width),
+            MatrixMut::of(&mut of_attended, query_width),
+            Into::Replace,
+            grads,
+        );
+        let mut of_queries = vec![0.0; kept.queries.len()];
+        let mut of_key_values = vec![0.0; kept.key_values.len()];
+        let attended = Attended {
+            queries: &kept.queries,
+            key_values: &kept.key_values,
+            weights: &kept.weights,
+        };
+        attention_backward(
+            &of_attended,
+            attended,
+            &asked.runs,
+            self.heads,
+            &mut of_queries,
+            &mut of_key_values,
+        );
+        drop(of_attended);
+
+        let back: Vec<f32> = asked.angles.sin.iter().map(|it| -it).collect();
+        self.rotate_queries(&mut of_queries, (&asked.angles.cos, &back));
+        self.keys_backward(&mut of_key_values, angles, kept.unnormed.as_ref(), grads);
+        if let (Some(norm), Some([queries, _])) = (&self.query_norm, &kept.unnormed) {
+            let mut below = vec![0.0; of_queries.len()];
+            norm.backward(&queries.input, &queries.inverse, &of_queries, &mut below, grads);
+            of_queries = below;
+        }
+
+        let (normed, inverse) = self.first_norm.forward(x);
+        let mut of_normed = vec![0.0; x.len()];
+        let x_normed = Matrix::of(&normed, width);
+        let (tokens, keys) = (x_normed.rows(), self.heads.key_width());
+        let parts = [(&self.keys, 0, Into::Replace), (&self.values, keys, Into::Add)];
+        for (linear, at, into) in parts {
+            let at = at.min(of_key_values.len());
+            let upstream = Matrix::part(&of_key_values[at..], tokens, keys, 2 * keys);
+            let below = MatrixMut::of(&mut of_normed, width);
+            linear.backward(x_normed, upstream, below, into, grads);
+        }
+        let upstream = Matrix::of(&of_queries, query_width);
+        let mut below;
+        match asked.places {
+            None => {
+                let of_normed = MatrixMut::of(&mut of_normed, width);
+                self.queries.backward(x_normed, upstream, of_normed, Into::Add, grads);
+                below = of_middle;
+            }
+            Some(places) => {
+                let mut part = vec![0.0; of_middle.len()];
+                let asked_normed = picked(&normed, width, asked);
+                let x = Matrix::of(&asked_normed, width);
+                let of_part = MatrixMut::of(&mut part, width);
+                self.queries.backward(x, upstream, of_part, Into::Replace, grads);
+                scatter(&mut of_normed, &part, width, places);
+                below = vec![0.0; x_normed.rows() * width];
+                scatter(&mut below, &of_middle, width, places);
+            }
+        }
+        self.first_norm.backward(x, &inverse, &of_normed, &mut below, grads);
+        below
+    }
+
+    /// Turns the gradient of a block's output into that of what its feed-forward part starts from.
+    fn feed_forward_backward(
+        &self,
+        kept: &mut Kept,
+        mut upstream: Vec<f32>,
+        grads: &mut Gradients,
+    ) -> Vec<f32> {
+        let (width, inner) = (self.second_norm.width(), self.gate.output());
+        let rows = kept.middle.len() / width;
+        let mut hidden = vec![0.0; rows * inner];
+        let of_out = Matrix::of(&upstream, width);
+        self.down.below(MatrixMut::of(&mut hidden, inner), of_out, Into::Replace);
+        swiglu_backward(&mut kept.gate, &mut kept.up, &mut hidden);
+        self.down.to_parameters(Matrix::of(&hidden, inner), of_out, grads);
+        drop(hidden);
+        let (normed, inverse) = self.second_norm.forward(&kept.middle);
+        let x = Matrix::of(&normed, width);
+        let mut of_normed = vec![0.0; normed.len()];
+        let parts = [(&self.gate, &kept.gate, Into::Replace), (&self.up, &kept.up, Into::Add)];
+        for (linear, part, into) in parts {
+            let below = MatrixMut::of(&mut of_normed, width);
+            linear.backward(x, Matrix::of(part, inner), below, into, grads);
+        }
+        self.second_norm.backward(&kept.middle, &inverse, &of_normed, &mut upstream, grads);
+        upstream
+    }
+
+    /// Turns the gradients of rotated keys into those of projected ones.
+    fn keys_backward(
+        &self,
+        of_key_values: &mut [f32],
+        angles: &Angles,
+        unnormed: Option<&[Normed; 2]>,
+        grads: &mut Gradients,
+    ) {
+        let Heads { key_value_heads, head_dim, .. } = self.heads;
+        let width = self.heads.key_width();
+        let back: Vec<f32> = angles.sin.iter().map(|it| -it).collect();
+        let angles = (&angles.cos[..], &back[..]);
+        rotate(of_key_values, 2 * width, key_value_heads, head_dim / 2, angles, 1.0);
+        let (Some(norm), Some([_, keys])) = (&self.key_norm, unnormed) else { return };
+        let upstream: Vec<f32> =
+            of_key_values.chunks(2 * width).flat_map(|it| &it[..width]).copied().collect();
+        let mut below = vec![0.0; upstream.len()];
+        norm.backward(&keys.input, &keys.inverse, &upstream, &mut below, grads);
+        for (row, keys) in of_key_values.chunks_mut(2 * width).zip(below.chunks(width)) {
+            row[..width].copy_from_slice(keys);
+        }
+    }
+}
+
+struct FeedForward {
+    out: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+}
+
+/// The rows that are asked for.
+fn picked<'a>(x: &'a [f32], width: usize, asked: &Asked<'_>) -> std::borrow::Cow<'a, [f32]> {
+    match asked.places {
+        None => x.into(),
+        Some(places) => gather(x, width, places).into(),
+    }
+}
+
+/// Some rows, one behind the other.
+pub(crate) fn gather(x: &[f32], width: usize, places: &[usize]) -> Vec<f32> {
+    let mut rows = Vec::with_capacity(places.len() * width);
+    places.iter().for_each(|it| rows.extend_from_slice(&x[it * width..(it + 1) * width]));
+    rows
+}
+
+/// Adds rows to those at some places.
+pub(crate) fn scatter(out: &mut [f32], rows: &[f32], width: usize, places: &[usize]) {
+    for (row, &place) in rows.chunks(width).zip(places) {
+        add(&mut out[place * width..(place + 1) * width], row);
+    }
+}

@@ -1,0 +1,384 @@
+//! Element-wise passes and reductions over rows, compiled for the vector units that the machine has.
+//!
+//! Sums run in a fixed order of [`LANES`] partial sums whatever the vector width, so one machine
+//! always gives the same bytes.
+
+use multiversion::multiversion;
+
+/// Partial sums of a reduction.
+const LANES: usize = 32;
+
+/// `e^x` to about 2 units in the last place; beyond ±87 the value at ±87.
+///
+/// ```text
+/// e^x = 2^n e^r,   n = round(x / ln 2),   |r| <= ln(2) / 2
+/// ```
+///
+/// # References
+///
+/// - Cephes, `expf`: the polynomial
+#[inline(always)]
+#[expect(clippy::excessive_precision, reason = "as published")]
+pub(crate) fn exp(x: f32) -> f32 {
+    // Adding 1.5 * 2^23 leaves the nearest integer in the low bits.
+    const SHIFT: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 87.0);
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, SHIFT);
+    let n = shifted - SHIFT;
+    let r = n.mul_add(-0.693_359_375, x);
+    let r = n.mul_add(2.121_944_40e-4, r);
+    let mut p = 1.987_569_150_0e-4_f32;
+    p = p.mul_add(r, 1.398_199_950_7e-3);
+    p = p.mul_add(r, 8.333_451_907_3e-3);
+    p = p.mul_add(r, 4.166_579_589_4e-2);
+    p = p.mul_add(r, 1.666_666_545_9e-1);
+    p = p.mul_add(r, 5.000_000_120_1e-1);
+    let e = p.mul_add(r * r, r) + 1.0;
+    e * f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000))
+}
+
+/// Folds a reduction of numbers that `term` makes out of two rows.
+#[inline(always)]
+fn reduce(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut sums = [0.0_f32; LANES];
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += term(a[lane], b[lane]);
+        }
+    }
+    for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
+        sums[lane] += term(*a, *b);
+    }
+    fold(sums, |a, b| a + b)
+}
+
+#[inline(always)]
+fn largest(row: &[f32]) -> f32 {
+    let mut best = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            best[lane] = if chunk[lane] > best[lane] { chunk[lane] } else { best[lane] };
+        }
+    }
+    for (lane, it) in rest.iter().enumerate() {
+        best[lane] = best[lane].max(*it);
+    }
+    fold(best, f32::max)
+}
+
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] = join(lanes[lane], lanes[lane + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// RMS norm of rows; `inverse` gets one over each row's root mean square.
+///
+/// ```text
+/// y = x / sqrt(mean(x^2) + eps) * weight
+/// ```
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inverse: &mut [f32]) {
+    let width = weight.len();
+    let rows = x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(inverse);
+    for ((x, y), inverse) in rows {
+        let scale = 1.0 / (reduce(x, x, |a, b| a * b) / width as f32 + eps).sqrt();
+        *inverse = scale;
+        for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
+            *y = x * scale * weight;
+        }
+    }
+}
+
+/// Adds the gradients of [`rms_norm`] to those of its input and its weight.
+///
+/// ```text
+/// s = 1 / rms(x)
+/// dx = s w dy - x s^3 mean(w dy x),   dw = sum over rows of dy x s
+/// ```
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn rms_norm_backward(
+    x: &[f32],
+    weight: &[f32],
+    inverse: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+    dweight: &mut [f32],
+) {
+    let width = weight.len();
+    let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
+    for (((x, dy), dx), &scale) in rows.zip(inverse) {
+        let mut sums = [0.0_f32; LANES];
+        let chunks = x.chunks(LANES).zip(dy.chunks(LANES)).zip(weight.chunks(LANES));
+        for ((x, dy), weight) in chunks {
+            for (((sum, x), dy), weight) in sums.iter_mut().zip(x).zip(dy).zip(weight) {
+                *sum += x * dy * weight;
+            }
+        }
+        let mean = fold(sums, |a, b| a + b) / width as f32;
+        let back = mean * scale * scale * scale;
+        let numbers = x.iter().zip(dy).zip(weight).zip(dx.iter_mut()).zip(dweight.iter_mut());
+        for ((((x, dy), weight), dx), dweight) in numbers {
+            *dx += scale * weight * dy - x * back;
+            *dweight += dy * x * scale;
+        }
+    }
+}
+
+/// `silu(gate) * up`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+        *out = gate / (1.0 + exp(-gate)) * up;
+    }
+}
+
+/// The way back through [`swiglu`], in place: `gate` and `up` become their gradients, `out` turns
+/// from the gradient of the output into the output.
+///
+/// ```text
+/// s = 1 / (1 + exp(-g))
+/// dg = d u s (1 + g (1 - s)),   du = d g s
+/// ```
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn swiglu_backward(gate: &mut [f32], up: &mut [f32], out: &mut [f32]) {
+    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+        let (g, u, d) = (*gate, *up, *out);
+        let sigmoid = 1.0 / (1.0 + exp(-g));
+        let silu = g * sigmoid;
+        *gate = d * u * sigmoid * (1.0 + g * (1.0 - sigmoid));
+        *up = d * silu;
+        *out = silu * u;
+    }
+}
+
+/// Softmax of the first `visible` numbers of each row, in place; the others become 0.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn softmax(scores: &mut [f32], width: usize, visible: &[usize]) {
+    for (row, &visible) in scores.chunks_exact_mut(width).zip(visible) {
+        let (row, hidden) = row.split_at_mut(visible);
+        hidden.fill(0.0);
+        let max = largest(row);
+        for it in row.iter_mut() {
+            *it = exp(*it - max);
+        }
+        let scale = 1.0 / reduce(row, row, |it, _| it);
+        row.iter_mut().for_each(|it| *it *= scale);
+    }
+}
+
+/// Attention of one query over keys that lie transposed; `scores` has one number a key.
+///
+/// Sums run key by key and number by number, so what else is computed at the same time changes
+/// nothing.
+///
+/// # Shapes
+///
+/// - out, query: `[head_dim]`; keys: `[head_dim, capacity]`; values: rows of `head_dim` numbers,
+///   `stride` apart
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn attend_one(
+    out: &mut [f32],
+    query: &[f32],
+    keys: &[f32],
+    capacity: usize,
+    values: &[f32],
+    stride: usize,
+    scores: &mut [f32],
+) {
+    let len = scores.len();
+    scores.fill(0.0);
+    // Blocks of keys stay in registers while the numbers of the query go by.
+    for (block, scores) in scores.chunks_mut(LANES).enumerate() {
+        let mut sums = [0.0_f32; LANES];
+        let count = scores.len();
+        for (q, row) in query.iter().zip(keys.chunks_exact(capacity)) {
+            let row = &row[block * LANES..];
+            // The capacity is a multiple of a block, so a whole block is always there.
+            for lane in 0..LANES {
+                sums[lane] = row[lane].mul_add(*q, sums[lane]);
+            }
+        }
+        scores.copy_from_slice(&sums[..count]);
+    }
+    let max = largest(scores);
+    for it in scores.iter_mut() {
+        *it = exp(*it - max);
+    }
+    let scale = 1.0 / reduce(scores, scores, |it, _| it);
+    out.fill(0.0);
+    for (p, value) in scores.iter().zip(values.chunks(stride)).take(len) {
+        for (out, value) in out.iter_mut().zip(value) {
+            *out = value.mul_add(*p, *out);
+        }
+    }
+    out.iter_mut().for_each(|it| *it *= scale);
+}
+
+/// The way back through [`softmax`]: `grads` turn from those of the output to those of the input.
+///
+/// ```text
+/// ds = p (dp - sum(p dp))
+/// ```
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn softmax_backward(probabilities: &[f32], grads: &mut [f32], width: usize) {
+    let rows = probabilities.chunks_exact(width).zip(grads.chunks_exact_mut(width));
+    for (p, grads) in rows {
+        let mean = reduce(p, grads, |p, d| p * d);
+        for (d, p) in grads.iter_mut().zip(p) {
+            *d = p * (*d - mean);
+        }
+    }
+}
+
+/// Statistics of one row of logits.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct RowStatistics {
+    /// `log sum exp`.
+    pub(crate) log_sum: f32,
+    /// Entropy of the softmax.
+    pub(crate) entropy: f32,
+}
+
+/// `log sum exp` and entropy of each row.
+///
+/// ```text
+/// L = m + log S,   S = sum exp(z - m),   H = log S - sum (z - m) exp(z - m) / S
+/// ```
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn statistics(logits: &[f32], vocab: usize, out: &mut [RowStatistics]) {
+    for (row, out) in logits.chunks_exact(vocab).zip(out) {
+        let max = largest(row);
+        let mut sums = [0.0_f32; LANES];
+        let mut weighted = [0.0_f32; LANES];
+        let (chunks, rest) = row.as_chunks::<LANES>();
+        for chunk in chunks {
+            for lane in 0..LANES {
+                let z = chunk[lane] - max;
+                let e = exp(z);
+                sums[lane] += e;
+                weighted[lane] += e * z;
+            }
+        }
+        for (lane, it) in rest.iter().enumerate() {
+            let z = it - max;
+            let e = exp(z);
+            sums[lane] += e;
+            weighted[lane] += e * z;
+        }
+        let sum = fold(sums, |a, b| a + b);
+        let log = sum.ln();
+        let entropy = log - fold(weighted, |a, b| a + b) / sum;
+        *out = RowStatistics { log_sum: max + log, entropy };
+    }
+}
+
+/// Turns rows of logits into gradients of a loss on log-probabilities and entropies, but for the
+/// term of the target.
+///
+/// ```text
+/// dz_k = -g p_k - h p_k (log p_k + H),   log p_k = z_k - L
+/// ```
+///
+/// - `g`, `h`: derivatives of the loss with respect to the row's log-probability and entropy
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn scores_backward(
+    logits: &mut [f32],
+    vocab: usize,
+    statistics: &[RowStatistics],
+    log_prob_grads: &[f32],
+    entropy_grads: Option<&[f32]>,
+) {
+    let rows = logits.chunks_exact_mut(vocab).zip(statistics).zip(log_prob_grads).enumerate();
+    for (index, ((row, statistics), &g)) in rows {
+        let RowStatistics { log_sum, entropy } = *statistics;
+        match entropy_grads.map(|it| it[index]) {
+            Some(h) => {
+                for z in row {
+                    let log_p = *z - log_sum;
+                    *z = -exp(log_p) * (g + h * (log_p + entropy));
+                }
+            }
+            None => row.iter_mut().for_each(|z| *z = -g * exp(*z - log_sum)),
+        }
+    }
+}
+
+/// Rotates pairs of a head's halves, in place, by angles whose cosines and sines are given for each
+/// row, and scales.
+///
+/// ```text
+/// (a, b) -> scale (a cos - b sin, b cos + a sin)
+/// ```
+///
+/// # Shapes
+///
+/// - x: rows of `heads` heads, `2 half` numbers each, `stride` apart; cos, sin: `[rows, half]`
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn rotate(
+    x: &mut [f32],
+    stride: usize,
+    heads: usize,
+    half: usize,
+    (cos, sin): (&[f32], &[f32]),
+    scale: f32,
+) {
+    let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
+    for (row, (cos, sin)) in x.chunks_mut(stride).zip(angles) {
+        for head in row[..2 * half * heads].chunks_exact_mut(2 * half) {
+            let (first, second) = head.split_at_mut(half);
+            for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+                let (x, y) = (*a, *b);
+                *a = (x * cos - y * sin) * scale;
+                *b = (y * cos + x * sin) * scale;
+            }
+        }
+    }
+}
+
+/// `out += x`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn add(out: &mut [f32], x: &[f32]) {
+    out.iter_mut().zip(x).for_each(|(out, x)| *out += x);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_are_those_of_double_precision() {
+        for step in -8_600..8_600 {
+            let x = step as f32 / 100.0;
+            let expected = f64::from(x).exp();
+            let error = (f64::from(exp(x)) - expected).abs() / expected;
+            assert!(error < 2.5e-7, "{x}: {error}");
+        }
+        assert!(exp(-1e9) < 1e-37 && exp(0.0) == 1.0);
+    }
+
+    #[test]
+    fn softmax_hides_what_is_not_visible() {
+        let mut rows = [0.0, 9.0, 9.0, 1.0, 1.0, 9.0];
+        softmax(&mut rows, 3, &[1, 2]);
+        assert_eq!(rows, [1.0, 0.0, 0.0, 0.5, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn statistics_by_hand() {
+        let mut out = [RowStatistics::default(); 1];
+        statistics(&[3.0, 3.0, 3.0, 3.0], 4, &mut out);
+        let four = 4.0_f32.ln();
+        assert!((out[0].log_sum - 3.0 - four).abs() < 1e-6);
+        assert!((out[0].entropy - four).abs() < 1e-6);
+    }
+}

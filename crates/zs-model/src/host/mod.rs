@@ -1,0 +1,162 @@
+//! The network on a CPU in f32: fused passes over slices, forward and backward.
+//!
+//! Burn's tensors remain the reference, and the only way on other devices and types: a
+//! [`HostNetwork`] is there only where it applies, shares the parameters' memory, and gives what
+//! [`CausalLm`] gives on tensors, gradients included, within rounding. What it saves:
+//!
+//! - element-wise chains (norms, rotation, SwiGLU, softmax, scores) are one pass each, in the
+//!   machine's vector width;
+//! - rows are packed without padding, common beginnings once, and each only up to the last token that
+//!   something is predicted from ([`layout`]); the last block and the head run only where something is
+//!   predicted;
+//! - attention computes no keys behind a tile of queries, and nothing is transposed or repeated.
+
+mod attention;
+mod block;
+mod decode;
+mod gradients;
+mod kernels;
+mod layout;
+mod leaf;
+mod linear;
+mod product;
+#[cfg(test)]
+mod tests;
+
+use attention::RunQueries;
+use block::{Angles, Asked, HostBlock, Kept, gather};
+use layout::Packed;
+use leaf::{Gradients, Leaf};
+use linear::{HostLinear, HostNorm};
+
+pub(crate) use decode::HostRow;
+
+use crate::CausalLm;
+
+/// [`CausalLm`] on slices.
+#[derive(Debug)]
+pub(crate) struct HostNetwork {
+    embedding: Leaf,
+    blocks: Vec<HostBlock>,
+    norm: HostNorm,
+    /// `None` where it shares the embedding's weights.
+    head: Option<HostLinear>,
+    /// Angle of one position, for each pair of a head.
+    frequencies: Vec<f32>,
+    recomputes: bool,
+}
+
+/// The way through the blocks, with what the way back needs.
+struct Trunk<'a> {
+    packed: &'a Packed,
+    places: Vec<usize>,
+    all: Vec<usize>,
+    angles: Angles,
+    asked_angles: Angles,
+    /// The input of each block, and what else it kept; of the final norm, the input alone.
+    inputs: Vec<Vec<f32>>,
+    kept: Vec<Option<Kept>>,
+}
+
+impl HostNetwork {
+    /// `None` where the network is not in f32 on the CPU.
+    pub(crate) fn of(network: &CausalLm) -> Option<Self> {
+        let blocks = network.model.layers.iter().map(HostBlock::of).collect::<Option<_>>()?;
+        let head = match &network.lm_head {
+            Some(it) => Some(HostLinear::of(it)?),
+            None => None,
+        };
+        Some(Self {
+            embedding: Leaf::of(&network.model.embed_tokens.weight)?,
+            blocks,
+            norm: HostNorm::of(&network.model.norm)?,
+            head,
+            frequencies: network.model.rotary.frequencies().map(|it| it as f32).collect(),
+            recomputes: network.memory.recompute_blocks,
+        })
+    }
+
+    fn width(&self) -> usize {
+        self.norm.width()
+    }
+
+    fn embed(&self, tokens: impl Iterator<Item = usize>) -> Vec<f32> {
+        gather(self.embedding.numbers(), self.width(), &tokens.collect::<Vec<_>>())
+    }
+
+    fn angles(&self, positions: impl Iterator<Item = u32>) -> Angles {
+        let mut angles = Angles::default();
+        for position in positions {
+            for frequency in &self.frequencies {
+                // transformers computes angles in f32; so do we, to agree at long contexts.
+                let angle = f64::from(position as f32 * frequency);
+                angles.cos.push(angle.cos() as f32);
+                angles.sin.push(angle.sin() as f32);
+            }
+        }
+        angles
+    }
+
+    /// Hidden states, normalised, at the places that something is predicted from.
+    fn forward<'a>(&self, packed: &'a Packed, keeps: bool) -> (Vec<f32>, Trunk<'a>) {
+        let places = packed.predicting_places();
+        let mut trunk = Trunk {
+            packed,
+            all: (0..packed.len()).collect(),
+            angles: self.angles(packed.positions.iter().copied()),
+            asked_angles: self.angles(places.iter().map(|it| packed.positions[*it])),
+            places,
+            inputs: Vec::new(),
+            kept: Vec::new(),
+        };
+        let mut x = self.embed(packed.tokens.iter().map(|it| *it as usize));
+        for (index, block) in self.blocks.iter().enumerate() {
+            let asked = trunk.asked(index + 1 == self.blocks.len());
+            let keeps_all = keeps && !self.recomputes;
+            let (next, kept) = block.forward(&x, &trunk.angles, &asked, keeps_all);
+            let input = std::mem::replace(&mut x, next);
+            if keeps {
+                trunk.inputs.push(input);
+                trunk.kept.push(kept);
+            }
+        }
+        let (hidden, _) = self.norm.forward(&x);
+        trunk.inputs.push(x);
+        (hidden, trunk)
+    }
+
+    /// The gradient of the embeddings of the packed tokens, given that of the hidden states.
+    fn backward(&self, mut trunk: Trunk<'_>, upstream: &[f32], grads: &mut Gradients) -> Vec<f32> {
+        let x = trunk.inputs.pop().unwrap_or_default();
+        let (_, inverse) = self.norm.forward(&x);
+        let mut below = vec![0.0; x.len()];
+        self.norm.backward(&x, &inverse, upstream, &mut below, grads);
+        for (index, block) in self.blocks.iter().enumerate().rev() {
+            let (input, kept) = (trunk.inputs.pop(), trunk.kept.pop().flatten());
+            let asked = trunk.asked(index + 1 == self.blocks.len());
+            let input = input.unwrap_or_default();
+            let kept = kept.or_else(|| block.forward(&input, &trunk.angles, &asked, true).1);
+            if let Some(kept) = kept {
+                below = block.backward(&input, kept, &trunk.angles, &asked, below, grads);
+            }
+        }
+        below
+    }
+}
+
+impl Trunk<'_> {
+    /// What a block is asked for: everything, or in the last block what predicts something.
+    fn asked(&self, is_last: bool) -> Asked<'_> {
+        let places = if is_last { &self.places } else { &self.all };
+        let runs = self.packed.runs.iter().map(|run| {
+            let start = places.partition_point(|it| *it < run.own.start);
+            let end = places.partition_point(|it| *it < run.own.end);
+            RunQueries { run, queries: start..end, places: &places[start..end] }
+        });
+        Asked {
+            places: is_last.then_some(&places[..]),
+            runs: runs.collect(),
+            angles: if is_last { &self.asked_angles } else { &self.angles },
+        }
+    }
+}
