@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
+use crate::batch::PaddedBatch;
 use crate::checkpoint::{load_network, map_file, named_gradients, parse, to_f32};
 use crate::generate::LocalSession;
+use crate::host::HostNetwork;
+use crate::network::FlatScores;
 use crate::{
     CausalLm, CheckpointError, GenerateError, ModelConfig, SamplingParams, SequenceRequest,
     Session, TokenId, TokenRow, Tokenizer,
@@ -81,7 +83,8 @@ pub enum VerifyError {
 /// Relative errors of logits are over the largest absolute reference value of the row. Those of
 /// gradients are over the largest gradient in the file, whichever tensor has it: an update moves all
 /// parameters together, and a tensor whose gradients nearly cancel has no scale of its own to be
-/// measured by. Greedy tokens and text must be equal.
+/// measured by. Greedy tokens and text must be equal. Loss and gradients are those of training: where
+/// a CPU trains on slices, those of the path on tensors are compared as well.
 ///
 /// Rotary frequencies are computed in f32 from `config.json`, as transformers does when it loads a
 /// checkpoint of any type in f32. A reference that was itself converted to bfloat16 on the way (say,
@@ -172,28 +175,37 @@ impl Subject<'_> {
         let mut loss_mask = vec![true; tokens.len()];
         loss_mask[0] = false;
         let row = TokenRow { tokens: tokens.to_vec(), loss_mask };
-        let network = self.network.clone().train();
-        let loss = -network.flat_log_probs(&[row]).mean();
-        let value = loss.clone().into_scalar::<f32>();
-        let mut grads = GradientsParams::from_grads(loss.backward(), &network);
-        let mut checks = vec![self.compare(
-            "loss row 0".to_owned(),
-            &[value],
-            &self.floats(golden, "loss_row0")?,
-        )];
-        let tensors = named_gradients(&network, &mut grads);
         let mut wanted = Vec::new();
         for name in golden.names().into_iter().filter(|it| it.starts_with("grad.")) {
             wanted.push((name.to_owned(), self.floats(golden, name)?));
         }
         wanted.sort_by(|a, b| a.0.cmp(&b.0));
         let scale = wanted.iter().map(|(_, it)| largest(it)).fold(0.0, f64::max);
-        for (name, expected) in wanted {
-            let found =
-                tensors.iter().find(|it| name.strip_prefix("grad.") == Some(&it.entry.name));
-            let found =
-                found.ok_or_else(|| self.bad(format!("the model has no tensor for {name}")))?;
-            checks.push(self.compare_at(name, &found.to_vec(), &expected, scale));
+        let wanted_loss = self.floats(golden, "loss_row0")?;
+
+        let network = self.network.clone().train();
+        let rows = [row];
+        let loss = |scores: FlatScores| {
+            let loss = -scores.log_probs.mean();
+            (loss.clone(), loss.into_scalar::<f32>())
+        };
+        let mut ways = vec![("", network.flat_gradients(&rows, false, loss))];
+        if HostNetwork::of(&network).is_some() {
+            let on_tensors = network.tensor_gradients(&PaddedBatch::new(&rows), false, loss);
+            ways.push((", on tensors", on_tensors));
+        }
+        let mut checks = Vec::new();
+        for (way, (mut grads, value)) in ways {
+            checks.push(self.compare(format!("loss row 0{way}"), &[value], &wanted_loss));
+            let tensors = named_gradients(&network, &mut grads);
+            for (name, expected) in &wanted {
+                let found =
+                    tensors.iter().find(|it| name.strip_prefix("grad.") == Some(&it.entry.name));
+                let found =
+                    found.ok_or_else(|| self.bad(format!("the model has no tensor for {name}")))?;
+                let name = format!("{name}{way}");
+                checks.push(self.compare_at(name, &found.to_vec(), expected, scale));
+            }
         }
         Ok(checks)
     }
