@@ -46,7 +46,7 @@ impl ShapeBuckets {
         if self.round_rows { rows.next_power_of_two() } else { rows }
     }
 
-    fn columns(self, columns: usize) -> usize {
+    pub(crate) const fn columns(self, columns: usize) -> usize {
         columns.next_multiple_of(self.column_multiple)
     }
 

@@ -6,6 +6,7 @@ mod local;
 mod sampling;
 mod shard;
 mod stop;
+mod warm_up;
 
 use std::fmt::Debug;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
 pub(crate) use local::LocalSession;
+pub use warm_up::WarmUpShape;
 
 use crate::Tokenizer;
 

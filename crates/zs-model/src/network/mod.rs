@@ -40,6 +40,9 @@ pub struct CausalLm {
     pub(crate) lora: Option<LoraConfig>,
     #[module(skip)]
     pub(crate) memory: MemoryConfig,
+    /// Devices beside its own that it computes on.
+    #[module(skip)]
+    pub(crate) beside: Vec<Device>,
 }
 
 /// Everything below the head.
@@ -110,6 +113,7 @@ impl CausalLm {
                 .then(|| Linear::zeros(width, config.vocab_size, false, device)),
             lora: None,
             memory: MemoryConfig::default(),
+            beside: Vec::new(),
         }
     }
 

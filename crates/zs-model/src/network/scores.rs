@@ -45,6 +45,23 @@ impl CausalLm {
         self
     }
 
+    /// The same network, computing on these devices: sampling and training deal sequences and
+    /// micro-batches out to replicas. Its own device comes first, and keeps parameters, sums of
+    /// gradients, and the state of optimisers.
+    ///
+    /// What comes out is the same up to rounding. The same device may be named several times.
+    ///
+    /// # Panics
+    ///
+    /// When the first is not the device that the parameters live on.
+    #[must_use]
+    pub fn with_devices(mut self, devices: &[Device]) -> Self {
+        let own = self.device().without_autodiff();
+        assert_eq!(devices.first(), Some(&own), "a network's own device comes first");
+        self.beside = devices[1..].to_vec();
+        self
+    }
+
     /// Log-probabilities of the tokens that carry loss, in row order, `[loss tokens]`.
     pub(crate) fn flat_log_probs(&self, rows: &[TokenRow]) -> Tensor<1> {
         self.flat_scores(rows, &PaddedBatch::new(rows), false).log_probs
@@ -195,5 +212,10 @@ impl PolicyModel for CausalLm {
 
     fn device(&self) -> Device {
         self.model.norm.weight.val().device()
+    }
+
+    fn devices(&self) -> Vec<Device> {
+        let own = self.device().without_autodiff();
+        std::iter::once(own).chain(self.beside.iter().cloned()).collect()
     }
 }
