@@ -152,14 +152,14 @@ impl LanguageModel {
 
     /// The devices that share the work, the one that the weights live on first.
     #[must_use]
-    pub fn devices(&self) -> Vec<Device> {
-        self.network.devices()
+    pub fn compute_devices(&self) -> Vec<Device> {
+        self.network.compute_devices()
     }
 
     /// The network on each of its devices.
     pub(crate) fn replicas(&self) -> &[CausalLm] {
         self.replicas.get_or_init(|| {
-            let devices = self.devices();
+            let devices = self.compute_devices();
             let on_device = |(at, device)| replica(&self.network, at, device);
             devices.iter().enumerate().map(on_device).collect()
         })

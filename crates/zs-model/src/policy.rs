@@ -64,7 +64,7 @@ pub trait PolicyModel: Module {
     fn device(&self) -> Device;
 
     /// The devices that share the work, the one that the parameters live on first.
-    fn devices(&self) -> Vec<Device> {
+    fn compute_devices(&self) -> Vec<Device> {
         vec![self.device()]
     }
 }
@@ -87,7 +87,7 @@ pub trait ValueModel: Module {
     fn device(&self) -> Device;
 
     /// The devices that share the work, the one that the parameters live on first.
-    fn devices(&self) -> Vec<Device> {
+    fn compute_devices(&self) -> Vec<Device> {
         vec![self.device()]
     }
 }

@@ -60,11 +60,11 @@ where
     }
     let on_device = &on_device;
     let mut results: Vec<(usize, T)> = std::thread::scope(|scope| {
-        let spawn = |(at, device): (usize, &Device)| {
+        let mut running = Vec::with_capacity(devices.len());
+        for (at, device) in devices.iter().enumerate() {
             let replica = replica(model, at, device);
-            scope.spawn(move || alone(|| on_device(at, &replica)))
-        };
-        let running: Vec<_> = devices.iter().enumerate().map(spawn).collect();
+            running.push(scope.spawn(move || alone(move || on_device(at, &replica))));
+        }
         let join = |it: std::thread::ScopedJoinHandle<'_, Vec<(usize, T)>>| {
             it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };

@@ -39,7 +39,7 @@ pub fn supervised_step(
     let num_loss_tokens = count_loss_tokens(&rows);
     assert!(num_loss_tokens > 0, "a supervised step needs a token that carries loss");
     let batches = split(&rows, max_tokens);
-    let (grads, losses) = accumulate(&model, &model.devices(), batches.len(), |model, index| {
+    let (grads, losses) = accumulate(&model, &model.compute_devices(), batches.len(), |model, index| {
         model.flat_gradients(&batches[index], false, |scores| {
             let loss = -scores.log_probs.sum() / num_loss_tokens as f64;
             let value = f64::from(loss.clone().into_scalar::<f32>());
@@ -65,7 +65,7 @@ pub fn supervised_loss(model: &CausalLm, rows: &[TokenRow], max_tokens: usize) -
         rows.iter().filter(|it| it.loss_mask.contains(&true)).cloned().collect();
     let num_loss_tokens = count_loss_tokens(&rows);
     let batches = split(&rows, max_tokens);
-    let losses = map_replicas(model, &model.devices(), batches.len(), |model, index| {
+    let losses = map_replicas(model, &model.compute_devices(), batches.len(), |model, index| {
         -f64::from(model.flat_log_probs(&batches[index]).sum().into_scalar::<f32>())
     });
     let total: f64 = losses.into_iter().sum();

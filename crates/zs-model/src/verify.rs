@@ -240,7 +240,7 @@ impl Subject<'_> {
     /// Greedy continuations through the cached path, end-of-sequence tokens ignored.
     fn greedy(&self, rows: &[Vec<TokenId>], new: usize) -> Result<Vec<Vec<TokenId>>, VerifyError> {
         let config = ModelConfig { eos_token_ids: Vec::new(), ..self.config.clone() };
-        let mut session = LocalSession::new(&self.network, &config, None, rows.len(), rows.len());
+        let mut session = LocalSession::new(std::slice::from_ref(&self.network), &config, None, rows.len(), rows.len());
         let requests: Vec<SequenceRequest<'_>> = rows
             .iter()
             .enumerate()

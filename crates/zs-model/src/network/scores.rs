@@ -214,7 +214,7 @@ impl PolicyModel for CausalLm {
         self.model.norm.weight.val().device()
     }
 
-    fn devices(&self) -> Vec<Device> {
+    fn compute_devices(&self) -> Vec<Device> {
         let own = self.device().without_autodiff();
         std::iter::once(own).chain(self.beside.iter().cloned()).collect()
     }

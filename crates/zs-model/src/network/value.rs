@@ -122,7 +122,7 @@ impl ValueModel for ValueNetwork {
         self.value_head.weight.val().device()
     }
 
-    fn devices(&self) -> Vec<Device> {
+    fn compute_devices(&self) -> Vec<Device> {
         let own = ValueModel::device(self).without_autodiff();
         std::iter::once(own).chain(self.beside.iter().cloned()).collect()
     }

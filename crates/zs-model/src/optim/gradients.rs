@@ -16,7 +16,7 @@ use crate::{PolicyModel, TokenRow, TokenScores, ValueModel};
 ///
 /// On a CPU, micro-batches run on one thread a core; the sum is taken in the order of the
 /// micro-batches whatever finishes first, so the result is the same bytes on any number of threads.
-/// Where the model has several [devices](PolicyModel::devices), each of them sums the gradients of its
+/// Where the model has several [devices](PolicyModel::compute_devices), each of them sums the gradients of its
 /// share, and the sums are added on the first, in the order of the devices.
 /// `loss` gets the index of the micro-batch and its scores, and returns the loss, already weighted
 /// for the whole batch, and whatever the caller wants to keep.
@@ -33,7 +33,7 @@ where
     M: PolicyModel,
     T: Send,
 {
-    accumulate(model, &model.devices(), micro_batches.len(), |model, index| {
+    accumulate(model, &model.compute_devices(), micro_batches.len(), |model, index| {
         model.score_gradients(&micro_batches[index], |scores| loss(index, scores))
     })
 }
@@ -52,7 +52,7 @@ where
     M: ValueModel,
     T: Send,
 {
-    accumulate(model, &model.devices(), micro_batches.len(), |model, index| {
+    accumulate(model, &model.compute_devices(), micro_batches.len(), |model, index| {
         let (loss, kept) = loss(index, model.values(&micro_batches[index]));
         (GradientsParams::from_grads(loss.backward(), model), kept)
     })
@@ -76,13 +76,14 @@ where
     }
     let work = &work;
     let sums: Vec<(GradientsParams, Vec<T>)> = std::thread::scope(|scope| {
-        let spawn = |(at, (device, share)): (usize, (&Device, &Vec<usize>))| {
+        let mut running = Vec::with_capacity(devices.len());
+        for (at, (device, share)) in devices.iter().zip(&dealt).enumerate() {
             // Leaves of its own on each device, as with threads of one.
             let replica = replica(model, at, device).train();
             let workers = workers[at];
-            scope.spawn(move || alone(|| accumulate_share(&replica, workers, share, work)))
-        };
-        let running: Vec<_> = devices.iter().zip(&dealt).enumerate().map(spawn).collect();
+            let sum = move || accumulate_share(&replica, workers, share, work);
+            running.push(scope.spawn(move || alone(sum)));
+        }
         let join = |it: std::thread::ScopedJoinHandle<'_, (GradientsParams, Vec<T>)>| {
             it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };

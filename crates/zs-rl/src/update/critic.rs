@@ -70,7 +70,7 @@ impl<V: ValueModel + Sync> Critic for ValueLearner<V> {
     fn values(&self, rows: &[TokenRow], micro_batch_tokens: usize) -> Vec<Vec<f32>> {
         let model = self.model.valid();
         by_row(rows, micro_batch_tokens, |batches| {
-            map_replicas(&model, &model.devices(), batches.len(), |model, index| {
+            map_replicas(&model, &model.compute_devices(), batches.len(), |model, index| {
                 rows_of(model.values(&batches[index]))
             })
         })

@@ -155,7 +155,7 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
 /// Log-probabilities of the tokens that carry loss, one row a row, without gradient.
 fn score<M: PolicyModel + Sync>(model: &M, rows: &[TokenRow], max_tokens: usize) -> Vec<Vec<f32>> {
     by_row(rows, max_tokens, |batches| {
-        map_replicas(model, &model.devices(), batches.len(), |model, index| {
+        map_replicas(model, &model.compute_devices(), batches.len(), |model, index| {
             rows_of(model.token_scores(&batches[index]).log_probs)
         })
     })

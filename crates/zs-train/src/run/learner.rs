@@ -117,7 +117,7 @@ impl<'a> Learner<'a> {
             Some(_) => {
                 let device = policy.device();
                 let values = ValueNetwork::load(&dir.join(CRITIC), policy.config(), &device)?
-                    .with_devices(&policy.devices())
+                    .with_devices(&policy.compute_devices())
                     .train();
                 let config = training.critic_optimizer_config();
                 let optimizer = Optimizer::load(&config, &values, &dir.join(CRITIC_OPTIMIZER))?;
