@@ -1,5 +1,7 @@
 //! Agreement of a model directory with numbers of a reference implementation.
 
+mod golden;
+
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -9,12 +11,16 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
-use crate::checkpoint::{load_network, map_file, named_gradients, parse, to_f32};
+use crate::checkpoint::{
+    NamedTensor, load_network, map_file, named_gradients, parse, to_f32,
+};
 use crate::generate::LocalSession;
 use crate::{
     CausalLm, CheckpointError, GenerateError, ModelConfig, SamplingParams, SequenceRequest,
     Session, TokenId, TokenRow, Tokenizer,
 };
+
+pub use golden::write_golden;
 
 /// One comparison with the reference.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -169,19 +175,12 @@ impl Subject<'_> {
         if tokens.len() < 2 {
             return Err(self.bad("row 0 needs two tokens for a loss"));
         }
-        let mut loss_mask = vec![true; tokens.len()];
-        loss_mask[0] = false;
-        let row = TokenRow { tokens: tokens.to_vec(), loss_mask };
-        let network = self.network.clone().train();
-        let loss = -network.flat_log_probs(&[row]).mean();
-        let value = loss.clone().into_scalar::<f32>();
-        let mut grads = GradientsParams::from_grads(loss.backward(), &network);
+        let (value, tensors) = self.loss(tokens);
         let mut checks = vec![self.compare(
             "loss row 0".to_owned(),
             &[value],
             &self.floats(golden, "loss_row0")?,
         )];
-        let tensors = named_gradients(&network, &mut grads);
         let mut wanted = Vec::new();
         for name in golden.names().into_iter().filter(|it| it.starts_with("grad.")) {
             wanted.push((name.to_owned(), self.floats(golden, name)?));
@@ -196,6 +195,18 @@ impl Subject<'_> {
             checks.push(self.compare_at(name, &found.to_vec(), &expected, scale));
         }
         Ok(checks)
+    }
+
+    /// Mean next-token cross-entropy of a row, and its gradients.
+    fn loss(&self, tokens: &[TokenId]) -> (f32, Vec<NamedTensor>) {
+        let mut loss_mask = vec![true; tokens.len()];
+        loss_mask[0] = false;
+        let row = TokenRow { tokens: tokens.to_vec(), loss_mask };
+        let network = self.network.clone().train();
+        let loss = -network.flat_log_probs(&[row]).mean();
+        let value = loss.clone().into_scalar::<f32>();
+        let mut grads = GradientsParams::from_grads(loss.backward(), &network);
+        (value, named_gradients(&network, &mut grads))
     }
 
     fn check_text(&self) -> Result<Vec<Check>, VerifyError> {
@@ -240,7 +251,8 @@ impl Subject<'_> {
     /// Greedy continuations through the cached path, end-of-sequence tokens ignored.
     fn greedy(&self, rows: &[Vec<TokenId>], new: usize) -> Result<Vec<Vec<TokenId>>, VerifyError> {
         let config = ModelConfig { eos_token_ids: Vec::new(), ..self.config.clone() };
-        let mut session = LocalSession::new(std::slice::from_ref(&self.network), &config, None, rows.len(), rows.len());
+        let network = std::slice::from_ref(&self.network);
+        let mut session = LocalSession::new(network, &config, None, rows.len(), rows.len());
         let requests: Vec<SequenceRequest<'_>> = rows
             .iter()
             .enumerate()

@@ -102,7 +102,7 @@ pub fn reproduce(config: &ReproduceConfig, console: &Console) -> Result<Report> 
     let start = Instant::now();
     let output = Output::begin(&config.out)?;
     output.write_text("config.toml", &toml::to_string_pretty(config)?)?;
-    let base = source::load_model(&config.base, &device::select())?;
+    let base = source::load_chosen(&config.base)?;
 
     let mut seconds = Seconds::default();
     console.note("[1/6] the world: training, validation and test splits");

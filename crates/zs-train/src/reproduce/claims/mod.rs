@@ -105,7 +105,7 @@ pub fn run(
         if num_kept > 0 {
             console.note(&format!("{num_kept} of {} pieces of work are done already", tasks.len()));
         }
-        let base = source::load_model(&preset.base.base, &device::select())?;
+        let base = source::load_chosen(&preset.base.base)?;
         let places: Vec<usize> = open.iter().map(|it| it.0).collect();
         let open: Vec<Task<Work>> = open.into_iter().map(|it| it.1).collect();
         let watch = Watch { open: &open, places: &places, jobs: request.jobs, console };
