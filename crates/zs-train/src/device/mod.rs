@@ -84,7 +84,7 @@ static CHOSEN: RwLock<DeviceArgs> =
     RwLock::new(DeviceArgs { device: Vec::new(), kernel_cache: None });
 
 /// Chooses devices for the rest of the process. Whether they are there is seen when they are needed.
-pub(crate) fn choose(args: &DeviceArgs) {
+pub fn choose(args: &DeviceArgs) {
     *CHOSEN.write().unwrap_or_else(PoisonError::into_inner) = args.clone();
 }
 
@@ -150,7 +150,20 @@ fn cuda(index: usize) -> Result<Device, DeviceError> {
     Err(DeviceError::NotBuilt { name: DeviceName::Cuda(index), feature: "cuda" })
 }
 
-/// Threads that work side by side on a CPU; one on an accelerator, which gets one piece at a time.
+/// Pieces of work that the first chosen device computes side by side: one a thread of a CPU; an
+/// accelerator gets one at a time.
+#[must_use]
+pub fn workers() -> usize {
+    if on_cpu() { host_threads() } else { 1 }
+}
+
+/// Whether the first chosen device is the CPU.
+#[must_use]
+pub fn on_cpu() -> bool {
+    names().first() == Some(&DeviceName::Cpu)
+}
+
+/// Threads of the CPU.
 #[must_use]
 pub(crate) fn host_threads() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)

@@ -32,7 +32,7 @@ impl<'a> Plan<'a> {
     /// Fails where a model directory has no readable `config.json`.
     pub(crate) fn new(config: &'a TrainConfig) -> Result<Self> {
         let shape = ModelConfig::from_dir(&config.policy)?;
-        let workers = device::host_threads();
+        let workers = device::workers();
         let (_, available) = memory_of_machine();
         Ok(Self { config, shape, parts: memory::parts(config, workers)?, available })
     }
