@@ -3,6 +3,7 @@
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use super::TokenId;
+use super::logits::Logits;
 use crate::host::{HostNetwork, HostRow};
 use crate::network::{KeyValueCache, MASKED};
 use crate::workers::is_host;
@@ -11,7 +12,7 @@ use crate::{CausalLm, ModelConfig};
 /// Attention scores that one pass may hold, in numbers.
 const MAX_SCORES: usize = 1 << 26;
 
-/// What sizes of tensors are rounded up to.
+/// What sizes of tensors are rounded up to, and where logits stay.
 ///
 /// An accelerator compiles and tunes kernels by shape, so there a decoding step should look like the
 /// one before; on a CPU shapes are free and padding is not.
@@ -25,13 +26,25 @@ pub(crate) struct ShapeBuckets {
     new_multiple: usize,
     /// Tokens of a row that one pass takes; a multiple of `new_multiple`.
     longest_pass: usize,
+    /// Whether logits are sampled from where they are.
+    stay_on_device: bool,
 }
 
 impl ShapeBuckets {
-    pub(crate) const EXACT: Self =
-        Self { round_rows: false, column_multiple: 1, new_multiple: 1, longest_pass: 512 };
-    pub(crate) const COARSE: Self =
-        Self { round_rows: true, column_multiple: 64, new_multiple: 32, longest_pass: 512 };
+    pub(crate) const EXACT: Self = Self {
+        round_rows: false,
+        column_multiple: 1,
+        new_multiple: 1,
+        longest_pass: 512,
+        stay_on_device: false,
+    };
+    pub(crate) const COARSE: Self = Self {
+        round_rows: true,
+        column_multiple: 64,
+        new_multiple: 32,
+        longest_pass: 512,
+        stay_on_device: true,
+    };
 
     pub(crate) fn of(device: &Device) -> Self {
         if is_host(device) { Self::EXACT } else { Self::COARSE }
@@ -174,18 +187,24 @@ impl CachedRows {
     }
 
     /// Feeds each row its next tokens (none for a row that has finished) and returns the logits
-    /// after the last of them, `[rows, vocab]` in row-major order.
+    /// after the last of them. Those of an accelerator stay there.
     pub(crate) fn feed(
         &mut self,
         network: &CausalLm,
         host: Option<&HostNetwork>,
         tokens: &[Vec<TokenId>],
         device: &Device,
-    ) -> Vec<f32> {
+    ) -> Logits {
         match (&mut self.store, host) {
-            (Store::Slices(rows), Some(host)) => host.feed(rows, tokens),
+            (Store::Slices(rows), Some(host)) => Logits::Host(host.feed(rows, tokens)),
             (Store::Slices(_), None) => unreachable!("rows on slices are made for a host network"),
-            (Store::Tensors(rows), _) => rows.feed(network, tokens, device),
+            (Store::Tensors(rows), _) => {
+                let logits = rows.feed(network, tokens, device);
+                match rows.buckets.stay_on_device {
+                    true => Logits::Device(logits),
+                    false => Logits::Host(logits.into_data().iter::<f32>().collect()),
+                }
+            }
         }
     }
 
@@ -228,7 +247,7 @@ impl TensorRows {
     /// As [`CachedRows::feed`].
     ///
     /// Long rows go in passes, so that the scores of attention stay bounded.
-    fn feed(&mut self, network: &CausalLm, tokens: &[Vec<TokenId>], device: &Device) -> Vec<f32> {
+    fn feed(&mut self, network: &CausalLm, tokens: &[Vec<TokenId>], device: &Device) -> Tensor<2> {
         let longest = tokens.iter().map(Vec::len).max().unwrap_or(0);
         let per_token = self.columns.len() * network.num_heads() * (self.cache.columns + longest);
         let per_pass = self.buckets.pass(MAX_SCORES / per_token.max(1));
@@ -252,7 +271,7 @@ impl TensorRows {
             });
         }
         let last = last.expect("there is at least one pass");
-        network.head(last).into_data().iter::<f32>().collect()
+        network.head(last)
     }
 
     /// One pass of the network; hidden states of each row's last token, `[rows, hidden]`.

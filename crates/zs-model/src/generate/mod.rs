@@ -3,6 +3,7 @@
 
 mod cached_rows;
 mod local;
+mod logits;
 mod sampling;
 mod shard;
 mod stop;

@@ -1,6 +1,11 @@
 //! The shapes that sampling will meet, computed once before they matter.
 
+use zs_core::{Domain, StreamKey};
+
+use super::SamplingParams;
 use super::cached_rows::{CachedRows, ShapeBuckets};
+use super::logits::{Logits, Sampled};
+use super::sampling::Choice;
 use crate::host::HostNetwork;
 use crate::{CausalLm, LanguageModel, ModelConfig, PolicyModel, TokenId};
 
@@ -43,7 +48,7 @@ impl LanguageModel {
     }
 
     /// Computes a shape on each device of the model: `rows` prompts of `tokens` tokens, then one token
-    /// more of each. Nothing is sampled; the model is as before.
+    /// more of each, with a token sampled after each. The model is as before.
     ///
     /// # Panics
     ///
@@ -58,8 +63,8 @@ impl LanguageModel {
     }
 }
 
-/// Logits after the last token, as sampling would read them.
-fn feed(network: &CausalLm, config: &ModelConfig, shape: WarmUpShape) -> Vec<f32> {
+/// What would be sampled after the last token of each row.
+fn feed(network: &CausalLm, config: &ModelConfig, shape: WarmUpShape) -> Vec<Choice> {
     let WarmUpShape { rows, tokens } = shape;
     let device = network.device();
     let host = HostNetwork::of(network);
@@ -74,9 +79,17 @@ fn feed(network: &CausalLm, config: &ModelConfig, shape: WarmUpShape) -> Vec<f32
     let token = |row: usize, at: usize| ((row * 31 + at * 7 + 1) % config.vocab_size) as TokenId;
     let prompts: Vec<Vec<TokenId>> =
         (0..rows).map(|row| (0..tokens).map(|at| token(row, at)).collect()).collect();
-    cache.feed(network, host.as_ref(), &prompts, &device);
+    sample(cache.feed(network, host.as_ref(), &prompts, &device), &prompts, config);
     let next: Vec<Vec<TokenId>> = (0..rows).map(|row| vec![token(row, tokens)]).collect();
-    cache.feed(network, host.as_ref(), &next, &device)
+    sample(cache.feed(network, host.as_ref(), &next, &device), &next, config)
+}
+
+fn sample(logits: Logits, rows: &[Vec<TokenId>], config: &ModelConfig) -> Vec<Choice> {
+    let mut rngs: Vec<_> =
+        (0..rows.len()).map(|it| StreamKey::new(it as u64).rng(Domain::Sampling)).collect();
+    let sampled = rows.iter().zip(&mut rngs).enumerate();
+    let sampled = sampled.map(|(row, (sequence, rng))| Sampled { row, sequence, rng }).collect();
+    logits.choose(sampled, config.vocab_size, &SamplingParams::default())
 }
 
 #[cfg(test)]
@@ -112,9 +125,9 @@ mod tests {
     fn warming_up_computes_what_sampling_does() {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 1, &Device::flex());
         let shape = WarmUpShape { rows: 3, tokens: 9 };
-        let logits = feed(model.network(), model.config(), shape);
-        assert_eq!(logits.len(), 3 * 257);
-        assert!(logits.iter().all(|it| it.is_finite()));
-        assert_ne!(logits[..257], logits[257..514]);
+        let choices = feed(model.network(), model.config(), shape);
+        assert_eq!(choices.len(), 3);
+        assert!(choices.iter().all(|it| it.log_prob.is_finite() && it.log_prob < 0.0));
+        assert_ne!(choices[0].log_prob, choices[1].log_prob);
     }
 }
