@@ -1,7 +1,8 @@
 //! Speed and memory of a model: prefill, decoding and one update, against the limits of the machine.
 #![expect(clippy::print_stdout, reason = "a command-line tool speaks on the console")]
 
-use std::ffi::OsString;use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -133,6 +134,7 @@ fn run_other(python: &std::path::Path, arguments: &Arguments) -> Result<Value, S
     let status = std::process::Command::new(python)
         .args([script, &arguments.model, "--tries", &arguments.tries.to_string(), "--json"])
         .arg(&numbers)
+        .args(["--device", &device::first_name().to_string()])
         .status()
         .map_err(|it| format!("{}: {it}", python.display()))?;
     if !status.success() {

@@ -10,7 +10,8 @@ use crate::common::{contents, tiny_model, train_toml, zs, zs_ok};
 /// Trains with PPO, which has a policy, a value model and a reference, and returns the metrics.
 fn train(dir: &Path, out: &str, devices: &str) -> Vec<Value> {
     fs::write(dir.join("run.toml"), train_toml(out)).unwrap();
-    let set = ["--set", "training.algorithm.kind=ppo", "--set", "training.update.micro_batch_tokens=150"];
+    let set =
+        ["--set", "training.algorithm.kind=ppo", "--set", "training.update.micro_batch_tokens=150"];
     zs_ok(dir, &[&["--devices", devices, "train", "run.toml"], &set[..]].concat());
     let text = fs::read_to_string(dir.join(out).join("metrics.jsonl")).unwrap();
     text.lines().map(|it| serde_json::from_str(it).unwrap()).collect()
@@ -87,7 +88,8 @@ fn warming_up_computes_every_shape_twice() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
     tiny_model(1).save(&dir.join("model")).unwrap();
-    let arguments = ["--rows", "3", "--tokens", "100", "--update-rows", "2", "--json", "times.json"];
+    let arguments =
+        ["--rows", "3", "--tokens", "100", "--update-rows", "2", "--json", "times.json"];
     let table = zs_ok(dir, &[&["warm-up", "--model", "model"], &arguments[..]].concat());
     assert!(table.contains("first pass") && table.contains("together"), "{table}");
     let text = fs::read_to_string(dir.join("times.json")).unwrap();
@@ -105,7 +107,8 @@ fn warming_up_computes_every_shape_twice() {
     let samples = [1, 2, 4].map(of_rows).concat();
     assert_eq!(shapes[..6], samples);
     assert_eq!(shapes[6..], [("update", 2, 100)]);
-    let total: f64 = times["work"].as_array().unwrap().iter().map(|it| it["first_s"].as_f64().unwrap()).sum();
+    let total: f64 =
+        times["work"].as_array().unwrap().iter().map(|it| it["first_s"].as_f64().unwrap()).sum();
     assert!((times["first_s"].as_f64().unwrap() - total).abs() < 1e-9);
 }
 

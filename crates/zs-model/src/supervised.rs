@@ -39,13 +39,14 @@ pub fn supervised_step(
     let num_loss_tokens = count_loss_tokens(&rows);
     assert!(num_loss_tokens > 0, "a supervised step needs a token that carries loss");
     let batches = split(&rows, max_tokens);
-    let (grads, losses) = accumulate(&model, &model.compute_devices(), batches.len(), |model, index| {
-        model.flat_gradients(&batches[index], false, |scores| {
-            let loss = -scores.log_probs.sum() / num_loss_tokens as f64;
-            let value = f64::from(loss.clone().into_scalar::<f32>());
-            (loss, value)
-        })
-    });
+    let (grads, losses) =
+        accumulate(&model, &model.compute_devices(), batches.len(), |model, index| {
+            model.flat_gradients(&batches[index], false, |scores| {
+                let loss = -scores.log_probs.sum() / num_loss_tokens as f64;
+                let value = f64::from(loss.clone().into_scalar::<f32>());
+                (loss, value)
+            })
+        });
     let (model, stats) = optimizer.step(model, grads);
     let stats = SupervisedStats {
         loss: losses.into_iter().sum(),

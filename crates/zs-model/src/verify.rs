@@ -11,9 +11,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
-use crate::checkpoint::{
-    NamedTensor, load_network, map_file, named_gradients, parse, to_f32,
-};
+use crate::checkpoint::{NamedTensor, load_network, map_file, named_gradients, parse, to_f32};
 use crate::generate::LocalSession;
 use crate::{
     CausalLm, CheckpointError, GenerateError, ModelConfig, SamplingParams, SequenceRequest,

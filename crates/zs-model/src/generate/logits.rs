@@ -54,9 +54,10 @@ impl Logits {
         vocab_size: usize,
         params: &SamplingParams,
     ) -> Vec<Choice> {
-        let is_whole = SamplingParams { temperature: 1.0, ..params.clone() }.is_full_softmax();
         let logits: Vec<f32> = match self {
-            Self::Device(logits) if is_whole => return choose_there(logits, sampled, params),
+            Self::Device(logits) if params.keeps_all_tokens() => {
+                return choose_there(logits, sampled, params);
+            }
             Self::Device(logits) => logits.into_data().iter::<f32>().collect(),
             Self::Host(logits) => logits,
         };
@@ -199,16 +200,16 @@ mod tests {
             // Every other row, from the last.
             let order: Vec<usize> = (0..logits.len()).rev().step_by(2).collect();
             let mut rngs: Vec<ChaCha8Rng> = order.iter().map(|it| rng(*it, draw)).collect();
-            let sampled = order.iter().zip(&mut rngs).map(|(&row, rng)| Sampled {
-                row,
-                sequence: &[],
-                rng,
-            });
+            let sampled =
+                order.iter().zip(&mut rngs).map(|(&row, rng)| Sampled { row, sequence: &[], rng });
             let found = Logits::Device(there.clone()).choose(sampled.collect(), vocab_size, params);
             for (&row, found) in order.iter().zip(found) {
                 let expected = choose(&logits[row], &[], params, &mut rng(row, draw));
                 assert_eq!(found.token, expected.token, "{row} {draw} {params:?}");
-                assert!((found.log_prob - expected.log_prob).abs() < 1e-4, "{found:?} {expected:?}");
+                assert!(
+                    (found.log_prob - expected.log_prob).abs() < 1e-4,
+                    "{found:?} {expected:?}"
+                );
                 let difference = found.sampling_log_prob - expected.sampling_log_prob;
                 assert!(difference.abs() < 1e-4, "{found:?} {expected:?}");
             }

@@ -318,11 +318,11 @@ impl<'a> Shard<'a> {
             .map(|row| (row, rows[row]))
             .filter(|(_, index)| !turn.growing[*index].done)
             .collect();
-        let mut rngs: HashMap<usize, &mut ChaCha8Rng> =
-            turn.growing.iter_mut().map(|it| &mut it.rng).enumerate().collect();
+        let mut rngs: Vec<Option<&mut ChaCha8Rng>> =
+            turn.growing.iter_mut().map(|it| Some(&mut it.rng)).collect();
         let sampled = alive.iter().filter_map(|&(row, index)| {
             let sequence = &self.sequences[turn.requests[index].sequence];
-            Some(Sampled { row, sequence, rng: rngs.remove(&index)? })
+            Some(Sampled { row, sequence, rng: rngs[index].take()? })
         });
         let choices = logits.choose(sampled.collect(), self.config.vocab_size, turn.params);
         for ((row, index), choice) in alive.into_iter().zip(choices) {

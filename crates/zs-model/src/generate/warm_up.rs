@@ -72,9 +72,7 @@ fn feed(network: &CausalLm, config: &ModelConfig, shape: WarmUpShape) -> Vec<Cho
     let owners = (0..rows).map(Some).collect();
     let mut cache = match host {
         Some(_) => CachedRows::on_slices(owners),
-        None => {
-            CachedRows::empty(config, owners, buckets.capacity(0, tokens, 1), buckets, &device)
-        }
+        None => CachedRows::empty(config, owners, buckets.capacity(0, tokens, 1), buckets, &device),
     };
     let token = |row: usize, at: usize| ((row * 31 + at * 7 + 1) % config.vocab_size) as TokenId;
     let prompts: Vec<Vec<TokenId>> =

@@ -43,11 +43,8 @@ impl ValueNetwork {
         let width = policy.model.norm.weight.val().dims()[0];
         let device = policy.model.norm.weight.val().device();
         let value_head = Linear::zeros(width, 1, true, &device);
-        let unnamed = Self {
-            model: policy.model.clone(),
-            value_head,
-            beside: policy.beside.clone(),
-        };
+        let unnamed =
+            Self { model: policy.model.clone(), value_head, beside: policy.beside.clone() };
         // Parameters are known by their names, so that an optimiser's state fits them again.
         let named = fill(unnamed, |entry| {
             let is_head = entry.name.starts_with("value_head.");

@@ -45,14 +45,17 @@ pub fn write_golden(dir: &Path, golden: &Path, device: &Device) -> Result<(), Ve
         ints("greedy_ids", &[num, GREEDY], ids(&greedy)),
         floats("loss_row0", &[1], vec![loss]),
     ];
-    entries.extend(tensors.iter().map(|it| {
-        floats(&format!("grad.{}", it.entry.name), &it.entry.shape, it.to_vec())
-    }));
+    entries.extend(
+        tensors
+            .iter()
+            .map(|it| floats(&format!("grad.{}", it.entry.name), &it.entry.shape, it.to_vec())),
+    );
     let bad = |message: String| VerifyError::Golden { path: golden.to_owned(), message };
     let views = entries.iter().map(|(name, dtype, shape, bytes)| {
         Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?))
     });
-    let views: Vec<_> = views.collect::<Result<_, SafeTensorError>>().map_err(|it| bad(it.to_string()))?;
+    let views: Vec<_> =
+        views.collect::<Result<_, SafeTensorError>>().map_err(|it| bad(it.to_string()))?;
     safetensors::serialize_to_file(views, None, golden).map_err(|it| bad(it.to_string()))
 }
 

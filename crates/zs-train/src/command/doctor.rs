@@ -12,9 +12,9 @@ use zs_model::{Generator, LanguageModel, ModelConfig, Tokenizer};
 use zs_simulator::WebProvider;
 
 use crate::config::{EngineConfig, TrainConfig, load};
+use crate::cuda::Survey;
 use crate::engines::Engines;
 use crate::plan::{Plan, gib, memory_of_machine};
-use crate::cuda::Survey;
 use crate::{console, device, source, versions};
 
 /// Arguments of `zs doctor`.

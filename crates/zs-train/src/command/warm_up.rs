@@ -66,7 +66,11 @@ pub(crate) fn warm_up(args: &WarmUpArgs, console: &Console) -> Result<()> {
         table.add_row([it.name(), format!("{first:.3} s"), format!("{second:.3} s")]);
     }
     let total = |pass: usize| seconds.iter().map(|it| it[pass]).sum::<f64>();
-    table.add_row(["together".to_owned(), format!("{:.3} s", total(0)), format!("{:.3} s", total(1))]);
+    table.add_row([
+        "together".to_owned(),
+        format!("{:.3} s", total(0)),
+        format!("{:.3} s", total(1)),
+    ]);
     console::print(&format!("{table}\n"));
     if let Some(path) = &args.json {
         let rows: Vec<Value> =

@@ -17,8 +17,9 @@ const HEADERS: [(&str, &str); 7] = [
 /// The headers that a CUDA folder lacks, each with the package that has it.
 pub(crate) fn missing(cuda: &Path) -> Vec<(&'static str, &'static str)> {
     let include = cuda.join("include");
-    let is_there =
-        |header: &str| include.join(header).is_file() || include.join("cccl").join(header).is_file();
+    let is_there = |header: &str| {
+        include.join(header).is_file() || include.join("cccl").join(header).is_file()
+    };
     HEADERS.into_iter().filter(|(header, _)| !is_there(header)).collect()
 }
 

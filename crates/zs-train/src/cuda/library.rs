@@ -81,7 +81,10 @@ pub(crate) fn nvrtc_version(library: &Library) -> Result<CudaVersion, String> {
 }
 
 /// A function of a library.
-#[expect(unsafe_code, reason = "a symbol has the type that its header says, which the caller knows")]
+#[expect(
+    unsafe_code,
+    reason = "a symbol has the type that its header says, which the caller knows"
+)]
 // SAFETY: the caller names the type that the library's header gives the function.
 unsafe fn function<'a, F>(library: &'a Library, name: &CStr) -> Result<Symbol<'a, F>, String> {
     // SAFETY: as above.

@@ -29,7 +29,8 @@ pub(crate) fn make_ready(index: usize) -> Result<(), crate::device::DeviceError>
     let name = DeviceName::Cuda(index);
     let survey = SURVEY.get_or_init(Survey::of_machine);
     if let Some(missing) = survey.findings.iter().find(|it| it.is_needed && !it.is_good) {
-        let (problem, advice) = (format!("{} {}", missing.what, missing.found), missing.advice.clone());
+        let (problem, advice) =
+            (format!("{} {}", missing.what, missing.found), missing.advice.clone());
         return Err(DeviceError::Unusable { name, problem, advice });
     }
     if index >= survey.num_gpus {

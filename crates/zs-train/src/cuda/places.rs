@@ -39,7 +39,8 @@ impl Places {
             let versions = folders(&python.join("lib")).into_iter().filter(|it| {
                 it.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python"))
             });
-            let sites = versions.flat_map(|it| [it.join("site-packages"), it.join("dist-packages")]);
+            let sites =
+                versions.flat_map(|it| [it.join("site-packages"), it.join("dist-packages")]);
             sites.flat_map(|it| folders(&it.join("nvidia"))).collect()
         };
         self.pythons.iter().flat_map(of_python).collect()

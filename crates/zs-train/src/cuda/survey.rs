@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use super::headers;
 use super::library::{self, Driver};
 use super::places::Places;
 use super::version::CudaVersion;
-use super::headers;
 
 /// What was looked for, one thing a finding.
 #[derive(Clone, Debug, Default)]
@@ -130,11 +130,10 @@ fn of_headers(places: &Places) -> Finding {
     let Some(cuda) = places.cuda() else {
         let advice = match package {
             Some(package) => elsewhere(&package),
-            None => format!("install the CUDA toolkit, or {}", install(&[
-                "nvidia-cuda-runtime",
-                "nvidia-cuda-crt",
-                "nvidia-cuda-cccl",
-            ])),
+            None => format!(
+                "install the CUDA toolkit, or {}",
+                install(&["nvidia-cuda-runtime", "nvidia-cuda-crt", "nvidia-cuda-cccl",])
+            ),
         };
         let found = "are neither in CUDA_PATH nor in /usr/local/cuda or /opt/cuda";
         return Finding::bad(HEADERS, found, advice);
@@ -207,7 +206,11 @@ mod tests {
         check(&of_driver(None), false, &["is not there", "--gpus all"]);
         check(&of_driver(asked(V13, &["H200"])), true, &["13.0", "cuda:0 H200"]);
         check(&of_driver(asked(V12, &[])), false, &["no GPU", "CUDA_VISIBLE_DEVICES"]);
-        check(&of_driver(asked(CudaVersion::of_number(11_080), &["V100"])), false, &["11.8", "525"]);
+        check(
+            &of_driver(asked(CudaVersion::of_number(11_080), &["V100"])),
+            false,
+            &["11.8", "525"],
+        );
         let broken = Some(("libcuda.so.1".to_owned(), Err("finds no GPU".to_owned())));
         check(&of_driver(broken), false, &["libcuda.so.1", "finds no GPU"]);
     }

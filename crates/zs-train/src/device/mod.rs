@@ -52,7 +52,9 @@ pub enum DeviceError {
         feature: &'static str,
     },
     /// Something that CUDA needs is missing.
-    #[error("--device {name}: {problem}; {advice} (`zs doctor` says more; `--device cpu` goes without)")]
+    #[error(
+        "--device {name}: {problem}; {advice} (`zs doctor` says more; `--device cpu` goes without)"
+    )]
     Unusable {
         /// What was asked for.
         name: DeviceName,
@@ -94,8 +96,7 @@ pub fn choose(args: &DeviceArgs) {
 ///
 /// Fails, and says what to do, where this build has no backend for it or the machine lacks something.
 pub fn select() -> Result<Device, DeviceError> {
-    let first = names().into_iter().next().unwrap_or(DeviceName::DEFAULT);
-    open(first)
+    open(first_name())
 }
 
 /// All devices that were named.
@@ -105,6 +106,12 @@ pub fn select() -> Result<Device, DeviceError> {
 /// As [`select`].
 pub fn select_all() -> Result<Vec<Device>, DeviceError> {
     names().into_iter().map(open).collect()
+}
+
+/// The name of the device that a command computes on.
+#[must_use]
+pub fn first_name() -> DeviceName {
+    names().into_iter().next().unwrap_or(DeviceName::DEFAULT)
 }
 
 /// The names of the chosen devices, at least one.
@@ -160,7 +167,7 @@ pub fn workers() -> usize {
 /// Whether the first chosen device is the CPU.
 #[must_use]
 pub fn on_cpu() -> bool {
-    names().first() == Some(&DeviceName::Cpu)
+    first_name() == DeviceName::Cpu
 }
 
 /// Threads of the CPU.

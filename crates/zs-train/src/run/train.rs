@@ -103,7 +103,8 @@ impl Loaded {
         let (device, devices) = (policy.device(), policy.compute_devices());
         let values = match config.policy.join("value").exists() {
             true => Some(
-                ValueNetwork::load(&config.policy, policy.config(), &device)?.with_devices(&devices),
+                ValueNetwork::load(&config.policy, policy.config(), &device)?
+                    .with_devices(&devices),
             ),
             false => None,
         };
@@ -164,7 +165,8 @@ impl Prepared {
         };
         let questions = read(&config.questions)?;
         let asked: Arc<dyn Generator> = Arc::new(loaded.policy.clone());
-        let engines = Engines::new(loaded.policy.device(), config.prices.clone()).with_policy(asked);
+        let engines =
+            Engines::new(loaded.policy.device(), config.prices.clone()).with_policy(asked);
         let engine = engines.open(&config.engine)?;
         let validation = match &config.validation {
             None => None,
