@@ -99,6 +99,9 @@ struct TensorRows {
     /// For each row, the columns that hold its tokens, in order: the first `len` tokens of the
     /// sequence.
     columns: Vec<Vec<usize>>,
+    /// The same on the device, `[rows, capacity]`: 0 for a column that holds a token of the row,
+    /// [`MASKED`] elsewhere. A step changes the columns that it fills.
+    mask: Tensor<2>,
     buckets: ShapeBuckets,
 }
 
@@ -118,8 +121,9 @@ impl CachedRows {
     ) -> Self {
         let cache = KeyValueCache::new(config, buckets.rows(owners.len()), capacity, device);
         let columns = vec![Vec::new(); owners.len()];
-        let mut rows =
-            Self { store: Store::Tensors(TensorRows { cache, columns, buckets }), owners };
+        let mask = Tensor::full([buckets.rows(owners.len()), capacity], MASKED, device);
+        let tensors = TensorRows { cache, columns, mask, buckets };
+        let mut rows = Self { store: Store::Tensors(tensors), owners };
         rows.fill_shape();
         rows
     }
@@ -223,25 +227,33 @@ impl TensorRows {
         let from: Vec<usize> = rows.iter().map(|it| it.row).collect();
         let columns: Vec<Vec<usize>> =
             rows.iter().map(|it| self.columns[it.row][..it.held].to_vec()).collect();
+        let mask = rows
+            .iter()
+            .flat_map(|it| (0..capacity).map(|column| if column < it.held { 0.0 } else { MASKED }));
+        let mask = TensorData::new(mask.collect::<Vec<f32>>(), [rows.len(), capacity]);
         Self {
             cache: self.cache.repack(&from, &columns, capacity, device),
             columns: rows.iter().map(|it| (0..it.held).collect()).collect(),
+            mask: Tensor::from_data(mask, device),
             buckets: self.buckets,
         }
     }
 
     fn stack(parts: Vec<Self>, config: &ModelConfig, capacity: usize, device: &Device) -> Self {
         let buckets = parts.first().map_or(ShapeBuckets::EXACT, |it| it.buckets);
-        let (mut columns, mut caches) = (Vec::new(), Vec::new());
+        let (mut columns, mut caches, mut masks) = (Vec::new(), Vec::new(), Vec::new());
         for part in parts {
             columns.extend(part.columns);
             caches.push(part.cache);
+            masks.push(part.mask);
         }
         let missing = buckets.rows(columns.len()) - columns.len();
         if missing > 0 {
             caches.push(KeyValueCache::new(config, missing, capacity, device));
+            masks.push(Tensor::full([missing, capacity], MASKED, device));
         }
-        Self { cache: KeyValueCache::stack(caches), columns, buckets }
+        let mask = Tensor::cat(masks, 0);
+        Self { cache: KeyValueCache::stack(caches), columns, mask, buckets }
     }
 
     /// As [`CachedRows::feed`].
@@ -283,11 +295,12 @@ impl TensorRows {
         let width = self.buckets.columns(first_column + new);
         let mut ids = vec![0_i32; rows * new];
         let mut positions = vec![0_i32; rows * new];
-        let mut bias = vec![MASKED; rows * new * width];
+        let mut mask = vec![MASKED; rows * new];
         let mut last = vec![0_i32; rows];
         for (row, held) in self.columns.iter_mut().enumerate() {
             let tokens = tokens.get(row).map_or(&[][..], Vec::as_slice);
             let before = held.len();
+            mask[row * new..][..tokens.len()].fill(0.0);
             for (offset, token) in tokens.iter().enumerate() {
                 let at = row * new + offset;
                 ids[at] = *token as i32;
@@ -295,22 +308,31 @@ impl TensorRows {
                 held.push(first_column + offset);
             }
             last[row] = (row * new + tokens.len().saturating_sub(1)) as i32;
-            for offset in 0..new {
-                // A padded query sees what a real one sees; its output is never read.
-                let visible = before + (offset + 1).min(tokens.len());
-                let base = (row * new + offset) * width;
-                for &column in &held[..visible] {
-                    bias[base + column] = 0.0;
-                }
-            }
         }
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows, new]), device);
         let positions =
             Tensor::<1, Int>::from_data(TensorData::new(positions, [rows * new]), device);
-        let bias = Tensor::<5>::from_data(TensorData::new(bias, [rows, 1, 1, new, width]), device);
+        let mask = Tensor::<2>::from_data(TensorData::new(mask, [rows, new]), device);
+        let filled = [0..rows, first_column..first_column + new];
+        self.mask.inplace(|it| it.slice_assign(filled, mask));
+        let mut bias = self.mask.clone().slice([0..rows, 0..width]).reshape([rows, 1, 1, 1, width]);
+        if new > 1 {
+            bias = bias + later_masked(first_column, [new, width], device);
+        }
         let hidden = network.hidden_cached(ids, positions, bias, &mut self.cache);
         hidden.select(0, Tensor::<1, Int>::from_data(TensorData::new(last, [rows]), device))
     }
+}
+
+/// [`MASKED`] where a query would see a new token behind its own, 0 elsewhere: `[1, 1, 1, new, width]`, the
+/// new tokens from `first_column` on.
+fn later_masked(first_column: usize, [new, width]: [usize; 2], device: &Device) -> Tensor<5> {
+    let values: Vec<f32> = (0..new)
+        .flat_map(|query| {
+            (0..width).map(move |it| if it > first_column + query { MASKED } else { 0.0 })
+        })
+        .collect();
+    Tensor::from_data(TensorData::new(values, [1, 1, 1, new, width]), device)
 }
 
 /// A row to be copied: which, how many of its tokens, and for which sequence.
