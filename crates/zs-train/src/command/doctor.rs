@@ -137,7 +137,7 @@ fn cuda(findings: &mut Findings) {
             "to use a GPU, build with `--features cuda`: docs/gpu.md",
         );
     }
-    let survey = Survey::of_machine();
+    let survey = Survey::once();
     for it in &survey.findings {
         match (it.is_good, it.is_needed) {
             (true, _) => findings.good(it.what, &it.found),
@@ -145,11 +145,11 @@ fn cuda(findings: &mut Findings) {
             (false, false) => findings.absent(it.what, &it.found, &it.advice),
         }
     }
-    findings.good("kernel cache", kernel_cache(&device::kernel_cache(), survey.num_gpus));
+    findings.good("kernel cache", kernel_cache(&device::kernel_cache()));
 }
 
 /// The folder of kernels, and what is in it.
-fn kernel_cache(folder: &Path, num_gpus: usize) -> String {
+fn kernel_cache(folder: &Path) -> String {
     let files = walkdir::WalkDir::new(folder).into_iter().flatten();
     let sizes = files.filter_map(|it| it.metadata().ok()).filter(|it| it.is_file());
     let (count, bytes) = sizes.fold((0, 0), |(count, sum), it| (count + 1, sum + it.len()));
@@ -157,7 +157,7 @@ fn kernel_cache(folder: &Path, num_gpus: usize) -> String {
         0 => "empty; `zs warm-up` fills it".to_owned(),
         _ => format!("{count} files, {:.1} MB", bytes as f64 / 1e6),
     };
-    format!("{} ({holds}), for {num_gpus} GPUs", folder.display())
+    format!("{} ({holds})", folder.display())
 }
 
 /// Keys of web search.

@@ -26,8 +26,15 @@ pub(crate) fn open(names: &[String]) -> Option<(String, Library)> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Driver {
     pub(crate) version: CudaVersion,
-    /// The names of the GPUs.
-    pub(crate) gpus: Vec<String>,
+    pub(crate) gpus: Vec<Gpu>,
+}
+
+/// A GPU that the driver knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gpu {
+    pub(crate) name: String,
+    /// Its memory.
+    pub(crate) bytes: u64,
 }
 
 /// Starts the driver and asks it for its version and its GPUs.
@@ -39,26 +46,31 @@ pub(crate) fn driver(library: &Library) -> Result<Driver, String> {
     type Init = unsafe extern "C" fn(c_int) -> c_int;
     type GetNumber = unsafe extern "C" fn(*mut c_int) -> c_int;
     type GetName = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
+    type GetMemory = unsafe extern "C" fn(*mut usize, c_int) -> c_int;
     let (mut version, mut count) = (0, 0);
     #[expect(unsafe_code, reason = "the driver has a C interface")]
     // SAFETY: signatures are those of cuda.h; pointers are to numbers and buffers that outlive the
     // calls, and a name is cut to its buffer and ends with a zero byte.
     unsafe {
-        let (init, get_version, get_count, get_name) = (
+        let (init, get_version, get_count, get_name, get_memory) = (
             function::<Init>(library, c"cuInit")?,
             function::<GetNumber>(library, c"cuDriverGetVersion")?,
             function::<GetNumber>(library, c"cuDeviceGetCount")?,
             function::<GetName>(library, c"cuDeviceGetName")?,
+            function::<GetMemory>(library, c"cuDeviceTotalMem_v2")?,
         );
         answered("cuInit", init(0))?;
         answered("cuDriverGetVersion", get_version(&raw mut version))?;
         answered("cuDeviceGetCount", get_count(&raw mut count))?;
-        let name = |index: c_int| {
-            let mut name = [0 as c_char; 128];
+        // A device is known by its number.
+        let gpu = |index: c_int| {
+            let (mut name, mut bytes) = ([0 as c_char; 128], 0);
             answered("cuDeviceGetName", get_name(name.as_mut_ptr(), 127, index))?;
-            Ok(CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned())
+            answered("cuDeviceTotalMem", get_memory(&raw mut bytes, index))?;
+            let name = CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned();
+            Ok(Gpu { name, bytes: bytes as u64 })
         };
-        let gpus = (0..count).map(name).collect::<Result<_, String>>()?;
+        let gpus = (0..count).map(gpu).collect::<Result<_, String>>()?;
         Ok(Driver { version: CudaVersion::of_number(version), gpus })
     }
 }

@@ -12,7 +12,7 @@ mod survey;
 mod version;
 
 pub(crate) use cache::default_kernel_cache;
-pub(crate) use survey::{Finding, Survey};
+pub(crate) use survey::Survey;
 
 /// Looks for everything that a GPU needs and sets up the cache of kernels, once per process.
 ///
@@ -21,20 +21,17 @@ pub(crate) use survey::{Finding, Survey};
 /// Fails with the first thing that is missing.
 #[cfg(feature = "cuda")]
 pub(crate) fn make_ready(index: usize) -> Result<(), crate::device::DeviceError> {
-    use std::sync::OnceLock;
-
     use crate::device::{DeviceError, DeviceName, kernel_cache};
 
-    static SURVEY: OnceLock<Survey> = OnceLock::new();
     let name = DeviceName::Cuda(index);
-    let survey = SURVEY.get_or_init(Survey::of_machine);
+    let survey = Survey::once();
     if let Some(missing) = survey.findings.iter().find(|it| it.is_needed && !it.is_good) {
         let (problem, advice) =
             (format!("{} {}", missing.what, missing.found), missing.advice.clone());
         return Err(DeviceError::Unusable { name, problem, advice });
     }
-    if index >= survey.num_gpus {
-        return Err(DeviceError::NoSuchGpu { name, count: survey.num_gpus });
+    if index >= survey.gpus.len() {
+        return Err(DeviceError::NoSuchGpu { name, count: survey.gpus.len() });
     }
     cache::install(&kernel_cache())
 }

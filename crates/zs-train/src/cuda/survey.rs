@@ -1,18 +1,20 @@
 //! What of CUDA this machine has.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use super::headers;
-use super::library::{self, Driver};
+use super::library::{self, Driver, Gpu};
 use super::places::Places;
 use super::version::CudaVersion;
+use crate::plan::gib;
 
 /// What was looked for, one thing a finding.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Survey {
     pub(crate) findings: Vec<Finding>,
     /// GPUs that can be computed on.
-    pub(crate) num_gpus: usize,
+    pub(crate) gpus: Vec<Gpu>,
 }
 
 /// One thing that was looked for.
@@ -33,8 +35,14 @@ const HEADERS: &str = "CUDA headers";
 const NCCL: &str = "NCCL";
 
 impl Survey {
+    /// This machine, looked at when it is first asked for.
+    pub(crate) fn once() -> &'static Self {
+        static SURVEY: OnceLock<Survey> = OnceLock::new();
+        SURVEY.get_or_init(Self::of_machine)
+    }
+
     /// Looks at this machine.
-    pub(crate) fn of_machine() -> Self {
+    fn of_machine() -> Self {
         let places = Places::of_machine();
         let driver = library::open(&library::names("cuda"));
         let asked = driver.as_ref().map(|(name, it)| (name.clone(), library::driver(it)));
@@ -46,9 +54,9 @@ impl Survey {
             Some((_, Ok(driver))) => Some(driver.version),
             _ => None,
         };
-        let num_gpus = match &asked {
-            Some((_, Ok(driver))) => driver.gpus.len(),
-            _ => 0,
+        let gpus = match &asked {
+            Some((_, Ok(driver))) => driver.gpus.clone(),
+            _ => Vec::new(),
         };
         let findings = vec![
             of_driver(asked),
@@ -56,7 +64,7 @@ impl Survey {
             of_headers(&places),
             of_nccl(nccl, other_nccl, &places),
         ];
-        Self { findings, num_gpus }
+        Self { findings, gpus }
     }
 }
 
@@ -88,8 +96,10 @@ fn of_driver(asked: Option<(String, Result<Driver, String>)>) -> Finding {
             Finding::bad(DRIVER, "finds no GPU", "see `nvidia-smi` and CUDA_VISIBLE_DEVICES")
         }
         Some((name, Ok(driver))) => {
-            let numbered = driver.gpus.iter().enumerate().map(|(at, it)| format!("cuda:{at} {it}"));
-            let gpus = numbered.collect::<Vec<_>>().join(", ");
+            let numbered = driver.gpus.iter().enumerate();
+            let described =
+                numbered.map(|(at, it)| format!("cuda:{at} {} ({})", it.name, gib(it.bytes)));
+            let gpus = described.collect::<Vec<_>>().join(", ");
             Finding::good(DRIVER, format!("{name}, up to CUDA {}; {gpus}", driver.version))
         }
     }
@@ -200,11 +210,12 @@ mod tests {
     #[test]
     fn drivers_are_judged() {
         let asked = |version, gpus: &[&str]| {
-            let gpus = gpus.iter().map(|it| (*it).to_owned()).collect();
+            let gpu = |name: &&str| Gpu { name: (*name).to_owned(), bytes: 141 << 30 };
+            let gpus = gpus.iter().map(gpu).collect();
             Some(("libcuda.so.1".to_owned(), Ok(Driver { version, gpus })))
         };
         check(&of_driver(None), false, &["is not there", "--gpus all"]);
-        check(&of_driver(asked(V13, &["H200"])), true, &["13.0", "cuda:0 H200"]);
+        check(&of_driver(asked(V13, &["H200"])), true, &["13.0", "cuda:0 H200 (141"]);
         check(&of_driver(asked(V12, &[])), false, &["no GPU", "CUDA_VISIBLE_DEVICES"]);
         check(
             &of_driver(asked(CudaVersion::of_number(11_080), &["V100"])),

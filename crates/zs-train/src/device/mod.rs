@@ -164,6 +164,14 @@ pub fn workers() -> usize {
     if on_cpu() { host_threads() } else { 1 }
 }
 
+/// Memory of the first chosen device where that is a GPU that is there.
+pub(crate) fn memory_of_gpu() -> Option<u64> {
+    match first_name() {
+        DeviceName::Cpu => None,
+        DeviceName::Cuda(index) => crate::cuda::Survey::once().gpus.get(index).map(|it| it.bytes),
+    }
+}
+
 /// Whether the first chosen device is the CPU.
 #[must_use]
 pub fn on_cpu() -> bool {
