@@ -21,21 +21,22 @@ steps=
 reports=
 num_failed=0
 
-# step NAME COMMAND...: runs a command whose report, if it writes one, is results/NAME.json.
+# step NAME COMMAND...: runs a command whose report, if it writes one, is results/NAME.json. The variables of
+# sh are all global, so its own have names of their own.
 step() {
-    name=$1
+    step_name=$1
     shift
     start=$(date +%s)
-    "$@" >"$results/$name.log" 2>&1
+    "$@" >"$results/$step_name.log" 2>&1
     code=$?
     seconds=$(($(date +%s) - start))
-    echo "$name: exit $code after $seconds s"
+    echo "$step_name: exit $code after $seconds s"
     [ $code -eq 0 ] || num_failed=$((num_failed + 1))
     steps="$steps${steps:+,}
-  {\"step\": \"$name\", \"exit\": $code, \"seconds\": $seconds}"
-    if [ -s "$results/$name.json" ]; then
+  {\"step\": \"$step_name\", \"exit\": $code, \"seconds\": $seconds}"
+    if [ -s "$results/$step_name.json" ]; then
         reports="$reports${reports:+,}
-  \"$name\": $(cat "$results/$name.json")"
+  \"$step_name\": $(cat "$results/$step_name.json")"
     fi
 }
 
