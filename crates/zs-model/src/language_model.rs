@@ -156,11 +156,11 @@ impl LanguageModel {
         self.network.compute_devices()
     }
 
-    /// The network on each of its devices.
+    /// The network on each of its devices, to be sampled from.
     pub(crate) fn replicas(&self) -> &[CausalLm] {
         self.replicas.get_or_init(|| {
             let devices = self.compute_devices();
-            let on_device = |(at, device)| replica(&self.network, at, device);
+            let on_device = |(at, device)| replica(&self.network, at, device).for_sampling();
             devices.iter().enumerate().map(on_device).collect()
         })
     }

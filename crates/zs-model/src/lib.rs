@@ -72,7 +72,7 @@ pub use generate::{
 };
 pub use language_model::LanguageModel;
 pub use lora::{AdapterError, LoraConfig, LoraError};
-pub use network::{CausalLm, MemoryConfig, ValueNetwork};
+pub use network::{CausalLm, MemoryConfig, Precision, ValueNetwork};
 pub use optim::{
     KeySharing, Optimizer, OptimizerConfig, OptimizerKind, OptimizerStateError, QkClipError,
     QkScale, Schedule, StepStats, accumulate_gradients, accumulate_value_gradients, qk_clip,
