@@ -26,7 +26,7 @@ use crate::cli::{Preset, ReproduceArgs};
 use crate::config::{Check, Curriculum, ReproduceConfig, TrainingConfig, load, parse};
 use crate::console::{self, Console};
 use crate::run::Metrics;
-use crate::{device, source};
+use crate::source;
 
 /// The settings that come with `zs`.
 const QUICK: &str = include_str!("../../presets/reproduce_quick.toml");

@@ -13,7 +13,7 @@ use crate::cli::ResumableArgs;
 use crate::config::{SftConfig, TuningConfig, load};
 use crate::console::Console;
 use crate::files::{JsonLines, RunDir, SUMMARY};
-use crate::{device, source};
+use crate::source;
 
 pub use self::rows::{TuningRows, read_rows, world_rows};
 

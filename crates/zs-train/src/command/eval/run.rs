@@ -20,7 +20,7 @@ use crate::cli::EngineArgs;
 use crate::command::report_table::{self, Kind};
 use crate::command::score::ProtocolArgs;
 use crate::console::{self, Console};
-use crate::{device, source};
+use crate::source;
 
 /// Arguments of an evaluation.
 #[derive(Debug, Args)]

@@ -34,7 +34,7 @@ use self::work::Outcome;
 use super::output::claim_directory;
 use crate::cli::ReproduceArgs;
 use crate::console::{self, Console};
-use crate::{device, source};
+use crate::source;
 
 /// What of the claims is asked for.
 #[derive(Clone, Debug, PartialEq)]
