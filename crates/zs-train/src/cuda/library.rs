@@ -100,7 +100,7 @@ pub(crate) fn nvrtc_version(library: &Library) -> Result<CudaVersion, String> {
 // SAFETY: the caller names the type that the library's header gives the function.
 unsafe fn function<'a, F>(library: &'a Library, name: &CStr) -> Result<Symbol<'a, F>, String> {
     // SAFETY: as above.
-    unsafe { library.get(name) }.map_err(|it| it.to_string())
+    unsafe { library.get(name) }.map_err(|_| format!("has no {}", name.to_string_lossy()))
 }
 
 fn answered(call: &str, code: c_int) -> Result<(), String> {
