@@ -90,7 +90,7 @@ pub(crate) struct CachedRows {
 /// How the rows are held.
 enum Store {
     Slices(Vec<HostRow>),
-    Tensors(TensorRows),
+    Tensors(Box<TensorRows>),
 }
 
 /// A cache in tensors and what its rows and columns hold.
@@ -123,7 +123,7 @@ impl CachedRows {
         let columns = vec![Vec::new(); owners.len()];
         let mask = Tensor::full([buckets.rows(owners.len()), capacity], MASKED, device);
         let tensors = TensorRows { cache, columns, mask, buckets };
-        let mut rows = Self { store: Store::Tensors(tensors), owners };
+        let mut rows = Self { store: Store::Tensors(Box::new(tensors)), owners };
         rows.fill_shape();
         rows
     }
@@ -159,7 +159,7 @@ impl CachedRows {
             Store::Slices(from) => {
                 Store::Slices(rows.iter().map(|it| from[it.row].first(it.held)).collect())
             }
-            Store::Tensors(from) => Store::Tensors(from.copy(rows, capacity, device)),
+            Store::Tensors(from) => Store::Tensors(Box::new(from.copy(rows, capacity, device))),
         };
         Self { store, owners }
     }
@@ -177,14 +177,15 @@ impl CachedRows {
             owners.extend(part.owners);
             match part.store {
                 Store::Slices(rows) => slices.extend(rows),
-                Store::Tensors(rows) => tensors.push(rows),
+                Store::Tensors(rows) => tensors.push(*rows),
             }
         }
         // A shard holds all its rows in one way.
         if tensors.is_empty() {
             return Self { store: Store::Slices(slices), owners };
         }
-        let store = Store::Tensors(TensorRows::stack(tensors, config, capacity, device));
+        let stacked = TensorRows::stack(tensors, config, capacity, device);
+        let store = Store::Tensors(Box::new(stacked));
         let mut stacked = Self { store, owners };
         stacked.fill_shape();
         stacked

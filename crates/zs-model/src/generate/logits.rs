@@ -8,6 +8,7 @@ use super::sampling::{Choice, choose};
 use super::{SamplingParams, TokenId};
 
 /// Logits of some rows, `[rows, vocab]`.
+#[expect(clippy::large_enum_variant, reason = "there is one, for as long as a step takes")]
 pub(crate) enum Logits {
     /// Row by row.
     Host(Vec<f32>),

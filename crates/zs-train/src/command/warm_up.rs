@@ -102,9 +102,9 @@ impl Work {
     fn name(&self) -> String {
         match self {
             Self::Sample(WarmUpShape { rows, tokens }) => {
-                format!("{rows} rows: {tokens} tokens, and one more")
+                format!("{rows} x {tokens} tokens, and one more")
             }
-            Self::Update { rows, tokens } => format!("update of {rows} rows of {tokens} tokens"),
+            Self::Update { rows, tokens } => format!("update of {rows} x {tokens} tokens"),
         }
     }
 
