@@ -5,14 +5,16 @@ mod golden;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
+use crate::batch::PaddedBatch;
 use crate::checkpoint::{NamedTensor, load_network, map_file, named_gradients, parse, to_f32};
 use crate::generate::LocalSession;
+use crate::host::HostNetwork;
+use crate::network::FlatScores;
 use crate::{
     CausalLm, CheckpointError, GenerateError, ModelConfig, SamplingParams, SequenceRequest,
     Session, TokenId, TokenRow, Tokenizer,
@@ -85,7 +87,8 @@ pub enum VerifyError {
 /// Relative errors of logits are over the largest absolute reference value of the row. Those of
 /// gradients are over the largest gradient in the file, whichever tensor has it: an update moves all
 /// parameters together, and a tensor whose gradients nearly cancel has no scale of its own to be
-/// measured by. Greedy tokens and text must be equal.
+/// measured by. Greedy tokens and text must be equal. Loss and gradients are those of training: where
+/// a CPU trains on slices, those of the path on tensors are compared as well.
 ///
 /// Rotary frequencies are computed in f32 from `config.json`, as transformers does when it loads a
 /// checkpoint of any type in f32. A reference that was itself converted to bfloat16 on the way (say,
@@ -110,6 +113,13 @@ pub fn verify(
         subject.check_tensors()?
     };
     Ok(VerifyReport { model: dir.to_owned(), tolerance, checks })
+}
+
+/// A loss and its gradients, and which way they were computed.
+struct Loss {
+    way: &'static str,
+    value: f32,
+    gradients: Vec<NamedTensor>,
 }
 
 struct Subject<'a> {
@@ -173,38 +183,51 @@ impl Subject<'_> {
         if tokens.len() < 2 {
             return Err(self.bad("row 0 needs two tokens for a loss"));
         }
-        let (value, tensors) = self.loss(tokens);
-        let mut checks = vec![self.compare(
-            "loss row 0".to_owned(),
-            &[value],
-            &self.floats(golden, "loss_row0")?,
-        )];
         let mut wanted = Vec::new();
         for name in golden.names().into_iter().filter(|it| it.starts_with("grad.")) {
             wanted.push((name.to_owned(), self.floats(golden, name)?));
         }
         wanted.sort_by(|a, b| a.0.cmp(&b.0));
         let scale = wanted.iter().map(|(_, it)| largest(it)).fold(0.0, f64::max);
-        for (name, expected) in wanted {
-            let found =
-                tensors.iter().find(|it| name.strip_prefix("grad.") == Some(&it.entry.name));
-            let found =
-                found.ok_or_else(|| self.bad(format!("the model has no tensor for {name}")))?;
-            checks.push(self.compare_at(name, &found.to_vec(), &expected, scale));
+        let wanted_loss = self.floats(golden, "loss_row0")?;
+
+        let mut checks = Vec::new();
+        for Loss { way, value, gradients: tensors } in self.losses(tokens) {
+            checks.push(self.compare(format!("loss row 0{way}"), &[value], &wanted_loss));
+            for (name, expected) in &wanted {
+                let found =
+                    tensors.iter().find(|it| name.strip_prefix("grad.") == Some(&it.entry.name));
+                let found =
+                    found.ok_or_else(|| self.bad(format!("the model has no tensor for {name}")))?;
+                let name = format!("{name}{way}");
+                checks.push(self.compare_at(name, &found.to_vec(), expected, scale));
+            }
         }
         Ok(checks)
     }
 
-    /// Mean next-token cross-entropy of a row, and its gradients.
-    fn loss(&self, tokens: &[TokenId]) -> (f32, Vec<NamedTensor>) {
+    /// Mean next-token cross-entropy of a row and its gradients, as training computes them, and on
+    /// tensors where that is another way.
+    fn losses(&self, tokens: &[TokenId]) -> Vec<Loss> {
         let mut loss_mask = vec![true; tokens.len()];
         loss_mask[0] = false;
-        let row = TokenRow { tokens: tokens.to_vec(), loss_mask };
+        let rows = [TokenRow { tokens: tokens.to_vec(), loss_mask }];
         let network = self.network.clone().train();
-        let loss = -network.flat_log_probs(&[row]).mean();
-        let value = loss.clone().into_scalar::<f32>();
-        let mut grads = GradientsParams::from_grads(loss.backward(), &network);
-        (value, named_gradients(&network, &mut grads))
+        let loss = |scores: FlatScores| {
+            let loss = -scores.log_probs.mean();
+            (loss.clone(), loss.into_scalar::<f32>())
+        };
+        let mut ways = vec![("", network.flat_gradients(&rows, false, loss))];
+        if HostNetwork::of(&network).is_some() {
+            let on_tensors = network.tensor_gradients(&PaddedBatch::new(&rows), false, loss);
+            ways.push((", on tensors", on_tensors));
+        }
+        let named = |(way, (mut grads, value))| Loss {
+            way,
+            value,
+            gradients: named_gradients(&network, &mut grads),
+        };
+        ways.into_iter().map(named).collect()
     }
 
     fn check_text(&self) -> Result<Vec<Check>, VerifyError> {

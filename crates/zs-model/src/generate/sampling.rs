@@ -75,6 +75,7 @@ pub(crate) fn choose(
 fn exponentials(logits: &[f32], max: f64, temperature: f64) -> Vec<f64> {
     // Adding 1.5 * 2^52 leaves the nearest integer in the low bits.
     const SHIFT: f64 = 6_755_399_441_055_744.0;
+    const LOWEST: f64 = -708.0;
     const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1;
     const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
     let factorials = const {
@@ -88,7 +89,9 @@ fn exponentials(logits: &[f32], max: f64, temperature: f64) -> Vec<f64> {
     };
     let mut out = vec![0.0; logits.len()];
     for (out, logit) in out.iter_mut().zip(logits) {
-        let x = ((f64::from(*logit) - max) / temperature).max(-708.0);
+        let x = (f64::from(*logit) - max) / temperature;
+        // Not `max`, which would turn NaN into a number.
+        let x = if x < LOWEST { LOWEST } else { x };
         let shifted = x.mul_add(std::f64::consts::LOG2_E, SHIFT);
         let n = shifted - SHIFT;
         let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, x));
@@ -229,7 +232,8 @@ mod tests {
             let expected = (f64::from(*logit) - 0.5).exp();
             assert!((actual - expected).abs() <= 1e-14 * expected, "{logit}: {actual} {expected}");
         }
-        assert_eq!(exponentials(&[0.0, f32::NEG_INFINITY], 0.0, 0.5)[0], 1.0);
+        let special = exponentials(&[0.0, f32::NEG_INFINITY, f32::NAN], 0.0, 0.5);
+        assert!(special[0] == 1.0 && special[1] < 1e-300 && special[2].is_nan(), "{special:?}");
     }
 
     #[track_caller]

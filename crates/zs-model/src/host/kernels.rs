@@ -3,8 +3,6 @@
 //! Sums run in a fixed order of [`LANES`] partial sums whatever the vector width, so one machine
 //! always gives the same bytes.
 
-#![expect(clippy::needless_range_loop, reason = "lanes of a fixed number become vector registers")]
-
 use multiversion::multiversion;
 
 /// Partial sums of a reduction.

@@ -31,7 +31,15 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
+    /// # Panics
+    ///
+    /// When a first token carries loss, which nothing predicts, or a mask has another length than
+    /// its row.
     pub(crate) fn new(rows: &[TokenRow]) -> Self {
+        for row in rows {
+            assert_eq!(row.tokens.len(), row.loss_mask.len(), "one mask value a token");
+            assert!(row.loss_mask.first() != Some(&true), "nothing predicts a first token");
+        }
         let ends: Vec<usize> =
             rows.iter().map(|row| row.loss_mask.iter().rposition(|it| *it).unwrap_or(0)).collect();
         let inputs = |row: usize| &rows[row].tokens[..ends[row]];

@@ -158,9 +158,10 @@ impl Log {
         file.push(&serde_json::json!({ "step": step, "engines": costs }))
     }
 
-    /// What the progress bar says about the step.
+    /// What the progress bar says about the last step that has ended.
     pub(super) fn headline(&self) -> String {
-        let value = |key| self.metrics.get(key).unwrap_or_default();
+        let ended = self.history.last();
+        let value = |key| ended.and_then(|it| it.get(key)).unwrap_or_default();
         let searches = value("rollout/num_searches");
         format!("reward {:.3}, {searches:.2} searches", value("reward/mean"))
     }
@@ -270,4 +271,21 @@ fn names_entity_frac(groups: &[&TrajectoryGroup]) -> f64 {
         }
     }
     num_naming as f64 / num_queries.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_headline_is_that_of_the_step_that_ended() {
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let run = RunDir::create(&scratch.path().join("run")).expect("a run directory");
+        let mut log = Log::open(&run, Kept::None, false).expect("files of the run");
+        assert_eq!(log.headline(), "reward 0.000, 0.00 searches");
+        log.metrics.set("reward/mean", 0.25);
+        log.metrics.set("rollout/num_searches", 1.5);
+        log.end_step(1).expect("a step on the disk");
+        assert_eq!(log.headline(), "reward 0.250, 1.50 searches");
+    }
 }
