@@ -1,6 +1,5 @@
 //! What a model computes does not depend on how many devices share the work, up to rounding.
 #![cfg(feature = "flex")]
-#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use burn::module::Module;
 use burn::tensor::Device;

@@ -22,7 +22,8 @@ pub fn write_golden(dir: &Path, golden: &Path, device: &Device) -> Result<(), Ve
     let config = ModelConfig::from_dir(dir).map_err(CheckpointError::from)?;
     let network = load_network(dir, &config, device)?;
     let vocab = config.vocab_size;
-    let width = LENGTHS.map(|it| it.min(config.max_position_embeddings - GREEDY));
+    let width =
+        LENGTHS.map(|it| it.min(config.max_position_embeddings.saturating_sub(GREEDY).max(2)));
     let row = |row: usize| (0..width[row]).map(move |at| (row * 31 + at * 7 + 1) % vocab);
     let rows: Vec<Vec<TokenId>> =
         (0..LENGTHS.len()).map(|it| row(it).map(|token| token as TokenId).collect()).collect();
@@ -48,7 +49,7 @@ pub fn write_golden(dir: &Path, golden: &Path, device: &Device) -> Result<(), Ve
         floats("loss_row0", &[1], vec![loss.value]),
     ];
     entries.extend(
-        tensors
+        loss.gradients
             .iter()
             .map(|it| floats(&format!("grad.{}", it.entry.name), &it.entry.shape, it.to_vec())),
     );
