@@ -73,6 +73,10 @@ impl CausalLm {
     }
 
     /// Scores the tokens that carry loss, at least one; with a graph on a device that has graphs.
+    #[cfg_attr(
+        not(feature = "flex"),
+        expect(unreachable_code, reason = "without the CPU backend there are no scores on slices")
+    )]
     fn flat_scores(
         &self,
         rows: &[TokenRow],
