@@ -10,7 +10,7 @@ use super::{Subject, VerifyError};
 use crate::checkpoint::load_network;
 use crate::{CheckpointError, ModelConfig, TokenId};
 
-/// Writes what a model directory computes on a device as a golden file, for [`verify()`] on another
+/// Writes what a model directory computes on a device as a golden file, for [`verify()`](crate::verify()) on another
 /// device: three rows of arbitrary tokens, of different lengths.
 ///
 /// # Errors
