@@ -3,8 +3,8 @@
     python benches/compare/transformers_bench.py 8m --json theirs.json
     cargo xtask bench model 8m --against theirs.json
 
-Needs torch and transformers (and peft for shapes that train adapters). Float32, all cores, eager
-PyTorch, SDPA attention; the best of a few tries counts.
+Needs torch and transformers (and peft for shapes that train adapters). Float32, all cores or one GPU
+(`--device cuda`), eager PyTorch, SDPA attention; the best of a few tries counts.
 """
 
 import argparse
@@ -48,6 +48,8 @@ def best(tries, work):
     for _ in range(tries):
         start, cpu_start = time.perf_counter(), time.process_time()
         work()
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         times.append((time.perf_counter() - start, time.process_time() - cpu_start))
     return [min(it) for it in zip(*times)]
 
@@ -90,13 +92,16 @@ def main():
     parser.add_argument("model", nargs="?", default="tiny")
     parser.add_argument("--json")
     parser.add_argument("--tries", type=int, default=3)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
     args = parser.parse_args()
 
+    torch.set_default_device(args.device)
     torch.manual_seed(0)
     if args.model in SHAPES:
         model = Qwen2ForCausalLM(SHAPES[args.model]())
     else:
         model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    model.to(args.device)
     work = SMALL if model.config.hidden_size < 512 else LARGE
     vocab = model.config.vocab_size
     runs = []
@@ -157,7 +162,7 @@ def main():
     print(f"peak memory {peak / 2**30:.2f} GiB")
     if args.json:
         with open(args.json, "w") as file:
-            json.dump(dict(model=args.model, runs=runs, peak_bytes=peak), file, indent=2)
+            json.dump(dict(model=args.model, device=args.device, runs=runs, peak_bytes=peak), file, indent=2)
 
 
 if __name__ == "__main__":

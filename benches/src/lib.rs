@@ -9,6 +9,7 @@
 //! ```
 
 mod floor;
+pub mod model_speed;
 mod shapes;
 
 use burn::tensor::Device;
@@ -23,12 +24,29 @@ use zs_simulator::world::{
 pub use floor::Floor;
 pub use shapes::{SHAPES, Work, num_block_weights, random_model, shape, work};
 
+/// Keeps freed pages, as `zs` does: training asks for the same buffers again and again, and the kernel
+/// clears every page that it hands out. The same as `MIMALLOC_PURGE_DELAY=-1`.
+///
+/// To be called once, before there is another thread.
+pub fn keep_pages() {
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    #[expect(unsafe_code, reason = "options of the allocator are set through its C interface")]
+    // SAFETY: the option is a number that the allocator reads when it next frees.
+    unsafe {
+        libmimalloc_sys::mi_option_set(PURGE_DELAY, -1);
+    }
+}
+
 /// A model of the shipped shape with random weights.
 #[must_use]
 pub fn tiny_model() -> LanguageModel {
-    let tokenizer = tokenizer();
-    let config = ModelConfig {
-        vocab_size: tokenizer.vocab_size(),
+    LanguageModel::initialize(shipped_shape(), tokenizer(), 1, &Device::default())
+}
+
+/// The shape of the shipped model.
+pub(crate) fn shipped_shape() -> ModelConfig {
+    ModelConfig {
+        vocab_size: tokenizer().vocab_size(),
         hidden_size: 128,
         intermediate_size: 384,
         num_hidden_layers: 4,
@@ -36,8 +54,7 @@ pub fn tiny_model() -> LanguageModel {
         max_position_embeddings: 512,
         eos_token_ids: Vec::new(),
         ..tiny_config()
-    };
-    LanguageModel::initialize(config, tokenizer, 1, &Device::default())
+    }
 }
 
 /// About `num_tokens` tokens of interaction transcripts, as pre-training sees them.

@@ -22,7 +22,7 @@ pub(crate) fn tiny_model(seed: u64) -> LanguageModel {
     };
     let tokenizer = world::tokenizer();
     let config = model_config(shape, &tokenizer).unwrap();
-    LanguageModel::initialize(config, tokenizer, seed, &zs_train::device::select())
+    LanguageModel::initialize(config, tokenizer, seed, &zs_train::device::select().unwrap())
 }
 
 /// A Python that can import some modules; `None`, and a line about it, where there is none.

@@ -10,6 +10,7 @@ mod before;
 mod claims;
 mod common;
 mod custom_algorithm;
+mod devices;
 mod evaluation;
 mod faults;
 mod inspect;

@@ -131,7 +131,7 @@ fn check_trajectory(trajectory: &Trajectory, model: &LanguageModel, max_turns: u
 
 fn check_run(dir: &Path) {
     let policy = dir.join("tuned/checkpoints/final");
-    let model = LanguageModel::load(&policy, &zs_train::device::select()).unwrap();
+    let model = LanguageModel::load(&policy, &zs_train::device::select().unwrap()).unwrap();
     let groups = recorded_groups(&dir.join("out"));
     assert_eq!(groups.len(), 4);
     let mut num_searches = 0;

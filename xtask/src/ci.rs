@@ -27,15 +27,31 @@ const STEPS: [Step; 7] = [
     ("package", package),
 ];
 
+/// Builds with CUDA beside the CPU, and with CUDA alone.
+const CUDA_STEPS: [Step; 2] = [
+    ("cuda", |sh| {
+        let check = cmd!(sh, "cargo check --workspace --all-targets --features cuda --locked");
+        Ok(check.run()?)
+    }),
+    ("cuda alone", |sh| {
+        let check = cmd!(sh, "cargo check --package zs-train --no-default-features --locked");
+        Ok(check.args(["--features", "cuda"]).run()?)
+    }),
+];
+
 /// Runs the checks up to the first that fails, with the time that each took.
-pub(crate) fn run() -> anyhow::Result<ExitCode> {
+pub(crate) fn run(with_cuda: bool) -> anyhow::Result<ExitCode> {
+    let mut steps = STEPS.to_vec();
+    if with_cuda {
+        steps.extend(CUDA_STEPS);
+    }
     let sh = Shell::new()?;
     let metadata = MetadataCommand::new().no_deps().exec().context("cannot read the workspace")?;
     sh.change_dir(&metadata.workspace_root);
     let start = Instant::now();
     let mut times = Vec::new();
-    for (index, (name, step)) in STEPS.iter().enumerate() {
-        eprintln!("\n== {}/{} {name}", index + 1, STEPS.len());
+    for (index, (name, step)) in steps.iter().enumerate() {
+        eprintln!("\n== {}/{} {name}", index + 1, steps.len());
         let start = Instant::now();
         let outcome = step(&sh);
         let seconds = start.elapsed().as_secs_f64();

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stderr, reason = "a command-line tool speaks on the console")]
 
 mod ci;
+mod gpu_pack;
 mod pass_through;
 mod tidy;
 
@@ -26,7 +27,7 @@ enum Command {
     ///
     /// Formatting, tidy, clippy, documentation, tests, doctests, packaging. Stops at the first
     /// failure. `.ci/run` runs the same.
-    Ci,
+    Ci(CiArguments),
     /// Check what rustc cannot: crate edges, file lengths, READMEs, no ignored test
     Tidy,
     /// Train against a simulated search engine and evaluate against a real one
@@ -46,11 +47,23 @@ enum Command {
     /// (`--json FILE`, `--against FILE`); `search` times BM25, the simulation LLM and the server
     /// (`--json FILE`, `--python PYTHON` for the comparison with bm25s).
     Bench(PassThrough),
+    /// Pack `zs` with CUDA for a machine with a GPU that need not have Rust
+    ///
+    /// Builds in release with the feature `cuda`, and writes one archive of the stripped program, models
+    /// to check, and a script that runs `zs doctor`, compares the GPU with the CPU, and times models.
+    GpuPack(gpu_pack::Arguments),
     /// Fetch and check data sets, corpora and models, or write the embedded world
     ///
     /// Builds in release and runs `zs data` with the same arguments, e.g. `fetch all --cache DIR`,
     /// `check FILE ...`, `world --out DIR`. For all of them: `cargo xtask data -- --help`.
     Data(PassThrough),
+}
+
+#[derive(Debug, clap::Args)]
+struct CiArguments {
+    /// Type-check the builds with CUDA too, which needs no GPU and no CUDA
+    #[arg(long)]
+    cuda: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -62,7 +75,8 @@ struct PassThrough {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
-        Command::Ci => ci::run(),
+        Command::Ci(it) => ci::run(it.cuda),
+        Command::GpuPack(it) => gpu_pack::run(&it),
         Command::Tidy => tidy::run(),
         Command::Reproduce(it) => pass_through::zs("reproduce", &it.args),
         Command::Pretrain(it) => pass_through::zs("pretrain", &it.args),

@@ -45,12 +45,12 @@ fn whole_program(name: &str, args: &[OsString]) -> anyhow::Result<ExitCode> {
 }
 
 /// The cargo that runs this program.
-fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
 /// Runs a command to its end and takes over its exit code.
-fn status(command: &mut Command) -> anyhow::Result<ExitCode> {
+pub(crate) fn status(command: &mut Command) -> anyhow::Result<ExitCode> {
     let status = command
         .status()
         .with_context(|| format!("cannot run {}", command.get_program().display()))?;

@@ -1,6 +1,7 @@
 //! A model directory in memory: configuration, weights and tokenizer.
 
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -8,6 +9,7 @@ use zs_core::StreamKey;
 
 use crate::checkpoint::{CarriedFiles, initialize, load_network, replace_directory, save_network};
 use crate::generate::{LocalSession, single_turn};
+use crate::replicas::replica;
 use crate::{
     CausalLm, CheckpointError, Completion, GenerateError, Generator, ModelConfig, PolicyModel,
     SamplingParams, SaveError, SaveOptions, Session, TokenId, Tokenizer,
@@ -23,6 +25,8 @@ pub struct LanguageModel {
     tokenizer: Tokenizer,
     carried: CarriedFiles,
     max_batch_rows: usize,
+    /// The network on each of its devices, once it has been sampled from on several.
+    replicas: Arc<OnceLock<Vec<CausalLm>>>,
 }
 
 /// Sequences decoded at once where nobody says otherwise.
@@ -47,8 +51,7 @@ impl LanguageModel {
         }
         let carried = CarriedFiles::read(dir)?;
         let network = load_network(dir, &config, device)?;
-        let max_batch_rows = DEFAULT_MAX_BATCH_ROWS;
-        Ok(Self { config, network, tokenizer, carried, max_batch_rows })
+        Ok(Self::of(config, network, tokenizer, carried))
     }
 
     /// A model with random weights, a function of configuration and seed.
@@ -60,8 +63,17 @@ impl LanguageModel {
         device: &Device,
     ) -> Self {
         let network = initialize(&config, seed, device);
-        let carried = CarriedFiles::default();
-        Self { config, network, tokenizer, carried, max_batch_rows: DEFAULT_MAX_BATCH_ROWS }
+        Self::of(config, network, tokenizer, CarriedFiles::default())
+    }
+
+    fn of(
+        config: ModelConfig,
+        network: CausalLm,
+        tokenizer: Tokenizer,
+        carried: CarriedFiles,
+    ) -> Self {
+        let (max_batch_rows, replicas) = (DEFAULT_MAX_BATCH_ROWS, Arc::default());
+        Self { config, network, tokenizer, carried, max_batch_rows, replicas }
     }
 
     /// Writes a model directory in Hugging Face layout, in f32, its chat template included.
@@ -109,7 +121,18 @@ impl LanguageModel {
     /// copy.
     #[must_use]
     pub fn with_network(&self, network: &CausalLm) -> Self {
-        Self { network: network.valid(), ..self.clone() }
+        Self { network: network.valid(), replicas: Arc::default(), ..self.clone() }
+    }
+
+    /// The same model, computing on these devices, its own first; see
+    /// [`CausalLm::with_devices`].
+    ///
+    /// # Panics
+    ///
+    /// When the first is not the device that the weights live on.
+    #[must_use]
+    pub fn with_devices(self, devices: &[Device]) -> Self {
+        Self { network: self.network.with_devices(devices), replicas: Arc::default(), ..self }
     }
 
     /// The same model, decoding at most so many sequences at once; others wait for a place.
@@ -125,6 +148,21 @@ impl LanguageModel {
     #[must_use]
     pub fn device(&self) -> Device {
         self.network.device()
+    }
+
+    /// The devices that share the work, the one that the weights live on first.
+    #[must_use]
+    pub fn compute_devices(&self) -> Vec<Device> {
+        self.network.compute_devices()
+    }
+
+    /// The network on each of its devices, to be sampled from.
+    pub(crate) fn replicas(&self) -> &[CausalLm] {
+        self.replicas.get_or_init(|| {
+            let devices = self.compute_devices();
+            let on_device = |(at, device)| replica(&self.network, at, device).for_sampling();
+            devices.iter().enumerate().map(on_device).collect()
+        })
     }
 }
 
@@ -153,7 +191,7 @@ impl Generator for LanguageModel {
 impl LanguageModel {
     fn local_session(&self, num_sequences: usize) -> LocalSession<'_> {
         LocalSession::new(
-            &self.network,
+            self.replicas(),
             &self.config,
             Some(&self.tokenizer),
             num_sequences,

@@ -5,7 +5,7 @@
 //! [`verify()`] compares a directory with numbers of a reference implementation.
 //!
 //! **Invariant:** nothing here knows about search, questions or rewards, and nothing names a device
-//! except the thread count of a CPU.
+//! except the thread count of a CPU. A model that is given several devices computes on all of them.
 //!
 //! ```
 //! use burn::module::Module;
@@ -55,6 +55,7 @@ mod lora;
 mod network;
 mod optim;
 mod policy;
+mod replicas;
 mod supervised;
 pub mod testing;
 mod tokenizer;
@@ -67,18 +68,19 @@ pub use checkpoint::{CheckpointError, SaveError, SaveOptions, WeightDtype};
 pub use config::{Architecture, ConfigError, Llama3RopeScaling, ModelConfig};
 pub use generate::{
     Completion, GenerateError, Generator, SamplingParams, SequenceRequest, Session, StopReason,
-    TokenId,
+    TokenId, WarmUpShape,
 };
 pub use language_model::LanguageModel;
 pub use lora::{AdapterError, LoraConfig, LoraError};
-pub use network::{CausalLm, MemoryConfig, ValueNetwork};
+pub use network::{CausalLm, MemoryConfig, Precision, ValueNetwork};
 pub use optim::{
     KeySharing, Optimizer, OptimizerConfig, OptimizerKind, OptimizerStateError, QkClipError,
     QkScale, Schedule, StepStats, accumulate_gradients, accumulate_value_gradients, qk_clip,
     qk_scale,
 };
 pub use policy::{PolicyModel, TokenRow, TokenScores, ValueModel};
+pub use replicas::map_replicas;
 pub use supervised::{SupervisedStats, supervised_loss, supervised_step, teacher_forced_matches};
 pub use tokenizer::{Tokenizer, TokenizerError};
-pub use verify::{Check, VerifyError, VerifyReport, verify};
+pub use verify::{Check, VerifyError, VerifyReport, verify, write_golden};
 pub use workers::map_parallel;

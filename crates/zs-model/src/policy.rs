@@ -62,6 +62,11 @@ pub trait PolicyModel: Module {
 
     /// The device that the parameters live on.
     fn device(&self) -> Device;
+
+    /// The devices that share the work, the one that the parameters live on first.
+    fn compute_devices(&self) -> Vec<Device> {
+        vec![self.device()]
+    }
 }
 
 /// A model of how good it is to be somewhere, whose parameters can be optimised.
@@ -80,4 +85,9 @@ pub trait ValueModel: Module {
 
     /// The device that the parameters live on.
     fn device(&self) -> Device;
+
+    /// The devices that share the work, the one that the parameters live on first.
+    fn compute_devices(&self) -> Vec<Device> {
+        vec![self.device()]
+    }
 }

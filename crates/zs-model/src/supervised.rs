@@ -1,7 +1,7 @@
 //! Supervised training: cross-entropy on the tokens that carry loss.
 
 use crate::optim::accumulate;
-use crate::{CausalLm, Optimizer, PolicyModel, TokenRow, map_parallel, micro_batches};
+use crate::{CausalLm, Optimizer, PolicyModel, TokenRow, map_replicas, micro_batches};
 
 /// What one supervised step saw.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,13 +39,14 @@ pub fn supervised_step(
     let num_loss_tokens = count_loss_tokens(&rows);
     assert!(num_loss_tokens > 0, "a supervised step needs a token that carries loss");
     let batches = split(&rows, max_tokens);
-    let (grads, losses) = accumulate(&model, &model.device(), batches.len(), |model, index| {
-        model.flat_gradients(&batches[index], false, |scores| {
-            let loss = -scores.log_probs.sum() / num_loss_tokens as f64;
-            let value = f64::from(loss.clone().into_scalar::<f32>());
-            (loss, value)
-        })
-    });
+    let (grads, losses) =
+        accumulate(&model, &model.compute_devices(), batches.len(), |model, index| {
+            model.flat_gradients(&batches[index], false, |scores| {
+                let loss = -scores.log_probs.sum() / num_loss_tokens as f64;
+                let value = f64::from(loss.clone().into_scalar::<f32>());
+                (loss, value)
+            })
+        });
     let (model, stats) = optimizer.step(model, grads);
     let stats = SupervisedStats {
         loss: losses.into_iter().sum(),
@@ -65,7 +66,7 @@ pub fn supervised_loss(model: &CausalLm, rows: &[TokenRow], max_tokens: usize) -
         rows.iter().filter(|it| it.loss_mask.contains(&true)).cloned().collect();
     let num_loss_tokens = count_loss_tokens(&rows);
     let batches = split(&rows, max_tokens);
-    let losses = map_parallel(&model.device(), batches.len(), |index| {
+    let losses = map_replicas(model, &model.compute_devices(), batches.len(), |model, index| {
         -f64::from(model.flat_log_probs(&batches[index]).sum().into_scalar::<f32>())
     });
     let total: f64 = losses.into_iter().sum();

@@ -1,5 +1,7 @@
 //! Agreement of a model directory with numbers of a reference implementation.
 
+mod golden;
+
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -9,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
 use crate::batch::PaddedBatch;
-use crate::checkpoint::{load_network, map_file, named_gradients, parse, to_f32};
+use crate::checkpoint::{NamedTensor, load_network, map_file, named_gradients, parse, to_f32};
 use crate::generate::LocalSession;
 use crate::host::HostNetwork;
 use crate::network::FlatScores;
@@ -17,6 +19,8 @@ use crate::{
     CausalLm, CheckpointError, GenerateError, ModelConfig, SamplingParams, SequenceRequest,
     Session, TokenId, TokenRow, Tokenizer,
 };
+
+pub use golden::write_golden;
 
 /// One comparison with the reference.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -111,6 +115,13 @@ pub fn verify(
     Ok(VerifyReport { model: dir.to_owned(), tolerance, checks })
 }
 
+/// A loss and its gradients, and which way they were computed.
+struct Loss {
+    way: &'static str,
+    value: f32,
+    gradients: Vec<NamedTensor>,
+}
+
 struct Subject<'a> {
     dir: &'a Path,
     config: ModelConfig,
@@ -172,9 +183,6 @@ impl Subject<'_> {
         if tokens.len() < 2 {
             return Err(self.bad("row 0 needs two tokens for a loss"));
         }
-        let mut loss_mask = vec![true; tokens.len()];
-        loss_mask[0] = false;
-        let row = TokenRow { tokens: tokens.to_vec(), loss_mask };
         let mut wanted = Vec::new();
         for name in golden.names().into_iter().filter(|it| it.starts_with("grad.")) {
             wanted.push((name.to_owned(), self.floats(golden, name)?));
@@ -183,21 +191,9 @@ impl Subject<'_> {
         let scale = wanted.iter().map(|(_, it)| largest(it)).fold(0.0, f64::max);
         let wanted_loss = self.floats(golden, "loss_row0")?;
 
-        let network = self.network.clone().train();
-        let rows = [row];
-        let loss = |scores: FlatScores| {
-            let loss = -scores.log_probs.mean();
-            (loss.clone(), loss.into_scalar::<f32>())
-        };
-        let mut ways = vec![("", network.flat_gradients(&rows, false, loss))];
-        if HostNetwork::of(&network).is_some() {
-            let on_tensors = network.tensor_gradients(&PaddedBatch::new(&rows), false, loss);
-            ways.push((", on tensors", on_tensors));
-        }
         let mut checks = Vec::new();
-        for (way, (mut grads, value)) in ways {
+        for Loss { way, value, gradients: tensors } in self.losses(tokens) {
             checks.push(self.compare(format!("loss row 0{way}"), &[value], &wanted_loss));
-            let tensors = named_gradients(&network, &mut grads);
             for (name, expected) in &wanted {
                 let found =
                     tensors.iter().find(|it| name.strip_prefix("grad.") == Some(&it.entry.name));
@@ -208,6 +204,30 @@ impl Subject<'_> {
             }
         }
         Ok(checks)
+    }
+
+    /// Mean next-token cross-entropy of a row and its gradients, as training computes them, and on
+    /// tensors where that is another way.
+    fn losses(&self, tokens: &[TokenId]) -> Vec<Loss> {
+        let mut loss_mask = vec![true; tokens.len()];
+        loss_mask[0] = false;
+        let rows = [TokenRow { tokens: tokens.to_vec(), loss_mask }];
+        let network = self.network.clone().train();
+        let loss = |scores: FlatScores| {
+            let loss = -scores.log_probs.mean();
+            (loss.clone(), loss.into_scalar::<f32>())
+        };
+        let mut ways = vec![("", network.flat_gradients(&rows, false, loss))];
+        if HostNetwork::of(&network).is_some() {
+            let on_tensors = network.tensor_gradients(&PaddedBatch::new(&rows), false, loss);
+            ways.push((", on tensors", on_tensors));
+        }
+        let named = |(way, (mut grads, value))| Loss {
+            way,
+            value,
+            gradients: named_gradients(&network, &mut grads),
+        };
+        ways.into_iter().map(named).collect()
     }
 
     fn check_text(&self) -> Result<Vec<Check>, VerifyError> {
@@ -252,7 +272,8 @@ impl Subject<'_> {
     /// Greedy continuations through the cached path, end-of-sequence tokens ignored.
     fn greedy(&self, rows: &[Vec<TokenId>], new: usize) -> Result<Vec<Vec<TokenId>>, VerifyError> {
         let config = ModelConfig { eos_token_ids: Vec::new(), ..self.config.clone() };
-        let mut session = LocalSession::new(&self.network, &config, None, rows.len(), rows.len());
+        let network = std::slice::from_ref(&self.network);
+        let mut session = LocalSession::new(network, &config, None, rows.len(), rows.len());
         let requests: Vec<SequenceRequest<'_>> = rows
             .iter()
             .enumerate()

@@ -47,7 +47,16 @@ pub fn map_parallel<T: Send>(
     count: usize,
     work: impl Fn(usize) -> T + Sync,
 ) -> Vec<T> {
-    let workers = host_workers(device).min(count);
+    in_order(host_workers(device), count, work)
+}
+
+/// [`map_parallel`] on so many threads.
+pub(crate) fn in_order<T: Send>(
+    workers: usize,
+    count: usize,
+    work: impl Fn(usize) -> T + Sync,
+) -> Vec<T> {
+    let workers = workers.min(count);
     if workers <= 1 {
         return (0..count).map(work).collect();
     }

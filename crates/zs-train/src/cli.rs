@@ -14,6 +14,7 @@ pub use crate::command::{
 };
 use crate::config::{Assignment, EngineConfig, TemplatesConfig, load_engine};
 use crate::console::{Console, print_error};
+use crate::device::{self, DeviceArgs};
 pub use crate::inspect::InspectArgs;
 use crate::trace;
 
@@ -27,6 +28,9 @@ pub struct Cli {
     /// Write where the time goes to this file, for <https://ui.perfetto.dev> or `chrome://tracing`.
     #[arg(long, global = true, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// What to compute on.
+    #[command(flatten, next_help_heading = "Device")]
+    pub device: DeviceArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -62,6 +66,8 @@ pub enum Command {
     Verify(VerifyArgs),
     /// What of this machine, and of a run file, is usable, and what to do about the rest.
     Doctor(DoctorArgs),
+    /// Compute every shape that sampling will meet once, so that a GPU's kernels are compiled and tuned.
+    WarmUp(command::WarmUpArgs),
     /// Answer searches and sample text over HTTP.
     Serve(ServeArgs),
     /// Collect data for tuning a simulation LLM; audit one.
@@ -190,11 +196,17 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// Reference outputs: `golden.safetensors`, or `golden.json` with greedy tokens.
-    #[arg(long, value_name = "FILE")]
-    pub golden: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "write")]
+    pub golden: Option<PathBuf>,
+    /// Write what the model computes on this device as reference outputs for another one.
+    #[arg(long, value_name = "FILE", conflicts_with = "golden")]
+    pub write: Option<PathBuf>,
     /// Largest relative difference that passes.
     #[arg(long, default_value_t = 1e-4)]
     pub tolerance: f64,
+    /// Write the comparisons to this file too.
+    #[arg(long, value_name = "FILE", conflicts_with = "write")]
+    pub json: Option<PathBuf>,
 }
 
 /// What `zs data` can do.
@@ -301,6 +313,7 @@ pub fn main() -> ExitCode {
 ///
 /// Fails with what went wrong, named by file, row and field where there is one.
 pub fn run(cli: &Cli) -> Result<()> {
+    device::choose(&cli.device);
     let console = Console::new(cli.quiet);
     let _tracing = trace::begin(cli.trace.as_deref())?;
     match &cli.command {
@@ -317,6 +330,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Ask(args) => command::ask(args),
         Command::Verify(args) => command::verify(args),
         Command::Doctor(args) => command::doctor(args),
+        Command::WarmUp(args) => command::warm_up(args, &console),
         Command::Serve(args) => command::serve(args, &console),
         Command::Simulate(what) => command::simulate(what, &console),
         Command::Data(DataCommand::World(args)) => command::data_world(args, &console),

@@ -1,5 +1,5 @@
 //! The commands that do one thing and end: evaluate, score, index, search, ask, verify, count costs,
-//! handle data.
+//! handle data, warm up.
 
 mod ask;
 mod cost;
@@ -13,6 +13,7 @@ mod search;
 mod serve;
 mod simulate;
 mod verify;
+mod warm_up;
 
 pub use cost::CostArgs;
 pub use doctor::DoctorArgs;
@@ -32,6 +33,7 @@ pub(crate) use serve::serve;
 pub(crate) use simulate::simulate;
 pub use simulate::{AuditArgs, CollectArgs, JudgeName, SimulateCommand};
 pub(crate) use verify::verify;
+pub(crate) use warm_up::{WarmUpArgs, warm_up};
 
 pub(crate) use data::{DataCheckArgs, DataFetchArgs};
 pub(crate) use eval::EvalArgs;

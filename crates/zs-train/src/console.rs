@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::dashboard::{self, Dashboard};
@@ -178,6 +179,17 @@ fn bar_style() -> ProgressStyle {
 pub fn print(text: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Writes a value to a file, as JSON.
+///
+/// # Errors
+///
+/// Fails, naming the file, where it cannot be written.
+pub(crate) fn write_json<T: serde::Serialize>(path: &std::path::Path, value: &T) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    std::fs::write(path, format!("{text}\n"))
+        .with_context(|| format!("{}: cannot be written", path.display()))
 }
 
 /// While a dashboard has the terminal, what is said waits until it gives it back.

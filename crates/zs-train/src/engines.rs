@@ -28,7 +28,7 @@ use crate::source;
 /// use zs_train::config::EngineConfig;
 /// use zs_train::engines::Engines;
 ///
-/// let engines = Engines::new(zs_train::device::select(), Default::default());
+/// let engines = Engines::new(zs_train::device::select()?, Default::default());
 /// let config: EngineConfig = toml::from_str(
 ///     "kind = \"budgeted\"\nbudget = { max_searches = 1 }\n\
 ///      engine = { kind = \"fixed\", documents = [{ text = \"x\" }] }",
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn wrappers_compose_and_share_the_books() {
         let folder = tempfile::tempdir().unwrap();
-        let engines = Engines::new(crate::device::select(), BTreeMap::new());
+        let engines = Engines::new(crate::device::select().unwrap(), BTreeMap::new());
         let text = format!(
             r#"
 kind = "cached"
@@ -323,7 +323,7 @@ documents = [{{ text = "x" }}]
 
     #[test]
     fn a_run_without_calls_has_no_metrics_of_them() {
-        let engines = Engines::new(crate::device::select(), BTreeMap::new());
+        let engines = Engines::new(crate::device::select().unwrap(), BTreeMap::new());
         let engine = open(&engines, "kind = \"fixed\"\ndocuments = [{ text = \"x\" }]").unwrap();
         num_answered(engine.as_ref(), 3);
         let mut metrics = Metrics::of_step(1);
@@ -334,7 +334,7 @@ documents = [{{ text = "x" }}]
 
     #[test]
     fn what_is_missing_is_named() {
-        let engines = Engines::new(crate::device::select(), BTreeMap::new());
+        let engines = Engines::new(crate::device::select().unwrap(), BTreeMap::new());
         for (text, expected) in [
             ("kind = \"self_search\"", "asks the policy"),
             ("kind = \"replay\"\nturns = \"no-such-turns.jsonl\"", "no-such-turns.jsonl"),

@@ -32,6 +32,7 @@ pub mod cli;
 mod command;
 pub mod config;
 pub mod console;
+mod cuda;
 mod dashboard;
 pub mod device;
 mod digest;

@@ -20,6 +20,7 @@ use crate::config::{
     WorldSource,
 };
 use crate::console::Console;
+use crate::device;
 
 /// Loads a model directory in Hugging Face layout.
 ///
@@ -31,6 +32,17 @@ pub fn load_model(dir: &Path, device: &Device) -> Result<LanguageModel> {
         bail!("{}: no such model directory", dir.display());
     }
     LanguageModel::load(dir, device).with_context(|| format!("model {}", dir.display()))
+}
+
+/// Loads a model directory onto the [chosen](crate::device) devices.
+///
+/// # Errors
+///
+/// As [`load_model`], and where a device cannot be used.
+pub(crate) fn load_chosen(dir: &Path) -> Result<LanguageModel> {
+    let devices = device::select_all()?;
+    let first = devices.first().context("at least one device is chosen")?;
+    Ok(load_model(dir, first)?.with_devices(&devices))
 }
 
 /// Reads or draws questions.

@@ -36,6 +36,7 @@ const RULES: &[Rule] = &[
             "burn",
             "burn-flex",
             "burn-pack",
+            "cubecl-cuda",
             "gemm",
             "half",
             "memmap2",

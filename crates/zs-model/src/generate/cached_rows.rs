@@ -3,6 +3,7 @@
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
 use super::TokenId;
+use super::logits::Logits;
 use crate::host::{HostNetwork, HostRow};
 use crate::network::{KeyValueCache, MASKED};
 use crate::workers::is_host;
@@ -11,7 +12,7 @@ use crate::{CausalLm, ModelConfig};
 /// Attention scores that one pass may hold, in numbers.
 const MAX_SCORES: usize = 1 << 26;
 
-/// What sizes of tensors are rounded up to.
+/// What sizes of tensors are rounded up to, and where logits stay.
 ///
 /// An accelerator compiles and tunes kernels by shape, so there a decoding step should look like the
 /// one before; on a CPU shapes are free and padding is not.
@@ -25,13 +26,25 @@ pub(crate) struct ShapeBuckets {
     new_multiple: usize,
     /// Tokens of a row that one pass takes; a multiple of `new_multiple`.
     longest_pass: usize,
+    /// Whether logits are sampled from where they are.
+    stay_on_device: bool,
 }
 
 impl ShapeBuckets {
-    pub(crate) const EXACT: Self =
-        Self { round_rows: false, column_multiple: 1, new_multiple: 1, longest_pass: 512 };
-    pub(crate) const COARSE: Self =
-        Self { round_rows: true, column_multiple: 64, new_multiple: 32, longest_pass: 512 };
+    pub(crate) const EXACT: Self = Self {
+        round_rows: false,
+        column_multiple: 1,
+        new_multiple: 1,
+        longest_pass: 512,
+        stay_on_device: false,
+    };
+    pub(crate) const COARSE: Self = Self {
+        round_rows: true,
+        column_multiple: 64,
+        new_multiple: 32,
+        longest_pass: 512,
+        stay_on_device: true,
+    };
 
     pub(crate) fn of(device: &Device) -> Self {
         if is_host(device) { Self::EXACT } else { Self::COARSE }
@@ -46,7 +59,7 @@ impl ShapeBuckets {
         if self.round_rows { rows.next_power_of_two() } else { rows }
     }
 
-    fn columns(self, columns: usize) -> usize {
+    pub(crate) const fn columns(self, columns: usize) -> usize {
         columns.next_multiple_of(self.column_multiple)
     }
 
@@ -77,7 +90,7 @@ pub(crate) struct CachedRows {
 /// How the rows are held.
 enum Store {
     Slices(Vec<HostRow>),
-    Tensors(TensorRows),
+    Tensors(Box<TensorRows>),
 }
 
 /// A cache in tensors and what its rows and columns hold.
@@ -86,6 +99,9 @@ struct TensorRows {
     /// For each row, the columns that hold its tokens, in order: the first `len` tokens of the
     /// sequence.
     columns: Vec<Vec<usize>>,
+    /// The same on the device, `[rows, capacity]`: 0 for a column that holds a token of the row,
+    /// [`MASKED`] elsewhere. A step changes the columns that it fills.
+    mask: Tensor<2>,
     buckets: ShapeBuckets,
 }
 
@@ -105,8 +121,9 @@ impl CachedRows {
     ) -> Self {
         let cache = KeyValueCache::new(config, buckets.rows(owners.len()), capacity, device);
         let columns = vec![Vec::new(); owners.len()];
-        let mut rows =
-            Self { store: Store::Tensors(TensorRows { cache, columns, buckets }), owners };
+        let mask = Tensor::full([buckets.rows(owners.len()), capacity], MASKED, device);
+        let tensors = TensorRows { cache, columns, mask, buckets };
+        let mut rows = Self { store: Store::Tensors(Box::new(tensors)), owners };
         rows.fill_shape();
         rows
     }
@@ -142,7 +159,7 @@ impl CachedRows {
             Store::Slices(from) => {
                 Store::Slices(rows.iter().map(|it| from[it.row].first(it.held)).collect())
             }
-            Store::Tensors(from) => Store::Tensors(from.copy(rows, capacity, device)),
+            Store::Tensors(from) => Store::Tensors(Box::new(from.copy(rows, capacity, device))),
         };
         Self { store, owners }
     }
@@ -160,32 +177,39 @@ impl CachedRows {
             owners.extend(part.owners);
             match part.store {
                 Store::Slices(rows) => slices.extend(rows),
-                Store::Tensors(rows) => tensors.push(rows),
+                Store::Tensors(rows) => tensors.push(*rows),
             }
         }
         // A shard holds all its rows in one way.
         if tensors.is_empty() {
             return Self { store: Store::Slices(slices), owners };
         }
-        let store = Store::Tensors(TensorRows::stack(tensors, config, capacity, device));
+        let stacked = TensorRows::stack(tensors, config, capacity, device);
+        let store = Store::Tensors(Box::new(stacked));
         let mut stacked = Self { store, owners };
         stacked.fill_shape();
         stacked
     }
 
     /// Feeds each row its next tokens (none for a row that has finished) and returns the logits
-    /// after the last of them, `[rows, vocab]` in row-major order.
+    /// after the last of them. Those of an accelerator stay there.
     pub(crate) fn feed(
         &mut self,
         network: &CausalLm,
         host: Option<&HostNetwork>,
         tokens: &[Vec<TokenId>],
         device: &Device,
-    ) -> Vec<f32> {
+    ) -> Logits {
         match (&mut self.store, host) {
-            (Store::Slices(rows), Some(host)) => host.feed(rows, tokens),
+            (Store::Slices(rows), Some(host)) => Logits::Host(host.feed(rows, tokens)),
             (Store::Slices(_), None) => unreachable!("rows on slices are made for a host network"),
-            (Store::Tensors(rows), _) => rows.feed(network, tokens, device),
+            (Store::Tensors(rows), _) => {
+                let logits = rows.feed(network, tokens, device);
+                match rows.buckets.stay_on_device {
+                    true => Logits::Device(logits),
+                    false => Logits::Host(logits.into_data().iter::<f32>().collect()),
+                }
+            }
         }
     }
 
@@ -204,31 +228,39 @@ impl TensorRows {
         let from: Vec<usize> = rows.iter().map(|it| it.row).collect();
         let columns: Vec<Vec<usize>> =
             rows.iter().map(|it| self.columns[it.row][..it.held].to_vec()).collect();
+        let mask = rows
+            .iter()
+            .flat_map(|it| (0..capacity).map(|column| if column < it.held { 0.0 } else { MASKED }));
+        let mask = TensorData::new(mask.collect::<Vec<f32>>(), [rows.len(), capacity]);
         Self {
             cache: self.cache.repack(&from, &columns, capacity, device),
             columns: rows.iter().map(|it| (0..it.held).collect()).collect(),
+            mask: Tensor::from_data(mask, device),
             buckets: self.buckets,
         }
     }
 
     fn stack(parts: Vec<Self>, config: &ModelConfig, capacity: usize, device: &Device) -> Self {
         let buckets = parts.first().map_or(ShapeBuckets::EXACT, |it| it.buckets);
-        let (mut columns, mut caches) = (Vec::new(), Vec::new());
+        let (mut columns, mut caches, mut masks) = (Vec::new(), Vec::new(), Vec::new());
         for part in parts {
             columns.extend(part.columns);
             caches.push(part.cache);
+            masks.push(part.mask);
         }
         let missing = buckets.rows(columns.len()) - columns.len();
         if missing > 0 {
             caches.push(KeyValueCache::new(config, missing, capacity, device));
+            masks.push(Tensor::full([missing, capacity], MASKED, device));
         }
-        Self { cache: KeyValueCache::stack(caches), columns, buckets }
+        let mask = Tensor::cat(masks, 0);
+        Self { cache: KeyValueCache::stack(caches), columns, mask, buckets }
     }
 
     /// As [`CachedRows::feed`].
     ///
     /// Long rows go in passes, so that the scores of attention stay bounded.
-    fn feed(&mut self, network: &CausalLm, tokens: &[Vec<TokenId>], device: &Device) -> Vec<f32> {
+    fn feed(&mut self, network: &CausalLm, tokens: &[Vec<TokenId>], device: &Device) -> Tensor<2> {
         let longest = tokens.iter().map(Vec::len).max().unwrap_or(0);
         let per_token = self.columns.len() * network.num_heads() * (self.cache.columns + longest);
         let per_pass = self.buckets.pass(MAX_SCORES / per_token.max(1));
@@ -252,7 +284,7 @@ impl TensorRows {
             });
         }
         let last = last.expect("there is at least one pass");
-        network.head(last).into_data().iter::<f32>().collect()
+        network.head(last)
     }
 
     /// One pass of the network; hidden states of each row's last token, `[rows, hidden]`.
@@ -264,11 +296,12 @@ impl TensorRows {
         let width = self.buckets.columns(first_column + new);
         let mut ids = vec![0_i32; rows * new];
         let mut positions = vec![0_i32; rows * new];
-        let mut bias = vec![MASKED; rows * new * width];
+        let mut mask = vec![MASKED; rows * new];
         let mut last = vec![0_i32; rows];
         for (row, held) in self.columns.iter_mut().enumerate() {
             let tokens = tokens.get(row).map_or(&[][..], Vec::as_slice);
             let before = held.len();
+            mask[row * new..][..tokens.len()].fill(0.0);
             for (offset, token) in tokens.iter().enumerate() {
                 let at = row * new + offset;
                 ids[at] = *token as i32;
@@ -276,22 +309,31 @@ impl TensorRows {
                 held.push(first_column + offset);
             }
             last[row] = (row * new + tokens.len().saturating_sub(1)) as i32;
-            for offset in 0..new {
-                // A padded query sees what a real one sees; its output is never read.
-                let visible = before + (offset + 1).min(tokens.len());
-                let base = (row * new + offset) * width;
-                for &column in &held[..visible] {
-                    bias[base + column] = 0.0;
-                }
-            }
         }
         let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows, new]), device);
         let positions =
             Tensor::<1, Int>::from_data(TensorData::new(positions, [rows * new]), device);
-        let bias = Tensor::<5>::from_data(TensorData::new(bias, [rows, 1, 1, new, width]), device);
+        let mask = Tensor::<2>::from_data(TensorData::new(mask, [rows, new]), device);
+        let filled = [0..rows, first_column..first_column + new];
+        self.mask.inplace(|it| it.slice_assign(filled, mask));
+        let mut bias = self.mask.clone().slice([0..rows, 0..width]).reshape([rows, 1, 1, 1, width]);
+        if new > 1 {
+            bias = bias + later_masked(first_column, [new, width], device);
+        }
         let hidden = network.hidden_cached(ids, positions, bias, &mut self.cache);
         hidden.select(0, Tensor::<1, Int>::from_data(TensorData::new(last, [rows]), device))
     }
+}
+
+/// [`MASKED`] where a query would see a new token behind its own, 0 elsewhere: `[1, 1, 1, new, width]`, the
+/// new tokens from `first_column` on.
+fn later_masked(first_column: usize, [new, width]: [usize; 2], device: &Device) -> Tensor<5> {
+    let values: Vec<f32> = (0..new)
+        .flat_map(|query| {
+            (0..width).map(move |it| if it > first_column + query { MASKED } else { 0.0 })
+        })
+        .collect();
+    Tensor::from_data(TensorData::new(values, [1, 1, 1, new, width]), device)
 }
 
 /// A row to be copied: which, how many of its tokens, and for which sequence.

@@ -1,16 +1,17 @@
-//! Batched sampling from a local network, on all cores of a CPU.
+//! Batched sampling from a local network, on all cores of a CPU and on all devices of a model.
 
 use std::sync::mpsc::channel;
 
 use super::shard::Shard;
 use super::{Completion, GenerateError, SamplingParams, SequenceRequest, Session, TokenId};
-use crate::workers::{alone, host_workers};
+use crate::replicas::workers_of;
+use crate::workers::alone;
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
 
 /// Sequences that one worker should at least have, so that it computes more than it administers.
 const MIN_SEQUENCES_PER_SHARD: usize = 8;
 
-/// Sequences of a local network, dealt out to the workers of the device.
+/// Sequences of a local network, dealt out to the workers of its devices.
 ///
 /// A sequence's tokens do not depend on what else is in its batch, so the number of workers changes
 /// the speed only. Neighbours share a worker, since neighbours tend to share a prompt.
@@ -31,18 +32,25 @@ struct Share<'a> {
 
 impl<'a> LocalSession<'a> {
     pub(crate) fn new(
-        network: &CausalLm,
+        replicas: &[CausalLm],
         config: &'a ModelConfig,
         tokenizer: Option<&'a Tokenizer>,
         num_sequences: usize,
         max_rows: usize,
     ) -> Self {
-        let workers = host_workers(&network.device());
-        let num_shards = workers.min(num_sequences / MIN_SEQUENCES_PER_SHARD).max(1);
+        let devices: Vec<_> = replicas.iter().map(PolicyModel::device).collect();
+        let of_worker: Vec<&CausalLm> = replicas
+            .iter()
+            .zip(workers_of(&devices))
+            .flat_map(|(network, workers)| std::iter::repeat_n(network, workers))
+            .collect();
+        let num_shards = of_worker.len().min(num_sequences / MIN_SEQUENCES_PER_SHARD).max(1);
         let block = num_sequences.div_ceil(num_shards).max(1);
         let max_rows = max_rows.div_ceil(num_shards);
+        // Few sequences are spread over the devices too, not over the workers of the first.
         let shards = (0..num_shards)
-            .map(|_| Shard::new(network, config, tokenizer, block, max_rows))
+            .map(|it| of_worker[it * of_worker.len() / num_shards])
+            .map(|network| Shard::new(network, config, tokenizer, block, max_rows))
             .collect();
         Self { config, shards, block, num_sequences }
     }

@@ -3,9 +3,11 @@
 
 mod cached_rows;
 mod local;
+mod logits;
 mod sampling;
 mod shard;
 mod stop;
+mod warm_up;
 
 use std::fmt::Debug;
 
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
 pub(crate) use local::LocalSession;
+pub use warm_up::WarmUpShape;
 
 use crate::Tokenizer;
 
@@ -60,11 +63,12 @@ impl SamplingParams {
     /// Whether tokens are drawn from the model's own distribution, neither reshaped nor cut.
     #[must_use]
     pub fn is_full_softmax(&self) -> bool {
-        self.temperature == 1.0
-            && self.top_p >= 1.0
-            && self.top_k == 0
-            && self.min_p <= 0.0
-            && self.repetition_penalty == 1.0
+        self.temperature == 1.0 && self.keeps_all_tokens()
+    }
+
+    /// Whether no token is cut off or penalised, whatever the temperature.
+    pub(crate) fn keeps_all_tokens(&self) -> bool {
+        self.top_p >= 1.0 && self.top_k == 0 && self.min_p <= 0.0 && self.repetition_penalty == 1.0
     }
 
     /// Checks that every setting is in its range.

@@ -9,7 +9,7 @@ use tracing::info_span;
 use zs_core::Domain;
 
 use super::cached_rows::{CachedRows, CopiedRow, ShapeBuckets};
-use super::sampling::choose;
+use super::logits::{Logits, Sampled};
 use super::stop::{CompletionTail, StopTexts};
 use super::{Completion, SamplingParams, SequenceRequest, StopReason, TokenId};
 use crate::host::HostNetwork;
@@ -149,7 +149,7 @@ impl<'a> Shard<'a> {
             let _span = info_span!("decode", rows = batch.rows.len()).entered();
             let logits =
                 batch.cache.feed(&self.network, self.host.as_ref(), &batch.next, &self.device);
-            self.accept(&mut batch.next, &batch.rows, &logits, turn);
+            self.accept(&mut batch.next, &batch.rows, logits, turn);
         }
         self.caches.extend(batch.map(|it| it.cache));
         self.caches.retain(|it| !it.is_empty());
@@ -254,7 +254,7 @@ impl<'a> Shard<'a> {
         let rows = places.into_iter().map(|(.., request)| request).collect();
         let mut batch = Batch { cache, rows, next };
         let logits = batch.cache.feed(&self.network, self.host.as_ref(), &batch.next, &self.device);
-        self.accept(&mut batch.next, &batch.rows, &logits, turn);
+        self.accept(&mut batch.next, &batch.rows, logits, turn);
         Some(batch)
     }
 
@@ -297,16 +297,11 @@ impl<'a> Shard<'a> {
             let capacity = self.buckets.capacity(longest, 0, new);
             let part = cache.copy(&copied, capacity, &self.device);
             cache = CachedRows::stack(vec![part], self.config, capacity, &self.device);
-            let vocab_size = self.config.vocab_size;
-            logits = sources
-                .iter()
-                .flat_map(|row| &logits[row * vocab_size..][..vocab_size])
-                .copied()
-                .collect();
+            logits = logits.select(&sources, self.config.vocab_size);
         }
         let mut batch =
             Batch { cache, rows: entering.to_vec(), next: vec![Vec::new(); entering.len()] };
-        self.accept(&mut batch.next, &batch.rows, &logits, turn);
+        self.accept(&mut batch.next, &batch.rows, logits, turn);
         Some(batch)
     }
 
@@ -315,19 +310,24 @@ impl<'a> Shard<'a> {
         &mut self,
         next: &mut [Vec<TokenId>],
         rows: &[usize],
-        logits: &[f32],
+        logits: Logits,
         turn: &mut Turn<'_>,
     ) {
-        let vocab_size = self.config.vocab_size;
-        for (row, &index) in rows.iter().enumerate() {
-            next[row].clear();
+        next.iter_mut().for_each(Vec::clear);
+        let alive: Vec<(usize, usize)> = (0..rows.len())
+            .map(|row| (row, rows[row]))
+            .filter(|(_, index)| !turn.growing[*index].done)
+            .collect();
+        let mut rngs: Vec<Option<&mut ChaCha8Rng>> =
+            turn.growing.iter_mut().map(|it| Some(&mut it.rng)).collect();
+        let sampled = alive.iter().filter_map(|&(row, index)| {
+            let sequence = &self.sequences[turn.requests[index].sequence];
+            Some(Sampled { row, sequence, rng: rngs[index].take()? })
+        });
+        let choices = logits.choose(sampled.collect(), self.config.vocab_size, turn.params);
+        for ((row, index), choice) in alive.into_iter().zip(choices) {
             let grow = &mut turn.growing[index];
-            if grow.done {
-                continue;
-            }
             let sequence = &mut self.sequences[turn.requests[index].sequence];
-            let logits = &logits[row * vocab_size..][..vocab_size];
-            let choice = choose(logits, sequence, turn.params, &mut grow.rng);
             sequence.push(choice.token);
             grow.completion.tokens.push(choice.token);
             grow.completion.log_probs.push(choice.log_prob);

@@ -31,7 +31,7 @@ use linear::{HostLinear, HostNorm};
 
 pub(crate) use decode::HostRow;
 
-use crate::CausalLm;
+use crate::{CausalLm, Precision};
 
 /// [`CausalLm`] on slices.
 #[derive(Debug)]
@@ -59,8 +59,11 @@ struct Trunk<'a> {
 }
 
 impl HostNetwork {
-    /// `None` where the network is not in f32 on the CPU.
+    /// `None` where the network is not in f32 on the CPU, or does not compute in it.
     pub(crate) fn of(network: &CausalLm) -> Option<Self> {
+        if network.memory.products != Precision::F32 {
+            return None;
+        }
         let blocks = network.model.layers.iter().map(HostBlock::of).collect::<Option<_>>()?;
         let head = match &network.lm_head {
             Some(it) => Some(HostLinear::of(it)?),

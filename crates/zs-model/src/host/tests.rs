@@ -80,7 +80,11 @@ fn check(network: &CausalLm, expected_tensors: usize) {
                 network.tensor_gradients(&batch, with_entropy, loss);
             let expected = named_gradients(&network, &mut expected);
             assert_eq!(expected.len(), expected_tensors);
-            let memory = crate::MemoryConfig { recompute_blocks, max_logits };
+            let memory = crate::MemoryConfig {
+                recompute_blocks,
+                max_logits,
+                ..crate::MemoryConfig::default()
+            };
             let network = network.with_memory(memory);
             let host = HostNetwork::of(&network).unwrap();
             let (mut actual, actual_loss) =

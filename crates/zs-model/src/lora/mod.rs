@@ -176,6 +176,12 @@ impl CausalLm {
         self.lora.as_ref()
     }
 
+    /// Every linear map of the blocks.
+    pub(crate) fn block_linears_mut(&mut self) -> Vec<&mut Linear> {
+        let linears = self.linears_mut().into_iter();
+        linears.filter(|(name, _)| name != "lm_head").map(|(_, linear)| linear).collect()
+    }
+
     /// Every linear map with its path.
     fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
         let mut linears = Vec::new();

@@ -293,7 +293,11 @@ mod tests {
             let tensors = if tied { 26 } else { 27 };
             for recompute_blocks in [false, true] {
                 for max_logits in [1, 7 * 257, 1 << 25] {
-                    check(&network, MemoryConfig { max_logits, recompute_blocks }, tensors);
+                    check(
+                        &network,
+                        MemoryConfig { max_logits, recompute_blocks, ..MemoryConfig::default() },
+                        tensors,
+                    );
                 }
             }
         }
@@ -315,15 +319,22 @@ mod tests {
         let network = crate::testing::with_random_lora(&network, 6);
         for recompute_blocks in [false, true] {
             for max_logits in [7 * 257, 1 << 25] {
-                check(&network, MemoryConfig { max_logits, recompute_blocks }, 8);
+                check(
+                    &network,
+                    MemoryConfig { max_logits, recompute_blocks, ..MemoryConfig::default() },
+                    8,
+                );
             }
         }
     }
 
     #[test]
     fn a_loss_on_log_probs_alone_needs_no_entropy() {
-        let network =
-            network(true).with_memory(MemoryConfig { max_logits: 300, recompute_blocks: true });
+        let network = network(true).with_memory(MemoryConfig {
+            max_logits: 300,
+            recompute_blocks: true,
+            ..MemoryConfig::default()
+        });
         let network = network.train();
         let batch = PaddedBatch::new(&rows());
         let (grads, ()) =

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::LowRank;
+use super::{LowRank, Precision};
 
 /// `y = x W + b`, and with an adapter `+ scale (x A) B`.
 ///
@@ -14,6 +14,9 @@ pub(crate) struct Linear {
     pub(crate) weight: Param<Tensor<2>>,
     pub(crate) bias: Option<Param<Tensor<1>>>,
     pub(crate) adapter: Option<LowRank>,
+    /// What it multiplies in; adapters in f32.
+    #[module(skip)]
+    pub(crate) products: Precision,
 }
 
 impl Linear {
@@ -22,14 +25,17 @@ impl Linear {
             weight: Param::from_tensor(Tensor::zeros([input, output], device)),
             bias: bias.then(|| Param::from_tensor(Tensor::zeros([output], device))),
             adapter: None,
+            products: Precision::F32,
         }
     }
 
     /// `[n, in]` to `[n, out]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let y = match &self.adapter {
-            Some(adapter) => x.clone().matmul(self.weight.val()) + adapter.forward(x),
-            None => x.matmul(self.weight.val()),
+            Some(adapter) => {
+                self.products.product(x.clone(), self.weight.val()) + adapter.forward(x)
+            }
+            None => self.products.product(x, self.weight.val()),
         };
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),

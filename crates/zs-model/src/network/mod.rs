@@ -8,6 +8,7 @@ mod backward;
 mod linear;
 mod low_rank;
 mod norm;
+mod precision;
 mod rope;
 mod scores;
 mod value;
@@ -21,6 +22,7 @@ pub(crate) use attention::{KeyValueCache, MASKED};
 pub(crate) use linear::Linear;
 pub(crate) use low_rank::LowRank;
 pub(crate) use norm::RmsNorm;
+pub use precision::Precision;
 use rope::{Rotary, RotaryTable};
 pub(crate) use scores::FlatScores;
 pub use scores::MemoryConfig;
@@ -40,6 +42,9 @@ pub struct CausalLm {
     pub(crate) lora: Option<LoraConfig>,
     #[module(skip)]
     pub(crate) memory: MemoryConfig,
+    /// Devices beside its own that it computes on.
+    #[module(skip)]
+    pub(crate) beside: Vec<Device>,
 }
 
 /// Everything below the head.
@@ -110,6 +115,7 @@ impl CausalLm {
                 .then(|| Linear::zeros(width, config.vocab_size, false, device)),
             lora: None,
             memory: MemoryConfig::default(),
+            beside: Vec::new(),
         }
     }
 

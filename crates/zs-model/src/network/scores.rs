@@ -6,11 +6,12 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::Precision;
 use crate::batch::PaddedBatch;
 use crate::host::HostNetwork;
 use crate::{CausalLm, PolicyModel, TokenId, TokenRow, TokenScores};
 
-/// What training keeps in memory and what it computes again.
+/// What training keeps in memory, what it computes again, and how precisely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryConfig {
@@ -20,12 +21,15 @@ pub struct MemoryConfig {
     /// Keep the input of each block only and run the block again on the way back: activations of
     /// one block instead of all, for one more forward pass.
     pub recompute_blocks: bool,
+    /// What the matrix products of the blocks are computed in; weights stay in f32.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    pub products: Precision,
 }
 
 impl Default for MemoryConfig {
-    /// 2^25 logits (128 MiB in f32, 220 positions of Qwen2.5), no recomputation.
+    /// 2^25 logits (128 MiB in f32, 220 positions of Qwen2.5), no recomputation, f32.
     fn default() -> Self {
-        Self { max_logits: 1 << 25, recompute_blocks: false }
+        Self { max_logits: 1 << 25, recompute_blocks: false, products: Precision::F32 }
     }
 }
 
@@ -42,6 +46,24 @@ impl CausalLm {
     #[must_use]
     pub fn with_memory(mut self, memory: MemoryConfig) -> Self {
         self.memory = memory;
+        self.set_products(memory.products);
+        self
+    }
+
+    /// The same network, computing on these devices: sampling and training deal sequences and
+    /// micro-batches out to replicas. Its own device comes first, and keeps parameters, sums of
+    /// gradients, and the state of optimisers.
+    ///
+    /// What comes out is the same up to rounding. The same device may be named several times.
+    ///
+    /// # Panics
+    ///
+    /// When the first is not the device that the parameters live on.
+    #[must_use]
+    pub fn with_devices(mut self, devices: &[Device]) -> Self {
+        let own = self.device().without_autodiff();
+        assert_eq!(devices.first(), Some(&own), "a network's own device comes first");
+        self.beside = devices[1..].to_vec();
         self
     }
 
@@ -51,6 +73,10 @@ impl CausalLm {
     }
 
     /// Scores the tokens that carry loss, at least one; with a graph on a device that has graphs.
+    #[cfg_attr(
+        not(feature = "flex"),
+        expect(unreachable_code, reason = "without the CPU backend there are no scores on slices")
+    )]
     fn flat_scores(
         &self,
         rows: &[TokenRow],
@@ -195,5 +221,10 @@ impl PolicyModel for CausalLm {
 
     fn device(&self) -> Device {
         self.model.norm.weight.val().device()
+    }
+
+    fn compute_devices(&self) -> Vec<Device> {
+        let own = self.device().without_autodiff();
+        std::iter::once(own).chain(self.beside.iter().cloned()).collect()
     }
 }

@@ -26,6 +26,9 @@ use crate::{CheckpointError, ModelConfig, SaveError, TokenRow, ValueModel, Weigh
 pub struct ValueNetwork {
     model: Decoder,
     value_head: Linear,
+    /// Devices beside its own that it computes on.
+    #[module(skip)]
+    beside: Vec<Device>,
 }
 
 /// The folder of the value model inside a model directory.
@@ -40,7 +43,8 @@ impl ValueNetwork {
         let width = policy.model.norm.weight.val().dims()[0];
         let device = policy.model.norm.weight.val().device();
         let value_head = Linear::zeros(width, 1, true, &device);
-        let unnamed = Self { model: policy.model.clone(), value_head };
+        let unnamed =
+            Self { model: policy.model.clone(), value_head, beside: policy.beside.clone() };
         // Parameters are known by their names, so that an optimiser's state fits them again.
         let named = fill(unnamed, |entry| {
             let is_head = entry.name.starts_with("value_head.");
@@ -64,6 +68,19 @@ impl ValueNetwork {
     ) -> Result<Self, CheckpointError> {
         let empty = Self::from_policy(&CausalLm::zeros(config, device));
         load_module(&dir.join(FOLDER), empty, |_| false)
+    }
+
+    /// The same value model, computing on these devices, its own first.
+    ///
+    /// # Panics
+    ///
+    /// When the first is not the device that the parameters live on.
+    #[must_use]
+    pub fn with_devices(mut self, devices: &[Device]) -> Self {
+        let own = ValueModel::device(&self).without_autodiff();
+        assert_eq!(devices.first(), Some(&own), "a network's own device comes first");
+        self.beside = devices[1..].to_vec();
+        self
     }
 
     /// Writes the value model beside a policy that was saved to `dir`.
@@ -100,6 +117,11 @@ impl ValueModel for ValueNetwork {
 
     fn device(&self) -> Device {
         self.value_head.weight.val().device()
+    }
+
+    fn compute_devices(&self) -> Vec<Device> {
+        let own = ValueModel::device(self).without_autodiff();
+        std::iter::once(own).chain(self.beside.iter().cloned()).collect()
     }
 }
 

@@ -8,13 +8,16 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 
-use crate::workers::{alone, host_workers};
+use crate::replicas::{replica, shares, workers_of};
+use crate::workers::alone;
 use crate::{PolicyModel, TokenRow, TokenScores, ValueModel};
 
 /// Runs micro-batches forward and backward and sums their gradients.
 ///
 /// On a CPU, micro-batches run on one thread a core; the sum is taken in the order of the
 /// micro-batches whatever finishes first, so the result is the same bytes on any number of threads.
+/// Where the model has several [devices](PolicyModel::compute_devices), each of them sums the gradients of its
+/// share, and the sums are added on the first, in the order of the devices.
 /// `loss` gets the index of the micro-batch and its scores, and returns the loss, already weighted
 /// for the whole batch, and whatever the caller wants to keep.
 ///
@@ -30,7 +33,7 @@ where
     M: PolicyModel,
     T: Send,
 {
-    accumulate(model, &model.device(), micro_batches.len(), |model, index| {
+    accumulate(model, &model.compute_devices(), micro_batches.len(), |model, index| {
         model.score_gradients(&micro_batches[index], |scores| loss(index, scores))
     })
 }
@@ -49,16 +52,16 @@ where
     M: ValueModel,
     T: Send,
 {
-    accumulate(model, &model.device(), micro_batches.len(), |model, index| {
+    accumulate(model, &model.compute_devices(), micro_batches.len(), |model, index| {
         let (loss, kept) = loss(index, model.values(&micro_batches[index]));
         (GradientsParams::from_grads(loss.backward(), model), kept)
     })
 }
 
-/// [`accumulate_gradients`] over any work that ends in gradients.
+/// [`accumulate_gradients`] over any work that ends in gradients, on the devices of a model.
 pub(crate) fn accumulate<M, T>(
     model: &M,
-    device: &Device,
+    devices: &[Device],
     count: usize,
     work: impl Fn(&M, usize) -> (GradientsParams, T) + Sync,
 ) -> (GradientsParams, Vec<T>)
@@ -66,21 +69,64 @@ where
     M: Module,
     T: Send,
 {
+    let workers = workers_of(devices);
+    let dealt = shares(count, devices.len());
+    if let ([workers], [all]) = (&workers[..], &dealt[..]) {
+        return accumulate_share(model, *workers, all, &work);
+    }
+    let work = &work;
+    let sums: Vec<(GradientsParams, Vec<T>)> = std::thread::scope(|scope| {
+        let mut running = Vec::with_capacity(devices.len());
+        for (at, (device, share)) in devices.iter().zip(&dealt).enumerate() {
+            // Leaves of its own on each device, as with threads of one.
+            let replica = replica(model, at, device).train();
+            let workers = workers[at];
+            let sum = move || accumulate_share(&replica, workers, share, work);
+            running.push(scope.spawn(move || alone(sum)));
+        }
+        let join = |it: std::thread::ScopedJoinHandle<'_, (GradientsParams, Vec<T>)>| {
+            it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        running.into_iter().map(join).collect()
+    });
+    let mut total = GradientsParams::new();
+    let mut kept: Vec<(usize, T)> = Vec::with_capacity(count);
+    let first = devices.first().map(|it| it.clone().without_autodiff());
+    for (at, ((grads, of_share), share)) in sums.into_iter().zip(&dealt).enumerate() {
+        let grads = match &first {
+            Some(first) if at > 0 => grads.to_device(first, model),
+            _ => grads,
+        };
+        add_gradients(model, &mut total, grads);
+        kept.extend(share.iter().copied().zip(of_share));
+    }
+    kept.sort_by_key(|(index, _)| *index);
+    (total, kept.into_iter().map(|(_, it)| it).collect())
+}
+
+/// [`accumulate`] over some of the indices, on one device.
+fn accumulate_share<M, T>(
+    model: &M,
+    workers: usize,
+    indices: &[usize],
+    work: &(impl Fn(&M, usize) -> (GradientsParams, T) + Sync),
+) -> (GradientsParams, Vec<T>)
+where
+    M: Module,
+    T: Send,
+{
+    let count = indices.len();
     let sum = Mutex::new(OrderedSum::new(count));
     let next = AtomicUsize::new(0);
     let run = |model: M| {
         loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count {
-                return;
-            }
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&index) = indices.get(at) else { return };
             let (grads, kept) = work(&model, index);
-            sum.lock()
-                .expect("no thread panics with the lock held")
-                .add(&model, index, grads, kept);
+            sum.lock().expect("no thread panics with the lock held").add(&model, at, grads, kept);
         }
     };
-    let workers = host_workers(device).min(count);
+    let workers = workers.min(count);
     if workers <= 1 {
         run(model.clone());
     } else {

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use burn::tensor::{Bool, Tensor, TensorData};
 use zs_model::{
-    Optimizer, TokenRow, ValueModel, accumulate_value_gradients, map_parallel, micro_batches,
+    Optimizer, TokenRow, ValueModel, accumulate_value_gradients, map_replicas, micro_batches,
 };
 
 use super::row::{floats, padded, pick};
@@ -70,7 +70,7 @@ impl<V: ValueModel + Sync> Critic for ValueLearner<V> {
     fn values(&self, rows: &[TokenRow], micro_batch_tokens: usize) -> Vec<Vec<f32>> {
         let model = self.model.valid();
         by_row(rows, micro_batch_tokens, |batches| {
-            map_parallel(&model.device(), batches.len(), |index| {
+            map_replicas(&model, &model.compute_devices(), batches.len(), |model, index| {
                 rows_of(model.values(&batches[index]))
             })
         })

@@ -1,7 +1,7 @@
 //! Trajectories as rows, ready for the model: advantages, log-probabilities, values.
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use zs_model::{PolicyModel, TokenRow, TokenScores, map_parallel};
+use zs_model::{PolicyModel, TokenRow, TokenScores, map_replicas};
 
 use super::critic::{by_row, rows_of};
 use super::{Companions, UpdateConfig, UpdateError};
@@ -155,7 +155,7 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
 /// Log-probabilities of the tokens that carry loss, one row a row, without gradient.
 fn score<M: PolicyModel + Sync>(model: &M, rows: &[TokenRow], max_tokens: usize) -> Vec<Vec<f32>> {
     by_row(rows, max_tokens, |batches| {
-        map_parallel(&model.device(), batches.len(), |index| {
+        map_replicas(model, &model.compute_devices(), batches.len(), |model, index| {
             rows_of(model.token_scores(&batches[index]).log_probs)
         })
     })

@@ -13,7 +13,7 @@ use crate::{console, device, source};
 
 /// Plays one episode and prints it token by token.
 pub(crate) fn ask(args: &AskArgs) -> Result<()> {
-    let device = device::select();
+    let device = device::select()?;
     let policy = Arc::new(source::load_model(&args.model, &device)?);
     let engine = super::eval::engine(&args.engine, Some(Arc::clone(&policy) as _), &device)?;
     let question = Question::new("asked", args.question.as_str(), args.answer.iter().cloned());

@@ -12,6 +12,7 @@ use zs_model::{Generator, LanguageModel, ModelConfig, Tokenizer};
 use zs_simulator::WebProvider;
 
 use crate::config::{EngineConfig, TrainConfig, load};
+use crate::cuda::Survey;
 use crate::engines::Engines;
 use crate::plan::{Plan, gib, memory_of_machine};
 use crate::{console, device, source, versions};
@@ -22,17 +23,24 @@ pub struct DoctorArgs {
     /// A run file of `zs train`: its models, questions and engines are looked at too. Engines that
     /// bill nothing are asked one question.
     pub run: Option<PathBuf>,
+    /// Write what was found to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Prints what was found; fails where a run file was given that cannot be run.
 pub(crate) fn doctor(args: &DoctorArgs) -> Result<()> {
     let mut findings = Findings::default();
     machine(&mut findings);
+    cuda(&mut findings);
     keys(&mut findings);
     if let Some(path) = &args.run {
         run_file(path, &mut findings);
     }
     console::print(&format!("{}\n", findings.table()));
+    if let Some(path) = &args.json {
+        console::write_json(path, &findings.json())?;
+    }
     match (findings.num_problems, &args.run) {
         (1.., Some(path)) => {
             bail!("{}: {} things are in the way", path.display(), findings.num_problems)
@@ -70,6 +78,22 @@ impl Findings {
         }
     }
 
+    fn json(&self) -> serde_json::Value {
+        let row = |[what, state, found, advice]: &[String; 4]| {
+            serde_json::json!({
+                "what": what,
+                "state": match state.as_str() {
+                    "ok" => "ok",
+                    "PROBLEM" => "problem",
+                    _ => "absent",
+                },
+                "found": found,
+                "advice": advice,
+            })
+        };
+        self.rows.iter().map(row).collect()
+    }
+
     fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_preset(UTF8_BORDERS_ONLY);
@@ -86,7 +110,13 @@ fn machine(findings: &mut Findings) {
     let version = env!("CARGO_PKG_VERSION");
     findings
         .good("zs", format!("{version}, commit {}, {}", versions::git_commit(), crates.join(", ")));
-    findings.good("device", format!("{:?}, {} threads", device::select(), device::host_threads()));
+    let names: Vec<String> = device::names().iter().map(ToString::to_string).collect();
+    findings.of(
+        "device",
+        device::select_all().map_err(Into::into),
+        |_| format!("{}; {} threads of the CPU", names.join(", "), device::host_threads()),
+        "see the rows below, or `--device cpu`",
+    );
     let (total, free) = memory_of_machine();
     match free >= 1 << 30 {
         true => findings.good("memory", format!("{} of {} is free", gib(free), gib(total))),
@@ -96,6 +126,38 @@ fn machine(findings: &mut Findings) {
             "end other programs: the shipped preset takes half a gibibyte",
         ),
     }
+}
+
+/// What GPUs need.
+fn cuda(findings: &mut Findings) {
+    if cfg!(not(feature = "cuda")) {
+        return findings.absent(
+            "CUDA",
+            "this zs is built for CPUs only",
+            "to use a GPU, build with `--features cuda`: docs/gpu.md",
+        );
+    }
+    let survey = Survey::once();
+    for it in &survey.findings {
+        match (it.is_good, it.is_needed) {
+            (true, _) => findings.good(it.what, &it.found),
+            (false, true) => findings.bad(it.what, &it.found, &it.advice),
+            (false, false) => findings.absent(it.what, &it.found, &it.advice),
+        }
+    }
+    findings.good("kernel cache", kernel_cache(&device::kernel_cache()));
+}
+
+/// The folder of kernels, and what is in it.
+fn kernel_cache(folder: &Path) -> String {
+    let files = walkdir::WalkDir::new(folder).into_iter().flatten();
+    let sizes = files.filter_map(|it| it.metadata().ok()).filter(|it| it.is_file());
+    let (count, bytes) = sizes.fold((0, 0), |(count, sum), it| (count + 1, sum + it.len()));
+    let holds = match count {
+        0 => "empty; `zs warm-up` fills it".to_owned(),
+        _ => format!("{count} files, {:.1} MB", bytes as f64 / 1e6),
+    };
+    format!("{} ({holds})", folder.display())
 }
 
 /// Keys of web search.
@@ -160,7 +222,7 @@ fn model(dir: &Path) -> Result<String> {
 
 /// Opens an engine, and asks it one question where that costs nothing.
 fn ask(engine: &EngineConfig, config: &TrainConfig) -> Result<String> {
-    let device = device::select();
+    let device = device::select()?;
     let policy: Arc<dyn Generator> = Arc::new(LanguageModel::load(&config.policy, &device)?);
     let engines = Engines::new(device, config.prices.clone()).with_policy(policy);
     let opened = engines.open(engine)?;

@@ -75,7 +75,7 @@ pub struct ServeArgs {
 
 /// Serves until told to stop.
 pub(crate) fn serve(args: &ServeArgs, console: &Console) -> Result<()> {
-    let device = device::select();
+    let device = device::select()?;
     let engine = args.engine_config()?;
     let engine = engine.map(|it| source::engine(&it, &device)).transpose()?;
     let model = match &args.model {

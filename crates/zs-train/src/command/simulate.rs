@@ -235,7 +235,7 @@ impl CollectArgs {
         config: &CollectConfig,
         console: &Console,
     ) -> Result<Manifest> {
-        let device = device::select();
+        let device = device::select()?;
         let named = EngineArgs {
             corpus: self.corpus.clone(),
             index: self.index.clone(),
@@ -275,7 +275,7 @@ fn audit(args: &AuditArgs, console: &Console) -> Result<()> {
     if args.k == 0 || args.seeds.is_empty() || args.limit == 0 {
         bail!("--k, --limit and the number of --seeds must be at least 1");
     }
-    let device = device::select();
+    let device = device::select()?;
     let AuditArgs { corpus, index, simulator, engine, .. } = args;
     let [corpus, index, simulator, engine] = [corpus, index, simulator, engine].map(Clone::clone);
     let audited = EngineArgs { simulator, engine, ..EngineArgs::default() };

@@ -1,14 +1,21 @@
 //! `zs verify`: does a checkpoint compute what its reference computed?
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::cli::VerifyArgs;
 use crate::{console, device};
 
-/// Prints each comparison; fails when one is out of tolerance.
+/// Prints each comparison; fails when one is out of tolerance. With `--write`, is the reference.
 pub(crate) fn verify(args: &VerifyArgs) -> Result<()> {
-    let device = device::select();
-    let report = zs_model::verify(&args.model, &args.golden, args.tolerance, &device)?;
+    let device = device::select()?;
+    if let Some(path) = &args.write {
+        return Ok(zs_model::write_golden(&args.model, path, &device)?);
+    }
+    let golden = args.golden.as_ref().context("--golden names the reference outputs")?;
+    let report = zs_model::verify(&args.model, golden, args.tolerance, &device)?;
+    if let Some(path) = &args.json {
+        console::write_json(path, &report)?;
+    }
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
     table.set_header(["check", "absolute", "relative", ""]);

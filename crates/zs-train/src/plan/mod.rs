@@ -25,15 +25,15 @@ pub(crate) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Reads the shapes of the models and the memory of the machine.
+    /// Reads the shapes of the models and the memory of the machine, or of the GPU that is chosen.
     ///
     /// # Errors
     ///
     /// Fails where a model directory has no readable `config.json`.
     pub(crate) fn new(config: &'a TrainConfig) -> Result<Self> {
         let shape = ModelConfig::from_dir(&config.policy)?;
-        let workers = device::host_threads();
-        let (_, available) = memory_of_machine();
+        let workers = device::workers();
+        let available = device::memory_of_gpu().unwrap_or_else(|| memory_of_machine().1);
         Ok(Self { config, shape, parts: memory::parts(config, workers)?, available })
     }
 

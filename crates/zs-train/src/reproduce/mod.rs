@@ -26,7 +26,7 @@ use crate::cli::{Preset, ReproduceArgs};
 use crate::config::{Check, Curriculum, ReproduceConfig, TrainingConfig, load, parse};
 use crate::console::{self, Console};
 use crate::run::Metrics;
-use crate::{device, source};
+use crate::source;
 
 /// The settings that come with `zs`.
 const QUICK: &str = include_str!("../../presets/reproduce_quick.toml");
@@ -102,7 +102,7 @@ pub fn reproduce(config: &ReproduceConfig, console: &Console) -> Result<Report> 
     let start = Instant::now();
     let output = Output::begin(&config.out)?;
     output.write_text("config.toml", &toml::to_string_pretty(config)?)?;
-    let base = source::load_model(&config.base, &device::select())?;
+    let base = source::load_chosen(&config.base)?;
 
     let mut seconds = Seconds::default();
     console.note("[1/6] the world: training, validation and test splits");

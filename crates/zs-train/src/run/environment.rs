@@ -21,7 +21,7 @@ pub(super) struct Environment {
     git_commit: String,
     /// The versions of the crates that compute.
     crates: BTreeMap<String, String>,
-    /// The device of the run.
+    /// The device of the run, or several.
     device: String,
     /// Operating system and architecture.
     platform: String,
@@ -34,7 +34,7 @@ pub(super) struct Environment {
 impl Environment {
     /// This process, and the files that a run is about to read; directories stand for the files in
     /// them.
-    pub(super) fn of(paths: &[PathBuf], device: &burn::tensor::Device) -> Result<Self> {
+    pub(super) fn of(paths: &[PathBuf], devices: &[burn::tensor::Device]) -> Result<Self> {
         let mut data = BTreeMap::new();
         for path in paths {
             for file in files(path)? {
@@ -45,7 +45,7 @@ impl Environment {
             zs: env!("CARGO_PKG_VERSION").to_owned(),
             git_commit: versions::git_commit(),
             crates: versions::crates(),
-            device: format!("{device:?}"),
+            device: devices.iter().map(|it| format!("{it:?}")).collect::<Vec<_>>().join(", "),
             platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             threads: device::host_threads(),
             data,

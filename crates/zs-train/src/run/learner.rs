@@ -116,8 +116,9 @@ impl<'a> Learner<'a> {
             None => None,
             Some(_) => {
                 let device = policy.device();
-                let values =
-                    ValueNetwork::load(&dir.join(CRITIC), policy.config(), &device)?.train();
+                let values = ValueNetwork::load(&dir.join(CRITIC), policy.config(), &device)?
+                    .with_devices(&policy.compute_devices())
+                    .train();
                 let config = training.critic_optimizer_config();
                 let optimizer = Optimizer::load(&config, &values, &dir.join(CRITIC_OPTIMIZER))?;
                 Some(ValueLearner::new(values, optimizer))

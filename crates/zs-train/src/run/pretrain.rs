@@ -59,7 +59,8 @@ pub fn pretrain(
     resume: bool,
     console: &Console,
 ) -> Result<LanguageModel> {
-    let device = device::select();
+    let devices = device::select_all()?;
+    let device = devices.first().context("at least one device is chosen")?;
     let tokenizer = world::tokenizer();
     let checkpoints = Checkpoints::of(run, KEEP_LAST);
     let checkpoint = match resume {
@@ -67,13 +68,14 @@ pub fn pretrain(
         false => None,
     };
     let (initial, mut state) = match &checkpoint {
-        Some(dir) => (LanguageModel::load(&dir.join(MODEL), &device)?, read_state(dir)?),
+        Some(dir) => (LanguageModel::load(&dir.join(MODEL), device)?, read_state(dir)?),
         None => {
             let shape = model_config(config.model, &tokenizer)?;
-            let model = LanguageModel::initialize(shape, tokenizer.clone(), config.seed, &device);
+            let model = LanguageModel::initialize(shape, tokenizer.clone(), config.seed, device);
             (model, State::default())
         }
     };
+    let initial = initial.with_devices(&devices);
     let lines = |name: &str| match resume {
         true => JsonLines::resume(&run.join(name), state.step),
         false => run.json_lines(name),

@@ -13,7 +13,7 @@ use crate::cli::ResumableArgs;
 use crate::config::{SftConfig, TuningConfig, load};
 use crate::console::Console;
 use crate::files::{JsonLines, RunDir, SUMMARY};
-use crate::{device, source};
+use crate::source;
 
 pub use self::rows::{TuningRows, read_rows, world_rows};
 
@@ -163,7 +163,7 @@ pub fn command(args: &ResumableArgs, console: &Console) -> Result<()> {
         true => Some(RunDir::open_unfinished(&config.out)?),
         false => RunDir::check_free(&config.out).map(|()| None)?,
     };
-    let base = source::load_model(&config.base, &device::select())?;
+    let base = source::load_chosen(&config.base)?;
     let rows = TuningRows::read(&config.data, &base, config.seed)?;
     let run = match resumed {
         Some(run) => run,

@@ -21,7 +21,7 @@ use crate::engines::Engines;
 use crate::files::{RunDir, SUMMARY};
 use crate::interrupt::Interrupt;
 use crate::plan::Plan;
-use crate::{console, device, engines, source};
+use crate::{console, engines, source};
 
 const CONFIG: &str = "config.toml";
 
@@ -90,7 +90,7 @@ pub(crate) fn resume(path: &Path, console: &Console) -> Result<()> {
 /// What a run file names besides questions and engines, loaded.
 pub(super) struct Loaded {
     pub(super) config: TrainConfig,
-    device: Device,
+    devices: Vec<Device>,
     policy: LanguageModel,
     values: Option<ValueNetwork>,
     texts: Vec<TokenRow>,
@@ -99,10 +99,13 @@ pub(super) struct Loaded {
 
 impl Loaded {
     pub(super) fn new(config: TrainConfig) -> Result<Self> {
-        let device = device::select();
-        let policy = source::load_model(&config.policy, &device)?;
+        let policy = source::load_chosen(&config.policy)?;
+        let (device, devices) = (policy.device(), policy.compute_devices());
         let values = match config.policy.join("value").exists() {
-            true => Some(ValueNetwork::load(&config.policy, policy.config(), &device)?),
+            true => Some(
+                ValueNetwork::load(&config.policy, policy.config(), &device)?
+                    .with_devices(&devices),
+            ),
             false => None,
         };
         let texts = match &config.training.ptx {
@@ -110,7 +113,7 @@ impl Loaded {
             None => Vec::new(),
         };
         let aids = aids(&config, &device)?;
-        Ok(Self { config, device, policy, values, texts, aids })
+        Ok(Self { config, devices, policy, values, texts, aids })
     }
 
     /// A training run with these questions and this engine, and without validation.
@@ -162,7 +165,8 @@ impl Prepared {
         };
         let questions = read(&config.questions)?;
         let asked: Arc<dyn Generator> = Arc::new(loaded.policy.clone());
-        let engines = Engines::new(loaded.device.clone(), config.prices.clone()).with_policy(asked);
+        let engines =
+            Engines::new(loaded.policy.device(), config.prices.clone()).with_policy(asked);
         let engine = engines.open(&config.engine)?;
         let validation = match &config.validation {
             None => None,
@@ -184,7 +188,7 @@ impl Prepared {
 
     fn environment(&self) -> Result<Environment> {
         let inputs: Vec<PathBuf> = self.loaded.config.inputs();
-        Environment::of(&inputs, &self.loaded.device)
+        Environment::of(&inputs, &self.loaded.devices)
     }
 
     fn train(mut self, run: &RunDir, resume: bool, console: &Console) -> Result<()> {

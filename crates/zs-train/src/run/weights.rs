@@ -28,7 +28,7 @@ pub(super) fn save_weights(model: &LanguageModel, dir: &Path) -> Result<()> {
 pub(super) fn load_weights(dir: &Path, base: &LanguageModel) -> Result<LanguageModel> {
     Ok(match dir.join("adapter_config.json").exists() {
         true => base.with_adapter_from(dir)?,
-        false => LanguageModel::load(dir, &base.device())?,
+        false => LanguageModel::load(dir, &base.device())?.with_devices(&base.compute_devices()),
     })
 }
 

@@ -45,7 +45,7 @@ pub(super) fn retrieval(args: &RetrievalArgs, console: &Console) -> Result<()> {
     }
     let mut questions = zs_eval::read_questions(&args.questions)?;
     questions.truncate(args.limit.unwrap_or(usize::MAX));
-    let engine = super::engine(&args.engine, None, &device::select())?;
+    let engine = super::engine(&args.engine, None, &device::select()?)?;
     let progress = console.progress("searching", questions.len());
     let mut found = Vec::with_capacity(questions.len());
     for batch in questions.chunks(BATCH) {

@@ -20,7 +20,7 @@ use crate::cli::EngineArgs;
 use crate::command::report_table::{self, Kind};
 use crate::command::score::ProtocolArgs;
 use crate::console::{self, Console};
-use crate::{device, source};
+use crate::source;
 
 /// Arguments of an evaluation.
 #[derive(Debug, Args)]
@@ -109,8 +109,7 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
     if let Some(out) = &args.out {
         EvalDir::check(out)?;
     }
-    let device = device::select();
-    let policy = Arc::new(source::load_model(args.model(), &device)?);
+    let policy = Arc::new(source::load_chosen(args.model())?);
     let mut questions = zs_eval::read_questions(args.questions())?;
     questions.truncate(args.limit.unwrap_or(usize::MAX));
     let questions = select_questions(&protocol, questions);
@@ -118,7 +117,7 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
         bail!("{}: no question is left under protocol {protocol}", args.questions().display());
     }
     let engine: Arc<dyn SearchEngine> = match args.method.searches() {
-        true => super::engine(&args.engine, Some(Arc::clone(&policy) as _), &device)?,
+        true => super::engine(&args.engine, Some(Arc::clone(&policy) as _), &policy.device())?,
         false => Arc::new(FixedEngine::new(Vec::new())),
     };
     let config = EvalConfig {

@@ -34,7 +34,7 @@ use self::work::Outcome;
 use super::output::claim_directory;
 use crate::cli::ReproduceArgs;
 use crate::console::{self, Console};
-use crate::{device, source};
+use crate::source;
 
 /// What of the claims is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,7 +105,7 @@ pub fn run(
         if num_kept > 0 {
             console.note(&format!("{num_kept} of {} pieces of work are done already", tasks.len()));
         }
-        let base = source::load_model(&preset.base.base, &device::select())?;
+        let base = source::load_chosen(&preset.base.base)?;
         let places: Vec<usize> = open.iter().map(|it| it.0).collect();
         let open: Vec<Task<Work>> = open.into_iter().map(|it| it.1).collect();
         let watch = Watch { open: &open, places: &places, jobs: request.jobs, console };

@@ -1,0 +1,361 @@
+//! Speed and memory of a model: prefill, decoding and one update, against the limits of the machine.
+#![expect(clippy::print_stdout, reason = "a command-line tool speaks on the console")]
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use clap::Parser;
+use serde_json::{Value, json};
+use zs_core::StreamKey;
+use zs_model::{
+    Generator, LanguageModel, LoraConfig, MemoryConfig, ModelConfig, Optimizer, OptimizerConfig,
+    SamplingParams, TokenId, TokenRow, accumulate_gradients, micro_batches, supervised_step,
+};
+use zs_train::device::{self, DeviceArgs};
+
+use crate::{Floor, SHAPES, Work, num_block_weights, random_model, shape, work};
+
+/// Times prefill, decoding and one update of a model
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask bench model")]
+struct Arguments {
+    /// A shape (tiny, 8m, qwen2.5-0.5b; random weights) or a model directory
+    #[arg(default_value = "tiny")]
+    model: String,
+    /// Write the numbers to this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Compare with numbers that `benches/compare/transformers_bench.py` wrote
+    #[arg(long)]
+    against: Option<PathBuf>,
+    /// Run that script first, with this Python, and compare with it
+    #[arg(long, conflicts_with = "against")]
+    python: Option<PathBuf>,
+    /// How often each piece of work is timed; the best counts
+    #[arg(long, default_value_t = 3)]
+    tries: usize,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// A piece of work that was timed.
+struct Timing {
+    name: &'static str,
+    tokens: usize,
+    best: Best,
+    floor_seconds: f64,
+}
+
+/// The shortest of some tries, by the clock on the wall and by the processor time of all threads.
+///
+/// On a machine that others use at the same time the second is the one to compare.
+#[derive(Clone, Copy)]
+struct Best {
+    seconds: f64,
+    cpu_seconds: f64,
+}
+
+impl Best {
+    /// The part that something shorter does not account for.
+    fn without(self, other: Self) -> Self {
+        Self {
+            seconds: (self.seconds - other.seconds).max(1e-9),
+            cpu_seconds: (self.cpu_seconds - other.cpu_seconds).max(1e-9),
+        }
+    }
+}
+
+/// Does what a command line asks for: a program's name and its arguments.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    match run(&Arguments::parse_from(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            println!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    device::choose(&arguments.device);
+    let device = device::select().map_err(|it| it.to_string())?;
+    let other = match &arguments.python {
+        Some(python) => Some(run_other(python, arguments)?),
+        None => arguments.against.as_deref().map(read_json).transpose()?,
+    };
+    let model = match shape(&arguments.model) {
+        Some(config) => random_model(config, &device),
+        None => LanguageModel::load(arguments.model.as_ref(), &device)
+            .map_err(|it| format!("{it}; or name a shape: {}", SHAPES.join(", ")))?,
+    };
+    let floor = Floor::measure(&device);
+    let work = work(model.config());
+    println!(
+        "{}: {:.1} M parameters; products {:.0} GFLOP/s, memory {:.1} GB/s",
+        arguments.model,
+        model.config().num_parameters() as f64 / 1e6,
+        floor.flops / 1e9,
+        floor.bytes / 1e9,
+    );
+    let mut timings = sampling(&model, &work, &floor, arguments.tries)?;
+    timings.push(update(&model, &work, &floor, arguments.tries)?);
+    if work.lora_rank.is_none() {
+        timings.push(policy_update(&model, &floor, arguments.tries)?);
+    }
+    let runs: Vec<Value> = timings.iter().map(|it| report(it, other.as_ref())).collect();
+    let peak = peak_bytes();
+    if let Some(peak) = peak {
+        println!("peak memory {:.2} GiB", peak as f64 / f64::from(1 << 30));
+    }
+    let json = json!({
+        "model": arguments.model,
+        "device": format!("{:?}", model.device()),
+        "flops_per_s": floor.flops,
+        "bytes_per_s": floor.bytes,
+        "runs": runs,
+        "peak_bytes": peak,
+    });
+    match &arguments.json {
+        Some(path) => std::fs::write(path, format!("{json:#}\n"))
+            .map_err(|it| format!("{}: {it}", path.display())),
+        None => Ok(()),
+    }
+}
+
+/// The same work with transformers and PyTorch.
+fn run_other(python: &std::path::Path, arguments: &Arguments) -> Result<Value, String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/compare/transformers_bench.py");
+    let numbers = std::env::temp_dir().join(format!("zs-bench-{}.json", std::process::id()));
+    let status = std::process::Command::new(python)
+        .args([script, &arguments.model, "--tries", &arguments.tries.to_string(), "--json"])
+        .arg(&numbers)
+        .args(["--device", &device::first_name().to_string()])
+        .status()
+        .map_err(|it| format!("{}: {it}", python.display()))?;
+    if !status.success() {
+        return Err(format!("{script} failed ({status}); it needs torch and transformers"));
+    }
+    let value = read_json(&numbers);
+    // A file in the system's temporary folder; the system clears it where this fails.
+    let _ = std::fs::remove_file(&numbers);
+    value
+}
+
+fn read_json(path: &std::path::Path) -> Result<Value, String> {
+    let text = std::fs::read_to_string(path).map_err(|it| format!("{}: {it}", path.display()))?;
+    serde_json::from_str(&text).map_err(|it| format!("{}: {it}", path.display()))
+}
+
+/// Prints a timing and gives it as JSON, with the ratios to another program's.
+fn report(timing: &Timing, other: Option<&Value>) -> Value {
+    let Timing { name, tokens, best, floor_seconds } = *timing;
+    let (rate, cpu_rate) = (tokens as f64 / best.seconds, tokens as f64 / best.cpu_seconds);
+    let fraction = floor_seconds / best.seconds;
+    let theirs = other.and_then(|it| it["runs"].as_array()?.iter().find(|it| it["name"] == name));
+    let ratio_of = |key: &str, ours: f64| Some(ours / theirs?[key].as_f64()?);
+    let ratio = ratio_of("tokens_per_s", rate);
+    let cpu_ratio = ratio_of("tokens_per_cpu_s", cpu_rate);
+    let beside = ratio.zip(cpu_ratio).map_or_else(String::new, |(ratio, cpu_ratio)| {
+        format!(", {ratio:.2}x the other ({cpu_ratio:.2}x by processor time)")
+    });
+    let limit = 100.0 * fraction;
+    println!(
+        "{name:>8}: {rate:>9.0} tokens/s, {cpu_rate:.0} a processor second, {limit:.0} % of the limit{beside}"
+    );
+    json!({
+        "name": name,
+        "tokens": tokens,
+        "seconds": best.seconds,
+        "cpu_seconds": best.cpu_seconds,
+        "tokens_per_s": rate,
+        "tokens_per_cpu_s": cpu_rate,
+        "fraction_of_floor": fraction,
+        "ratio": ratio,
+        "cpu_ratio": cpu_ratio,
+    })
+}
+
+/// Best of some tries.
+fn best<E: std::fmt::Display>(
+    tries: usize,
+    mut work: impl FnMut() -> Result<(), E>,
+) -> Result<Best, String> {
+    let mut best = Best { seconds: f64::INFINITY, cpu_seconds: f64::INFINITY };
+    for _ in 0..tries.max(1) {
+        let (start, cpu_start) = (Instant::now(), cpu_seconds());
+        work().map_err(|it| it.to_string())?;
+        best.seconds = best.seconds.min(start.elapsed().as_secs_f64());
+        best.cpu_seconds = best.cpu_seconds.min((cpu_seconds() - cpu_start).max(1e-9));
+    }
+    Ok(best)
+}
+
+/// Processor time of this process so far, ended threads included; 0 where the system does not say.
+fn cpu_seconds() -> f64 {
+    // Fields 14 and 15, in hundredths of a second; the second field may hold spaces.
+    let ticks = std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| {
+        let (_, fields) = stat.rsplit_once(')')?;
+        let mut fields = fields.split_whitespace().skip(11).map(str::parse::<f64>);
+        Some(fields.next()?.ok()? + fields.next()?.ok()?)
+    });
+    ticks.unwrap_or(0.0) / 100.0
+}
+
+/// Distinct rows of arbitrary tokens.
+fn tokens(config: &ModelConfig, row: usize, len: usize) -> Vec<TokenId> {
+    (0..len).map(|it| ((row * 7919 + it * 104_729 + 1) % config.vocab_size) as TokenId).collect()
+}
+
+fn sampling(
+    model: &LanguageModel,
+    work: &Work,
+    floor: &Floor,
+    tries: usize,
+) -> Result<Vec<Timing>, String> {
+    let config = model.config();
+    let prompts: Vec<(Vec<TokenId>, StreamKey)> = (0..work.rows)
+        .map(|row| (tokens(config, row, work.prompt), StreamKey::new(row as u64)))
+        .collect();
+    let generate = |new: usize| {
+        let params = SamplingParams { max_new_tokens: new, ..SamplingParams::default() };
+        best(tries, || model.generate(&prompts, &params).map(drop))
+    };
+    let prefill = generate(1)?;
+    let whole = generate(work.new)?;
+    let weights = num_block_weights(config) as f64;
+    let head = (config.vocab_size * config.hidden_size) as f64;
+    let rows = work.rows as f64;
+    let prefill_flops = 2.0 * rows * (work.prompt as f64 * weights + head)
+        + 2.0 * rows * attention_flops(config, work.prompt);
+    // A step reads every weight once and every key and value of the rows.
+    let steps = (work.new - 1) as f64;
+    let cached = work.prompt as f64 + work.new as f64 / 2.0;
+    let key_values = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim;
+    let step_bytes = 4.0 * (weights + head + rows * cached * key_values as f64);
+    let scores = config.num_attention_heads * config.head_dim * config.num_hidden_layers;
+    let step_flops = rows * (2.0 * (weights + head) + 4.0 * cached * scores as f64);
+    Ok(vec![
+        Timing {
+            name: "prefill",
+            tokens: work.rows * work.prompt,
+            best: prefill,
+            floor_seconds: floor.seconds(prefill_flops, 4.0 * weights),
+        },
+        Timing {
+            name: "decode",
+            tokens: work.rows * (work.new - 1),
+            best: whole.without(prefill),
+            floor_seconds: steps * floor.seconds(step_flops, step_bytes),
+        },
+    ])
+}
+
+/// Half of the operations of causal attention over a row: products of queries and keys, and of
+/// weights and values.
+fn attention_flops(config: &ModelConfig, len: usize) -> f64 {
+    let heads = config.num_attention_heads * config.head_dim * config.num_hidden_layers;
+    (len * len * heads) as f64
+}
+
+fn update(
+    model: &LanguageModel,
+    work: &Work,
+    floor: &Floor,
+    tries: usize,
+) -> Result<Timing, String> {
+    let config = model.config();
+    let rows: Vec<TokenRow> = (0..work.update_rows)
+        .map(|row| TokenRow {
+            tokens: tokens(config, row, work.update_len),
+            loss_mask: (0..work.update_len).map(|it| it > 0).collect(),
+        })
+        .collect();
+    let mut network = model.network().clone();
+    if let Some(r) = work.lora_rank {
+        let lora = LoraConfig { r, ..LoraConfig::default() };
+        network = network.with_lora(&lora, 1).map_err(|it| it.to_string())?;
+        let memory = MemoryConfig { recompute_blocks: true, ..MemoryConfig::default() };
+        network = network.with_memory(memory);
+    }
+    let network = network.train();
+    let optimizer = Optimizer::new(&OptimizerConfig::default(), &network);
+    let count = work.update_rows * work.update_len;
+    // One micro-batch a core, and rows that fit on an accelerator.
+    let cores = if device::on_cpu() { device::workers() } else { work.update_rows.div_ceil(16) };
+    let best = best(tries, || {
+        let (network, mut optimizer) = (network.clone(), optimizer.clone());
+        drop(supervised_step(network, &mut optimizer, &rows, count.div_ceil(cores)));
+        Ok::<_, std::convert::Infallible>(())
+    })?;
+    let weights = num_block_weights(config) as f64;
+    let head = (config.vocab_size * config.hidden_size) as f64;
+    let forward = 2.0 * count as f64 * (weights + head)
+        + 2.0 * work.update_rows as f64 * attention_flops(config, work.update_len);
+    // Backward takes two products for each of forward's, and one where the weight is frozen.
+    let passes = if work.lora_rank.is_some() { 2.0 } else { 3.0 };
+    Ok(Timing {
+        name: "update",
+        tokens: count,
+        best,
+        floor_seconds: floor.seconds(passes * forward, 0.0),
+    })
+}
+
+/// An update of reinforcement learning: 8 prompts of 64 tokens with 8 episodes each, 192 to 256
+/// tokens long, 36 of which an engine wrote.
+fn policy_update(model: &LanguageModel, floor: &Floor, tries: usize) -> Result<Timing, String> {
+    const PROMPT: usize = 64;
+    let config = model.config();
+    let rows: Vec<TokenRow> = (0..64)
+        .map(|row| {
+            let len = 192 + 16 * (row % 5);
+            let mut row_tokens = tokens(config, row / 8, PROMPT);
+            row_tokens.extend(tokens(config, 1000 + row, len - PROMPT));
+            let loss_mask = (0..len).map(|it| it >= PROMPT && !(100..136).contains(&it)).collect();
+            TokenRow { tokens: row_tokens, loss_mask }
+        })
+        .collect();
+    let num_loss_tokens = rows.iter().flat_map(|it| &it.loss_mask).filter(|it| **it).count();
+    let plan = micro_batches(&rows, 8192);
+    let inputs: Vec<Vec<TokenRow>> =
+        plan.iter().map(|part| part.iter().map(|&it| rows[it].clone()).collect()).collect();
+    let network = model.network().clone().train();
+    let optimizer = Optimizer::new(&OptimizerConfig::default(), &network);
+    let best = best(tries, || {
+        let (network, mut optimizer) = (network.clone(), optimizer.clone());
+        let (grads, _) = accumulate_gradients(&network, &inputs, |index, scores| {
+            let log_probs = scores.log_probs;
+            let advantages: Vec<f32> =
+                plan[index].iter().map(|it| if it % 2 == 0 { 1.0 } else { -1.0 }).collect();
+            let data = TensorData::new(advantages, [plan[index].len(), 1]);
+            let advantages = Tensor::<2>::from_data(data, &log_probs.device());
+            let ratio = (log_probs.clone() - log_probs.detach()).exp();
+            let clipped = ratio.clone().clamp(0.8, 1.2) * advantages.clone();
+            // Without a token that carries loss the ratio is 1 and carries no gradient.
+            let loss = -(ratio * advantages).min_pair(clipped).sum() / num_loss_tokens as f64;
+            (loss, ())
+        });
+        drop(optimizer.step(network, grads));
+        Ok::<_, std::convert::Infallible>(())
+    })?;
+    let count: usize = rows.iter().map(|it| it.tokens.len()).sum();
+    let weights = num_block_weights(config) as f64;
+    let head = (config.vocab_size * config.hidden_size) as f64;
+    let attention: f64 = rows.iter().map(|it| attention_flops(config, it.tokens.len())).sum();
+    // What has to be computed: prompts once, the head where there is loss.
+    let distinct = (count - 56 * PROMPT) as f64;
+    let forward = 2.0 * (distinct * weights + num_loss_tokens as f64 * head + attention);
+    Ok(Timing { name: "rl", tokens: count, best, floor_seconds: floor.seconds(3.0 * forward, 0.0) })
+}
+
+/// Largest resident size of this process so far, where the system says so.
+fn peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|it| it.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|it| it * 1024)
+}

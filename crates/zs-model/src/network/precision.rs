@@ -1,0 +1,186 @@
+//! Products of the blocks in bfloat16, with weights, gradients and moments in f32.
+
+use burn::tensor::{FloatDType, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::CausalLm;
+
+/// What the matrix products of the blocks are computed in.
+///
+/// ```text
+/// bf16:  y = f32(bf16(x) bf16(W)) + b
+/// ```
+///
+/// Everything else stays in f32 either way: weights and what optimisers keep, their gradients, norms,
+/// rotation, scores of attention and their softmax, the head and the loss. On accelerators bf16 has
+/// matrix units of its own; on a CPU it only costs time, and is there for tests.
+///
+/// # References
+///
+/// - [Mixed Precision Training](https://arxiv.org/abs/1710.03740), section 3.1: master weights; with
+///   bfloat16 the loss needs no scale
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// bfloat16: the range of f32 at 8 bits of precision.
+    Bf16,
+}
+
+impl Precision {
+    /// Whether it is the default.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it may leave out so")]
+    pub(crate) fn is_f32(&self) -> bool {
+        *self == Self::F32
+    }
+
+    /// `[n, in]` times `[in, out]`.
+    pub(crate) fn product(self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::F32 => x.matmul(weight),
+            Self::Bf16 => {
+                let product = x.cast(FloatDType::BF16).matmul(weight.cast(FloatDType::BF16));
+                product.cast(FloatDType::F32)
+            }
+        }
+    }
+}
+
+impl CausalLm {
+    /// The network with the weights of its blocks in the type that they are multiplied in, so that
+    /// sampling reads no more than it needs. Not to be trained or saved.
+    pub(crate) fn for_sampling(mut self) -> Self {
+        if self.memory.products == Precision::Bf16 {
+            for linear in self.block_linears_mut() {
+                linear.weight = linear.weight.clone().map(|it| it.cast(FloatDType::BF16));
+            }
+        }
+        self
+    }
+
+    /// Sets what every linear map of the blocks multiplies in.
+    pub(crate) fn set_products(&mut self, products: Precision) {
+        self.block_linears_mut().into_iter().for_each(|it| it.products = products);
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use burn::module::Module;
+    use burn::tensor::{DType, Device};
+
+    use super::*;
+    use crate::checkpoint::{named_gradients, named_parameters};
+    use crate::optim::accumulate;
+    use crate::testing::{byte_tokenizer, tiny_config, with_random_lora};
+    use crate::{
+        Generator, LanguageModel, LoraConfig, MemoryConfig, Optimizer, OptimizerConfig,
+        PolicyModel, SamplingParams, TokenRow,
+    };
+
+    fn model() -> LanguageModel {
+        LanguageModel::initialize(tiny_config(), byte_tokenizer(), 5, &Device::flex())
+    }
+
+    fn memory(products: Precision) -> MemoryConfig {
+        MemoryConfig { products, ..MemoryConfig::default() }
+    }
+
+    fn rows() -> Vec<TokenRow> {
+        let row = |row: usize| TokenRow {
+            tokens: (0..9 + row).map(|it| ((row * 31 + it * 7) % 250) as u32).collect(),
+            loss_mask: (0..9 + row).map(|it| it > 2).collect(),
+        };
+        (0..4).map(row).collect()
+    }
+
+    /// Loss and gradient of a network, all parameters in one row.
+    fn gradient(network: &CausalLm) -> (f32, Vec<f32>) {
+        let network = network.clone().train();
+        let devices = network.compute_devices();
+        let (mut grads, loss) = accumulate(&network, &devices, 1, |network, _| {
+            network.flat_gradients(&rows(), false, |scores| {
+                let loss = -scores.log_probs.mean();
+                (loss.clone(), loss.into_scalar::<f32>())
+            })
+        });
+        let tensors = named_gradients(&network, &mut grads);
+        (loss[0], tensors.iter().flat_map(|it| it.to_vec()).collect())
+    }
+
+    /// bf16 has a relative precision of 2^-8; the gradient of a few layers is a few of these off.
+    #[track_caller]
+    fn check(network: &CausalLm) {
+        let (expected_loss, expected) =
+            gradient(&network.clone().with_memory(memory(Precision::F32)));
+        let (loss, found) = gradient(&network.clone().with_memory(memory(Precision::Bf16)));
+        assert!(loss != expected_loss && (loss - expected_loss).abs() < 0.01 * expected_loss);
+        assert_eq!(found.len(), expected.len());
+        let norm = |values: &mut dyn Iterator<Item = f32>| -> f64 {
+            values.map(|it| f64::from(it).powi(2)).sum::<f64>().sqrt()
+        };
+        let off = norm(&mut found.iter().zip(&expected).map(|(a, b)| a - b));
+        let relative = off / norm(&mut expected.iter().copied());
+        assert!(relative > 0.0 && relative < 0.03, "{relative}");
+    }
+
+    #[test]
+    fn gradients_are_those_of_f32_within_the_precision_of_bf16() {
+        let network = model().network().clone();
+        check(&network);
+        let lora = LoraConfig { r: 4, ..LoraConfig::default() };
+        check(&with_random_lora(&network.with_lora(&lora, 1).unwrap(), 2));
+    }
+
+    #[test]
+    fn what_is_trained_and_saved_stays_in_f32() {
+        let start = model();
+        let mut network = start.network().clone().with_memory(memory(Precision::Bf16)).train();
+        let config = OptimizerConfig { learning_rate: 1e-5, ..OptimizerConfig::default() };
+        let mut optimizer = Optimizer::new(&config, &network);
+        let before = named_parameters(&network.valid());
+        (network, _) = crate::supervised_step(network, &mut optimizer, &rows(), 100);
+        let trained = start.with_network(&network);
+        // Steps that bf16 could not hold are not lost.
+        let moved = named_parameters(trained.network())
+            .iter()
+            .zip(&before)
+            .flat_map(|(a, b)| a.to_vec().into_iter().zip(b.to_vec()).collect::<Vec<_>>())
+            .filter(|(a, b)| a != b)
+            .count();
+        assert!(moved > 10_000, "{moved}");
+        let weight = |network: &CausalLm| network.model.layers[0].mlp.up_proj.weight.val().dtype();
+        assert_eq!(weight(trained.network()), DType::F32);
+        assert_eq!(weight(&trained.replicas()[0]), DType::BF16);
+        assert_eq!(weight(&start.replicas()[0]), DType::F32);
+    }
+
+    #[test]
+    fn sampling_agrees_with_training() {
+        let model = model();
+        let network = model.network().clone().with_memory(memory(Precision::Bf16));
+        let model = model.with_network(&network);
+        let params = SamplingParams { max_new_tokens: 12, ..SamplingParams::default() };
+        let prompt = (vec![1_u32, 2, 3], zs_core::StreamKey::new(1));
+        let completion = model.generate(&[prompt], &params).unwrap().remove(0);
+        let tokens: Vec<u32> = [&[1, 2, 3], &completion.tokens[..]].concat();
+        let loss_mask = (0..tokens.len()).map(|it| it > 2).collect();
+        let scores = model.network().token_scores(&[TokenRow { tokens, loss_mask }]).log_probs;
+        let scores: Vec<f32> = scores.into_data().iter::<f32>().skip(3).collect();
+        for (sampled, scored) in completion.log_probs.iter().zip(scores) {
+            assert!((sampled - scored).abs() < 0.02, "{sampled} {scored}");
+        }
+    }
+
+    #[test]
+    fn run_files_name_it_and_leave_it_out() {
+        let parse = |text: &str| serde_json::from_str::<MemoryConfig>(text).unwrap();
+        assert_eq!(parse("{\"products\": \"bf16\"}").products, Precision::Bf16);
+        assert_eq!(parse("{}").products, Precision::F32);
+        let text = serde_json::to_string(&MemoryConfig::default()).unwrap();
+        assert!(!text.contains("products"), "{text}");
+    }
+}

@@ -1,0 +1,37 @@
+//! What a build with CUDA needs of a machine: whether it is there, and what to do about the rest.
+//!
+//! The driver, the compiler library NVRTC and NCCL are opened when a GPU is first used, so that one
+//! binary runs with and without them. Here they are looked for beforehand, as burn's backend will look
+//! for them, since it ends the process where it finds nothing.
+
+mod cache;
+mod headers;
+mod library;
+mod places;
+mod survey;
+mod version;
+
+pub(crate) use cache::default_kernel_cache;
+pub(crate) use survey::Survey;
+
+/// Looks for everything that a GPU needs and sets up the cache of kernels, once per process.
+///
+/// # Errors
+///
+/// Fails with the first thing that is missing.
+#[cfg(feature = "cuda")]
+pub(crate) fn make_ready(index: usize) -> Result<(), crate::device::DeviceError> {
+    use crate::device::{DeviceError, DeviceName, kernel_cache};
+
+    let name = DeviceName::Cuda(index);
+    let survey = Survey::once();
+    if let Some(missing) = survey.findings.iter().find(|it| it.is_needed && !it.is_good) {
+        let (problem, advice) =
+            (format!("{} {}", missing.what, missing.found), missing.advice.clone());
+        return Err(DeviceError::Unusable { name, problem, advice });
+    }
+    if index >= survey.gpus.len() {
+        return Err(DeviceError::NoSuchGpu { name, count: survey.gpus.len() });
+    }
+    cache::install(&kernel_cache())
+}
