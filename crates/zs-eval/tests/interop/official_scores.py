@@ -6,21 +6,27 @@
     official_scores.py compare predictions.jsonl records.jsonl
     official_scores.py golden SEED ROWS > golden_scores.jsonl
 
+    pip install --no-deps flashrag-dev
+    official_scores.py compare-flashrag predictions.jsonl records.jsonl
+
     official_scores.py transcripts SEED ROWS > transcripts.jsonl
     zs score --protocol zs-compat --predictions transcripts.jsonl --records records.jsonl
     official_scores.py compare-answers transcripts.jsonl records.jsonl
 
 The functions below follow the definitions of SQuAD 1.1 (normalisation, exact match, F1), HotpotQA (F1 with
 verdicts), FlashRAG (F1, precision and recall as maxima over golden answers) and ZeroSearch (containment, answers
-read from prompt and response). Only Python's standard library is used.
+read from prompt and response). Only Python's standard library is used. `compare-flashrag` runs FlashRAG's own metrics
+instead, as they are published; its other dependencies are not needed.
 """
 
 import collections
+import importlib.util
 import json
 import random
 import re
 import string
 import sys
+import types
 import unicodedata
 
 
@@ -152,8 +158,46 @@ def compare(predictions, records):
     print(f"{len(records)} rows agree; largest difference {worst:.1e}")
 
 
+def flashrag_metrics():
+    """The classes of `flashrag.evaluator.metrics`, without importing the rest of the package."""
+    package = importlib.util.find_spec("flashrag").submodule_search_locations[0]
+    for name in ("flashrag", "flashrag.evaluator"):
+        sys.modules[name] = types.ModuleType(name)
+    for name in ("utils", "metrics"):
+        full = f"flashrag.evaluator.{name}"
+        spec = importlib.util.spec_from_file_location(full, f"{package}/evaluator/{name}.py")
+        sys.modules[full] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[full])
+    return sys.modules["flashrag.evaluator.metrics"]
+
+
+def compare_flashrag(predictions, records):
+    predictions, records = rows(predictions), rows(records)
+    assert len(predictions) == len(records), (len(predictions), len(records))
+    metrics = flashrag_metrics()
+    data = types.SimpleNamespace(
+        pred=[it["prediction"] for it in predictions],
+        golden_answers=[it["golden_answers"] for it in predictions],
+        choices=[[]],
+    )
+    for name, metric in [
+        ("exact_match", metrics.ExactMatch),
+        ("cover_exact_match", metrics.Sub_ExactMatch),
+        ("f1_yes_no", metrics.F1_Score),
+        ("precision_yes_no", metrics.Precision_Score),
+        ("recall_yes_no", metrics.Recall_Score),
+    ]:
+        _, values = metric({"dataset_name": "nq"}).calculate_metric(data)
+        for value, record, row in zip(values, records, predictions, strict=True):
+            assert abs(float(record[name]) - value) < 1e-12, (name, value, record[name], row)
+        print(f"{name}: {len(records)} rows agree, mean {sum(values) / len(values):.4f}")
+
+
 def main():
     command, *rest = sys.argv[1:]
+    if command == "compare-flashrag":
+        compare_flashrag(*rest)
+        return
     if command == "compare":
         compare(*rest)
         return
