@@ -211,14 +211,18 @@ impl Scores {
         top(candidates.into_iter(), k)
     }
 
+    /// Adds a word to the scores. Whether a document is new is as good as random, so nothing
+    /// branches on it: every document is noted, and the next one takes the place of one that is not.
     fn add(&mut self, word: &Weighted<'_>) {
+        let mut num_touched = self.touched.len();
+        self.touched.resize(num_touched + word.word.impacts.len(), 0);
         for Impact { document, score } in &word.word.impacts {
             let sum = &mut self.by_document[*document as usize];
-            if *sum == 0.0 {
-                self.touched.push(*document);
-            }
+            self.touched[num_touched] = *document;
+            num_touched += usize::from(*sum == 0.0);
             *sum += word.count * score;
         }
+        self.touched.truncate(num_touched);
     }
 
     fn take(&self, k: usize) -> Vec<(f32, DocId)> {
