@@ -24,19 +24,6 @@ use zs_simulator::world::{
 pub use floor::Floor;
 pub use shapes::{SHAPES, Work, num_block_weights, random_model, shape, work};
 
-/// Keeps freed pages, as `zs` does: training asks for the same buffers again and again, and the kernel
-/// clears every page that it hands out. The same as `MIMALLOC_PURGE_DELAY=-1`.
-///
-/// To be called once, before there is another thread.
-pub fn keep_pages() {
-    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    #[expect(unsafe_code, reason = "options of the allocator are set through its C interface")]
-    // SAFETY: the option is a number that the allocator reads when it next frees.
-    unsafe {
-        libmimalloc_sys::mi_option_set(PURGE_DELAY, -1);
-    }
-}
-
 /// A model of the shipped shape with random weights.
 #[must_use]
 pub fn tiny_model() -> LanguageModel {

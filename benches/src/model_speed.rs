@@ -15,6 +15,7 @@ use zs_model::{
     Generator, LanguageModel, LoraConfig, MemoryConfig, ModelConfig, Optimizer, OptimizerConfig,
     SamplingParams, TokenId, TokenRow, accumulate_gradients, micro_batches, supervised_step,
 };
+use zs_train::console::write_json;
 use zs_train::device::{self, DeviceArgs};
 
 use crate::{Floor, SHAPES, Work, num_block_weights, random_model, shape, work};
@@ -121,8 +122,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         "peak_bytes": peak,
     });
     match &arguments.json {
-        Some(path) => std::fs::write(path, format!("{json:#}\n"))
-            .map_err(|it| format!("{}: {it}", path.display())),
+        Some(path) => write_json(path, &json).map_err(|it| format!("{it:#}")),
         None => Ok(()),
     }
 }

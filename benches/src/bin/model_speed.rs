@@ -7,6 +7,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    zs_benches::keep_pages();
+    zs_train::keep_pages();
     zs_benches::model_speed::main(std::env::args_os())
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use clap::Parser;
 use serde_json::{Value, json};
 use zs_train::cli::{self, Cli};
+use zs_train::console::write_json;
 
 /// Times what a training run does besides training, at the sizes of the shipped preset
 #[derive(Debug, Parser)]
@@ -75,8 +76,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         "resume_seconds": resume,
     });
     match &arguments.json {
-        Some(path) => std::fs::write(path, format!("{json:#}\n"))
-            .map_err(|it| format!("{}: {it}", path.display())),
+        Some(path) => write_json(path, &json).map_err(|it| format!("{it:#}")),
         None => Ok(()),
     }
 }

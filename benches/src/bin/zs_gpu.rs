@@ -10,7 +10,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    zs_benches::keep_pages();
+    zs_train::keep_pages();
     let arguments = std::env::args_os();
     match std::env::args_os().nth(1).is_some_and(|it| it == "bench-model") {
         true => zs_benches::model_speed::main(arguments.skip(1)),

@@ -49,7 +49,6 @@ where
     assert!(!devices.is_empty(), "a model is on a device");
     let workers = workers_of(devices);
     let dealt = shares(count, devices.len());
-    let work = &work;
     let on_device = |at: usize, replica: &M| -> Vec<(usize, T)> {
         let share = &dealt[at];
         let results = in_order(workers[at], share.len(), |it| work(replica, share[it]));
@@ -58,20 +57,51 @@ where
     if devices.len() == 1 {
         return on_device(0, model).into_iter().map(|(_, result)| result).collect();
     }
-    let on_device = &on_device;
-    let mut results: Vec<(usize, T)> = std::thread::scope(|scope| {
+    let of_devices = on_each_device(model, devices, |at, replica| on_device(at, &replica));
+    let mut results: Vec<(usize, T)> = of_devices.into_iter().flatten().collect();
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// `work(at, replica)` for each of some devices, side by side, in their order; a replica is a sampling
+/// copy of the model on that device.
+///
+/// # Panics
+///
+/// When `work` panics.
+pub(crate) fn on_each_device<M: Module, R: Send>(
+    model: &M,
+    devices: &[Device],
+    work: impl Fn(usize, M) -> R + Sync,
+) -> Vec<R> {
+    let work = &work;
+    std::thread::scope(|scope| {
         let mut running = Vec::with_capacity(devices.len());
         for (at, device) in devices.iter().enumerate() {
             let replica = replica(model, at, device);
-            running.push(scope.spawn(move || alone(move || on_device(at, &replica))));
+            running.push(scope.spawn(move || alone(move || work(at, replica))));
         }
-        let join = |it: std::thread::ScopedJoinHandle<'_, Vec<(usize, T)>>| {
+        let join = |it: std::thread::ScopedJoinHandle<'_, R>| {
             it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         };
-        running.into_iter().flat_map(join).collect()
-    });
-    results.sort_by_key(|(index, _)| *index);
-    results.into_iter().map(|(_, result)| result).collect()
+        running.into_iter().map(join).collect()
+    })
+}
+
+/// The devices beside a model's own, of those that it is to compute on.
+///
+/// # Panics
+///
+/// When the first is not the device that the parameters live on.
+pub(crate) fn beside(own: &Device, devices: &[Device]) -> Vec<Device> {
+    let own = own.clone().without_autodiff();
+    assert_eq!(devices.first(), Some(&own), "a network's own device comes first");
+    devices[1..].to_vec()
+}
+
+/// A model's own device, and those [`beside`] it.
+pub(crate) fn with_beside(own: &Device, beside: &[Device]) -> Vec<Device> {
+    std::iter::once(own.clone().without_autodiff()).chain(beside.iter().cloned()).collect()
 }
 
 /// A sampling copy of a model for device number `at`; for the first, where it is, the model itself.

@@ -186,7 +186,7 @@ pub fn print(text: &str) {
 /// # Errors
 ///
 /// Fails, naming the file, where it cannot be written.
-pub(crate) fn write_json<T: serde::Serialize>(path: &std::path::Path, value: &T) -> Result<()> {
+pub fn write_json<T: serde::Serialize>(path: &std::path::Path, value: &T) -> Result<()> {
     let text = serde_json::to_string_pretty(value)?;
     std::fs::write(path, format!("{text}\n"))
         .with_context(|| format!("{}: cannot be written", path.display()))

@@ -40,6 +40,7 @@ pub mod engines;
 pub mod files;
 mod inspect;
 pub mod interrupt;
+mod pages;
 mod plan;
 mod plot;
 pub mod reproduce;
@@ -51,3 +52,5 @@ mod tensorboard;
 pub mod text_stream;
 mod trace;
 mod versions;
+
+pub use pages::keep_pages;

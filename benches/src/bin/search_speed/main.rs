@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use zs_core::{Document, Question};
 use zs_simulator::world::{Split, World};
+use zs_train::console::write_json;
 
 /// As in the command `zs`.
 #[global_allocator]
@@ -107,8 +108,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     json.insert("bm25".to_owned(), corpora.into());
     match &arguments.json {
-        Some(path) => std::fs::write(path, format!("{:#}\n", Value::Object(json)))
-            .map_err(|it| format!("{}: {it}", path.display()).into()),
+        Some(path) => write_json(path, &json).map_err(|it| format!("{it:#}").into()),
         None => Ok(()),
     }
 }

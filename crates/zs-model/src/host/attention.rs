@@ -53,6 +53,11 @@ impl Tile {
         self.prefix.len() + self.own.len()
     }
 
+    /// Where [`keys`](Self::keys) begin.
+    fn keys_start(&self, heads: Heads, at: usize, range: &Range<usize>) -> usize {
+        range.start * 2 * heads.key_width() + at + self.head / heads.group * heads.head_dim
+    }
+
     /// Keys or values (`at` numbers into a token's row) of the tile's head.
     fn keys<'a>(
         &self,
@@ -61,14 +66,9 @@ impl Tile {
         at: usize,
         range: &Range<usize>,
     ) -> Matrix<'a> {
+        let start = self.keys_start(heads, at, range).min(key_values.len());
         let stride = 2 * heads.key_width();
-        let start = range.start * stride + at + self.head / heads.group * heads.head_dim;
-        Matrix::part(
-            &key_values[start.min(key_values.len())..],
-            range.len(),
-            heads.head_dim,
-            stride,
-        )
+        Matrix::part(&key_values[start..], range.len(), heads.head_dim, stride)
     }
 
     fn keys_mut<'a>(
@@ -78,9 +78,8 @@ impl Tile {
         at: usize,
         range: &Range<usize>,
     ) -> MatrixMut<'a> {
+        let start = self.keys_start(heads, at, range).min(key_values.len());
         let stride = 2 * heads.key_width();
-        let start = range.start * stride + at + self.head / heads.group * heads.head_dim;
-        let start = start.min(key_values.len());
         MatrixMut::part(&mut key_values[start..], range.len(), heads.head_dim, stride)
     }
 

@@ -55,9 +55,8 @@ impl HostRow {
 
 impl LayerRow {
     fn first(&self, len: usize) -> Self {
-        let mut first = self.clone();
-        first.values.truncate(self.width() * len);
-        first
+        let values = self.values[..self.width() * len].to_vec();
+        Self { keys: self.keys.clone(), values, capacity: self.capacity }
     }
 
     fn width(&self) -> usize {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Precision;
 use crate::batch::PaddedBatch;
 use crate::host::HostNetwork;
+use crate::replicas::{beside, with_beside};
 use crate::{CausalLm, PolicyModel, TokenId, TokenRow, TokenScores};
 
 /// What training keeps in memory, what it computes again, and how precisely.
@@ -61,9 +62,7 @@ impl CausalLm {
     /// When the first is not the device that the parameters live on.
     #[must_use]
     pub fn with_devices(mut self, devices: &[Device]) -> Self {
-        let own = self.device().without_autodiff();
-        assert_eq!(devices.first(), Some(&own), "a network's own device comes first");
-        self.beside = devices[1..].to_vec();
+        self.beside = beside(&self.device(), devices);
         self
     }
 
@@ -224,7 +223,6 @@ impl PolicyModel for CausalLm {
     }
 
     fn compute_devices(&self) -> Vec<Device> {
-        let own = self.device().without_autodiff();
-        std::iter::once(own).chain(self.beside.iter().cloned()).collect()
+        with_beside(&self.device(), &self.beside)
     }
 }

@@ -9,6 +9,7 @@ use burn::tensor::{Device, IndexingUpdateOp, Tensor};
 use super::{CausalLm, Decoder, Linear};
 use crate::batch::PaddedBatch;
 use crate::checkpoint::{fill, load_module, named_parameters, write_safetensors};
+use crate::replicas::{beside, with_beside};
 use crate::{CheckpointError, ModelConfig, SaveError, TokenRow, ValueModel, WeightDtype};
 
 /// A body of the Qwen2, Qwen3 or Llama family with a scalar head.
@@ -77,9 +78,7 @@ impl ValueNetwork {
     /// When the first is not the device that the parameters live on.
     #[must_use]
     pub fn with_devices(mut self, devices: &[Device]) -> Self {
-        let own = ValueModel::device(&self).without_autodiff();
-        assert_eq!(devices.first(), Some(&own), "a network's own device comes first");
-        self.beside = devices[1..].to_vec();
+        self.beside = beside(&ValueModel::device(&self), devices);
         self
     }
 
@@ -120,8 +119,7 @@ impl ValueModel for ValueNetwork {
     }
 
     fn compute_devices(&self) -> Vec<Device> {
-        let own = ValueModel::device(self).without_autodiff();
-        std::iter::once(own).chain(self.beside.iter().cloned()).collect()
+        with_beside(&ValueModel::device(self), &self.beside)
     }
 }
 

@@ -8,7 +8,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 
-use crate::replicas::{replica, shares, workers_of};
+use crate::replicas::{on_each_device, shares, workers_of};
 use crate::workers::alone;
 use crate::{PolicyModel, TokenRow, TokenScores, ValueModel};
 
@@ -74,20 +74,9 @@ where
     if let ([workers], [all]) = (&workers[..], &dealt[..]) {
         return accumulate_share(model, *workers, all, &work);
     }
-    let work = &work;
-    let sums: Vec<(GradientsParams, Vec<T>)> = std::thread::scope(|scope| {
-        let mut running = Vec::with_capacity(devices.len());
-        for (at, (device, share)) in devices.iter().zip(&dealt).enumerate() {
-            // Leaves of its own on each device, as with threads of one.
-            let replica = replica(model, at, device).train();
-            let workers = workers[at];
-            let sum = move || accumulate_share(&replica, workers, share, work);
-            running.push(scope.spawn(move || alone(sum)));
-        }
-        let join = |it: std::thread::ScopedJoinHandle<'_, (GradientsParams, Vec<T>)>| {
-            it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        running.into_iter().map(join).collect()
+    let sums = on_each_device(model, devices, |at, replica| {
+        // Leaves of its own on each device, as with threads of one.
+        accumulate_share(&replica.train(), workers[at], &dealt[at], &work)
     });
     let mut total = GradientsParams::new();
     let mut kept: Vec<(usize, T)> = Vec::with_capacity(count);
