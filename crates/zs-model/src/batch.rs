@@ -3,7 +3,12 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::network::MASKED;
+use crate::workers::is_host;
 use crate::{TokenId, TokenRow};
+
+/// What the width of a batch is rounded up to on an accelerator, so that shapes, for which kernels are
+/// chosen, recur, and rows start where its memory is read in whole pieces.
+const WIDTH_MULTIPLE: usize = 64;
 
 /// Rows padded on the right to the longest, with the flat positions that carry loss.
 #[derive(Debug)]
@@ -23,7 +28,16 @@ impl PaddedBatch {
     /// When there are no rows, a row is empty, a mask's length differs from its tokens', or a first
     /// token carries loss.
     pub(crate) fn new(rows: &[TokenRow]) -> Self {
-        let width = rows.iter().map(|it| it.tokens.len()).max().unwrap_or(0);
+        Self::of_width(rows, longest(rows))
+    }
+
+    /// [`new`](Self::new), as wide as a device computes it best.
+    pub(crate) fn on(rows: &[TokenRow], device: &Device) -> Self {
+        let multiple = if is_host(device) { 1 } else { WIDTH_MULTIPLE };
+        Self::of_width(rows, longest(rows).next_multiple_of(multiple))
+    }
+
+    fn of_width(rows: &[TokenRow], width: usize) -> Self {
         assert!(width > 0, "a batch needs at least one token");
         let mut tokens = Vec::with_capacity(rows.len() * width);
         let mut places = Vec::new();
@@ -87,6 +101,10 @@ impl PaddedBatch {
     pub(crate) fn targets(&self, device: &Device) -> Tensor<1, Int> {
         ints(self.targets.clone(), device)
     }
+}
+
+fn longest(rows: &[TokenRow]) -> usize {
+    rows.iter().map(|it| it.tokens.len()).max().unwrap_or(0)
 }
 
 fn ints(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {

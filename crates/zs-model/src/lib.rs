@@ -50,6 +50,7 @@ mod host;
 #[cfg(not(feature = "flex"))]
 #[path = "host_absent.rs"]
 mod host;
+mod kernels;
 mod language_model;
 mod lora;
 mod network;
@@ -67,8 +68,8 @@ pub use chat::{ChatMessage, ChatTemplate, ChatTemplateError};
 pub use checkpoint::{CheckpointError, SaveError, SaveOptions, WeightDtype};
 pub use config::{Architecture, ConfigError, Llama3RopeScaling, ModelConfig};
 pub use generate::{
-    Completion, GenerateError, Generator, SamplingParams, SequenceRequest, Session, StopReason,
-    TokenId, WarmUpShape,
+    Completion, DecodeGraphStats, GenerateError, Generator, SamplingParams, SequenceRequest,
+    Session, StopReason, TokenId, WarmUpShape, decode_graph_stats,
 };
 pub use language_model::LanguageModel;
 pub use lora::{AdapterError, LoraConfig, LoraError};

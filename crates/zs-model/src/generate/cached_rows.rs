@@ -1,11 +1,12 @@
 //! Rows of a key-value cache that follow sequences of different lengths.
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, FloatDType, Int, Tensor, TensorData};
 
 use super::TokenId;
+use super::decode_step::{Decoder, GraphSwitch, Step};
 use super::logits::Logits;
 use crate::host::{HostNetwork, HostRow};
-use crate::network::{KeyValueCache, MASKED};
+use crate::network::{KeyValueCache, MASKED, Seen};
 use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig};
 
@@ -26,8 +27,8 @@ pub(crate) struct ShapeBuckets {
     new_multiple: usize,
     /// Tokens of a row that one pass takes; a multiple of `new_multiple`.
     longest_pass: usize,
-    /// Whether logits are sampled from where they are.
-    stay_on_device: bool,
+    /// Whether a decoding step is told on the device where it is, and leaves its logits there.
+    on_device: bool,
 }
 
 impl ShapeBuckets {
@@ -36,14 +37,14 @@ impl ShapeBuckets {
         column_multiple: 1,
         new_multiple: 1,
         longest_pass: 512,
-        stay_on_device: false,
+        on_device: false,
     };
     pub(crate) const COARSE: Self = Self {
         round_rows: true,
         column_multiple: 64,
         new_multiple: 32,
         longest_pass: 512,
-        stay_on_device: true,
+        on_device: true,
     };
 
     pub(crate) fn of(device: &Device) -> Self {
@@ -95,13 +96,11 @@ enum Store {
 
 /// A cache in tensors and what its rows and columns hold.
 struct TensorRows {
-    cache: KeyValueCache,
     /// For each row, the columns that hold its tokens, in order: the first `len` tokens of the
     /// sequence.
     columns: Vec<Vec<usize>>,
-    /// The same on the device, `[rows, capacity]`: 0 for a column that holds a token of the row,
-    /// [`MASKED`] elsewhere. A step changes the columns that it fills.
-    mask: Tensor<2>,
+    /// Keys and values, and the same as a mask.
+    decoder: Decoder,
     buckets: ShapeBuckets,
 }
 
@@ -116,13 +115,14 @@ impl CachedRows {
         config: &ModelConfig,
         owners: Vec<Option<usize>>,
         capacity: usize,
-        buckets: ShapeBuckets,
+        (buckets, dtype): (ShapeBuckets, FloatDType),
         device: &Device,
     ) -> Self {
-        let cache = KeyValueCache::new(config, buckets.rows(owners.len()), capacity, device);
+        let shape = [buckets.rows(owners.len()), capacity];
+        let cache = KeyValueCache::new(config, shape, dtype, device);
         let columns = vec![Vec::new(); owners.len()];
-        let mask = Tensor::full([buckets.rows(owners.len()), capacity], MASKED, device);
-        let tensors = TensorRows { cache, columns, mask, buckets };
+        let mask = Tensor::full(shape, MASKED, device);
+        let tensors = TensorRows { columns, decoder: Decoder::new(cache, mask), buckets };
         let mut rows = Self { store: Store::Tensors(Box::new(tensors)), owners };
         rows.fill_shape();
         rows
@@ -144,6 +144,14 @@ impl CachedRows {
     /// Forgets the rows of sequences that are not to be kept.
     pub(crate) fn keep(&mut self, is_kept: impl Fn(usize) -> bool) {
         self.owners.iter_mut().for_each(|owner| *owner = owner.filter(|it| is_kept(*it)));
+    }
+
+    /// Does what is to be done before another thread may have the rows.
+    pub(crate) fn set_aside(mut self) -> Self {
+        if let Store::Tensors(rows) = &mut self.store {
+            rows.decoder.forget_graph();
+        }
+        self
     }
 
     /// Whether no row belongs to a sequence.
@@ -198,14 +206,14 @@ impl CachedRows {
         network: &CausalLm,
         host: Option<&HostNetwork>,
         tokens: &[Vec<TokenId>],
-        device: &Device,
+        (device, graphs): (&Device, &GraphSwitch),
     ) -> Logits {
         match (&mut self.store, host) {
             (Store::Slices(rows), Some(host)) => Logits::Host(host.feed(rows, tokens)),
             (Store::Slices(_), None) => unreachable!("rows on slices are made for a host network"),
             (Store::Tensors(rows), _) => {
-                let logits = rows.feed(network, tokens, device);
-                match rows.buckets.stay_on_device {
+                let logits = rows.feed(network, tokens, device, graphs);
+                match rows.buckets.on_device {
                     true => Logits::Device(logits),
                     false => Logits::Host(logits.into_data().iter::<f32>().collect()),
                 }
@@ -232,10 +240,10 @@ impl TensorRows {
             .iter()
             .flat_map(|it| (0..capacity).map(|column| if column < it.held { 0.0 } else { MASKED }));
         let mask = TensorData::new(mask.collect::<Vec<f32>>(), [rows.len(), capacity]);
+        let cache = self.decoder.state().cache.repack(&from, &columns, capacity, device);
         Self {
-            cache: self.cache.repack(&from, &columns, capacity, device),
             columns: rows.iter().map(|it| (0..it.held).collect()).collect(),
-            mask: Tensor::from_data(mask, device),
+            decoder: Decoder::new(cache, Tensor::from_data(mask, device)),
             buckets: self.buckets,
         }
     }
@@ -245,24 +253,37 @@ impl TensorRows {
         let (mut columns, mut caches, mut masks) = (Vec::new(), Vec::new(), Vec::new());
         for part in parts {
             columns.extend(part.columns);
-            caches.push(part.cache);
-            masks.push(part.mask);
+            let (cache, mask) = part.decoder.into_parts();
+            caches.push(cache);
+            masks.push(mask);
         }
         let missing = buckets.rows(columns.len()) - columns.len();
         if missing > 0 {
-            caches.push(KeyValueCache::new(config, missing, capacity, device));
+            let dtype = caches.first().map_or(FloatDType::F32, KeyValueCache::dtype);
+            caches.push(KeyValueCache::new(config, [missing, capacity], dtype, device));
             masks.push(Tensor::full([missing, capacity], MASKED, device));
         }
-        let mask = Tensor::cat(masks, 0);
-        Self { cache: KeyValueCache::stack(caches), columns, mask, buckets }
+        let decoder = Decoder::new(KeyValueCache::stack(caches), Tensor::cat(masks, 0));
+        Self { columns, decoder, buckets }
     }
 
     /// As [`CachedRows::feed`].
     ///
     /// Long rows go in passes, so that the scores of attention stay bounded.
-    fn feed(&mut self, network: &CausalLm, tokens: &[Vec<TokenId>], device: &Device) -> Tensor<2> {
+    fn feed(
+        &mut self,
+        network: &CausalLm,
+        tokens: &[Vec<TokenId>],
+        device: &Device,
+        graphs: &GraphSwitch,
+    ) -> Tensor<2> {
         let longest = tokens.iter().map(Vec::len).max().unwrap_or(0);
-        let per_token = self.columns.len() * network.num_heads() * (self.cache.columns + longest);
+        if longest <= 1 && self.buckets.on_device {
+            let step = self.next_step(tokens);
+            return self.decoder.step(network, step, device, graphs);
+        }
+        let filled = self.decoder.state().cache.columns;
+        let per_token = self.columns.len() * network.num_heads() * (filled + longest);
         let per_pass = self.buckets.pass(MAX_SCORES / per_token.max(1));
         let mut last: Option<Tensor<2>> = None;
         for start in (0..longest.max(1)).step_by(per_pass) {
@@ -287,13 +308,34 @@ impl TensorRows {
         network.head(last)
     }
 
+    /// A step of at most one token a row.
+    fn next_step(&mut self, tokens: &[Vec<TokenId>]) -> Step {
+        let rows = self.columns.len();
+        let column = self.decoder.state().cache.columns;
+        let mut step = Step {
+            tokens: vec![0; rows],
+            positions: vec![0; rows],
+            seen: vec![MASKED; rows],
+            column,
+        };
+        for (row, (held, tokens)) in self.columns.iter_mut().zip(tokens).enumerate() {
+            let Some(&token) = tokens.first() else { continue };
+            step.tokens[row] = token as i32;
+            step.positions[row] = held.len() as i32;
+            step.seen[row] = 0.0;
+            held.push(column);
+        }
+        step
+    }
+
     /// One pass of the network; hidden states of each row's last token, `[rows, hidden]`.
     fn pass(&mut self, network: &CausalLm, tokens: &[Vec<TokenId>], device: &Device) -> Tensor<2> {
         let real = tokens.iter().map(Vec::len).max().unwrap_or(0);
         let new = self.buckets.new_tokens(real);
         let rows = self.columns.len();
-        let first_column = self.cache.columns;
-        let width = self.buckets.columns(first_column + new);
+        let state = &mut *self.decoder.state();
+        let first = state.cache.columns;
+        let width = self.buckets.columns(first + new);
         let mut ids = vec![0_i32; rows * new];
         let mut positions = vec![0_i32; rows * new];
         let mut mask = vec![MASKED; rows * new];
@@ -306,22 +348,26 @@ impl TensorRows {
                 let at = row * new + offset;
                 ids[at] = *token as i32;
                 positions[at] = (before + offset) as i32;
-                held.push(first_column + offset);
+                held.push(first + offset);
             }
             last[row] = (row * new + tokens.len().saturating_sub(1)) as i32;
         }
-        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows, new]), device);
-        let positions =
-            Tensor::<1, Int>::from_data(TensorData::new(positions, [rows * new]), device);
+        let ints = |values: Vec<i32>| {
+            let len = values.len();
+            Tensor::<1, Int>::from_data(TensorData::new(values, [len]), device)
+        };
         let mask = Tensor::<2>::from_data(TensorData::new(mask, [rows, new]), device);
-        let filled = [0..rows, first_column..first_column + new];
-        self.mask.inplace(|it| it.slice_assign(filled, mask));
-        let mut bias = self.mask.clone().slice([0..rows, 0..width]).reshape([rows, 1, 1, 1, width]);
+        state.mask.inplace(|it| it.slice_assign([0..rows, first..first + new], mask));
+        let mask = state.mask.clone().slice([0..rows, 0..width]);
+        let mut bias = mask.reshape([rows, 1, 1, 1, width]);
         if new > 1 {
-            bias = bias + later_masked(first_column, [new, width], device);
+            bias = bias + later_masked(first, [new, width], device);
         }
-        let hidden = network.hidden_cached(ids, positions, bias, &mut self.cache);
-        hidden.select(0, Tensor::<1, Int>::from_data(TensorData::new(last, [rows]), device))
+        let (ids, positions) = (ints(ids).reshape([rows, new]), ints(positions));
+        let seen = Seen::Columns { first, bias };
+        let hidden = network.hidden_cached(ids, positions, &seen, &mut state.cache);
+        state.cache.columns += new;
+        hidden.select(0, ints(last))
     }
 }
 

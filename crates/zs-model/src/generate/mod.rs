@@ -2,6 +2,7 @@
 //! servers and test doubles implement.
 
 mod cached_rows;
+mod decode_step;
 mod local;
 mod logits;
 mod sampling;
@@ -14,6 +15,7 @@ use std::fmt::Debug;
 use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
+pub use decode_step::{DecodeGraphStats, decode_graph_stats};
 pub(crate) use local::LocalSession;
 pub use warm_up::WarmUpShape;
 

@@ -9,10 +9,12 @@ use tracing::info_span;
 use zs_core::Domain;
 
 use super::cached_rows::{CachedRows, CopiedRow, ShapeBuckets};
+use super::decode_step::GraphSwitch;
 use super::logits::{Logits, Sampled};
 use super::stop::{CompletionTail, StopTexts};
 use super::{Completion, SamplingParams, SequenceRequest, StopReason, TokenId};
 use crate::host::HostNetwork;
+use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
 
 /// Rows below which finished ones are not worth leaving behind while nobody waits.
@@ -39,6 +41,7 @@ pub(crate) struct Shard<'a> {
     max_rows: usize,
     keeps_finished: bool,
     buckets: ShapeBuckets,
+    graphs: GraphSwitch,
     /// The network on slices, where there is one.
     host: Option<HostNetwork>,
     sequences: Vec<Vec<TokenId>>,
@@ -84,6 +87,7 @@ impl<'a> Shard<'a> {
             config,
             tokenizer,
             buckets: ShapeBuckets::of(&device),
+            graphs: GraphSwitch::new(!is_host(&device)),
             host: HostNetwork::of(network),
             device,
             max_rows: max_rows.max(1),
@@ -147,12 +151,16 @@ impl<'a> Shard<'a> {
             }
             let Some(batch) = &mut batch else { continue };
             let _span = info_span!("decode", rows = batch.rows.len()).entered();
-            let logits =
-                batch.cache.feed(&self.network, self.host.as_ref(), &batch.next, &self.device);
+            let logits = self.feed(&mut batch.cache, &batch.next);
             self.accept(&mut batch.next, &batch.rows, logits, turn);
         }
-        self.caches.extend(batch.map(|it| it.cache));
+        self.caches.extend(batch.map(|it| it.cache.set_aside()));
         self.caches.retain(|it| !it.is_empty());
+    }
+
+    /// Feeds each row of a cache its next tokens.
+    fn feed(&self, cache: &mut CachedRows, next: &[Vec<TokenId>]) -> Logits {
+        cache.feed(&self.network, self.host.as_ref(), next, (&self.device, &self.graphs))
     }
 
     /// Lets waiting requests enter beside the rows that are alive, and finished rows leave.
@@ -184,7 +192,7 @@ impl<'a> Shard<'a> {
             .zip(&alive)
             .flat_map(|(batch, alive)| alive.iter().map(|&row| batch.cache.held(row)));
         let Some(widest) = widest.max() else {
-            self.caches.extend(batches.into_iter().map(|it| it.cache));
+            self.caches.extend(batches.into_iter().map(|it| it.cache.set_aside()));
             return None;
         };
         let left = batches
@@ -207,7 +215,7 @@ impl<'a> Shard<'a> {
                 parts.push(batch.cache.copy(&copied, capacity, &self.device));
             }
             batch.cache.keep(|it| !copied.iter().any(|copied| copied.owner == it));
-            self.caches.push(batch.cache);
+            self.caches.push(batch.cache.set_aside());
             rows.extend(alive.iter().map(|&row| batch.rows[row]));
             next.extend(alive.iter().map(|&row| std::mem::take(&mut batch.next[row])));
         }
@@ -253,7 +261,7 @@ impl<'a> Shard<'a> {
         let cache = CachedRows::stack(parts, self.config, capacity, &self.device);
         let rows = places.into_iter().map(|(.., request)| request).collect();
         let mut batch = Batch { cache, rows, next };
-        let logits = batch.cache.feed(&self.network, self.host.as_ref(), &batch.next, &self.device);
+        let logits = self.feed(&mut batch.cache, &batch.next);
         self.accept(&mut batch.next, &batch.rows, logits, turn);
         Some(batch)
     }
@@ -285,9 +293,10 @@ impl<'a> Shard<'a> {
         let mut cache = if self.host.is_some() {
             CachedRows::on_slices(owners)
         } else {
-            CachedRows::empty(self.config, owners, capacity, self.buckets, &self.device)
+            let held = (self.buckets, self.network.memory.products.of_cache());
+            CachedRows::empty(self.config, owners, capacity, held, &self.device)
         };
-        let mut logits = cache.feed(&self.network, self.host.as_ref(), &prompts, &self.device);
+        let mut logits = self.feed(&mut cache, &prompts);
         if is_shared {
             let copied: Vec<CopiedRow> = entering
                 .iter()
@@ -399,6 +408,7 @@ mod tests {
         let mut shard = Shard::new(network, config, Some(model.tokenizer()), 11, max_rows);
         if let Some(buckets) = buckets {
             (shard.host, shard.buckets) = (None, buckets);
+            shard.graphs = GraphSwitch::that_takes_any();
         }
         let letters = ('a'..='z').map(|it| it.to_string()).collect();
         let params = SamplingParams { max_new_tokens: 14, stop: letters, ..Default::default() };

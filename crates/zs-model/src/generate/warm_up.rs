@@ -4,6 +4,7 @@ use zs_core::{Domain, StreamKey};
 
 use super::SamplingParams;
 use super::cached_rows::{CachedRows, ShapeBuckets};
+use super::decode_step::GraphSwitch;
 use super::logits::{Logits, Sampled};
 use super::sampling::Choice;
 use crate::host::HostNetwork;
@@ -72,14 +73,18 @@ fn feed(network: &CausalLm, config: &ModelConfig, shape: WarmUpShape) -> Vec<Cho
     let owners = (0..rows).map(Some).collect();
     let mut cache = match host {
         Some(_) => CachedRows::on_slices(owners),
-        None => CachedRows::empty(config, owners, buckets.capacity(0, tokens, 1), buckets, &device),
+        None => {
+            let held = (buckets, network.memory.products.of_cache());
+            CachedRows::empty(config, owners, buckets.capacity(0, tokens, 1), held, &device)
+        }
     };
+    let there = (&device, &GraphSwitch::new(false));
     let token = |row: usize, at: usize| ((row * 31 + at * 7 + 1) % config.vocab_size) as TokenId;
     let prompts: Vec<Vec<TokenId>> =
         (0..rows).map(|row| (0..tokens).map(|at| token(row, at)).collect()).collect();
-    sample(cache.feed(network, host.as_ref(), &prompts, &device), &prompts, config);
+    sample(cache.feed(network, host.as_ref(), &prompts, there), &prompts, config);
     let next: Vec<Vec<TokenId>> = (0..rows).map(|row| vec![token(row, tokens)]).collect();
-    sample(cache.feed(network, host.as_ref(), &next, &device), &next, config)
+    sample(cache.feed(network, host.as_ref(), &next, there), &next, config)
 }
 
 fn sample(logits: Logits, rows: &[Vec<TokenId>], config: &ModelConfig) -> Vec<Choice> {

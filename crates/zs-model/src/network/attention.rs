@@ -2,11 +2,13 @@
 
 use burn::module::Module;
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor, TensorData};
 
-use super::rope::Rotary;
+use super::causal::Heads;
+use super::rope::{Rotary, RotaryTable};
 use super::{Linear, RmsNorm};
 use crate::ModelConfig;
+use crate::kernels::decode_attention;
 
 /// What masked scores get: low enough to vanish in the softmax, finite so that nothing becomes NaN.
 pub(crate) const MASKED: f32 = -1e9;
@@ -50,6 +52,8 @@ struct HeadShape {
 pub(crate) struct KeyValueCache {
     pub(crate) layers: Vec<LayerCache>,
     pub(crate) columns: usize,
+    /// What positions are rotated by, where the cache is: `[head_dim / 2]`.
+    pub(crate) frequencies: Tensor<1>,
 }
 
 /// Keys and values of one layer, each `[rows, key_value_heads, capacity, head_dim]`.
@@ -60,15 +64,23 @@ pub(crate) struct LayerCache {
 }
 
 impl KeyValueCache {
-    pub(crate) fn new(config: &ModelConfig, rows: usize, capacity: usize, device: &Device) -> Self {
+    pub(crate) fn new(
+        config: &ModelConfig,
+        [rows, capacity]: [usize; 2],
+        dtype: FloatDType,
+        device: &Device,
+    ) -> Self {
         let shape = [rows, config.num_key_value_heads, capacity, config.head_dim];
+        let zeros = || Tensor::zeros(shape, (device, burn::tensor::DType::from(dtype)));
         let layers = (0..config.num_hidden_layers)
-            .map(|_| LayerCache {
-                keys: Tensor::zeros(shape, device),
-                values: Tensor::zeros(shape, device),
-            })
+            .map(|_| LayerCache { keys: zeros(), values: zeros() })
             .collect();
-        Self { layers, columns: 0 }
+        Self { layers, columns: 0, frequencies: RotaryTable::new(config).on(device) }
+    }
+
+    /// What keys and values are kept in.
+    pub(crate) fn dtype(&self) -> FloatDType {
+        self.layers.first().map_or(FloatDType::F32, |it| it.keys.dtype().into())
     }
 
     /// Keeps some rows and columns: output row `r` gets, from input row `rows[r]`, the columns
@@ -104,7 +116,7 @@ impl KeyValueCache {
             let all = cache.dims()[0] * heads * old_capacity;
             let flat: Tensor<2> = cache.clone().reshape([all, head_dim]);
             let packed = flat.select(0, index.clone()).reshape([rows.len(), heads, kept, head_dim]);
-            Tensor::zeros(shape, device)
+            Tensor::zeros(shape, (device, cache.dtype()))
                 .slice_assign([0..shape[0], 0..heads, 0..kept, 0..head_dim], packed)
         };
         let layers = self
@@ -115,7 +127,7 @@ impl KeyValueCache {
                 values: move_columns(&layer.values),
             })
             .collect();
-        Self { layers, columns: kept }
+        Self { layers, columns: kept, frequencies: self.frequencies.clone() }
     }
 }
 
@@ -136,25 +148,52 @@ impl KeyValueCache {
                 values: stacked(layer, |it| &it.values),
             })
             .collect();
-        Self { layers, columns }
+        Self { layers, columns, frequencies: parts[0].frequencies.clone() }
     }
 }
 
+/// What new tokens see of a cache, and where their own keys and values go.
+///
+/// # Shapes
+///
+/// - bias: broadcasts to `[rows, key_value_heads, group, new, columns]`, 0 where a column may be attended
+///   to, [`MASKED`] elsewhere
+/// - mask: `[rows, capacity]`, in the same way
+/// - column, filled: `[1]`
+pub(crate) enum Seen {
+    /// Some tokens a row, from a column on that the host knows; the first columns are looked at.
+    Columns { first: usize, bias: Tensor<5> },
+    /// One token a row, in a column that is known where the cache is, which `filled` counts too.
+    Next { column: Tensor<1, Int>, filled: Tensor<1, Int>, mask: Tensor<2> },
+}
+
 impl LayerCache {
-    /// Writes new keys and values at `column` in place and returns the first `width` columns.
-    fn append(
-        &mut self,
-        keys: Tensor<4>,
-        values: Tensor<4>,
-        column: usize,
-        width: usize,
-    ) -> (Tensor<4>, Tensor<4>) {
+    /// Writes new keys and values from column `first` on, in place.
+    fn write(&mut self, keys: Tensor<4>, values: Tensor<4>, first: usize) {
         let [rows, heads, new, head_dim] = keys.dims();
-        let place = [0..rows, 0..heads, column..column + new, 0..head_dim];
-        let filled = [0..rows, 0..heads, 0..width, 0..head_dim];
-        self.keys.inplace(|it| it.slice_assign(place.clone(), keys));
-        self.values.inplace(|it| it.slice_assign(place, values));
-        (self.keys.clone().slice(filled.clone()), self.values.clone().slice(filled))
+        let place = [0..rows, 0..heads, first..first + new, 0..head_dim];
+        let put = |cache: Tensor<4>, new: Tensor<4>| {
+            let new = new.cast(cache.dtype());
+            cache.slice_assign(place.clone(), new)
+        };
+        self.keys.inplace(|it| put(it, keys));
+        self.values.inplace(|it| put(it, values));
+    }
+
+    /// Writes the keys and values of one token a row, in place.
+    fn write_next(&mut self, keys: Tensor<4>, values: Tensor<4>, column: &Tensor<1, Int>) {
+        let put = |cache: Tensor<4>, new: Tensor<4>| {
+            let new = new.cast(cache.dtype());
+            cache.select_assign(2, column.clone(), new, IndexingUpdateOp::Assign)
+        };
+        self.keys.inplace(|it| put(it, keys));
+        self.values.inplace(|it| put(it, values));
+    }
+
+    /// Keys and values of the first columns, to be multiplied in f32.
+    fn first(&self, columns: usize) -> (Tensor<4>, Tensor<4>) {
+        let part = |it: &Tensor<4>| it.clone().slice_dim(2, 0..columns).cast(FloatDType::F32);
+        (part(&self.keys), part(&self.values))
     }
 }
 
@@ -187,39 +226,68 @@ impl Attention {
         self.shape.key_value_heads * self.shape.group
     }
 
-    /// Attends from `new` tokens of each row to themselves and, with a cache, to what it holds.
+    /// Attends from the tokens of each row to themselves.
     ///
     /// # Shapes
     ///
-    /// - x: `[rows * new, hidden]`
-    /// - bias: broadcasts to `[rows, key_value_heads, group, new, columns]`
-    /// - output: `[rows * new, hidden]`
+    /// - x: `[rows * seq, hidden]`
+    /// - bias: broadcasts to `[rows, key_value_heads, group, seq, seq]`
+    /// - output: `[rows * seq, hidden]`
     pub(crate) fn forward(
         &self,
         x: Tensor<2>,
-        [rows, new]: [usize; 2],
+        shape: [usize; 2],
         rotary: &Rotary,
         bias: Tensor<5>,
-        cache: Option<(&mut LayerCache, usize)>,
     ) -> Tensor<2> {
-        let HeadShape { key_value_heads, group, head_dim } = self.shape;
-        let (queries, keys) = self.queries_and_keys(x.clone(), [rows, new], rotary);
-        let values = self.v_proj.forward(x).reshape([rows, new, key_value_heads, head_dim]);
-        let values: Tensor<4> = values.swap_dims(1, 2);
-        let (keys, values) = match cache {
-            Some((layer, column)) => layer.append(keys, values, column, bias.dims()[4]),
-            None => (keys, values),
+        let Heads { queries, keys, values } = self.heads(x, shape, rotary);
+        self.output(attend(queries, keys, values, bias))
+    }
+
+    /// Attends from new tokens of each row to what its cache holds, themselves included.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[rows * new, hidden]`
+    pub(crate) fn forward_cached(
+        &self,
+        x: Tensor<2>,
+        shape: [usize; 2],
+        rotary: &Rotary,
+        seen: &Seen,
+        cache: &mut LayerCache,
+    ) -> Tensor<2> {
+        let Heads { queries, keys, values } = self.heads(x, shape, rotary);
+        let mixed = match seen {
+            Seen::Columns { first, bias } => {
+                cache.write(keys, values, *first);
+                let (keys, values) = cache.first(bias.dims()[4]);
+                attend(queries, keys, values, bias.clone())
+            }
+            Seen::Next { column, filled, mask } => {
+                cache.write_next(keys, values, column);
+                let (keys, values) = (cache.keys.clone(), cache.values.clone());
+                decode_attention(queries, keys, values, mask.clone(), filled.clone())
+            }
         };
-        let columns = keys.dims()[2];
-        let scores = self.scores(queries, keys);
-        let weights = softmax(scores + bias, 4);
-        let mixed: Tensor<4> =
-            weights.reshape([rows, key_value_heads, group * new, columns]).matmul(values);
-        let mixed = mixed
-            .reshape([rows, key_value_heads * group, new, head_dim])
-            .swap_dims(1, 2)
-            .reshape([rows * new, key_value_heads * group * head_dim]);
-        self.o_proj.forward(mixed)
+        self.output(mixed)
+    }
+
+    /// Rotated queries, already scaled, rotated keys, and values of `new` tokens of each row.
+    pub(crate) fn heads(&self, x: Tensor<2>, [rows, new]: [usize; 2], rotary: &Rotary) -> Heads {
+        let HeadShape { key_value_heads, head_dim, .. } = self.shape;
+        let (queries, keys) = self.queries_and_keys(x.clone(), [rows, new], rotary);
+        let values: Tensor<4> =
+            self.v_proj.forward(x).reshape([rows, new, key_value_heads, head_dim]);
+        Heads { queries, keys, values: values.swap_dims(1, 2) }
+    }
+
+    /// What the heads have mixed, `[rows, key_value_heads, group, new, head_dim]`, as what a block
+    /// adds, `[rows * new, hidden]`.
+    pub(crate) fn output(&self, mixed: Tensor<5>) -> Tensor<2> {
+        let [rows, heads, group, new, head_dim] = mixed.dims();
+        let mixed: Tensor<4> = mixed.reshape([rows, heads * group, new, head_dim]).swap_dims(1, 2);
+        self.o_proj.forward(mixed.reshape([rows * new, heads * group * head_dim]))
     }
 }
 
@@ -237,11 +305,9 @@ impl Attention {
         rotary: &Rotary,
         bias: Tensor<5>,
     ) -> Tensor<1> {
-        let HeadShape { key_value_heads, group, .. } = self.shape;
-        let heads = key_value_heads * group;
         let (queries, keys) = self.queries_and_keys(x, [rows, seq], rotary);
-        let scores: Tensor<3> =
-            (self.scores(queries, keys) + bias).reshape([rows, heads, seq * seq]);
+        let heads = self.num_heads();
+        let scores: Tensor<3> = (scores(queries, keys) + bias).reshape([rows, heads, seq * seq]);
         scores.max_dim(2).max_dim(0).reshape([heads])
     }
 
@@ -251,14 +317,13 @@ impl Attention {
         [key_value_heads, group, head_dim]
     }
 
-    /// Rotated queries, already scaled, `[rows, new, heads, head_dim]`, and rotated keys,
-    /// `[rows, key_value_heads, new, head_dim]`.
+    /// Queries and keys of [`heads`](Self::heads).
     fn queries_and_keys(
         &self,
         x: Tensor<2>,
         [rows, new]: [usize; 2],
         rotary: &Rotary,
-    ) -> (Tensor<4>, Tensor<4>) {
+    ) -> (Tensor<5>, Tensor<4>) {
         let HeadShape { key_value_heads, group, head_dim } = self.shape;
         let split =
             |x: Tensor<2>, heads: usize| -> Tensor<4> { x.reshape([rows, new, heads, head_dim]) };
@@ -270,20 +335,27 @@ impl Attention {
         let keys = split(self.k_proj.forward(x), key_value_heads);
         // Scaling the queries is cheaper than scaling the scores.
         let scale = 1.0 / (head_dim as f64).sqrt();
-        let queries = rotary.apply(norm(queries, &self.q_norm)) * scale;
-        let keys = rotary.apply(norm(keys, &self.k_norm)).swap_dims(1, 2);
-        (queries, keys)
+        let queries = rotary.apply(norm(queries, &self.q_norm), scale).swap_dims(1, 2);
+        let keys = rotary.apply(norm(keys, &self.k_norm), 1.0).swap_dims(1, 2);
+        (queries.reshape([rows, key_value_heads, group, new, head_dim]), keys)
     }
+}
 
-    /// `Q K^T` of every head: `[rows, key_value_heads, group, new, columns]`.
-    fn scores(&self, queries: Tensor<4>, keys: Tensor<4>) -> Tensor<5> {
-        let HeadShape { key_value_heads, group, head_dim } = self.shape;
-        let [rows, new, _, _] = queries.dims();
-        let columns = keys.dims()[2];
-        let queries: Tensor<4> =
-            queries.swap_dims(1, 2).reshape([rows, key_value_heads, group * new, head_dim]);
-        queries.matmul(keys.swap_dims(2, 3)).reshape([rows, key_value_heads, group, new, columns])
-    }
+/// `softmax(Q K^T + bias) V` of every head: `[rows, key_value_heads, group, new, head_dim]`.
+fn attend(queries: Tensor<5>, keys: Tensor<4>, values: Tensor<4>, bias: Tensor<5>) -> Tensor<5> {
+    let [rows, heads, group, new, head_dim] = queries.dims();
+    let columns = keys.dims()[2];
+    let weights = softmax(scores(queries, keys) + bias, 4);
+    let mixed: Tensor<4> = weights.reshape([rows, heads, group * new, columns]).matmul(values);
+    mixed.reshape([rows, heads, group, new, head_dim])
+}
+
+/// `Q K^T` of every head: `[rows, key_value_heads, group, new, columns]`.
+fn scores(queries: Tensor<5>, keys: Tensor<4>) -> Tensor<5> {
+    let [rows, heads, group, new, head_dim] = queries.dims();
+    let columns = keys.dims()[2];
+    let queries: Tensor<4> = queries.reshape([rows, heads, group * new, head_dim]);
+    queries.matmul(keys.swap_dims(2, 3)).reshape([rows, heads, group, new, columns])
 }
 
 /// 0 on and below the diagonal, [`MASKED`] above: `[1, 1, 1, seq, seq]`.

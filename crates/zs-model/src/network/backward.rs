@@ -1,14 +1,15 @@
-//! Gradients in stages: no tensor of `[positions, vocabulary]` beyond a chunk, and if asked no
-//! activations beyond one block.
+//! Gradients in stages: no tensor of `[positions, vocabulary]` beyond a chunk, no scores of attention
+//! beyond a block of queries, and if asked no activations beyond one block of the network.
 //!
-//! Each stage runs forward without a graph and keeps its input. On the way back it runs again on
-//! that input as a leaf, and the gradient of its output is pulled through.
+//! A stage is a graph of its own from its input as a leaf. On the way back the gradient of its output is
+//! pulled through; stages of which no graph was kept run again first.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
+use super::block::{BlockRun, GradientContext};
 use super::scores::{FlatScores, rows_of};
 use super::{CausalLm, RowContext};
 use crate::batch::PaddedBatch;
@@ -30,30 +31,19 @@ impl CausalLm {
             let max_logits = self.memory.max_logits;
             return host.gradients(rows, max_logits, with_entropy, &self.device(), loss);
         }
-        self.tensor_gradients(&PaddedBatch::new(rows), with_entropy, loss)
+        self.tensor_gradients(&PaddedBatch::on(rows, &self.device()), with_entropy, loss)
     }
 
     /// [`flat_gradients`](Self::flat_gradients) on tensors, on any device.
-    ///
-    /// Where the logits fit [`MemoryConfig::max_logits`](crate::MemoryConfig) and blocks are not
-    /// recomputed this is one graph; otherwise stages give the same gradient within rounding.
     pub(crate) fn tensor_gradients<T>(
         &self,
         batch: &PaddedBatch,
         with_entropy: bool,
         loss: impl FnOnce(FlatScores) -> (Tensor<1>, T),
     ) -> (GradientsParams, T) {
-        let device = self.device();
-        let is_chunked = self.chunks(batch.num_loss_tokens()).count() > 1;
-        if !is_chunked && !self.memory.recompute_blocks {
-            let hidden = self.model.hidden(batch.tokens(&device));
-            let (loss, kept) = loss(self.score(hidden, batch, with_entropy));
-            return (GradientsParams::from_grads(loss.backward(), self), kept);
-        }
         let trunk = Trunk::forward(self, batch);
         let plain = self.valid();
-        let hidden = trunk.hidden.clone().inner();
-        let predicting = hidden.select(0, batch.predicting(&plain.device()));
+        let predicting = trunk.hidden.clone().select(0, batch.predicting(&plain.device()));
         let targets = batch.targets(&plain.device());
         let scores = plain.score_predicting(predicting.clone(), targets.clone(), with_entropy);
         let known = scores.entropy.clone();
@@ -144,59 +134,65 @@ impl ScoreGradients {
 
 /// Everything below the head on a batch, with what its way back needs.
 struct Trunk {
-    /// Final hidden states, `[rows * seq, hidden]`; with the whole graph where there are no inputs.
+    /// Final hidden states, `[rows * seq, hidden]`.
     hidden: Tensor<2>,
-    /// The inputs of each block and of the final norm, where blocks are to be run again.
-    inputs: Option<Vec<Tensor<2>>>,
+    blocks: Vec<KeptBlock>,
+    /// What went into the final norm.
+    last: Tensor<2>,
+}
+
+/// What is kept of a block until the way back.
+enum KeptBlock {
+    /// Its input, from which it is run again.
+    Input(Tensor<2>),
+    Run(Box<BlockRun>),
 }
 
 impl Trunk {
     fn forward(network: &CausalLm, batch: &PaddedBatch) -> Self {
-        if !network.memory.recompute_blocks {
-            let hidden = network.model.hidden(batch.tokens(&network.device()));
-            return Self { hidden, inputs: None };
-        }
         let plain = network.valid();
         let device = plain.device();
-        let context = RowContext::new(&plain.model, batch.shape(), &device);
         let mut x = plain.model.embed(batch.tokens(&device));
-        let mut inputs = Vec::with_capacity(plain.model.layers.len() + 1);
-        for block in &plain.model.layers {
-            inputs.push(x.clone());
-            x = block.forward(x, &context);
+        let mut blocks = Vec::with_capacity(plain.model.layers.len());
+        if network.memory.recompute_blocks {
+            let context = RowContext::new(&plain.model, batch.shape(), &device);
+            for block in &plain.model.layers {
+                blocks.push(KeptBlock::Input(x.clone()));
+                x = block.forward(x, &context);
+            }
+        } else {
+            let context = GradientContext::new(&network.model, batch.shape(), &network.device());
+            for block in &network.model.layers {
+                let run = BlockRun::forward(block, x, &context);
+                x = run.output();
+                blocks.push(KeptBlock::Run(Box::new(run)));
+            }
         }
-        inputs.push(x.clone());
-        Self { hidden: plain.model.norm.forward(x), inputs: Some(inputs) }
+        Self { hidden: plain.model.norm.forward(x.clone()), blocks, last: x }
     }
 
     /// Adds the gradients of the parameters below the head, given those of the hidden states that
     /// predict tokens with loss.
     fn backward(
-        self,
+        mut self,
         network: &CausalLm,
         batch: &PaddedBatch,
         upstream: Tensor<2>,
         total: &mut GradientsParams,
     ) {
         let device = network.device();
-        let Some(mut inputs) = self.inputs else {
-            let predicting = self.hidden.select(0, batch.predicting(&device));
-            if predicting.is_tracked() {
-                let grads = (predicting * Tensor::from_inner(upstream)).sum().backward();
-                add_gradients(network, total, GradientsParams::from_grads(grads, network));
-            }
-            return;
-        };
-        let mut next_input = || inputs.pop().expect("an input a block, and one for the norm");
         let places = batch.predicting(&self.hidden.device());
         let spread = self.hidden.zeros_like();
         let upstream = spread.select_assign(0, places, upstream, IndexingUpdateOp::Add);
         let norm = &network.model.norm;
-        let mut below = pull(next_input(), |it| norm.forward(it), |_| upstream, norm, total);
-        let context = RowContext::new(&network.model, batch.shape(), &device);
+        let mut below = pull(self.last, |it| norm.forward(it), |_| upstream, norm, total);
+        let context = GradientContext::new(&network.model, batch.shape(), &device);
         for block in network.model.layers.iter().rev() {
-            let run = |it| block.forward(it, &context);
-            below = pull(next_input(), run, |_| below, block, total);
+            let run = match self.blocks.pop().expect("something is kept of every block") {
+                KeptBlock::Run(run) => *run,
+                KeptBlock::Input(input) => BlockRun::forward(block, input, &context),
+            };
+            below = run.backward(block, below, &context, total);
         }
         let embedding = &network.model.embed_tokens;
         if embedding.weight.is_require_grad() {
@@ -253,26 +249,39 @@ mod tests {
             .collect()
     }
 
-    /// Loss, and every gradient by name, of a loss in which every position counts differently.
-    fn gradients(network: &CausalLm, memory: MemoryConfig) -> (f32, Vec<(String, Vec<f32>)>) {
-        let network = network.clone().with_memory(memory).train();
+    /// Loss, and every gradient by name, of a loss in which every position counts differently; without
+    /// a memory config as autodiff has them from one graph.
+    fn gradients(
+        network: &CausalLm,
+        memory: Option<MemoryConfig>,
+    ) -> (f32, Vec<(String, Vec<f32>)>) {
+        let network = network.clone().with_memory(memory.unwrap_or_default()).train();
         let batch = PaddedBatch::new(&rows());
-        let (mut grads, loss) = network.tensor_gradients(&batch, true, |scores| {
+        let device = network.device();
+        let loss = |scores: FlatScores| {
             let len = batch.num_loss_tokens() as i64;
-            let weights = Tensor::arange(0..len, &network.device()).float() * 0.01;
+            let weights = Tensor::arange(0..len, &device).float() * 0.01;
             let entropy = scores.entropy.expect("the entropy was asked for");
             let loss = (scores.log_probs.exp() * weights.clone()).sum()
                 - (entropy * (weights + 0.5)).sum() * 0.1;
             (loss.clone(), loss.into_scalar::<f32>())
-        });
+        };
+        let (mut grads, loss) = match memory {
+            Some(_) => network.tensor_gradients(&batch, true, loss),
+            None => {
+                let hidden = network.model.hidden(batch.tokens(&device));
+                let (loss, value) = loss(network.score(hidden, &batch, true));
+                (GradientsParams::from_grads(loss.backward(), &network), value)
+            }
+        };
         let named = named_gradients(&network, &mut grads);
         (loss, named.into_iter().map(|it| (it.entry.name.clone(), it.to_vec())).collect())
     }
 
     #[track_caller]
     fn check(network: &CausalLm, memory: MemoryConfig, expected_tensors: usize) {
-        let (loss, expected) = gradients(network, MemoryConfig::default());
-        let (staged_loss, actual) = gradients(network, memory);
+        let (loss, expected) = gradients(network, None);
+        let (staged_loss, actual) = gradients(network, Some(memory));
         assert!((loss - staged_loss).abs() < 1e-4 * loss.abs(), "{loss} {staged_loss}");
         assert_eq!((expected.len(), actual.len()), (expected_tensors, expected_tensors));
         let scale =

@@ -5,6 +5,8 @@
 
 mod attention;
 mod backward;
+mod block;
+mod causal;
 mod linear;
 mod low_rank;
 mod norm;
@@ -14,11 +16,11 @@ mod scores;
 mod value;
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::silu;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 
 use attention::{Attention, causal_bias};
-pub(crate) use attention::{KeyValueCache, MASKED};
+pub(crate) use attention::{KeyValueCache, MASKED, Seen};
+pub(crate) use block::{Block, FeedForward, RowContext};
 pub(crate) use linear::Linear;
 pub(crate) use low_rank::LowRank;
 pub(crate) use norm::RmsNorm;
@@ -63,30 +65,6 @@ pub(crate) struct Embedding {
     pub(crate) weight: Param<Tensor<2>>,
 }
 
-/// One decoder block: `x + attention(norm(x))`, then `x + mlp(norm(x))`.
-#[derive(Module, Debug)]
-pub(crate) struct Block {
-    pub(crate) self_attn: Attention,
-    pub(crate) mlp: FeedForward,
-    pub(crate) input_layernorm: RmsNorm,
-    pub(crate) post_attention_layernorm: RmsNorm,
-}
-
-/// SwiGLU: `down(silu(gate(x)) * up(x))`.
-#[derive(Module, Debug)]
-pub(crate) struct FeedForward {
-    pub(crate) gate_proj: Linear,
-    pub(crate) up_proj: Linear,
-    pub(crate) down_proj: Linear,
-}
-
-impl FeedForward {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let gate = silu(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
-    }
-}
-
 impl CausalLm {
     /// A model with all weights zero, to be filled by a checkpoint or by initialisation.
     pub(crate) fn zeros(config: &ModelConfig, device: &Device) -> Self {
@@ -123,32 +101,24 @@ impl CausalLm {
     ///
     /// # Shapes
     ///
-    /// - tokens, positions: `[rows, new]`
-    /// - bias: `[rows, 1, 1, new, columns]`, 0 where a cached column may be attended to, very
-    ///   negative elsewhere; columns beyond the filled ones are there to be masked
+    /// - tokens: `[rows, new]`; positions: `[rows * new]`
     /// - output: `[rows * new, hidden]`
     pub(crate) fn hidden_cached(
         &self,
         tokens: Tensor<2, Int>,
         positions: Tensor<1, Int>,
-        bias: Tensor<5>,
+        seen: &Seen,
         cache: &mut KeyValueCache,
     ) -> Tensor<2> {
         let [rows, new] = tokens.dims();
-        let device = tokens.device();
         let mut x = self.model.embed(tokens);
-        let rotary = self.model.rotary.at_positions(positions, [rows, new], &device);
+        let rotary = Rotary::at_positions(&cache.frequencies, positions, [rows, new]);
         for (block, layer) in self.model.layers.iter().zip(cache.layers.iter_mut()) {
-            let attended = block.self_attn.forward(
-                block.input_layernorm.forward(x.clone()),
-                [rows, new],
-                &rotary,
-                bias.clone(),
-                Some((layer, cache.columns)),
-            );
+            let normed = block.input_layernorm.forward(x.clone());
+            let attended =
+                block.self_attn.forward_cached(normed, [rows, new], &rotary, seen, layer);
             x = block.finish(x, attended);
         }
-        cache.columns += new;
         self.model.norm.forward(x)
     }
 
@@ -161,7 +131,13 @@ impl CausalLm {
     pub(crate) fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.model.embed_tokens.weight.val().transpose()),
+            None => {
+                let weight = self.model.embed_tokens.weight.val().transpose();
+                // Only sampling keeps it in another type.
+                let is_bf16 = weight.dtype() == DType::BF16;
+                let products = if is_bf16 { Precision::Bf16 } else { Precision::F32 };
+                products.product(hidden, weight)
+            }
         }
     }
 
@@ -197,7 +173,7 @@ impl CausalLm {
             let attention = &block.self_attn;
             let of_layer = attention.max_scores(normed.clone(), shape, &rotary, only_real.clone());
             logits.push(of_layer.into_data().iter::<f32>().collect());
-            let attended = attention.forward(normed, shape, &rotary, causal.clone(), None);
+            let attended = attention.forward(normed, shape, &rotary, causal.clone());
             x = block.finish(x, attended);
         }
         logits
@@ -225,37 +201,7 @@ impl Decoder {
     /// Embeddings of tokens: `[rows, seq]` to `[rows * seq, hidden]`.
     pub(crate) fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
         let [rows, seq] = tokens.dims();
-        self.embed_tokens.weight.val().select(0, tokens.reshape([rows * seq]))
-    }
-}
-
-/// What every block needs to know about whole rows that start at position 0.
-pub(crate) struct RowContext {
-    shape: [usize; 2],
-    rotary: Rotary,
-    bias: Tensor<5>,
-}
-
-impl RowContext {
-    pub(crate) fn new(decoder: &Decoder, shape: [usize; 2], device: &Device) -> Self {
-        let [_, seq] = shape;
-        let rotary = decoder.rotary.at_start(seq, device);
-        Self { shape, rotary, bias: causal_bias(seq, device) }
-    }
-}
-
-impl Block {
-    /// `[rows * seq, hidden]` to the same, for whole rows.
-    pub(crate) fn forward(&self, x: Tensor<2>, context: &RowContext) -> Tensor<2> {
-        let RowContext { shape, rotary, bias } = context;
-        let normed = self.input_layernorm.forward(x.clone());
-        let attended = self.self_attn.forward(normed, *shape, rotary, bias.clone(), None);
-        self.finish(x, attended)
-    }
-
-    fn finish(&self, x: Tensor<2>, attended: Tensor<2>) -> Tensor<2> {
-        let x = x + attended;
-        let normed = self.post_attention_layernorm.forward(x.clone());
-        x + self.mlp.forward(normed)
+        let embedded = self.embed_tokens.weight.val().select(0, tokens.reshape([rows * seq]));
+        embedded.cast(FloatDType::F32)
     }
 }

@@ -3,6 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
+use crate::kernels::rms_norm;
+
 /// RMS norm over the last dimension.
 ///
 /// ```text
@@ -31,8 +33,9 @@ impl RmsNorm {
 
     /// Normalises the last dimension of a tensor of any rank.
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let mean_square = x.clone().square().mean_dim(D - 1);
-        let scale = (mean_square + self.eps).sqrt().recip();
-        x * scale * self.weight.val().unsqueeze()
+        let dims = x.dims();
+        let width = dims[D - 1];
+        let rows = dims.iter().product::<usize>() / width;
+        rms_norm(x.reshape([rows, width]), self.weight.val(), self.eps).reshape(dims)
     }
 }

@@ -1,19 +1,22 @@
 //! Products of the blocks in bfloat16, with weights, gradients and moments in f32.
 
+use burn::module::Param;
 use burn::tensor::{FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::CausalLm;
+use crate::kernels::wide_product;
 
 /// What the matrix products of the blocks are computed in.
 ///
 /// ```text
-/// bf16:  y = f32(bf16(x) bf16(W)) + b
+/// bf16:  y = bf16(x) bf16(W) + b,   summed in f32
 /// ```
 ///
-/// Everything else stays in f32 either way: weights and what optimisers keep, their gradients, norms,
-/// rotation, scores of attention and their softmax, the head and the loss. On accelerators bf16 has
-/// matrix units of its own; on a CPU it only costs time, and is there for tests.
+/// In training everything else stays in f32 either way: weights and what optimisers keep, their
+/// gradients, norms, rotation, scores of attention and their softmax, the head and the loss. Sampling,
+/// which is bound by what it reads, also keeps embedding, head, keys and values in bf16. On accelerators
+/// bf16 has matrix units of its own; on a CPU it only costs time, and is there for tests.
 ///
 /// # References
 ///
@@ -36,26 +39,37 @@ impl Precision {
         *self == Self::F32
     }
 
+    /// What sampling keeps keys and values in.
+    pub(crate) fn of_cache(self) -> FloatDType {
+        match self {
+            Self::F32 => FloatDType::F32,
+            Self::Bf16 => FloatDType::BF16,
+        }
+    }
+
     /// `[n, in]` times `[in, out]`.
     pub(crate) fn product(self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
         match self {
             Self::F32 => x.matmul(weight),
-            Self::Bf16 => {
-                let product = x.cast(FloatDType::BF16).matmul(weight.cast(FloatDType::BF16));
-                product.cast(FloatDType::F32)
-            }
+            Self::Bf16 => wide_product(x, weight),
         }
     }
 }
 
 impl CausalLm {
-    /// The network with the weights of its blocks in the type that they are multiplied in, so that
-    /// sampling reads no more than it needs. Not to be trained or saved.
+    /// The network with its matrices in the type that they are multiplied in, so that sampling reads no
+    /// more than it needs. Not to be trained or saved.
     pub(crate) fn for_sampling(mut self) -> Self {
         if self.memory.products == Precision::Bf16 {
-            for linear in self.block_linears_mut() {
-                linear.weight = linear.weight.clone().map(|it| it.cast(FloatDType::BF16));
+            let round = |it: &mut Param<Tensor<2>>| {
+                *it = it.clone().map(|it| it.cast(FloatDType::BF16));
+            };
+            round(&mut self.model.embed_tokens.weight);
+            for linear in self.lm_head.iter_mut() {
+                linear.products = Precision::Bf16;
+                round(&mut linear.weight);
             }
+            self.block_linears_mut().into_iter().for_each(|it| round(&mut it.weight));
         }
         self
     }
@@ -152,10 +166,14 @@ mod tests {
             .filter(|(a, b)| a != b)
             .count();
         assert!(moved > 10_000, "{moved}");
-        let weight = |network: &CausalLm| network.model.layers[0].mlp.up_proj.weight.val().dtype();
-        assert_eq!(weight(trained.network()), DType::F32);
-        assert_eq!(weight(&trained.replicas()[0]), DType::BF16);
-        assert_eq!(weight(&start.replicas()[0]), DType::F32);
+        let types = |network: &CausalLm| {
+            let model = &network.model;
+            [&model.layers[0].mlp.up_proj.weight, &model.embed_tokens.weight]
+                .map(|it| it.val().dtype())
+        };
+        assert_eq!(types(trained.network()), [DType::F32; 2]);
+        assert_eq!(types(&trained.replicas()[0]), [DType::BF16; 2]);
+        assert_eq!(types(&start.replicas()[0]), [DType::F32; 2]);
     }
 
     #[test]

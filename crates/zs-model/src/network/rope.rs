@@ -3,6 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::ModelConfig;
+use crate::kernels::rotate;
 
 /// Cosines and sines of every position, computed once on the host in double precision.
 ///
@@ -21,7 +22,7 @@ pub(crate) struct RotaryTable {
     frequencies: Vec<f64>,
 }
 
-/// Cosines and sines of some positions, each `[rows or 1, new, 1, head_dim]`.
+/// Cosines and sines of some positions, each `[rows or 1, new, 1, head_dim / 2]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotary {
     cos: Tensor<4>,
@@ -73,44 +74,34 @@ impl RotaryTable {
                 .collect();
             Tensor::<2>::from_data(TensorData::new(values, [seq, half]), device)
         };
-        Rotary {
-            cos: double(table(f64::cos)).reshape([1, seq, 1, 2 * half]),
-            sin: double(table(f64::sin)).reshape([1, seq, 1, 2 * half]),
-        }
+        let shape = [1, seq, 1, half];
+        Rotary { cos: table(f64::cos).reshape(shape), sin: table(f64::sin).reshape(shape) }
     }
 
-    /// Given positions, `[rows * new]`.
-    pub(crate) fn at_positions(
-        &self,
-        positions: Tensor<1, Int>,
-        [rows, new]: [usize; 2],
-        device: &Device,
-    ) -> Rotary {
-        let half = self.frequencies.len();
+    /// The frequencies on a device, `[head_dim / 2]`, for [`Rotary::at_positions`].
+    pub(crate) fn on(&self, device: &Device) -> Tensor<1> {
         let frequencies: Vec<f32> = self.frequencies.iter().map(|it| *it as f32).collect();
-        let frequencies = Tensor::<1>::from_data(TensorData::new(frequencies, [half]), device);
-        let positions: Tensor<2> = positions.float().unsqueeze_dim(1);
-        let angles = positions * frequencies.unsqueeze();
-        let shape = [rows, new, 1, 2 * half];
-        Rotary {
-            cos: double(angles.clone().cos()).reshape(shape),
-            sin: double(angles.sin()).reshape(shape),
-        }
+        let half = frequencies.len();
+        Tensor::from_data(TensorData::new(frequencies, [half]), device)
     }
-}
-
-/// The same values for both halves of a head.
-fn double(half: Tensor<2>) -> Tensor<2> {
-    Tensor::cat(vec![half.clone(), half], 1)
 }
 
 impl Rotary {
-    /// Rotates queries or keys, `[rows, new, heads, head_dim]`.
-    pub(crate) fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let half = x.dims()[3] / 2;
-        let first = x.clone().narrow(3, 0, half);
-        let second = x.clone().narrow(3, half, half);
-        let rotated = Tensor::cat(vec![-second, first], 3);
-        x * self.cos.clone() + rotated * self.sin.clone()
+    /// Given positions, `[rows * new]`; nothing comes from the host.
+    pub(crate) fn at_positions(
+        frequencies: &Tensor<1>,
+        positions: Tensor<1, Int>,
+        [rows, new]: [usize; 2],
+    ) -> Self {
+        let [half] = frequencies.dims();
+        let positions: Tensor<2> = positions.float().unsqueeze_dim(1);
+        let angles = positions * frequencies.clone().unsqueeze();
+        let shape = [rows, new, 1, half];
+        Self { cos: angles.clone().cos().reshape(shape), sin: angles.sin().reshape(shape) }
+    }
+
+    /// Rotates queries or keys, `[rows, new, heads, head_dim]`, and scales them.
+    pub(crate) fn apply(&self, x: Tensor<4>, scale: f64) -> Tensor<4> {
+        rotate(x, self.cos.clone(), self.sin.clone(), scale)
     }
 }

@@ -68,7 +68,7 @@ impl CausalLm {
 
     /// Log-probabilities of the tokens that carry loss, in row order, `[loss tokens]`.
     pub(crate) fn flat_log_probs(&self, rows: &[TokenRow]) -> Tensor<1> {
-        self.flat_scores(rows, &PaddedBatch::new(rows), false).log_probs
+        self.flat_scores(rows, false).log_probs
     }
 
     /// Scores the tokens that carry loss, at least one; with a graph on a device that has graphs.
@@ -76,20 +76,16 @@ impl CausalLm {
         not(feature = "flex"),
         expect(unreachable_code, reason = "without the CPU backend there are no scores on slices")
     )]
-    fn flat_scores(
-        &self,
-        rows: &[TokenRow],
-        batch: &PaddedBatch,
-        with_entropy: bool,
-    ) -> FlatScores {
+    fn flat_scores(&self, rows: &[TokenRow], with_entropy: bool) -> FlatScores {
         let device = self.device();
         if !device.is_autodiff()
             && let Some(host) = HostNetwork::of(self)
         {
             return host.scores(rows, self.memory.max_logits).flat(&device, with_entropy);
         }
+        let batch = PaddedBatch::on(rows, &device);
         let hidden = self.model.hidden(batch.tokens(&device));
-        self.score(hidden, batch, with_entropy)
+        self.score(hidden, &batch, with_entropy)
     }
 
     /// Scores final hidden states, `[rows * seq, hidden]`, chunk by chunk.
@@ -134,7 +130,7 @@ impl CausalLm {
         rows: &[TokenRow],
     ) -> (Vec<TokenId>, Vec<TokenId>, Vec<usize>) {
         let device = self.device();
-        let batch = PaddedBatch::new(rows);
+        let batch = PaddedBatch::on(rows, &device);
         if batch.num_loss_tokens() == 0 {
             return (Vec::new(), Vec::new(), Vec::new());
         }
@@ -201,7 +197,7 @@ impl PolicyModel for CausalLm {
             let zeros = Tensor::<2>::zeros(batch.shape(), &device);
             return TokenScores { log_probs: zeros.clone(), entropy: zeros };
         }
-        spread(self.flat_scores(rows, &batch, true), &batch, &device)
+        spread(self.flat_scores(rows, true), &batch, &device)
     }
 
     fn score_gradients<T>(

@@ -1,0 +1,261 @@
+//! A decoding step that is told on the device where it is: run as it stands, or replayed as a graph.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use burn::tensor::{Device, Graph, IndexingUpdateOp, Int, Tensor, TensorData, capture};
+use tracing::{info_span, warn};
+
+use crate::CausalLm;
+use crate::network::{KeyValueCache, Seen};
+
+/// Steps that a batch decodes before a graph is made of one: a batch that ends sooner is not worth it.
+const STEPS_BEFORE: usize = 3;
+/// Steps that should still be possible then. Making a graph takes about five of them.
+const STEPS_AFTER: usize = 32;
+/// Replays that are compared with the step as it stands.
+const COMPARED: usize = 2;
+
+/// What a step reads and writes.
+///
+/// # Shapes
+///
+/// - mask: `[rows, capacity]`, 0 where a column holds a token of the row,
+///   [`MASKED`](crate::network::MASKED) elsewhere
+pub(crate) struct DecodeState {
+    pub(crate) cache: KeyValueCache,
+    pub(crate) mask: Tensor<2>,
+    inputs: Option<Inputs>,
+}
+
+/// What the host says of a step.
+#[derive(Clone)]
+struct Inputs {
+    /// Token of each row, its position, and the column that it fills: `[2 * rows + 1]`.
+    numbers: Tensor<1, Int>,
+    /// What that column is in the mask of each row: `[rows, 1]`.
+    seen: Tensor<2>,
+}
+
+/// One step of all rows, on the host.
+pub(crate) struct Step {
+    pub(crate) tokens: Vec<i32>,
+    pub(crate) positions: Vec<i32>,
+    /// As in the mask, for the new column.
+    pub(crate) seen: Vec<f32>,
+    pub(crate) column: usize,
+}
+
+/// A state and, once a batch has decoded for a while, the graph of a step on it.
+pub(crate) struct Decoder {
+    state: Arc<Mutex<DecodeState>>,
+    graph: Option<StepGraph>,
+    steps: usize,
+}
+
+/// Whether steps are made graphs of, shared by the batches of a session.
+#[derive(Clone, Debug)]
+pub(crate) struct GraphSwitch {
+    is_on: Arc<std::sync::atomic::AtomicBool>,
+    /// Whether a graph that only runs the step again will do, as in tests.
+    takes_any: bool,
+}
+
+/// How decoding ran in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct DecodeGraphStats {
+    /// Steps that became a graph of the device.
+    pub captured: usize,
+    /// Steps of which none could be made, or whose graph computed something else; the session then goes
+    /// on without graphs.
+    pub refused: usize,
+    /// Steps that were replayed.
+    pub replayed: usize,
+}
+
+static CAPTURED: AtomicUsize = AtomicUsize::new(0);
+static REFUSED: AtomicUsize = AtomicUsize::new(0);
+static REPLAYED: AtomicUsize = AtomicUsize::new(0);
+
+/// How decoding ran in this process so far: whether steps were replayed as graphs of the device (CUDA
+/// graphs), or launched kernel by kernel.
+#[must_use]
+pub fn decode_graph_stats() -> DecodeGraphStats {
+    let read = |it: &AtomicUsize| it.load(Ordering::Relaxed);
+    DecodeGraphStats {
+        captured: read(&CAPTURED),
+        refused: read(&REFUSED),
+        replayed: read(&REPLAYED),
+    }
+}
+
+impl GraphSwitch {
+    pub(crate) fn new(is_on: bool) -> Self {
+        Self { is_on: Arc::new(is_on.into()), takes_any: false }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn that_takes_any() -> Self {
+        Self { takes_any: true, ..Self::new(true) }
+    }
+
+    fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    fn refuse(&self, why: &str) {
+        REFUSED.fetch_add(1, Ordering::Relaxed);
+        self.is_on.store(false, Ordering::Relaxed);
+        warn!("decoding without graphs of the device: {why}");
+    }
+}
+
+impl Decoder {
+    pub(crate) fn new(cache: KeyValueCache, mask: Tensor<2>) -> Self {
+        let state = DecodeState { cache, mask, inputs: None };
+        Self { state: Arc::new(Mutex::new(state)), graph: None, steps: 0 }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, DecodeState> {
+        self.state.lock().expect("no thread panics with the lock held")
+    }
+
+    /// Cache and mask, without the graph.
+    pub(crate) fn into_parts(mut self) -> (KeyValueCache, Tensor<2>) {
+        self.forget_graph();
+        let state = self.state();
+        (state.cache.clone(), state.mask.clone())
+    }
+
+    /// Forgets the graph: what follows may run on another thread, whose work is not in its order.
+    pub(crate) fn forget_graph(&mut self) {
+        self.graph = None;
+    }
+
+    /// Feeds each row a token; logits after it, `[rows, vocab]`, which hold until the next step.
+    pub(crate) fn step(
+        &mut self,
+        network: &CausalLm,
+        step: Step,
+        device: &Device,
+        graphs: &GraphSwitch,
+    ) -> Tensor<2> {
+        let column = step.column;
+        self.state().set_inputs(step, device);
+        let room = self.state().mask.dims()[1] - column;
+        if self.graph.is_none()
+            && self.steps >= STEPS_BEFORE
+            && room >= STEPS_AFTER
+            && graphs.is_on()
+        {
+            self.graph = StepGraph::new(&self.state, network, device, graphs);
+        }
+        let replayed = self.graph.as_mut().map(|it| it.replay(&self.state, network));
+        let logits = match replayed {
+            Some(Ok(logits)) => logits,
+            Some(Err(Disagreement(logits))) => {
+                self.graph = None;
+                graphs.refuse("a graph did not compute what the step computes");
+                logits
+            }
+            None => self.state().run(network),
+        };
+        self.steps += 1;
+        self.state().cache.columns = column + 1;
+        logits
+    }
+}
+
+impl DecodeState {
+    /// Puts the host's numbers where the last step's were.
+    fn set_inputs(&mut self, step: Step, device: &Device) {
+        let rows = step.tokens.len();
+        let numbers = [step.tokens, step.positions, vec![step.column as i32]].concat();
+        let len = numbers.len();
+        let numbers = Tensor::<1, Int>::from_data(TensorData::new(numbers, [len]), device);
+        let seen = Tensor::<2>::from_data(TensorData::new(step.seen, [rows, 1]), device);
+        match &mut self.inputs {
+            None => self.inputs = Some(Inputs { numbers, seen }),
+            Some(inputs) => {
+                inputs.numbers.inplace(|it| it.slice_assign([0..len], numbers));
+                inputs.seen.inplace(|it| it.slice_assign([0..rows, 0..1], seen));
+            }
+        }
+    }
+
+    /// The step of the inputs. Run again on the same inputs it writes and returns the same.
+    fn run(&mut self, network: &CausalLm) -> Tensor<2> {
+        let inputs = self.inputs.as_ref().expect("a step has inputs");
+        let rows = self.mask.dims()[0];
+        let numbers = |from: usize, to: usize| inputs.numbers.clone().slice([from..to]);
+        let tokens = numbers(0, rows).reshape([rows, 1]);
+        let positions = numbers(rows, 2 * rows);
+        let column = numbers(2 * rows, 2 * rows + 1);
+        let seen = inputs.seen.clone();
+        self.mask.inplace(|it| it.select_assign(1, column.clone(), seen, IndexingUpdateOp::Assign));
+        let filled = column.clone() + 1;
+        let seen = Seen::Next { column, filled, mask: self.mask.clone() };
+        network.head(network.hidden_cached(tokens, positions, &seen, &mut self.cache))
+    }
+}
+
+type Closure = Box<dyn FnMut() -> Tensor<2> + Send>;
+
+/// A step as the device recorded it, on the buffers of one state.
+struct StepGraph {
+    graph: Graph<Tensor<2>, Closure>,
+    replays: usize,
+}
+
+/// What a step computes where its graph computes something else.
+struct Disagreement(Tensor<2>);
+
+impl StepGraph {
+    /// Records a step; nothing where the device cannot, after which the switch is off.
+    fn new(
+        state: &Arc<Mutex<DecodeState>>,
+        network: &CausalLm,
+        device: &Device,
+        graphs: &GraphSwitch,
+    ) -> Option<Self> {
+        let _span = info_span!("capture").entered();
+        let (state, network) = (Arc::clone(state), network.clone());
+        let closure: Closure = Box::new(move || {
+            state.lock().expect("no thread panics with the lock held").run(&network)
+        });
+        let graph = capture(device, closure);
+        if !graph.is_hardware() && !graphs.takes_any {
+            graphs.refuse("the device recorded none");
+            return None;
+        }
+        CAPTURED.fetch_add(1, Ordering::Relaxed);
+        Some(Self { graph, replays: 0 })
+    }
+
+    /// Runs the step by its graph; the first times also as it stands, to see that both agree.
+    fn replay(
+        &mut self,
+        state: &Mutex<DecodeState>,
+        network: &CausalLm,
+    ) -> Result<Tensor<2>, Disagreement> {
+        #[expect(unsafe_code, reason = "graphs of the device name buffers, not tensors")]
+        // SAFETY: every buffer that the step touches is alive: the closure owns weights and state, and
+        // the graph its output. The state is written in place, so that its tensors stay where they were
+        // recorded (the comparison below would fail otherwise). It is used by one thread, which
+        // captured, refreshes the inputs, replays and reads: a batch forgets its graph before another
+        // thread may have it.
+        let replayed = unsafe { self.graph.replay() }.clone();
+        REPLAYED.fetch_add(1, Ordering::Relaxed);
+        self.replays += 1;
+        if self.replays > COMPARED {
+            return Ok(replayed);
+        }
+        // Out of the buffer that the next replay overwrites.
+        let replayed = replayed * 1.0;
+        let off = replayed.clone();
+        let expected = state.lock().expect("no thread panics with the lock held").run(network);
+        let off = (off - expected.clone()).abs().max().into_scalar::<f32>();
+        let largest = expected.clone().abs().max().into_scalar::<f32>();
+        if off <= 1e-2 * largest { Ok(replayed) } else { Err(Disagreement(expected)) }
+    }
+}

@@ -1,0 +1,16 @@
+//! Operations that burn lacks, as functions on tensors.
+//!
+//! Each has a twin in plain tensors, which is its reference: it is what runs where no kernel does, or
+//! what the kernel and its gradient are tested against.
+
+mod decode_attention;
+mod rms_norm;
+mod rotate;
+mod swiglu;
+mod wide_product;
+
+pub(crate) use decode_attention::decode_attention;
+pub(crate) use rms_norm::rms_norm;
+pub(crate) use rotate::rotate;
+pub(crate) use swiglu::swiglu;
+pub(crate) use wide_product::wide_product;

@@ -1,0 +1,191 @@
+//! Root-mean-square normalisation in one pass, with a gradient that keeps its input only.
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::{Autodiff, NodeId};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::tensor::{Shape, Tensor};
+
+/// RMS norm of each row.
+///
+/// ```text
+/// y = x r w,   r = 1 / sqrt(mean(x^2) + eps)
+/// dL/dx = r (g w - x r mean(g w x r)),   dL/dw = sum over rows of g x r,   g = dL/dy
+/// ```
+///
+/// # Shapes
+///
+/// - x, output: `[n, width]`; weight: `[width]`
+///
+/// # References
+///
+/// - [Root Mean Square Layer Normalization](https://arxiv.org/abs/1910.07467), equations 4 and 8
+pub(crate) fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::rms_norm(x.into_dispatch(), weight.into_dispatch(), eps as f32))
+}
+
+/// [`rms_norm`] on a backend.
+#[backend_extension(
+    Cube: cfg(feature = "accelerator"),
+    Flex: cfg(feature = "flex"),
+    Autodiff,
+    Fusion: cfg(feature = "accelerator")
+)]
+pub(crate) trait Norm: Backend {
+    #[fusion(dtype = x, shape = x)]
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self>;
+}
+
+#[cfg(feature = "flex")]
+impl Norm for burn::backend::Flex {
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        plain::<Self>(x, weight, eps)
+    }
+}
+
+/// [`rms_norm`] in burn's operations.
+#[cfg(feature = "flex")]
+fn plain<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, eps: f32) -> FloatTensor<B> {
+    let width = x.shape()[1];
+    let (normed, _) = normed::<B>(x, eps);
+    B::float_mul(normed, B::float_reshape(weight, Shape::new([1, width])))
+}
+
+/// `x r` and `1 / r`.
+fn normed<B: Backend>(x: FloatTensor<B>, eps: f32) -> (FloatTensor<B>, FloatTensor<B>) {
+    let mean = B::float_mean_dim(B::float_mul(x.clone(), x.clone()), 1);
+    let root = B::float_sqrt(B::float_add_scalar(mean, eps.into()));
+    (B::float_div(x, root.clone()), root)
+}
+
+#[derive(Debug)]
+struct NormBackward;
+
+impl<B: Norm> Backward<B, 2> for NormBackward {
+    type State = (NodeId, NodeId, f32);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let (x, weight, eps) = ops.state;
+        let [x_node, weight_node] = ops.parents;
+        let upstream = grads.consume::<B>(&ops.node);
+        let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
+        let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
+        let width = x.shape()[1];
+        let (normed, root) = normed::<B>(x, eps);
+        if let Some(node) = x_node {
+            let weight = B::float_reshape(weight, Shape::new([1, width]));
+            let weighted = B::float_mul(upstream.clone(), weight);
+            let mean = B::float_mean_dim(B::float_mul(weighted.clone(), normed.clone()), 1);
+            let along = B::float_mul(normed.clone(), mean);
+            grads.register::<B>(node.id, B::float_div(B::float_sub(weighted, along), root));
+        }
+        if let Some(node) = weight_node {
+            let sum = B::float_sum_dim(B::float_mul(upstream, normed), 0);
+            grads.register::<B>(node.id, B::float_reshape(sum, Shape::new([width])));
+        }
+    }
+}
+
+impl<B: Norm, C: CheckpointStrategy> Norm for Autodiff<B, C> {
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        let prepared = NormBackward.prepare::<C>([x.node(), weight.node()]).compute_bound();
+        match prepared.stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = (prep.checkpoint(&x), prep.checkpoint(&weight), eps);
+                prep.finish(state, B::rms_norm(x.into_primitive(), weight.into_primitive(), eps))
+            }
+            OpsKind::UnTracked(prep) => {
+                prep.finish(B::rms_norm(x.into_primitive(), weight.into_primitive(), eps))
+            }
+        }
+    }
+}
+
+#[cfg(feature = "accelerator")]
+mod kernel {
+    use burn::backend::tensor::FloatTensor;
+    use burn_cubecl::CubeBackend;
+    use burn_cubecl::kernel::into_contiguous;
+    use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+    use cubecl::prelude::*;
+
+    use super::Norm;
+
+    impl Norm for CubeBackend {
+        fn rms_norm(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            eps: f32,
+        ) -> FloatTensor<Self> {
+            let (x, weight) = (into_contiguous(x), into_contiguous(weight));
+            let shape = x.meta.shape().clone();
+            let (rows, width) = (shape[0], shape[1]);
+            let client = x.client.clone();
+            let output =
+                empty_device_contiguous_dtype(client.clone(), x.device.clone(), shape, x.dtype);
+            let units = width.next_power_of_two().clamp(32, 128);
+            let rows_a_line = rows.min(1 << 15);
+            rms_norm_kernel::launch(
+                &client,
+                CubeCount::Static(rows_a_line as u32, rows.div_ceil(rows_a_line) as u32, 1),
+                CubeDim::new_1d(units as u32),
+                x.into_tensor_arg(),
+                weight.into_tensor_arg(),
+                output.clone().into_tensor_arg(),
+                eps,
+                units,
+            );
+            output
+        }
+    }
+
+    /// One cube a row.
+    #[cube(launch)]
+    fn rms_norm_kernel(
+        x: &Tensor<f32>,
+        weight: &Tensor<f32>,
+        output: &mut Tensor<f32>,
+        eps: f32,
+        #[comptime] units: usize,
+    ) {
+        let row = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
+        if row >= x.shape(0) {
+            terminate!();
+        }
+        let unit = UNIT_POS_X as usize;
+        let width = x.shape(1);
+        let first = row * width;
+        let mut sums = Shared::<[f32]>::new_slice(units);
+        let mut sum = f32::new(0.0);
+        let mut at = unit;
+        while at < width {
+            let number = x[first + at];
+            sum += number * number;
+            at += units;
+        }
+        sums[unit] = sum;
+        sync_cube();
+        let mut half = comptime!(units / 2).runtime();
+        while half > 0 {
+            if unit < half {
+                sums[unit] = sums[unit] + sums[unit + half];
+            }
+            half /= 2;
+            sync_cube();
+        }
+        let scale = f32::new(1.0) / (sums[0] / f32::cast_from(width as u32) + eps).sqrt();
+        at = unit;
+        while at < width {
+            output[first + at] = x[first + at] * scale * weight[at];
+            at += units;
+        }
+    }
+}

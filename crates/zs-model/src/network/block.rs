@@ -1,0 +1,166 @@
+//! A decoder block: forward, and backward through a graph in which attention is no node.
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
+
+use super::attention::{Attention, causal_bias};
+use super::causal::{Attended, CausalBlocks, Heads};
+use super::rope::Rotary;
+use super::{Decoder, Linear, RmsNorm};
+use crate::kernels::swiglu;
+use crate::optim::add_gradients;
+
+/// One decoder block: `x + attention(norm(x))`, then `x + mlp(norm(x))`.
+#[derive(Module, Debug)]
+pub(crate) struct Block {
+    pub(crate) self_attn: Attention,
+    pub(crate) mlp: FeedForward,
+    pub(crate) input_layernorm: RmsNorm,
+    pub(crate) post_attention_layernorm: RmsNorm,
+}
+
+/// SwiGLU: `down(silu(gate(x)) * up(x))`.
+#[derive(Module, Debug)]
+pub(crate) struct FeedForward {
+    pub(crate) gate_proj: Linear,
+    pub(crate) up_proj: Linear,
+    pub(crate) down_proj: Linear,
+}
+
+/// What every block needs to know about whole rows that start at position 0.
+pub(crate) struct RowContext {
+    shape: [usize; 2],
+    rotary: Rotary,
+    mask: Mask,
+}
+
+/// How what is behind a token is kept from it.
+enum Mask {
+    /// In a graph, where attention is one with all scores.
+    Whole(Tensor<5>),
+    Blocks(CausalBlocks),
+}
+
+impl RowContext {
+    /// For a device with graphs or without.
+    pub(crate) fn new(decoder: &Decoder, shape: [usize; 2], device: &Device) -> Self {
+        let [_, seq] = shape;
+        let mask = match device.is_autodiff() {
+            true => Mask::Whole(causal_bias(seq, device)),
+            false => Mask::Blocks(CausalBlocks::new(seq, device)),
+        };
+        Self { shape, rotary: decoder.rotary.at_start(seq, device), mask }
+    }
+}
+
+impl Block {
+    /// `[rows * seq, hidden]` to the same, for whole rows.
+    pub(crate) fn forward(&self, x: Tensor<2>, context: &RowContext) -> Tensor<2> {
+        let RowContext { shape, rotary, mask } = context;
+        let normed = self.input_layernorm.forward(x.clone());
+        let attended = match mask {
+            Mask::Whole(bias) => self.self_attn.forward(normed, *shape, rotary, bias.clone()),
+            Mask::Blocks(blocks) => {
+                let heads = self.self_attn.heads(normed, *shape, rotary);
+                self.self_attn.output(heads.attend(blocks).output)
+            }
+        };
+        self.finish(x, attended)
+    }
+
+    /// Adds what attention says, and what the feed-forward layer makes of the sum.
+    pub(crate) fn finish(&self, x: Tensor<2>, attended: Tensor<2>) -> Tensor<2> {
+        let x = x + attended;
+        let normed = self.post_attention_layernorm.forward(x.clone());
+        x + self.mlp.forward(normed)
+    }
+}
+
+impl FeedForward {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let gate = self.gate_proj.forward(x.clone());
+        self.down_proj.forward(swiglu(gate, self.up_proj.forward(x)))
+    }
+}
+
+/// A block as it ran on whole rows, with what its way back needs: the graph before attention, that
+/// after it, and between them heads without a graph.
+pub(crate) struct BlockRun {
+    input: Tensor<2>,
+    /// Of the graph from the input.
+    tracked: Heads,
+    heads: Heads,
+    attended: Attended,
+    /// Leaves of the second graph: the input again, and what the heads have mixed.
+    residual: Tensor<2>,
+    mixed: Tensor<5>,
+    output: Tensor<2>,
+}
+
+/// What gradients through blocks need to know about whole rows, on a device with graphs.
+pub(crate) struct GradientContext {
+    shape: [usize; 2],
+    rotary: Rotary,
+    blocks: CausalBlocks,
+}
+
+impl GradientContext {
+    pub(crate) fn new(decoder: &Decoder, shape: [usize; 2], device: &Device) -> Self {
+        let [_, seq] = shape;
+        let blocks = CausalBlocks::new(seq, &device.clone().without_autodiff());
+        Self { shape, rotary: decoder.rotary.at_start(seq, device), blocks }
+    }
+}
+
+impl BlockRun {
+    /// Runs a block of a training copy on a value without a graph.
+    pub(crate) fn forward(block: &Block, x: Tensor<2>, context: &GradientContext) -> Self {
+        let GradientContext { shape, rotary, blocks } = context;
+        let attention = &block.self_attn;
+        let input = Tensor::from_inner(x.clone()).require_grad();
+        let normed = block.input_layernorm.forward(input.clone());
+        let tracked = attention.heads(normed, *shape, rotary);
+        let heads = Heads {
+            queries: tracked.queries.clone().inner(),
+            keys: tracked.keys.clone().inner(),
+            values: tracked.values.clone().inner(),
+        };
+        let attended = heads.attend(blocks);
+        let residual = Tensor::from_inner(x).require_grad();
+        let mixed = Tensor::from_inner(attended.output.clone()).require_grad();
+        let output = block.finish(residual.clone(), attention.output(mixed.clone()));
+        Self { input, tracked, heads, attended, residual, mixed, output }
+    }
+
+    /// What the block put out, without its graph.
+    pub(crate) fn output(&self) -> Tensor<2> {
+        self.output.clone().inner()
+    }
+
+    /// Pulls the gradient of the output through, adds those of the block's parameters to `total` and
+    /// returns that of the input.
+    pub(crate) fn backward(
+        self,
+        block: &Block,
+        upstream: Tensor<2>,
+        context: &GradientContext,
+        total: &mut GradientsParams,
+    ) -> Tensor<2> {
+        const LEAF: &str = "a block depends on its input";
+        // The gradient of sum(output * upstream) with respect to the output is upstream.
+        let mut grads = (self.output * Tensor::from_inner(upstream)).sum().backward();
+        let around = self.residual.grad_remove(&mut grads).expect(LEAF);
+        let mixed = self.mixed.grad_remove(&mut grads).expect(LEAF);
+        add_gradients(block, total, GradientsParams::from_grads(grads, block));
+
+        let pulled = self.heads.pull(&context.blocks, &self.attended, &mixed);
+        let through = (self.tracked.queries * Tensor::from_inner(pulled.queries)).sum()
+            + (self.tracked.keys * Tensor::from_inner(pulled.keys)).sum()
+            + (self.tracked.values * Tensor::from_inner(pulled.values)).sum();
+        let mut grads = through.backward();
+        let below = self.input.grad_remove(&mut grads).expect(LEAF);
+        add_gradients(block, total, GradientsParams::from_grads(grads, block));
+        around + below
+    }
+}

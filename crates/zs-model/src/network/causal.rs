@@ -1,0 +1,294 @@
+//! Causal attention of whole rows, a block of queries at a time, forward and backward.
+
+use std::ops::Range;
+
+use burn::tensor::{Device, Int, Tensor};
+
+use super::MASKED;
+
+/// Queries whose scores exist at a time.
+const BLOCK: usize = 512;
+
+/// Queries, keys and values of whole rows; no graph is kept of what is computed from them here.
+///
+/// # Shapes
+///
+/// - queries: `[rows, key_value_heads, group, seq, head_dim]`, already scaled
+/// - keys, values: `[rows, key_value_heads, seq, head_dim]`
+#[derive(Clone, Debug)]
+pub(crate) struct Heads {
+    pub(crate) queries: Tensor<5>,
+    pub(crate) keys: Tensor<4>,
+    pub(crate) values: Tensor<4>,
+}
+
+/// What attention made of [`Heads`].
+#[derive(Clone, Debug)]
+pub(crate) struct Attended {
+    /// `[rows, key_value_heads, group, seq, head_dim]`.
+    pub(crate) output: Tensor<5>,
+    /// Logarithms of the sums of exponentials of the scores,
+    /// `[rows, key_value_heads, group, seq, 1]`.
+    log_sums: Tensor<5>,
+}
+
+/// Which keys the queries of each block may see.
+#[derive(Clone, Debug)]
+pub(crate) struct CausalBlocks {
+    blocks: Vec<Block>,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    queries: Range<usize>,
+    /// 0 for keys up to the query's own, [`MASKED`] behind it: `[1, 1, 1, queries, end of queries]`.
+    bias: Tensor<5>,
+}
+
+impl Heads {
+    /// `softmax(Q K^T + causal mask) V`, with scores of a block of queries at a time.
+    ///
+    /// ```text
+    /// o_i = sum over j <= i of exp(s_ij - L_i) v_j,   s_ij = q_i . k_j,   L_i = log sum over j <= i of exp s_ij
+    /// ```
+    ///
+    /// Keys behind a block are left out of its products, which saves almost half of them in long rows.
+    ///
+    /// # References
+    ///
+    /// - [FlashAttention](https://arxiv.org/abs/2205.14135), section 3.1, with all keys of a query in one
+    ///   block, so that no partial sum needs to be rescaled
+    pub(crate) fn attend(&self, blocks: &CausalBlocks) -> Attended {
+        let (mut outputs, mut log_sums) = (Vec::new(), Vec::new());
+        for block in &blocks.blocks {
+            let scores = self.scores(block);
+            let max = scores.clone().max_dim(4);
+            let weights = (scores - max.clone()).exp();
+            let sum = weights.clone().sum_dim(4);
+            let values = up_to(&self.values, block.queries.end);
+            let mixed = split(stack(weights).matmul(values), self.queries.dims());
+            outputs.push(mixed / sum.clone());
+            log_sums.push(max + sum.log());
+        }
+        Attended { output: joined(outputs), log_sums: joined(log_sums) }
+    }
+
+    /// Gradients of queries, keys and values, given that of the output.
+    ///
+    /// ```text
+    /// p_ij = exp(s_ij - L_i)      dv_j = sum_i p_ij do_i      ds_ij = p_ij (do_i . v_j - do_i . o_i)
+    /// dq_i = sum_j ds_ij k_j      dk_j = sum_i ds_ij q_i
+    /// ```
+    ///
+    /// Scores are computed again, a block of queries at a time.
+    ///
+    /// # Shapes
+    ///
+    /// - upstream: as the output
+    ///
+    /// # References
+    ///
+    /// - [FlashAttention](https://arxiv.org/abs/2205.14135), appendix B.2
+    pub(crate) fn pull(
+        &self,
+        blocks: &CausalBlocks,
+        attended: &Attended,
+        upstream: &Tensor<5>,
+    ) -> Self {
+        let dims = self.queries.dims();
+        let of_output = (upstream.clone() * attended.output.clone()).sum_dim(4);
+        let mut queries = Vec::new();
+        let mut sums: Option<(Tensor<4>, Tensor<4>)> = None;
+        // From the last block, whose queries see all keys.
+        for block in blocks.blocks.iter().rev() {
+            let end = block.queries.end;
+            let rows = |it: &Tensor<5>| it.clone().slice_dim(3, block.queries.clone());
+            let weights = (self.scores(block) - rows(&attended.log_sums)).exp();
+            let upstream = stack(rows(upstream));
+            let (keys, values) = (up_to(&self.keys, end), up_to(&self.values, end));
+            let of_values = stack(weights.clone()).swap_dims(2, 3).matmul(upstream.clone());
+            let of_weights = upstream.matmul(values.swap_dims(2, 3));
+            let of_scores = stack(weights) * (of_weights - stack(rows(&of_output)));
+            queries.push(split(of_scores.clone().matmul(keys), dims));
+            let of_keys = of_scores.swap_dims(2, 3).matmul(stack(rows(&self.queries)));
+            sums = Some(match sums {
+                None => (of_keys, of_values),
+                Some((keys, values)) => (add_to(keys, of_keys), add_to(values, of_values)),
+            });
+        }
+        queries.reverse();
+        let (keys, values) = sums.expect("a row holds at least one token");
+        Self { queries: joined(queries), keys, values }
+    }
+
+    /// Scores of a block, mask included: `[rows, key_value_heads, group, queries, keys]`.
+    fn scores(&self, block: &Block) -> Tensor<5> {
+        let queries = self.queries.clone().slice_dim(3, block.queries.clone());
+        let keys = up_to(&self.keys, block.queries.end);
+        let [rows, heads, group, len, _] = queries.dims();
+        let scores = stack(queries).matmul(keys.swap_dims(2, 3));
+        scores.reshape([rows, heads, group, len, block.queries.end]) + block.bias.clone()
+    }
+}
+
+impl CausalBlocks {
+    pub(crate) fn new(seq: usize, device: &Device) -> Self {
+        Self::of(seq, BLOCK, device)
+    }
+
+    fn of(seq: usize, block: usize, device: &Device) -> Self {
+        let blocks = (0..seq).step_by(block).map(|start| {
+            let end = (start + block).min(seq);
+            let shape = [end - start, end];
+            let numbers = |range: Range<usize>| {
+                Tensor::<1, Int>::arange(range.start as i64..range.end as i64, device)
+            };
+            let query = numbers(start..end).reshape([end - start, 1]).expand(shape);
+            let key = numbers(0..end).reshape([1, end]).expand(shape);
+            let bias = query.lower(key).float() * MASKED;
+            Block { queries: start..end, bias: bias.reshape([1, 1, 1, end - start, end]) }
+        });
+        Self { blocks: blocks.collect() }
+    }
+}
+
+/// The query heads of a group below each other: `[rows, heads, group, n, m]` to
+/// `[rows, heads, group * n, m]`.
+fn stack(x: Tensor<5>) -> Tensor<4> {
+    let [rows, heads, group, n, m] = x.dims();
+    x.reshape([rows, heads, group * n, m])
+}
+
+/// The way back from [`stack`], for what has the width of a head.
+fn split(x: Tensor<4>, [rows, heads, group, _, head_dim]: [usize; 5]) -> Tensor<5> {
+    let n = x.dims()[2] / group;
+    x.reshape([rows, heads, group, n, head_dim])
+}
+
+/// The first keys or values.
+fn up_to(x: &Tensor<4>, end: usize) -> Tensor<4> {
+    x.clone().slice_dim(2, 0..end)
+}
+
+/// Blocks of queries one after the other.
+fn joined(mut parts: Vec<Tensor<5>>) -> Tensor<5> {
+    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 3) }
+}
+
+/// Adds to the first rows of each head.
+fn add_to(total: Tensor<4>, part: Tensor<4>) -> Tensor<4> {
+    let [rows, heads, len, head_dim] = part.dims();
+    let place = [0..rows, 0..heads, 0..len, 0..head_dim];
+    let sum = total.clone().slice(place.clone()) + part;
+    total.slice_assign(place, sum)
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use burn::tensor::TensorData;
+    use burn::tensor::activation::softmax;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::network::attention::causal_bias;
+
+    /// Numbers between -1 and 1 that look random.
+    fn tensor<const D: usize>(shape: [usize; D], salt: f32) -> Tensor<D> {
+        let len: usize = shape.iter().product();
+        let values = (0..len).map(|it| ((it as f32 + salt) * 12.9898).sin());
+        Tensor::from_data(TensorData::new(values.collect::<Vec<f32>>(), shape), &Device::flex())
+    }
+
+    fn heads([rows, heads, group, seq, head_dim]: [usize; 5]) -> Heads {
+        Heads {
+            queries: tensor([rows, heads, group, seq, head_dim], 0.1) * 2.0,
+            keys: tensor([rows, heads, seq, head_dim], 0.2),
+            values: tensor([rows, heads, seq, head_dim], 0.3),
+        }
+    }
+
+    /// All scores at once, and what autodiff makes of it.
+    fn whole(of: &Heads, upstream: &Tensor<5>) -> (Tensor<5>, Heads) {
+        let (queries, keys, values) = (
+            Tensor::from_inner(of.queries.clone()).require_grad(),
+            Tensor::from_inner(of.keys.clone()).require_grad(),
+            Tensor::from_inner(of.values.clone()).require_grad(),
+        );
+        let [rows, heads, group, seq, _] = queries.dims();
+        let scores = stack(queries.clone()).matmul(keys.clone().swap_dims(2, 3));
+        let bias = Tensor::from_inner(causal_bias(seq, &Device::flex()));
+        let weights = softmax(scores.reshape([rows, heads, group, seq, seq]) + bias, 4);
+        let output = split(stack(weights).matmul(values.clone()), queries.dims());
+        let mut grads = (output.clone() * Tensor::from_inner(upstream.clone())).sum().backward();
+        let gradients = Heads {
+            queries: queries.grad_remove(&mut grads).expect("it is a leaf"),
+            keys: keys.grad_remove(&mut grads).expect("it is a leaf"),
+            values: values.grad_remove(&mut grads).expect("it is a leaf"),
+        };
+        (output.inner(), gradients)
+    }
+
+    fn close<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> bool {
+        let off = (a.clone() - b.clone()).abs().max().into_scalar::<f32>();
+        a.dims() == b.dims() && off < 2e-5
+    }
+
+    #[track_caller]
+    fn check(dims: [usize; 5], block: usize) {
+        let of = heads(dims);
+        let upstream = tensor(dims, 0.7);
+        let blocks = CausalBlocks::of(dims[3], block, &Device::flex());
+        let attended = of.attend(&blocks);
+        let gradients = of.pull(&blocks, &attended, &upstream);
+        let (output, expected) = whole(&of, &upstream);
+        assert!(close(&attended.output, &output), "output of {dims:?} in blocks of {block}");
+        assert!(close(&gradients.queries, &expected.queries), "queries of {dims:?}, {block}");
+        assert!(close(&gradients.keys, &expected.keys), "keys of {dims:?}, {block}");
+        assert!(close(&gradients.values, &expected.values), "values of {dims:?}, {block}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn blocks_give_what_all_scores_give(
+            dims in (1_usize..3, 1_usize..3, 1_usize..4, 1_usize..20, 1_usize..6),
+            block in 1_usize..24,
+        ) {
+            let (rows, heads, group, seq, head_dim) = dims;
+            check([rows, heads, group, seq, head_dim], block);
+        }
+    }
+
+    /// One head of width 1, queries 0 and ln 3, keys 0 and 1, values 1 and 5: the second query weighs the
+    /// keys 1 to 3, so its output is 4; with an upstream of 0 and 1, ds = 3/4 (5 - 4) for the second key and
+    /// 1/4 (1 - 4) for the first.
+    #[test]
+    fn two_tokens_by_hand() {
+        let device = Device::flex();
+        let column = |values: [f32; 2]| Tensor::<1>::from_floats(values, &device);
+        let of = Heads {
+            queries: column([0.0, 3_f32.ln()]).reshape([1, 1, 1, 2, 1]),
+            keys: column([0.0, 1.0]).reshape([1, 1, 2, 1]),
+            values: column([1.0, 5.0]).reshape([1, 1, 2, 1]),
+        };
+        for block in [1, 2] {
+            let blocks = CausalBlocks::of(2, block, &device);
+            let attended = of.attend(&blocks);
+            let numbers = |it: TensorData| it.iter::<f32>().collect::<Vec<_>>();
+            let close = |found: TensorData, expected: [f32; 2]| {
+                let found = numbers(found);
+                let off = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+                assert!(off.fold(0.0, f32::max) < 1e-5, "{found:?}, not {expected:?}");
+            };
+            close(attended.output.clone().into_data(), [1.0, 4.0]);
+            close(attended.log_sums.clone().into_data(), [0.0, 4_f32.ln()]);
+            let upstream = column([0.0, 1.0]).reshape([1, 1, 1, 2, 1]);
+            let gradients = of.pull(&blocks, &attended, &upstream);
+            close(gradients.queries.into_data(), [0.0, 0.75]);
+            close(gradients.keys.into_data(), [-0.75 * 3_f32.ln(), 0.75 * 3_f32.ln()]);
+            close(gradients.values.into_data(), [0.25, 0.75]);
+        }
+    }
+}
