@@ -45,6 +45,40 @@ fn a_run_on_two_devices_is_that_on_one_up_to_rounding() {
     assert_eq!(environment["device"].as_str().unwrap().split(", ").count(), 2);
 }
 
+/// A run whose simulation LLM has a device of its own, where that is the policy's all the same.
+#[test]
+fn a_simulator_may_have_a_device_of_its_own() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    tiny_model(1).save(&dir.join("model")).unwrap();
+    let engine = "engine={ kind = \"simulated\", model = \"model\" }";
+    let metrics = |out: &str, device: &[&str]| {
+        fs::write(dir.join("run.toml"), train_toml(out)).unwrap();
+        let lanes = ["--set", engine, "--set", "training.rollout.lanes=2"];
+        zs_ok(dir, &[device, &["train", "run.toml"], &lanes[..]].concat());
+        fs::read(dir.join(out).join("metrics.jsonl")).unwrap()
+    };
+    let shared = metrics("shared", &[]);
+    assert_eq!(metrics("own", &["--simulator-device", "cpu"]), shared);
+    if cfg!(not(feature = "cuda")) {
+        let refused = [
+            "--simulator-device",
+            "cuda:1",
+            "train",
+            "run.toml",
+            "--force",
+            "--set",
+            engine,
+            "--set",
+            "out=refused",
+        ];
+        let output = zs(dir, &refused);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert!(said.contains("--simulator-device") && said.contains("cuda:1"), "{said}");
+    }
+}
+
 #[track_caller]
 fn check_refused(arguments: &[&str], expected: &[&str]) {
     let scratch = tempfile::tempdir().unwrap();

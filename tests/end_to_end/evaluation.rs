@@ -37,6 +37,8 @@ fn an_evaluation_goes_on_and_comes_to_the_same() {
     let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
     assert_eq!(read("a/records.jsonl").lines().count(), 7);
     assert_eq!(read("a/records.jsonl"), read("b/records.jsonl"));
+    eval(dir, &[&corpus[..], &["--out", "lanes", "--lanes", "2"]].concat());
+    assert_eq!(read("a/records.jsonl"), read("lanes/records.jsonl"));
 
     // Killed after three episodes, in the middle of the fourth record.
     fs::remove_file(dir.join("b/summary.json")).unwrap();

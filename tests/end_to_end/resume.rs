@@ -74,6 +74,7 @@ fn resumed_runs_equal_uninterrupted_ones() {
             let reference = "eval_every = 2\nreference_every = 2";
             match name {
                 "adapters" | "plain" => text.replace("eval_every = 2", reference),
+                "refills" => text.replace("[training.rollout]", "[training.rollout]\nlanes = 2"),
                 _ => text,
             }
         };

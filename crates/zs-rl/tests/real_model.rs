@@ -47,6 +47,18 @@ fn samples_and_trains_stories260k() {
         })
         .collect();
     let output = rollout(&policy, &OnePage, &episodes, 0.5, &config, &mut |_| {}).unwrap();
+    // Two questions in two lanes, of which the first is the one above.
+    let other = Question::new("q2", "Where is Tim?", ["in the park"]);
+    let more: Vec<Episode<'_>> = episodes
+        .iter()
+        .copied()
+        .chain(episodes.iter().map(|it| Episode { question: &other, ..*it }))
+        .collect();
+    let lanes = RolloutConfig { lanes: 2, ..config.clone() };
+    let beside = rollout(&policy, &OnePage, &more, 0.5, &lanes, &mut |_| {}).unwrap();
+    for (one, of_two) in output.trajectories.iter().zip(&beside.trajectories) {
+        assert_eq!(one.tokens(), of_two.tokens());
+    }
     for trajectory in &output.trajectories {
         assert!(trajectory.num_tokens() <= policy.context_length());
         assert!(trajectory.loss_mask().contains(&true));

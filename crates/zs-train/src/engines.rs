@@ -19,7 +19,7 @@ use zs_simulator::{
 
 use crate::config::EngineConfig;
 use crate::run::Metrics;
-use crate::source;
+use crate::{device, source};
 
 /// Opens engines and keeps what they share: a device, the books, and the policy that self-search
 /// asks.
@@ -132,7 +132,9 @@ impl Engines {
                 (None, None, None) => bail!("a `bm25` engine needs `corpus`, `index` or `world`"),
             },
             EngineConfig::Simulated { model, templates, sampling } => {
-                let model = Arc::new(source::load_model(model, &self.device)?);
+                let device = device::select_simulator(&self.device)
+                    .context("the simulation LLM (--simulator-device)")?;
+                let model = Arc::new(source::load_model(model, &device)?);
                 Arc::new(source::simulated(model, templates, sampling)?.with_ledger(ledger()))
             }
             EngineConfig::Remote { servers, templates } => {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{ThreadId, current};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -16,8 +17,12 @@ use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Spans that follow each other on the thread of the loop.
-const PHASES: [&str; 7] =
-    ["rollout", "generate", "search", "reward", "update", "validation", "checkpoint"];
+const PHASES: [&str; 5] = ["rollout", "reward", "update", "validation", "checkpoint"];
+/// Spans of the policy that writes, one at a time, and of lanes that search, several at a time.
+const GENERATE: &str = "generate";
+const SEARCH: &str = "search";
+/// Time in both.
+const HIDDEN: &str = "search_hidden";
 /// Spans of the workers that sample.
 const SAMPLING: [&str; 2] = ["prefill", "decode"];
 
@@ -65,8 +70,10 @@ pub(crate) struct RolloutTimes {
     pub(crate) prefill: f64,
     /// Sampling token by token.
     pub(crate) decode: f64,
-    /// Waiting for the search engine.
+    /// Waiting for the search engine, and nothing else.
     pub(crate) search: f64,
+    /// Searching while the policy samples another lane; a part of the sampling's time.
+    pub(crate) search_hidden: f64,
 }
 
 /// The times of the rollouts since the last call.
@@ -76,8 +83,7 @@ pub(crate) fn take_rollout_times() -> Option<RolloutTimes> {
 
 /// What the loop is doing now.
 pub(crate) fn phase() -> Option<&'static str> {
-    let state = CLOCK.get()?.lock();
-    state.stack.last().map(|(name, _)| *name)
+    CLOCK.get()?.lock().phase()
 }
 
 /// Sums of the spans of rollouts.
@@ -90,6 +96,12 @@ struct Clock {
 struct State {
     /// The phases that the loop is in, outermost first, and since when.
     stack: Vec<(&'static str, Instant)>,
+    /// The threads on which the policy writes now.
+    generating: Vec<ThreadId>,
+    /// Lanes that search now.
+    num_searching: usize,
+    /// When one of these last changed.
+    changed: Option<Instant>,
     seconds: BTreeMap<&'static str, f64>,
 }
 
@@ -101,6 +113,33 @@ impl State {
     fn is_rollout(&self) -> bool {
         self.stack.first().is_some_and(|(name, _)| *name == "rollout")
     }
+
+    fn phase(&self) -> Option<&'static str> {
+        match (self.generating.is_empty(), self.num_searching) {
+            (false, _) => Some(GENERATE),
+            (true, 1..) => Some(SEARCH),
+            (true, 0) => self.stack.last().map(|(name, _)| *name),
+        }
+    }
+
+    /// Books the time since sampling or searching last began or ended: time counts once, however many
+    /// lanes search in it.
+    fn settle(&mut self) {
+        let now = Instant::now();
+        let time = self.changed.replace(now).map_or(Duration::ZERO, |it| now - it);
+        if !self.is_rollout() {
+            return;
+        }
+        match (self.generating.is_empty(), self.num_searching) {
+            (true, 0) => (),
+            (true, _) => self.add(SEARCH, time),
+            (false, 0) => self.add(GENERATE, time),
+            (false, _) => {
+                self.add(GENERATE, time);
+                self.add(HIDDEN, time);
+            }
+        }
+    }
 }
 
 impl Clock {
@@ -109,24 +148,53 @@ impl Clock {
     }
 
     fn enter(&self, name: &'static str) {
-        self.lock().stack.push((name, Instant::now()));
+        let mut state = self.lock();
+        match name {
+            GENERATE => {
+                state.settle();
+                state.generating.push(current().id());
+            }
+            SEARCH => {
+                state.settle();
+                state.num_searching += 1;
+            }
+            _ => state.stack.push((name, Instant::now())),
+        }
     }
 
     fn exit(&self, name: &'static str) {
         let mut state = self.lock();
-        let is_rollout = state.is_rollout();
-        let Some(at) = state.stack.iter().rposition(|it| it.0 == name) else { return };
-        let since = state.stack[at].1;
-        state.stack.truncate(at);
-        if is_rollout {
-            state.add(name, since.elapsed());
+        match name {
+            GENERATE => {
+                state.settle();
+                let thread = current().id();
+                let at = state.generating.iter().rposition(|it| *it == thread);
+                at.map(|it| state.generating.remove(it));
+            }
+            SEARCH => {
+                state.settle();
+                state.num_searching = state.num_searching.saturating_sub(1);
+            }
+            _ => {
+                let is_rollout = state.is_rollout();
+                let Some(at) = state.stack.iter().rposition(|it| it.0 == name) else { return };
+                let since = state.stack[at].1;
+                state.stack.truncate(at);
+                if is_rollout {
+                    state.add(name, since.elapsed());
+                }
+            }
         }
     }
 
-    /// Time of a worker that samples; what a simulation LLM samples is part of its search.
+    /// Time of a worker that samples; what a simulation LLM samples is part of its search. Where both
+    /// sample at the same time, a worker's time counts only on the thread that the policy writes on.
     fn sampled(&self, name: &'static str, time: Duration) {
         let mut state = self.lock();
-        let is_policy = state.stack.last().is_some_and(|it| it.0 == "generate");
+        let is_policy = match state.num_searching {
+            0 => !state.generating.is_empty(),
+            _ => state.generating.contains(&current().id()),
+        };
         if is_policy && state.is_rollout() {
             state.add(name, time);
         }
@@ -139,14 +207,23 @@ impl Clock {
         let (prefill, decode) = (get("prefill"), get("decode"));
         let scale = match prefill + decode {
             0.0 => 0.0,
-            sum => get("generate") / sum,
+            sum => get(GENERATE) / sum,
         };
-        RolloutTimes { prefill: prefill * scale, decode: decode * scale, search: get("search") }
+        RolloutTimes {
+            prefill: prefill * scale,
+            decode: decode * scale,
+            search: get(SEARCH),
+            search_hidden: get(HIDDEN),
+        }
     }
 }
 
 /// Feeds spans to a [`Clock`].
 struct ClockLayer(Arc<Clock>);
+
+fn is_phase(name: &str) -> bool {
+    PHASES.contains(&name) || [GENERATE, SEARCH].contains(&name)
+}
 
 /// When a span of a worker began.
 struct Began(Instant);
@@ -157,7 +234,7 @@ impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ClockLayer {
         let name = span.name();
         if SAMPLING.contains(&name) {
             span.extensions_mut().replace(Began(Instant::now()));
-        } else if PHASES.contains(&name) {
+        } else if is_phase(name) {
             self.0.enter(name);
         }
     }
@@ -167,7 +244,7 @@ impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ClockLayer {
         let name = span.name();
         if let Some(Began(since)) = span.extensions_mut().remove::<Began>() {
             self.0.sampled(name, since.elapsed());
-        } else if PHASES.contains(&name) {
+        } else if is_phase(name) {
             self.0.exit(name);
         }
     }
@@ -188,7 +265,8 @@ mod tests {
                 let _rollout = info_span!("rollout").entered();
                 {
                     let _generate = info_span!("generate").entered();
-                    info_span!("prefill").in_scope(|| assert_eq!(clock.lock().stack.len(), 2));
+                    info_span!("prefill")
+                        .in_scope(|| assert_eq!(clock.lock().phase(), Some(GENERATE)));
                     info_span!("decode").in_scope(|| ());
                 }
                 let _search = info_span!("search").entered();
@@ -208,5 +286,34 @@ mod tests {
         assert!(times.search > 0.0);
         assert_eq!(clock.take(), RolloutTimes::default());
         assert!(clock.lock().stack.is_empty());
+    }
+
+    #[test]
+    fn a_lane_that_searches_beside_sampling_is_hidden() {
+        let clock = Clock::default();
+        clock.enter("rollout");
+        clock.enter(GENERATE);
+        // Two lanes search while this thread samples, and go on when it has done.
+        std::thread::scope(|scope| {
+            let other = || {
+                clock.enter(SEARCH);
+                clock.sampled("decode", Duration::from_secs(1000));
+            };
+            scope.spawn(other);
+            scope.spawn(other);
+        });
+        clock.sampled("prefill", Duration::from_secs(1));
+        clock.sampled("decode", Duration::from_secs(3));
+        clock.exit(GENERATE);
+        assert_eq!(clock.lock().phase(), Some(SEARCH));
+        clock.exit(SEARCH);
+        clock.exit(SEARCH);
+        assert_eq!(clock.lock().phase(), Some("rollout"));
+        let generate = clock.lock().seconds[GENERATE];
+        let times = clock.take();
+        // What the searchers sampled is not the policy's: it shares as this thread does, 1 to 3.
+        assert!((times.prefill - generate / 4.0).abs() < 1e-9, "{times:?}");
+        assert!(times.search > 0.0 && times.search_hidden > 0.0, "{times:?}");
+        assert!(times.search_hidden < generate, "{times:?}");
     }
 }

@@ -39,6 +39,23 @@ pub struct RolloutConfig {
     /// Program functions to play with, in the order in which they are asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<WebFunction>,
+    /// Blocks of neighbouring episodes that take turns at the policy model: while one of them is
+    /// sampled, the others search or wait for agents. Episodes that ask the same question one after
+    /// the other stay together, so there are no more blocks than such groups.
+    ///
+    /// Changes speed and memory, and with a deterministic engine no episode (up to rounding, as any
+    /// other size of a batch). It helps where searching computes elsewhere: servers, web search, a
+    /// simulation LLM on a device of its own. A simulation LLM that shares its cores or its GPU with
+    /// the policy is not faster for it. Several lanes mean several batches at once at the engine
+    /// and at agents, so what depends on the order of requests may differ from run to run: which
+    /// searches a budget still pays for, which of two equal ones a cache answers, how long a rate
+    /// limit makes each wait, latencies in the books, and which errors a server makes.
+    #[serde(skip_serializing_if = "is_one")]
+    pub lanes: usize,
+}
+
+fn is_one(lanes: &usize) -> bool {
+    *lanes == 1
 }
 
 /// The settings of ZeroSearch (reference code, README and `ppo_trainer.yaml`): 5 searches,
@@ -60,6 +77,7 @@ impl Default for RolloutConfig {
             prompt_template: ZEROSEARCH_PROMPT.to_owned(),
             token_budget: None,
             programs: Vec::new(),
+            lanes: 1,
         }
     }
 }
@@ -107,6 +125,9 @@ impl RolloutConfig {
         }
         if self.token_budget.as_ref().is_some_and(|it| !it.is_valid()) {
             return refuse("token_budget", "must allow at least 1 token");
+        }
+        if self.lanes == 0 {
+            return refuse("lanes", "must be at least 1");
         }
         let mut programs = self.programs.iter().enumerate();
         if programs.any(|(index, it)| self.programs[..index].contains(it)) {

@@ -6,6 +6,8 @@ mod config;
 mod consult;
 mod copying;
 mod error;
+mod lane;
+mod lanes;
 mod noise;
 mod observation;
 mod prompt;
@@ -13,9 +15,8 @@ mod row;
 mod search;
 mod stats;
 
-use tracing::info_span;
 use zs_core::{Question, SearchEngine, StreamKey};
-use zs_model::{Generator, SamplingParams, SequenceRequest, Session, TokenId};
+use zs_model::{Generator, TokenId};
 
 pub use self::budget::TokenBudget;
 pub use self::config::{RolloutConfig, ZEROSEARCH_PROMPT};
@@ -23,11 +24,11 @@ pub use self::error::RolloutError;
 pub use self::noise::TurnNoise;
 pub use self::stats::RolloutStats;
 
-use self::consult::{consult, part_key};
+use self::lane::{Lane, Table};
+use self::lanes::{blocks, play_lanes};
 use self::observation::Observer;
 use self::prompt::PromptTemplate;
-use self::row::{Row, Rules, Written};
-use self::search::search;
+use self::row::{Row, Rules};
 use crate::consult::{AgentKind, ConsultRegistry};
 use crate::program::Harness;
 use crate::{Consult, Trajectory, Turn};
@@ -128,9 +129,9 @@ pub fn rollout(
 ///   [`SearchRecord`](crate::SearchRecord) and counted.
 /// - Documents that exceed `max_observation_tokens` or the context lose the last ones, and a single
 ///   one its end; the closing tag stays.
-/// - All rows are sampled in one session and all queries of a turn go to the engine together. With a
-///   deterministic engine, an episode is a function of its question and key, whatever else is in the
-///   batch.
+/// - All rows are sampled in one session and all queries of a turn go to the engine together, or, with
+///   [`lanes`](RolloutConfig::lanes), those of a lane. With a deterministic engine, an episode is a
+///   function of its question and key, whatever else is in the batch.
 /// - With a [`harness`](Self::harness), program functions look at each action before it is carried
 ///   out and may rewrite it or add to the observation.
 /// - With [`consultants`](Self::consultants), sampling also stops at the closing tags of agents. The
@@ -177,54 +178,47 @@ impl<'a> Rollout<'a> {
 
     /// Plays episodes until each has answered, cannot go on, or has used up its turns.
     ///
+    /// `observer` is called on this thread, with the events of each episode in their order.
+    ///
     /// # Errors
     ///
     /// Fails before sampling on an invalid config or noise probability and on a question whose
     /// prompt does not fit; later when the generator fails, or the engine or an agent breaks its
-    /// contract. A failing *search*, consultation or program function is not an error.
+    /// contract. Of several lanes that fail, the first one's error is returned. A failing *search*,
+    /// consultation or program function is not an error.
     pub fn play(
         &self,
         episodes: &[Episode<'_>],
         observer: &mut dyn FnMut(RolloutEvent<'_>),
     ) -> Result<RolloutOutput, RolloutError> {
-        let Self { generator, engine, config, .. } = *self;
+        let Self { generator, config, .. } = *self;
         self.noise_probability.check()?;
         let mut rows = self.open(episodes)?;
-        let observations = Observer::new(generator.tokenizer(), config)?;
         let of_config = Harness::of(&config.programs);
         let agents: Vec<AgentKind> =
             self.consultants.map_or_else(Vec::new, |it| it.kinds().collect());
-        let rules = Rules {
-            tokenizer: generator.tokenizer(),
-            context_length: generator.context_length(),
-            observation_limit: generator.context_length().saturating_sub(config.min_turn_tokens),
-            max_turns: config.max_searches + 1,
-            harness: self.harness.unwrap_or(&of_config),
-            agents: &agents,
-            consult_budget: self.consultants.map_or(0, ConsultRegistry::budget),
+        let context_length = generator.context_length();
+        let table = Table {
+            rollout: self,
+            observations: Observer::new(generator.tokenizer(), config)?,
+            rules: Rules {
+                tokenizer: generator.tokenizer(),
+                context_length,
+                observation_limit: context_length.saturating_sub(config.min_turn_tokens),
+                max_turns: config.max_searches + 1,
+                harness: self.harness.unwrap_or(&of_config),
+                agents: &agents,
+                consult_budget: self.consultants.map_or(0, ConsultRegistry::budget),
+            },
         };
-        let mut session = generator.session(rows.len());
-        for turn in 0..rules.max_turns {
-            let active: Vec<usize> = (0..rows.len()).filter(|&it| !rows[it].is_finished).collect();
-            if active.is_empty() {
-                break;
-            }
-            self.write(session.as_mut(), &mut rows, &active, turn, &rules, observer)?;
-            let noise_probability = self.noise_probability.at(turn);
-            search(&mut rows, &active, engine, turn, noise_probability, config)?;
-            for &index in &active {
-                let row = &mut rows[index];
-                row.observe(&observations, rules.observation_limit)?;
-                if let Some(record) = row.trajectory.turns.last() {
-                    observer(RolloutEvent::Turn { episode: index, turn, record });
-                }
-                if row.is_finished {
-                    let trajectory = &row.trajectory;
-                    observer(RolloutEvent::Finished { episode: index, trajectory });
-                }
-            }
+        let mut lanes = Vec::new();
+        for block in blocks(episodes, config.lanes) {
+            let rest = rows.split_off(block.len());
+            lanes.push(Lane::new(block.start, std::mem::replace(&mut rows, rest)));
         }
-        let trajectories: Vec<Trajectory> = rows.into_iter().map(|it| it.trajectory).collect();
+        let played = play_lanes(&table, lanes, observer)?;
+        let trajectories: Vec<Trajectory> =
+            played.into_iter().flat_map(Lane::into_trajectories).collect();
         Ok(RolloutOutput { stats: RolloutStats::of(&trajectories), trajectories })
     }
 
@@ -253,72 +247,12 @@ impl<'a> Rollout<'a> {
         };
         episodes.iter().map(open_row).collect()
     }
-
-    /// One turn of every active row, consultations included.
-    fn write(
-        &self,
-        session: &mut dyn Session,
-        rows: &mut [Row<'_>],
-        active: &[usize],
-        turn: u32,
-        rules: &Rules<'_>,
-        observer: &mut dyn FnMut(RolloutEvent<'_>),
-    ) -> Result<(), RolloutError> {
-        let mut writing = active.to_vec();
-        for part in 0.. {
-            let params = self.sampling_params(rows, &writing, rules);
-            let requests: Vec<SequenceRequest<'_>> = writing
-                .iter()
-                .map(|&it| SequenceRequest {
-                    sequence: it,
-                    append: &rows[it].append,
-                    key: part_key(rows[it].episode.key, turn, part),
-                })
-                .collect();
-            let mut on_token = |index: usize, token| {
-                observer(RolloutEvent::Token { episode: writing[index], turn, token });
-            };
-            let completions = {
-                let _span = info_span!("generate", turn, sequences = requests.len()).entered();
-                session.extend(&requests, &params, &mut on_token)?
-            };
-            let written: Vec<(usize, Written)> = writing
-                .iter()
-                .zip(completions)
-                .map(|(&it, completion)| (it, rows[it].write(completion, turn, rules)))
-                .collect();
-            let asking = written.into_iter().filter(|(_, it)| *it == Written::Consult);
-            writing = asking.map(|(index, _)| index).collect();
-            let Some(registry) = self.consultants.filter(|_| !writing.is_empty()) else { break };
-            let RolloutConfig { max_observation_tokens, .. } = *self.config;
-            consult(rows, &writing, registry, rules, max_observation_tokens, (turn, part))?;
-            for &episode in &writing {
-                if let Some(record) = rows[episode].trajectory.consults.last() {
-                    observer(RolloutEvent::Consult { episode, record });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// What a turn, or a part of one, is sampled with.
-    fn sampling_params(
-        &self,
-        rows: &[Row<'_>],
-        writing: &[usize],
-        rules: &Rules<'_>,
-    ) -> SamplingParams {
-        let mut params = self.config.sampling_params();
-        params.stop.extend(rules.agents.iter().map(|it| it.closing_tag().to_owned()));
-        // Each row is cut at its own budget afterwards; this only saves what all would throw away.
-        let most = writing.iter().map(|&it| rows[it].budget()).max().unwrap_or(0);
-        params.max_new_tokens = params.max_new_tokens.min(most);
-        params
-    }
 }
 
 #[cfg(test)]
 mod hook_tests;
+#[cfg(test)]
+mod lane_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]

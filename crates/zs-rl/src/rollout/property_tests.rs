@@ -12,7 +12,7 @@ use crate::program::{Intervention, ProgramContext, ProgramError, ProgramFunction
 use crate::{Provenance, RewardConfig};
 
 /// A policy that searches, consults, babbles and answers by its key and by what it has seen.
-fn lively() -> ScriptedGenerator {
+pub(super) fn lively() -> ScriptedGenerator {
     ScriptedGenerator::new(|text, key| {
         let draw = key.derive_seed(Domain::Sampling) % 8;
         match draw {
@@ -28,7 +28,7 @@ fn lively() -> ScriptedGenerator {
 
 /// Rewrites, injects, fails and panics by the step and the question.
 #[derive(Debug)]
-struct Meddling;
+pub(super) struct Meddling;
 
 impl ProgramFunction for Meddling {
     fn id(&self) -> &str {
@@ -59,7 +59,7 @@ impl ProgramFunction for Meddling {
     }
 }
 
-fn hooked_config() -> RolloutConfig {
+pub(super) fn hooked_config() -> RolloutConfig {
     let token_budget = Some(TokenBudget { tokens: 90, by_hops: vec![30, 60] });
     RolloutConfig { max_searches: 3, token_budget, ..config() }
 }

@@ -202,6 +202,7 @@ fn errors_name_their_cause() {
     check_error(99, 0.0, RolloutConfig { max_new_tokens: 0, ..config() }, "`max_new_tokens`");
     check_error(99, 0.0, RolloutConfig { temperature: -1.0, ..config() }, "`temperature`");
     check_error(99, 0.0, RolloutConfig { top_p: 0.0, ..config() }, "`top_p`");
+    check_error(99, 0.0, RolloutConfig { lanes: 0, ..config() }, "`lanes`");
     check_error(99, 0.0, RolloutConfig { min_turn_tokens: 0, ..config() }, "`min_turn_tokens`");
 }
 

@@ -117,6 +117,14 @@ fn machine(findings: &mut Findings) {
         |_| format!("{}; {} threads of the CPU", names.join(", "), device::host_threads()),
         "see the rows below, or `--device cpu`",
     );
+    if let Some(name) = device::own_simulator_name() {
+        findings.of(
+            "device of the simulation LLM",
+            device::select().and_then(|it| device::select_simulator(&it)).map_err(Into::into),
+            |_| name.to_string(),
+            "name another --simulator-device",
+        );
+    }
     let (total, free) = memory_of_machine();
     match free >= 1 << 30 {
         true => findings.good("memory", format!("{} of {} is free", gib(free), gib(total))),

@@ -35,6 +35,8 @@ pub(crate) struct Gpu {
     pub(crate) name: String,
     /// Its memory.
     pub(crate) bytes: u64,
+    /// Where it is, e.g. `0000:01:00.0`; empty where the driver does not say.
+    pub(crate) bus: String,
 }
 
 /// Starts the driver and asks it for its version and its GPUs.
@@ -47,17 +49,19 @@ pub(crate) fn driver(library: &Library) -> Result<Driver, String> {
     type GetNumber = unsafe extern "C" fn(*mut c_int) -> c_int;
     type GetName = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
     type GetMemory = unsafe extern "C" fn(*mut usize, c_int) -> c_int;
+    type GetBus = unsafe extern "C" fn(*mut c_char, c_int, c_int) -> c_int;
     let (mut version, mut count) = (0, 0);
     #[expect(unsafe_code, reason = "the driver has a C interface")]
     // SAFETY: signatures are those of cuda.h; pointers are to numbers and buffers that outlive the
     // calls, and a name is cut to its buffer and ends with a zero byte.
     unsafe {
-        let (init, get_version, get_count, get_name, get_memory) = (
+        let (init, get_version, get_count, get_name, get_memory, get_bus) = (
             function::<Init>(library, c"cuInit")?,
             function::<GetNumber>(library, c"cuDriverGetVersion")?,
             function::<GetNumber>(library, c"cuDeviceGetCount")?,
             function::<GetName>(library, c"cuDeviceGetName")?,
             function::<GetMemory>(library, c"cuDeviceTotalMem_v2")?,
+            function::<GetBus>(library, c"cuDeviceGetPCIBusId")?,
         );
         answered("cuInit", init(0))?;
         answered("cuDriverGetVersion", get_version(&raw mut version))?;
@@ -67,8 +71,12 @@ pub(crate) fn driver(library: &Library) -> Result<Driver, String> {
             let (mut name, mut bytes) = ([0 as c_char; 128], 0);
             answered("cuDeviceGetName", get_name(name.as_mut_ptr(), 127, index))?;
             answered("cuDeviceTotalMem", get_memory(&raw mut bytes, index))?;
-            let name = CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned();
-            Ok(Gpu { name, bytes: bytes as u64 })
+            let mut bus = [0 as c_char; 64];
+            if get_bus(bus.as_mut_ptr(), 63, index) != 0 {
+                bus[0] = 0;
+            }
+            let text = |it: &[c_char]| CStr::from_ptr(it.as_ptr()).to_string_lossy().into_owned();
+            Ok(Gpu { name: text(&name), bytes: bytes as u64, bus: text(&bus) })
         };
         let gpus = (0..count).map(gpu).collect::<Result<_, String>>()?;
         Ok(Driver { version: CudaVersion::of_number(version), gpus })
@@ -98,7 +106,10 @@ pub(crate) fn nvrtc_version(library: &Library) -> Result<CudaVersion, String> {
     reason = "a symbol has the type that its header says, which the caller knows"
 )]
 // SAFETY: the caller names the type that the library's header gives the function.
-unsafe fn function<'a, F>(library: &'a Library, name: &CStr) -> Result<Symbol<'a, F>, String> {
+pub(super) unsafe fn function<'a, F>(
+    library: &'a Library,
+    name: &CStr,
+) -> Result<Symbol<'a, F>, String> {
     // SAFETY: as above.
     unsafe { library.get(name) }.map_err(|_| format!("has no {}", name.to_string_lossy()))
 }

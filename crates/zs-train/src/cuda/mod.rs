@@ -7,11 +7,13 @@
 mod cache;
 mod headers;
 mod library;
+mod nvml;
 mod places;
 mod survey;
 mod version;
 
 pub(crate) use cache::default_kernel_cache;
+pub(crate) use nvml::free_memory;
 pub(crate) use survey::Survey;
 
 /// Looks for everything that a GPU needs and sets up the cache of kernels, once per process.

@@ -210,7 +210,11 @@ mod tests {
     #[test]
     fn drivers_are_judged() {
         let asked = |version, gpus: &[&str]| {
-            let gpu = |name: &&str| Gpu { name: (*name).to_owned(), bytes: 141 << 30 };
+            let gpu = |name: &&str| Gpu {
+                name: (*name).to_owned(),
+                bytes: 141 << 30,
+                bus: String::new(),
+            };
             let gpus = gpus.iter().map(gpu).collect();
             Some(("libcuda.so.1".to_owned(), Ok(Driver { version, gpus })))
         };

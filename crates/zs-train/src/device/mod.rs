@@ -31,6 +31,10 @@ pub struct DeviceArgs {
         value_name = "DEVICE"
     )]
     pub device: Vec<DeviceName>,
+    /// Run the simulation LLM of a search engine on this, e.g. `cuda:1`, beside the devices of the
+    /// policy. By default it is on the first of those.
+    #[arg(long, global = true, env = "ZS_SIMULATOR_DEVICE", value_name = "DEVICE")]
+    pub simulator_device: Option<DeviceName>,
     /// The folder of compiled and tuned GPU kernels; `zs/kernels` in the user's cache by default.
     #[arg(long, global = true, env = "ZS_KERNEL_CACHE", value_name = "DIR")]
     pub kernel_cache: Option<PathBuf>,
@@ -83,7 +87,7 @@ pub enum DeviceError {
 
 /// What was chosen for this process; empty before.
 static CHOSEN: RwLock<DeviceArgs> =
-    RwLock::new(DeviceArgs { device: Vec::new(), kernel_cache: None });
+    RwLock::new(DeviceArgs { device: Vec::new(), simulator_device: None, kernel_cache: None });
 
 /// Chooses devices for the rest of the process. Whether they are there is seen when they are needed.
 pub fn choose(args: &DeviceArgs) {
@@ -112,6 +116,21 @@ pub fn select_all() -> Result<Vec<Device>, DeviceError> {
 #[must_use]
 pub fn first_name() -> DeviceName {
     names().into_iter().next().unwrap_or(DeviceName::DEFAULT)
+}
+
+/// The device of a simulation LLM: one of its own where that was chosen, else `shared`.
+///
+/// # Errors
+///
+/// As [`select`].
+pub fn select_simulator(shared: &Device) -> Result<Device, DeviceError> {
+    own_simulator_name().map_or_else(|| Ok(shared.clone()), open)
+}
+
+/// The name of the device of the simulation LLM where that is not the first of the others.
+pub(crate) fn own_simulator_name() -> Option<DeviceName> {
+    let chosen = CHOSEN.read().unwrap_or_else(PoisonError::into_inner).simulator_device;
+    chosen.filter(|it| *it != first_name())
 }
 
 /// The names of the chosen devices, at least one.
@@ -164,12 +183,19 @@ pub fn workers() -> usize {
     if on_cpu() { host_threads() } else { 1 }
 }
 
-/// Memory of the first chosen device where that is a GPU that is there.
-pub(crate) fn memory_of_gpu() -> Option<u64> {
-    match first_name() {
-        DeviceName::Cpu => None,
-        DeviceName::Cuda(index) => crate::cuda::Survey::once().gpus.get(index).map(|it| it.bytes),
-    }
+/// Memory of a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GpuMemory {
+    pub(crate) total: u64,
+    /// What no process has taken, where that can be asked.
+    pub(crate) free: Option<u64>,
+}
+
+/// Memory of a device where that is a GPU that is there.
+pub(crate) fn memory_of(name: DeviceName) -> Option<GpuMemory> {
+    let DeviceName::Cuda(index) = name else { return None };
+    let gpu = crate::cuda::Survey::once().gpus.get(index)?;
+    Some(GpuMemory { total: gpu.bytes, free: crate::cuda::free_memory(gpu) })
 }
 
 /// Whether the first chosen device is the CPU.
@@ -200,6 +226,7 @@ mod tests {
     #[test]
     fn something_is_chosen_by_default() {
         assert_eq!(names(), [DeviceName::DEFAULT]);
+        assert_eq!(own_simulator_name(), None);
         assert!(kernel_cache().ends_with("zs/kernels") || std::env::var("ZS_KERNEL_CACHE").is_ok());
     }
 }

@@ -87,6 +87,7 @@ const PLANS: [Plan; 11] = [
             ("time/update", "update"),
             ("time/validation", "validation"),
             ("time/search", "of rollout: search"),
+            ("time/search_hidden", "search beside sampling"),
         ],
     ),
 ];

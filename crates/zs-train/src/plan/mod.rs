@@ -1,15 +1,18 @@
 //! What a training run is going to do and need: printed by `--dry-run`, and checked before a run
 //! begins.
 
+mod available;
 pub(crate) mod memory;
 
 use std::fmt::Write;
 
 use anyhow::{Result, bail};
-use sysinfo::{CGroupLimits, System};
 use zs_model::ModelConfig;
 
-use self::memory::{Part, Phase};
+pub(crate) use self::available::memory_of_machine;
+
+use self::available::Available;
+use self::memory::{Part, Phase, Placement};
 use crate::config::TrainConfig;
 use crate::device;
 
@@ -21,7 +24,9 @@ pub(crate) struct Plan<'a> {
     config: &'a TrainConfig,
     shape: ModelConfig,
     parts: Vec<Part>,
-    available: u64,
+    available: Available,
+    /// What the simulation LLM takes of a device of its own.
+    apart: Option<(u64, Available)>,
 }
 
 impl<'a> Plan<'a> {
@@ -32,9 +37,13 @@ impl<'a> Plan<'a> {
     /// Fails where a model directory has no readable `config.json`.
     pub(crate) fn new(config: &'a TrainConfig) -> Result<Self> {
         let shape = ModelConfig::from_dir(&config.policy)?;
-        let workers = device::workers();
-        let available = device::memory_of_gpu().unwrap_or_else(|| memory_of_machine().1);
-        Ok(Self { config, shape, parts: memory::parts(config, workers)?, available })
+        let parts = memory::parts(config, Placement::chosen())?;
+        let apart = match device::own_simulator_name() {
+            Some(name) => Some((memory::simulator_bytes(config)?, Available::on(name))),
+            None => None,
+        };
+        let apart = apart.filter(|(bytes, _)| *bytes > 0);
+        Ok(Self { config, shape, parts, available: Available::on(device::first_name()), apart })
     }
 
     /// The peak of the estimate, in bytes.
@@ -42,28 +51,38 @@ impl<'a> Plan<'a> {
         memory::peak(&self.parts)
     }
 
-    /// Refuses a run whose estimate exceeds the memory that is free.
+    /// Refuses a run whose estimate exceeds the memory that is free, or all of a GPU's where it does
+    /// not say what is free.
     ///
     /// # Errors
     ///
     /// Fails with both numbers, and what to change.
     pub(crate) fn check(&self) -> Result<()> {
+        if let Some((bytes, available)) = &self.apart
+            && *bytes > available.bytes
+        {
+            bail!(
+                "the simulation LLM needs about {} of memory and {available}; name another \
+                 --simulator-device, or --force",
+                gib(*bytes)
+            );
+        }
         let peak = self.peak();
-        if peak <= self.available {
+        if peak <= self.available.bytes {
             return Ok(());
         }
         bail!(
-            "the run needs about {} of memory and {} is free; set `training.update.\\
+            "the run needs about {} of memory and {}; set `training.update.\\
              micro_batch_tokens` lower, `training.memory.recompute_blocks`, adapters \\
              (`training.lora`), or --force (see --dry-run for the parts)",
             gib(peak),
-            gib(self.available)
+            self.available
         )
     }
 
     /// One line about the memory.
     pub(crate) fn summary(&self) -> String {
-        format!("about {}, {} is free", gib(self.peak()), gib(self.available))
+        format!("about {}, {}", gib(self.peak()), self.available)
     }
 
     /// The plan as text: settings, steps, tokens and memory.
@@ -97,12 +116,11 @@ impl<'a> Plan<'a> {
             };
             let _ = writeln!(text, "#   {:>10}  {name}{when}", gib(*bytes));
         }
-        let _ = writeln!(
-            text,
-            "#   {:>10}  at the peak; {} is free",
-            gib(self.peak()),
-            gib(self.available)
-        );
+        let _ = writeln!(text, "#   {:>10}  at the peak; {}", gib(self.peak()), self.available);
+        if let Some((bytes, available)) = &self.apart {
+            let name = memory::SIMULATOR;
+            let _ = writeln!(text, "#   {:>10}  {name}, on its own; {available}", gib(*bytes));
+        }
         Ok(text)
     }
 }
@@ -114,16 +132,6 @@ pub(crate) fn episode_tokens(config: &TrainConfig, shape: &ModelConfig) -> usize
     let written = (searches + 1) * rollout.max_new_tokens;
     let read = searches * rollout.max_observation_tokens;
     (PROMPT_TOKENS + written + read).min(shape.max_position_embeddings)
-}
-
-/// The memory that there is, and how much of it is free; no more than the control group allows.
-pub(crate) fn memory_of_machine() -> (u64, u64) {
-    let mut system = System::new();
-    system.refresh_memory();
-    let group = system.cgroup_limits();
-    let limit = |of: fn(&CGroupLimits) -> u64| group.as_ref().map_or(u64::MAX, of);
-    let total = system.total_memory().min(limit(|it| it.total_memory));
-    (total, system.available_memory().min(limit(|it| it.free_memory)))
 }
 
 /// Bytes in the unit that models are counted in.
@@ -165,10 +173,17 @@ mod tests {
         parse(&text, "run.toml").unwrap()
     }
 
+    const CPU: Placement = Placement { is_gpu: false, ..Placement::GPU };
+
+    #[track_caller]
+    fn part_on(on: Placement, config: &TrainConfig, name: &str) -> Option<u64> {
+        let parts = memory::parts(config, on).unwrap();
+        parts.iter().find(|it| it.name == name).map(|it| it.bytes)
+    }
+
     #[track_caller]
     fn part(config: &TrainConfig, name: &str) -> Option<u64> {
-        let parts = memory::parts(config, 1).unwrap();
-        parts.iter().find(|it| it.name == name).map(|it| it.bytes)
+        part_on(CPU, config, name)
     }
 
     #[test]
@@ -188,8 +203,88 @@ mod tests {
             config("[training.lora]\nr = 2\nalpha = 4.0\ntarget_modules = [\"q_proj\"]\n");
         assert!(part(&adapters, "optimizer").unwrap() < weights / 50);
         assert_eq!(part(&adapters, "reference model"), None);
+    }
+
+    #[test]
+    fn what_computes_on_slices_keeps_its_blocks() {
+        let plain = config("");
         let recomputed = config("[training.memory]\nrecompute_blocks = true\n");
-        assert!(part(&recomputed, "activations") < part(&plain, "activations"));
+        let of = |on, config| part_on(on, config, "activations").unwrap();
+        assert_eq!(of(CPU, &recomputed), of(CPU, &plain));
+        assert!(of(Placement::GPU, &recomputed) < of(Placement::GPU, &plain));
+        for (on, is_there) in [(CPU, false), (Placement::GPU, true)] {
+            assert_eq!(part_on(on, &plain, "key-value cache in motion").is_some(), is_there);
+        }
+    }
+
+    /// Qwen2.5-3B with all weights trained, its divergence from a reference, and episodes of
+    /// 256 + 2 · 128 + 500 = 1,012 tokens.
+    fn qwen(extra: &str) -> (tempfile::TempDir, TrainConfig) {
+        let dir = tempfile::tempdir().unwrap();
+        let shape = r#"{"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2",
+            "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36,
+            "num_attention_heads": 16, "num_key_value_heads": 2, "vocab_size": 151936,
+            "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
+            "tie_word_embeddings": true, "hidden_act": "silu", "eos_token_id": 151643}"#;
+        std::fs::write(dir.path().join("config.json"), shape).unwrap();
+        let mut config = config(&format!(
+            "[training.rollout]\nmax_searches = 1\nmax_new_tokens = 128\n\
+             max_observation_tokens = 500\n[training.algorithm]\nkind = \"grpo\"\nkl_coef = 0.001\n\
+             [training.memory]\n{extra}"
+        ));
+        config.policy = dir.path().to_owned();
+        (dir, config)
+    }
+
+    #[test]
+    fn a_fine_tune_of_three_billion_weights_fits_100_gib() {
+        let (_dir, config) = qwen("products = \"bf16\"\nrecompute_blocks = true\n");
+        // P = 3,085,938,688: 311,164,928 of the embedding, 36 blocks of 77,076,992, 2,048 of the norm.
+        let expected = [
+            ("weights", 12_343_754_752),
+            ("reference model", 12_343_754_752),
+            // 2 (36 · 77,076,992 + 311,164,928)
+            ("copy for sampling, bf16", 6_171_873_280),
+            ("optimizer", 24_687_509_504),
+            ("gradients", 24_687_509_504),
+            // a = 8 · 2,048 + 3 · 2,048 + 4 · 256 + 4 · 11,008 = 67,584, q = 3 · 16 · 512 = 24,576:
+            // 4 · 8,192 (36 · 2,048 + a + q) = 5,435,817,984; u = 2 · 8,192 (5 · 2,048 + 2,048 + 11,008)
+            // + 2 · 77,076,992 = 535,835,648
+            ("activations", 5_971_653_632),
+            // 12 · 2^25
+            ("logits", 402_653_184),
+            // 36,864 bytes a token: 512 rows of 1,024
+            ("key-value cache", 19_327_352_832),
+            // 320 rows of 1,024 on their way from 512 of 396
+            ("key-value cache in motion", 19_553_845_248),
+            // 12 · 512 · 151,936 + 8 · 2^26
+            ("a pass of sampling", 1_470_365_696),
+        ];
+        let parts = memory::parts(&config, Placement::GPU).unwrap();
+        let found: Vec<(&str, u64)> = parts.iter().map(|it| (it.name, it.bytes)).collect();
+        assert_eq!(found, expected);
+        // Playing needs 95.9e9 bytes, learning 86.6e9.
+        assert_eq!(memory::peak(&parts), 95_898_456_064);
+        assert!(memory::peak(&parts) < 100 << 30);
+    }
+
+    #[test]
+    fn what_makes_it_fit() {
+        let peak = |on, extra: &str| {
+            let (_dir, config) = qwen(extra);
+            memory::peak(&memory::parts(&config, on).unwrap())
+        };
+        // In f32 neither the cache nor the activations of all blocks fit beside the rest.
+        assert!(peak(Placement::GPU, "recompute_blocks = true\n") > 100 << 30);
+        assert!(peak(Placement::GPU, "products = \"bf16\"\n") > 100 << 30);
+        // Five lanes of 64 rows fill their shapes, and one moves at a time.
+        let (_dir, mut config) = qwen("products = \"bf16\"\nrecompute_blocks = true\n");
+        config.training.rollout.lanes = 5;
+        assert_eq!(part_on(Placement::GPU, &config, "key-value cache"), Some(320 * 1024 * 36_864));
+        // Two GPUs share the rows.
+        let two = Placement { num_devices: 2, ..Placement::GPU };
+        config.training.rollout.lanes = 1;
+        assert_eq!(part_on(two, &config, "key-value cache"), Some(256 * 1024 * 36_864));
     }
 
     #[test]

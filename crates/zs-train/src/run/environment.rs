@@ -21,7 +21,7 @@ pub(super) struct Environment {
     git_commit: String,
     /// The versions of the crates that compute.
     crates: BTreeMap<String, String>,
-    /// The device of the run, or several.
+    /// The device of the run, or several; one of the simulation LLM alone is named as such.
     device: String,
     /// Operating system and architecture.
     platform: String,
@@ -35,6 +35,8 @@ impl Environment {
     /// This process, and the files that a run is about to read; directories stand for the files in
     /// them.
     pub(super) fn of(paths: &[PathBuf], devices: &[burn::tensor::Device]) -> Result<Self> {
+        let mut names: Vec<String> = devices.iter().map(|it| format!("{it:?}")).collect();
+        names.extend(device::own_simulator_name().map(|it| format!("{it} (simulation LLM)")));
         let mut data = BTreeMap::new();
         for path in paths {
             for file in files(path)? {
@@ -45,7 +47,7 @@ impl Environment {
             zs: env!("CARGO_PKG_VERSION").to_owned(),
             git_commit: versions::git_commit(),
             crates: versions::crates(),
-            device: devices.iter().map(|it| format!("{it:?}")).collect::<Vec<_>>().join(", "),
+            device: names.join(", "),
             platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             threads: device::host_threads(),
             data,

@@ -97,9 +97,14 @@ impl Timings {
 
     /// Books how the rollout spent its time, where that is known.
     pub(crate) fn split_rollout(&mut self, times: Option<RolloutTimes>) {
-        let Some(RolloutTimes { prefill, decode, search }) = times else { return };
+        let Some(times) = times else { return };
+        let RolloutTimes { prefill, decode, search, search_hidden } = times;
         for (part, seconds) in [("prefill", prefill), ("decode", decode), ("search", search)] {
             self.step.insert(format!("time/{part}"), seconds.into());
+        }
+        // Nothing is hidden where there is one lane.
+        if search_hidden > 0.0 {
+            self.step.insert("time/search_hidden".to_owned(), search_hidden.into());
         }
     }
 

@@ -72,7 +72,8 @@ impl Settings {
             method: args.method,
             protocol: protocol.clone(),
             samples: args.samples,
-            rollout: config.rollout.clone(),
+            // As the batch size, lanes are not what the numbers depend on.
+            rollout: RolloutConfig { lanes: 1, ..config.rollout.clone() },
             seed: config.seed,
         })
     }

@@ -73,6 +73,10 @@ pub struct EvalRunArgs {
     /// Episodes sampled together; changes speed and memory, not results.
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
+    /// Blocks that a batch is played in: while one is sampled, the others search. Speeds up engines
+    /// on other machines; changes no results where they are deterministic.
+    #[arg(long, default_value_t = 1)]
+    pub lanes: usize,
     /// Seed of the sampling, of the bootstrap and of the simulation LLM.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -239,6 +243,7 @@ fn rollout_config(
     }
     config = args.method.rollout(config);
     config.programs.clone_from(&args.programs);
+    config.lanes = args.lanes;
     if let Some(path) = &args.prompt {
         config.prompt_template = std::fs::read_to_string(path)
             .with_context(|| format!("{}: cannot read the prompt template", path.display()))?;

@@ -158,7 +158,7 @@ fn describe(runs: &[PaperRun], places: &Places) -> Result<String> {
             _ => ("web", None),
         };
         // An accelerator works on one micro-batch at a time.
-        let parts = memory::parts(config, 1)?;
+        let parts = memory::parts(config, memory::Placement::GPU)?;
         let during =
             |phase| -> u64 { parts.iter().filter(|it| it.phase == phase).map(|it| it.bytes).sum() };
         let hours = hours(&policy, simulator, training, needs, H100);

@@ -1,0 +1,150 @@
+//! A block of episodes on its way through their turns, in steps of which only the first needs the
+//! policy model.
+
+use tracing::info_span;
+use zs_model::{SamplingParams, SequenceRequest, Session};
+
+use super::consult::{consult, part_key};
+use super::observation::Observer;
+use super::row::{Row, Rules, Written};
+use super::search::search;
+use super::{Rollout, RolloutError, RolloutEvent};
+use crate::Trajectory;
+
+/// What all lanes of a rollout share.
+pub(super) struct Table<'a> {
+    pub(super) rollout: &'a Rollout<'a>,
+    pub(super) rules: Rules<'a>,
+    pub(super) observations: Observer<'a>,
+}
+
+/// Episodes that are sampled in one session, and whose queries go to the engine together.
+///
+/// ```text
+/// while has_work:
+///     sample     the policy writes turns, or their parts up to a consultation
+///     respond    agents reply; or the engine answers, and rows get their observations
+///     report     the observer is told what has been responded
+/// ```
+pub(super) struct Lane<'e> {
+    rows: Vec<Row<'e>>,
+    /// The first row's index among all episodes.
+    first: usize,
+    turn: u32,
+    /// Consultations of this turn so far.
+    part: u32,
+    /// The rows of this turn.
+    active: Vec<usize>,
+    /// Those of them that the policy writes next, or, once it has, that await an agent's reply.
+    writing: Vec<usize>,
+}
+
+impl<'e> Lane<'e> {
+    pub(super) fn new(first: usize, rows: Vec<Row<'e>>) -> Self {
+        let all: Vec<usize> = (0..rows.len()).collect();
+        Self { rows, first, turn: 0, part: 0, active: all.clone(), writing: all }
+    }
+
+    pub(super) fn num_rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn into_trajectories(self) -> impl Iterator<Item = Trajectory> {
+        self.rows.into_iter().map(|it| it.trajectory)
+    }
+
+    /// Whether an episode is not over yet.
+    pub(super) fn has_work(&self, table: &Table<'_>) -> bool {
+        self.turn < table.rules.max_turns && !self.active.is_empty()
+    }
+
+    /// Samples what is to be written next, up to the end of a turn or a question to an agent.
+    pub(super) fn sample(
+        &mut self,
+        session: &mut dyn Session,
+        table: &Table<'_>,
+        observer: &mut dyn FnMut(RolloutEvent<'_>),
+    ) -> Result<(), RolloutError> {
+        let Self { rows, first, turn, part, writing, .. } = self;
+        let (first, turn, part) = (*first, *turn, *part);
+        let params = sampling_params(rows, writing, table);
+        let requests: Vec<SequenceRequest<'_>> = writing
+            .iter()
+            .map(|&it| SequenceRequest {
+                sequence: it,
+                append: &rows[it].append,
+                key: part_key(rows[it].episode.key, turn, part),
+            })
+            .collect();
+        let mut on_token = |index: usize, token| {
+            observer(RolloutEvent::Token { episode: first + writing[index], turn, token });
+        };
+        let completions = {
+            let _span = info_span!("generate", turn, sequences = requests.len()).entered();
+            session.extend(&requests, &params, &mut on_token)?
+        };
+        let written: Vec<(usize, Written)> = writing
+            .iter()
+            .zip(completions)
+            .map(|(&it, completion)| (it, rows[it].write(completion, turn, &table.rules)))
+            .collect();
+        let asking = written.into_iter().filter(|(_, it)| *it == Written::Consult);
+        *writing = asking.map(|(index, _)| index).collect();
+        Ok(())
+    }
+
+    /// Gets what the sampled text asks for: replies of agents where a row waits for one, else
+    /// documents and other observations. The policy model is not needed for it.
+    pub(super) fn respond(&mut self, table: &Table<'_>) -> Result<(), RolloutError> {
+        let Self { rows, turn, part, active, writing, .. } = self;
+        let Rollout { engine, config, consultants, .. } = table.rollout;
+        let rules = &table.rules;
+        if let Some(registry) = consultants.filter(|_| !writing.is_empty()) {
+            let max_tokens = config.max_observation_tokens;
+            return consult(rows, writing, registry, rules, max_tokens, (*turn, *part));
+        }
+        let noise_probability = table.rollout.noise_probability.at(*turn);
+        search(rows, active, *engine, *turn, noise_probability, config)?;
+        for &index in active.iter() {
+            rows[index].observe(&table.observations, rules.observation_limit)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the observer what has been responded, and goes on to what is written next.
+    pub(super) fn report(&mut self, observer: &mut dyn FnMut(RolloutEvent<'_>)) {
+        let Self { rows, first, turn, .. } = self;
+        if !self.writing.is_empty() {
+            for &index in &self.writing {
+                if let Some(record) = rows[index].trajectory.consults.last() {
+                    observer(RolloutEvent::Consult { episode: *first + index, record });
+                }
+            }
+            self.part += 1;
+            return;
+        }
+        for &index in &self.active {
+            let (episode, trajectory) = (*first + index, &rows[index].trajectory);
+            if let Some(record) = trajectory.turns.last() {
+                observer(RolloutEvent::Turn { episode, turn: *turn, record });
+            }
+            if rows[index].is_finished {
+                observer(RolloutEvent::Finished { episode, trajectory });
+            }
+        }
+        self.active.retain(|&it| !rows[it].is_finished);
+        self.writing.clone_from(&self.active);
+        self.turn += 1;
+        self.part = 0;
+    }
+}
+
+/// What a turn, or a part of one, is sampled with.
+fn sampling_params(rows: &[Row<'_>], writing: &[usize], table: &Table<'_>) -> SamplingParams {
+    let mut params = table.rollout.config.sampling_params();
+    params.stop.extend(table.rules.agents.iter().map(|it| it.closing_tag().to_owned()));
+    // Each row is cut at its own budget afterwards; this only saves what all would throw away.
+    let most = writing.iter().map(|&it| rows[it].budget()).max().unwrap_or(0);
+    params.max_new_tokens = params.max_new_tokens.min(most);
+    params
+}
