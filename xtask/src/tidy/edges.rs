@@ -34,8 +34,10 @@ const RULES: &[Rule] = &[
         workspace: &["zs-core"],
         external: Some(&[
             "burn",
+            "burn-cubecl",
             "burn-flex",
             "burn-pack",
+            "cubecl",
             "cubecl-cuda",
             "gemm",
             "half",

@@ -41,7 +41,12 @@ pub(crate) fn decode_attention(
 }
 
 /// [`decode_attention`] in plain tensors, over all columns.
-fn plain(queries: Tensor<5>, keys: Tensor<4>, values: Tensor<4>, mask: Tensor<2>) -> Tensor<5> {
+pub(super) fn plain(
+    queries: Tensor<5>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    mask: Tensor<2>,
+) -> Tensor<5> {
     let [rows, heads, group, _, head_dim] = queries.dims();
     let [_, capacity] = mask.dims();
     let stacked: Tensor<4> = queries.reshape([rows, heads, group, head_dim]);

@@ -14,3 +14,7 @@ pub(crate) use rms_norm::rms_norm;
 pub(crate) use rotate::rotate;
 pub(crate) use swiglu::swiglu;
 pub(crate) use wide_product::wide_product;
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests;

@@ -1,0 +1,182 @@
+//! Each operation beside the same in burn's tensors and autodiff, on the CPU and on the accelerator
+//! that was built for.
+
+use burn::tensor::activation::silu;
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+
+use super::{decode_attention, rms_norm, rotate, swiglu, wide_product};
+use crate::network::MASKED;
+
+fn devices() -> Vec<Device> {
+    vec![
+        Device::flex(),
+        #[cfg(feature = "cuda")]
+        Device::cuda(0),
+        #[cfg(feature = "wgpu")]
+        Device::wgpu(burn::tensor::DeviceKind::DefaultDevice),
+    ]
+}
+
+/// Numbers between -1 and 1 that look random.
+fn numbers(len: usize, salt: f32) -> Vec<f32> {
+    (0..len).map(|it| ((it as f32 + salt) * 12.9898).sin()).collect()
+}
+
+fn tensor<const D: usize>(shape: [usize; D], salt: f32, device: &Device) -> Tensor<D> {
+    let values = numbers(shape.iter().product(), salt);
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+/// What a function of two tensors returns, and its gradients under an uneven upstream.
+fn pulled<const D: usize, const E: usize>(
+    device: &Device,
+    shapes: ([usize; D], [usize; E]),
+    function: &dyn Fn(Tensor<D>, Tensor<E>) -> Tensor<D>,
+) -> [Vec<f32>; 3] {
+    let device = device.clone().autodiff();
+    let first = tensor(shapes.0, 0.3, &device).require_grad();
+    let second = tensor(shapes.1, 0.8, &device).require_grad();
+    let output = function(first.clone(), second.clone());
+    let upstream = tensor(output.dims(), 0.5, &device);
+    let mut grads = (output.clone() * upstream).sum().backward();
+    let of_first = first.grad_remove(&mut grads).map(Tensor::into_data);
+    let of_second = second.grad_remove(&mut grads).map(Tensor::into_data);
+    let list = |it: Option<TensorData>| -> Vec<f32> {
+        it.map_or_else(Vec::new, |it| it.iter::<f32>().collect())
+    };
+    [list(Some(output.into_data())), list(of_first), list(of_second)]
+}
+
+#[track_caller]
+fn close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    assert!(!found.is_empty(), "{what}");
+    for (a, b) in found.iter().zip(expected) {
+        assert!((a - b).abs() < tolerance * b.abs().max(1.0), "{what}: {a}, not {b}");
+    }
+}
+
+#[track_caller]
+fn check<const D: usize, const E: usize>(
+    shapes: ([usize; D], [usize; E]),
+    ours: &dyn Fn(Tensor<D>, Tensor<E>) -> Tensor<D>,
+    plain: &dyn Fn(Tensor<D>, Tensor<E>) -> Tensor<D>,
+) {
+    let expected = pulled(&Device::flex(), shapes, plain);
+    for device in devices() {
+        let found = pulled(&device, shapes, ours);
+        for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            close(found, expected, 2e-5, &format!("{at} of {shapes:?} on {device:?}"));
+        }
+    }
+}
+
+#[test]
+fn norms_are_those_of_burn() {
+    for shape in [[1, 1], [3, 5], [7, 64], [2, 300]] {
+        check(
+            (shape, [shape[1]]),
+            &|x: Tensor<2>, weight: Tensor<1>| rms_norm(x, weight, 1e-3),
+            &|x, weight| {
+                let mean = x.clone().square().mean_dim(1);
+                x * (mean + 1e-3).sqrt().recip() * weight.unsqueeze()
+            },
+        );
+    }
+}
+
+#[test]
+fn gated_units_are_those_of_burn() {
+    for shape in [[1, 1], [5, 33]] {
+        check((shape, shape), &|a, b: Tensor<2>| swiglu(a * 6.0, b), &|a, b| silu(a * 6.0) * b);
+    }
+}
+
+/// Angles of every row alike, and of each row its own.
+#[test]
+fn rotations_are_those_of_complex_numbers() {
+    let [rows, new, heads, half] = [2, 3, 2, 4];
+    for own in [1, rows] {
+        let angle = |device: &Device| tensor([own, new, 1, half], 0.1, device) * 3.0;
+        let rotated = |x: Tensor<4>| {
+            let angle = angle(&x.device());
+            rotate(x, angle.clone().cos(), angle.sin(), 0.25)
+        };
+        let plain = |x: Tensor<4>| {
+            let angle = angle(&x.device());
+            let (cos, sin) = (angle.clone().cos(), angle.sin());
+            let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
+            let real = a.clone() * cos.clone() - b.clone() * sin.clone();
+            Tensor::cat(vec![real, b * cos + a * sin], 3) * 0.25
+        };
+        let shape = [rows, new, heads, 2 * half];
+        // The second argument adds what has a gradient of 1.
+        check(
+            (shape, shape),
+            &|x: Tensor<4>, y: Tensor<4>| rotated(x) + y,
+            &|x: Tensor<4>, y: Tensor<4>| plain(x) + y,
+        );
+    }
+}
+
+/// A product whose left side is square, so that its result has the shape of the right one's rows.
+#[test]
+fn wide_products_are_those_of_rounded_numbers() {
+    let round = |it: Tensor<2>| it.cast(FloatDType::BF16).cast(FloatDType::F32);
+    let (x, weight) = (tensor([5, 7], 0.2, &Device::flex()), tensor([7, 3], 0.4, &Device::flex()));
+    let expected = round(x.clone()).matmul(round(weight.clone())).into_data();
+    let expected: Vec<f32> = expected.iter::<f32>().collect();
+    let found = wide_product(x, weight).into_data();
+    close(&found.iter::<f32>().collect::<Vec<_>>(), &expected, 1e-6, "flex");
+    // An accelerator without bfloat16 multiplies in f32, which is closer to the numbers themselves.
+    for device in devices() {
+        let (x, weight) = (tensor([5, 7], 0.2, &device), tensor([7, 3], 0.4, &device));
+        let found = wide_product(x, weight).into_data();
+        let found: Vec<f32> = found.iter::<f32>().collect();
+        close(&found, &expected, 2e-2, &format!("{device:?}"));
+    }
+}
+
+/// Attention of one token a row, of caches of which a part is filled and a part of that is masked.
+#[track_caller]
+fn check_decode(shape: [usize; 5], capacity: usize, filled: usize) {
+    let [rows, heads, group, _, head_dim] = shape;
+    let mask: Vec<f32> = (0..rows)
+        .flat_map(|row| {
+            (0..capacity).map(move |it| {
+                let is_seen = it < filled && (it + row) % 5 != 3 || it == 0;
+                if is_seen { 0.0 } else { MASKED }
+            })
+        })
+        .collect();
+    let on = |device: &Device| {
+        let cache = [rows, heads, capacity, head_dim];
+        let (queries, keys, values) = (
+            tensor(shape, 0.3, device) * 2.0,
+            tensor(cache, 0.6, device),
+            tensor(cache, 0.9, device),
+        );
+        let mask = Tensor::from_data(TensorData::new(mask.clone(), [rows, capacity]), device);
+        let filled = Tensor::<1, Int>::from_ints([filled as i32], device);
+        (queries, keys, values, mask, filled)
+    };
+    let list = |it: Tensor<5>| it.into_data().iter::<f32>().collect::<Vec<_>>();
+    let (queries, keys, values, mask, _) = on(&Device::flex());
+    let expected = list(super::decode_attention::plain(queries, keys, values, mask));
+    for device in devices() {
+        let (queries, keys, values, mask, filled) = on(&device);
+        let found = list(decode_attention(queries, keys, values, mask, filled));
+        close(&found, &expected, 2e-5, &format!("{shape:?} {capacity} {filled} on {device:?}"));
+    }
+}
+
+#[test]
+fn decoding_attends_as_plain_tensors_do() {
+    // One key; tiles that are full, just begun, and several; heads wider than a tile; odd widths.
+    check_decode([1, 1, 1, 1, 8], 4, 1);
+    check_decode([3, 2, 2, 1, 8], 300, 257);
+    check_decode([2, 2, 7, 1, 64], 256, 128);
+    check_decode([2, 1, 8, 1, 128], 192, 130);
+    check_decode([1, 3, 3, 1, 6], 64, 50);
+    check_decode([2, 1, 4, 1, 160], 64, 33);
+}
