@@ -160,6 +160,7 @@ impl KeyValueCache {
 ///   to, [`MASKED`] elsewhere
 /// - mask: `[rows, capacity]`, in the same way
 /// - column, filled: `[1]`
+#[expect(clippy::large_enum_variant, reason = "there is one, for as long as a step takes")]
 pub(crate) enum Seen {
     /// Some tokens a row, from a column on that the host knows; the first columns are looked at.
     Columns { first: usize, bias: Tensor<5> },

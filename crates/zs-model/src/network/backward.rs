@@ -144,7 +144,7 @@ struct Trunk {
 /// What is kept of a block until the way back.
 enum KeptBlock {
     /// Its input, from which it is run again.
-    Input(Tensor<2>),
+    Input(Box<Tensor<2>>),
     Run(Box<BlockRun>),
 }
 
@@ -157,7 +157,7 @@ impl Trunk {
         if network.memory.recompute_blocks {
             let context = RowContext::new(&plain.model, batch.shape(), &device);
             for block in &plain.model.layers {
-                blocks.push(KeptBlock::Input(x.clone()));
+                blocks.push(KeptBlock::Input(Box::new(x.clone())));
                 x = block.forward(x, &context);
             }
         } else {
@@ -190,7 +190,7 @@ impl Trunk {
         for block in network.model.layers.iter().rev() {
             let run = match self.blocks.pop().expect("something is kept of every block") {
                 KeptBlock::Run(run) => *run,
-                KeptBlock::Input(input) => BlockRun::forward(block, input, &context),
+                KeptBlock::Input(input) => BlockRun::forward(block, *input, &context),
             };
             below = run.backward(block, below, &context, total);
         }

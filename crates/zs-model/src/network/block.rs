@@ -38,7 +38,7 @@ pub(crate) struct RowContext {
 /// How what is behind a token is kept from it.
 enum Mask {
     /// In a graph, where attention is one with all scores.
-    Whole(Tensor<5>),
+    Whole(Box<Tensor<5>>),
     Blocks(CausalBlocks),
 }
 
@@ -47,7 +47,7 @@ impl RowContext {
     pub(crate) fn new(decoder: &Decoder, shape: [usize; 2], device: &Device) -> Self {
         let [_, seq] = shape;
         let mask = match device.is_autodiff() {
-            true => Mask::Whole(causal_bias(seq, device)),
+            true => Mask::Whole(Box::new(causal_bias(seq, device))),
             false => Mask::Blocks(CausalBlocks::new(seq, device)),
         };
         Self { shape, rotary: decoder.rotary.at_start(seq, device), mask }
@@ -60,7 +60,7 @@ impl Block {
         let RowContext { shape, rotary, mask } = context;
         let normed = self.input_layernorm.forward(x.clone());
         let attended = match mask {
-            Mask::Whole(bias) => self.self_attn.forward(normed, *shape, rotary, bias.clone()),
+            Mask::Whole(bias) => self.self_attn.forward(normed, *shape, rotary, (**bias).clone()),
             Mask::Blocks(blocks) => {
                 let heads = self.self_attn.heads(normed, *shape, rotary);
                 self.self_attn.output(heads.attend(blocks).output)
