@@ -140,7 +140,7 @@ fn wide_products_are_those_of_rounded_numbers() {
 /// Attention of one token a row, of caches of which a part is filled and a part of that is masked.
 #[track_caller]
 fn check_decode(shape: [usize; 5], capacity: usize, filled: usize) {
-    let [rows, heads, group, _, head_dim] = shape;
+    let [rows, heads, _, _, head_dim] = shape;
     let mask: Vec<f32> = (0..rows)
         .flat_map(|row| {
             (0..capacity).map(move |it| {
@@ -164,8 +164,8 @@ fn check_decode(shape: [usize; 5], capacity: usize, filled: usize) {
     let (queries, keys, values, mask, _) = on(&Device::flex());
     let expected = list(super::decode_attention::plain(queries, keys, values, mask));
     for device in devices() {
-        let (queries, keys, values, mask, filled) = on(&device);
-        let found = list(decode_attention(queries, keys, values, mask, filled));
+        let (queries, keys, values, mask, columns) = on(&device);
+        let found = list(decode_attention(queries, keys, values, mask, columns));
         close(&found, &expected, 2e-5, &format!("{shape:?} {capacity} {filled} on {device:?}"));
     }
 }

@@ -65,7 +65,7 @@ impl CausalLm {
                 *it = it.clone().map(|it| it.cast(FloatDType::BF16));
             };
             round(&mut self.model.embed_tokens.weight);
-            for linear in &mut self.lm_head {
+            if let Some(linear) = &mut self.lm_head {
                 linear.products = Precision::Bf16;
                 round(&mut linear.weight);
             }
