@@ -107,7 +107,8 @@ fn longest(rows: &[TokenRow]) -> usize {
     rows.iter().map(|it| it.tokens.len()).max().unwrap_or(0)
 }
 
-fn ints(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
+/// Numbers of the host on a device, `[len]`.
+pub(crate) fn ints(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
     let len = values.len();
     Tensor::from_data(TensorData::new(values, [len]), device)
 }

@@ -1,10 +1,11 @@
 //! Rows of a key-value cache that follow sequences of different lengths.
 
-use burn::tensor::{Bool, Device, FloatDType, Int, Tensor, TensorData};
+use burn::tensor::{Bool, Device, FloatDType, Tensor, TensorData};
 
 use super::TokenId;
 use super::decode_step::{Decoder, GraphSwitch, Step};
 use super::logits::Logits;
+use crate::batch::ints;
 use crate::host::{HostNetwork, HostRow};
 use crate::network::{KeyValueCache, MASKED, Seen};
 use crate::workers::is_host;
@@ -352,10 +353,6 @@ impl TensorRows {
             }
             last[row] = (row * new + tokens.len().saturating_sub(1)) as i32;
         }
-        let ints = |values: Vec<i32>| {
-            let len = values.len();
-            Tensor::<1, Int>::from_data(TensorData::new(values, [len]), device)
-        };
         let mask = Tensor::<2>::from_data(TensorData::new(mask, [rows, new]), device);
         state.mask.inplace(|it| it.slice_assign([0..rows, first..first + new], mask));
         let mask = state.mask.clone().slice([0..rows, 0..width]);
@@ -363,11 +360,11 @@ impl TensorRows {
         if new > 1 {
             bias = bias + later_masked(first, [new, width], device);
         }
-        let (ids, positions) = (ints(ids).reshape([rows, new]), ints(positions));
+        let (ids, positions) = (ints(ids, device).reshape([rows, new]), ints(positions, device));
         let seen = Seen::Columns { first, bias };
         let hidden = network.hidden_cached(ids, positions, &seen, &mut state.cache);
         state.cache.columns += new;
-        hidden.select(0, ints(last))
+        hidden.select(0, ints(last, device))
     }
 }
 

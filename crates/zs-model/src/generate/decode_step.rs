@@ -7,6 +7,7 @@ use burn::tensor::{Device, Graph, IndexingUpdateOp, Int, Tensor, TensorData, cap
 use tracing::{info_span, warn};
 
 use crate::CausalLm;
+use crate::batch::ints;
 use crate::network::{KeyValueCache, Seen};
 
 /// Steps that a batch decodes before a graph is made of one: a batch that ends sooner is not worth it.
@@ -29,7 +30,6 @@ pub(crate) struct DecodeState {
 }
 
 /// What the host says of a step.
-#[derive(Clone)]
 struct Inputs {
     /// Token of each row, its position, and the column that it fills: `[2 * rows + 1]`.
     numbers: Tensor<1, Int>,
@@ -117,7 +117,7 @@ impl Decoder {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, DecodeState> {
-        self.state.lock().expect("no thread panics with the lock held")
+        locked(&self.state)
     }
 
     /// Cache and mask, without the graph.
@@ -167,13 +167,17 @@ impl Decoder {
     }
 }
 
+fn locked(state: &Mutex<DecodeState>) -> MutexGuard<'_, DecodeState> {
+    state.lock().expect("no thread panics with the lock held")
+}
+
 impl DecodeState {
     /// Puts the host's numbers where the last step's were.
     fn set_inputs(&mut self, step: Step, device: &Device) {
         let rows = step.tokens.len();
         let numbers = [step.tokens, step.positions, vec![step.column as i32]].concat();
         let len = numbers.len();
-        let numbers = Tensor::<1, Int>::from_data(TensorData::new(numbers, [len]), device);
+        let numbers = ints(numbers, device);
         let seen = Tensor::<2>::from_data(TensorData::new(step.seen, [rows, 1]), device);
         match &mut self.inputs {
             None => self.inputs = Some(Inputs { numbers, seen }),
@@ -221,9 +225,7 @@ impl StepGraph {
     ) -> Option<Self> {
         let _span = info_span!("capture").entered();
         let (state, network) = (Arc::clone(state), network.clone());
-        let closure: Closure = Box::new(move || {
-            state.lock().expect("no thread panics with the lock held").run(&network)
-        });
+        let closure: Closure = Box::new(move || locked(&state).run(&network));
         let graph = capture(device, closure);
         if !graph.is_hardware() && !graphs.takes_any {
             graphs.refuse("the device recorded none");
@@ -254,7 +256,7 @@ impl StepGraph {
         // Out of the buffer that the next replay overwrites.
         let replayed = replayed * 1.0;
         let off = replayed.clone();
-        let expected = state.lock().expect("no thread panics with the lock held").run(network);
+        let expected = locked(state).run(network);
         let off = (off - expected.clone()).abs().max().into_scalar::<f32>();
         let largest = expected.clone().abs().max().into_scalar::<f32>();
         if off <= 1e-2 * largest { Ok(replayed) } else { Err(Disagreement(Box::new(expected))) }

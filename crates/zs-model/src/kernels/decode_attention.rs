@@ -1,7 +1,8 @@
 //! Attention of one new token a row to a key-value cache.
 
-use burn::tensor::activation::softmax;
 use burn::tensor::{FloatDType, Int, Tensor};
+
+use crate::network::attend;
 
 /// What every row's new token attends to in a cache, of which `filled` columns hold something.
 ///
@@ -47,13 +48,9 @@ pub(super) fn plain(
     values: Tensor<4>,
     mask: Tensor<2>,
 ) -> Tensor<5> {
-    let [rows, heads, group, _, head_dim] = queries.dims();
-    let [_, capacity] = mask.dims();
-    let stacked: Tensor<4> = queries.reshape([rows, heads, group, head_dim]);
-    let scores = stacked.matmul(keys.cast(FloatDType::F32).swap_dims(2, 3));
-    let weights = softmax(scores + mask.reshape([rows, 1, 1, capacity]), 3);
-    let mixed = weights.matmul(values.cast(FloatDType::F32));
-    mixed.reshape([rows, heads, group, 1, head_dim])
+    let [rows, capacity] = mask.dims();
+    let of_cache = |it: Tensor<4>| it.cast(FloatDType::F32);
+    attend(queries, of_cache(keys), of_cache(values), mask.reshape([rows, 1, 1, 1, capacity]))
 }
 
 #[cfg(feature = "accelerator")]

@@ -343,7 +343,12 @@ impl Attention {
 }
 
 /// `softmax(Q K^T + bias) V` of every head: `[rows, key_value_heads, group, new, head_dim]`.
-fn attend(queries: Tensor<5>, keys: Tensor<4>, values: Tensor<4>, bias: Tensor<5>) -> Tensor<5> {
+pub(crate) fn attend(
+    queries: Tensor<5>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    bias: Tensor<5>,
+) -> Tensor<5> {
     let [rows, heads, group, new, head_dim] = queries.dims();
     let columns = keys.dims()[2];
     let weights = softmax(scores(queries, keys) + bias, 4);

@@ -19,7 +19,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 
 use attention::{Attention, causal_bias};
-pub(crate) use attention::{KeyValueCache, MASKED, Seen};
+pub(crate) use attention::{KeyValueCache, MASKED, Seen, attend};
 pub(crate) use block::{Block, FeedForward, RowContext};
 pub(crate) use linear::Linear;
 pub(crate) use low_rank::LowRank;
