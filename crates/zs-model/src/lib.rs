@@ -84,4 +84,4 @@ pub use replicas::map_replicas;
 pub use supervised::{SupervisedStats, supervised_loss, supervised_step, teacher_forced_matches};
 pub use tokenizer::{Tokenizer, TokenizerError};
 pub use verify::{Check, VerifyError, VerifyReport, verify, write_golden};
-pub use workers::map_parallel;
+pub use workers::{beside_sampling, map_parallel};

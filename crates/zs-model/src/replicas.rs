@@ -7,7 +7,7 @@
 //! and of devices alone, so that the same devices give the same bytes.
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, StreamId};
 
 use crate::workers::{alone, host_workers, in_order, is_host};
 
@@ -75,11 +75,12 @@ pub(crate) fn on_each_device<M: Module, R: Send>(
     work: impl Fn(usize, M) -> R + Sync,
 ) -> Vec<R> {
     let work = &work;
+    let stream = StreamId::current();
     std::thread::scope(|scope| {
         let mut running = Vec::with_capacity(devices.len());
         for (at, device) in devices.iter().enumerate() {
             let replica = replica(model, at, device);
-            running.push(scope.spawn(move || alone(move || work(at, replica))));
+            running.push(scope.spawn(move || alone(stream, move || work(at, replica))));
         }
         let join = |it: std::thread::ScopedJoinHandle<'_, R>| {
             it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

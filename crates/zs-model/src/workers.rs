@@ -1,9 +1,9 @@
 //! Spreading work over the cores of a CPU; an accelerator gets one piece at a time.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, StreamId};
 
 /// Threads that work side by side: all cores of a CPU, one for an accelerator.
 pub(crate) fn host_workers(device: &Device) -> usize {
@@ -20,13 +20,29 @@ pub(crate) fn is_host(device: &Device) -> bool {
     false
 }
 
-/// Runs work whose tensor operations must not spread over other threads: they are busy too.
-pub(crate) fn alone<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+/// Runs work on a thread of its own, whose tensor operations must not spread over other threads: they
+/// are busy too.
+///
+/// On an accelerator the work joins a stream, that of whoever waits for it: by default each thread
+/// would get one, with memory of its own that no other can use, and these threads do not live long.
+pub(crate) fn alone<T: Send>(stream: StreamId, work: impl FnOnce() -> T + Send) -> T {
+    let work = || stream.executes(work);
     match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
         Ok(pool) => pool.install(work),
         // Without a pool of its own the work is slower, not wrong.
         Err(_) => work(),
     }
+}
+
+/// Runs work beside what this process samples: on an accelerator in a second stream, the same for all
+/// that is run so, so that both make progress at the same time.
+///
+/// ```
+/// assert_eq!(zs_model::beside_sampling(|| 2 + 2), 4);
+/// ```
+pub fn beside_sampling<T>(work: impl FnOnce() -> T) -> T {
+    static SECOND: OnceLock<StreamId> = OnceLock::new();
+    SECOND.get_or_init(StreamId::allocate).executes(work)
 }
 
 /// `work(0), work(1), … work(count - 1)`, in this order, computed on all cores of a CPU.
@@ -62,10 +78,11 @@ pub(crate) fn in_order<T: Send>(
     }
     let results: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
+    let stream = StreamId::current();
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                alone(|| {
+                alone(stream, || {
                     loop {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(slot) = results.get(index) else { return };

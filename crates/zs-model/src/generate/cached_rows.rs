@@ -3,7 +3,7 @@
 use burn::tensor::{Bool, Device, FloatDType, Tensor, TensorData};
 
 use super::TokenId;
-use super::decode_step::{Decoder, GraphSwitch, Step};
+use super::decode_step::{Decoder, Step, StepContext};
 use super::logits::Logits;
 use crate::batch::ints;
 use crate::host::{HostNetwork, HostRow};
@@ -207,13 +207,13 @@ impl CachedRows {
         network: &CausalLm,
         host: Option<&HostNetwork>,
         tokens: &[Vec<TokenId>],
-        (device, graphs): (&Device, &GraphSwitch),
+        context: StepContext<'_>,
     ) -> Logits {
         match (&mut self.store, host) {
             (Store::Slices(rows), Some(host)) => Logits::Host(host.feed(rows, tokens)),
             (Store::Slices(_), None) => unreachable!("rows on slices are made for a host network"),
             (Store::Tensors(rows), _) => {
-                let logits = rows.feed(network, tokens, device, graphs);
+                let logits = rows.feed(network, tokens, context);
                 match rows.buckets.on_device {
                     true => Logits::Device(logits),
                     false => Logits::Host(logits.into_data().iter::<f32>().collect()),
@@ -275,14 +275,14 @@ impl TensorRows {
         &mut self,
         network: &CausalLm,
         tokens: &[Vec<TokenId>],
-        device: &Device,
-        graphs: &GraphSwitch,
+        context: StepContext<'_>,
     ) -> Tensor<2> {
         let longest = tokens.iter().map(Vec::len).max().unwrap_or(0);
         if longest <= 1 && self.buckets.on_device {
             let step = self.next_step(tokens);
-            return self.decoder.step(network, step, device, graphs);
+            return self.decoder.step(network, step, context);
         }
+        let device = context.device;
         let filled = self.decoder.state().cache.columns;
         let per_token = self.columns.len() * network.num_heads() * (filled + longest);
         let per_pass = self.buckets.pass(MAX_SCORES / per_token.max(1));

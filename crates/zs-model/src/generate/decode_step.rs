@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use burn::tensor::{Device, Graph, IndexingUpdateOp, Int, Tensor, TensorData, capture, s};
 use tracing::{info_span, warn};
 
+use super::device_turn::DeviceTurn;
 use crate::CausalLm;
 use crate::batch::ints;
 use crate::network::{KeyValueCache, Seen};
@@ -44,6 +45,13 @@ pub(crate) struct Step {
     /// As in the mask, for the new column.
     pub(crate) seen: Vec<f32>,
     pub(crate) column: usize,
+}
+
+/// Where and under which conditions steps are computed.
+pub(crate) struct StepContext<'a> {
+    pub(crate) device: &'a Device,
+    pub(crate) graphs: &'a GraphSwitch,
+    pub(crate) turn: &'a mut DeviceTurn,
 }
 
 /// A state and, once a batch has decoded for a while, the graph of a step on it.
@@ -137,9 +145,9 @@ impl Decoder {
         &mut self,
         network: &CausalLm,
         step: Step,
-        device: &Device,
-        graphs: &GraphSwitch,
+        context: StepContext<'_>,
     ) -> Tensor<2> {
+        let StepContext { device, graphs, turn } = context;
         let column = step.column;
         self.state().set_inputs(step, device);
         let room = self.state().mask.dims()[1] - column;
@@ -148,7 +156,7 @@ impl Decoder {
             && room >= STEPS_AFTER
             && graphs.is_on()
         {
-            self.graph = StepGraph::new(&self.state, network, device, graphs);
+            self.graph = turn.alone(|| StepGraph::new(&self.state, network, device, graphs));
         }
         let replayed = self.graph.as_mut().map(|it| it.replay(&self.state, network));
         let logits = match replayed {

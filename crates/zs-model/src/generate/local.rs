@@ -2,6 +2,8 @@
 
 use std::sync::mpsc::channel;
 
+use burn::tensor::StreamId;
+
 use super::shard::Shard;
 use super::{Completion, GenerateError, SamplingParams, SequenceRequest, Session, TokenId};
 use crate::replicas::workers_of;
@@ -103,13 +105,14 @@ impl Session for LocalSession<'_> {
             share.requests.push(SequenceRequest { sequence, ..*request });
         }
         let mut completions: Vec<Option<Completion>> = requests.iter().map(|_| None).collect();
+        let stream = StreamId::current();
         std::thread::scope(|scope| {
             let (sender, tokens) = channel();
             let mut running = Vec::new();
             for (shard, share) in self.shards.iter_mut().zip(&shares) {
                 let sender = sender.clone();
                 running.push(scope.spawn(move || {
-                    alone(|| {
+                    alone(stream, || {
                         shard.extend(&share.requests, params, &mut |index, token| {
                             // The receiver outlives every sender.
                             let _ = sender.send((share.indices[index], token));

@@ -3,6 +3,7 @@
 
 mod cached_rows;
 mod decode_step;
+mod device_turn;
 mod local;
 mod logits;
 mod sampling;

@@ -9,7 +9,8 @@ use tracing::info_span;
 use zs_core::Domain;
 
 use super::cached_rows::{CachedRows, CopiedRow, ShapeBuckets};
-use super::decode_step::GraphSwitch;
+use super::decode_step::{GraphSwitch, StepContext};
+use super::device_turn::DeviceTurn;
 use super::logits::{Logits, Sampled};
 use super::stop::{CompletionTail, StopTexts};
 use super::{Completion, SamplingParams, SequenceRequest, StopReason, TokenId};
@@ -70,6 +71,8 @@ struct Turn<'r> {
     params: &'r SamplingParams,
     stop: StopTexts<'r>,
     growing: Vec<Growing>,
+    /// Which request got which token, until it is told.
+    sampled: Vec<(usize, TokenId)>,
     on_token: &'r mut dyn FnMut(usize, TokenId),
 }
 
@@ -119,7 +122,7 @@ impl<'a> Shard<'a> {
         }
         let growing = requests.iter().map(|it| Growing::new(it, params)).collect();
         let stop = StopTexts::new(self.tokenizer, &params.stop);
-        let mut turn = Turn { requests, params, stop, growing, on_token };
+        let mut turn = Turn { requests, params, stop, growing, sampled: Vec::new(), on_token };
         if params.max_new_tokens > 0 {
             self.run(&mut turn);
         }
@@ -133,6 +136,9 @@ impl<'a> Shard<'a> {
         let mut waiting: VecDeque<usize> = (0..turn.requests.len()).collect();
         let mut batch: Option<Batch> = None;
         loop {
+            // Nobody is called during a turn of the device, since it might want one too.
+            turn.tell();
+            let at_work = &mut DeviceTurn::begin();
             let alive = batch.as_ref().map_or(0, |it| it.alive(turn).count());
             let height = batch.as_ref().map_or(0, |it| it.rows.len());
             let is_sparse = 2 * alive <= height;
@@ -140,27 +146,29 @@ impl<'a> Shard<'a> {
                 let free = (self.max_rows - alive).min(waiting.len());
                 let entering: Vec<usize> = waiting.drain(..free).collect();
                 let _span = info_span!("prefill", rows = entering.len()).entered();
-                batch = self.regroup(batch, &entering, turn);
+                batch = self.regroup(batch, &entering, turn, at_work);
             } else if alive == 0 {
                 break;
             } else if is_sparse && height >= MIN_ROWS_TO_NARROW {
-                batch = self.regroup(batch, &[], turn);
+                batch = self.regroup(batch, &[], turn, at_work);
             }
             if !self.keeps_finished {
                 self.caches.clear();
             }
             let Some(batch) = &mut batch else { continue };
             let _span = info_span!("decode", rows = batch.rows.len()).entered();
-            let logits = self.feed(&mut batch.cache, &batch.next);
+            let logits = self.feed(&mut batch.cache, &batch.next, at_work);
             self.accept(&mut batch.next, &batch.rows, logits, turn);
         }
+        let _at_work = DeviceTurn::begin();
         self.caches.extend(batch.map(|it| it.cache.set_aside()));
         self.caches.retain(|it| !it.is_empty());
     }
 
     /// Feeds each row of a cache its next tokens.
-    fn feed(&self, cache: &mut CachedRows, next: &[Vec<TokenId>]) -> Logits {
-        cache.feed(&self.network, self.host.as_ref(), next, (&self.device, &self.graphs))
+    fn feed(&self, cache: &mut CachedRows, next: &[Vec<TokenId>], turn: &mut DeviceTurn) -> Logits {
+        let context = StepContext { device: &self.device, graphs: &self.graphs, turn };
+        cache.feed(&self.network, self.host.as_ref(), next, context)
     }
 
     /// Lets waiting requests enter beside the rows that are alive, and finished rows leave.
@@ -171,14 +179,15 @@ impl<'a> Shard<'a> {
         batch: Option<Batch>,
         entering: &[usize],
         turn: &mut Turn<'_>,
+        at_work: &mut DeviceTurn,
     ) -> Option<Batch> {
         let mut batches: Vec<Batch> = batch.into_iter().collect();
         let (held, fresh): (Vec<usize>, Vec<usize>) = entering.iter().partition(|&&it| {
             let sequence = turn.requests[it].sequence;
             self.caches.iter().any(|cache| cache.row_of(sequence).is_some())
         });
-        batches.extend(self.enter_held(&held, turn));
-        batches.extend(self.enter_fresh(&fresh, turn));
+        batches.extend(self.enter_held(&held, turn, at_work));
+        batches.extend(self.enter_fresh(&fresh, turn, at_work));
 
         // Rows that have just entered need not be moved for the few that finished at once.
         if let [batch] = &batches[..]
@@ -225,7 +234,12 @@ impl<'a> Shard<'a> {
     }
 
     /// Feeds what is new of sequences whose beginnings are cached and samples a token each.
-    fn enter_held(&mut self, entering: &[usize], turn: &mut Turn<'_>) -> Option<Batch> {
+    fn enter_held(
+        &mut self,
+        entering: &[usize],
+        turn: &mut Turn<'_>,
+        at_work: &mut DeviceTurn,
+    ) -> Option<Batch> {
         if entering.is_empty() {
             return None;
         }
@@ -261,13 +275,18 @@ impl<'a> Shard<'a> {
         let cache = CachedRows::stack(parts, self.config, capacity, &self.device);
         let rows = places.into_iter().map(|(.., request)| request).collect();
         let mut batch = Batch { cache, rows, next };
-        let logits = self.feed(&mut batch.cache, &batch.next);
+        let logits = self.feed(&mut batch.cache, &batch.next, at_work);
         self.accept(&mut batch.next, &batch.rows, logits, turn);
         Some(batch)
     }
 
     /// Feeds sequences from their start, equal ones once, and samples a token each.
-    fn enter_fresh(&mut self, entering: &[usize], turn: &mut Turn<'_>) -> Option<Batch> {
+    fn enter_fresh(
+        &mut self,
+        entering: &[usize],
+        turn: &mut Turn<'_>,
+        at_work: &mut DeviceTurn,
+    ) -> Option<Batch> {
         if entering.is_empty() {
             return None;
         }
@@ -296,7 +315,7 @@ impl<'a> Shard<'a> {
             let held = (self.buckets, self.network.memory.products.of_cache());
             CachedRows::empty(self.config, owners, capacity, held, &self.device)
         };
-        let mut logits = self.feed(&mut cache, &prompts);
+        let mut logits = self.feed(&mut cache, &prompts, at_work);
         if is_shared {
             let copied: Vec<CopiedRow> = entering
                 .iter()
@@ -343,7 +362,7 @@ impl<'a> Shard<'a> {
             if let Some(sampling) = &mut grow.completion.sampling_log_probs {
                 sampling.push(choice.sampling_log_prob);
             }
-            (turn.on_token)(index, choice.token);
+            turn.sampled.push((index, choice.token));
             let is_full = sequence.len() >= self.config.max_position_embeddings
                 || grow.completion.tokens.len() >= turn.params.max_new_tokens;
             if self.config.eos_token_ids.contains(&choice.token) {
@@ -367,6 +386,11 @@ impl Batch {
 }
 
 impl Turn<'_> {
+    /// Tells what was sampled.
+    fn tell(&mut self) {
+        self.sampled.drain(..).for_each(|(request, token)| (self.on_token)(request, token));
+    }
+
     /// Tokens that a request may still get.
     fn left(&self, request: usize) -> usize {
         self.params.max_new_tokens - self.growing[request].completion.tokens.len()
@@ -398,7 +422,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{byte_tokenizer, tiny_config};
-    use crate::{Generator, LanguageModel};
+    use crate::{Generator, LanguageModel, decode_graph_stats};
 
     /// Two turns of ragged sequences, some of which share a prompt: on tensors of the given shapes, or
     /// on slices.
@@ -433,6 +457,8 @@ mod tests {
     fn places_shapes_and_passes_do_not_change_what_is_sampled() {
         let (expected, lengths) = two_turns(Some(ShapeBuckets::EXACT), 100);
         let short = ShapeBuckets::EXACT.with_longest_pass(3);
+        let captured = || decode_graph_stats().captured;
+        let before = captured();
         for (buckets, max_rows) in [
             (None, 100),
             (None, 1),
@@ -454,6 +480,7 @@ mod tests {
                 }
             }
         }
+        assert!(captured() > before, "no step was captured");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use zs_core::{Domain, StreamKey};
 
 use super::SamplingParams;
 use super::cached_rows::{CachedRows, ShapeBuckets};
-use super::decode_step::GraphSwitch;
+use super::decode_step::{GraphSwitch, StepContext};
+use super::device_turn::DeviceTurn;
 use super::logits::{Logits, Sampled};
 use super::sampling::Choice;
 use crate::host::HostNetwork;
@@ -78,13 +79,17 @@ fn feed(network: &CausalLm, config: &ModelConfig, shape: WarmUpShape) -> Vec<Cho
             CachedRows::empty(config, owners, buckets.capacity(0, tokens, 1), held, &device)
         }
     };
-    let there = (&device, &GraphSwitch::new(false));
+    let (graphs, mut turn) = (GraphSwitch::new(false), DeviceTurn::begin());
     let token = |row: usize, at: usize| ((row * 31 + at * 7 + 1) % config.vocab_size) as TokenId;
     let prompts: Vec<Vec<TokenId>> =
         (0..rows).map(|row| (0..tokens).map(|at| token(row, at)).collect()).collect();
-    sample(cache.feed(network, host.as_ref(), &prompts, there), &prompts, config);
+    let mut feed = |tokens: &[Vec<TokenId>]| {
+        let context = StepContext { device: &device, graphs: &graphs, turn: &mut turn };
+        sample(cache.feed(network, host.as_ref(), tokens, context), tokens, config)
+    };
+    feed(&prompts);
     let next: Vec<Vec<TokenId>> = (0..rows).map(|row| vec![token(row, tokens)]).collect();
-    sample(cache.feed(network, host.as_ref(), &next, there), &next, config)
+    feed(&next)
 }
 
 fn sample(logits: Logits, rows: &[Vec<TokenId>], config: &ModelConfig) -> Vec<Choice> {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, StreamId, Tensor};
 
 use crate::replicas::{on_each_device, shares, workers_of};
 use crate::workers::alone;
@@ -119,12 +119,13 @@ where
     if workers <= 1 {
         run(model.clone());
     } else {
+        let stream = StreamId::current();
         std::thread::scope(|scope| {
             let spawn = |_| {
                 // A copy with gradient leaves of its own: burn's autodiff merges graphs that share
                 // leaves, and its locks deadlock when one graph is used from two threads.
                 let model = model.valid().train();
-                scope.spawn(|| alone(|| run(model)))
+                scope.spawn(|| alone(stream, || run(model)))
             };
             let handles: Vec<_> = (0..workers).map(spawn).collect();
             for handle in handles {
