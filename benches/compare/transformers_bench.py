@@ -5,6 +5,10 @@
 
 Needs torch and transformers (and peft for shapes that train adapters). Float32, all cores or one GPU
 (`--device cuda`), eager PyTorch, SDPA attention; the best of a few tries counts.
+
+`--step` is the work of a step of ZeroSearch's, sampled with a static cache and a compiled decoding step, and updated in
+micro-batches of 16 rows with recomputed blocks. `--bf16` samples from weights in bfloat16 and trains under autocast, with
+weights and moments in float32.
 """
 
 import argparse
@@ -17,6 +21,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 SMALL = dict(rows=64, prompt=128, new=64, update_rows=16, update_len=128, lora=None)
 LARGE = dict(rows=8, prompt=128, new=16, update_rows=4, update_len=1024, lora=16)
+STEP = dict(rows=320, prompt=512, new=500, update_rows=320, update_len=1024, lora=None)
 
 
 def shape(vocab, hidden, ff, layers, heads, kv_heads, context, tied, theta=10_000.0):
@@ -39,6 +44,7 @@ SHAPES = {
     "tiny": lambda: shape(604, 128, 384, 4, 4, 2, 512, True),
     "8m": lambda: shape(4096, 256, 1024, 6, 4, 4, 2048, False),
     "qwen2.5-0.5b": lambda: shape(151_936, 896, 4864, 24, 14, 2, 32_768, True, 1e6),
+    "qwen2.5-3b": lambda: shape(151_936, 2048, 11_008, 36, 16, 2, 32_768, True, 1e6),
 }
 
 
@@ -54,7 +60,7 @@ def best(tries, work):
     return [min(it) for it in zip(*times)]
 
 
-def policy_update(model, vocab, tries):
+def policy_update(model, vocab, tries, autocast):
     """A clipped policy-gradient update, as one writes it first: padded rows, micro-batches of 16.
 
     8 prompts of 64 tokens with 8 episodes each, 192 to 256 tokens long, 36 of which an engine wrote.
@@ -75,8 +81,9 @@ def policy_update(model, vocab, tries):
     def update():
         optimizer.zero_grad()
         for part in torch.arange(64).split(16):
-            out = model(input_ids=tokens[part], attention_mask=attention_mask[part].long())
-            log_probs = out.logits[:, :-1].log_softmax(-1)
+            with autocast():
+                out = model(input_ids=tokens[part], attention_mask=attention_mask[part].long())
+            log_probs = out.logits[:, :-1].float().log_softmax(-1)
             log_probs = log_probs.gather(-1, tokens[part, 1:, None])[..., 0]
             ratio = (log_probs - log_probs.detach()).exp()
             surrogate = torch.min(ratio * advantages[part], ratio.clamp(0.8, 1.2) * advantages[part])
@@ -93,6 +100,8 @@ def main():
     parser.add_argument("--json")
     parser.add_argument("--tries", type=int, default=3)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
+    parser.add_argument("--step", action="store_true", help="the work of a step of ZeroSearch's")
+    parser.add_argument("--bf16", action="store_true", help="sample in bfloat16, train under autocast")
     args = parser.parse_args()
 
     torch.set_default_device(args.device)
@@ -102,7 +111,11 @@ def main():
     else:
         model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
     model.to(args.device)
-    work = SMALL if model.config.hidden_size < 512 else LARGE
+    work = STEP if args.step else SMALL if model.config.hidden_size < 512 else LARGE
+
+    def autocast():
+        return torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.bf16)
+
     vocab = model.config.vocab_size
     runs = []
 
@@ -128,13 +141,21 @@ def main():
                 min_new_tokens=new,
                 max_new_tokens=new,
                 pad_token_id=0,
+                # With it transformers compiles the step on a GPU.
+                cache_implementation="static" if args.step else None,
             )
 
         return best(args.tries, run)
 
     model.eval()
+    if args.bf16:
+        model.to(torch.bfloat16)
+    if args.step:
+        generate(work["new"])  # compiles
     prefill = generate(1)
     whole = generate(work["new"])
+    if args.bf16:
+        model.to(torch.float32)
     record("prefill", work["rows"] * work["prompt"], prefill)
     record("decode", work["rows"] * (work["new"] - 1), [max(all - first, 1e-9) for all, first in zip(whole, prefill)])
 
@@ -149,15 +170,22 @@ def main():
     optimizer = torch.optim.AdamW([it for it in trained.parameters() if it.requires_grad], lr=1e-6)
     rows = torch.randint(0, vocab, (work["update_rows"], work["update_len"]))
 
+    if args.step:
+        trained.gradient_checkpointing_enable()
+
     def update():
         optimizer.zero_grad()
-        trained(input_ids=rows, labels=rows).loss.backward()
+        parts = rows.split(16 if args.step else len(rows))
+        for part in parts:
+            with autocast():
+                loss = trained(input_ids=part, labels=part).loss
+            (loss / len(parts)).backward()
         torch.nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
         optimizer.step()
 
     record("update", rows.numel(), best(args.tries, update))
     if not work["lora"]:
-        record("rl", *policy_update(model, vocab, args.tries))
+        record("rl", *policy_update(model, vocab, args.tries, autocast))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"peak memory {peak / 2**30:.2f} GiB")
     if args.json:

@@ -3,12 +3,13 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Distribution, FloatDType, Tensor};
+use zs_model::Precision;
 
 /// Measured limits of a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Floor {
-    /// Floating-point operations a second of a large f32 matrix product.
+    /// Floating-point operations a second of a large matrix product.
     pub flops: f64,
     /// Bytes a second that all cores, or the accelerator, read together.
     pub bytes: f64,
@@ -28,12 +29,11 @@ impl Floor {
     ///
     /// On an accelerator these are the rates of burn's own product and sum, not what its data sheet says.
     #[must_use]
-    pub fn measure(device: &Device) -> Self {
+    pub fn measure(device: &Device, products: Precision) -> Self {
+        let flops = |side| matrix_products(device, side, products);
         match zs_train::device::on_cpu() {
-            true => Self { flops: matrix_products(device, SIDES[0]), bytes: reads() },
-            false => {
-                Self { flops: matrix_products(device, SIDES[1]), bytes: reads_on_device(device) }
-            }
+            true => Self { flops: flops(SIDES[0]), bytes: reads() },
+            false => Self { flops: flops(SIDES[1]), bytes: reads_on_device(device) },
         }
     }
 
@@ -53,8 +53,12 @@ fn best(tries: usize, mut work: impl FnMut()) -> f64 {
     times.fold(f64::INFINITY, f64::min)
 }
 
-fn matrix_products(device: &Device, side: usize) -> f64 {
-    let random = || Tensor::<2>::random([side, side], Distribution::Default, device);
+fn matrix_products(device: &Device, side: usize, products: Precision) -> f64 {
+    let dtype = match products {
+        Precision::F32 => FloatDType::F32,
+        Precision::Bf16 => FloatDType::BF16,
+    };
+    let random = || Tensor::<2>::random([side, side], Distribution::Default, device).cast(dtype);
     let (a, b) = (random(), random());
     let seconds = best(5, || {
         let product = a.clone().matmul(b.clone());

@@ -22,7 +22,7 @@ use zs_simulator::world::{
 };
 
 pub use floor::Floor;
-pub use shapes::{SHAPES, Work, num_block_weights, random_model, shape, work};
+pub use shapes::{SHAPES, Work, WorkSize, num_block_weights, random_model, shape, work};
 
 /// A model of the shipped shape with random weights.
 #[must_use]

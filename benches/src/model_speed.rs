@@ -13,18 +13,19 @@ use serde_json::{Value, json};
 use zs_core::StreamKey;
 use zs_model::{
     Generator, LanguageModel, LoraConfig, MemoryConfig, ModelConfig, Optimizer, OptimizerConfig,
-    SamplingParams, TokenId, TokenRow, accumulate_gradients, micro_batches, supervised_step,
+    Precision, SamplingParams, TokenId, TokenRow, accumulate_gradients, decode_graph_stats,
+    micro_batches, supervised_step,
 };
 use zs_train::console::write_json;
 use zs_train::device::{self, DeviceArgs};
 
-use crate::{Floor, SHAPES, Work, num_block_weights, random_model, shape, work};
+use crate::{Floor, SHAPES, Work, WorkSize, num_block_weights, random_model, shape, work};
 
 /// Times prefill, decoding and one update of a model
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask bench model")]
 struct Arguments {
-    /// A shape (tiny, 8m, qwen2.5-0.5b; random weights) or a model directory
+    /// A shape (tiny, 8m, qwen2.5-0.5b, qwen2.5-3b; random weights) or a model directory
     #[arg(default_value = "tiny")]
     model: String,
     /// Write the numbers to this file
@@ -39,8 +40,30 @@ struct Arguments {
     /// How often each piece of work is timed; the best counts
     #[arg(long, default_value_t = 3)]
     tries: usize,
+    /// How much is timed: what a laptop does in seconds, or a step of `ZeroSearch`'s (320 sequences of
+    /// 512 + 500 tokens; an update of all weights on 320 rows of 1,024)
+    #[arg(long, value_enum, default_value_t = WorkSize::Small)]
+    work: WorkSize,
+    /// Multiply matrices in bfloat16, with weights and sums in f32, as `products = "bf16"` of a run file
+    #[arg(long)]
+    bf16: bool,
+    /// Logits that an update holds at a time, as `max_logits` of a run file
+    #[arg(long, value_name = "N")]
+    max_logits: Option<usize>,
     #[command(flatten)]
     device: DeviceArgs,
+}
+
+impl Arguments {
+    fn memory(&self) -> MemoryConfig {
+        let default = MemoryConfig::default();
+        MemoryConfig {
+            products: if self.bf16 { Precision::Bf16 } else { Precision::F32 },
+            max_logits: self.max_logits.unwrap_or(default.max_logits),
+            // What does not fit otherwise.
+            recompute_blocks: self.work == WorkSize::Step,
+        }
+    }
 }
 
 /// A piece of work that was timed.
@@ -94,8 +117,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         None => LanguageModel::load(arguments.model.as_ref(), &device)
             .map_err(|it| format!("{it}; or name a shape: {}", SHAPES.join(", ")))?,
     };
-    let floor = Floor::measure(&device);
-    let work = work(model.config());
+    let memory = arguments.memory();
+    let model = model.with_network(&model.network().clone().with_memory(memory));
+    let floor = Floor::measure(&device, memory.products);
+    let work = work(model.config(), arguments.work);
     println!(
         "{}: {:.1} M parameters; products {:.0} GFLOP/s, memory {:.1} GB/s",
         arguments.model,
@@ -116,6 +141,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let json = json!({
         "model": arguments.model,
         "device": format!("{:?}", model.device()),
+        "memory": memory,
+        "decode_graphs": decode_graph_stats(),
         "flops_per_s": floor.flops,
         "bytes_per_s": floor.bytes,
         "runs": runs,
@@ -134,6 +161,8 @@ fn run_other(python: &std::path::Path, arguments: &Arguments) -> Result<Value, S
     let status = std::process::Command::new(python)
         .args([script, &arguments.model, "--tries", &arguments.tries.to_string(), "--json"])
         .arg(&numbers)
+        .args((arguments.work == WorkSize::Step).then_some("--step"))
+        .args(arguments.bf16.then_some("--bf16"))
         .args(["--device", &device::first_name().to_string()])
         .status()
         .map_err(|it| format!("{}: {it}", python.display()))?;
@@ -230,13 +259,17 @@ fn sampling(
     let weights = num_block_weights(config) as f64;
     let head = (config.vocab_size * config.hidden_size) as f64;
     let rows = work.rows as f64;
+    let width = match model.network().memory().products {
+        Precision::F32 => 4.0,
+        Precision::Bf16 => 2.0,
+    };
     let prefill_flops = 2.0 * rows * (work.prompt as f64 * weights + head)
         + 2.0 * rows * attention_flops(config, work.prompt);
     // A step reads every weight once and every key and value of the rows.
     let steps = (work.new - 1) as f64;
     let cached = work.prompt as f64 + work.new as f64 / 2.0;
     let key_values = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim;
-    let step_bytes = 4.0 * (weights + head + rows * cached * key_values as f64);
+    let step_bytes = width * (weights + head + rows * cached * key_values as f64);
     let scores = config.num_attention_heads * config.head_dim * config.num_hidden_layers;
     let step_flops = rows * (2.0 * (weights + head) + 4.0 * cached * scores as f64);
     Ok(vec![
@@ -244,7 +277,7 @@ fn sampling(
             name: "prefill",
             tokens: work.rows * work.prompt,
             best: prefill,
-            floor_seconds: floor.seconds(prefill_flops, 4.0 * weights),
+            floor_seconds: floor.seconds(prefill_flops, width * weights),
         },
         Timing {
             name: "decode",
@@ -279,7 +312,7 @@ fn update(
     if let Some(r) = work.lora_rank {
         let lora = LoraConfig { r, ..LoraConfig::default() };
         network = network.with_lora(&lora, 1).map_err(|it| it.to_string())?;
-        let memory = MemoryConfig { recompute_blocks: true, ..MemoryConfig::default() };
+        let memory = MemoryConfig { recompute_blocks: true, ..network.memory() };
         network = network.with_memory(memory);
     }
     let network = network.train();

@@ -22,17 +22,33 @@ pub struct Work {
 }
 
 /// The shapes that the bench knows by name.
-pub const SHAPES: [&str; 3] = ["tiny", "8m", "qwen2.5-0.5b"];
+pub const SHAPES: [&str; 4] = ["tiny", "8m", "qwen2.5-0.5b", "qwen2.5-3b"];
 
 const SMALL: Work =
     Work { rows: 64, prompt: 128, new: 64, update_rows: 16, update_len: 128, lora_rank: None };
 const LARGE: Work =
     Work { rows: 8, prompt: 128, new: 16, update_rows: 4, update_len: 1024, lora_rank: Some(16) };
+const STEP: Work =
+    Work { rows: 320, prompt: 512, new: 500, update_rows: 320, update_len: 1024, lora_rank: None };
 
-/// The work for a model of this many hidden dimensions.
+/// How much of it is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WorkSize {
+    /// What a laptop does in seconds, more for small models than for large ones.
+    Small,
+    /// A step of ZeroSearch's: 320 sequences of 512 + 500 tokens, and an update of all weights on as many
+    /// rows of 1,024.
+    Step,
+}
+
+/// The work for a model.
 #[must_use]
-pub fn work(config: &ModelConfig) -> Work {
-    if config.hidden_size < 512 { SMALL } else { LARGE }
+pub fn work(config: &ModelConfig, size: WorkSize) -> Work {
+    match size {
+        WorkSize::Step => STEP,
+        WorkSize::Small if config.hidden_size < 512 => SMALL,
+        WorkSize::Small => LARGE,
+    }
 }
 
 /// The configuration of a named shape; `None` for other names.
@@ -66,6 +82,19 @@ pub fn shape(name: &str) -> Option<ModelConfig> {
             num_attention_heads: 14,
             num_key_value_heads: 2,
             head_dim: 64,
+            max_position_embeddings: 32_768,
+            rope_theta: 1_000_000.0,
+            tie_word_embeddings: true,
+            ..base
+        }),
+        "qwen2.5-3b" => Some(ModelConfig {
+            vocab_size: 151_936,
+            hidden_size: 2048,
+            intermediate_size: 11_008,
+            num_hidden_layers: 36,
+            num_attention_heads: 16,
+            num_key_value_heads: 2,
+            head_dim: 128,
             max_position_embeddings: 32_768,
             rope_theta: 1_000_000.0,
             tie_word_embeddings: true,

@@ -16,7 +16,7 @@ mod scores;
 mod value;
 
 use burn::module::{Module, Param};
-use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
+use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 use attention::{Attention, causal_bias};
 pub(crate) use attention::{KeyValueCache, MASKED, Seen, attend};
@@ -133,10 +133,7 @@ impl CausalLm {
             Some(head) => head.forward(hidden),
             None => {
                 let weight = self.model.embed_tokens.weight.val().transpose();
-                // Only sampling keeps it in another type.
-                let is_bf16 = weight.dtype() == DType::BF16;
-                let products = if is_bf16 { Precision::Bf16 } else { Precision::F32 };
-                products.product(hidden, weight)
+                self.memory.products.product(hidden, weight)
             }
         }
     }

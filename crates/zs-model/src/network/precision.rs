@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::CausalLm;
 use crate::kernels::wide_product;
 
-/// What the matrix products of the blocks are computed in.
+/// What the matrix products of the blocks and of the head are computed in.
 ///
 /// ```text
 /// bf16:  y = bf16(x) bf16(W) + b,   summed in f32
 /// ```
 ///
 /// In training everything else stays in f32 either way: weights and what optimisers keep, their
-/// gradients, norms, rotation, scores of attention and their softmax, the head and the loss. Sampling,
+/// gradients, norms, rotation, scores of attention and their softmax, logits and the loss. Sampling,
 /// which is bound by what it reads, also keeps embedding, head, keys and values in bf16. On accelerators
 /// bf16 has matrix units of its own; on a CPU it only costs time, and is there for tests.
 ///
@@ -66,7 +66,6 @@ impl CausalLm {
             };
             round(&mut self.model.embed_tokens.weight);
             if let Some(linear) = &mut self.lm_head {
-                linear.products = Precision::Bf16;
                 round(&mut linear.weight);
             }
             self.block_linears_mut().into_iter().for_each(|it| round(&mut it.weight));
@@ -74,8 +73,11 @@ impl CausalLm {
         self
     }
 
-    /// Sets what every linear map of the blocks multiplies in.
+    /// Sets what every linear map multiplies in.
     pub(crate) fn set_products(&mut self, products: Precision) {
+        if let Some(head) = &mut self.lm_head {
+            head.products = products;
+        }
         self.block_linears_mut().into_iter().for_each(|it| it.products = products);
     }
 }

@@ -22,7 +22,7 @@ pub struct MemoryConfig {
     /// Keep the input of each block only and run the block again on the way back: activations of
     /// one block instead of all, for one more forward pass.
     pub recompute_blocks: bool,
-    /// What the matrix products of the blocks are computed in; weights stay in f32.
+    /// What the matrix products of blocks and head are computed in; weights stay in f32.
     #[serde(skip_serializing_if = "Precision::is_f32")]
     pub products: Precision,
 }
@@ -49,6 +49,12 @@ impl CausalLm {
         self.memory = memory;
         self.set_products(memory.products);
         self
+    }
+
+    /// How training trades memory for time.
+    #[must_use]
+    pub fn memory(&self) -> MemoryConfig {
+        self.memory
     }
 
     /// The same network, computing on these devices: sampling and training deal sequences and
