@@ -361,7 +361,7 @@ impl TensorRows {
             bias = bias + later_masked(first, [new, width], device);
         }
         let (ids, positions) = (ints(ids, device).reshape([rows, new]), ints(positions, device));
-        let seen = Seen::Columns { first, bias };
+        let seen = Seen { first, bias };
         let hidden = network.hidden_cached(ids, positions, &seen, &mut state.cache);
         state.cache.columns += new;
         hidden.select(0, ints(last, device))

@@ -9,7 +9,7 @@ use tracing::{info_span, warn};
 use super::device_turn::DeviceTurn;
 use crate::CausalLm;
 use crate::batch::ints;
-use crate::network::{KeyValueCache, Seen};
+use crate::network::{KeyValueCache, NextColumn};
 
 /// Steps that a batch decodes before a graph is made of one: a batch that ends sooner is not worth it.
 const STEPS_BEFORE: usize = 3;
@@ -201,14 +201,14 @@ impl DecodeState {
         let inputs = self.inputs.as_ref().expect("a step has inputs");
         let rows = self.mask.dims()[0];
         let numbers = |from: usize, to: usize| inputs.numbers.clone().slice(s![from..to]);
-        let tokens = numbers(0, rows).reshape([rows, 1]);
+        let tokens = numbers(0, rows);
         let positions = numbers(rows, 2 * rows);
         let column = numbers(2 * rows, 2 * rows + 1);
         let seen = inputs.seen.clone();
         self.mask.inplace(|it| it.select_assign(1, column.clone(), seen, IndexingUpdateOp::Assign));
         let filled = column.clone() + 1;
-        let seen = Seen::Next { column, filled, mask: self.mask.clone() };
-        network.head(network.hidden_cached(tokens, positions, &seen, &mut self.cache))
+        let next = NextColumn { column, filled, mask: self.mask.clone() };
+        network.head(network.hidden_next(tokens, positions, &next, &mut self.cache))
     }
 }
 

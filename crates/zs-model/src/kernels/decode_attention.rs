@@ -1,6 +1,6 @@
 //! Attention of one new token a row to a key-value cache.
 
-use burn::tensor::{FloatDType, Int, Tensor};
+use burn::tensor::{DType, FloatDType, Int, Tensor};
 
 use crate::network::attend;
 
@@ -16,7 +16,7 @@ use crate::network::attend;
 ///
 /// # Shapes
 ///
-/// - queries: `[rows, key_value_heads, group, 1, head_dim]`, scaled; output: the same
+/// - queries: `[rows, key_value_heads, group, 1, head_dim]`, scaled; output: the same, in `dtype`
 /// - keys, values: `[rows, key_value_heads, capacity, head_dim]`
 /// - mask: `[rows, capacity]`, 0 where a column holds a token of the row, [`MASKED`](crate::network::MASKED)
 ///   elsewhere, as in every column from `filled` on
@@ -32,13 +32,14 @@ pub(crate) fn decode_attention(
     values: Tensor<4>,
     mask: Tensor<2>,
     filled: Tensor<1, Int>,
+    dtype: DType,
 ) -> Tensor<5> {
     #[cfg(feature = "accelerator")]
     if !crate::workers::is_host(&queries.device()) && kernel::takes(queries.dims()) {
-        return kernel::run(queries, keys, values, mask, filled);
+        return kernel::run(queries, keys, values, mask, filled, dtype);
     }
     let _ = filled;
-    plain(queries, keys, values, mask)
+    plain(queries, keys, values, mask).cast(dtype)
 }
 
 /// [`decode_attention`] in plain tensors, over all columns.
@@ -57,7 +58,7 @@ pub(super) fn plain(
 mod kernel {
     use burn::backend::tensor::{FloatTensor, IntTensor};
     use burn::backend::{Backend, Dispatch, backend_extension};
-    use burn::tensor::{Int, Tensor as BurnTensor};
+    use burn::tensor::{DType, Int, Tensor as BurnTensor};
     use burn_cubecl::CubeBackend;
     use burn_cubecl::kernel::into_contiguous;
     use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
@@ -81,6 +82,7 @@ mod kernel {
         values: BurnTensor<4>,
         mask: BurnTensor<2>,
         filled: BurnTensor<1, Int>,
+        dtype: DType,
     ) -> BurnTensor<5> {
         BurnTensor::from_dispatch(Dispatch::decode_attention(
             queries.into_dispatch(),
@@ -88,18 +90,20 @@ mod kernel {
             values.into_dispatch(),
             mask.into_dispatch(),
             filled.into_dispatch(),
+            dtype,
         ))
     }
 
     #[backend_extension(Cube, Fusion)]
     pub(super) trait DecodeAttention: Backend {
-        #[fusion(dtype = queries, shape = queries)]
+        #[fusion(dtype = *dtype, shape = queries)]
         fn decode_attention(
             queries: FloatTensor<Self>,
             keys: FloatTensor<Self>,
             values: FloatTensor<Self>,
             mask: FloatTensor<Self>,
             filled: IntTensor<Self>,
+            dtype: DType,
         ) -> FloatTensor<Self>;
     }
 
@@ -110,6 +114,7 @@ mod kernel {
             values: FloatTensor<Self>,
             mask: FloatTensor<Self>,
             filled: IntTensor<Self>,
+            dtype: DType,
         ) -> FloatTensor<Self> {
             let queries = into_contiguous(queries);
             let mask = into_contiguous(mask);
@@ -123,8 +128,9 @@ mod kernel {
                 queries.client.clone(),
                 queries.device.clone(),
                 shape,
-                queries.dtype,
+                dtype,
             );
+            let mixed = burn::backend::cubecl::dtype_to_storage_type(dtype);
             let cache = burn::backend::cubecl::dtype_to_storage_type(keys.dtype);
             let count = burn::backend::cubecl::dtype_to_storage_type(filled.dtype);
             let vector = [8, 4, 2].into_iter().find(|it| head_dim.is_multiple_of(*it)).unwrap_or(1);
@@ -144,7 +150,7 @@ mod kernel {
                 group,
                 head_dim,
                 parts,
-                [cache, count],
+                [cache, count, mixed],
             );
             output
         }
@@ -156,17 +162,17 @@ mod kernel {
     /// unit has one number of the head and every so manieth column, and reads each value once for all
     /// query heads. In between the running maxima and sums of the softmax move on.
     #[cube(launch)]
-    fn decode_attention_kernel<E: Float, I: Numeric, N: Size>(
+    fn decode_attention_kernel<E: Float, I: Numeric, O: Float, N: Size>(
         queries: &Tensor<f32>,
         keys: &Tensor<Vector<E, N>>,
         values: &Tensor<E>,
         mask: &Tensor<f32>,
         filled: &Tensor<I>,
-        output: &mut Tensor<f32>,
+        output: &mut Tensor<O>,
         #[comptime] group: usize,
         #[comptime] head_dim: usize,
         #[comptime] parts: usize,
-        #[define(E, I)] _types: [ElemType; 2],
+        #[define(E, I, O)] _types: [ElemType; 3],
     ) {
         let units = comptime!(parts * head_dim);
         // Units that share the work on the scores of one query head.
@@ -327,7 +333,7 @@ mod kernel {
             for part in 0..parts {
                 total += scores[query * units + part * head_dim + number];
             }
-            output[first_query + at] = total / sum[query];
+            output[first_query + at] = O::cast_from(total / sum[query]);
             at += units;
         }
     }

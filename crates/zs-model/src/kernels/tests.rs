@@ -2,9 +2,11 @@
 //! that was built for.
 
 use burn::tensor::activation::silu;
-use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
-use super::{decode_attention, rms_norm, rotate, swiglu, wide_product};
+use super::{
+    NewHeads, add_norm, decode_attention, rms_norm, rotate, rounded_type, swiglu, wide_product,
+};
 use crate::network::MASKED;
 
 fn devices() -> Vec<Device> {
@@ -137,6 +139,100 @@ fn wide_products_are_those_of_rounded_numbers() {
     }
 }
 
+fn list<const D: usize>(it: Tensor<D>) -> Vec<f32> {
+    it.cast(FloatDType::F32).into_data().iter::<f32>().collect()
+}
+
+/// Types of results, with how far they may be off: rounding may go the other way where a number lies
+/// between two.
+fn types(device: &Device) -> Vec<(DType, f32)> {
+    let mut types = vec![(DType::F32, 2e-5)];
+    if rounded_type(device) == DType::BF16 {
+        types.push((DType::BF16, 1e-2));
+    }
+    types
+}
+
+#[test]
+fn added_norms_are_a_sum_and_a_norm() {
+    for shape in [[1, 1], [3, 5], [7, 64], [2, 300], [3, 896]] {
+        let on = |device: &Device| {
+            let (x, delta) = (tensor(shape, 0.3, device), tensor(shape, 0.8, device));
+            (x, delta, tensor([shape[1]], 0.1, device))
+        };
+        let (x, delta, weight) = on(&Device::flex());
+        let (sum, normed) = super::add_norm::plain(x, delta, weight, 1e-3, DType::F32);
+        let expected = [list(sum), list(normed)];
+        for device in devices() {
+            for (dtype, tolerance) in types(&device) {
+                let (x, delta, weight) = on(&device);
+                let (sum, normed) = add_norm(x, delta, weight, 1e-3, dtype);
+                assert_eq!((sum.dtype(), normed.dtype()), (DType::F32, dtype));
+                let what = format!("{shape:?} in {dtype:?} on {device:?}");
+                close(&list(sum), &expected[0], 1e-6, &what);
+                close(&list(normed), &expected[1], tolerance, &what);
+            }
+        }
+    }
+}
+
+/// New heads with and without biases and norms, into caches that nobody else, or somebody, holds.
+#[track_caller]
+fn check_new_heads([rows, heads, group, head_dim]: [usize; 4], has_biases: bool, has_norms: bool) {
+    let (capacity, column) = (5, 3);
+    let caches = |device: &Device, dtype: DType| {
+        let shape = [rows, heads, capacity, head_dim];
+        [tensor(shape, 0.2, device).cast(dtype), tensor(shape, 0.7, device).cast(dtype)]
+    };
+    let on = |device: &Device| {
+        let widths = [heads * group * head_dim, heads * head_dim, heads * head_dim];
+        let [queries, keys, values] = widths.map(|it| tensor([rows, it], it as f32, device));
+        let angle = tensor([rows, 1, 1, head_dim / 2], 0.1, device) * 3.0;
+        NewHeads {
+            queries,
+            keys,
+            values,
+            biases: has_biases.then(|| widths.map(|it| tensor([it], 0.4, device))),
+            norms: has_norms.then(|| [0.5, 0.9].map(|it| tensor([head_dim], it, device))),
+            eps: 1e-3,
+            cos: angle.clone().cos(),
+            sin: angle.sin(),
+            column: Tensor::from_ints([column], device),
+        }
+    };
+    let cpu = Device::flex();
+    for device in devices() {
+        for (dtype, tolerance) in types(&device) {
+            for is_shared in [false, true] {
+                let what = format!("{rows} {heads} {group} {head_dim} {dtype:?} on {device:?}");
+                let (queries, expected) = on(&cpu).place_plainly(caches(&cpu, dtype));
+                let given = caches(&device, dtype);
+                let held = is_shared.then(|| given.clone());
+                let (found_queries, found) = on(&device).place(given);
+                assert_eq!(found_queries.dims(), [rows, heads, group, 1, head_dim], "{what}");
+                close(&list(found_queries), &list(queries), 2e-5, &what);
+                for (found, expected) in found.into_iter().zip(expected) {
+                    assert_eq!(found.dtype(), dtype, "{what}");
+                    close(&list(found), &list(expected), tolerance, &what);
+                }
+                // Who else holds the caches sees nothing of it.
+                for (held, before) in held.into_iter().flatten().zip(caches(&cpu, dtype)) {
+                    assert_eq!(list(held), list(before), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn new_heads_go_where_they_belong() {
+    check_new_heads([1, 1, 1, 2], false, false);
+    check_new_heads([3, 2, 7, 64], true, false);
+    check_new_heads([2, 2, 2, 128], false, true);
+    check_new_heads([2, 1, 3, 160], true, true);
+    check_new_heads([5, 3, 1, 10], false, false);
+}
+
 /// Attention of one token a row, of caches of which a part is filled and a part of that is masked.
 #[track_caller]
 fn check_decode(shape: [usize; 5], capacity: usize, filled: usize) {
@@ -160,13 +256,16 @@ fn check_decode(shape: [usize; 5], capacity: usize, filled: usize) {
         let filled = Tensor::<1, Int>::from_ints([filled as i32], device);
         (queries, keys, values, mask, filled)
     };
-    let list = |it: Tensor<5>| it.into_data().iter::<f32>().collect::<Vec<_>>();
     let (queries, keys, values, mask, _) = on(&Device::flex());
     let expected = list(super::decode_attention::plain(queries, keys, values, mask));
     for device in devices() {
-        let (queries, keys, values, mask, columns) = on(&device);
-        let found = list(decode_attention(queries, keys, values, mask, columns));
-        close(&found, &expected, 2e-5, &format!("{shape:?} {capacity} {filled} on {device:?}"));
+        for (dtype, tolerance) in types(&device) {
+            let (queries, keys, values, mask, columns) = on(&device);
+            let found = decode_attention(queries, keys, values, mask, columns, dtype);
+            assert_eq!(found.dtype(), dtype);
+            let what = format!("{shape:?} {capacity} {filled} {dtype:?} on {device:?}");
+            close(&list(found), &expected, tolerance, &what);
+        }
     }
 }
 

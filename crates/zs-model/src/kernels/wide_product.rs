@@ -1,13 +1,13 @@
 //! Products of bfloat16 numbers that are summed, and returned, in f32.
 
+use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::autodiff::{Autodiff, NodeId};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, backend_extension};
-use burn::tensor::{FloatDType, Tensor};
+use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 /// `x W` with both rounded to bfloat16, summed in f32, and so with a result that is not rounded again.
 ///
@@ -16,8 +16,8 @@ use burn::tensor::{FloatDType, Tensor};
 /// dL/dx = bf16(dL/dy) bf16(W)^T,   dL/dW = bf16(x)^T bf16(dL/dy)
 /// ```
 ///
-/// The rounding counts as the identity on the way back. burn's own product of bfloat16 tensors rounds
-/// its result to bfloat16.
+/// The rounding counts as the identity on the way back, which keeps what has been rounded. burn's own
+/// product of bfloat16 tensors rounds its result to bfloat16.
 ///
 /// # Shapes
 ///
@@ -30,6 +30,21 @@ pub(crate) fn wide_product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     Tensor::from_dispatch(Dispatch::wide_product(x.into_dispatch(), weight.into_dispatch()))
 }
 
+/// What [`wide_product`] rounds its arguments to, so that several products of the same share one
+/// rounding; the argument itself on a device without bfloat16.
+///
+/// # Shapes
+///
+/// - x, output: the same, any
+pub(crate) fn rounded(x: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::rounded(x.into_dispatch()))
+}
+
+/// The type of what is [`rounded`] on a device.
+pub(crate) fn rounded_type(device: &Device) -> DType {
+    if device.supports_dtype(DType::BF16) { DType::BF16 } else { DType::F32 }
+}
+
 /// [`wide_product`] on a backend.
 #[backend_extension(
     Cube: cfg(feature = "accelerator"),
@@ -40,20 +55,26 @@ pub(crate) fn wide_product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
 pub(crate) trait WideProduct: Backend {
     #[fusion(dtype = burn::tensor::DType::F32, shape = product_shape(x, weight))]
     fn wide_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    #[fusion(default)]
+    fn rounded(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        if Self::supports_dtype(&x.device(), DType::BF16) {
+            Self::float_cast(x, FloatDType::BF16)
+        } else {
+            x
+        }
+    }
 }
 
 #[cfg(feature = "flex")]
 impl WideProduct for burn::backend::Flex {
     /// Products of two bfloat16 numbers are exact in f32.
     fn wide_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        plain::<Self>(x, weight)
-    }
-}
+        use burn::backend::ops::FloatTensorOps;
 
-#[cfg(feature = "flex")]
-fn plain<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>) -> FloatTensor<B> {
-    let rounded = |it| B::float_cast(B::float_cast(it, FloatDType::BF16), FloatDType::F32);
-    B::float_matmul(rounded(x), rounded(weight))
+        let widened = |it| Self::float_cast(Self::rounded(it), FloatDType::F32);
+        Self::float_matmul(widened(x), widened(weight))
+    }
 }
 
 #[cfg(feature = "accelerator")]
@@ -64,13 +85,10 @@ fn product_shape(x: &burn::tensor::Shape, weight: &burn::tensor::Shape) -> burn:
 #[cfg(feature = "accelerator")]
 impl WideProduct for burn_cubecl::CubeBackend {
     fn wide_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        use burn::backend::ops::FloatTensorOps;
-        use burn::tensor::DType;
         use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 
-        let has_bf16 = Self::supports_dtype(&x.device, DType::BF16);
-        let round = |it| if has_bf16 { Self::float_cast(it, FloatDType::BF16) } else { it };
-        matmul(round(x), round(weight), None, MatmulStrategy::default(), DType::F32)
+        let (x, weight) = (Self::rounded(x), Self::rounded(weight));
+        matmul(x, weight, None, MatmulStrategy::default(), DType::F32)
             .expect("some kernel multiplies any two matrices")
     }
 }
@@ -79,25 +97,23 @@ impl WideProduct for burn_cubecl::CubeBackend {
 struct WideProductBackward;
 
 impl<B: WideProduct> Backward<B, 2> for WideProductBackward {
-    /// What the gradient of the other one needs.
-    type State = (Option<NodeId>, Option<NodeId>);
+    /// Rounded x and weight, each where the gradient of the other one needs it.
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
 
     fn backward(
         self,
         ops: Ops<Self::State, 2>,
         grads: &mut Gradients,
-        checkpointer: &mut Checkpointer,
+        _checkpointer: &mut Checkpointer,
     ) {
         let (x, weight) = ops.state;
         let [x_node, weight_node] = ops.parents;
-        let upstream = grads.consume::<B>(&ops.node);
+        let upstream = B::rounded(grads.consume::<B>(&ops.node));
         if let (Some(node), Some(weight)) = (x_node, weight) {
-            let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
             let gradient = B::wide_product(upstream.clone(), B::float_transpose(weight));
             grads.register::<B>(node.id, gradient);
         }
         if let (Some(node), Some(x)) = (weight_node, x) {
-            let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
             grads.register::<B>(node.id, B::wide_product(B::float_transpose(x), upstream));
         }
     }
@@ -105,18 +121,16 @@ impl<B: WideProduct> Backward<B, 2> for WideProductBackward {
 
 impl<B: WideProduct, C: CheckpointStrategy> WideProduct for Autodiff<B, C> {
     fn wide_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (x_tracked, weight_tracked) = (x.is_tracked(), weight.is_tracked());
         let prepared = WideProductBackward.prepare::<C>([x.node(), weight.node()]).compute_bound();
+        let (x_tracked, weight_tracked) = (x.is_tracked(), weight.is_tracked());
+        let (x, weight) = (B::rounded(x.into_primitive()), B::rounded(weight.into_primitive()));
         match prepared.stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let kept_x = weight_tracked.then(|| prep.checkpoint(&x));
-                let kept_weight = x_tracked.then(|| prep.checkpoint(&weight));
-                let output = B::wide_product(x.into_primitive(), weight.into_primitive());
-                prep.finish((kept_x, kept_weight), output)
+            OpsKind::Tracked(prep) => {
+                let kept_x = weight_tracked.then(|| x.clone());
+                let kept_weight = x_tracked.then(|| weight.clone());
+                prep.finish((kept_x, kept_weight), B::wide_product(x, weight))
             }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::wide_product(x.into_primitive(), weight.into_primitive()))
-            }
+            OpsKind::UnTracked(prep) => prep.finish(B::wide_product(x, weight)),
         }
     }
 }
@@ -124,8 +138,6 @@ impl<B: WideProduct, C: CheckpointStrategy> WideProduct for Autodiff<B, C> {
 #[cfg(test)]
 #[cfg(feature = "flex")]
 mod tests {
-    use burn::tensor::Device;
-
     use super::*;
 
     /// 1 + 2^-9 rounds to 1 and 3 + 2^-6 to itself; sums are not rounded: 256 + 1/2 would be 256.

@@ -2,13 +2,12 @@
 
 use burn::module::Module;
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use super::causal::Heads;
 use super::rope::{Rotary, RotaryTable};
 use super::{Linear, RmsNorm};
 use crate::ModelConfig;
-use crate::kernels::decode_attention;
 
 /// What masked scores get: low enough to vanish in the softmax, finite so that nothing becomes NaN.
 pub(crate) const MASKED: f32 = -1e9;
@@ -59,8 +58,8 @@ pub(crate) struct KeyValueCache {
 /// Keys and values of one layer, each `[rows, key_value_heads, capacity, head_dim]`.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerCache {
-    keys: Tensor<4>,
-    values: Tensor<4>,
+    pub(super) keys: Tensor<4>,
+    pub(super) values: Tensor<4>,
 }
 
 impl KeyValueCache {
@@ -152,20 +151,15 @@ impl KeyValueCache {
     }
 }
 
-/// What new tokens see of a cache, and where their own keys and values go.
+/// What new tokens see of a cache, and from which column on their own keys and values go.
 ///
 /// # Shapes
 ///
 /// - bias: broadcasts to `[rows, key_value_heads, group, new, columns]`, 0 where a column may be attended
-///   to, [`MASKED`] elsewhere
-/// - mask: `[rows, capacity]`, in the same way
-/// - column, filled: `[1]`
-#[expect(clippy::large_enum_variant, reason = "there is one, for as long as a step takes")]
-pub(crate) enum Seen {
-    /// Some tokens a row, from a column on that the host knows; the first columns are looked at.
-    Columns { first: usize, bias: Tensor<5> },
-    /// One token a row, in a column that is known where the cache is, which `filled` counts too.
-    Next { column: Tensor<1, Int>, filled: Tensor<1, Int>, mask: Tensor<2> },
+///   to, [`MASKED`] elsewhere; the first columns are looked at
+pub(crate) struct Seen {
+    pub(crate) first: usize,
+    pub(crate) bias: Tensor<5>,
 }
 
 impl LayerCache {
@@ -176,16 +170,6 @@ impl LayerCache {
         let put = |cache: Tensor<4>, new: Tensor<4>| {
             let new = new.cast(cache.dtype());
             cache.slice_assign(place.clone(), new)
-        };
-        self.keys.inplace(|it| put(it, keys));
-        self.values.inplace(|it| put(it, values));
-    }
-
-    /// Writes the keys and values of one token a row, in place.
-    fn write_next(&mut self, keys: Tensor<4>, values: Tensor<4>, column: &Tensor<1, Int>) {
-        let put = |cache: Tensor<4>, new: Tensor<4>| {
-            let new = new.cast(cache.dtype());
-            cache.select_assign(2, column.clone(), new, IndexingUpdateOp::Assign)
         };
         self.keys.inplace(|it| put(it, keys));
         self.values.inplace(|it| put(it, values));
@@ -259,24 +243,15 @@ impl Attention {
         cache: &mut LayerCache,
     ) -> Tensor<2> {
         let Heads { queries, keys, values } = self.heads(x, shape, rotary);
-        let mixed = match seen {
-            Seen::Columns { first, bias } => {
-                cache.write(keys, values, *first);
-                let (keys, values) = cache.first(bias.dims()[4]);
-                attend(queries, keys, values, bias.clone())
-            }
-            Seen::Next { column, filled, mask } => {
-                cache.write_next(keys, values, column);
-                let (keys, values) = (cache.keys.clone(), cache.values.clone());
-                decode_attention(queries, keys, values, mask.clone(), filled.clone())
-            }
-        };
-        self.output(mixed)
+        cache.write(keys, values, seen.first);
+        let (keys, values) = cache.first(seen.bias.dims()[4]);
+        self.output(attend(queries, keys, values, seen.bias.clone()))
     }
 
     /// Rotated queries, already scaled, rotated keys, and values of `new` tokens of each row.
     pub(crate) fn heads(&self, x: Tensor<2>, [rows, new]: [usize; 2], rotary: &Rotary) -> Heads {
         let HeadShape { key_value_heads, head_dim, .. } = self.shape;
+        let x = Linear::shared_input(x, [&self.q_proj, &self.k_proj, &self.v_proj]);
         let (queries, keys) = self.queries_and_keys(x.clone(), [rows, new], rotary);
         let values: Tensor<4> =
             self.v_proj.forward(x).reshape([rows, new, key_value_heads, head_dim]);

@@ -78,9 +78,12 @@ impl Block {
 }
 
 impl FeedForward {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(super) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let x = Linear::shared_input(x, [&self.gate_proj, &self.up_proj]);
         let gate = self.gate_proj.forward(x.clone());
-        self.down_proj.forward(swiglu(gate, self.up_proj.forward(x)))
+        let inner = swiglu(gate, self.up_proj.forward(x));
+        // Here burn makes one kernel of both.
+        self.down_proj.forward(Linear::shared_input(inner, [&self.down_proj]))
     }
 }
 

@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::{LowRank, Precision};
+use crate::kernels::rounded;
 
 /// `y = x W + b`, and with an adapter `+ scale (x A) B`.
 ///
@@ -31,16 +32,31 @@ impl Linear {
 
     /// `[n, in]` to `[n, out]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = match &self.adapter {
-            Some(adapter) => {
-                self.products.product(x.clone(), self.weight.val()) + adapter.forward(x)
-            }
-            None => self.products.product(x, self.weight.val()),
-        };
+        let y = self.forward_unbiased(x);
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,
         }
+    }
+
+    /// [`forward`](Self::forward) before the bias is added.
+    pub(crate) fn forward_unbiased(&self, x: Tensor<2>) -> Tensor<2> {
+        match &self.adapter {
+            Some(adapter) => {
+                self.products.product(x.clone(), self.weight.val()) + adapter.forward(x)
+            }
+            None => self.products.product(x, self.weight.val()),
+        }
+    }
+
+    /// Whether all that is done with an input starts with rounding it to bfloat16.
+    pub(crate) fn rounds(&self) -> bool {
+        self.products == Precision::Bf16 && self.adapter.is_none()
+    }
+
+    /// The input of several maps, rounded once where each of them would round it.
+    pub(crate) fn shared_input<const N: usize>(x: Tensor<2>, maps: [&Self; N]) -> Tensor<2> {
+        if maps.into_iter().all(Self::rounds) { rounded(x) } else { x }
     }
 
     /// Folds the adapter, if any, into the weight.

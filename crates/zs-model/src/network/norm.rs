@@ -26,7 +26,6 @@ impl RmsNorm {
         Self { weight: Param::from_tensor(Tensor::ones([width], device)), eps }
     }
 
-    #[cfg(feature = "flex")]
     pub(crate) fn eps(&self) -> f64 {
         self.eps
     }

@@ -25,8 +25,8 @@ pub(crate) struct RotaryTable {
 /// Cosines and sines of some positions, each `[rows or 1, new, 1, head_dim / 2]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotary {
-    cos: Tensor<4>,
-    sin: Tensor<4>,
+    pub(super) cos: Tensor<4>,
+    pub(super) sin: Tensor<4>,
 }
 
 impl RotaryTable {

@@ -1,0 +1,181 @@
+//! A residual and the norm behind it in one pass.
+
+use burn::tensor::{DType, Tensor};
+
+use super::rms_norm;
+
+/// Adds what a layer says to the stream, and normalises the sum.
+///
+/// ```text
+/// s = x + d,   y = s / sqrt(mean(s^2) + eps) * w
+/// ```
+///
+/// On an accelerator one kernel, which reads x and d once and rounds y on the way out. Without a
+/// gradient: this is for decoding, where a step is made of many small kernels and each costs its launch.
+///
+/// # Shapes
+///
+/// - x, delta: `[rows, width]`; weight: `[width]`
+/// - output: s in f32 and y in `dtype`, both `[rows, width]`
+///
+/// # References
+///
+/// - [Root Mean Square Layer Normalization](https://arxiv.org/abs/1910.07467), equation 4
+pub(crate) fn add_norm(
+    x: Tensor<2>,
+    delta: Tensor<2>,
+    weight: Tensor<1>,
+    eps: f64,
+    dtype: DType,
+) -> (Tensor<2>, Tensor<2>) {
+    #[cfg(feature = "accelerator")]
+    if !crate::workers::is_host(&x.device()) {
+        return kernel::run(x, delta, weight, eps as f32, dtype);
+    }
+    plain(x, delta, weight, eps, dtype)
+}
+
+/// [`add_norm`] in other operations.
+pub(super) fn plain(
+    x: Tensor<2>,
+    delta: Tensor<2>,
+    weight: Tensor<1>,
+    eps: f64,
+    dtype: DType,
+) -> (Tensor<2>, Tensor<2>) {
+    let sum = x + delta;
+    (sum.clone(), rms_norm(sum, weight, eps).cast(dtype))
+}
+
+#[cfg(feature = "accelerator")]
+mod kernel {
+    use burn::backend::fusion::custom::TensorSpec;
+    use burn::backend::tensor::FloatTensor;
+    use burn::backend::{Backend, Dispatch, backend_extension};
+    use burn::tensor::{DType, Tensor as BurnTensor};
+    use burn_cubecl::CubeBackend;
+    use burn_cubecl::kernel::into_contiguous;
+    use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+    use cubecl::prelude::*;
+
+    /// Units of a cube at most.
+    const UNITS: usize = 256;
+
+    pub(super) fn run(
+        x: BurnTensor<2>,
+        delta: BurnTensor<2>,
+        weight: BurnTensor<1>,
+        eps: f32,
+        dtype: DType,
+    ) -> (BurnTensor<2>, BurnTensor<2>) {
+        let (sum, normed) = Dispatch::add_norm(
+            x.into_dispatch(),
+            delta.into_dispatch(),
+            weight.into_dispatch(),
+            eps,
+            dtype,
+        );
+        (BurnTensor::from_dispatch(sum), BurnTensor::from_dispatch(normed))
+    }
+
+    #[backend_extension(Cube, Fusion)]
+    pub(super) trait AddNorm: Backend {
+        #[fusion(meta = |x: &TensorSpec, _: &TensorSpec, _: &TensorSpec, _: &f32, dtype: &DType| {
+            (x.clone(), TensorSpec::new(x.shape.clone(), *dtype))
+        })]
+        fn add_norm(
+            x: FloatTensor<Self>,
+            delta: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            eps: f32,
+            dtype: DType,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    }
+
+    impl AddNorm for CubeBackend {
+        fn add_norm(
+            x: FloatTensor<Self>,
+            delta: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            eps: f32,
+            dtype: DType,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+            let [x, delta, weight] = [x, delta, weight].map(into_contiguous);
+            let shape = x.meta.shape().clone();
+            let (rows, width) = (shape[0], shape[1]);
+            let client = x.client.clone();
+            let output = |dtype: DType| {
+                empty_device_contiguous_dtype(
+                    client.clone(),
+                    x.device.clone(),
+                    shape.clone(),
+                    dtype,
+                )
+            };
+            let (sum, normed) = (output(x.dtype), output(dtype));
+            let units = width.next_power_of_two().clamp(32, UNITS);
+            let rows_a_line = rows.min(1 << 15);
+            add_norm_kernel::launch(
+                &client,
+                CubeCount::Static(rows_a_line as u32, rows.div_ceil(rows_a_line) as u32, 1),
+                CubeDim::new_1d(units as u32),
+                x.into_tensor_arg(),
+                delta.into_tensor_arg(),
+                weight.into_tensor_arg(),
+                sum.clone().into_tensor_arg(),
+                normed.clone().into_tensor_arg(),
+                eps,
+                units,
+                burn::backend::cubecl::dtype_to_storage_type(dtype),
+            );
+            (sum, normed)
+        }
+    }
+
+    /// One cube a row.
+    #[cube(launch)]
+    fn add_norm_kernel<O: Float>(
+        x: &Tensor<f32>,
+        delta: &Tensor<f32>,
+        weight: &Tensor<f32>,
+        sum: &mut Tensor<f32>,
+        normed: &mut Tensor<O>,
+        eps: f32,
+        #[comptime] units: usize,
+        #[define(O)] _type: ElemType,
+    ) {
+        let row = CUBE_POS_Y as usize * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
+        if row >= x.shape(0) {
+            terminate!();
+        }
+        let unit = UNIT_POS_X as usize;
+        let width = x.shape(1);
+        let first = row * width;
+        let mut squares = Shared::<[f32]>::new_slice(units);
+        let mut square = f32::new(0.0);
+        let mut at = unit;
+        while at < width {
+            let number = x[first + at] + delta[first + at];
+            sum[first + at] = number;
+            square += number * number;
+            at += units;
+        }
+        squares[unit] = square;
+        sync_cube();
+        let mut half = comptime!(units / 2).runtime();
+        while half > 0 {
+            if unit < half {
+                squares[unit] = squares[unit] + squares[unit + half];
+            }
+            half /= 2;
+            sync_cube();
+        }
+        let scale = f32::new(1.0) / (squares[0] / f32::cast_from(width as u32) + eps).sqrt();
+        at = unit;
+        while at < width {
+            // Each unit reads what it wrote itself.
+            normed[first + at] = O::cast_from(sum[first + at] * scale * weight[at]);
+            at += units;
+        }
+    }
+}

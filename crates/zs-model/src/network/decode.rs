@@ -1,0 +1,133 @@
+//! One new token a row: what a decoding step computes, in as few kernels as it takes.
+
+use burn::tensor::{DType, Int, Tensor};
+
+use super::attention::{Attention, KeyValueCache, LayerCache};
+use super::rope::Rotary;
+use super::{CausalLm, Linear, RmsNorm};
+use crate::kernels::{NewHeads, add_norm, decode_attention, rounded, rounded_type};
+
+/// The column that the new token of every row fills, known where the cache is.
+///
+/// # Shapes
+///
+/// - column, filled: `[1]`; filled counts the column too
+/// - mask: `[rows, capacity]`, 0 where a column may be attended to, [`MASKED`](super::MASKED) elsewhere
+pub(crate) struct NextColumn {
+    pub(crate) column: Tensor<1, Int>,
+    pub(crate) filled: Tensor<1, Int>,
+    pub(crate) mask: Tensor<2>,
+}
+
+impl CausalLm {
+    /// Final hidden states of one new token a row, each of which continues a cached row.
+    ///
+    /// As [`hidden_cached`](Self::hidden_cached) of one token, up to rounding. On an accelerator a block
+    /// is a dozen kernels: seven products, and five of ours between them.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens, positions: `[rows]`
+    /// - output: `[rows, hidden]`
+    pub(crate) fn hidden_next(
+        &self,
+        tokens: Tensor<1, Int>,
+        positions: Tensor<1, Int>,
+        next: &NextColumn,
+        cache: &mut KeyValueCache,
+    ) -> Tensor<2> {
+        let [rows] = tokens.dims();
+        let mut stream = Stream { sum: self.model.embed(tokens.unsqueeze_dim(1)), said: None };
+        let rotary = Rotary::at_positions(&cache.frequencies, positions, [rows, 1]);
+        for (block, layer) in self.model.layers.iter().zip(cache.layers.iter_mut()) {
+            let attention = &block.self_attn;
+            let inputs = [&attention.q_proj, &attention.k_proj, &attention.v_proj];
+            let normed = stream.normed(&block.input_layernorm, &inputs);
+            stream.said = Some(attention.forward_next(normed, &rotary, next, layer));
+            let inputs = [&block.mlp.gate_proj, &block.mlp.up_proj];
+            let normed = stream.normed(&block.post_attention_layernorm, &inputs);
+            stream.said = Some(block.mlp.forward(normed));
+        }
+        stream.normed(&self.model.norm, &[])
+    }
+}
+
+/// What flows from block to block, and what the last layer has to say to it.
+struct Stream {
+    sum: Tensor<2>,
+    said: Option<Tensor<2>>,
+}
+
+impl Stream {
+    /// Adds what was said, and normalises: for some linear maps, in what they multiply.
+    fn normed(&mut self, norm: &RmsNorm, maps: &[&Linear]) -> Tensor<2> {
+        let rounds = !maps.is_empty() && maps.iter().all(|it| it.rounds());
+        let Some(said) = self.said.take() else {
+            let normed = norm.forward(self.sum.clone());
+            return if rounds { rounded(normed) } else { normed };
+        };
+        let dtype = if rounds { rounded_type(&said.device()) } else { DType::F32 };
+        let (sum, normed) = add_norm(self.sum.clone(), said, norm.weight.val(), norm.eps(), dtype);
+        self.sum = sum;
+        normed
+    }
+}
+
+impl Attention {
+    /// Attends from one new token of each row to what its cache holds, itself included.
+    ///
+    /// # Shapes
+    ///
+    /// - x, output: `[rows, hidden]`
+    fn forward_next(
+        &self,
+        x: Tensor<2>,
+        rotary: &Rotary,
+        next: &NextColumn,
+        cache: &mut LayerCache,
+    ) -> Tensor<2> {
+        let maps = [&self.q_proj, &self.k_proj, &self.v_proj];
+        let [queries, keys, values] = maps.map(|it| it.forward_unbiased(x.clone()));
+        let bias = |map: &Linear| map.bias.as_ref().map(|it| it.val());
+        let biases = match maps.map(bias) {
+            [Some(q), Some(k), Some(v)] => Some([q, k, v]),
+            _ => None,
+        };
+        let norms = self.q_norm.as_ref().zip(self.k_norm.as_ref());
+        let heads = NewHeads {
+            queries,
+            keys,
+            values,
+            biases,
+            norms: norms.map(|(q, k)| [q.weight.val(), k.weight.val()]),
+            eps: self.q_norm.as_ref().map_or(0.0, RmsNorm::eps),
+            cos: rotary.cos.clone(),
+            sin: rotary.sin.clone(),
+            column: next.column.clone(),
+        };
+        let queries = cache.place(heads);
+        let (keys, values) = (cache.keys.clone(), cache.values.clone());
+        let dtype = if self.o_proj.rounds() { rounded_type(&queries.device()) } else { DType::F32 };
+        let (mask, filled) = (next.mask.clone(), next.filled.clone());
+        let mixed = decode_attention(queries, keys, values, mask, filled, dtype);
+        self.output(mixed)
+    }
+}
+
+impl LayerCache {
+    /// Writes the keys and values of one token a row, in place; the queries that go with them.
+    fn place(&mut self, heads: NewHeads) -> Tensor<5> {
+        let Self { keys, values } = self;
+        let mut queries = None;
+        keys.inplace(|old_keys| {
+            let mut new_keys = None;
+            values.inplace(|old_values| {
+                let (new_queries, [keys, values]) = heads.place([old_keys, old_values]);
+                (queries, new_keys) = (Some(new_queries), Some(keys));
+                values
+            });
+            new_keys.expect("`inplace` calls its function")
+        });
+        queries.expect("`inplace` calls its function")
+    }
+}
