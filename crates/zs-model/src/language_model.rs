@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, StreamId};
 use zs_core::StreamKey;
 
 use crate::checkpoint::{CarriedFiles, initialize, load_network, replace_directory, save_network};
@@ -27,6 +27,9 @@ pub struct LanguageModel {
     max_batch_rows: usize,
     /// The network on each of its devices, once it has been sampled from on several.
     replicas: Arc<OnceLock<Vec<CausalLm>>>,
+    /// The stream that the weights were made in, which whoever samples joins: a graph of the device takes
+    /// no memory of another stream.
+    stream: StreamId,
 }
 
 /// Sequences decoded at once where nobody says otherwise.
@@ -73,7 +76,8 @@ impl LanguageModel {
         carried: CarriedFiles,
     ) -> Self {
         let (max_batch_rows, replicas) = (DEFAULT_MAX_BATCH_ROWS, Arc::default());
-        Self { config, network, tokenizer, carried, max_batch_rows, replicas }
+        let stream = StreamId::current();
+        Self { config, network, tokenizer, carried, max_batch_rows, replicas, stream }
     }
 
     /// Writes a model directory in Hugging Face layout, in f32, its chat template included.
@@ -121,7 +125,8 @@ impl LanguageModel {
     /// copy.
     #[must_use]
     pub fn with_network(&self, network: &CausalLm) -> Self {
-        Self { network: network.valid(), replicas: Arc::default(), ..self.clone() }
+        let (network, stream) = (network.valid(), StreamId::current());
+        Self { network, replicas: Arc::default(), stream, ..self.clone() }
     }
 
     /// The same model, computing on these devices, its own first; see
@@ -154,6 +159,11 @@ impl LanguageModel {
     #[must_use]
     pub fn compute_devices(&self) -> Vec<Device> {
         self.network.compute_devices()
+    }
+
+    /// Runs work in the stream of the weights.
+    pub(crate) fn in_own_stream<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.stream.executes(work)
     }
 
     /// The network on each of its devices, to be sampled from.
@@ -190,12 +200,10 @@ impl Generator for LanguageModel {
 
 impl LanguageModel {
     fn local_session(&self, num_sequences: usize) -> LocalSession<'_> {
-        LocalSession::new(
-            self.replicas(),
-            &self.config,
-            Some(&self.tokenizer),
-            num_sequences,
-            self.max_batch_rows,
-        )
+        let new = || {
+            let (replicas, tokenizer) = (self.replicas(), Some(&self.tokenizer));
+            LocalSession::new(replicas, &self.config, tokenizer, num_sequences, self.max_batch_rows)
+        };
+        self.in_own_stream(new)
     }
 }

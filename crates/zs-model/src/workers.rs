@@ -34,8 +34,10 @@ pub(crate) fn alone<T: Send>(stream: StreamId, work: impl FnOnce() -> T + Send) 
     }
 }
 
-/// Runs work beside what this process samples: on an accelerator in a second stream, the same for all
-/// that is run so, so that both make progress at the same time.
+/// Runs work in a second stream of an accelerator, the same for all that is run so.
+///
+/// A [`LanguageModel`](crate::LanguageModel) samples in the stream that its weights were made in, so one
+/// that is loaded here decodes at the same time as others do: a simulation LLM beside the policy.
 ///
 /// ```
 /// assert_eq!(zs_model::beside_sampling(|| 2 + 2), 4);

@@ -134,7 +134,9 @@ impl Engines {
             EngineConfig::Simulated { model, templates, sampling } => {
                 let device = device::select_simulator(&self.device)
                     .context("the simulation LLM (--simulator-device)")?;
-                let model = Arc::new(source::load_model(model, &device)?);
+                // Beside the policy, where they share a device.
+                let load = || source::load_model(model, &device);
+                let model = Arc::new(zs_model::beside_sampling(load)?);
                 Arc::new(source::simulated(model, templates, sampling)?.with_ledger(ledger()))
             }
             EngineConfig::Remote { servers, templates } => {

@@ -23,6 +23,8 @@ pub(crate) struct LocalSession<'a> {
     shards: Vec<Shard<'a>>,
     block: usize,
     num_sequences: usize,
+    /// The stream that the session was made in, in which everything is computed.
+    stream: StreamId,
 }
 
 /// The requests of one shard, and which requests of the whole they are.
@@ -54,7 +56,7 @@ impl<'a> LocalSession<'a> {
             .map(|it| of_worker[it * of_worker.len() / num_shards])
             .map(|network| Shard::new(network, config, tokenizer, block, max_rows))
             .collect();
-        Self { config, shards, block, num_sequences }
+        Self { config, shards, block, num_sequences, stream: StreamId::current() }
     }
 
     /// The same for a session with one turn only: what has finished is forgotten at once.
@@ -94,8 +96,9 @@ impl Session for LocalSession<'_> {
         params.check()?;
         self.check_requests(requests)?;
         let num_shards = self.shards.len();
+        let stream = self.stream;
         if num_shards == 1 {
-            return Ok(self.shards[0].extend(requests, params, on_token));
+            return Ok(stream.executes(|| self.shards[0].extend(requests, params, on_token)));
         }
         let mut shares: Vec<Share<'_>> = (0..num_shards).map(|_| Share::default()).collect();
         for (index, request) in requests.iter().enumerate() {
@@ -105,7 +108,6 @@ impl Session for LocalSession<'_> {
             share.requests.push(SequenceRequest { sequence, ..*request });
         }
         let mut completions: Vec<Option<Completion>> = requests.iter().map(|_| None).collect();
-        let stream = StreamId::current();
         std::thread::scope(|scope| {
             let (sender, tokens) = channel();
             let mut running = Vec::new();
@@ -136,5 +138,47 @@ impl Session for LocalSession<'_> {
 
     fn sequence_len(&self, sequence: usize) -> usize {
         self.shards[sequence / self.block].sequence_len(sequence % self.block)
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tests {
+    use burn::tensor::Device;
+    use zs_core::StreamKey;
+
+    use super::*;
+    use crate::testing::{byte_tokenizer, tiny_config};
+    use crate::{Generator, LanguageModel, beside_sampling};
+
+    /// The streams that a session of so many sequences, opened and used here, computes in.
+    fn streams(model: &LanguageModel, num_sequences: usize) -> Vec<StreamId> {
+        let params = SamplingParams { max_new_tokens: 2, ..SamplingParams::default() };
+        let request = |sequence| SequenceRequest {
+            sequence,
+            append: &[1, 2],
+            key: StreamKey::new(sequence as u64),
+        };
+        let requests: Vec<_> = (0..num_sequences).map(request).collect();
+        let mut streams = Vec::new();
+        let mut session = model.session(num_sequences);
+        let on_token = &mut |_, _| streams.push(StreamId::current());
+        session.extend(&requests, &params, on_token).expect("the requests fit");
+        streams
+    }
+
+    /// A graph of a device that took weights of another stream would wait for it, which is not allowed.
+    #[test]
+    fn a_model_samples_in_the_stream_that_its_weights_were_made_in() {
+        let make =
+            || LanguageModel::initialize(tiny_config(), byte_tokenizer(), 1, &Device::flex());
+        let (here, second) = (StreamId::current(), beside_sampling(StreamId::current));
+        assert_ne!(here, second);
+        let (policy, simulator) = (make(), beside_sampling(make));
+        assert!(streams(&simulator, 1).iter().all(|it| *it == second));
+        assert!(beside_sampling(|| streams(&policy, 1)).iter().all(|it| *it == here));
+        // New weights are made where they are given.
+        let trained = simulator.with_network(policy.network());
+        assert!(streams(&trained, 1).iter().all(|it| *it == here));
     }
 }

@@ -59,9 +59,11 @@ impl LanguageModel {
         assert!(shape.rows > 0 && shape.tokens > 0, "a shape holds something");
         let longest = self.config().max_position_embeddings;
         assert!(shape.tokens < longest, "{shape:?} exceeds the context of {longest} tokens");
-        for network in self.replicas() {
-            feed(network, self.config(), shape);
-        }
+        self.in_own_stream(|| {
+            for network in self.replicas() {
+                feed(network, self.config(), shape);
+            }
+        });
     }
 }
 

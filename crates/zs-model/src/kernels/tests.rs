@@ -233,6 +233,24 @@ fn new_heads_go_where_they_belong() {
     check_new_heads([5, 3, 1, 10], false, false);
 }
 
+/// As with matrices, for each of several.
+#[test]
+fn wide_products_of_several_matrices_are_those_of_each() {
+    for device in devices() {
+        let (x, weight) = (tensor([2, 3, 5, 7], 0.2, &device), tensor([2, 3, 7, 4], 0.4, &device));
+        let found = wide_product(x.clone(), weight.clone());
+        assert_eq!((found.dims(), found.dtype()), ([2, 3, 5, 4], DType::F32));
+        for (row, head) in [(0, 0), (1, 2)] {
+            let one = |it: &Tensor<4>| -> Tensor<2> {
+                let [_, _, n, m] = it.dims();
+                it.clone().slice([row..row + 1, head..head + 1]).reshape([n, m])
+            };
+            let expected = list(wide_product(one(&x), one(&weight)));
+            close(&list(one(&found)), &expected, 1e-5, &format!("{row} {head} on {device:?}"));
+        }
+    }
+}
+
 /// Attention of one token a row, of caches of which a part is filled and a part of that is masked.
 #[track_caller]
 fn check_decode(shape: [usize; 5], capacity: usize, filled: usize) {

@@ -21,12 +21,13 @@ use burn::tensor::{DType, Device, FloatDType, Tensor};
 ///
 /// # Shapes
 ///
-/// - x: `[n, in]`; weight: `[in, out]`; output: `[n, out]` in f32, whatever the types of the others
+/// - x: `[.., n, in]`; weight: `[.., in, out]`; output: `[.., n, out]` in f32, whatever the types of the
+///   others; the leading dimensions are the same
 ///
 /// # References
 ///
 /// - [Mixed Precision Training](https://arxiv.org/abs/1710.03740), section 3.3
-pub(crate) fn wide_product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+pub(crate) fn wide_product<const D: usize>(x: Tensor<D>, weight: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::wide_product(x.into_dispatch(), weight.into_dispatch()))
 }
 
@@ -36,7 +37,7 @@ pub(crate) fn wide_product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
 /// # Shapes
 ///
 /// - x, output: the same, any
-pub(crate) fn rounded(x: Tensor<2>) -> Tensor<2> {
+pub(crate) fn rounded<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::rounded(x.into_dispatch()))
 }
 
@@ -79,7 +80,10 @@ impl WideProduct for burn::backend::Flex {
 
 #[cfg(feature = "accelerator")]
 fn product_shape(x: &burn::tensor::Shape, weight: &burn::tensor::Shape) -> burn::tensor::Shape {
-    burn::tensor::Shape::new([x[0], weight[1]])
+    let mut shape = x.clone();
+    let last = shape.num_dims() - 1;
+    shape[last] = weight[last];
+    shape
 }
 
 #[cfg(feature = "accelerator")]

@@ -225,7 +225,7 @@ impl Attention {
         rotary: &Rotary,
         bias: Tensor<5>,
     ) -> Tensor<2> {
-        let Heads { queries, keys, values } = self.heads(x, shape, rotary);
+        let Heads { queries, keys, values, .. } = self.heads(x, shape, rotary);
         self.output(attend(queries, keys, values, bias))
     }
 
@@ -242,7 +242,7 @@ impl Attention {
         seen: &Seen,
         cache: &mut LayerCache,
     ) -> Tensor<2> {
-        let Heads { queries, keys, values } = self.heads(x, shape, rotary);
+        let Heads { queries, keys, values, .. } = self.heads(x, shape, rotary);
         cache.write(keys, values, seen.first);
         let (keys, values) = cache.first(seen.bias.dims()[4]);
         self.output(attend(queries, keys, values, seen.bias.clone()))
@@ -255,7 +255,8 @@ impl Attention {
         let (queries, keys) = self.queries_and_keys(x.clone(), [rows, new], rotary);
         let values: Tensor<4> =
             self.v_proj.forward(x).reshape([rows, new, key_value_heads, head_dim]);
-        Heads { queries, keys, values: values.swap_dims(1, 2) }
+        let values = values.swap_dims(1, 2);
+        Heads { queries, keys, values, products: self.q_proj.products }
     }
 
     /// What the heads have mixed, `[rows, key_value_heads, group, new, head_dim]`, as what a block

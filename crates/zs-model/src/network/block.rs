@@ -128,6 +128,7 @@ impl BlockRun {
             queries: tracked.queries.clone().inner(),
             keys: tracked.keys.clone().inner(),
             values: tracked.values.clone().inner(),
+            products: tracked.products,
         };
         let attended = heads.attend(blocks);
         let residual = Tensor::from_inner(x).require_grad();

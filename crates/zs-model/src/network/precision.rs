@@ -5,7 +5,7 @@ use burn::tensor::{FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::CausalLm;
-use crate::kernels::wide_product;
+use crate::kernels::{rounded, wide_product};
 
 /// What the matrix products of the blocks and of the head are computed in.
 ///
@@ -47,11 +47,21 @@ impl Precision {
         }
     }
 
-    /// `[n, in]` times `[in, out]`.
-    pub(crate) fn product(self, x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    /// `[.., n, in]` times `[.., in, out]`.
+    pub(crate) fn product<const D: usize>(self, x: Tensor<D>, weight: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x.matmul(weight),
             Self::Bf16 => wide_product(x, weight),
+        }
+    }
+}
+
+impl Precision {
+    /// What several products take, rounded once.
+    pub(crate) fn round<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::F32 => x,
+            Self::Bf16 => rounded(x),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::{Result as Outcome, scope};
 
-use zs_model::{Session, beside_sampling};
+use zs_model::Session;
 
 use super::lane::{Lane, Table};
 use super::{Episode, RolloutError, RolloutEvent};
@@ -58,8 +58,7 @@ fn take_turns<'e>(
             let responses = responses.clone();
             scope.spawn(move || {
                 for mut lane in asked {
-                    let respond = || beside_sampling(|| lane.respond(table));
-                    let outcome = catch_unwind(AssertUnwindSafe(respond));
+                    let outcome = catch_unwind(AssertUnwindSafe(|| lane.respond(table)));
                     if responses.send((index, lane, outcome)).is_err() {
                         break;
                     }
