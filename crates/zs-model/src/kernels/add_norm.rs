@@ -58,6 +58,8 @@ mod kernel {
     use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
     use cubecl::prelude::*;
 
+    use super::super::cube_sum::cube_sum;
+
     /// Units of a cube at most.
     const UNITS: usize = 256;
 
@@ -151,7 +153,6 @@ mod kernel {
         let unit = UNIT_POS_X as usize;
         let width = x.shape(1);
         let first = row * width;
-        let mut squares = Shared::<[f32]>::new_slice(units);
         let mut square = f32::new(0.0);
         let mut at = unit;
         while at < width {
@@ -160,17 +161,8 @@ mod kernel {
             square += number * number;
             at += units;
         }
-        squares[unit] = square;
-        sync_cube();
-        let mut half = comptime!(units / 2).runtime();
-        while half > 0 {
-            if unit < half {
-                squares[unit] = squares[unit] + squares[unit + half];
-            }
-            half /= 2;
-            sync_cube();
-        }
-        let scale = f32::new(1.0) / (squares[0] / f32::cast_from(width as u32) + eps).sqrt();
+        let square = cube_sum(square, units);
+        let scale = f32::new(1.0) / (square / f32::cast_from(width as u32) + eps).sqrt();
         at = unit;
         while at < width {
             // Each unit reads what it wrote itself.

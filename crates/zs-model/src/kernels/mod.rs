@@ -4,6 +4,8 @@
 //! what the kernel and its gradient are tested against.
 
 mod add_norm;
+#[cfg(feature = "accelerator")]
+mod cube_sum;
 mod decode_attention;
 mod new_heads;
 mod rms_norm;

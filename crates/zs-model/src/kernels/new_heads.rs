@@ -99,6 +99,7 @@ mod kernel {
     use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
     use cubecl::prelude::*;
 
+    use super::super::cube_sum::cube_sum;
     use super::NewHeads;
 
     /// [`NewHeads`] and the caches on a backend; where there are no biases or norms, anything in their
@@ -283,11 +284,10 @@ mod kernel {
         let unit = UNIT_POS_X as usize;
         let angle = row * half;
         let mut numbers = Shared::<[f32]>::new_slice(head_dim);
-        let mut squares = Shared::<[f32]>::new_slice(units);
         if head < comptime!(heads * group) {
             let first = (row * comptime!(heads * group) + head) * head_dim;
             load_head(queries, bias_q, first, head, &mut numbers, head_dim, units, has_biases);
-            norm_head(norm_q, &mut numbers, &mut squares, eps, head_dim, units, has_norms);
+            norm_head(norm_q, &mut numbers, eps, head_dim, units, has_norms);
             let mut at = unit;
             while at < half {
                 let (a, b) = (numbers[at], numbers[at + half]);
@@ -300,7 +300,7 @@ mod kernel {
             let head = head - comptime!(heads * group);
             let first = (row * heads + head) * head_dim;
             load_head(keys, bias_k, first, head, &mut numbers, head_dim, units, has_biases);
-            norm_head(norm_k, &mut numbers, &mut squares, eps, head_dim, units, has_norms);
+            norm_head(norm_k, &mut numbers, eps, head_dim, units, has_norms);
             let place = row * key_cache.stride(0)
                 + head * key_cache.stride(1)
                 + u32::cast_from(column[0]) as usize * key_cache.stride(2);
@@ -356,7 +356,6 @@ mod kernel {
     fn norm_head(
         weight: &Tensor<f32>,
         numbers: &mut Shared<[f32]>,
-        squares: &mut Shared<[f32]>,
         eps: f32,
         #[comptime] head_dim: usize,
         #[comptime] units: usize,
@@ -370,17 +369,8 @@ mod kernel {
                 square += numbers[at] * numbers[at];
                 at += units;
             }
-            squares[unit] = square;
-            sync_cube();
-            let mut half = comptime!(units / 2).runtime();
-            while half > 0 {
-                if unit < half {
-                    squares[unit] = squares[unit] + squares[unit + half];
-                }
-                half /= 2;
-                sync_cube();
-            }
-            let scale = f32::new(1.0) / (squares[0] / f32::cast_from(head_dim as u32) + eps).sqrt();
+            let square = cube_sum(square, units);
+            let scale = f32::new(1.0) / (square / f32::cast_from(head_dim as u32) + eps).sqrt();
             at = unit;
             while at < head_dim {
                 numbers[at] = numbers[at] * scale * weight[at];

@@ -117,6 +117,7 @@ mod kernel {
     use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
     use cubecl::prelude::*;
 
+    use super::super::cube_sum::cube_sum;
     use super::Norm;
 
     impl Norm for CubeBackend {
@@ -163,7 +164,6 @@ mod kernel {
         let unit = UNIT_POS_X as usize;
         let width = x.shape(1);
         let first = row * width;
-        let mut sums = Shared::<[f32]>::new_slice(units);
         let mut sum = f32::new(0.0);
         let mut at = unit;
         while at < width {
@@ -171,17 +171,8 @@ mod kernel {
             sum += number * number;
             at += units;
         }
-        sums[unit] = sum;
-        sync_cube();
-        let mut half = comptime!(units / 2).runtime();
-        while half > 0 {
-            if unit < half {
-                sums[unit] = sums[unit] + sums[unit + half];
-            }
-            half /= 2;
-            sync_cube();
-        }
-        let scale = f32::new(1.0) / (sums[0] / f32::cast_from(width as u32) + eps).sqrt();
+        let sum = cube_sum(sum, units);
+        let scale = f32::new(1.0) / (sum / f32::cast_from(width as u32) + eps).sqrt();
         at = unit;
         while at < width {
             output[first + at] = x[first + at] * scale * weight[at];
