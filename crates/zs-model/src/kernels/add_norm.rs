@@ -58,7 +58,7 @@ mod kernel {
     use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
     use cubecl::prelude::*;
 
-    use super::super::cube_sum::cube_sum;
+    use super::super::cube_norm::{cube_a_row, norm_scale};
 
     /// Units of a cube at most.
     const UNITS: usize = 256;
@@ -116,10 +116,9 @@ mod kernel {
             };
             let (sum, normed) = (output(x.dtype), output(dtype));
             let units = width.next_power_of_two().clamp(32, UNITS);
-            let rows_a_line = rows.min(1 << 15);
             add_norm_kernel::launch(
                 &client,
-                CubeCount::Static(rows_a_line as u32, rows.div_ceil(rows_a_line) as u32, 1),
+                cube_a_row(rows),
                 CubeDim::new_1d(units as u32),
                 x.into_tensor_arg(),
                 delta.into_tensor_arg(),
@@ -161,8 +160,7 @@ mod kernel {
             square += number * number;
             at += units;
         }
-        let square = cube_sum(square, units);
-        let scale = f32::new(1.0) / (square / f32::cast_from(width as u32) + eps).sqrt();
+        let scale = norm_scale(square, width as u32, eps, units);
         at = unit;
         while at < width {
             // Each unit reads what it wrote itself.

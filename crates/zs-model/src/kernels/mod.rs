@@ -5,7 +5,7 @@
 
 mod add_norm;
 #[cfg(feature = "accelerator")]
-mod cube_sum;
+mod cube_norm;
 mod decode_attention;
 mod new_heads;
 mod rms_norm;

@@ -99,7 +99,7 @@ mod kernel {
     use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
     use cubecl::prelude::*;
 
-    use super::super::cube_sum::cube_sum;
+    use super::super::cube_norm::norm_scale;
     use super::NewHeads;
 
     /// [`NewHeads`] and the caches on a backend; where there are no biases or norms, anything in their
@@ -369,8 +369,7 @@ mod kernel {
                 square += numbers[at] * numbers[at];
                 at += units;
             }
-            let square = cube_sum(square, units);
-            let scale = f32::new(1.0) / (square / f32::cast_from(head_dim as u32) + eps).sqrt();
+            let scale = norm_scale(square, head_dim as u32, eps, units);
             at = unit;
             while at < head_dim {
                 numbers[at] = numbers[at] * scale * weight[at];

@@ -117,7 +117,7 @@ mod kernel {
     use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
     use cubecl::prelude::*;
 
-    use super::super::cube_sum::cube_sum;
+    use super::super::cube_norm::{cube_a_row, norm_scale};
     use super::Norm;
 
     impl Norm for CubeBackend {
@@ -133,10 +133,9 @@ mod kernel {
             let output =
                 empty_device_contiguous_dtype(client.clone(), x.device.clone(), shape, x.dtype);
             let units = width.next_power_of_two().clamp(32, 128);
-            let rows_a_line = rows.min(1 << 15);
             rms_norm_kernel::launch(
                 &client,
-                CubeCount::Static(rows_a_line as u32, rows.div_ceil(rows_a_line) as u32, 1),
+                cube_a_row(rows),
                 CubeDim::new_1d(units as u32),
                 x.into_tensor_arg(),
                 weight.into_tensor_arg(),
@@ -171,8 +170,7 @@ mod kernel {
             sum += number * number;
             at += units;
         }
-        let sum = cube_sum(sum, units);
-        let scale = f32::new(1.0) / (sum / f32::cast_from(width as u32) + eps).sqrt();
+        let scale = norm_scale(sum, width as u32, eps, units);
         at = unit;
         while at < width {
             output[first + at] = x[first + at] * scale * weight[at];

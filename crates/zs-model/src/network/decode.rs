@@ -5,7 +5,7 @@ use burn::tensor::{DType, Int, Tensor};
 use super::attention::{Attention, KeyValueCache, LayerCache};
 use super::rope::Rotary;
 use super::{CausalLm, Linear, RmsNorm};
-use crate::kernels::{NewHeads, add_norm, decode_attention, rounded, rounded_type};
+use crate::kernels::{NewHeads, add_norm, decode_attention};
 
 /// The column that the new token of every row fills, known where the cache is.
 ///
@@ -36,19 +36,21 @@ impl CausalLm {
         next: &NextColumn,
         cache: &mut KeyValueCache,
     ) -> Tensor<2> {
-        let [rows] = tokens.dims();
+        let ([rows], device) = (tokens.dims(), tokens.device());
         let mut stream = Stream { sum: self.model.embed(tokens.unsqueeze_dim(1)), said: None };
         let rotary = Rotary::at_positions(&cache.frequencies, positions, [rows, 1]);
         for (block, layer) in self.model.layers.iter().zip(cache.layers.iter_mut()) {
             let attention = &block.self_attn;
-            let inputs = [&attention.q_proj, &attention.k_proj, &attention.v_proj];
-            let normed = stream.normed(&block.input_layernorm, &inputs);
+            let maps = [&attention.q_proj, &attention.k_proj, &attention.v_proj];
+            let dtype = Linear::input_type(maps, &device);
+            let normed = stream.normed(&block.input_layernorm, dtype);
             stream.said = Some(attention.forward_next(normed, &rotary, next, layer));
-            let inputs = [&block.mlp.gate_proj, &block.mlp.up_proj];
-            let normed = stream.normed(&block.post_attention_layernorm, &inputs);
+            let maps = [&block.mlp.gate_proj, &block.mlp.up_proj];
+            let dtype = Linear::input_type(maps, &device);
+            let normed = stream.normed(&block.post_attention_layernorm, dtype);
             stream.said = Some(block.mlp.forward(normed));
         }
-        stream.normed(&self.model.norm, &[])
+        stream.normed(&self.model.norm, DType::F32)
     }
 }
 
@@ -59,14 +61,11 @@ struct Stream {
 }
 
 impl Stream {
-    /// Adds what was said, and normalises: for some linear maps, in what they multiply.
-    fn normed(&mut self, norm: &RmsNorm, maps: &[&Linear]) -> Tensor<2> {
-        let rounds = !maps.is_empty() && maps.iter().all(|it| it.rounds());
+    /// Adds what was said, and normalises, to a result of this type.
+    fn normed(&mut self, norm: &RmsNorm, dtype: DType) -> Tensor<2> {
         let Some(said) = self.said.take() else {
-            let normed = norm.forward(self.sum.clone());
-            return if rounds { rounded(normed) } else { normed };
+            return norm.forward(self.sum.clone()).cast(dtype);
         };
-        let dtype = if rounds { rounded_type(&said.device()) } else { DType::F32 };
         let (sum, normed) = add_norm(self.sum.clone(), said, norm.weight.val(), norm.eps(), dtype);
         self.sum = sum;
         normed
@@ -107,7 +106,7 @@ impl Attention {
         };
         let queries = cache.place(heads);
         let (keys, values) = (cache.keys.clone(), cache.values.clone());
-        let dtype = if self.o_proj.rounds() { rounded_type(&queries.device()) } else { DType::F32 };
+        let dtype = Linear::input_type([&self.o_proj], &queries.device());
         let (mask, filled) = (next.mask.clone(), next.filled.clone());
         let mixed = decode_attention(queries, keys, values, mask, filled, dtype);
         self.output(mixed)

@@ -1,10 +1,10 @@
 //! A linear map, stored so that the forward product needs no transposition.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use super::{LowRank, Precision};
-use crate::kernels::rounded;
+use crate::kernels::rounded_type;
 
 /// `y = x W + b`, and with an adapter `+ scale (x A) B`.
 ///
@@ -49,14 +49,16 @@ impl Linear {
         }
     }
 
-    /// Whether all that is done with an input starts with rounding it to bfloat16.
-    pub(crate) fn rounds(&self) -> bool {
-        self.products == Precision::Bf16 && self.adapter.is_none()
+    /// The type of an input of several maps: rounded where each of them would start with rounding it.
+    pub(crate) fn input_type<const N: usize>(maps: [&Self; N], device: &Device) -> DType {
+        let rounds = |it: &Self| it.products == Precision::Bf16 && it.adapter.is_none();
+        if maps.into_iter().all(rounds) { rounded_type(device) } else { DType::F32 }
     }
 
-    /// The input of several maps, rounded once where each of them would round it.
+    /// The input of several maps, in its [type](Self::input_type), so that it is rounded once.
     pub(crate) fn shared_input<const N: usize>(x: Tensor<2>, maps: [&Self; N]) -> Tensor<2> {
-        if maps.into_iter().all(Self::rounds) { rounded(x) } else { x }
+        let dtype = Self::input_type(maps, &x.device());
+        x.cast(dtype)
     }
 
     /// Folds the adapter, if any, into the weight.

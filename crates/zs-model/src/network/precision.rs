@@ -14,7 +14,7 @@ use crate::kernels::{rounded, wide_product};
 /// ```
 ///
 /// In training everything else stays in f32 either way: weights and what optimisers keep, their
-/// gradients, norms, rotation, scores of attention and their softmax, logits and the loss. Sampling,
+/// gradients, norms, rotation, softmax, logits and the loss. Sampling,
 /// which is bound by what it reads, also keeps embedding, head, keys and values in bf16. On accelerators
 /// bf16 has matrix units of its own; on a CPU it only costs time, and is there for tests.
 ///
@@ -54,9 +54,7 @@ impl Precision {
             Self::Bf16 => wide_product(x, weight),
         }
     }
-}
 
-impl Precision {
     /// What several products take, rounded once.
     pub(crate) fn round<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
