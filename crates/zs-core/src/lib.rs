@@ -20,6 +20,7 @@ mod document;
 mod observation;
 mod question;
 mod random;
+pub mod registry;
 mod scoring;
 mod search;
 mod transcript;

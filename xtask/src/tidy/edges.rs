@@ -22,7 +22,16 @@ const RULES: &[Rule] = &[
     Rule {
         package: "zs-core",
         workspace: &[],
-        external: Some(&["rand", "rand_chacha", "serde", "thiserror", "unicode-properties"]),
+        external: Some(&[
+            "garde",
+            "rand",
+            "rand_chacha",
+            "serde",
+            "serde_json",
+            "strsim",
+            "thiserror",
+            "unicode-properties",
+        ]),
     },
     Rule {
         package: "zs-curriculum",

@@ -1,0 +1,192 @@
+//! Typed settings of a component.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Typed settings of one registered kind.
+///
+/// # Implementing
+///
+/// [`KIND`](Self::KIND) is enough for a type that serde can read and write. Every setting must be
+/// written again, except for `Option`s that are `None`: what is not written again counts as an
+/// unknown key. Give defaults with `#[serde(default)]`, and put groups of settings that several
+/// kinds share into one type with `#[serde(flatten)]`.
+pub trait Settings: Serialize + DeserializeOwned + 'static {
+    /// Name in run files, e.g. `"grpo"`.
+    const KIND: &'static str;
+
+    /// Checks what types do not say, usually by `#[derive(garde::Validate)]`.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first setting out of range.
+    fn check(&self) -> Result<(), SettingsError> {
+        Ok(())
+    }
+
+    /// Paths of settings that hold the [`Spec`](super::Spec) of another component of the same
+    /// registry, e.g. `engine` or `terms.0.reward`.
+    fn nested(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Files and directories that the component will read; runs record their digests.
+    fn inputs(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}
+
+/// Settings that a kind does not know or accept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// A setting that the kind does not have.
+    #[error("unknown setting `{key}`")]
+    Unknown {
+        /// Setting, with the keys that lead to it.
+        key: String,
+        /// Setting that is nearly called so.
+        nearest: Option<String>,
+        /// Settings that stand beside it.
+        known: Vec<String>,
+    },
+    /// A setting out of range.
+    #[error("`{key}` must {requirement}")]
+    OutOfRange {
+        /// Setting, with the keys that lead to it.
+        key: String,
+        /// Requirement and value, e.g. `be above 0, is -1`.
+        requirement: String,
+    },
+    /// Settings that are missing or of the wrong type.
+    #[error("{message}")]
+    Malformed {
+        /// Message of the deserializer.
+        message: String,
+    },
+}
+
+impl SettingsError {
+    /// Creates the error of a setting out of range.
+    #[must_use]
+    pub fn out_of_range(key: impl Into<String>, requirement: impl Into<String>) -> Self {
+        Self::OutOfRange { key: key.into(), requirement: requirement.into() }
+    }
+
+    pub(super) fn malformed(error: serde_json::Error) -> Self {
+        Self::Malformed { message: error.to_string() }
+    }
+
+    /// Setting at fault, where one is known.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Unknown { key, .. } | Self::OutOfRange { key, .. } => Some(key),
+            Self::Malformed { .. } => None,
+        }
+    }
+
+    pub(super) fn describe(&self, noun: &str, kind: &str) -> String {
+        match self {
+            Self::Unknown { key, nearest: Some(nearest), .. } => {
+                format!("unknown setting `{key}` of {noun} `{kind}` (did you mean `{nearest}`?)")
+            }
+            Self::Unknown { key, nearest: None, known } if known.is_empty() => {
+                format!("unknown setting `{key}` of {noun} `{kind}`, which has no settings")
+            }
+            Self::Unknown { key, nearest: None, known } => {
+                let known = known.iter().map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", ");
+                format!("unknown setting `{key}` of {noun} `{kind}`, expected one of {known}")
+            }
+            Self::OutOfRange { key, requirement } => {
+                format!("`{key}` of {noun} `{kind}` must {requirement}")
+            }
+            Self::Malformed { message } => format!("{noun} `{kind}`: {message}"),
+        }
+    }
+}
+
+/// The first error of a report, under the key that run files use: fields that serde flattens are no
+/// part of it.
+impl From<garde::Report> for SettingsError {
+    fn from(report: garde::Report) -> Self {
+        let first = report.iter().next();
+        let (key, requirement) = first.map_or_else(Default::default, |(path, error)| {
+            (path.to_string(), error.message().to_owned())
+        });
+        Self::OutOfRange { key, requirement }
+    }
+}
+
+/// Checks of single values for `#[garde(custom(…))]`: each message continues "must …".
+pub mod check {
+    use std::fmt::Display;
+
+    fn ensure(holds: bool, must: &str, value: impl Display) -> garde::Result {
+        if holds { Ok(()) } else { Err(garde::Error::new(format!("{must}, is {value}"))) }
+    }
+
+    /// Accepts finite numbers of at least 0.
+    ///
+    /// # Errors
+    ///
+    /// Fails on others.
+    pub fn non_negative<T: Into<f64> + Copy>(value: &T, _: &()) -> garde::Result {
+        let value: f64 = (*value).into();
+        ensure(value.is_finite() && value >= 0.0, "be finite and not negative", value)
+    }
+
+    /// Accepts finite numbers above 0.
+    ///
+    /// # Errors
+    ///
+    /// Fails on others.
+    pub fn positive<T: Into<f64> + Copy>(value: &T, _: &()) -> garde::Result {
+        let value: f64 = (*value).into();
+        ensure(value.is_finite() && value > 0.0, "be finite and above 0", value)
+    }
+
+    /// Accepts numbers in `[0, 1]`.
+    ///
+    /// # Errors
+    ///
+    /// Fails on others.
+    pub fn fraction<T: Into<f64> + Copy>(value: &T, _: &()) -> garde::Result {
+        let value: f64 = (*value).into();
+        ensure((0.0..=1.0).contains(&value), "lie in [0, 1]", value)
+    }
+
+    /// Accepts numbers in `(0, 1]`.
+    ///
+    /// # Errors
+    ///
+    /// Fails on others.
+    pub fn positive_fraction<T: Into<f64> + Copy>(value: &T, _: &()) -> garde::Result {
+        let value: f64 = (*value).into();
+        ensure(value > 0.0 && value <= 1.0, "lie in (0, 1]", value)
+    }
+
+    /// Accepts numbers in `[0, 1)`.
+    ///
+    /// # Errors
+    ///
+    /// Fails on others.
+    pub fn below_one<T: Into<f64> + Copy>(value: &T, _: &()) -> garde::Result {
+        let value: f64 = (*value).into();
+        ensure((0.0..1.0).contains(&value), "lie in [0, 1)", value)
+    }
+
+    /// Accepts counts of at least 1.
+    ///
+    /// # Errors
+    ///
+    /// Fails on 0.
+    pub fn at_least_one<T: Copy + PartialOrd + From<u8> + Display>(
+        value: &T,
+        _: &(),
+    ) -> garde::Result {
+        ensure(*value >= T::from(1), "be at least 1", *value)
+    }
+}

@@ -1,0 +1,154 @@
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+
+use super::*;
+
+/// Settings that two kinds share.
+#[derive(Debug, Serialize, Deserialize, Validate)]
+#[serde(default)]
+struct Shared {
+    #[garde(custom(check::non_negative))]
+    kl_coef: f64,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { kl_coef: 0.25 }
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize, Validate)]
+#[serde(default)]
+struct Leaf {
+    #[garde(custom(check::at_least_one))]
+    size: usize,
+    #[serde(flatten)]
+    #[garde(dive)]
+    shared: Shared,
+    #[garde(skip)]
+    path: Option<PathBuf>,
+}
+
+impl Settings for Leaf {
+    const KIND: &'static str = "leaf";
+
+    fn check(&self) -> Result<(), SettingsError> {
+        Ok(self.validate()?)
+    }
+
+    fn inputs(&self) -> Vec<PathBuf> {
+        self.path.iter().cloned().collect()
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Wrapped {
+    inner: Spec,
+    #[serde(default)]
+    others: Vec<Spec>,
+}
+
+impl Settings for Wrapped {
+    const KIND: &'static str = "wrapped";
+
+    fn nested(&self) -> Vec<String> {
+        let others = (0..self.others.len()).map(|index| format!("others.{index}"));
+        std::iter::once("inner".to_owned()).chain(others).collect()
+    }
+}
+
+fn registry() -> Registry<f64, f64> {
+    let mut registry = Registry::new("part");
+    registry.register(|it: Leaf, scale: &f64, _| Ok(it.size as f64 * scale)).unwrap();
+    let wrapped = |it: Wrapped, scale: &f64, registry: &Registry<f64, f64>| {
+        let mut sum = registry.build(&it.inner, scale)?;
+        for other in &it.others {
+            sum += registry.build(other, scale)?;
+        }
+        Ok(sum)
+    };
+    registry.register(wrapped).unwrap();
+    registry
+}
+
+fn spec(json: &str) -> Spec {
+    serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn nested_components_are_built_with_the_context() {
+    let json = r#"{"kind":"wrapped","inner":{"kind":"leaf","size":2},
+                   "others":[{"kind":"leaf","size":3},{"kind":"leaf","size":4}]}"#;
+    assert_eq!(registry().build(&spec(json), &10.0).unwrap(), 90.0);
+}
+
+#[test]
+fn defaults_are_filled_in_at_every_depth() {
+    let json = r#"{"kind":"wrapped","inner":{"kind":"leaf","size":2},"others":[{"kind":"leaf","size":1,"path":"a"}]}"#;
+    let resolved = registry().resolve(&spec(json)).unwrap();
+    assert_eq!(resolved.settings["inner"]["kl_coef"], 0.25);
+    assert_eq!(resolved.settings["others"][0]["kl_coef"], 0.25);
+    assert_eq!(registry().resolve(&resolved).unwrap(), resolved, "a resolved one stays as it is");
+    assert_eq!(registry().inputs(&resolved).unwrap(), [PathBuf::from("a")]);
+}
+
+#[track_caller]
+fn check_refused(json: &str, message: &str, key: Option<&str>) {
+    let error = registry().resolve(&spec(json)).unwrap_err();
+    assert_eq!(error.to_string(), message);
+    assert_eq!(error.key().as_deref(), key);
+}
+
+#[test]
+fn mistakes_are_named() {
+    check_refused(
+        r#"{"kind":"laef"}"#,
+        "unknown part `laef` (did you mean `leaf`?), expected one of `leaf`, `wrapped`",
+        None,
+    );
+    check_refused(
+        r#"{"kind":"leaf","size":1,"kl_coeff":0.1}"#,
+        "unknown setting `kl_coeff` of part `leaf` (did you mean `kl_coef`?)",
+        Some("kl_coeff"),
+    );
+    check_refused(
+        r#"{"kind":"wrapped","inner":{"kind":"leaf","size":1,"color":1}}"#,
+        "unknown setting `color` of part `leaf`, expected one of `size`, `kl_coef`, `path`",
+        Some("inner.color"),
+    );
+    check_refused(
+        r#"{"kind":"leaf","size":0}"#,
+        "`size` of part `leaf` must be at least 1, is 0",
+        Some("size"),
+    );
+    check_refused(
+        r#"{"kind":"leaf","size":1,"kl_coef":-1}"#,
+        "`kl_coef` of part `leaf` must be finite and not negative, is -1",
+        Some("kl_coef"),
+    );
+    check_refused(
+        r#"{"kind":"leaf","size":"x"}"#,
+        "part `leaf`: invalid type: string \"x\", expected usize",
+        None,
+    );
+    check_refused(r#"{"kind":"wrapped"}"#, "part `wrapped`: missing field `inner`", None);
+}
+
+#[test]
+fn a_name_is_registered_once() {
+    let mut registry = registry();
+    let error = registry.register(|_: Leaf, _: &f64, _| Ok(0.0)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "part `leaf` is registered already; register yours under another name"
+    );
+}
+
+#[test]
+fn a_failing_constructor_is_named() {
+    let mut registry: Registry<f64> = Registry::new("part");
+    registry.register(|_: Leaf, (): &(), _| Err("no such file".into())).unwrap();
+    let error = registry.build(&spec(r#"{"kind":"leaf","size":1}"#), &()).unwrap_err();
+    assert_eq!(error.to_string(), "cannot build part `leaf`");
+    assert_eq!(error.source().unwrap().to_string(), "no such file");
+}
