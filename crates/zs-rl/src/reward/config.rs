@@ -268,14 +268,14 @@ impl RewardConfig {
     fn reward(&self, resources: &RewardResources) -> Result<AnyReward, RewardError> {
         use AnyReward::{Episode, Group, Retrieval};
         Ok(match self {
-            Self::F1 { yes_no } => Episode(Box::new(F1 { yes_no: *yes_no })),
-            Self::ExactMatch {} => Episode(Box::new(ExactMatch)),
-            Self::CoverExactMatch {} => Episode(Box::new(CoverExactMatch)),
+            Self::F1 { yes_no } => Episode(Arc::new(F1 { yes_no: *yes_no })),
+            Self::ExactMatch {} => Episode(Arc::new(ExactMatch)),
+            Self::CoverExactMatch {} => Episode(Arc::new(CoverExactMatch)),
             Self::DefaultAnswer { answer } => {
-                Episode(Box::new(DefaultAnswer { answer: answer.clone() }))
+                Episode(Arc::new(DefaultAnswer { answer: answer.clone() }))
             }
             Self::Format { require_think } => {
-                Episode(Box::new(Format { require_think: *require_think }))
+                Episode(Arc::new(Format { require_think: *require_think }))
             }
             Self::SearchR1 { structure, final_answer } => {
                 for (field, value) in [("structure", *structure), ("final_answer", *final_answer)] {
@@ -283,10 +283,10 @@ impl RewardConfig {
                     ensure(holds, "search_r1", field, value, "lie in [0, 1]")?;
                 }
                 let (structure, final_answer) = (*structure, *final_answer);
-                Episode(Box::new(SearchR1 { structure, final_answer }))
+                Episode(Arc::new(SearchR1 { structure, final_answer }))
             }
             Self::TurnPenalty { free_turns } => {
-                Episode(Box::new(TurnPenalty { free_turns: *free_turns }))
+                Episode(Arc::new(TurnPenalty { free_turns: *free_turns }))
             }
             Self::Overlong { max_tokens, cache_tokens } => {
                 let (max_tokens, cache_tokens) = (*max_tokens, *cache_tokens);
@@ -294,27 +294,27 @@ impl RewardConfig {
                 let requirement = "be at least 1 and at most `max_tokens`";
                 let value = cache_tokens as f32;
                 ensure(holds, "overlong", "cache_tokens", value, requirement)?;
-                Episode(Box::new(Overlong { max_tokens, cache_tokens }))
+                Episode(Arc::new(Overlong { max_tokens, cache_tokens }))
             }
-            Self::OverBudget {} => Episode(Box::new(OverBudget)),
-            Self::Redundancy {} => Episode(Box::new(Redundancy)),
-            Self::InvalidAction {} => Episode(Box::new(InvalidAction)),
+            Self::OverBudget {} => Episode(Arc::new(OverBudget)),
+            Self::Redundancy {} => Episode(Arc::new(Redundancy)),
+            Self::InvalidAction {} => Episode(Arc::new(InvalidAction)),
             Self::InformationGain {} => {
                 let corpus = resources.corpus.as_ref().ok_or(RewardError::Missing {
                     name: "information_gain",
                     what: "the texts of the gold documents; name their `corpus`",
                 })?;
-                Retrieval(Box::new(InformationGain::new(corpus)))
+                Retrieval(Arc::new(InformationGain::new(corpus)))
             }
-            Self::CoverageGain {} => Retrieval(Box::new(CoverageGain)),
-            Self::RetrievalAnswer {} => Retrieval(Box::new(RetrievalAnswer)),
-            Self::Length {} => Group(Box::new(Length)),
+            Self::CoverageGain {} => Retrieval(Arc::new(CoverageGain)),
+            Self::RetrievalAnswer {} => Retrieval(Arc::new(RetrievalAnswer)),
+            Self::Length {} => Group(Arc::new(Length)),
             Self::Rubric(config) => {
                 let judge = resources.judge.clone().ok_or(RewardError::Missing {
                     name: "rubric",
                     what: "a model that compares episodes; name a `judge`",
                 })?;
-                Group(Box::new(RubricReward::new(judge, config.clone())))
+                Group(Arc::new(RubricReward::new(judge, config.clone())))
             }
             Self::Sum { .. } => unreachable!("sums are flattened by the caller"),
         })

@@ -1,5 +1,7 @@
 //! A weighted sum of rewards that keeps every component for the log.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, Question};
 
@@ -67,14 +69,14 @@ pub struct RewardComponent {
 /// assert_eq!(score.total, 2.0 / 3.0);
 /// assert_eq!(score.components[0].name, "f1");
 /// ```
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RewardFunction {
     terms: Vec<Term>,
     step: Option<usize>,
 }
 
 /// A reward and how it counts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Term {
     pub(super) weight: f32,
     pub(super) warm_up_steps: usize,
@@ -83,11 +85,11 @@ pub(super) struct Term {
 }
 
 /// The three kinds of rewards, by what they may read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum AnyReward {
-    Episode(Box<dyn Reward>),
-    Retrieval(Box<dyn RetrievalReward>),
-    Group(Box<dyn GroupReward>),
+    Episode(Arc<dyn Reward>),
+    Retrieval(Arc<dyn RetrievalReward>),
+    Group(Arc<dyn GroupReward>),
 }
 
 /// Makes a reward worth less in long episodes.
@@ -132,19 +134,19 @@ impl RewardFunction {
     /// The same and one more reward.
     #[must_use]
     pub fn and(self, weight: f32, reward: impl Reward + 'static) -> Self {
-        self.with(weight, AnyReward::Episode(Box::new(reward)))
+        self.with(weight, AnyReward::Episode(Arc::new(reward)))
     }
 
     /// The same and one more reward, which reads documents.
     #[must_use]
     pub fn and_retrieval(self, weight: f32, reward: impl RetrievalReward + 'static) -> Self {
-        self.with(weight, AnyReward::Retrieval(Box::new(reward)))
+        self.with(weight, AnyReward::Retrieval(Arc::new(reward)))
     }
 
     /// The same and one more reward, which compares episodes.
     #[must_use]
     pub fn and_group(self, weight: f32, reward: impl GroupReward + 'static) -> Self {
-        self.with(weight, AnyReward::Group(Box::new(reward)))
+        self.with(weight, AnyReward::Group(Arc::new(reward)))
     }
 
     fn with(mut self, weight: f32, reward: AnyReward) -> Self {

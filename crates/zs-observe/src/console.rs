@@ -1,0 +1,312 @@
+//! The terminal: notes and progress on stderr, results on stdout, a dashboard while a policy trains.
+
+use std::cell::Cell;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use zs_core::registry::BoxedError;
+use zs_trainer::{
+    Callback, Console, Flow, Interrupt, Metrics, Progress, QuietConsole, StepReport,
+};
+
+use crate::dashboard::{self, Dashboard};
+
+/// Console on stderr and stdout: bars and a dashboard where stderr is a terminal, plain lines
+/// elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub struct TerminalConsole {
+    is_terminal: bool,
+}
+
+impl TerminalConsole {
+    /// Creates the console of a command; a quiet one prints results and nothing else.
+    #[must_use]
+    pub fn new(quiet: bool) -> Arc<dyn Console> {
+        match quiet {
+            true => Arc::new(ResultsOnly),
+            false => Arc::new(Self { is_terminal: std::io::stderr().is_terminal() }),
+        }
+    }
+
+    fn begin(self, title: &str, total: usize) -> TerminalProgress {
+        let view = match self.is_terminal {
+            false => {
+                write_stderr(title);
+                View::Lines { next: Cell::new(total.div_ceil(10)) }
+            }
+            true => {
+                let bar = ProgressBar::new(total as u64).with_prefix(title.to_owned());
+                bar.set_style(bar_style());
+                bar.enable_steady_tick(Duration::from_millis(500));
+                View::Bar(bar)
+            }
+        };
+        TerminalProgress::new(view, title, total)
+    }
+}
+
+impl Console for TerminalConsole {
+    fn note(&self, text: &str) {
+        write_stderr(text);
+    }
+
+    fn print(&self, text: &str) {
+        print(text);
+    }
+
+    fn progress(&self, title: &str, total: usize) -> Box<dyn Progress> {
+        Box::new(self.begin(title, total))
+    }
+
+    fn training(&self, title: &str, total: usize) -> Box<dyn Callback> {
+        let dashboard = self.is_terminal.then(|| Dashboard::open(title, total).ok()).flatten();
+        let progress = match dashboard {
+            Some(dashboard) => TerminalProgress::new(View::Dashboard(dashboard), title, total),
+            None => self.begin(title, total),
+        };
+        Box::new(TrainingView { progress: Some(progress) })
+    }
+}
+
+/// Console that prints results alone.
+#[derive(Clone, Copy, Debug)]
+struct ResultsOnly;
+
+impl Console for ResultsOnly {
+    fn note(&self, _text: &str) {}
+
+    fn print(&self, text: &str) {
+        print(text);
+    }
+
+    fn progress(&self, title: &str, total: usize) -> Box<dyn Progress> {
+        QuietConsole.progress(title, total)
+    }
+
+    fn training(&self, title: &str, total: usize) -> Box<dyn Callback> {
+        QuietConsole.training(title, total)
+    }
+}
+
+/// Training as the terminal shows it.
+#[derive(Debug)]
+struct TrainingView {
+    /// None once the run has ended.
+    progress: Option<TerminalProgress>,
+}
+
+impl Callback for TrainingView {
+    fn name(&self) -> &'static str {
+        "terminal"
+    }
+
+    fn begin(&mut self, history: &[Metrics]) -> Result<(), BoxedError> {
+        let done = history.iter().filter_map(Metrics::step).max().unwrap_or(0);
+        if let Some(progress) = &self.progress {
+            progress.advance(done, "resumed");
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, report: &StepReport<'_>) -> Result<Flow, BoxedError> {
+        let Some(progress) = &self.progress else { return Ok(Flow::Continue) };
+        for it in report.alarms {
+            progress.note(&format!("alarm at step {}: {}: {}", it.step, it.alarm.name(), it.message));
+        }
+        if let View::Dashboard(dashboard) = &progress.view {
+            dashboard.step(report);
+        }
+        if report.step > 0 {
+            progress.advance(1, &headline(report.metrics));
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn finish(&mut self, outcome: &str) {
+        if let Some(progress) = self.progress.take() {
+            progress.end(outcome);
+        }
+    }
+}
+
+/// One line about a step.
+fn headline(metrics: &Metrics) -> String {
+    let value = |key| metrics.get(key).unwrap_or_default();
+    let searches = value("rollout/num_searches");
+    format!("reward {:.3}, {searches:.2} searches", value("reward/mean"))
+}
+
+/// Progress of one piece of work.
+#[derive(Debug)]
+struct TerminalProgress {
+    view: View,
+    title: String,
+    total: usize,
+    done: Cell<usize>,
+    start: Instant,
+}
+
+#[derive(Debug)]
+enum View {
+    Lines { next: Cell<usize> },
+    Bar(ProgressBar),
+    Dashboard(Dashboard),
+}
+
+impl TerminalProgress {
+    fn new(view: View, title: &str, total: usize) -> Self {
+        let title = title.to_owned();
+        Self { view, title, total, done: Cell::new(0), start: Instant::now() }
+    }
+
+    /// Says one line above the progress.
+    fn note(&self, text: &str) {
+        match &self.view {
+            View::Lines { .. } | View::Dashboard(_) => write_stderr(text),
+            View::Bar(bar) => bar.suspend(|| write_stderr(text)),
+        }
+    }
+
+    fn end(self, message: &str) -> f64 {
+        let seconds = self.start.elapsed().as_secs_f64();
+        match self.view {
+            View::Lines { .. } => {}
+            View::Bar(bar) => bar.finish_and_clear(),
+            View::Dashboard(dashboard) => drop(dashboard),
+        }
+        write_stderr(&format!("{}: {message} ({seconds:.0} s)", self.title));
+        seconds
+    }
+}
+
+impl Progress for TerminalProgress {
+    fn advance(&self, steps: usize, message: &str) {
+        let done = self.done.get() + steps;
+        self.done.set(done);
+        match &self.view {
+            View::Dashboard(_) => {}
+            View::Lines { next } => {
+                if done >= next.get() && done < self.total {
+                    next.set(done + self.total.div_ceil(10));
+                    let elapsed = self.start.elapsed().as_secs_f64();
+                    let left = elapsed / done.max(1) as f64 * (self.total - done) as f64;
+                    write_stderr(&format!(
+                        "  {done}/{total}  {message}  {elapsed:.0} s, about {left:.0} s left",
+                        total = self.total
+                    ));
+                }
+            }
+            View::Bar(bar) => {
+                bar.set_message(message.to_owned());
+                bar.set_position(done as u64);
+            }
+        }
+    }
+
+    fn finish(self: Box<Self>, message: &str) -> f64 {
+        self.end(message)
+    }
+}
+
+/// Sets a request to stop on Ctrl-C (SIGINT) and SIGTERM; a second signal ends the process at once.
+///
+/// # Errors
+///
+/// Fails when the system does not let signals be handled.
+pub fn stop_on_signals() -> Result<Interrupt> {
+    let interrupt = Interrupt::default();
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be handled")?;
+    let flag = interrupt.clone();
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            if flag.set() {
+                dashboard::restore();
+                std::process::exit(128 + signal);
+            }
+            dashboard::note("stops after this step; once more, and it ends at once");
+        }
+    });
+    Ok(interrupt)
+}
+
+fn bar_style() -> ProgressStyle {
+    ProgressStyle::with_template(
+        "{prefix} [{bar:28}] {pos}/{len} {elapsed}, about {eta} left  {wide_msg}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+    .progress_chars("=> ")
+}
+
+/// Writes a result to stdout. A reader that went away (`zs … | head`) is no error.
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Writes a value to a file, as JSON.
+///
+/// # Errors
+///
+/// Fails, naming the file, where it cannot be written.
+pub fn write_json<T: serde::Serialize>(path: &std::path::Path, value: &T) -> Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    std::fs::write(path, format!("{text}\n"))
+        .with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+/// While a dashboard has the terminal, what is said waits until it gives it back.
+fn write_stderr(text: &str) {
+    if dashboard::note(text) {
+        return;
+    }
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Writes the one line that a failed command leaves: `error: what: why`.
+pub fn print_error(error: &anyhow::Error) {
+    dashboard::restore();
+    write_stderr(&format!("error: {}", one_line(error)));
+}
+
+/// An error and its causes, `what: why`; a cause that the text before it ends with is left out.
+pub fn one_line(error: &anyhow::Error) -> String {
+    let text = error.chain().fold(String::new(), |text, cause| {
+        let cause = cause.to_string();
+        match text.ends_with(&cause) {
+            true => text,
+            false if text.is_empty() => cause,
+            false => format!("{text}: {cause}"),
+        }
+    });
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn the_headline_tells_reward_and_searches() {
+        let mut metrics = Metrics::of_step(1);
+        assert_eq!(headline(&metrics), "reward 0.000, 0.00 searches");
+        metrics.set("reward/mean", 0.25);
+        metrics.set("rollout/num_searches", 1.5);
+        assert_eq!(headline(&metrics), "reward 0.250, 1.50 searches");
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let check = |error: anyhow::Error, expected: &str| assert_eq!(one_line(&error), expected);
+        check(anyhow!("no row\n here"), "no row here");
+        check(anyhow!("end of file").context("a.jsonl"), "a.jsonl: end of file");
+        check(anyhow!("end of file").context("a.jsonl: end of file"), "a.jsonl: end of file");
+        check(anyhow!("why").context("what").context("where"), "where: what: why");
+    }
+}

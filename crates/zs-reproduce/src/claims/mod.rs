@@ -1,0 +1,237 @@
+//! The claims of the paper at the embedded scale: arms times seeds, each done once and kept, and a
+//! verdict on every claim.
+
+mod environment;
+mod markdown;
+mod measure;
+mod page;
+mod plan;
+mod preset;
+mod report;
+mod result;
+mod schedule;
+mod stats;
+mod verdict;
+mod work;
+
+use std::sync::mpsc::channel;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+pub use self::environment::Environment;
+pub use self::preset::{ClaimsPreset, preset};
+pub use self::report::{
+    ArmReport, BandPoint, ClaimReport, ClaimsReport, ComparisonReport, SimulatorReport,
+};
+pub use self::result::{CurvePoint, EpisodeText, SeedResult, SimulatorResult};
+pub use self::stats::{CONFIDENCE, SeedMean, seed_mean};
+pub use self::verdict::Verdict;
+
+use self::plan::{Work, plan, select};
+use self::schedule::{Event, Task, carry_out};
+use self::work::Outcome;
+use super::output::claim_directory;
+use crate::cli::ReproduceArgs;
+use crate::RunContext;
+use crate::source;
+
+/// What of the claims is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Seeds, from the first of the base file on.
+    pub num_seeds: usize,
+    /// Claims by their names; all where empty.
+    pub only: Vec<String>,
+    /// Pieces of work at a time.
+    pub jobs: usize,
+    /// Whether only what is there is reported.
+    pub report_only: bool,
+}
+
+/// `zs reproduce --preset claims`.
+///
+/// # Errors
+///
+/// Fails on an unknown claim, a missing base model, an output directory that is not ours, and, after
+/// everything else was done and reported, on any work that failed.
+pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
+    let mut preset = preset()?;
+    preset.base.seed = args.seed.unwrap_or(preset.base.seed);
+    preset.base.base = args.base.clone().unwrap_or(preset.base.base);
+    preset.base.out = args.out.clone().unwrap_or(preset.base.out);
+    let request = Request {
+        num_seeds: args.seeds.unwrap_or(preset.num_seeds),
+        only: args.only.clone(),
+        jobs: args.jobs.unwrap_or_else(environment::jobs),
+        report_only: args.report_only,
+    };
+    if request.num_seeds == 0 {
+        bail!("`--seeds` must be at least 1");
+    }
+    if args.dry_run {
+        context.print(&describe(&preset, &request)?);
+        return Ok(());
+    }
+    let (report, failures) = run(&preset, &request, context)?;
+    let page = preset.base.out.join("report.html");
+    context.print(&format!("{}\nThe report: {}\n", report.table(), page.display()));
+    match failures.first() {
+        None => Ok(()),
+        Some(first) => bail!("{} pieces of work failed; the first: {first}", failures.len()),
+    }
+}
+
+/// Does what is not yet done and reports on everything that is: the report, and what failed.
+///
+/// # Errors
+///
+/// As [`command`], but for failing work.
+pub fn run(
+    preset: &ClaimsPreset,
+    request: &Request,
+    context: &RunContext,
+) -> Result<(ClaimsReport, Vec<String>)> {
+    let wanted = select(&preset.claims, &request.only)?;
+    let seeds = seeds(preset, request);
+    let tasks = plan(&preset.base, &seeds, &preset.claims, &wanted);
+    let out = &preset.base.out;
+    claim_directory(out)?;
+    let mut outcomes: Vec<Option<Outcome>> = tasks.iter().map(|it| it.work.finished(out)).collect();
+    let mut failures = Vec::new();
+    if !request.report_only {
+        let open = open(&tasks, &outcomes);
+        let num_kept = tasks.len() - open.len();
+        if num_kept > 0 {
+            context.note(&format!("{num_kept} of {} pieces of work are done already", tasks.len()));
+        }
+        let base = source::load_chosen(&preset.base.base)?;
+        let places: Vec<usize> = open.iter().map(|it| it.0).collect();
+        let open: Vec<Task<Work>> = open.into_iter().map(|it| it.1).collect();
+        let watch = Watch { open: &open, places: &places, jobs: request.jobs, console };
+        let (sender, events) = channel();
+        let (done, failed) = std::thread::scope(|scope| {
+            let open = &open;
+            let base = &base;
+            scope.spawn(move || {
+                carry_out(open, request.jobs, &sender, |it| it.carry_out(base, out));
+            });
+            watch.follow(events)
+        });
+        for (place, outcome) in done {
+            outcomes[place] = Some(outcome);
+        }
+        failures = failed;
+    }
+    let finished: Vec<Outcome> = outcomes.into_iter().flatten().collect();
+    let report = ClaimsReport::new(preset, &wanted, &seeds, tasks.len(), finished);
+    write(&report, preset).with_context(|| out.display().to_string())?;
+    Ok((report, failures))
+}
+
+fn seeds(preset: &ClaimsPreset, request: &Request) -> Vec<u64> {
+    (preset.base.seed..).take(request.num_seeds).collect()
+}
+
+/// The work that is not done, with its place in the whole plan.
+fn open(tasks: &[Task<Work>], outcomes: &[Option<Outcome>]) -> Vec<(usize, Task<Work>)> {
+    let mut open: Vec<(usize, Task<Work>)> = Vec::new();
+    for (place, task) in tasks.iter().enumerate().filter(|(it, _)| outcomes[*it].is_none()) {
+        let needs = task.needs.and_then(|it| open.iter().position(|(place, _)| *place == it));
+        open.push((place, Task { work: task.work.clone(), needs }));
+    }
+    open
+}
+
+/// Says how far the work is.
+struct Watch<'a> {
+    open: &'a [Task<Work>],
+    places: &'a [usize],
+    jobs: usize,
+    context: &'a RunContext,
+}
+
+impl Watch<'_> {
+    /// Listens until all is done: what was done, by its place in the plan, and what failed.
+    fn follow(
+        &self,
+        events: impl IntoIterator<Item = Event<Outcome>>,
+    ) -> (Vec<(usize, Outcome)>, Vec<String>) {
+        let total: f64 = self.open.iter().map(|it| it.work.size()).sum();
+        let clock = Instant::now();
+        let mut size_done = 0.0;
+        let mut num_over = 0;
+        let (mut done, mut failed) = (Vec::new(), Vec::new());
+        self.context.note(&format!("{} to do, {} at a time", self.open.len(), self.jobs));
+        for event in events {
+            let (task, line) = match event {
+                Event::Begun { task } => {
+                    self.context.note(&format!("begun: {}", self.open[task].work.label()));
+                    continue;
+                }
+                Event::Skipped { task } => {
+                    failed.push(format!("{}: what it needs failed", self.open[task].work.label()));
+                    (task, "left out".to_owned())
+                }
+                Event::Ended { task, outcome: Err(error) } => {
+                    failed.push(format!("{}: {error:#}", self.open[task].work.label()));
+                    (task, format!("FAILED: {error:#}"))
+                }
+                Event::Ended { task, outcome: Ok(outcome) } => {
+                    let line = outcome.headline();
+                    done.push((self.places[task], outcome));
+                    (task, line)
+                }
+            };
+            num_over += 1;
+            size_done += self.open[task].work.size();
+            let minutes = clock.elapsed().as_secs_f64() / 60.0;
+            let left = minutes / size_done * (total - size_done);
+            self.context.note(&format!(
+                "[{num_over}/{}] {}: {line}; {minutes:.0} min, about {left:.0} min left",
+                self.open.len(),
+                self.open[task].work.label()
+            ));
+        }
+        (done, failed)
+    }
+}
+
+/// What would be done, without doing it.
+fn describe(preset: &ClaimsPreset, request: &Request) -> Result<String> {
+    use std::fmt::Write;
+    let wanted = select(&preset.claims, &request.only)?;
+    let seeds = seeds(preset, request);
+    let tasks = plan(&preset.base, &seeds, &preset.claims, &wanted);
+    let mut text = String::new();
+    for claim in &wanted {
+        let _ = writeln!(text, "{:>2} {}: {}", claim.number, claim.id, claim.claim);
+        let _ = writeln!(text, "   arms: {}", claim.arm_names().join(", "));
+    }
+    let mut num_done = 0;
+    let mut left = 0.0;
+    for task in &tasks {
+        let is_done = task.work.finished(&preset.base.out).is_some();
+        num_done += usize::from(is_done);
+        left += if is_done { 0.0 } else { task.work.size() };
+    }
+    let _ = writeln!(
+        text,
+        "{} pieces of work for seeds {seeds:?}, {num_done} of them done; {} at a time; about {:.0} \
+         minutes on two idle cores.",
+        tasks.len(),
+        request.jobs,
+        left * SECONDS_A_STEP / 60.0
+    );
+    Ok(text)
+}
+
+/// Seconds of a training step of the preset on two idle cores, for estimates.
+const SECONDS_A_STEP: f64 = 0.7;
+
+fn write(report: &ClaimsReport, preset: &ClaimsPreset) -> Result<()> {
+    let out = crate::files::RunDir::open(&preset.base.out)?;
+    out.write_json("report.json", report)?;
+    out.write_text("report.md", &report.to_markdown())?;
+    out.write_text("report.html", &page::render(report)?)
+}

@@ -1,0 +1,208 @@
+//! Carrying out one piece of work: tuning a simulation LLM, or training and evaluating a policy.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use zs_core::{Question, SearchEngine};
+use zs_eval::Evaluation;
+use zs_model::LanguageModel;
+use zs_simulator::{MispairedEngine, SimulatedEngine};
+
+use super::measure::{self, Measures};
+use super::plan::{ArmWork, Work};
+use super::result::{CurvePoint, EpisodeText, SeedResult, SimulatorResult, Slot};
+use crate::config::{ArmEngine, ClaimMetric, ReproduceConfig};
+use crate::RunContext;
+use crate::files::RunDir;
+use crate::reproduce::job::{Job, TrainingEngines};
+use crate::reproduce::{example_turns, job};
+use crate::run::EpochOrder;
+use crate::source;
+
+/// Episodes that are kept as text, and that are sampled again without stop texts.
+const NUM_EPISODES: usize = 40;
+
+/// What a piece of work came to.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    Simulator(Box<SimulatorResult>),
+    Arm(Box<SeedResult>),
+}
+
+impl Outcome {
+    /// In a few words.
+    pub(super) fn headline(&self) -> String {
+        match self {
+            Self::Simulator(it) => format!(
+                "the answer stands in {:.0} % of useful and {:.0} % of noisy replies",
+                100.0 * it.audit.useful_contains_answer,
+                100.0 * it.audit.noisy_contains_answer
+            ),
+            Self::Arm(it) => {
+                let exact_match = it.metrics.get(&ClaimMetric::ExactMatch).copied();
+                format!("exact match {:.3}", exact_match.unwrap_or_default())
+            }
+        }
+    }
+}
+
+impl Work {
+    /// What was kept of it below the output directory, if it is finished.
+    pub(super) fn finished(&self, out: &Path) -> Option<Outcome> {
+        let dir = self.dir(out);
+        match self {
+            Self::Tune(settings) => {
+                let result = Slot::new(dir, settings.as_ref()).finished();
+                result.map(|it| Outcome::Simulator(Box::new(it)))
+            }
+            Self::Arm(arm) => {
+                let result = Slot::new(dir, arm.as_ref()).finished();
+                result.map(|it| Outcome::Arm(Box::new(it)))
+            }
+        }
+    }
+
+    /// Does it, from the start.
+    pub(super) fn carry_out(&self, base: &LanguageModel, out: &Path) -> Result<Outcome> {
+        let dir = self.dir(out);
+        match self {
+            Self::Tune(settings) => {
+                let slot = Slot::new(dir, settings.as_ref());
+                let run = slot.begin()?;
+                let result = tune(settings, base, &run)?;
+                slot.finish(&run, &result)?;
+                Ok(Outcome::Simulator(Box::new(result)))
+            }
+            Self::Arm(work) => {
+                let slot = Slot::new(dir, work.as_ref());
+                let run = slot.begin()?;
+                let result = arm(work, base, out, &run)?;
+                slot.finish(&run, &result)?;
+                Ok(Outcome::Arm(Box::new(result)))
+            }
+        }
+    }
+}
+
+/// The weights of a tuned simulation LLM below the output directory.
+fn simulator_dir(out: &Path, steps: usize, seed: u64) -> PathBuf {
+    out.join(format!("simulators/steps-{steps}/seed-{seed}/checkpoints/final"))
+}
+
+fn tune(settings: &ReproduceConfig, base: &LanguageModel, run: &RunDir) -> Result<SimulatorResult> {
+    let console = Console::quiet();
+    let job = Job::new(settings, &context);
+    let clock = Instant::now();
+    let simulator = job.tune(base, run)?;
+    let seconds = clock.elapsed().as_secs_f64();
+    let audit = job.audit(&job.simulated(simulator)?);
+    let (steps, seed) = (settings.tuning.steps, settings.seed);
+    Ok(SimulatorResult { steps, seed, seconds, audit })
+}
+
+/// Trains and evaluates one policy.
+fn arm(work: &ArmWork, base: &LanguageModel, out: &Path, run: &RunDir) -> Result<SeedResult> {
+    let ArmWork { name, engine, asks_simulator, settings } = work;
+    let console = Console::quiet();
+    let job = Job::new(settings, &context);
+    let clock = Instant::now();
+    let simulated = |job: &Job<'_>| -> Result<SimulatedEngine> {
+        let steps = settings.tuning.steps;
+        let model = match steps {
+            0 => base.clone(),
+            _ => source::load_model(&simulator_dir(out, steps, settings.seed), &base.device())?,
+        };
+        job.simulated(model)
+    };
+    let train = |engine: &dyn SearchEngine, beside: Option<&dyn SearchEngine>| {
+        let run = RunDir::create(&run.join("training"))?;
+        let trained = job.train(base, TrainingEngines { engine, beside }, &settings.training, &run);
+        trained.with_context(|| format!("training {name}"))
+    };
+    let mut metrics = Measures::new();
+    let (policy, best_step, curve, simulator) = match engine {
+        ArmEngine::Untrained {} => (base.clone(), 0, Vec::new(), None),
+        ArmEngine::Real {} => {
+            let trained = train(job.train_world.engine().as_ref(), None)?;
+            let calls = trained.num_searches as f64;
+            let price = settings.evaluation.dollars_per_1000_searches;
+            metrics.insert(ClaimMetric::ProviderCalls, calls);
+            metrics.insert(ClaimMetric::ProviderDollars, calls / 1000.0 * price);
+            metrics.insert(ClaimMetric::SimulatedCalls, 0.0);
+            (trained.best, trained.best_step, CurvePoint::curve(&trained.metrics), None)
+        }
+        ArmEngine::Simulated { mispaired, .. } => {
+            let simulator = Arc::new(simulated(&job)?);
+            let beside = asks_simulator.then_some(simulator.as_ref() as &dyn SearchEngine);
+            let trained = match mispaired {
+                false => train(simulator.as_ref(), beside)?,
+                true => {
+                    let rows = batches(settings, &job.train);
+                    let engine = MispairedEngine::new(Arc::clone(&simulator), rows);
+                    train(&engine, beside)?
+                }
+            };
+            metrics.insert(ClaimMetric::ProviderCalls, 0.0);
+            metrics.insert(ClaimMetric::ProviderDollars, 0.0);
+            metrics.insert(ClaimMetric::SimulatedCalls, trained.num_searches as f64);
+            let curve = CurvePoint::curve(&trained.metrics);
+            (trained.best, trained.best_step, curve, Some(simulator))
+        }
+    };
+    let train_seconds = clock.elapsed().as_secs_f64();
+    let evaluation = job.evaluate(name, &policy, job.test_world.engine().as_ref())?;
+    job::write_evaluation(&evaluation, &RunDir::create(&run.join("evaluation"))?)?;
+    metrics.extend(measure::of_evaluation(&job.test, &evaluation));
+    metrics.extend(measure::of_curve(&curve));
+    if let Some(simulator) = &simulator {
+        let evaluation = job.evaluate(name, &policy, simulator.as_ref())?;
+        let simulated = evaluation.report.overall.exact_match.mean;
+        metrics.insert(ClaimMetric::SimulatedExactMatch, simulated);
+        metrics.insert(ClaimMetric::SimToReal, simulated - metrics[&ClaimMetric::ExactMatch]);
+    }
+    let first = &evaluation.trajectories[..NUM_EPISODES.min(evaluation.trajectories.len())];
+    metrics.extend(measure::without_stops(&policy, first, &settings.training.rollout)?);
+    let by_hops = &evaluation.report.by_hops;
+    Ok(SeedResult {
+        arm: name.clone(),
+        seed: settings.seed,
+        commit: Some(crate::versions::git_commit()),
+        best_step,
+        train_seconds,
+        by_hops: by_hops.iter().map(|(hops, it)| (*hops, it.exact_match.mean)).collect(),
+        curve,
+        episodes: episodes(&job.test, &evaluation),
+        metrics,
+    })
+}
+
+/// The question of each row of each step, in the order in which training plays them.
+fn batches(settings: &ReproduceConfig, questions: &[Question]) -> Vec<Vec<Question>> {
+    let schedule = &settings.training.schedule;
+    let order = EpochOrder::new(settings.seed, questions.len());
+    let rows = |step: usize| -> Vec<Question> {
+        let chosen = order.step(step, schedule.questions_per_step);
+        let rows = chosen
+            .into_iter()
+            .flat_map(|at| std::iter::repeat_n(&questions[at], schedule.group_size));
+        rows.cloned().collect()
+    };
+    (0..schedule.steps).map(rows).collect()
+}
+
+fn episodes(questions: &[Question], evaluation: &Evaluation) -> Vec<EpisodeText> {
+    let played = questions.iter().zip(&evaluation.records).zip(&evaluation.trajectories);
+    let text = |((question, record), trajectory): ((&Question, _), _)| {
+        let record: &zs_eval::QuestionRecord = record;
+        EpisodeText {
+            question: question.text.clone(),
+            golden_answers: question.golden_answers.clone(),
+            hops: question.hops,
+            exact_match: record.exact_match,
+            turns: example_turns(trajectory),
+        }
+    };
+    played.take(NUM_EPISODES).map(text).collect()
+}

@@ -1,0 +1,150 @@
+//! The stages of the main job: worlds, tuning, audit, training, evaluation.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use zs_core::{Question, SearchEngine, StreamKey};
+use zs_eval::{EvalConfig, Evaluation, evaluate};
+use zs_model::LanguageModel;
+use zs_rl::RolloutConfig;
+use zs_simulator::SimulatedEngine;
+use zs_simulator::audit::{AuditReport, audit, audit_queries};
+use zs_simulator::world::{Split, World};
+
+use crate::config::{ReproduceConfig, TrainingConfig, ValidationMetric};
+use crate::RunContext;
+use crate::files::RunDir;
+use crate::run::rl::{Aids, Trained, Training, Validation};
+use crate::run::sft;
+use crate::source;
+
+/// What the stages share.
+pub(super) struct Job<'a> {
+    pub(super) config: &'a ReproduceConfig,
+    pub(super) context: &'a RunContext,
+    /// The seed of all three worlds.
+    pub(super) seed: u64,
+    pub(super) train_world: World,
+    pub(super) validation_world: World,
+    pub(super) test_world: World,
+    pub(super) train: Vec<Question>,
+    pub(super) validation: Vec<Question>,
+    pub(super) test: Vec<Question>,
+}
+
+impl<'a> Job<'a> {
+    pub(super) fn new(config: &'a ReproduceConfig, context: &'a RunContext) -> Self {
+        let seed = config.worlds.first_seed + config.seed;
+        let [train_world, validation_world, test_world] =
+            [Split::Train, Split::Validation, Split::Test].map(|it| World::generate(seed, it));
+        let questions = |world: &World, per_hop| source::world_questions(world, seed, per_hop);
+        Self {
+            train: questions(&train_world, config.worlds.train_per_hop),
+            validation: questions(&validation_world, config.worlds.validation_per_hop),
+            test: questions(&test_world, config.worlds.test_per_hop),
+            config,
+            console,
+            seed,
+            train_world,
+            validation_world,
+            test_world,
+        }
+    }
+
+    pub(super) fn tune(&self, base: &LanguageModel, run: &RunDir) -> Result<LanguageModel> {
+        let ReproduceConfig { data, tuning, .. } = self.config;
+        let rows = sft::world_rows(data, base, self.seed)?;
+        sft::tune(base, &rows, tuning, self.config.seed, run, false, self.context)
+    }
+
+    pub(super) fn simulated(&self, model: LanguageModel) -> Result<SimulatedEngine> {
+        let ReproduceConfig { data, simulator, .. } = self.config;
+        source::simulated(Arc::new(model), &data.templates, simulator)
+    }
+
+    /// Puts queries of known quality to the simulator, about the validation world.
+    pub(super) fn audit(&self, engine: &SimulatedEngine) -> AuditReport {
+        let key = StreamKey::new(self.config.seed);
+        let queries = audit_queries(&self.validation_world, self.config.audit.per_kind, key);
+        let progress = self.context.progress("auditing", 1);
+        let k = self.config.training.rollout.num_documents;
+        let report = audit(engine, &queries, k, self.config.seed);
+        progress.finish(&format!(
+            "the answer stands in {:.2} of useful and {:.2} of noisy replies",
+            report.useful_contains_answer, report.noisy_contains_answer
+        ));
+        report
+    }
+
+    pub(super) fn train(
+        &self,
+        base: &LanguageModel,
+        engines: TrainingEngines<'_>,
+        settings: &TrainingConfig,
+        run: &RunDir,
+    ) -> Result<Trained> {
+        let TrainingEngines { engine, beside } = engines;
+        let training = Training {
+            title: "training",
+            policy: base.clone(),
+            questions: &self.train,
+            engine,
+            engines: None,
+            validation: Some(Validation {
+                questions: &self.validation,
+                engine: self.validation_world.engine().as_ref(),
+                training_engine: beside,
+                choose_by: ValidationMetric::ExactMatch,
+            }),
+            values: None,
+            texts: &[],
+            aids: Aids::default(),
+            config: settings,
+            seed: self.config.seed,
+        };
+        training.run(run, self.context)
+    }
+
+    /// Greedy answers to the test questions.
+    pub(super) fn evaluate(
+        &self,
+        name: &str,
+        policy: &LanguageModel,
+        engine: &dyn SearchEngine,
+    ) -> Result<Evaluation> {
+        let config = EvalConfig {
+            rollout: RolloutConfig { temperature: 0.0, ..self.config.training.rollout.clone() },
+            batch_size: self.config.evaluation.batch_size,
+            seed: self.config.seed,
+            noise_probability: 0.0,
+        };
+        let progress = self.context.progress(&format!("evaluating {name}"), self.test.len());
+        let mut num_done = 0;
+        let evaluation = evaluate(policy, engine, &self.test, &config, &mut |it| {
+            progress.advance(it.num_done - num_done, "");
+            num_done = it.num_done;
+        })?;
+        let exact_match = evaluation.report.overall.exact_match.mean;
+        progress.finish(&format!("exact match {exact_match:.3}"));
+        Ok(evaluation)
+    }
+}
+
+/// Who answers in training.
+#[derive(Clone, Copy)]
+pub(super) struct TrainingEngines<'a> {
+    /// Who answers the policy.
+    pub(super) engine: &'a dyn SearchEngine,
+    /// Who is asked in validation beside the real engine.
+    pub(super) beside: Option<&'a dyn SearchEngine>,
+}
+
+/// Writes an evaluation into its directory.
+pub(super) fn write_evaluation(evaluation: &Evaluation, run: &RunDir) -> Result<()> {
+    let mut lines = Vec::new();
+    zs_rl::write_records(&mut lines, &evaluation.trajectories)?;
+    run.json_lines("trajectories.jsonl")?.push_bytes(&lines)?;
+    let mut records = run.json_lines("records.jsonl")?;
+    evaluation.records.iter().try_for_each(|it| records.push(it))?;
+    run.write_json("report.json", &evaluation.report)
+}

@@ -1,0 +1,155 @@
+//! Callbacks: code that sees each step of training, may stop it, and changes nothing else.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use zs_core::registry::BoxedError;
+
+use crate::alarm::AlarmRecord;
+use crate::metrics::Metrics;
+use crate::trainer::rollouts::RecordedGroup;
+
+/// Observer of a training run: a tracker, a dashboard, a rule that ends the run.
+///
+/// # Implementing
+///
+/// Every method has a default that does nothing. A callback cannot change the run except by ending
+/// it, so a run writes the same bytes with and without it. One that fails or panics ends the run
+/// after the step, saved and resumable.
+///
+/// ```
+/// use zs_core::registry::BoxedError;
+/// use zs_trainer::{Callback, Flow, StepReport};
+///
+/// /// Ends a run once its mean reward is high enough.
+/// #[derive(Debug)]
+/// struct StopAt(f64);
+///
+/// impl Callback for StopAt {
+///     fn name(&self) -> &'static str {
+///         "stop_at"
+///     }
+///
+///     fn step(&mut self, report: &StepReport<'_>) -> Result<Flow, BoxedError> {
+///         let reward = report.metrics.get("reward/mean").unwrap_or(0.0);
+///         Ok(if reward >= self.0 { Flow::Stop } else { Flow::Continue })
+///     }
+/// }
+/// ```
+pub trait Callback: Debug {
+    /// Name in messages.
+    fn name(&self) -> &'static str;
+
+    /// Called once, before the first step of this process; `history` holds the steps that an earlier
+    /// process has made.
+    ///
+    /// # Errors
+    ///
+    /// Ends the run.
+    fn begin(&mut self, history: &[Metrics]) -> Result<(), BoxedError> {
+        let _ = history;
+        Ok(())
+    }
+
+    /// Called after each step, once all of it is written; step 0 is the validation before the first.
+    ///
+    /// # Errors
+    ///
+    /// Ends the run after this step.
+    fn step(&mut self, report: &StepReport<'_>) -> Result<Flow, BoxedError> {
+        let _ = report;
+        Ok(Flow::Continue)
+    }
+
+    /// Called once with the outcome, unless the run failed.
+    fn finish(&mut self, outcome: &str) {
+        let _ = outcome;
+    }
+}
+
+/// Decision of a callback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flow {
+    /// Goes on.
+    #[default]
+    Continue,
+    /// Saves the run and ends it after this step.
+    Stop,
+}
+
+/// One finished step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepReport<'a> {
+    /// Number of the step, from 1; 0 is the validation before the first.
+    pub step: usize,
+    /// Steps of the whole run.
+    pub total_steps: usize,
+    /// Metrics, as in `metrics.jsonl`.
+    pub metrics: &'a Metrics,
+    /// Seconds of each part, as in `timings.jsonl`.
+    pub times: &'a StepTimes,
+    /// Episodes with their rewards and advantages; empty at step 0.
+    pub groups: &'a [RecordedGroup],
+    /// Alarms that were raised at this step.
+    pub alarms: &'a [AlarmRecord],
+}
+
+/// Seconds that the parts of a step took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepTimes {
+    /// Playing episodes, everything in it included.
+    pub rollout: f64,
+    /// Feeding prompts and observations; part of the rollout.
+    pub prefill: f64,
+    /// Sampling token by token; part of the rollout.
+    pub decode: f64,
+    /// Waiting for the search engine; part of the rollout.
+    pub search: f64,
+    /// Updating the policy.
+    pub update: f64,
+    /// Answering the validation questions.
+    pub validation: f64,
+}
+
+/// Calls a callback, with a panic as an error.
+pub(crate) fn guarded<T>(
+    callback: &mut dyn Callback,
+    call: impl FnOnce(&mut dyn Callback) -> Result<T, BoxedError>,
+) -> Result<T, CallbackError> {
+    let name = callback.name();
+    match catch_unwind(AssertUnwindSafe(|| call(callback))) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(CallbackError::Failed { name, source }),
+        Err(panic) => Err(CallbackError::Panicked { name, message: panic_message(&*panic) }),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|it| (*it).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "no message".to_owned())
+}
+
+/// Failure of a callback.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallbackError {
+    /// An error that the callback returned.
+    #[error("callback `{name}` failed")]
+    Failed {
+        /// Callback.
+        name: &'static str,
+        /// Its error.
+        #[source]
+        source: BoxedError,
+    },
+    /// A panic inside the callback.
+    #[error("callback `{name}` panicked: {message}")]
+    Panicked {
+        /// Callback.
+        name: &'static str,
+        /// Message of the panic.
+        message: String,
+    },
+}

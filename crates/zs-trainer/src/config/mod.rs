@@ -1,0 +1,36 @@
+//! Run files: typed TOML in which every key is known and every value is in range.
+//!
+//! One file a kind of run; what they share ([`QuestionSource`], [`EngineConfig`],
+//! [`TrainingConfig`], [`TuningConfig`]) is composed again by crates that stand on this one.
+
+mod aids;
+mod file;
+mod inputs;
+mod observe;
+mod pretrain;
+mod safety;
+mod set;
+mod sft;
+mod source;
+mod train;
+
+pub use aids::{ConsultantsConfig, CorpusSource, JudgeConfig};
+pub use file::{Check, load, load_with, parse};
+pub use observe::{AlarmsConfig, LoggingConfig};
+pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
+pub use safety::{CheckpointConfig, FailedSearch, FaultPolicy};
+pub use set::Assignment;
+pub use sft::{
+    EarlyStopConfig, RecordedSearches, ReplyContents, SftConfig, SftData, TuningConfig,
+    WorldExamples,
+};
+pub use source::{
+    EngineConfig, QuestionSource, SplitName, TemplatesConfig, WorldSource, load_engine,
+};
+pub use train::{
+    CriticConfig, Curriculum, PtxConfig, ScheduleConfig, TrainConfig, TrainingConfig,
+    ValidationConfig, ValidationMetric,
+};
+
+pub use file::ensure;
+pub(crate) use train::check_optimizer;

@@ -1,0 +1,121 @@
+//! What a run watches itself for, and what it writes beside its own files.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::{Check, ensure};
+use crate::alarm::Alarm;
+
+/// When training is taken to go wrong: a threshold an alarm, under the alarm's own name.
+///
+/// ```
+/// use zs_trainer::config::AlarmsConfig;
+///
+/// let config: AlarmsConfig = toml::from_str("search_cap = 0.8\noff = [\"kl_spike\"]").unwrap();
+/// assert_eq!(config.search_cap, 0.8);
+/// assert!(toml::from_str::<AlarmsConfig>("search_caps = 0.8").is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlarmsConfig {
+    /// Alarms that are switched off.
+    pub off: Vec<Alarm>,
+    /// Steps that are averaged, so that one odd step raises nothing.
+    pub window: usize,
+    /// On at this `actor/entropy` and below, in nats a token.
+    pub entropy_collapse: f64,
+    /// On when `reward/mean` has risen by this and the share of right answers, or of valid turns, has
+    /// fallen by as much, each against the window before.
+    pub reward_hacking: f64,
+    /// On at this share of groups whose episodes all earned the same.
+    pub constant_groups: f64,
+    /// On when the divergence of a step is this many times the median of the window before.
+    pub kl_spike: f64,
+    /// On at this `rollout/log_prob_k3`.
+    pub log_prob_mismatch: f64,
+    /// On at this number of searches an episode and below.
+    pub search_collapse: f64,
+    /// On at this share of the searches that an episode may carry out.
+    pub search_cap: f64,
+    /// On at this `rollout/document_copy_frac`.
+    pub document_copy: f64,
+    /// On at this `search/malformed_frac`.
+    pub malformed_replies: f64,
+}
+
+impl Default for AlarmsConfig {
+    fn default() -> Self {
+        Self {
+            off: Vec::new(),
+            window: 5,
+            entropy_collapse: 0.01,
+            reward_hacking: 0.1,
+            constant_groups: 0.9,
+            kl_spike: 5.0,
+            log_prob_mismatch: 0.01,
+            search_collapse: 0.05,
+            search_cap: 0.95,
+            document_copy: 0.5,
+            malformed_replies: 0.1,
+        }
+    }
+}
+
+impl Check for AlarmsConfig {
+    fn check(&self) -> Result<()> {
+        ensure(self.window > 0, "alarms.window", "at least 1", self.window)?;
+        for (key, value) in
+            [("entropy_collapse", self.entropy_collapse), ("search_collapse", self.search_collapse)]
+        {
+            let in_range = value.is_finite() && value >= 0.0;
+            ensure(in_range, &format!("alarms.{key}"), "0 or more", value)?;
+        }
+        for (key, value) in
+            [("reward_hacking", self.reward_hacking), ("log_prob_mismatch", self.log_prob_mismatch)]
+        {
+            let in_range = value.is_finite() && value > 0.0;
+            ensure(in_range, &format!("alarms.{key}"), "above 0", value)?;
+        }
+        let spike = self.kl_spike;
+        ensure(spike.is_finite() && spike > 1.0, "alarms.kl_spike", "above 1", spike)?;
+        for (key, value) in [
+            ("constant_groups", self.constant_groups),
+            ("search_cap", self.search_cap),
+            ("document_copy", self.document_copy),
+            ("malformed_replies", self.malformed_replies),
+        ] {
+            let in_range = value > 0.0 && value <= 1.0;
+            ensure(in_range, &format!("alarms.{key}"), "above 0 and at most 1", value)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is written beside `metrics.jsonl`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoggingConfig {
+    /// Event files for `TensorBoard`, in `tensorboard/`.
+    pub tensorboard: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thresholds_have_ranges() {
+        AlarmsConfig::default().check().unwrap();
+        let check = |text: &str, expected: &str| {
+            let config: AlarmsConfig = toml::from_str(text).unwrap();
+            assert_eq!(config.check().unwrap_err().to_string(), expected);
+        };
+        check("window = 0", "`alarms.window` must be at least 1, is 0");
+        check("kl_spike = 1.0", "`alarms.kl_spike` must be above 1, is 1");
+        check("search_cap = 1.5", "`alarms.search_cap` must be above 0 and at most 1, is 1.5");
+        check("entropy_collapse = -1.0", "`alarms.entropy_collapse` must be 0 or more, is -1");
+        check("reward_hacking = 0.0", "`alarms.reward_hacking` must be above 0, is 0");
+        let error = toml::from_str::<AlarmsConfig>("off = [\"fire\"]").unwrap_err();
+        assert!(error.message().contains("entropy_collapse"), "{error}");
+    }
+}

@@ -1,0 +1,115 @@
+//! Keys of a run file that are set on the command line: `--set training.schedule.steps=10`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use toml_edit::{DocumentMut, Item, Table, Value};
+
+/// One key and its value.
+///
+/// The value is TOML; what is not is taken as a text, so that quotes may be left out.
+///
+/// ```
+/// use zs_trainer::config::Assignment;
+///
+/// let set: Assignment = "training.algorithm.kind=ppo".parse()?;
+/// assert_eq!(set.to_string(), "training.algorithm.kind=ppo");
+/// assert!("training".parse::<Assignment>().is_err());
+/// # Ok::<(), anyhow::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    keys: Vec<String>,
+    value: String,
+}
+
+impl FromStr for Assignment {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let Some((keys, value)) = text.split_once('=') else {
+            bail!("`{text}` sets nothing; write key=value, e.g. training.schedule.steps=10");
+        };
+        let keys: Vec<String> = keys.split('.').map(|it| it.trim().to_owned()).collect();
+        if keys.iter().any(String::is_empty) {
+            bail!("`{text}` has an empty key");
+        }
+        Ok(Self { keys, value: value.trim().to_owned() })
+    }
+}
+
+impl fmt::Display for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.keys.join("."), self.value)
+    }
+}
+
+/// The text of a run file with some keys set.
+///
+/// # Errors
+///
+/// Fails where a key leads into something that is not a table.
+pub(super) fn apply(text: &str, set: &[Assignment]) -> Result<String> {
+    let mut document: DocumentMut = text.parse().context("not TOML")?;
+    for assignment in set {
+        let (last, tables) = assignment.keys.split_last().context("a key is never empty")?;
+        let mut item: &mut Item = document.as_item_mut();
+        for key in tables {
+            let table = item.as_table_like_mut();
+            let Some(table) = table else { bail!("--set {assignment}: `{key}` is inside a value") };
+            if !table.contains_key(key) {
+                table.insert(key, Item::Table(Table::new()));
+            }
+            item = table.get_mut(key).context("it has just been put there")?;
+        }
+        let value = assignment.value.parse::<Value>();
+        let value = value.unwrap_or_else(|_| Value::from(assignment.value.as_str()));
+        let Some(table) = item.as_table_like_mut() else {
+            bail!("--set {assignment}: `{}` is a value, not a table", tables.join("."));
+        };
+        table.insert(last, Item::Value(value));
+    }
+    Ok(document.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "seed = 1 # the seed\n[training]\nschedule = { steps = 3 }\n";
+
+    #[track_caller]
+    fn check(set: &[&str], expected: Result<&str, &str>) {
+        let set: Vec<Assignment> = set.iter().map(|it| it.parse().unwrap()).collect();
+        match (apply(FILE, &set), expected) {
+            (Ok(text), Ok(expected)) => {
+                let found: toml::Table = toml::from_str(&text).unwrap();
+                assert_eq!(found, toml::from_str(expected).unwrap(), "{text}");
+            }
+            (Err(error), Err(expected)) => {
+                let message = format!("{error:#}");
+                assert!(message.contains(expected), "{message}");
+            }
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn keys_are_set_and_added() {
+        check(&[], Ok(FILE));
+        check(&["seed=2"], Ok("seed = 2\n[training]\nschedule = { steps = 3 }"));
+        check(
+            &["training.schedule.steps=10", "training.algorithm.kind=ppo"],
+            Ok("seed = 1\n[training]\nschedule = { steps = 10 }\nalgorithm = { kind = \"ppo\" }"),
+        );
+        check(
+            &["engine={kind=\"bm25\", k=[1, 2]}"],
+            Ok(
+                "seed = 1\nengine = { kind = \"bm25\", k = [1, 2] }\n[training]\nschedule = { steps = 3 }",
+            ),
+        );
+        check(&["seed.x=1"], Err("--set seed.x=1: `seed` is a value"));
+        check(&["seed.x.y=1"], Err("`x` is inside a value"));
+    }
+}

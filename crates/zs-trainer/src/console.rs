@@ -1,0 +1,68 @@
+//! Notes and progress of whoever watches a run, as a trait, so that loops know no terminal.
+
+use std::fmt::Debug;
+use std::time::Instant;
+
+use crate::callback::Callback;
+
+/// Receiver of notes, progress and results.
+pub trait Console: Debug + Send + Sync {
+    /// Says one line to the person who watches.
+    fn note(&self, text: &str);
+
+    /// Prints a result, as given.
+    fn print(&self, text: &str);
+
+    /// Begins a piece of work of `total` steps.
+    fn progress(&self, title: &str, total: usize) -> Box<dyn Progress>;
+
+    /// Begins to show training, which has more to show than a count of steps.
+    fn training(&self, title: &str, total: usize) -> Box<dyn Callback>;
+}
+
+/// Progress of one piece of work.
+pub trait Progress: Debug {
+    /// Counts `steps` more steps as done.
+    fn advance(&self, steps: usize, message: &str);
+
+    /// Ends the work with its result; returns the seconds that it took.
+    fn finish(self: Box<Self>, message: &str) -> f64;
+}
+
+/// Console that says nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QuietConsole;
+
+impl Console for QuietConsole {
+    fn note(&self, _text: &str) {}
+
+    fn print(&self, _text: &str) {}
+
+    fn progress(&self, _title: &str, _total: usize) -> Box<dyn Progress> {
+        Box::new(Hidden(Instant::now()))
+    }
+
+    fn training(&self, _title: &str, _total: usize) -> Box<dyn Callback> {
+        Box::new(Unwatched)
+    }
+}
+
+#[derive(Debug)]
+struct Hidden(Instant);
+
+impl Progress for Hidden {
+    fn advance(&self, _steps: usize, _message: &str) {}
+
+    fn finish(self: Box<Self>, _message: &str) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+}
+
+#[derive(Debug)]
+struct Unwatched;
+
+impl Callback for Unwatched {
+    fn name(&self) -> &'static str {
+        "quiet"
+    }
+}

@@ -1,0 +1,204 @@
+//! Everything around a run that is no part of its result: devices, console, clock, spans.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::Device;
+
+use crate::callback::Callback;
+use crate::console::{Console, Progress, QuietConsole};
+use crate::device_name::DeviceName;
+use crate::interrupt::Interrupt;
+
+/// Surroundings of a run, passed down from the command line or from a program that trains.
+#[derive(Clone, Debug)]
+pub struct RunContext {
+    /// Devices to compute on.
+    pub devices: Devices,
+    /// Receiver of notes, progress and results.
+    pub console: Arc<dyn Console>,
+    /// Request to stop after the step at hand.
+    pub interrupt: Interrupt,
+    /// Sums of tracing spans, where somebody takes them.
+    pub spans: Option<Arc<dyn SpanSums>>,
+    /// Source of time for checkpoints every so many minutes.
+    pub clock: fn() -> Instant,
+}
+
+impl RunContext {
+    /// Creates surroundings that compute on one device and say nothing.
+    #[must_use]
+    pub fn quiet(name: DeviceName, device: Device) -> Self {
+        Self {
+            devices: Devices::new(vec![(name, device)]),
+            console: Arc::new(QuietConsole),
+            interrupt: Interrupt::default(),
+            spans: None,
+            clock: Instant::now,
+        }
+    }
+
+    /// Copies these surroundings, saying nothing.
+    #[must_use]
+    pub fn silenced(&self) -> Self {
+        Self { console: Arc::new(QuietConsole), ..self.clone() }
+    }
+
+    /// Says one line to the person who watches.
+    pub fn note(&self, text: &str) {
+        self.console.note(text);
+    }
+
+    /// Prints a result.
+    pub fn print(&self, text: &str) {
+        self.console.print(text);
+    }
+
+    /// Begins a piece of work of `total` steps.
+    #[must_use]
+    pub fn progress(&self, title: &str, total: usize) -> Box<dyn Progress> {
+        self.console.progress(title, total)
+    }
+
+    pub(crate) fn training(&self, title: &str, total: usize) -> Box<dyn Callback> {
+        self.console.training(title, total)
+    }
+
+    pub(crate) fn take_rollout_times(&self) -> Option<RolloutTimes> {
+        self.spans.as_ref().and_then(|it| it.take_rollout_times())
+    }
+}
+
+/// Surroundings on the CPU that say nothing.
+#[cfg(feature = "flex")]
+impl Default for RunContext {
+    fn default() -> Self {
+        Self::quiet(DeviceName::Cpu, Device::flex())
+    }
+}
+
+/// Devices that a run computes on.
+#[derive(Clone, Debug)]
+pub struct Devices {
+    policy: Vec<(DeviceName, Device)>,
+    simulator: Option<(DeviceName, Device)>,
+    gpu_memory: fn(usize) -> Option<GpuMemory>,
+}
+
+impl Devices {
+    /// Creates the list of devices that share sampling and training; the first keeps weights and
+    /// optimiser.
+    ///
+    /// # Panics
+    ///
+    /// When the list is empty.
+    #[must_use]
+    pub fn new(policy: Vec<(DeviceName, Device)>) -> Self {
+        assert!(!policy.is_empty(), "a run needs at least one device");
+        Self { policy, simulator: None, gpu_memory: |_| None }
+    }
+
+    /// Gives simulation LLMs a device of their own.
+    #[must_use]
+    pub fn with_simulator(mut self, name: DeviceName, device: Device) -> Self {
+        self.simulator = (name != self.name()).then_some((name, device));
+        self
+    }
+
+    /// Says how to ask for the memory of a GPU.
+    #[must_use]
+    pub fn with_gpu_memory(mut self, gpu_memory: fn(usize) -> Option<GpuMemory>) -> Self {
+        self.gpu_memory = gpu_memory;
+        self
+    }
+
+    /// Name of the first device.
+    #[must_use]
+    pub fn name(&self) -> DeviceName {
+        self.policy[0].0
+    }
+
+    /// The first device.
+    #[must_use]
+    pub fn first(&self) -> &Device {
+        &self.policy[0].1
+    }
+
+    /// All devices of the policy.
+    #[must_use]
+    pub fn all(&self) -> Vec<Device> {
+        self.policy.iter().map(|(_, device)| device.clone()).collect()
+    }
+
+    /// Number of devices of the policy.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.policy.len()
+    }
+
+    /// Device of simulation LLMs: their own, else the first of the policy.
+    #[must_use]
+    pub fn simulator(&self) -> &Device {
+        self.simulator.as_ref().map_or_else(|| self.first(), |(_, device)| device)
+    }
+
+    /// Name of the device that simulation LLMs have for themselves.
+    #[must_use]
+    pub fn own_simulator_name(&self) -> Option<DeviceName> {
+        self.simulator.as_ref().map(|(name, _)| *name)
+    }
+
+    /// Whether the first device is the CPU.
+    #[must_use]
+    pub fn is_cpu(&self) -> bool {
+        self.name() == DeviceName::Cpu
+    }
+
+    /// Pieces of work that the first device computes side by side: one a thread of a CPU; an
+    /// accelerator gets one at a time.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        if self.is_cpu() { host_threads() } else { 1 }
+    }
+
+    /// Memory of a device, where it is a GPU that is there.
+    #[must_use]
+    pub fn memory_of(&self, name: DeviceName) -> Option<GpuMemory> {
+        let DeviceName::Cuda(index) = name else { return None };
+        (self.gpu_memory)(index)
+    }
+}
+
+/// Memory of a GPU, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuMemory {
+    /// All of it.
+    pub total: u64,
+    /// Memory that no process has taken, where that can be asked.
+    pub free: Option<u64>,
+}
+
+/// Threads of the CPU.
+#[must_use]
+pub fn host_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
+/// Sums of the spans of rollouts.
+pub trait SpanSums: std::fmt::Debug + Send + Sync {
+    /// Times of the rollouts since the last call.
+    fn take_rollout_times(&self) -> Option<RolloutTimes>;
+}
+
+/// Seconds that a rollout spent on its parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RolloutTimes {
+    /// Feeding prompts and observations.
+    pub prefill: f64,
+    /// Sampling token by token.
+    pub decode: f64,
+    /// Waiting for the search engine, and nothing else.
+    pub search: f64,
+    /// Searching while the policy samples another lane; part of the sampling's time.
+    pub search_hidden: f64,
+}

@@ -1,0 +1,57 @@
+//! Training as a library: reinforcement learning with a search engine, supervised fine-tuning and
+//! pre-training, with run directories, checkpoints, resume, replay, alarms and callbacks.
+//!
+//! [`Trainer`] trains a policy from Rust; [`train`] does so from a run file ([`config`]). Whoever
+//! watches is a [`Callback`]; devices, console and clock come in a [`RunContext`].
+//!
+//! ```
+//! use zs_trainer::config::{TrainConfig, parse};
+//!
+//! let text = r#"
+//! seed = 1
+//! out = "target/runs/example"
+//! policy = "assets/zs-tiny"
+//! questions = { kind = "world", world = { seed = 1, split = "train" }, per_hop = 100 }
+//! engine = { kind = "bm25", world = { seed = 1, split = "train" } }
+//!
+//! [training.schedule]
+//! steps = 10
+//! "#;
+//! let config: TrainConfig = parse(text, "example.toml")?;
+//! assert_eq!(config.training.schedule.steps, 10);
+//! assert_eq!(config.training.rollout.max_searches, 5);
+//! # Ok::<(), anyhow::Error>(())
+//! ```
+
+pub mod alarm;
+mod callback;
+mod checkpoint;
+pub mod config;
+mod console;
+mod context;
+mod device_name;
+pub mod digest;
+pub mod engines;
+mod environment;
+pub mod files;
+mod interrupt;
+mod metrics;
+mod order;
+pub mod plan;
+pub mod source;
+pub mod supervised;
+pub mod train;
+mod trainable;
+mod trainer;
+pub mod versions;
+mod weights;
+
+pub use callback::{Callback, CallbackError, Flow, StepReport, StepTimes};
+pub use console::{Console, Progress, QuietConsole};
+pub use context::{Devices, GpuMemory, RolloutTimes, RunContext, SpanSums, host_threads};
+pub use device_name::{DeviceName, DeviceNameError};
+pub use interrupt::Interrupt;
+pub use metrics::{Metrics, Timings};
+pub use order::EpochOrder;
+pub use trainer::rollouts::{RecordedGroup, read_rollouts, recorded_steps};
+pub use trainer::{Comparison, Trained, Trainer, TrainerBuilder, Validation};

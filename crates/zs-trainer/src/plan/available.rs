@@ -1,0 +1,90 @@
+//! The memory that a run may take: of the chosen GPU, or of the machine.
+
+use std::fmt;
+
+use sysinfo::{CGroupLimits, System};
+
+use super::gib;
+use crate::context::Devices;
+use crate::device_name::DeviceName;
+
+/// What there is to take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Available {
+    pub(crate) bytes: u64,
+    pub(crate) kind: Kind,
+}
+
+/// What is known about the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The machine's that is free.
+    Machine,
+    /// A GPU's that is free.
+    Free(DeviceName),
+    /// All that a GPU has, where it cannot be asked what is free.
+    Total(DeviceName),
+}
+
+impl Available {
+    /// That of a device; the machine's where it is no GPU that is there.
+    pub(crate) fn on(name: DeviceName, devices: &Devices) -> Self {
+        match devices.memory_of(name) {
+            Some(memory) => Self::of_gpu(name, memory.total, memory.free),
+            None => Self { bytes: memory_of_machine().1, kind: Kind::Machine },
+        }
+    }
+
+    fn of_gpu(name: DeviceName, total: u64, free: Option<u64>) -> Self {
+        match free {
+            Some(bytes) => Self { bytes, kind: Kind::Free(name) },
+            None => Self { bytes: total, kind: Kind::Total(name) },
+        }
+    }
+}
+
+/// A clause, e.g. `71.2 GiB is free on cuda:0`.
+impl fmt::Display for Available {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = gib(self.bytes);
+        match self.kind {
+            Kind::Machine => write!(f, "{bytes} is free"),
+            Kind::Free(name) => write!(f, "{bytes} is free on {name}"),
+            Kind::Total(name) => {
+                write!(f, "{name} has {bytes} (how much of it is free cannot be asked)")
+            }
+        }
+    }
+}
+
+/// The memory that there is, and how much of it is free; no more than the control group allows.
+#[must_use]
+pub fn memory_of_machine() -> (u64, u64) {
+    let mut system = System::new();
+    system.refresh_memory();
+    let group = system.cgroup_limits();
+    let limit = |of: fn(&CGroupLimits) -> u64| group.as_ref().map_or(u64::MAX, of);
+    let total = system.total_memory().min(limit(|it| it.total_memory));
+    (total, system.available_memory().min(limit(|it| it.free_memory)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(available: &Available, expected: &str) {
+        assert_eq!(available.to_string(), expected);
+    }
+
+    #[test]
+    fn what_is_compared_with_is_said() {
+        let gpu = DeviceName::Cuda(1);
+        check(&Available::of_gpu(gpu, 80 << 30, Some(71 << 30)), "71.0 GiB is free on cuda:1");
+        check(
+            &Available::of_gpu(gpu, 80 << 30, None),
+            "cuda:1 has 80.0 GiB (how much of it is free cannot be asked)",
+        );
+        check(&Available { bytes: 2 << 30, kind: Kind::Machine }, "2.0 GiB is free");
+    }
+}

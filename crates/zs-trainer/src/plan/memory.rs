@@ -1,0 +1,283 @@
+//! What a training run needs in memory, estimated from its run file and the shapes of its models.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use zs_model::{LoraConfig, ModelConfig, OptimizerKind, Precision};
+
+use super::episode_tokens;
+use crate::context::Devices;
+use crate::config::{EngineConfig, TrainConfig};
+
+
+/// Weights, gradients and moments are f32.
+const BYTES: u64 = 4;
+/// What sampling keeps with bf16 products: weights, keys and values.
+const BYTES_BF16: u64 = 2;
+/// Sequences decoded at once, at most.
+const MAX_BATCH_ROWS: usize = 512;
+/// Columns of attention that training on tensors works on at a time.
+const ATTENTION_WIDTH: usize = 512;
+/// Attention scores that one pass of sampling on tensors holds.
+const SCORES_OF_PASS: u64 = 1 << 26;
+
+pub(crate) const SIMULATOR: &str = "simulation LLM";
+
+/// One part of the memory.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    pub(crate) bytes: u64,
+    /// Whether it is there only while the policy learns, or only while it plays; `None` for
+    /// throughout.
+    pub(crate) phase: Option<Phase>,
+}
+
+/// The two halves of a step, whose memory is not needed at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Rollout,
+    Update,
+}
+
+/// Where a run computes: what is estimated is the memory of the first of its devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Placement {
+    pub(crate) is_gpu: bool,
+    /// Devices that share sampling and training.
+    pub(crate) num_devices: usize,
+    /// Micro-batches that the first device works on at once.
+    pub(crate) workers: usize,
+    /// Whether the simulation LLM is on another device.
+    pub(crate) has_simulator_apart: bool,
+}
+
+impl Placement {
+    /// One GPU.
+    pub(crate) const GPU: Self =
+        Self { is_gpu: true, num_devices: 1, workers: 1, has_simulator_apart: false };
+
+    /// The devices of a run.
+    pub(crate) fn of(devices: &Devices) -> Self {
+        let is_gpu = !devices.is_cpu();
+        // Several names of the CPU share its memory, and its cores.
+        let num_devices = if is_gpu { devices.count() } else { 1 };
+        let has_simulator_apart = devices.own_simulator_name().is_some();
+        Self { is_gpu, num_devices, workers: devices.workers(), has_simulator_apart }
+    }
+}
+
+/// The parts of a run's memory.
+///
+/// ```text
+/// P = parameters, T = those that are trained, N = those of the blocks, V = vocabulary, L = blocks,
+/// d = hidden, f = feed-forward, H, K = query and key heads, h = head width,
+/// M = tokens of a micro-batch, S = tokens of an episode, m = min(S, M),
+/// E = episodes of a lane and a device, R = min(E, 512) rows of them decoded at once, n = lanes,
+/// w = 2 with bf16 products, else 4
+///
+/// weights          4 P
+/// reference model  4 P      with a divergence and without adapters, from the first step on
+/// sampling copy    2 (N + V d)   with bf16 products; kept from step to step
+/// best policy      4 P      with validation, and its sampling copy
+/// moments          8 T      (Muon: 4 T)
+/// gradients        8 T      the sum, and that of one micro-batch
+/// activations, on slices      4 M (L (a + H m) + d) per micro-batch at work
+/// activations, on tensors     4 M (L a + d + q) + L u
+///        with recomputed blocks   4 M (L d + a + q) + u
+///     a = 8 d + 3 H h + 4 K h + 4 f
+///     q = 3 H min(m, 512)
+///     u = 2 M (5 d + H h + f) + 2 N / L    with bf16 products, else 0
+/// logits           12 max_logits
+/// cache            2 w L K h S' max(R', E) n
+/// cache in motion  2 w L K h (S' R + S_0 R')     on tensors
+/// pass             12 R' V + 8 2^26              on tensors
+/// ```
+///
+/// `a` counts what one block keeps of a token for the way back: norms, projections before and after
+/// the rotation, and the feed-forward layer. `q` are the scores of attention, their softmax and its
+/// gradient, of one block at a time and 512 columns wide; on slices, each block keeps its softmax. `u`
+/// are the inputs and weights of the products once more, in bf16.
+///
+/// On GPUs, `R'` is `R` rounded up to a power of two and `S'` is `S` rounded up to a multiple of 64, as
+/// sampling does there; elsewhere they are as they are. `S_0` is what an episode holds before its last
+/// observation: when rows move to a wider cache, the one that they leave, the rows on their way and the
+/// new one exist together, for one lane at a time.
+///
+/// It is an estimate: temporaries of the backward come on top, and pages are returned late.
+pub(crate) fn parts(config: &TrainConfig, on: Placement) -> Result<Vec<Part>> {
+    let shape = shape(&config.policy)?;
+    let training = &config.training;
+    let is_bf16 = training.memory.products == Precision::Bf16;
+    let weights = BYTES * shape.num_parameters() as u64;
+    let copy = match is_bf16 {
+        true => BYTES_BF16 * (of_blocks(&shape) + shape.vocab_size * shape.hidden_size) as u64,
+        false => 0,
+    };
+    let trained = match &training.lora {
+        None => shape.num_parameters(),
+        Some(lora) => num_adapter_parameters(&shape, lora),
+    } as u64;
+    let algorithm = training.algorithm.build()?;
+    let mut parts = vec![Part { name: "weights", bytes: weights, phase: None }];
+    let mut add = |name, bytes, phase| {
+        if bytes > 0 {
+            parts.push(Part { name, bytes, phase });
+        }
+    };
+    if algorithm.needs_reference() && training.lora.is_none() {
+        add("reference model", weights, None);
+    }
+    add("copy for sampling, bf16", copy, None);
+    if config.validation.is_some() && training.lora.is_none() {
+        add("best policy", weights + copy, None);
+    }
+    let moments = |trained: u64| match training.optimizer.kind {
+        OptimizerKind::AdamW => 2 * BYTES * trained,
+        OptimizerKind::Muon => BYTES * trained,
+    };
+    add("optimizer", moments(trained), None);
+    if algorithm.value_clip().is_some() {
+        add("value model and its optimizer", weights + 2 * weights, None);
+    }
+    add("gradients", 2 * BYTES * trained, Some(Phase::Update));
+    add("activations", on.workers as u64 * activations(config, &shape, on), Some(Phase::Update));
+    let logits =
+        training.memory.max_logits.min(training.update.micro_batch_tokens * shape.vocab_size);
+    add("logits", 3 * BYTES * logits as u64, Some(Phase::Update));
+    let sampling = Sampling::of(config, &shape, on);
+    add("key-value cache", sampling.cache, Some(Phase::Rollout));
+    add("key-value cache in motion", sampling.moving, Some(Phase::Rollout));
+    add("a pass of sampling", sampling.pass, Some(Phase::Rollout));
+    if !on.has_simulator_apart {
+        add(SIMULATOR, simulator_bytes(config)?, None);
+    }
+    Ok(parts)
+}
+
+/// What a simulation LLM in this process takes; 0 where there is none.
+pub(crate) fn simulator_bytes(config: &TrainConfig) -> Result<u64> {
+    let Some(model) = simulator(&config.engine) else { return Ok(0) };
+    Ok(BYTES * shape(model)?.num_parameters() as u64)
+}
+
+/// The larger of the two halves of a step.
+pub(crate) fn peak(parts: &[Part]) -> u64 {
+    let during = |phase: Phase| -> u64 {
+        parts.iter().filter(|it| it.phase.is_none_or(|it| it == phase)).map(|it| it.bytes).sum()
+    };
+    during(Phase::Rollout).max(during(Phase::Update))
+}
+
+/// Whether the network computes on slices: in f32 on a CPU.
+fn is_on_slices(config: &TrainConfig, on: Placement) -> bool {
+    !on.is_gpu && config.training.memory.products == Precision::F32
+}
+
+/// What one micro-batch needs on its way.
+fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 {
+    let memory = &config.training.memory;
+    let tokens = config.training.update.micro_batch_tokens;
+    let (d, f, blocks) = (shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers);
+    let (heads, keys) = (shape.num_attention_heads, shape.num_key_value_heads);
+    let row = episode_tokens(config, shape).min(tokens);
+    let block = 8 * d + (3 * heads + 4 * keys) * shape.head_dim + 4 * f;
+    if is_on_slices(config, on) {
+        return BYTES * (tokens * (blocks * (block + heads * row) + d)) as u64;
+    }
+    let scores = 3 * heads * row.min(ATTENTION_WIDTH);
+    let of_products = match memory.products {
+        Precision::F32 => 0,
+        Precision::Bf16 => {
+            let inputs = 5 * d + heads * shape.head_dim + f;
+            BYTES_BF16 * (tokens * inputs + of_blocks(shape) / blocks.max(1)) as u64
+        }
+    };
+    match memory.recompute_blocks {
+        false => {
+            BYTES * (tokens * (blocks * block + d + scores)) as u64 + blocks as u64 * of_products
+        }
+        true => BYTES * (tokens * (blocks * d + block + scores)) as u64 + of_products,
+    }
+}
+
+/// What is there beside the weights while episodes are sampled.
+struct Sampling {
+    cache: u64,
+    moving: u64,
+    pass: u64,
+}
+
+impl Sampling {
+    fn of(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> Self {
+        let training = &config.training;
+        let schedule = &training.schedule;
+        let of_step = schedule.questions_per_step * schedule.group_size;
+        let all = of_step.max(schedule.eval_batch_size).div_ceil(on.num_devices);
+        let lanes = training.rollout.lanes.clamp(1, all.max(1));
+        let of_lane = all.div_ceil(lanes);
+        let rows = of_lane.min(MAX_BATCH_ROWS);
+        let tokens = episode_tokens(config, shape);
+        let (height, width) = match on.is_gpu {
+            true => (rows.next_power_of_two(), tokens.next_multiple_of(64)),
+            false => (rows, tokens),
+        };
+        let number = match training.memory.products {
+            Precision::F32 => BYTES,
+            Precision::Bf16 => BYTES_BF16,
+        };
+        let of_token = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim;
+        let of_tokens = |tokens: usize| number * (tokens * of_token) as u64;
+        // Rows that are not decoded at the moment keep what they hold for their next turn.
+        let cache = of_tokens(width * height.max(of_lane) * lanes);
+        if is_on_slices(config, on) {
+            return Self { cache, moving: 0, pass: 0 };
+        }
+        let rollout = &training.rollout;
+        let before = width.saturating_sub(rollout.max_new_tokens + rollout.max_observation_tokens);
+        Self {
+            cache,
+            moving: of_tokens(width * rows + before * height),
+            pass: 3 * BYTES * (height * shape.vocab_size) as u64 + 2 * BYTES * SCORES_OF_PASS,
+        }
+    }
+}
+
+/// Parameters of the blocks.
+fn of_blocks(shape: &ModelConfig) -> usize {
+    let embeddings = if shape.tie_word_embeddings { 1 } else { 2 };
+    let outside = (embeddings * shape.vocab_size + 1) * shape.hidden_size;
+    shape.num_parameters() - outside
+}
+
+/// Parameters of adapters: `r (in + out)` for each linear map that is a target.
+fn num_adapter_parameters(shape: &ModelConfig, lora: &LoraConfig) -> usize {
+    let (d, f) = (shape.hidden_size, shape.intermediate_size);
+    let queries = shape.num_attention_heads * shape.head_dim;
+    let keys = shape.num_key_value_heads * shape.head_dim;
+    let sides = [
+        ("q_proj", d + queries),
+        ("k_proj", d + keys),
+        ("v_proj", d + keys),
+        ("o_proj", queries + d),
+        ("gate_proj", d + f),
+        ("up_proj", d + f),
+        ("down_proj", f + d),
+    ];
+    let is_target = |name: &str| lora.target_modules.iter().any(|it| it.ends_with(name));
+    let of_block: usize =
+        sides.iter().filter(|(name, _)| is_target(name)).map(|(_, sides)| lora.r * sides).sum();
+    shape.num_hidden_layers * of_block
+}
+
+/// The model of a simulation LLM that runs in this process.
+fn simulator(engine: &EngineConfig) -> Option<&Path> {
+    match engine.innermost() {
+        EngineConfig::Simulated { model, .. } => Some(model),
+        _ => None,
+    }
+}
+
+fn shape(dir: &Path) -> Result<ModelConfig> {
+    ModelConfig::from_dir(dir).with_context(|| format!("model {}", dir.display()))
+}

@@ -1,0 +1,315 @@
+//! What a training run is going to do and need: printed by `--dry-run`, and checked before a run
+//! begins.
+
+mod available;
+pub mod memory;
+
+use std::fmt::Write;
+
+use anyhow::{Result, bail};
+use zs_model::ModelConfig;
+
+pub use self::available::memory_of_machine;
+
+use self::available::Available;
+use self::memory::{Part, Phase, Placement};
+use crate::config::TrainConfig;
+use crate::context::Devices;
+
+/// Tokens of a prompt, where nothing is known about it: the template of ZeroSearch and a question.
+const PROMPT_TOKENS: usize = 256;
+
+/// A run before anything of it is loaded.
+pub struct Plan<'a> {
+    config: &'a TrainConfig,
+    shape: ModelConfig,
+    parts: Vec<Part>,
+    available: Available,
+    /// What the simulation LLM takes of a device of its own.
+    apart: Option<(u64, Available)>,
+}
+
+impl<'a> Plan<'a> {
+    /// Reads the shapes of the models and the memory of the machine, or of the GPU that is chosen.
+    ///
+    /// # Errors
+    ///
+    /// Fails where a model directory has no readable `config.json`.
+    pub fn new(config: &'a TrainConfig, devices: &Devices) -> Result<Self> {
+        let shape = ModelConfig::from_dir(&config.policy)?;
+        let parts = memory::parts(config, Placement::of(devices))?;
+        let apart = match devices.own_simulator_name() {
+            Some(name) => Some((memory::simulator_bytes(config)?, Available::on(name, devices))),
+            None => None,
+        };
+        let apart = apart.filter(|(bytes, _)| *bytes > 0);
+        Ok(Self { config, shape, parts, available: Available::on(devices.name(), devices), apart })
+    }
+
+    /// The peak of the estimate, in bytes.
+    fn peak(&self) -> u64 {
+        memory::peak(&self.parts)
+    }
+
+    /// Refuses a run whose estimate exceeds the memory that is free, or all of a GPU's where it does
+    /// not say what is free.
+    ///
+    /// # Errors
+    ///
+    /// Fails with both numbers, and what to change.
+    pub fn check(&self) -> Result<()> {
+        if let Some((bytes, available)) = &self.apart
+            && *bytes > available.bytes
+        {
+            bail!(
+                "the simulation LLM needs about {} of memory and {available}; name another \
+                 --simulator-device, or --force",
+                gib(*bytes)
+            );
+        }
+        let peak = self.peak();
+        if peak <= self.available.bytes {
+            return Ok(());
+        }
+        bail!(
+            "the run needs about {} of memory and {}; set `training.update.\\
+             micro_batch_tokens` lower, `training.memory.recompute_blocks`, adapters \\
+             (`training.lora`), or --force (see --dry-run for the parts)",
+            gib(peak),
+            self.available
+        )
+    }
+
+    /// One line about the memory.
+    pub fn summary(&self) -> String {
+        format!("about {}, {}", gib(self.peak()), self.available)
+    }
+
+    /// The plan as text: settings, steps, tokens and memory.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the settings have no TOML form.
+    pub fn describe(&self) -> Result<String> {
+        let schedule = &self.config.training.schedule;
+        let episodes = schedule.questions_per_step * schedule.group_size;
+        let tokens = episode_tokens(self.config, &self.shape);
+        let mut text = toml::to_string_pretty(self.config)?;
+        let _ = writeln!(text, "\n# {} parameters", grouped(self.shape.num_parameters() as u64));
+        let _ = writeln!(
+            text,
+            "# {} steps of {episodes} episodes ({} questions, {} each)",
+            schedule.steps, schedule.questions_per_step, schedule.group_size
+        );
+        let _ = writeln!(
+            text,
+            "# up to {} tokens a step ({} an episode)",
+            grouped((episodes * tokens) as u64),
+            grouped(tokens as u64)
+        );
+        let _ = writeln!(text, "# memory, estimated:");
+        for Part { name, bytes, phase } in &self.parts {
+            let when = match phase {
+                None => "",
+                Some(Phase::Rollout) => "  (while episodes are played)",
+                Some(Phase::Update) => "  (while the policy learns)",
+            };
+            let _ = writeln!(text, "#   {:>10}  {name}{when}", gib(*bytes));
+        }
+        let _ = writeln!(text, "#   {:>10}  at the peak; {}", gib(self.peak()), self.available);
+        if let Some((bytes, available)) = &self.apart {
+            let name = memory::SIMULATOR;
+            let _ = writeln!(text, "#   {:>10}  {name}, on its own; {available}", gib(*bytes));
+        }
+        Ok(text)
+    }
+}
+
+/// Tokens that an episode holds at most.
+pub fn episode_tokens(config: &TrainConfig, shape: &ModelConfig) -> usize {
+    let rollout = &config.training.rollout;
+    let searches = rollout.max_searches as usize;
+    let written = (searches + 1) * rollout.max_new_tokens;
+    let read = searches * rollout.max_observation_tokens;
+    (PROMPT_TOKENS + written + read).min(shape.max_position_embeddings)
+}
+
+/// Bytes in the unit that models are counted in.
+pub fn gib(bytes: u64) -> String {
+    match bytes as f64 / (1_u64 << 30) as f64 {
+        it if it >= 0.1 => format!("{it:.1} GiB"),
+        it => format!("{:.1} MiB", it * 1024.0),
+    }
+}
+
+/// A count with its thousands apart.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::RunContext;
+    use crate::config::parse;
+
+    fn config(extra: &str) -> TrainConfig {
+        let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/zs-tiny");
+        let text = format!(
+            "seed = 1\nout = \"o\"\npolicy = '{}'\n\
+             questions = {{ kind = \"world\", world = {{ seed = 1, split = \"train\" }}, per_hop = 5 }}\n\
+             engine = {{ kind = \"fixed\", documents = [{{ text = \"x\" }}] }}\n{extra}",
+            policy.display()
+        );
+        parse(&text, "run.toml").unwrap()
+    }
+
+    const CPU: Placement = Placement { is_gpu: false, ..Placement::GPU };
+
+    #[track_caller]
+    fn part_on(on: Placement, config: &TrainConfig, name: &str) -> Option<u64> {
+        let parts = memory::parts(config, on).unwrap();
+        parts.iter().find(|it| it.name == name).map(|it| it.bytes)
+    }
+
+    #[track_caller]
+    fn part(config: &TrainConfig, name: &str) -> Option<u64> {
+        part_on(CPU, config, name)
+    }
+
+    #[test]
+    fn parts_follow_the_settings() {
+        let plain = config("");
+        let weights = part(&plain, "weights").unwrap();
+        // The shipped model: 863,872 parameters.
+        assert_eq!(
+            weights,
+            4 * ModelConfig::from_dir(&plain.policy).unwrap().num_parameters() as u64
+        );
+        assert_eq!(part(&plain, "optimizer"), Some(2 * weights));
+        assert_eq!(part(&plain, "value model and its optimizer"), None);
+        let critic = config("[training.algorithm]\nkind = \"ppo\"\n");
+        assert_eq!(part(&critic, "value model and its optimizer"), Some(3 * weights));
+        let adapters =
+            config("[training.lora]\nr = 2\nalpha = 4.0\ntarget_modules = [\"q_proj\"]\n");
+        assert!(part(&adapters, "optimizer").unwrap() < weights / 50);
+        assert_eq!(part(&adapters, "reference model"), None);
+    }
+
+    #[test]
+    fn what_computes_on_slices_keeps_its_blocks() {
+        let plain = config("");
+        let recomputed = config("[training.memory]\nrecompute_blocks = true\n");
+        let of = |on, config| part_on(on, config, "activations").unwrap();
+        assert_eq!(of(CPU, &recomputed), of(CPU, &plain));
+        assert!(of(Placement::GPU, &recomputed) < of(Placement::GPU, &plain));
+        for (on, is_there) in [(CPU, false), (Placement::GPU, true)] {
+            assert_eq!(part_on(on, &plain, "key-value cache in motion").is_some(), is_there);
+        }
+    }
+
+    /// Qwen2.5-3B with all weights trained, its divergence from a reference, and episodes of
+    /// 256 + 2 · 128 + 500 = 1,012 tokens.
+    fn qwen(extra: &str) -> (tempfile::TempDir, TrainConfig) {
+        let dir = tempfile::tempdir().unwrap();
+        let shape = r#"{"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2",
+            "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36,
+            "num_attention_heads": 16, "num_key_value_heads": 2, "vocab_size": 151936,
+            "max_position_embeddings": 32768, "rms_norm_eps": 1e-6, "rope_theta": 1000000.0,
+            "tie_word_embeddings": true, "hidden_act": "silu", "eos_token_id": 151643}"#;
+        std::fs::write(dir.path().join("config.json"), shape).unwrap();
+        let mut config = config(&format!(
+            "[training.rollout]\nmax_searches = 1\nmax_new_tokens = 128\n\
+             max_observation_tokens = 500\n[training.algorithm]\nkind = \"grpo\"\nkl_coef = 0.001\n\
+             [training.memory]\n{extra}"
+        ));
+        config.policy = dir.path().to_owned();
+        (dir, config)
+    }
+
+    #[test]
+    fn a_fine_tune_of_three_billion_weights_fits_100_gib() {
+        let (_dir, config) = qwen("products = \"bf16\"\nrecompute_blocks = true\n");
+        // P = 3,085,938,688: 311,164,928 of the embedding, 36 blocks of 77,076,992, 2,048 of the norm.
+        let expected = [
+            ("weights", 12_343_754_752),
+            ("reference model", 12_343_754_752),
+            // 2 (36 · 77,076,992 + 311,164,928)
+            ("copy for sampling, bf16", 6_171_873_280),
+            ("optimizer", 24_687_509_504),
+            ("gradients", 24_687_509_504),
+            // a = 8 · 2,048 + 3 · 2,048 + 4 · 256 + 4 · 11,008 = 67,584, q = 3 · 16 · 512 = 24,576:
+            // 4 · 8,192 (36 · 2,048 + a + q) = 5,435,817,984; u = 2 · 8,192 (5 · 2,048 + 2,048 + 11,008)
+            // + 2 · 77,076,992 = 535,835,648
+            ("activations", 5_971_653_632),
+            // 12 · 2^25
+            ("logits", 402_653_184),
+            // 36,864 bytes a token: 512 rows of 1,024
+            ("key-value cache", 19_327_352_832),
+            // 320 rows of 1,024 on their way from 512 of 396
+            ("key-value cache in motion", 19_553_845_248),
+            // 12 · 512 · 151,936 + 8 · 2^26
+            ("a pass of sampling", 1_470_365_696),
+        ];
+        let parts = memory::parts(&config, Placement::GPU).unwrap();
+        let found: Vec<(&str, u64)> = parts.iter().map(|it| (it.name, it.bytes)).collect();
+        assert_eq!(found, expected);
+        // Playing needs 95.9e9 bytes, learning 86.6e9.
+        assert_eq!(memory::peak(&parts), 95_898_456_064);
+        assert!(memory::peak(&parts) < 100 << 30);
+    }
+
+    #[test]
+    fn what_makes_it_fit() {
+        let peak = |on, extra: &str| {
+            let (_dir, config) = qwen(extra);
+            memory::peak(&memory::parts(&config, on).unwrap())
+        };
+        // In f32 neither the cache nor the activations of all blocks fit beside the rest.
+        assert!(peak(Placement::GPU, "recompute_blocks = true\n") > 100 << 30);
+        assert!(peak(Placement::GPU, "products = \"bf16\"\n") > 100 << 30);
+        // Five lanes of 64 rows fill their shapes, and one moves at a time.
+        let (_dir, mut config) = qwen("products = \"bf16\"\nrecompute_blocks = true\n");
+        config.training.rollout.lanes = 5;
+        assert_eq!(part_on(Placement::GPU, &config, "key-value cache"), Some(320 * 1024 * 36_864));
+        // Two GPUs share the rows.
+        let two = Placement { num_devices: 2, ..Placement::GPU };
+        config.training.rollout.lanes = 1;
+        assert_eq!(part_on(two, &config, "key-value cache"), Some(256 * 1024 * 36_864));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let config = config("[training.update]\nmicro_batch_tokens = 100000000\n");
+        let message = Plan::new(&config, &RunContext::default().devices).unwrap().check().unwrap_err().to_string();
+        assert!(message.contains("micro_batch_tokens") && message.contains("--force"), "{message}");
+    }
+
+    #[test]
+    fn the_plan_names_steps_tokens_and_memory() {
+        let config = config("");
+        let text = Plan::new(&config, &RunContext::default().devices).unwrap().describe().unwrap();
+        for expected in ["seed = 1", "203 steps of 320 episodes", "tokens a step", "at the peak"] {
+            assert!(text.contains(expected), "{text}");
+        }
+        // What is printed is a run file.
+        assert_eq!(parse::<TrainConfig>(&text, "printed").unwrap(), config);
+    }
+
+    #[test]
+    fn counts_are_readable() {
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(grouped(999), "999");
+        assert_eq!((gib(3 << 30), gib(5 << 20)), ("3.0 GiB".to_owned(), "5.0 MiB".to_owned()));
+    }
+}

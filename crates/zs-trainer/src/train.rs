@@ -1,0 +1,185 @@
+//! Run files: a training run, begun or resumed, from what its file names.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use zs_core::{Question, SearchEngine};
+use zs_model::{Generator, LanguageModel, TokenRow, ValueNetwork};
+use zs_rl::RewardResources;
+use zs_rl::consult::ConsultRegistry;
+use zs_rl::judge::RubricJudge;
+use zs_simulator::FixedEngine;
+
+use crate::config::{TrainConfig, load};
+use crate::engines::{self, Engines};
+use crate::environment::Environment;
+use crate::files::{RunDir, SUMMARY};
+use crate::supervised::sft::read_rows;
+use crate::trainer::{Comparison, Trainer, TrainerBuilder, Validation};
+use crate::{RunContext, source};
+
+const CONFIG: &str = "config.toml";
+
+/// Begins a training run.
+///
+/// # Errors
+///
+/// Fails on anything wrong with the run file or what it names, before the run directory is made; and
+/// as [`Trainer::run_in`].
+pub fn begin(config: TrainConfig, context: &RunContext) -> Result<()> {
+    RunDir::check_free(&config.out)?;
+    let prepared = Prepared::new(config, context)?;
+    let environment = prepared.environment()?;
+    let run = RunDir::create(&prepared.config.out)?;
+    environment.write(&run)?;
+    run.write_config(&prepared.config)?;
+    prepared.train(&run, false)
+}
+
+/// Resumes an interrupted training run.
+///
+/// # Errors
+///
+/// As [`begin`].
+pub fn resume(path: &Path, context: &RunContext) -> Result<()> {
+    let run = RunDir::open(path)?;
+    if run.join(SUMMARY).exists() {
+        context.note(&format!("{}: the run is finished", path.display()));
+        return Ok(());
+    }
+    let config: TrainConfig = load(&run.join(CONFIG))?;
+    let prepared = Prepared::new(config, context)?;
+    for change in prepared.environment()?.check(&run)? {
+        context.note(&format!("{change}: the rest may differ in its last digits"));
+    }
+    prepared.train(&run, true)
+}
+
+/// Computes a recorded step of a run again; see [`Trainer::replay`].
+///
+/// # Errors
+///
+/// As [`Trainer::replay`], and when the run file or what it names cannot be read.
+pub fn replay(run: &Path, step: usize, context: &RunContext) -> Result<Comparison> {
+    let config: TrainConfig = load(&run.join(CONFIG))
+        .with_context(|| format!("{}: not a training run", run.display()))?;
+    let loaded = Loaded::new(&config, context)?;
+    let engine = Arc::new(FixedEngine::new(Vec::new()));
+    // Its questions are in the record.
+    let unused = vec![Question::new("", "", [""])];
+    loaded.trainer(&config, engine, context).questions(unused).build()?.replay(run, step)
+}
+
+/// Models and texts that a run file names besides questions and engines.
+struct Loaded {
+    policy: LanguageModel,
+    values: Option<ValueNetwork>,
+    texts: Vec<TokenRow>,
+    resources: RewardResources,
+    consultants: Option<ConsultRegistry>,
+}
+
+impl Loaded {
+    fn new(config: &TrainConfig, context: &RunContext) -> Result<Self> {
+        let policy = source::load_policy(&config.policy, context)?;
+        let (device, devices) = (policy.device(), policy.compute_devices());
+        let values = match config.policy.join("value").exists() {
+            true => Some(
+                ValueNetwork::load(&config.policy, policy.config(), &device)?
+                    .with_devices(&devices),
+            ),
+            false => None,
+        };
+        let texts = match &config.training.ptx {
+            Some(ptx) => read_rows(&ptx.path, &policy)?,
+            None => Vec::new(),
+        };
+        let corpus = config.corpus.as_ref().map(source::corpus).transpose()?;
+        let judge = config.judge.as_ref().map(|it| source::judge(it, &device)).transpose()?;
+        let consultants =
+            config.consultants.as_ref().map(|it| source::consultants(it, &device)).transpose()?;
+        let resources = RewardResources {
+            corpus: corpus.map(Into::into),
+            judge: judge.map(|it| Arc::new(it) as Arc<dyn RubricJudge>),
+        };
+        Ok(Self { policy, values, texts, resources, consultants })
+    }
+
+    /// A trainer without questions and validation.
+    fn trainer(
+        self,
+        config: &TrainConfig,
+        engine: Arc<dyn SearchEngine>,
+        context: &RunContext,
+    ) -> TrainerBuilder {
+        Trainer::builder(self.policy, engine)
+            .config(config.training.clone())
+            .seed(config.seed)
+            .values(self.values)
+            .texts(self.texts)
+            .reward_resources(self.resources)
+            .consultants(self.consultants)
+            .alarms(config.alarms.clone())
+            .context(context.clone())
+    }
+}
+
+/// A trainer whose questions and engines are loaded, and its run file.
+struct Prepared {
+    config: TrainConfig,
+    engines: Arc<Engines>,
+    trainer: Trainer,
+    context: RunContext,
+}
+
+impl Prepared {
+    fn new(config: TrainConfig, context: &RunContext) -> Result<Self> {
+        let loaded = Loaded::new(&config, context)?;
+        let read = |source| match config.skip_bad_rows {
+            false => source::questions(source),
+            true => source::sound_questions(source, context),
+        };
+        let questions = read(&config.questions)?;
+        let policy: Arc<dyn Generator> = Arc::new(loaded.policy.clone());
+        let engines = Arc::new(Engines::new(context, config.prices.clone()).with_policy(policy));
+        let engine = engines.open(&config.engine)?;
+        let mut builder = loaded
+            .trainer(&config, Arc::clone(&engine), context)
+            .questions(questions)
+            .engines(Arc::clone(&engines));
+        if let Some(it) = &config.validation {
+            let other = it.engine.as_ref().filter(|it| **it != config.engine);
+            builder = builder.validation(Validation {
+                questions: read(&it.questions)?.into(),
+                engine: match &it.engine {
+                    Some(config) => engines.open(config)?,
+                    None => Arc::clone(&engine),
+                },
+                training_engine: (it.side_by_side && other.is_some()).then_some(engine),
+                choose_by: it.choose_by,
+            });
+        }
+        let trainer = builder.build()?;
+        Ok(Self { config, engines, trainer, context: context.clone() })
+    }
+
+    fn environment(&self) -> Result<Environment> {
+        let inputs: Vec<PathBuf> = self.config.inputs();
+        Environment::of(&inputs, &self.context.devices)
+    }
+
+    fn train(mut self, run: &RunDir, resume: bool) -> Result<()> {
+        let trained = match resume {
+            false => self.trainer.run_in(run)?,
+            true => self.trainer.resume(run)?,
+        };
+        if let Some(line) = engines::summary_line(self.engines.ledger()) {
+            self.context.note(&line);
+        }
+        if !trained.interrupted {
+            self.context.note(&format!("wrote {}", run.path().display()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,365 @@
+//! Reinforcement learning with a search engine: the loop that everything else exists for.
+
+mod builder;
+mod collect;
+mod faults;
+mod keeper;
+mod learner;
+mod log;
+mod observe;
+mod replay;
+pub(crate) mod rollouts;
+mod validation;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use tracing::info_span;
+use zs_core::{Question, SearchEngine};
+use zs_curriculum::{Curriculum, Progress};
+use zs_model::{Generator, LanguageModel, OptimizerConfig, TokenRow, ValueNetwork};
+use zs_rl::consult::ConsultRegistry;
+use zs_rl::{Algorithm, RewardFunction};
+
+pub use self::builder::TrainerBuilder;
+pub use self::replay::Comparison;
+pub use self::validation::Validation;
+
+use self::collect::Collector;
+use self::keeper::Keeper;
+use self::learner::Learner;
+use self::log::{History, Log};
+use self::observe::Observers;
+use crate::RunContext;
+use crate::alarm::AlarmRecord;
+use crate::callback::Callback;
+use crate::checkpoint::Checkpoints;
+use crate::config::{AlarmsConfig, CriticConfig, TrainingConfig};
+use crate::engines::Engines;
+use crate::files::RunDir;
+use crate::metrics::Metrics;
+
+/// Training of one policy: everything that a run needs, in memory.
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use burn::tensor::Device;
+/// use zs_core::Question;
+/// use zs_model::LanguageModel;
+/// use zs_rl::Grpo;
+/// use zs_simulator::Bm25Engine;
+/// use zs_trainer::Trainer;
+///
+/// # fn main() -> anyhow::Result<()> {
+/// let policy = LanguageModel::load("models/qwen2.5-0.5b".as_ref(), &Device::flex())?;
+/// let engine = Arc::new(Bm25Engine::open("index".as_ref())?);
+/// let questions = vec![Question::new("q1", "Who wrote Hamlet?", ["Shakespeare"])];
+/// let mut trainer = Trainer::builder(policy, engine).questions(questions).seed(1).build()?;
+/// let trained = trainer.run()?;
+/// trained.best.save("models/trained".as_ref())?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Trainer {
+    title: String,
+    policy: LanguageModel,
+    questions: Arc<[Question]>,
+    engine: Arc<dyn SearchEngine>,
+    engines: Option<Arc<Engines>>,
+    algorithm: Box<dyn Algorithm>,
+    reward: RewardFunction,
+    curriculum: Box<dyn Curriculum>,
+    validation: Option<Validation>,
+    values: Option<ValueNetwork>,
+    texts: Arc<[TokenRow]>,
+    consultants: Option<ConsultRegistry>,
+    alarms: AlarmsConfig,
+    callbacks: Vec<Box<dyn Callback>>,
+    config: TrainingConfig,
+    seed: u64,
+    context: RunContext,
+}
+
+/// Result of a training run.
+#[derive(Debug)]
+pub struct Trained {
+    /// Policy of the best validation score; the last one without validation.
+    pub best: LanguageModel,
+    /// Step that it was taken after; 0 is the policy that the run started from.
+    pub best_step: usize,
+    /// Metrics of each step; those of step 0 hold the first validation only.
+    pub metrics: Vec<Metrics>,
+    /// Searches that were carried out in training.
+    pub num_searches: u64,
+    /// Whether the run was interrupted: it is saved and not finished.
+    pub interrupted: bool,
+    /// Alarms, each where it was raised.
+    pub alarms: Vec<AlarmRecord>,
+}
+
+/// State of one call of the loop.
+struct Session<'a> {
+    collector: Collector<'a>,
+    learner: Learner<'a>,
+    log: Log,
+    observers: Observers<'a>,
+    keeper: Option<Keeper<'a>>,
+}
+
+impl Trainer {
+    /// Begins to put a trainer together.
+    #[must_use]
+    pub fn builder(policy: LanguageModel, engine: Arc<dyn SearchEngine>) -> TrainerBuilder {
+        TrainerBuilder::new(policy, engine)
+    }
+
+    /// Trains the policy in memory: nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_in`](Self::run_in).
+    pub fn run(&mut self) -> Result<Trained> {
+        self.with_callbacks(|it, callbacks| it.begin(None, callbacks))
+    }
+
+    /// Trains the policy, writing metrics, episodes and checkpoints into `run`.
+    ///
+    /// ```text
+    /// for step in 1..=steps:
+    ///     noise probability -> questions -> rollout -> reward -> update -> log -> validate -> save
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails when the rollout or the update does, when more goes wrong than the run's
+    /// [`FaultPolicy`](crate::config::FaultPolicy) allows, when a callback fails, or when a file
+    /// cannot be written. The steps until then are saved, if that is possible.
+    pub fn run_in(&mut self, run: &RunDir) -> Result<Trained> {
+        self.with_callbacks(|it, callbacks| it.begin(Some(run), callbacks))
+    }
+
+    /// Resumes from the newest whole checkpoint of `run`, or restarts where there is none yet.
+    ///
+    /// The result is bitwise that of an uninterrupted run: metrics, episodes, checkpoints and
+    /// weights. Whatever was written after the checkpoint is removed first.
+    ///
+    /// # Errors
+    ///
+    /// As [`run_in`](Self::run_in); and when every checkpoint is damaged.
+    pub fn resume(&mut self, run: &RunDir) -> Result<Trained> {
+        self.with_callbacks(|it, callbacks| it.begin_again(run, callbacks))
+    }
+
+    fn with_callbacks<T>(&mut self, run: impl FnOnce(&Self, &mut [Box<dyn Callback>]) -> T) -> T {
+        let mut callbacks = std::mem::take(&mut self.callbacks);
+        callbacks.insert(0, self.context.training(&self.title, self.config.schedule.steps));
+        let result = run(self, &mut callbacks);
+        callbacks.remove(0);
+        self.callbacks = callbacks;
+        result
+    }
+
+    fn begin(&self, run: Option<&RunDir>, callbacks: &mut [Box<dyn Callback>]) -> Result<Trained> {
+        self.train(run, Learner::new(self)?, History::Fresh, callbacks)
+    }
+
+    fn begin_again(&self, run: &RunDir, callbacks: &mut [Box<dyn Callback>]) -> Result<Trained> {
+        let checkpoints = Checkpoints::of(run, self.config.checkpoints.keep_last);
+        let Some((step, dir)) = checkpoints.newest(&self.context)? else {
+            self.context.note("no checkpoint yet: the run restarts");
+            return self.train(Some(run), Learner::new(self)?, History::Discarded, callbacks);
+        };
+        let learner = Learner::load(self, &dir)
+            .with_context(|| format!("{}: cannot resume from", dir.display()))?;
+        if let Some(engines) = &self.engines {
+            engines.restore(learner.numbers.usage.clone(), &learner.numbers.budgets);
+        }
+        self.context.note(&format!("resumes after step {step}"));
+        self.train(Some(run), learner, History::Until(step), callbacks)
+    }
+
+    fn train<'a>(
+        &'a self,
+        run: Option<&'a RunDir>,
+        learner: Learner<'a>,
+        history: History,
+        callbacks: &'a mut [Box<dyn Callback>],
+    ) -> Result<Trained> {
+        let steps = self.config.schedule.steps;
+        let log = Log::open(run, history, self.engines.is_some())?;
+        let mut session = Session {
+            collector: Collector::new(self),
+            learner,
+            observers: Observers::begin(self, run, log.history(), callbacks)?,
+            keeper: run.map(|it| Keeper::new(it, self)),
+            log,
+        };
+        self.follow(&session.learner.policy);
+        let mut stopped = None;
+        if session.log.num_rows() == 0 {
+            let score = self.validate(&session.learner.policy, &mut session.log)?;
+            session.learner.best.score = score;
+            session.log.costs(self.engines.as_deref(), 0)?;
+            stopped = session.end_step(0, Vec::new())?;
+            session.save()?;
+        }
+        while stopped.is_none() && session.learner.numbers.step < steps {
+            let step = session.learner.numbers.step + 1;
+            stopped = match self.step(step, &mut session) {
+                Ok(by_callback) => self.engine.exhausted().or(by_callback),
+                Err(error) => return Err(session.rescue(error, step, run)),
+            };
+            if let Some(reason) = &stopped {
+                self.context.note(&format!("stopped after step {step}: {reason}"));
+                break;
+            }
+            let interrupted = step < steps && self.context.interrupt.is_set();
+            if interrupted || session.keeper.as_ref().is_some_and(|it| it.is_due(step)) {
+                session.save()?;
+                session.log.timings.lap("checkpoint");
+            }
+            if interrupted {
+                let alarms = session.observers.finish(&format!("interrupted after step {step}"));
+                if let Some(run) = run {
+                    let run = run.path().display();
+                    self.context.note(&format!("saved; `zs train --resume {run}` resumes it"));
+                }
+                return Ok(session.log.trained(&session.learner, true, alarms));
+            }
+        }
+        let Session { learner, mut log, observers, .. } = session;
+        if let Some(run) = run {
+            let last = run.join("checkpoints/final");
+            learner.policy.save(&last)?;
+            if let Some(values) = learner.values() {
+                values.save(&last)?;
+            }
+            learner.best.save(run)?;
+            log.summarize(run, &learner, self, stopped)?;
+        }
+        let alarms = observers.finish(&format!("kept step {}", learner.best.step));
+        Ok(log.trained(&learner, false, alarms))
+    }
+
+    /// One step: play, learn, log, validate.
+    fn step(&self, step: usize, session: &mut Session<'_>) -> Result<Option<String>> {
+        let Session { collector, learner, log, .. } = session;
+        let TrainingConfig { schedule, .. } = &self.config;
+        let _span = info_span!("step", step).entered();
+        let noise = self.noise(step, &log.success_rates());
+        let noise_probability = noise[0];
+        let collected =
+            collector.collect(step, &learner.policy, &noise.into(), learner.numbers.next_question)?;
+        faults::check_searches(&collected, self.engine.as_ref(), self.config.faults)?;
+        log.timings.lap("rollout");
+        log.timings.split_rollout(self.context.take_rollout_times());
+
+        let learned = info_span!("update").in_scope(|| learner.learn(&collected.groups))?;
+        learner.numbers.next_question = collected.next_question;
+        learner.numbers.num_searches += collected.stats.num_searches as u64;
+        self.follow(&learner.policy);
+        log.timings.lap("update");
+
+        log.metrics = Metrics::of_step(step);
+        log.metrics.set("curriculum/noise_probability", noise_probability);
+        log.collected(&collected);
+        log.metrics.extend(learned.values);
+        let is_skipped = !learned.skipped.is_empty();
+        let every = schedule.record_every;
+        let is_recorded = is_skipped || (every > 0 && step.is_multiple_of(every));
+        let groups = collected.into_records(step, noise_probability, learned.advantages);
+        if is_recorded {
+            log.record(step, &groups)?;
+        }
+        log.timings.lap("record");
+        if step.is_multiple_of(schedule.eval_every) || step == schedule.steps {
+            let score = self.validate(&learner.policy, log)?;
+            learner.best.consider(step, &learner.policy, score);
+        }
+        log.costs(self.engines.as_deref(), step)?;
+        let stopped = session.end_step(step, groups)?;
+        faults::check_skipped(&learned.skipped, session.log.history(), self.config.faults)?;
+        Ok(stopped)
+    }
+
+    /// The noise probability of each turn of a step.
+    fn noise(&self, step: usize, success_rates: &[f64]) -> Vec<f64> {
+        let progress = Progress::new(step, self.config.schedule.steps).after(success_rates);
+        let turns = 0..self.config.rollout.max_searches.max(1);
+        turns.map(|turn| self.curriculum.noise_probability(progress.at_turn(turn))).collect()
+    }
+
+    /// Hands the policy that has just learned to engines that ask it.
+    fn follow(&self, policy: &LanguageModel) {
+        if let Some(engines) = self.engines.as_ref().filter(|it| it.asks_policy()) {
+            let policy: Arc<dyn Generator> = Arc::new(policy.clone());
+            engines.follow(&policy);
+        }
+    }
+
+    /// The policy's score on the validation questions, where there are any.
+    fn validate(&self, policy: &LanguageModel, log: &mut Log) -> Result<Option<f64>> {
+        let Some(validation) = &self.validation else { return Ok(None) };
+        let _span = info_span!("validation").entered();
+        let score = validation.run(policy, &self.config, self.seed, &mut log.metrics)?;
+        log.timings.lap("validation");
+        Ok(Some(score))
+    }
+
+    fn optimizer_config(&self) -> OptimizerConfig {
+        let TrainingConfig { optimizer, schedule, update, .. } = &self.config;
+        let total_steps = match optimizer.total_steps {
+            0 => schedule.steps * update.mini_batches * update.epochs,
+            given => given,
+        };
+        OptimizerConfig { total_steps, ..optimizer.clone() }
+    }
+
+    /// Settings of the value model's optimiser.
+    fn critic_optimizer_config(&self) -> OptimizerConfig {
+        let CriticConfig { learning_rate, warmup_steps } = self.config.critic;
+        OptimizerConfig { learning_rate, warmup_steps, ..self.optimizer_config() }
+    }
+}
+
+impl Session<'_> {
+    /// Completes the metrics of a step, writes them, and tells callbacks; returns why one of them
+    /// stops the run.
+    fn end_step(
+        &mut self,
+        step: usize,
+        groups: Vec<rollouts::RecordedGroup>,
+    ) -> Result<Option<String>> {
+        let alarms = self.observers.alarms(&mut self.log.metrics)?;
+        let times = self.log.end_step(step)?;
+        let metrics = self.log.history().last().context("a step has just ended")?;
+        self.observers.step(step, metrics, &times, &groups, &alarms)
+    }
+
+    fn save(&mut self) -> Result<()> {
+        match &mut self.keeper {
+            Some(keeper) => keeper.write(&mut self.learner, &mut self.log),
+            None => Ok(()),
+        }
+    }
+
+    /// Saves the steps before a failed one; a step that was begun is not part of the run.
+    fn rescue(mut self, error: anyhow::Error, step: usize, run: Option<&RunDir>) -> anyhow::Error {
+        let is_whole = self.log.num_rows() == self.learner.numbers.step + 1;
+        if is_whole
+            && self.learner.is_intact()
+            && let Err(error) = self.save()
+        {
+            return error.context("after an error");
+        }
+        match run {
+            Some(run) => {
+                let run = run.path().display();
+                error.context(format!("step {step}; `zs train --resume {run}` resumes the run"))
+            }
+            None => error.context(format!("step {step}")),
+        }
+    }
+}

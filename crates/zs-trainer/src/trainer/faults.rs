@@ -1,0 +1,58 @@
+//! What a training run does not bear.
+
+use anyhow::{Result, bail};
+use zs_core::SearchEngine;
+use zs_rl::SkippedStep;
+
+use super::collect::Collected;
+use crate::config::FaultPolicy;
+use crate::metrics::Metrics;
+
+/// The metric that counts optimiser steps which were not taken.
+const SKIPPED: &str = "actor/num_skipped_steps";
+
+/// Refuses to learn from a step in which too many searches failed.
+///
+/// # Errors
+///
+/// Fails above the policy's limit, unless the engine's budget is spent: that ends a run without an
+/// error.
+pub(super) fn check_searches(
+    collected: &Collected,
+    engine: &dyn SearchEngine,
+    policy: FaultPolicy,
+) -> Result<()> {
+    let stats = &collected.stats;
+    let (failed, searches) = (stats.num_search_errors, stats.num_searches);
+    let limit = policy.max_failure_rate;
+    let is_bearable = failed as f64 <= limit * searches as f64;
+    if (is_bearable && !collected.groups.is_empty()) || engine.exhausted().is_some() {
+        return Ok(());
+    }
+    let first = collected.first_error.as_deref().unwrap_or("no reason was given");
+    bail!(
+        "{failed} of {searches} searches failed, more than `training.faults.max_failure_rate` = \
+         {limit} allows, and nothing was learned from them; the first: {first}"
+    )
+}
+
+/// Ends a run in which too many steps in a row were skipped.
+///
+/// # Errors
+///
+/// Fails when the last `max_skipped_steps` steps were.
+pub(super) fn check_skipped(
+    skipped: &[SkippedStep],
+    history: &[Metrics],
+    policy: FaultPolicy,
+) -> Result<()> {
+    let Some(SkippedStep { metric, value, .. }) = skipped.first() else { return Ok(()) };
+    let in_a_row = history.iter().rev().take_while(|it| it.get(SKIPPED).is_some()).count();
+    if in_a_row < policy.max_skipped_steps {
+        return Ok(());
+    }
+    bail!(
+        "`{metric}` is {value}, and {in_a_row} steps in a row were skipped for such a reason (their \
+         episodes are recorded); lower the learning rate, or look for rewards that are not finite"
+    )
+}

@@ -1,0 +1,55 @@
+//! When a run is saved.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tracing::info_span;
+
+use super::Trainer;
+use super::learner::Learner;
+use super::log::Log;
+use crate::checkpoint::Checkpoints;
+use crate::config::CheckpointConfig;
+use crate::engines::Engines;
+use crate::files::RunDir;
+
+/// Writes checkpoints after every so many steps, and after so many minutes.
+pub(super) struct Keeper<'a> {
+    checkpoints: Checkpoints,
+    config: CheckpointConfig,
+    engines: Option<&'a Engines>,
+    last: Instant,
+    clock: fn() -> Instant,
+}
+
+impl<'a> Keeper<'a> {
+    pub(super) fn new(run: &RunDir, trainer: &'a Trainer) -> Self {
+        let (config, clock) = (trainer.config.checkpoints, trainer.context.clock);
+        let checkpoints = Checkpoints::of(run, config.keep_last);
+        Self { checkpoints, config, engines: trainer.engines.as_deref(), last: clock(), clock }
+    }
+
+    /// Whether the step that has just ended is to be saved.
+    pub(super) fn is_due(&self, step: usize) -> bool {
+        let CheckpointConfig { every, minutes, .. } = self.config;
+        let waited = (self.clock)().saturating_duration_since(self.last);
+        (every > 0 && step.is_multiple_of(every))
+            || (minutes > 0.0 && waited >= Duration::from_secs_f64(minutes * 60.0))
+    }
+
+    /// Saves what the learner is after its last step, and brings the log to the disk before it.
+    ///
+    /// # Errors
+    ///
+    /// Fails when something cannot be written; earlier checkpoints are then as they were.
+    pub(super) fn write(&mut self, learner: &mut Learner<'_>, log: &mut Log) -> Result<()> {
+        let _span = info_span!("checkpoint").entered();
+        log.sync()?;
+        if let Some(engines) = self.engines {
+            (learner.numbers.usage, learner.numbers.budgets) = engines.counts();
+        }
+        self.checkpoints.write(learner.numbers.step, |dir| learner.save(dir))?;
+        self.last = (self.clock)();
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! What a reinforcement learning run writes as it goes: metrics, episodes, costs and its summary.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use zs_core::{Document, exact_match};
+use zs_rl::{RewardedTrajectory, TrajectoryGroup};
+use zs_simulator::world::query_names_entity;
+
+use super::collect::Collected;
+use super::learner::Learner;
+use super::rollouts::{RecordedGroup, Rollouts};
+use super::{Trained, Trainer};
+use crate::engines::{self, Engines};
+use crate::alarm::AlarmRecord;
+use crate::callback::StepTimes;
+use crate::files::{JsonLines, RunDir, SUMMARY};
+use crate::metrics::{Metrics, Timings};
+
+/// What a run writes as it goes.
+pub(super) struct Log {
+    pub(super) metrics: Metrics,
+    pub(super) timings: Timings,
+    history: Vec<Metrics>,
+    metrics_file: JsonLines,
+    /// Only where there is a run directory.
+    rollouts: Option<Rollouts>,
+    /// Only where there are engines whose costs are kept.
+    costs_file: Option<JsonLines>,
+}
+
+/// Part of the files of a run that a process begins with.
+#[derive(Clone, Copy)]
+pub(super) enum History {
+    /// None: the files are created.
+    Fresh,
+    /// None of the files that an earlier process has left.
+    Discarded,
+    /// The first validation and the steps up to this one.
+    Until(usize),
+}
+
+impl Log {
+    /// Opens the files of a run, and rewinds those that are there already.
+    pub(super) fn open(
+        run: Option<&RunDir>,
+        kept: History,
+        with_costs: bool,
+    ) -> Result<Self> {
+        let Some(run) = run else { return Ok(Self::discarding()) };
+        let rows = match kept {
+            History::Fresh | History::Discarded => 0,
+            History::Until(step) => step + 1,
+        };
+        let lines = |name: &str, rows: usize| match kept {
+            History::Fresh => run.json_lines(name),
+            History::Discarded | History::Until(_) => JsonLines::resume(&run.join(name), rows),
+        };
+        let rollouts = Rollouts::of(run);
+        rollouts.rewind(rows.saturating_sub(1))?;
+        let metrics_file = lines(METRICS, rows)?;
+        let costs = || lines("costs.jsonl", rows);
+        Ok(Self {
+            metrics: Metrics::of_step(0),
+            timings: Timings::over(lines("timings.jsonl", rows)?),
+            history: read_metrics(run.path())?,
+            metrics_file,
+            rollouts: Some(rollouts),
+            costs_file: with_costs.then(costs).transpose()?,
+        })
+    }
+
+    /// Creates a log that is kept in memory alone.
+    fn discarding() -> Self {
+        Self {
+            metrics: Metrics::of_step(0),
+            timings: Timings::over(JsonLines::discarding()),
+            history: Vec::new(),
+            metrics_file: JsonLines::discarding(),
+            rollouts: None,
+            costs_file: None,
+        }
+    }
+
+    /// Rows that have been written: one for the first validation, and one a step.
+    pub(super) fn num_rows(&self) -> usize {
+        self.history.len()
+    }
+
+    /// The metrics of the steps so far.
+    pub(super) fn history(&self) -> &[Metrics] {
+        &self.history
+    }
+
+    /// Waits until everything is on the disk.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        self.metrics_file.sync()?;
+        self.costs_file.as_mut().map_or(Ok(()), JsonLines::sync)
+    }
+
+    /// The success rates of the steps so far, as they were logged: what a curriculum with feedback
+    /// follows.
+    pub(super) fn success_rates(&self) -> Vec<f64> {
+        self.history.iter().filter_map(|it| it.get(SUCCESS_RATE)).collect()
+    }
+
+    /// What was played in a step, and what it earned.
+    pub(super) fn collected(&mut self, collected: &Collected) {
+        let Collected { groups, dropped, stats, temperature, num_refills, .. } = collected;
+        self.metrics.set("rollout/temperature", f64::from(*temperature));
+        self.metrics.extend(stats.metrics());
+        if let Some(num_refills) = num_refills {
+            self.metrics.set("rollout/num_refills", *num_refills as f64);
+            self.metrics.set("rollout/num_dropped_groups", dropped.len() as f64);
+        }
+        if collected.num_resampled > 0 {
+            self.metrics.set("rollout/num_resampled", collected.num_resampled as f64);
+            self.metrics.set("rollout/num_failed_episodes", collected.num_failed as f64);
+        }
+        let played: Vec<&TrajectoryGroup> = groups.iter().chain(dropped).collect();
+        self.rewards(&played);
+        self.metrics.set(SUCCESS_RATE, success_rate(&played));
+    }
+
+    /// Mean reward and its components, and how many queries name what they are about.
+    fn rewards(&mut self, groups: &[&TrajectoryGroup]) {
+        let rewarded: Vec<&RewardedTrajectory> =
+            groups.iter().flat_map(|it| &it.trajectories).collect();
+        let count = rewarded.len().max(1) as f64;
+        let total: f64 = rewarded.iter().map(|it| f64::from(it.reward.total)).sum();
+        self.metrics.set("reward/mean", total / count);
+        let components = rewarded.first().map_or(0, |it| it.reward.components.len());
+        for index in 0..components {
+            let name = &rewarded[0].reward.components[index].name;
+            let sum: f64 =
+                rewarded.iter().map(|it| f64::from(it.reward.components[index].score)).sum();
+            self.metrics.set(format!("reward/{name}"), sum / count);
+        }
+        let num_even = groups.iter().filter(|it| it.is_even()).count();
+        self.metrics.set("reward/even_groups", num_even as f64 / groups.len().max(1) as f64);
+        self.metrics.set("search/names_entity_frac", names_entity_frac(groups));
+    }
+
+    /// Writes the episodes of a step.
+    pub(super) fn record(&self, step: usize, groups: &[RecordedGroup]) -> Result<()> {
+        self.rollouts.as_ref().map_or(Ok(()), |it| it.write(step, groups))
+    }
+
+    /// What the step has cost, as metrics and in a file of its own.
+    pub(super) fn costs(&mut self, engines: Option<&Engines>, step: usize) -> Result<()> {
+        let (Some(engines), Some(file)) = (engines, &mut self.costs_file) else { return Ok(()) };
+        let costs = engines::step_metrics(engines, &mut self.metrics);
+        file.push(&serde_json::json!({ "step": step, "engines": costs }))
+    }
+
+    /// Writes the lines of a step; returns the seconds of its parts.
+    pub(super) fn end_step(&mut self, step: usize) -> Result<StepTimes> {
+        self.metrics_file.push(&self.metrics)?;
+        self.timings.lap("other");
+        let times = self.timings.times();
+        self.timings.end_step(step)?;
+        self.history.push(std::mem::take(&mut self.metrics));
+        Ok(times)
+    }
+
+    /// Writes the summary of a finished run.
+    pub(super) fn summarize(
+        &mut self,
+        run: &RunDir,
+        learner: &Learner<'_>,
+        trainer: &Trainer,
+        stopped: Option<String>,
+    ) -> Result<()> {
+        let schedule = &trainer.config.schedule;
+        let best = &learner.best;
+        if let Some(engines) = &trainer.engines {
+            run.write_json(engines::COSTS, &engines.ledger().totals())?;
+        }
+        run.write_json(
+            SUMMARY,
+            &serde_json::json!({
+                "kind": "train",
+                "seed": trainer.seed,
+                "steps": schedule.steps,
+                "episodes": schedule.steps * schedule.questions_per_step * schedule.group_size,
+                "searches": learner.numbers.num_searches,
+                "engine": trainer.engine.name(),
+                "stopped": stopped,
+                "best_step": best.step,
+                "best_validation_score": best.score,
+            }),
+        )
+    }
+
+    /// Result of the run so far.
+    pub(super) fn trained(
+        self,
+        learner: &Learner<'_>,
+        interrupted: bool,
+        alarms: Vec<AlarmRecord>,
+    ) -> Trained {
+        Trained {
+            best: learner.best.policy.clone(),
+            best_step: learner.best.step,
+            metrics: self.history,
+            num_searches: learner.numbers.num_searches,
+            interrupted,
+            alarms,
+        }
+    }
+}
+
+const METRICS: &str = "metrics.jsonl";
+
+/// The metrics of a run directory, one a row.
+///
+/// # Errors
+///
+/// Fails on an unreadable file or a malformed row, and names it.
+pub(super) fn read_metrics(run: &Path) -> Result<Vec<Metrics>> {
+    let path = run.join(METRICS);
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let row = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).with_context(|| format!("{}: row {}", path.display(), index + 1))
+    };
+    text.lines().enumerate().map(row).collect()
+}
+
+/// The metric that a curriculum with feedback follows.
+const SUCCESS_RATE: &str = "curriculum/success_rate";
+
+/// Share of episodes whose answer equals a golden one, whatever they are rewarded for.
+fn success_rate(groups: &[&TrajectoryGroup]) -> f64 {
+    let (mut num_episodes, mut num_right) = (0_usize, 0_usize);
+    for group in groups {
+        for rewarded in &group.trajectories {
+            let transcript = rewarded.trajectory.transcript();
+            let is_right = |answer: &str| exact_match(answer, &group.question.golden_answers);
+            num_episodes += 1;
+            num_right += usize::from(transcript.answer().is_some_and(is_right));
+        }
+    }
+    num_right as f64 / num_episodes.max(1) as f64
+}
+
+/// Share of queries that name an entity of the question or of what was read before.
+fn names_entity_frac(groups: &[&TrajectoryGroup]) -> f64 {
+    let (mut num_queries, mut num_naming) = (0_usize, 0_usize);
+    for group in groups {
+        for rewarded in &group.trajectories {
+            let mut read: Vec<Document> = Vec::new();
+            for search in rewarded.trajectory.searches() {
+                num_queries += 1;
+                num_naming +=
+                    usize::from(query_names_entity(&group.question, &read, &search.query));
+                read.extend_from_slice(&search.documents);
+            }
+        }
+    }
+    num_naming as f64 / num_queries.max(1) as f64
+}
