@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use zs_model::testing::ScriptedGenerator;
-use zs_train::serve::{ServeConfig, ServedModel, Server, Services};
+use zs_serve::{ServeConfig, ServedModel, Server, Services};
 
 use crate::common::python_with;
 

@@ -59,6 +59,7 @@ mod policy;
 mod replicas;
 mod supervised;
 pub mod testing;
+mod text_stream;
 mod tokenizer;
 mod verify;
 mod workers;
@@ -82,6 +83,7 @@ pub use optim::{
 pub use policy::{PolicyModel, TokenRow, TokenScores, ValueModel};
 pub use replicas::map_replicas;
 pub use supervised::{SupervisedStats, supervised_loss, supervised_step, teacher_forced_matches};
+pub use text_stream::TextStream;
 pub use tokenizer::{Tokenizer, TokenizerError};
 pub use verify::{Check, VerifyError, VerifyReport, verify, write_golden};
 pub use workers::{beside_sampling, map_parallel};

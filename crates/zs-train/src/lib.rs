@@ -45,11 +45,9 @@ mod plan;
 mod plot;
 pub mod reproduce;
 pub mod run;
-pub mod serve;
 pub mod simulate;
 pub mod source;
 mod tensorboard;
-pub mod text_stream;
 mod trace;
 mod versions;
 

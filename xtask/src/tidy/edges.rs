@@ -15,8 +15,16 @@ struct Rule {
 }
 
 /// The crates that are published.
-const EVERY_CRATE: &[&str] =
-    &["zs-core", "zs-curriculum", "zs-eval", "zs-model", "zs-rl", "zs-simulator", "zs-train"];
+const EVERY_CRATE: &[&str] = &[
+    "zs-core",
+    "zs-curriculum",
+    "zs-eval",
+    "zs-model",
+    "zs-rl",
+    "zs-serve",
+    "zs-simulator",
+    "zs-train",
+];
 
 const RULES: &[Rule] = &[
     Rule {
@@ -121,8 +129,35 @@ const RULES: &[Rule] = &[
         ]),
     },
     Rule {
+        package: "zs-serve",
+        workspace: &["zs-core", "zs-model"],
+        external: Some(&[
+            "axum",
+            "futures-util",
+            "http-body-util",
+            "hyper",
+            "hyper-util",
+            "prometheus-client",
+            "rand",
+            "serde",
+            "serde_json",
+            "sha2",
+            "subtle",
+            "thiserror",
+            "tokio",
+        ]),
+    },
+    Rule {
         package: "zs-train",
-        workspace: &["zs-core", "zs-curriculum", "zs-eval", "zs-model", "zs-rl", "zs-simulator"],
+        workspace: &[
+            "zs-core",
+            "zs-curriculum",
+            "zs-eval",
+            "zs-model",
+            "zs-rl",
+            "zs-serve",
+            "zs-simulator",
+        ],
         external: None,
     },
     Rule { package: "zs-benches", workspace: EVERY_CRATE, external: None },

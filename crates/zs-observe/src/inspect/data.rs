@@ -4,11 +4,10 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use zs_model::{TokenId, Tokenizer};
+use zs_model::{TextStream, TokenId, Tokenizer};
 use zs_rl::{Provenance, RewardedTrajectory, Trajectory};
 
 use crate::run::rollouts::RecordedGroup;
-use crate::text_stream::TextStream;
 
 /// What a number of the page is multiplied with before it is rounded.
 const SCALE: f32 = 1000.0;

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use zs_core::{Question, StreamKey};
-use zs_model::Generator;
+use zs_model::{Generator, TextStream};
 use zs_rl::{Episode, RolloutConfig, RolloutEvent, rollout};
 
 use crate::cli::AskArgs;
-use crate::text_stream::TextStream;
 use crate::{console, device, source};
 
 /// Plays one episode and prints it token by token.

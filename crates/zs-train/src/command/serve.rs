@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use zs_serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 
 use crate::cli::EngineArgs;
 use crate::config::EngineConfig;
 use crate::console::Console;
-use crate::serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 use crate::{device, source};
 
 /// Arguments of `zs serve`.

@@ -1,10 +1,9 @@
-//! Routes, and what happens to every request before it gets to one: token, admission, counting.
+//! Routes, and the steps that every request passes first: token, admission, counting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use anyhow::Result;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header;
@@ -18,48 +17,49 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zs_core::{Domain, StreamKey};
 
-use super::auth::TokenGuard;
-use super::error::ApiError;
-use super::metrics::ServerMetrics;
-use super::retrieve_worker::Retriever;
-use super::worker::Sampler;
-use super::{ServeConfig, Services, chat, completions, retrieve};
+use crate::api_error::ApiError;
+use crate::auth::TokenGuard;
+use crate::completion::{ChatRequest, TextRequest, complete};
+use crate::metrics::ServerMetrics;
+use crate::sample_worker::Sampler;
+use crate::search_worker::Retriever;
+use crate::{ServeConfig, ServeError, Services, retrieve};
 
-/// What all requests share. Cloning shares it.
+/// State that all requests share. Cloning it is cheap.
 #[derive(Clone, Debug)]
-pub(super) struct App(Arc<Shared>);
+pub(crate) struct App(Arc<Shared>);
 
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) config: ServeConfig,
-    pub(super) retriever: Option<Retriever>,
-    pub(super) sampler: Option<Sampler>,
-    pub(super) metrics: Arc<ServerMetrics>,
-    places: Arc<Semaphore>,
+pub(crate) struct Shared {
+    pub(crate) config: ServeConfig,
+    pub(crate) retriever: Option<Retriever>,
+    pub(crate) sampler: Option<Sampler>,
+    pub(crate) metrics: Arc<ServerMetrics>,
+    permits: Arc<Semaphore>,
     guard: Option<TokenGuard>,
     num_requests: AtomicU64,
     started: u64,
 }
 
-/// A place among the requests in work, given back when the last clone is dropped.
+/// Guard of a request in progress. It is counted until the last clone is dropped.
 #[derive(Clone, Debug)]
-pub(super) struct Place(#[expect(dead_code, reason = "held, not read")] Arc<Taken>);
+pub(crate) struct InFlight(#[expect(dead_code, reason = "held, not read")] Arc<InFlightGuard>);
 
 #[derive(Debug)]
-struct Taken {
+struct InFlightGuard {
     metrics: Arc<ServerMetrics>,
     #[expect(dead_code, reason = "held, not read")]
     permit: OwnedSemaphorePermit,
 }
 
-impl Taken {
+impl InFlightGuard {
     fn new(metrics: &Arc<ServerMetrics>, permit: OwnedSemaphorePermit) -> Self {
         metrics.in_flight.inc();
         Self { metrics: Arc::clone(metrics), permit }
     }
 }
 
-impl Drop for Taken {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.metrics.in_flight.dec();
     }
@@ -74,7 +74,7 @@ impl std::ops::Deref for App {
 }
 
 impl App {
-    pub(super) fn new(config: ServeConfig, services: Services) -> Result<Self> {
+    pub(crate) fn new(config: ServeConfig, services: Services) -> Result<Self, ServeError> {
         let metrics = Arc::new(ServerMetrics::new());
         let retriever = services
             .engine
@@ -86,7 +86,7 @@ impl App {
             .transpose()?;
         let epoch = std::time::SystemTime::UNIX_EPOCH;
         Ok(Self(Arc::new(Shared {
-            places: Arc::new(Semaphore::new(config.max_concurrent)),
+            permits: Arc::new(Semaphore::new(config.max_concurrent)),
             guard: config.token.as_deref().map(TokenGuard::new),
             num_requests: AtomicU64::new(0),
             started: epoch.elapsed().map_or(0, |it| it.as_secs()),
@@ -97,11 +97,11 @@ impl App {
         })))
     }
 
-    pub(super) fn router(&self) -> Router {
+    pub(crate) fn router(&self) -> Router {
         let work = Router::new()
             .route("/retrieve", post(retrieve::retrieve))
-            .route("/v1/chat/completions", post(chat::chat_completions))
-            .route("/v1/completions", post(completions::completions))
+            .route("/v1/chat/completions", post(complete::<ChatRequest>))
+            .route("/v1/completions", post(complete::<TextRequest>))
             .route_layer(middleware::from_fn_with_state(self.clone(), admit));
         let guarded = work
             .route("/v1/models", get(models))
@@ -111,20 +111,20 @@ impl App {
             .route("/health", get(health))
             .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
             .fallback(async |request: Request| {
-                ApiError::NotFound(format!("there is nothing at {}", request.uri().path()))
+                ApiError::NotFound(format!("no route `{}`", request.uri().path()))
             })
             .layer(middleware::from_fn_with_state(self.clone(), count))
             .with_state(self.clone())
     }
 
-    /// A seed that no other request of this server gets.
-    pub(super) fn next_seed(&self) -> u64 {
+    /// Returns a seed that no other request of this server gets.
+    pub(crate) fn next_seed(&self) -> u64 {
         StreamKey { step: self.next_number(), ..StreamKey::new(self.config.seed) }
             .derive_seed(Domain::Sampling)
     }
 
-    /// An identifier that no other request of this server gets.
-    pub(super) fn next_id(&self, prefix: &str) -> String {
+    /// Returns an identifier that no other request of this server gets.
+    pub(crate) fn next_id(&self, prefix: &str) -> String {
         format!("{prefix}-{:x}-{:x}", self.started, self.next_number())
     }
 
@@ -133,41 +133,38 @@ impl App {
     }
 }
 
-/// Reads a request's body as JSON, within the limits of size and time.
-pub(super) async fn read_json<T: DeserializeOwned>(
+/// Reads the body of a request as JSON, within the limits of size and time.
+pub(crate) async fn read_json<T: DeserializeOwned>(
     config: &ServeConfig,
     body: Body,
 ) -> Result<T, ApiError> {
     let limit = config.max_body_bytes;
     let reading = Limited::new(body, limit).collect();
     let Ok(read) = tokio::time::timeout(config.receive_timeout, reading).await else {
-        return Err(ApiError::TooSlow { seconds: config.receive_timeout.as_secs() });
+        return Err(ApiError::Timeout { seconds: config.receive_timeout.as_secs() });
     };
+    let invalid = |message| ApiError::Invalid { field: None, message };
     let bytes = read
         .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
             Some(_) => ApiError::TooLarge { limit },
-            None => ApiError::Invalid {
-                field: None,
-                message: format!("the request's body did not arrive whole: {error}"),
-            },
+            None => invalid(format!("the request body is incomplete: {error}")),
         })?
         .to_bytes();
-    serde_json::from_slice(&bytes).map_err(|error| ApiError::Invalid {
-        field: None,
-        message: format!("the request's body is not the JSON that this path reads: {error}"),
+    serde_json::from_slice(&bytes).map_err(|error| {
+        invalid(format!("the request body is not the JSON that this route reads: {error}"))
     })
 }
 
-/// Lets a request in while there is a place for it.
+/// Admits a request unless the maximum number of them is in progress.
 async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let Ok(permit) = Arc::clone(&app.places).try_acquire_owned() else {
-        return ApiError::Full { limit: app.config.max_concurrent }.into_response();
+    let Ok(permit) = Arc::clone(&app.permits).try_acquire_owned() else {
+        return ApiError::Overloaded { limit: app.config.max_concurrent }.into_response();
     };
-    let place = Place(Arc::new(Taken::new(&app.metrics, permit)));
-    // Streams keep a place for longer than until their first byte.
-    request.extensions_mut().insert(place.clone());
+    let in_flight = InFlight(Arc::new(InFlightGuard::new(&app.metrics, permit)));
+    // A streamed response is in progress until its last byte, not its first.
+    request.extensions_mut().insert(in_flight.clone());
     let response = next.run(request).await;
-    drop(place);
+    drop(in_flight);
     response
 }
 
@@ -180,7 +177,7 @@ async fn authorize(State(app): State<App>, request: Request, next: Next) -> Resp
 
 async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
     let start = Instant::now();
-    // Unknown paths share one label, so that a scan cannot fill the memory with labels.
+    // Unknown paths share one label: a scan of paths must not fill the memory with labels.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
     let route = route.as_ref().map_or("other", |it| it.as_str());

@@ -1,26 +1,26 @@
-//! What chat and text completions have in common: how to sample, and when to stop.
+//! Sampling parameters of a completion request.
 
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use zs_core::StreamKey;
-use zs_model::{Completion, SamplingParams, StopReason, TokenId, Tokenizer};
+use zs_model::{SamplingParams, TokenId};
 
-use super::app::App;
-use super::error::ApiError;
-use super::worker::{SampleEvent, Sampler};
+use crate::api_error::ApiError;
+use crate::app::App;
+use crate::sample_worker::Sampler;
 
-/// Tokens of a completion where the request does not say.
+/// Maximum length of a completion when the request does not set one.
 const DEFAULT_MAX_TOKENS: usize = 256;
 
-/// Stop texts of one request.
+/// Maximum number of stop texts in a request.
 const MAX_STOPS: usize = 16;
 
-/// Bytes of one stop text.
+/// Maximum size of a stop text, in bytes.
 const MAX_STOP_BYTES: usize = 256;
 
 /// The sampling part of a request.
 #[derive(Debug, Deserialize)]
-pub(super) struct SamplingInput {
+pub(crate) struct SamplingInput {
     model: Option<String>,
     max_tokens: Option<usize>,
     max_completion_tokens: Option<usize>,
@@ -29,11 +29,10 @@ pub(super) struct SamplingInput {
     stop: Option<Stop>,
     n: Option<usize>,
     seed: Option<u64>,
-    /// Whether tokens are sent as they are sampled.
     #[serde(default)]
-    pub(super) stream: bool,
+    stream: bool,
     stream_options: Option<StreamOptions>,
-    /// Everything else, to refuse what would change the answer and is not supported.
+    /// All other keys, of which unsupported ones are rejected.
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -51,7 +50,7 @@ struct StreamOptions {
     include_usage: bool,
 }
 
-/// Keys that would change the answer if they were honoured, with the value that changes nothing.
+/// Unsupported keys that would change the response, each with its neutral value.
 const UNSUPPORTED: [(&str, &str); 14] = [
     ("presence_penalty", "0"),
     ("frequency_penalty", "0"),
@@ -69,25 +68,27 @@ const UNSUPPORTED: [(&str, &str); 14] = [
     ("audio", "null"),
 ];
 
-/// How a request samples, checked.
+/// Checked sampling parameters of a request.
 #[derive(Debug)]
-pub(super) struct Sampling {
+pub(crate) struct Sampling {
     pub(super) params: SamplingParams,
-    /// Completions a prompt.
+    /// Completions per prompt.
     pub(super) num_choices: usize,
     pub(super) key: StreamKey,
+    /// True when tokens are sent as they are sampled.
+    pub(super) is_streamed: bool,
     pub(super) include_usage: bool,
 }
 
 impl SamplingInput {
-    /// Fills in what is left open and refuses what makes no sense.
+    /// Applies defaults and checks every value.
     pub(super) fn check(&self, app: &App, sampler: &Sampler) -> Result<Sampling, ApiError> {
         if let Some(name) = &self.model {
             // The reference client of ZeroSearch sends an empty name.
             if !name.is_empty() && name != "default" && name != sampler.name() {
                 let served = sampler.name();
                 return Err(ApiError::NotFound(format!(
-                    "there is no model `{name}` here; this server has `{served}`"
+                    "there is no model `{name}` here; use `{served}`"
                 )));
             }
         }
@@ -118,7 +119,7 @@ impl SamplingInput {
         if stop.len() > MAX_STOPS || !stop.iter().all(is_usable) {
             return Err(ApiError::field(
                 "stop",
-                format!("give at most {MAX_STOPS} stops of 1 to {MAX_STOP_BYTES} bytes"),
+                format!("send at most {MAX_STOPS} stops of 1 to {MAX_STOP_BYTES} bytes"),
             ));
         }
         Ok(Sampling {
@@ -131,6 +132,7 @@ impl SamplingInput {
             },
             num_choices,
             key: StreamKey::new(self.seed.unwrap_or_else(|| app.next_seed())),
+            is_streamed: self.stream,
             include_usage: self.stream_options.as_ref().is_some_and(|it| it.include_usage),
         })
     }
@@ -141,7 +143,7 @@ impl SamplingInput {
             let neutral: Value = serde_json::from_str(neutral).unwrap_or_default();
             let is_same_number = value.as_f64().is_some_and(|it| Some(it) == neutral.as_f64());
             if !(value.is_null() || is_same_number || *value == neutral) {
-                let message = format!("`{key}` is not supported here; leave it out");
+                let message = format!("`{key}` is not supported; remove it");
                 return Err(ApiError::field(key, message));
             }
         }
@@ -150,7 +152,7 @@ impl SamplingInput {
 }
 
 impl Sampling {
-    /// Each prompt as often as completions of it are wanted, each with its own key.
+    /// Repeats each prompt once per completion, each with its own key.
     pub(super) fn prompts(&self, prompts: Vec<Vec<TokenId>>) -> Vec<(Vec<TokenId>, StreamKey)> {
         let mut keyed = Vec::with_capacity(prompts.len() * self.num_choices);
         for (group, prompt) in prompts.into_iter().enumerate() {
@@ -161,71 +163,4 @@ impl Sampling {
         }
         keyed
     }
-}
-
-/// Refuses prompts that leave no room for a token, or hold tokens that the model has not.
-pub(super) fn check_prompt(prompt: &[TokenId], sampler: &Sampler) -> Result<(), ApiError> {
-    let (len, most) = (prompt.len(), sampler.context_length());
-    if len == 0 {
-        return Err(ApiError::field("prompt", "the prompt is empty"));
-    }
-    if len >= most {
-        let message = format!("the prompt has {len} tokens; this model's context holds {most}");
-        return Err(ApiError::field("prompt", message));
-    }
-    if let Some(token) = prompt.iter().find(|it| **it as usize >= sampler.vocab_size()) {
-        let message = format!("token {token} of the prompt is not in the model's vocabulary");
-        return Err(ApiError::field("prompt", message));
-    }
-    Ok(())
-}
-
-/// Waits for all completions of a request.
-pub(super) async fn collect(
-    mut events: tokio::sync::mpsc::UnboundedReceiver<SampleEvent>,
-) -> Result<Vec<Completion>, ApiError> {
-    while let Some(event) = events.recv().await {
-        match event {
-            SampleEvent::Token { .. } => {}
-            SampleEvent::Done(completions) => return Ok(completions),
-            SampleEvent::Failed(message) => return Err(ApiError::Upstream(message)),
-        }
-    }
-    Err(ApiError::Upstream("the model broke down".to_owned()))
-}
-
-/// The text of a completion up to its first stop text.
-pub(super) fn visible_text(
-    completion: &Completion,
-    tokenizer: &Tokenizer,
-    stop: &[String],
-) -> String {
-    let mut text = tokenizer.decode(&completion.tokens);
-    if let Some(at) = stop.iter().filter_map(|it| text.find(it.as_str())).min() {
-        text.truncate(at);
-    }
-    text
-}
-
-/// Why a completion ended, in the words of the protocol.
-pub(super) fn finish_reason(completion: &Completion) -> &'static str {
-    match completion.stop_reason {
-        StopReason::Stop | StopReason::EndOfSequence => "stop",
-        StopReason::Length => "length",
-    }
-}
-
-/// Tokens read and written.
-pub(super) fn usage(prompt_tokens: usize, completions: &[Completion]) -> Value {
-    let completion_tokens: usize = completions.iter().map(|it| it.tokens.len()).sum();
-    json!({
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "total_tokens": prompt_tokens + completion_tokens,
-    })
-}
-
-/// Seconds since 1970.
-pub(super) fn now() -> u64 {
-    std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |it| it.as_secs())
 }

@@ -1,69 +1,69 @@
-//! Refusals: a status and a JSON body in the form that OpenAI's clients read.
+//! Error responses: a status and a JSON body in the form that OpenAI's clients read.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// Why a request was refused or could not be answered.
+/// Reason to reject a request, or for its failure.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ApiError {
-    /// The request makes no sense.
+pub(crate) enum ApiError {
+    /// The request is invalid.
     #[error("{message}")]
     Invalid {
-        /// The field, where it is one field's fault.
+        /// The field, when the fault lies in one.
         field: Option<&'static str>,
-        /// What is wrong, and what would be right.
+        /// The fault and its remedy.
         message: String,
     },
     /// The token is missing or wrong.
     #[error("send `Authorization: Bearer TOKEN` with the token that the server was started with")]
     Unauthorized,
-    /// There is nothing at this path.
+    /// The path or the model does not exist here.
     #[error("{0}")]
     NotFound(String),
-    /// The path does not take this method.
-    #[error("this path does not take this method")]
+    /// The route does not accept this method.
+    #[error("this route does not accept this method")]
     MethodNotAllowed,
-    /// The client took too long to send its request.
-    #[error("the request's body did not arrive within {seconds} s")]
-    TooSlow {
-        /// The deadline.
+    /// The request did not arrive in time.
+    #[error("the request body did not arrive within {seconds} s")]
+    Timeout {
+        /// The timeout.
         seconds: u64,
     },
     /// The body is too large.
-    #[error("the request's body is larger than {limit} bytes")]
+    #[error("the request body is larger than {limit} bytes")]
     TooLarge {
         /// The limit.
         limit: usize,
     },
-    /// The server has its hands full.
-    #[error("{limit} requests are in work already; try again later")]
-    Full {
+    /// Too many requests are in progress.
+    #[error("{limit} requests are already in progress; retry later")]
+    Overloaded {
         /// The limit.
         limit: usize,
     },
-    /// The engine or model failed.
+    /// The engine or the model failed.
     #[error("{0}")]
     Upstream(String),
 }
 
 impl ApiError {
-    /// A request with something wrong in one field.
-    pub(super) fn field(field: &'static str, message: impl Into<String>) -> Self {
+    /// Rejects one field of a request.
+    pub(crate) fn field(field: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid { field: Some(field), message: message.into() }
     }
 
-    /// The status that goes with it.
-    pub(super) fn status(&self) -> StatusCode {
+    /// Returns the status of the response.
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Invalid { .. } => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Timeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Full { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
         }
     }
@@ -71,7 +71,7 @@ impl ApiError {
     fn kind(&self) -> &'static str {
         match self {
             Self::Unauthorized => "authentication_error",
-            Self::Full { .. } => "rate_limit_error",
+            Self::Overloaded { .. } => "rate_limit_error",
             Self::Upstream(_) => "server_error",
             _ => "invalid_request_error",
         }
@@ -95,7 +95,7 @@ impl IntoResponse for ApiError {
         });
         let mut response = (status, Json(body)).into_response();
         match self {
-            Self::Full { .. } => {
+            Self::Overloaded { .. } => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::Unauthorized => {

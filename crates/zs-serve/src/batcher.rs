@@ -1,63 +1,61 @@
-//! Batching across requests: one thread that takes what has queued up and works on it together.
+//! Batching across requests: one thread that processes all queued jobs together.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use crate::ServeError;
 
-/// How jobs become batches.
+/// Size and waiting time of batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchConfig {
-    /// Units of work (queries, sequences) that a batch is filled up to. A single larger job is a
-    /// batch of its own.
+    /// Number of queries or sequences at which a batch is full. A larger job is a batch of its own.
     pub max_size: usize,
-    /// How long the first job of a batch may wait for others. With zero, a batch is what queued up
-    /// while the last one was worked on, so a lone request is never delayed.
+    /// Time that the first job of a batch waits for others. With zero, a batch holds the jobs that
+    /// were queued during the previous batch, and a single request is never delayed.
     pub max_wait: Duration,
 }
 
-/// A piece of work that can share a batch.
-pub(super) trait Job: Send + 'static {
-    /// Units of work.
+/// A unit of work that can share a batch.
+pub(crate) trait Job: Send + 'static {
+    /// Returns the number of queries or sequences.
     fn size(&self) -> usize;
 }
 
-/// A queue in front of a thread. Dropping it lets the thread finish what is queued and end.
+/// A queue in front of a thread. When it is dropped, the thread finishes the queued jobs and ends.
 #[derive(Debug)]
-pub(super) struct Batcher<J> {
+pub(crate) struct Batcher<J> {
     queue: Sender<J>,
 }
 
 impl<J: Job> Batcher<J> {
-    /// Starts the thread. A batch whose processing panics is dropped, and with it the channels that
-    /// its jobs answer through; the thread goes on.
-    pub(super) fn start(
+    /// Starts the thread. A panic drops the batch and the response channels of its jobs; the thread
+    /// continues with the next batch.
+    pub(crate) fn start(
         name: &str,
         config: BatchConfig,
         mut process: impl FnMut(Vec<J>) + Send + 'static,
-    ) -> Result<Self> {
+    ) -> Result<Self, ServeError> {
         let (queue, jobs) = channel();
         let work = move || {
             while let Some(batch) = next_batch(&jobs, config) {
-                // The panic was printed by the hook; whoever waits sees its channel close.
+                // The panic hook has reported it; the receivers see their channels close.
                 let _ = catch_unwind(AssertUnwindSafe(|| process(batch)));
             }
         };
-        std::thread::Builder::new()
-            .name(format!("zs-{name}"))
-            .spawn(work)
-            .with_context(|| format!("cannot start the thread that batches {name}"))?;
+        std::thread::Builder::new().name(format!("zs-{name}")).spawn(work).map_err(|source| {
+            ServeError::Start { what: format!("the thread `zs-{name}`"), source }
+        })?;
         Ok(Self { queue })
     }
 
-    /// Queues a job; false where the thread is gone.
-    pub(super) fn submit(&self, job: J) -> bool {
+    /// Queues a job. Returns false when the thread has ended.
+    pub(crate) fn submit(&self, job: J) -> bool {
         self.queue.send(job).is_ok()
     }
 }
 
-/// Waits for a job and fills its batch; `None` once the queue is closed and empty.
+/// Waits for a job and fills its batch. Returns `None` once the queue is closed and empty.
 fn next_batch<J: Job>(jobs: &Receiver<J>, config: BatchConfig) -> Option<Vec<J>> {
     let first = jobs.recv().ok()?;
     let deadline = Instant::now() + config.max_wait;
@@ -98,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_hold_what_has_queued_up() {
+    fn a_batch_holds_the_queued_jobs() {
         check(&[1, 1, 1], 8, &[&[1, 1, 1]]);
         check(&[1, 1, 1], 2, &[&[1, 1], &[1]]);
         check(&[9, 1, 1], 2, &[&[9], &[1, 1]]);
@@ -107,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_may_wait_for_company() {
+    fn a_job_waits_for_others() {
         let (sender, receiver) = channel();
         let late = std::thread::spawn(move || {
             sender.send(1).unwrap();
@@ -120,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_costs_its_own_batch_only() {
+    fn a_panic_drops_its_own_batch_only() {
         let (sender, receiver) = channel();
         let config = BatchConfig { max_size: 1, max_wait: Duration::ZERO };
         let batcher = Batcher::start("test", config, move |batch: Vec<usize>| {

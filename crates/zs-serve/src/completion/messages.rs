@@ -1,11 +1,11 @@
-//! From the messages of a request to a prompt.
+//! Messages of a chat request, and their prompt.
 
 use serde::Deserialize;
 use zs_model::{ChatMessage, TokenId, Tokenizer};
 
-use super::error::ApiError;
+use crate::api_error::ApiError;
 
-/// One message of a conversation, as clients write it.
+/// One message of a conversation, as clients send it.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct RequestMessage {
     role: String,
@@ -13,10 +13,10 @@ pub(super) struct RequestMessage {
     content: String,
 }
 
-/// The prompt that asks for the next message, in the model's chat template.
+/// Encodes messages as a prompt in the model's chat template.
 ///
-/// Without a template, the prompt is the messages' texts, empty ones left out, with a line break
-/// between them: a model that was tuned on bare prompts gets its prompt as the message's text.
+/// Without a template, the prompt consists of the non-empty texts of the messages, separated by line
+/// breaks, so that a model that was tuned on plain prompts can be sent one as a message.
 pub(super) fn encode(
     messages: &[RequestMessage],
     tokenizer: &Tokenizer,
@@ -24,21 +24,21 @@ pub(super) fn encode(
     if messages.is_empty() {
         return Err(ApiError::field("messages", "`messages` is empty"));
     }
-    let refuse = |message: String| ApiError::field("messages", message);
+    let invalid = |message: String| ApiError::field("messages", message);
     let Some(template) = tokenizer.chat_template() else {
         let texts = messages.iter().map(|it| it.content.as_str()).filter(|it| !it.is_empty());
         let text = texts.collect::<Vec<_>>().join("\n");
-        return tokenizer.encode_start(&text).map_err(|it| refuse(it.to_string()));
+        return tokenizer.encode_start(&text).map_err(|it| invalid(it.to_string()));
     };
     let message =
         |it: &RequestMessage| ChatMessage { role: it.role.clone(), content: it.content.clone() };
     let messages: Vec<ChatMessage> = messages.iter().map(message).collect();
-    let text = template.render(&messages).map_err(|it| refuse(it.to_string()))?;
+    let text = template.render(&messages).map_err(|it| invalid(it.to_string()))?;
     // A chat template writes its special tokens itself.
-    tokenizer.encode(&text).map_err(|it| refuse(it.to_string()))
+    tokenizer.encode(&text).map_err(|it| invalid(it.to_string()))
 }
 
-/// A text, null, or a list of parts of which all are texts.
+/// Deserializes a text, null, or a list of text parts.
 fn text_of<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn conversations_are_written_as_the_model_knows_them() {
+    fn messages_are_rendered_with_the_chat_template() {
         let source = "{% for it in messages %}{% if it.role == 'tool' %}\
             {{ raise_exception('no tools') }}{% endif %}[{{ it.role }} {{ it.content.strip() }}]\
             {% endfor %}";
@@ -88,13 +88,13 @@ mod tests {
             &tokenizer,
             "[system Be brief.][user Hi]",
         );
-        let refused = prompt(r#"[{"role":"tool","content":"x"}]"#, &tokenizer).unwrap_err();
-        assert!(refused.contains("no tools"), "{refused}");
+        let error = prompt(r#"[{"role":"tool","content":"x"}]"#, &tokenizer).unwrap_err();
+        assert!(error.contains("no tools"), "{error}");
         assert!(prompt("[]", &tokenizer).unwrap_err().contains("`messages` is empty"));
     }
 
     #[test]
-    fn without_a_template_the_text_is_the_prompt() {
+    fn without_a_template_the_texts_are_the_prompt() {
         let tokenizer = byte_tokenizer();
         check(
             r#"[{"role":"system","content":""},{"role":"user","content":[{"type":"text","text":"Query: a\n"}]}]"#,

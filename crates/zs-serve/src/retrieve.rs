@@ -1,4 +1,4 @@
-//! `POST /retrieve`, in the forms of Search-R1 and of ZeroSearch, told apart by their keys.
+//! `POST /retrieve` in the forms of Search-R1 and of ZeroSearch, distinguished by their keys.
 
 use axum::Json;
 use axum::body::Body;
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use zs_core::{Document, DocumentQuality, Domain, Question, SearchError, SearchResult, StreamKey};
 
-use super::app::{App, read_json};
-use super::error::ApiError;
-use super::retrieve_worker::ServedQuery;
+use crate::api_error::ApiError;
+use crate::app::{App, read_json};
+use crate::search_worker::ServedQuery;
 
-/// Both forms at once; exactly one of `queries` and `query` is given.
+/// A request in either form; exactly one of `queries` and `query` is present.
 #[derive(Debug, Deserialize)]
-pub(super) struct RetrieveRequest {
+pub(crate) struct RetrieveRequest {
     queries: Option<Vec<QueryInput>>,
     topk: Option<usize>,
     #[serde(default)]
@@ -24,7 +24,7 @@ pub(super) struct RetrieveRequest {
     top_k: Option<usize>,
 }
 
-/// A query, alone or with what a simulated engine is told about it.
+/// A query, alone or with the inputs of a simulated engine.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum QueryInput {
@@ -43,14 +43,14 @@ struct FullQuery {
     seed: Option<u64>,
 }
 
-/// Searches and answers in the form that was asked in.
+/// Searches, and answers in the form of the request.
 ///
 /// Search-R1: `{"queries", "topk", "return_scores"}` to `{"result": [[{"document": {"id",
-/// "contents"}, "score"}]]}`, or without scores to `{"result": [[{"id", "contents"}]]}`. Queries that
-/// failed have no documents, and then `errors` says why, one entry a query.
+/// "contents"}, "score"}]]}`, or without scores to `{"result": [[{"id", "contents"}]]}`. A failed query
+/// has no documents, and then `errors` holds one entry per query.
 ///
 /// `ZeroSearch`: `{"query", "top_k"}` to `[{"text", "id", "title", "score"}]`.
-pub(super) async fn retrieve(State(app): State<App>, body: Body) -> Result<Json<Value>, ApiError> {
+pub(crate) async fn retrieve(State(app): State<App>, body: Body) -> Result<Json<Value>, ApiError> {
     let request: RetrieveRequest = read_json(&app.config, body).await?;
     let Some(retriever) = &app.retriever else {
         return Err(ApiError::NotFound("this server has no search engine".to_owned()));
@@ -61,7 +61,7 @@ pub(super) async fn retrieve(State(app): State<App>, body: Body) -> Result<Json<
         }
         (None, Some(query)) => (vec![query], request.top_k, Form::ZeroSearch),
         _ => {
-            let message = "give either `queries` (with `topk`) or `query` (with `top_k`)";
+            let message = "send either `queries` (with `topk`) or `query` (with `top_k`)";
             return Err(ApiError::field("queries", message));
         }
     };
@@ -69,7 +69,9 @@ pub(super) async fn retrieve(State(app): State<App>, body: Body) -> Result<Json<
     let queries = check_queries(&app, inputs)?;
     let results = retriever.search(queries, k).await;
     let Some(results) = results else {
-        return Err(ApiError::Upstream("the search engine broke down".to_owned()));
+        return Err(ApiError::Upstream(
+            "the search engine panicked; see the log of the server".to_owned(),
+        ));
     };
     let first_error = results.iter().find_map(|it| it.as_ref().err());
     if let (Some(error), true) = (first_error, results.iter().all(Result::is_err)) {
@@ -93,14 +95,14 @@ impl Form {
         match self {
             Self::ZeroSearch => results.iter().flat_map(documents).collect(),
             Self::SearchR1 { .. } => {
-                let mut reply = json!({
+                let mut response = json!({
                     "result": results.iter().map(documents).collect::<Vec<Vec<Value>>>(),
                 });
                 if results.iter().any(Result::is_err) {
                     let error = |it: &SearchResult| it.as_ref().err().map(full_message);
-                    reply["errors"] = results.iter().map(error).collect();
+                    response["errors"] = results.iter().map(error).collect();
                 }
-                reply
+                response
             }
         }
     }
@@ -123,7 +125,7 @@ impl Form {
     }
 }
 
-/// A document in one text, as Search-R1's corpora hold it: `"Title"`, a line break, the text.
+/// Formats a document as Search-R1's corpora do: `"Title"`, a line break, the text.
 fn contents(document: &Document) -> String {
     match document.title.is_empty() {
         true => document.text.clone(),
@@ -147,10 +149,10 @@ fn check_k(app: &App, k: Option<usize>, form: Form) -> Result<usize, ApiError> {
 }
 
 fn check_queries(app: &App, inputs: Vec<QueryInput>) -> Result<Vec<ServedQuery>, ApiError> {
-    let refuse = |message: String| Err(ApiError::field("queries", message));
+    let invalid = |message: String| Err(ApiError::field("queries", message));
     let most = app.config.max_queries;
     if inputs.len() > most {
-        return refuse(format!("{} queries at once; send at most {most}", inputs.len()));
+        return invalid(format!("the request has {} queries; send at most {most}", inputs.len()));
     }
     let longest = app.config.max_query_bytes;
     let mut queries = Vec::with_capacity(inputs.len());
@@ -161,7 +163,7 @@ fn check_queries(app: &App, inputs: Vec<QueryInput>) -> Result<Vec<ServedQuery>,
         };
         if input.query.len() > longest {
             let len = input.query.len();
-            return refuse(format!("query {index} has {len} bytes; send at most {longest}"));
+            return invalid(format!("query {index} has {len} bytes; send at most {longest}"));
         }
         queries.push(input.served(app.config.seed, app.config.noise_probability));
     }
@@ -169,8 +171,8 @@ fn check_queries(app: &App, inputs: Vec<QueryInput>) -> Result<Vec<ServedQuery>,
 }
 
 impl FullQuery {
-    /// Fills in what the request left open. Seed and quality are functions of the server's seed,
-    /// the question and the query, so the same query finds the same documents whenever it is asked.
+    /// Fills in the defaults of a query. Seed and quality are functions of the server's seed, the
+    /// question and the query, so that the same query always finds the same documents.
     fn served(self, seed: u64, noise_probability: f64) -> ServedQuery {
         let text = self.question.unwrap_or_else(|| self.query.clone());
         let key = StreamKey { step: digest(&[&text, &self.query]), ..StreamKey::new(seed) };
@@ -190,7 +192,7 @@ impl FullQuery {
     }
 }
 
-/// 64 bits of some texts, the same on every machine.
+/// Returns a 64-bit digest of texts, the same on every machine.
 fn digest(texts: &[&str]) -> u64 {
     let mut hasher = Sha256::new();
     for text in texts {
@@ -201,7 +203,7 @@ fn digest(texts: &[&str]) -> u64 {
     bytes[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// An error with its causes, in one line.
+/// Formats an error and its causes in one line.
 fn full_message(error: &SearchError) -> String {
     let mut message = error.to_string();
     let mut source = std::error::Error::source(error);
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_is_answered_in_its_own() {
+    fn each_form_has_its_own_response() {
         check(
             Form::SearchR1 { scores: true },
             &results()[..1],
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_request_leaves_open_is_a_function_of_the_query() {
+    fn defaults_are_functions_of_the_query() {
         let plain = || FullQuery { query: "q".into(), ..FullQuery::default() };
         let (a, b) = (plain().served(1, 0.5), plain().served(1, 0.5));
         assert_eq!((a.seed, a.quality, &a.question.text), (b.seed, b.quality, &"q".to_owned()));

@@ -1,15 +1,15 @@
-//! Tokens as the text that they add, one by one.
+//! Incremental decoding: the text that each token adds.
 
-use zs_model::{TokenId, Tokenizer};
+use crate::{TokenId, Tokenizer};
 
-/// Decodes a sequence as it grows.
+/// Incremental decoder of one sequence.
 ///
-/// Only the last few tokens are decoded each time: a token's text may depend on the one before it,
-/// e.g. by a space, and a character may take several tokens, so what is not whole yet is held back.
+/// Each step decodes the last few tokens only. A token's text may depend on the token before it, e.g.
+/// by a space, and a character may take several tokens: an incomplete character is held back.
 ///
 /// ```
+/// use zs_model::TextStream;
 /// use zs_model::testing::byte_tokenizer;
-/// use zs_train::text_stream::TextStream;
 ///
 /// let tokenizer = byte_tokenizer();
 /// let mut stream = TextStream::new(&tokenizer);
@@ -20,20 +20,20 @@ use zs_model::{TokenId, Tokenizer};
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
     tokens: Vec<TokenId>,
-    /// Tokens before this one no longer change what follows.
+    /// Start of the tokens that still change the text of later ones.
     context: usize,
-    /// Tokens before this one have been handed out as text.
+    /// Number of tokens that were returned as text.
     printed: usize,
 }
 
 impl<'a> TextStream<'a> {
-    /// A stream at the start of a text.
+    /// A decoder at the start of a text.
     #[must_use]
     pub fn new(tokenizer: &'a Tokenizer) -> Self {
         Self { tokenizer, tokens: Vec::new(), context: 0, printed: 0 }
     }
 
-    /// What this token adds; nothing while a character is not whole.
+    /// Returns the text that this token adds, which is empty while a character is incomplete.
     pub fn push(&mut self, token: TokenId) -> String {
         self.tokens.push(token);
         let before = self.tokenizer.decode(&self.tokens[self.context..self.printed]);
@@ -46,7 +46,7 @@ impl<'a> TextStream<'a> {
         now.get(before.len()..).unwrap_or_default().to_owned()
     }
 
-    /// What was held back, at the end of the text.
+    /// Ends the text and returns what was held back.
     #[must_use]
     pub fn finish(self) -> String {
         let before = self.tokenizer.decode(&self.tokens[self.context..self.printed]);
@@ -57,10 +57,24 @@ impl<'a> TextStream<'a> {
 
 #[cfg(test)]
 mod tests {
-    use zs_model::testing::byte_tokenizer;
-    use zs_simulator::world;
-
     use super::*;
+    use crate::testing::byte_tokenizer;
+
+    /// A tokenizer that writes a space between words.
+    fn word_tokenizer() -> Tokenizer {
+        let json = r###"{
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": null, "pre_tokenizer": { "type": "WhitespaceSplit" },
+            "post_processor": null,
+            "decoder": { "type": "WordPiece", "prefix": "##", "cleanup": false },
+            "model": {
+                "type": "WordPiece", "unk_token": "?", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100,
+                "vocab": { "?": 0, "<search>": 1, "David": 2, "Ba": 3, "##da": 4, "spouse": 5 }
+            }
+        }"###;
+        Tokenizer::from_bytes(json.as_bytes(), "words").unwrap()
+    }
 
     #[track_caller]
     fn check(tokenizer: &Tokenizer, text: &str) {
@@ -76,7 +90,7 @@ mod tests {
         for text in ["", "a", "état — 東京 🎬", "a b  c\n\nd"] {
             check(&byte_tokenizer(), text);
         }
-        check(&world::tokenizer(), "<search> David Bada spouse </search>");
+        check(&word_tokenizer(), "<search> David Bada spouse");
         // The end of a text cut inside a character is shown as far as it can be.
         let tokenizer = byte_tokenizer();
         let mut stream = TextStream::new(&tokenizer);

@@ -4,20 +4,20 @@ use axum::http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// What a token must hash to. Digests are compared, so neither contents nor length of the token
-/// show in how long a comparison takes.
+/// Digest of the expected token. Comparing digests hides both contents and length of the token from
+/// timing.
 #[derive(Clone)]
-pub(super) struct TokenGuard {
+pub(crate) struct TokenGuard {
     digest: [u8; 32],
 }
 
 impl TokenGuard {
-    pub(super) fn new(token: &str) -> Self {
+    pub(crate) fn new(token: &str) -> Self {
         Self { digest: Sha256::digest(token.as_bytes()).into() }
     }
 
-    /// Whether a request's headers carry the token.
-    pub(super) fn admits(&self, headers: &HeaderMap) -> bool {
+    /// Returns true when the headers of a request carry the token.
+    pub(crate) fn admits(&self, headers: &HeaderMap) -> bool {
         let value = headers.get(header::AUTHORIZATION).map(|it| it.as_bytes()).unwrap_or_default();
         let (scheme, token) = value.split_at(value.len().min("Bearer ".len()));
         let digest: [u8; 32] = Sha256::digest(token).into();

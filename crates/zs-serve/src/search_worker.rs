@@ -1,28 +1,28 @@
-//! The thread that searches: queries of all requests, one `search_batch` at a time.
+//! The search thread: batches of queries from all requests, one `search_batch` at a time.
 
 use std::sync::Arc;
 
-use anyhow::Result;
 use tokio::sync::oneshot;
 use zs_core::{
     Document, DocumentQuality, Question, SearchEngine, SearchError, SearchRequest, SearchResult,
 };
 
-use super::batcher::{BatchConfig, Batcher, Job};
-use super::metrics::ServerMetrics;
+use crate::ServeError;
+use crate::batcher::{BatchConfig, Batcher, Job};
+use crate::metrics::ServerMetrics;
 
-/// One query with all that an engine may ask for.
+/// One query with every input of an engine.
 #[derive(Clone, Debug)]
-pub(super) struct ServedQuery {
-    pub(super) query: String,
-    pub(super) question: Question,
-    pub(super) quality: DocumentQuality,
-    pub(super) seed: u64,
+pub(crate) struct ServedQuery {
+    pub(crate) query: String,
+    pub(crate) question: Question,
+    pub(crate) quality: DocumentQuality,
+    pub(crate) seed: u64,
 }
 
 /// An engine behind a batcher.
 #[derive(Debug)]
-pub(super) struct Retriever {
+pub(crate) struct Retriever {
     batcher: Batcher<RetrieveJob>,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Retriever {
 struct RetrieveJob {
     queries: Vec<ServedQuery>,
     k: usize,
-    reply: oneshot::Sender<Vec<SearchResult>>,
+    results: oneshot::Sender<Vec<SearchResult>>,
 }
 
 impl Job for RetrieveJob {
@@ -40,28 +40,28 @@ impl Job for RetrieveJob {
 }
 
 impl Retriever {
-    pub(super) fn start(
+    pub(crate) fn start(
         engine: Arc<dyn SearchEngine>,
         config: BatchConfig,
         metrics: Arc<ServerMetrics>,
-    ) -> Result<Self> {
+    ) -> Result<Self, ServeError> {
         let process = move |jobs: Vec<RetrieveJob>| search(engine.as_ref(), jobs, &metrics);
         Ok(Self { batcher: Batcher::start("retrieve", config, process)? })
     }
 
-    /// One result a query, in order; `None` where the engine broke down.
-    pub(super) async fn search(
+    /// Returns one result per query, in order, or `None` when the engine panicked.
+    pub(crate) async fn search(
         &self,
         queries: Vec<ServedQuery>,
         k: usize,
     ) -> Option<Vec<SearchResult>> {
-        let (reply, result) = oneshot::channel();
-        self.batcher.submit(RetrieveJob { queries, k, reply });
-        result.await.ok()
+        let (sender, receiver) = oneshot::channel();
+        self.batcher.submit(RetrieveJob { queries, k, results: sender });
+        receiver.await.ok()
     }
 }
 
-/// Searches for the queries of all jobs together and gives each job its own results.
+/// Searches for the queries of all jobs in one batch and sends each job its own results.
 fn search(engine: &dyn SearchEngine, jobs: Vec<RetrieveJob>, metrics: &ServerMetrics) {
     const NOTHING_READ: &[Document] = &[];
     let requests: Vec<SearchRequest<'_>> = jobs
@@ -81,7 +81,7 @@ fn search(engine: &dyn SearchEngine, jobs: Vec<RetrieveJob>, metrics: &ServerMet
     metrics.queries.inc_by(requests.len() as u64);
     let mut results = engine.search_batch(&requests).into_iter();
     for job in jobs {
-        let mine: Vec<SearchResult> = job
+        let own: Vec<SearchResult> = job
             .queries
             .iter()
             .map(|it| {
@@ -89,18 +89,18 @@ fn search(engine: &dyn SearchEngine, jobs: Vec<RetrieveJob>, metrics: &ServerMet
                     Err(SearchError::Engine {
                         engine: engine.name().to_owned(),
                         query: it.query.clone(),
-                        source: "it returned fewer results than it was sent requests".into(),
+                        source: "it returned fewer results than requests".into(),
                     })
                 })
             })
             .collect();
-        for result in &mine {
+        for result in &own {
             match result {
                 Ok(documents) => metrics.documents.inc_by(documents.len() as u64),
                 Err(_) => metrics.failed_queries.inc(),
             };
         }
-        // Nobody waits any more where the client has gone.
-        let _ = job.reply.send(mine);
+        // Sending fails when the client has disconnected.
+        let _ = job.results.send(own);
     }
 }

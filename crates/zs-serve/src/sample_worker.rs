@@ -1,37 +1,36 @@
-//! The thread that samples: prompts of all requests that sample alike, one session at a time.
+//! The sampling thread: prompts of all requests with the same parameters, one session at a time.
 
 use std::sync::Arc;
 
-use anyhow::Result;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use zs_core::StreamKey;
 use zs_model::{Completion, Generator, SamplingParams, SequenceRequest, TokenId, Tokenizer};
 
-use super::ServedModel;
-use super::batcher::{BatchConfig, Batcher, Job};
-use super::metrics::ServerMetrics;
+use crate::batcher::{BatchConfig, Batcher, Job};
+use crate::metrics::ServerMetrics;
+use crate::{ServeError, ServedModel};
 
 /// A model behind a batcher.
 #[derive(Debug)]
-pub(super) struct Sampler {
+pub(crate) struct Sampler {
     model: ServedModel,
     vocab_size: usize,
     batcher: Batcher<SampleJob>,
 }
 
-/// What becomes of a request's sequences, as it happens.
+/// Progress of the sequences of a request.
 #[derive(Debug)]
-pub(super) enum SampleEvent {
-    /// A token of one of them; only where tokens were asked for.
+pub(crate) enum SampleEvent {
+    /// A sampled token, sent to streaming requests only.
     Token {
-        /// Which sequence of the request.
+        /// Index of the sequence in the request.
         sequence: usize,
         /// The token.
         token: TokenId,
     },
-    /// All of them, whole. The last event.
+    /// All completions. The last event.
     Done(Vec<Completion>),
-    /// Why there are none. The last event.
+    /// The error of sampling. The last event.
     Failed(String),
 }
 
@@ -39,9 +38,9 @@ pub(super) enum SampleEvent {
 struct SampleJob {
     prompts: Vec<(Vec<TokenId>, StreamKey)>,
     params: SamplingParams,
-    wants_tokens: bool,
-    /// Unbounded, so that a client that reads slowly delays nobody; it holds at most the tokens of
-    /// one request.
+    is_streamed: bool,
+    /// Unbounded, so that a slow client does not delay others; it holds the tokens of one request at
+    /// most.
     events: UnboundedSender<SampleEvent>,
 }
 
@@ -52,57 +51,57 @@ impl Job for SampleJob {
 }
 
 impl Sampler {
-    pub(super) fn start(
+    pub(crate) fn start(
         model: ServedModel,
         config: BatchConfig,
         metrics: Arc<ServerMetrics>,
-    ) -> Result<Self> {
+    ) -> Result<Self, ServeError> {
         let generator = Arc::clone(&model.generator);
         let process = move |jobs: Vec<SampleJob>| {
-            for alike in group_alike(jobs) {
-                sample(generator.as_ref(), &alike, &metrics);
+            for group in group_by_params(jobs) {
+                sample(generator.as_ref(), &group, &metrics);
             }
         };
         let vocab_size = model.generator.tokenizer().vocab_size();
         Ok(Self { model, vocab_size, batcher: Batcher::start("sample", config, process)? })
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.model.name
     }
 
-    pub(super) fn tokenizer(&self) -> &Tokenizer {
+    pub(crate) fn tokenizer(&self) -> &Tokenizer {
         self.model.generator.tokenizer()
     }
 
-    /// A handle that outlives the request.
-    pub(super) fn generator(&self) -> Arc<dyn Generator> {
+    /// Returns a handle that outlives the request.
+    pub(crate) fn generator(&self) -> Arc<dyn Generator> {
         Arc::clone(&self.model.generator)
     }
 
-    pub(super) fn context_length(&self) -> usize {
+    pub(crate) fn context_length(&self) -> usize {
         self.model.generator.context_length()
     }
 
-    pub(super) fn vocab_size(&self) -> usize {
+    pub(crate) fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 
-    /// Queues some prompts, which are known to fit; the events end early where the model broke down.
-    pub(super) fn sample(
+    /// Queues prompts that fit the context. The events end without a last one when the model panics.
+    pub(crate) fn sample(
         &self,
         prompts: Vec<(Vec<TokenId>, StreamKey)>,
         params: SamplingParams,
-        wants_tokens: bool,
+        is_streamed: bool,
     ) -> UnboundedReceiver<SampleEvent> {
         let (events, receiver) = unbounded_channel();
-        self.batcher.submit(SampleJob { prompts, params, wants_tokens, events });
+        self.batcher.submit(SampleJob { prompts, params, is_streamed, events });
         receiver
     }
 }
 
-/// Puts jobs with the same sampling parameters together, in the order of their first.
-fn group_alike(jobs: Vec<SampleJob>) -> Vec<Vec<SampleJob>> {
+/// Groups jobs by sampling parameters, in the order of the first job of each group.
+fn group_by_params(jobs: Vec<SampleJob>) -> Vec<Vec<SampleJob>> {
     let mut groups: Vec<Vec<SampleJob>> = Vec::new();
     for job in jobs {
         match groups.iter_mut().find(|it| it[0].params == job.params) {
@@ -114,7 +113,7 @@ fn group_alike(jobs: Vec<SampleJob>) -> Vec<Vec<SampleJob>> {
 }
 
 fn sample(generator: &dyn Generator, jobs: &[SampleJob], metrics: &ServerMetrics) {
-    // Row r of the session is sequence owners[r].1 of job owners[r].0.
+    // Row `r` of the session is sequence `owners[r].1` of job `owners[r].0`.
     let owners: Vec<(usize, usize)> = jobs
         .iter()
         .enumerate()
@@ -130,10 +129,10 @@ fn sample(generator: &dyn Generator, jobs: &[SampleJob], metrics: &ServerMetrics
         .collect();
     metrics.batch("sample", requests.len());
     metrics.prompt_tokens.inc_by(requests.iter().map(|it| it.append.len() as u64).sum());
-    // Sending fails where the client has gone; its row is finished all the same.
+    // Sending fails when the client has disconnected; its sequences are sampled to their end.
     let mut on_token = |row: usize, token: TokenId| {
         let (job, sequence) = owners[row];
-        if jobs[job].wants_tokens {
+        if jobs[job].is_streamed {
             let _ = jobs[job].events.send(SampleEvent::Token { sequence, token });
         }
     };
@@ -144,8 +143,8 @@ fn sample(generator: &dyn Generator, jobs: &[SampleJob], metrics: &ServerMetrics
             metrics.completion_tokens.inc_by(sampled as u64);
             let mut completions = completions.into_iter();
             for job in jobs {
-                let mine = completions.by_ref().take(job.prompts.len()).collect();
-                let _ = job.events.send(SampleEvent::Done(mine));
+                let own = completions.by_ref().take(job.prompts.len()).collect();
+                let _ = job.events.send(SampleEvent::Done(own));
             }
         }
         Err(error) => {

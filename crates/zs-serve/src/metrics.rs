@@ -1,4 +1,4 @@
-//! What a server counts, in Prometheus' text format.
+//! Metrics of a server in the text format of Prometheus.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -14,40 +14,40 @@ type Labels = Vec<(&'static str, String)>;
 
 /// Counters of one server.
 #[derive(Debug)]
-pub(super) struct ServerMetrics {
+pub(crate) struct ServerMetrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
     latency: Family<Labels, Histogram>,
-    /// Requests in work.
-    pub(super) in_flight: Gauge,
+    /// Requests in progress.
+    pub(crate) in_flight: Gauge,
     batches: Family<Labels, Histogram>,
-    /// Queries searched for.
-    pub(super) queries: Counter,
-    /// Queries that failed.
-    pub(super) failed_queries: Counter,
-    /// Documents returned.
-    pub(super) documents: Counter,
-    /// Tokens of prompts.
-    pub(super) prompt_tokens: Counter,
-    /// Tokens sampled.
-    pub(super) completion_tokens: Counter,
+    /// Processed queries.
+    pub(crate) queries: Counter,
+    /// Failed queries.
+    pub(crate) failed_queries: Counter,
+    /// Returned documents.
+    pub(crate) documents: Counter,
+    /// Prompt tokens.
+    pub(crate) prompt_tokens: Counter,
+    /// Sampled tokens.
+    pub(crate) completion_tokens: Counter,
 }
 
 impl ServerMetrics {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("zs_serve");
         let requests = Family::<Labels, Counter>::default();
         registry.register("requests", "Requests by route and status", requests.clone());
         // 0.1 ms to 52 s.
         let seconds = || Histogram::new(exponential_buckets(1e-4, 2.0, 20));
         let latency = Family::<Labels, Histogram>::new_with_constructor(seconds);
-        let help = "Time from a request's head to the head of its response";
+        let help = "Time from the head of a request to the head of its response";
         registry.register_with_unit("request_duration", help, Unit::Seconds, latency.clone());
         let in_flight = Gauge::default();
-        registry.register("in_flight", "Requests in work", in_flight.clone());
+        registry.register("in_flight", "Requests in progress", in_flight.clone());
         let sizes = || Histogram::new(exponential_buckets(1.0, 2.0, 11));
         let batches = Family::<Labels, Histogram>::new_with_constructor(sizes);
-        let help = "Queries or sequences worked on together";
+        let help = "Queries or sequences per batch";
         registry.register("batch_size", help, batches.clone());
         let mut counter = |name: &str, help: &str| {
             let counter = Counter::<u64, AtomicU64>::default();
@@ -55,11 +55,11 @@ impl ServerMetrics {
             counter
         };
         Self {
-            queries: counter("queries", "Queries searched for"),
-            failed_queries: counter("failed_queries", "Queries that failed"),
-            documents: counter("documents", "Documents returned"),
-            prompt_tokens: counter("prompt_tokens", "Tokens of prompts"),
-            completion_tokens: counter("completion_tokens", "Tokens sampled"),
+            queries: counter("queries", "Processed queries"),
+            failed_queries: counter("failed_queries", "Failed queries"),
+            documents: counter("documents", "Returned documents"),
+            prompt_tokens: counter("prompt_tokens", "Prompt tokens"),
+            completion_tokens: counter("completion_tokens", "Sampled tokens"),
             registry,
             requests,
             latency,
@@ -68,22 +68,22 @@ impl ServerMetrics {
         }
     }
 
-    /// Counts an answered request.
-    pub(super) fn answered(&self, route: &str, status: u16, took: Duration) {
+    /// Records an answered request.
+    pub(crate) fn answered(&self, route: &str, status: u16, latency: Duration) {
         let labels = vec![("route", route.to_owned()), ("status", status.to_string())];
         self.requests.get_or_create(&labels).inc();
         let route = vec![("route", route.to_owned())];
-        self.latency.get_or_create(&route).observe(took.as_secs_f64());
+        self.latency.get_or_create(&route).observe(latency.as_secs_f64());
     }
 
-    /// Counts a batch.
-    pub(super) fn batch(&self, worker: &str, size: usize) {
+    /// Records a batch.
+    pub(crate) fn batch(&self, worker: &str, size: usize) {
         let labels = vec![("worker", worker.to_owned())];
         self.batches.get_or_create(&labels).observe(size as f64);
     }
 
-    /// Everything, as `GET /metrics` shows it.
-    pub(super) fn render(&self) -> String {
+    /// Returns all metrics, as `GET /metrics` shows them.
+    pub(crate) fn render(&self) -> String {
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _ = encode(&mut text, &self.registry);

@@ -1,0 +1,197 @@
+//! `POST /v1/chat/completions` and `POST /v1/completions`: one path for both routes.
+//!
+//! ```text
+//! body -> request -> sampling parameters, prompts -> sampler -> stream of chunks | one response
+//! ```
+
+mod chat;
+mod messages;
+mod sampling;
+mod stream;
+mod text;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedReceiver;
+use zs_model::{Completion, StopReason, TokenId, Tokenizer};
+
+use crate::api_error::ApiError;
+use crate::app::{App, InFlight, read_json};
+use crate::sample_worker::{SampleEvent, Sampler};
+
+use sampling::SamplingInput;
+use stream::Stream;
+
+pub(crate) use chat::ChatRequest;
+pub(crate) use text::TextRequest;
+
+/// The request of one route, and the form of its response.
+pub(crate) trait CompletionRequest: DeserializeOwned + Send + 'static {
+    /// Prefix of response identifiers.
+    const ID_PREFIX: &'static str;
+    /// The key `object` of a response.
+    const OBJECT: &'static str;
+    /// The key `object` of a streamed chunk.
+    const CHUNK_OBJECT: &'static str;
+
+    /// Returns the sampling part of the request.
+    fn sampling(&self) -> &SamplingInput;
+
+    /// Returns true when the request asks for log-probabilities.
+    fn wants_log_probs(&self) -> Result<bool, ApiError>;
+
+    /// Encodes the prompts.
+    fn encode(&self, tokenizer: &Tokenizer) -> Result<Vec<Vec<TokenId>>, ApiError>;
+
+    /// Renders a completion as a choice without its index, log-probabilities and finish reason.
+    fn message(text: String) -> (&'static str, Value);
+
+    /// Renders the log-probabilities of a completion, of the full distribution at temperature 1.
+    fn log_probs(completion: &Completion, tokenizer: &Tokenizer) -> Value;
+
+    /// Renders a part of a streamed choice, or `None` when the route sends nothing for it.
+    fn chunk_choice(index: usize, part: ChoicePart<'_>) -> Option<Value>;
+}
+
+/// A part of a streamed choice.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ChoicePart<'a> {
+    /// The start, before any text.
+    Start,
+    /// More text.
+    Text(&'a str),
+    /// The end, with its finish reason.
+    End(&'static str),
+}
+
+/// Answers a completion request, streamed or in one response.
+pub(crate) async fn complete<R: CompletionRequest>(
+    State(app): State<App>,
+    Extension(in_flight): Extension<InFlight>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let request: R = read_json(&app.config, body).await?;
+    let Some(sampler) = &app.sampler else {
+        return Err(ApiError::NotFound("this server has no model".to_owned()));
+    };
+    let sampling = request.sampling().check(&app, sampler)?;
+    let wants_log_probs = request.wants_log_probs()?;
+    if wants_log_probs && sampling.is_streamed {
+        return Err(ApiError::field("logprobs", "`logprobs` is not supported with `stream`"));
+    }
+    let tokenizer = sampler.tokenizer();
+    let prompts = request.encode(tokenizer)?;
+    prompts.iter().try_for_each(|it| check_prompt(it, sampler))?;
+    let prompt_tokens = prompts.iter().map(Vec::len).sum();
+    let prompts = sampling.prompts(prompts);
+    let num_sequences = prompts.len();
+    let stop = sampling.params.stop.clone();
+    let events = sampler.sample(prompts, sampling.params, sampling.is_streamed);
+    let mut response = json!({
+        "id": app.next_id(R::ID_PREFIX),
+        "object": if sampling.is_streamed { R::CHUNK_OBJECT } else { R::OBJECT },
+        "created": unix_seconds(),
+        "model": sampler.name(),
+        "choices": [],
+    });
+    if sampling.is_streamed {
+        return Ok(stream::sse::<R>(Stream {
+            events,
+            generator: sampler.generator(),
+            stop,
+            num_sequences,
+            prompt_tokens,
+            include_usage: sampling.include_usage,
+            chunk: response,
+            in_flight,
+        })
+        .into_response());
+    }
+    let completions = collect(events).await?;
+    let choice = |(index, it): (usize, &Completion)| {
+        let (key, message) = R::message(visible_text(it, tokenizer, &stop));
+        json!({
+            "index": index,
+            key: message,
+            "logprobs": wants_log_probs.then(|| R::log_probs(it, tokenizer)),
+            "finish_reason": finish_reason(it),
+        })
+    };
+    response["choices"] = completions.iter().enumerate().map(choice).collect();
+    response["usage"] = usage(prompt_tokens, &completions);
+    Ok(Json(response).into_response())
+}
+
+/// Rejects prompts that leave no room for a token, or hold tokens outside of the vocabulary.
+fn check_prompt(prompt: &[TokenId], sampler: &Sampler) -> Result<(), ApiError> {
+    let (len, most) = (prompt.len(), sampler.context_length());
+    if len == 0 {
+        return Err(ApiError::field("prompt", "the prompt is empty"));
+    }
+    if len >= most {
+        let message =
+            format!("the prompt has {len} tokens; the context of this model holds {most}");
+        return Err(ApiError::field("prompt", message));
+    }
+    if let Some(token) = prompt.iter().find(|it| **it as usize >= sampler.vocab_size()) {
+        let message = format!("token {token} of the prompt is outside of the model's vocabulary");
+        return Err(ApiError::field("prompt", message));
+    }
+    Ok(())
+}
+
+/// Waits for all completions of a request.
+async fn collect(mut events: UnboundedReceiver<SampleEvent>) -> Result<Vec<Completion>, ApiError> {
+    while let Some(event) = events.recv().await {
+        match event {
+            SampleEvent::Token { .. } => {}
+            SampleEvent::Done(completions) => return Ok(completions),
+            SampleEvent::Failed(message) => return Err(ApiError::Upstream(message)),
+        }
+    }
+    Err(ApiError::Upstream(MODEL_PANICKED.to_owned()))
+}
+
+/// The error of sampling that ended without a result.
+const MODEL_PANICKED: &str = "the model panicked while sampling; see the log of the server";
+
+/// Returns the text of a completion up to its first stop text.
+fn visible_text(completion: &Completion, tokenizer: &Tokenizer, stop: &[String]) -> String {
+    let mut text = tokenizer.decode(&completion.tokens);
+    if let Some(at) = first_stop(&text, stop) {
+        text.truncate(at);
+    }
+    text
+}
+
+/// Returns the position of the first stop text.
+fn first_stop(text: &str, stop: &[String]) -> Option<usize> {
+    stop.iter().filter_map(|it| text.find(it.as_str())).min()
+}
+
+/// Returns the finish reason of the protocol.
+fn finish_reason(completion: &Completion) -> &'static str {
+    match completion.stop_reason {
+        StopReason::Stop | StopReason::EndOfSequence => "stop",
+        StopReason::Length => "length",
+    }
+}
+
+/// Counts prompt tokens and sampled tokens.
+fn usage(prompt_tokens: usize, completions: &[Completion]) -> Value {
+    let completion_tokens: usize = completions.iter().map(|it| it.tokens.len()).sum();
+    json!({
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": completion_tokens,
+        "total_tokens": prompt_tokens + completion_tokens,
+    })
+}
+
+/// Returns the seconds since 1970.
+fn unix_seconds() -> u64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |it| it.as_secs())
+}

@@ -1,0 +1,159 @@
+//! Settings of a server, and the services that it offers.
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use zs_core::SearchEngine;
+use zs_model::Generator;
+
+use crate::{BatchConfig, ServeError};
+
+/// Services of a server. At least one must be given.
+#[derive(Debug, Default)]
+pub struct Services {
+    /// The search engine of `/retrieve`.
+    pub engine: Option<Arc<dyn SearchEngine>>,
+    /// The model of `/v1/chat/completions` and `/v1/completions`.
+    pub model: Option<ServedModel>,
+}
+
+/// A model and its name. The chat template of its tokenizer turns messages into prompts.
+#[derive(Debug)]
+pub struct ServedModel {
+    /// The name in `/v1/models`.
+    pub name: String,
+    /// The model.
+    pub generator: Arc<dyn Generator>,
+}
+
+/// Settings of a server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServeConfig {
+    /// The address to listen on; port 0 picks a free one.
+    pub address: SocketAddr,
+    /// The bearer token that requests must carry in `Authorization`; `/health` needs none.
+    pub token: Option<String>,
+    /// Maximum number of concurrent requests; more get status 429.
+    pub max_concurrent: usize,
+    /// Maximum number of connections; more wait to be accepted.
+    pub max_connections: usize,
+    /// Maximum size of a request body, in bytes.
+    pub max_body_bytes: usize,
+    /// Maximum number of queries in a retrieval request.
+    pub max_queries: usize,
+    /// Maximum size of a query, in bytes.
+    pub max_query_bytes: usize,
+    /// Maximum number of documents per query.
+    pub max_k: usize,
+    /// Documents per query when the request does not set the number.
+    pub default_k: usize,
+    /// Maximum number of completions per prompt.
+    pub max_choices: usize,
+    /// Timeout for receiving a request's head, and then for its body.
+    pub receive_timeout: Duration,
+    /// Timeout for accepted requests to finish after the server is told to stop.
+    pub drain_timeout: Duration,
+    /// Batching of queries.
+    pub retrieve_batch: BatchConfig,
+    /// Batching of completions.
+    pub generate_batch: BatchConfig,
+    /// Probability of noisy documents for queries that do not set a quality.
+    pub noise_probability: f64,
+    /// Seed of queries and completions that do not set one.
+    pub seed: u64,
+}
+
+impl Default for ServeConfig {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000),
+            token: None,
+            max_concurrent: 1024,
+            max_connections: 4096,
+            max_body_bytes: 8 << 20,
+            max_queries: 1024,
+            max_query_bytes: 16 << 10,
+            max_k: 100,
+            default_k: 3,
+            max_choices: 16,
+            receive_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(60),
+            retrieve_batch: BatchConfig { max_size: 512, max_wait: Duration::ZERO },
+            generate_batch: BatchConfig { max_size: 64, max_wait: Duration::from_millis(5) },
+            noise_probability: 0.0,
+            seed: 0,
+        }
+    }
+}
+
+impl ServeConfig {
+    pub(crate) fn check(&self) -> Result<(), ServeError> {
+        for (field, value) in [
+            ("max_concurrent", self.max_concurrent),
+            ("max_connections", self.max_connections),
+            ("max_body_bytes", self.max_body_bytes),
+            ("max_queries", self.max_queries),
+            ("max_query_bytes", self.max_query_bytes),
+            ("max_k", self.max_k),
+            ("max_choices", self.max_choices),
+            ("retrieve_batch.max_size", self.retrieve_batch.max_size),
+            ("generate_batch.max_size", self.generate_batch.max_size),
+        ] {
+            require(value >= 1, field, "at least 1", value)?;
+        }
+        let (k, max_k) = (self.default_k, self.max_k);
+        require((1..=max_k).contains(&k), "default_k", format!("between 1 and {max_k}"), k)?;
+        let noise = self.noise_probability;
+        require((0.0..=1.0).contains(&noise), "noise_probability", "in [0, 1]", noise)?;
+        let is_empty = self.token.as_ref().is_some_and(String::is_empty);
+        require(!is_empty, "token", "a text of at least one character", "empty")
+    }
+}
+
+fn require(
+    is_allowed: bool,
+    field: &'static str,
+    allowed: impl Into<String>,
+    value: impl Display,
+) -> Result<(), ServeError> {
+    match is_allowed {
+        true => Ok(()),
+        false => {
+            Err(ServeError::Setting { field, allowed: allowed.into(), value: value.to_string() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(config: ServeConfig, message: &str) {
+        assert_eq!(config.check().unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused_by_name() {
+        let default = ServeConfig::default;
+        default().check().unwrap();
+        check(
+            ServeConfig { max_connections: 0, ..default() },
+            "`max_connections` must be at least 1, is 0",
+        );
+        check(
+            ServeConfig { default_k: 101, ..default() },
+            "`default_k` must be between 1 and 100, is 101",
+        );
+        check(
+            ServeConfig { noise_probability: f64::NAN, ..default() },
+            "`noise_probability` must be in [0, 1], is NaN",
+        );
+        check(
+            ServeConfig { token: Some(String::new()), ..default() },
+            "`token` must be a text of at least one character, is empty",
+        );
+    }
+}
