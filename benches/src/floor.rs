@@ -29,9 +29,9 @@ impl Floor {
     ///
     /// On an accelerator these are the rates of burn's own product and sum, not what its data sheet says.
     #[must_use]
-    pub fn measure(device: &Device, products: Precision) -> Self {
+    pub fn measure(device: &Device, is_cpu: bool, products: Precision) -> Self {
         let flops = |side| matrix_products(device, side, products);
-        match zs_train::device::on_cpu() {
+        match is_cpu {
             true => Self { flops: flops(SIDES[0]), bytes: reads() },
             false => Self { flops: flops(SIDES[1]), bytes: reads_on_device(device) },
         }

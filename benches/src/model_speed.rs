@@ -16,8 +16,8 @@ use zs_model::{
     Precision, SamplingParams, TokenId, TokenRow, accumulate_gradients, decode_graph_stats,
     micro_batches, supervised_step,
 };
-use zs_train::console::write_json;
-use zs_train::device::{self, DeviceArgs};
+use zs_observe::write_json;
+use zs_train::device::DeviceArgs;
 
 use crate::{Floor, SHAPES, Work, WorkSize, num_block_weights, random_model, shape, work};
 
@@ -106,8 +106,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<(), String> {
-    device::choose(&arguments.device);
-    let device = device::select().map_err(|it| it.to_string())?;
+    let devices = arguments.device.open().map_err(|it| it.to_string())?;
+    let device = devices.first().clone();
     let other = match &arguments.python {
         Some(python) => Some(run_other(python, arguments)?),
         None => arguments.against.as_deref().map(read_json).transpose()?,
@@ -119,7 +119,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     };
     let memory = arguments.memory();
     let model = model.with_network(&model.network().clone().with_memory(memory));
-    let floor = Floor::measure(&device, memory.products);
+    let floor = Floor::measure(&device, devices.is_cpu(), memory.products);
     let work = work(model.config(), arguments.work);
     println!(
         "{}: {:.1} M parameters; products {:.0} GFLOP/s, memory {:.1} GB/s",
@@ -129,7 +129,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         floor.bytes / 1e9,
     );
     let mut timings = sampling(&model, &work, &floor, arguments.tries)?;
-    timings.push(update(&model, &work, &floor, arguments.tries)?);
+    timings.push(update(&model, &devices, &work, &floor, arguments.tries)?);
     if work.lora_rank.is_none() {
         timings.push(policy_update(&model, &floor, arguments.tries)?);
     }
@@ -163,7 +163,7 @@ fn run_other(python: &std::path::Path, arguments: &Arguments) -> Result<Value, S
         .arg(&numbers)
         .args((arguments.work == WorkSize::Step).then_some("--step"))
         .args(arguments.bf16.then_some("--bf16"))
-        .args(["--device", &device::first_name().to_string()])
+        .args(["--device", &arguments.device.names()[0].to_string()])
         .status()
         .map_err(|it| format!("{}: {it}", python.display()))?;
     if !status.success() {
@@ -297,6 +297,7 @@ fn attention_flops(config: &ModelConfig, len: usize) -> f64 {
 
 fn update(
     model: &LanguageModel,
+    devices: &zs_trainer::Devices,
     work: &Work,
     floor: &Floor,
     tries: usize,
@@ -319,7 +320,7 @@ fn update(
     let optimizer = Optimizer::new(&OptimizerConfig::default(), &network);
     let count = work.update_rows * work.update_len;
     // One micro-batch a core, and rows that fit on an accelerator.
-    let cores = if device::on_cpu() { device::workers() } else { work.update_rows.div_ceil(16) };
+    let cores = if devices.is_cpu() { devices.workers() } else { work.update_rows.div_ceil(16) };
     let best = best(tries, || {
         let (network, mut optimizer) = (network.clone(), optimizer.clone());
         drop(supervised_step(network, &mut optimizer, &rows, count.div_ceil(cores)));

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use zs_train::config::ClaimMetric;
-use zs_train::console::Console;
-use zs_train::reproduce::claims::{ClaimsPreset, Request, Verdict, preset, run};
+use zs_reproduce::claims::{ClaimsPreset, Request, Verdict, preset, run};
+use zs_reproduce::config::ClaimMetric;
+use zs_trainer::RunContext;
 
 use super::common::{tiny_model, zs, zs_ok};
 
@@ -46,9 +46,9 @@ fn claims_are_run_once_and_reported() {
     let dir = scratch.path();
     let preset = small(dir);
     let out = &preset.base.out;
-    let console = Console::quiet();
+    let context = RunContext::default();
     let request = request(&["simulator_or_real", "mispaired", "algorithms"], 2);
-    let (report, failures) = run(&preset, &request, &console).unwrap();
+    let (report, failures) = run(&preset, &request, &context).unwrap();
     assert_eq!(failures, Vec::<String>::new());
     assert!(report.is_complete());
     // Two simulators; simulated, real, mispaired, paper_form, reinforce, base, ppo: each twice.
@@ -71,7 +71,7 @@ fn claims_are_run_once_and_reported() {
     fs::remove_file(interrupted.join("result.json")).unwrap();
     let kept = out.join("arms/real/seed-1/training/metrics.jsonl");
     fs::write(&kept, "not looked at again").unwrap();
-    let (again, _) = run(&preset, &request, &console).unwrap();
+    let (again, _) = run(&preset, &request, &context).unwrap();
     assert_eq!(again.num_done, report.num_done);
     for (name, arm) in &report.arms {
         assert_eq!(again.arms[name].values, arm.values, "{name}: the same seed, the same numbers");
@@ -81,7 +81,7 @@ fn claims_are_run_once_and_reported() {
     // A report of what is there needs no base model.
     fs::remove_dir_all(dir.join("base")).unwrap();
     let only_report = Request { report_only: true, only: Vec::new(), ..request };
-    let (partial, _) = run(&preset, &only_report, &console).unwrap();
+    let (partial, _) = run(&preset, &only_report, &context).unwrap();
     assert!(!partial.is_complete() && partial.num_done == report.num_done);
     let masking = partial.claims.iter().find(|it| it.id == "masking").unwrap();
     assert_eq!((masking.verdict, masking.comparisons[0].difference), (Verdict::NotRun, None));
@@ -98,7 +98,7 @@ fn failing_work_is_named_and_leaves_the_rest_alone() {
         fs::write(preset.base.out.join(name), "").unwrap();
     }
     let request = Request { num_seeds: 1, ..request(&["simulator_or_real"], 1) };
-    let (report, failures) = run(&preset, &request, &Console::quiet()).unwrap();
+    let (report, failures) = run(&preset, &request, &RunContext::default()).unwrap();
     assert_eq!(failures.len(), 2, "{failures:?}");
     assert!(failures[0].contains("simulator of 2 steps, seed 1"), "{failures:?}");
     assert!(failures[1].contains("what it needs failed"), "{failures:?}");
@@ -148,7 +148,7 @@ fn pages_read_on_phone_and_desktop() {
     let scratch = tempfile::tempdir().unwrap();
     let preset = small(scratch.path());
     let request = Request { num_seeds: 1, ..request(&["curriculum"], 2) };
-    run(&preset, &request, &Console::quiet()).unwrap();
+    run(&preset, &request, &RunContext::default()).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("pages/check_pages.py");
     let python = std::env::var("ZS_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let page = preset.base.out.join("report.html");

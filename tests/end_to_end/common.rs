@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use burn::tensor::Device;
 use zs_model::LanguageModel;
 use zs_simulator::world;
-use zs_train::config::ModelShape;
-use zs_train::run::pretrain::model_config;
-use zs_train::run::rollouts::{RecordedGroup, read_rollouts, recorded_steps};
+use zs_trainer::config::ModelShape;
+use zs_trainer::supervised::pretrain::model_config;
+use zs_trainer::{RecordedGroup, read_rollouts, recorded_steps};
 
 /// A random model over the vocabulary of embedded worlds.
 pub(crate) fn tiny_model(seed: u64) -> LanguageModel {
@@ -22,7 +23,7 @@ pub(crate) fn tiny_model(seed: u64) -> LanguageModel {
     };
     let tokenizer = world::tokenizer();
     let config = model_config(shape, &tokenizer).unwrap();
-    LanguageModel::initialize(config, tokenizer, seed, &zs_train::device::select().unwrap())
+    LanguageModel::initialize(config, tokenizer, seed, &Device::flex())
 }
 
 /// A Python that can import some modules; `None`, and a line about it, where there is none.

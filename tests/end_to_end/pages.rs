@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use zs_train::cli::Cli;
-use zs_train::config::{TrainConfig, parse};
+use zs_trainer::config::{TrainConfig, parse};
 
 /// The README and everything in `docs`, with names.
 fn pages() -> Vec<(String, String)> {

@@ -9,6 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::common::{recorded_groups, zs_ok};
+use burn::tensor::Device;
 use zs_core::INVALID_ACTION_MESSAGE;
 use zs_model::{Generator, LanguageModel};
 use zs_rl::Trajectory;
@@ -131,7 +132,7 @@ fn check_trajectory(trajectory: &Trajectory, model: &LanguageModel, max_turns: u
 
 fn check_run(dir: &Path) {
     let policy = dir.join("tuned/checkpoints/final");
-    let model = LanguageModel::load(&policy, &zs_train::device::select().unwrap()).unwrap();
+    let model = LanguageModel::load(&policy, &Device::flex()).unwrap();
     let groups = recorded_groups(&dir.join("out"));
     assert_eq!(groups.len(), 4);
     let mut num_searches = 0;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use zs_core::{Domain, StreamKey};
-use zs_train::files::RunDir;
+use zs_trainer::files::RunDir;
 
 use crate::common::{assert_same_files, searcher, tiny_model, train_toml, zs, zs_ok};
 

@@ -14,11 +14,11 @@ use zs_serve::{ServeConfig, ServedModel, Server, Services};
 use zs_simulator::tuning::read_records;
 use zs_simulator::world::{Split, World};
 use zs_simulator::{FixedEngine, audit::QuestionAudit};
-use zs_train::console::Console;
 use zs_train::simulate::collect::{
     CollectConfig, JudgeChoice, PolicySource, SearchSource, collect,
 };
 use zs_train::simulate::{LlmJudgeConfig, Manifest};
+use zs_trainer::QuietConsole;
 
 /// Recorded turns about an embedded world: for each question what its engine finds for a good query
 /// and for a bad one, and a malformed query.
@@ -209,7 +209,7 @@ fn roll(out: &Path, judge: JudgeChoice) -> anyhow::Result<Manifest> {
     };
     let config =
         CollectConfig { out: out.to_owned(), judge, validation_share: 0.0, balance: true, seed: 1 };
-    collect(&SearchSource::Policy(source), &config, &Console::quiet())
+    collect(&SearchSource::Policy(source), &config, &QuietConsole)
 }
 
 #[test]

@@ -6,10 +6,11 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::{assert_same_files, recorded_groups, tiny_model, train_toml, zs, zs_ok};
+use zs_reproduce::config::ReproduceConfig;
+use zs_reproduce::quick::{preset, reproduce};
 use zs_rl::AlgorithmConfig;
-use zs_train::config::{PretrainConfig, ReproduceConfig, SftConfig, TrainConfig, load, parse};
-use zs_train::console::Console;
-use zs_train::reproduce::{preset, reproduce};
+use zs_trainer::RunContext;
+use zs_trainer::config::{PretrainConfig, SftConfig, TrainConfig, load, parse};
 
 #[test]
 fn training_is_a_function_of_its_seed() {
@@ -291,8 +292,8 @@ fn the_main_job_writes_its_report() {
         config.training.rollout.max_new_tokens = 12;
         config
     };
-    let a = reproduce(&small("a"), &Console::quiet()).unwrap();
-    let b = reproduce(&small("b"), &Console::quiet()).unwrap();
+    let a = reproduce(&small("a"), &RunContext::default()).unwrap();
+    let b = reproduce(&small("b"), &RunContext::default()).unwrap();
     assert_eq!(a.real_engine, b.real_engine);
     assert_same_files(&dir.join("a"), &dir.join("b"));
     for name in ["report.json", "report.md", "report.html"] {
@@ -302,7 +303,7 @@ fn the_main_job_writes_its_report() {
     assert_eq!(a.examples.len(), 3);
     assert_eq!(a.real_engine.base.by_hops[&2].n, 3);
     // Doing it again replaces the report.
-    reproduce(&small("a"), &Console::quiet()).unwrap();
+    reproduce(&small("a"), &RunContext::default()).unwrap();
 }
 
 /// The run files of the repository; a packaged crate has none of them.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use burn::tensor::Device;
 use zs_core::{Document, DocumentQuality, Question, SearchEngine, SearchRequest};
 use zs_model::LanguageModel;
 use zs_simulator::world::{Split, World};
@@ -88,7 +89,7 @@ fn transformers_writes_the_documents_that_are_written_here() {
     };
     let folder = tempfile::tempdir().unwrap();
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/zs-tiny");
-    let model = LanguageModel::load(&shipped, &zs_train::device::select().unwrap()).unwrap();
+    let model = LanguageModel::load(&shipped, &Device::flex()).unwrap();
     model.save(folder.path()).unwrap();
     // The model was tuned on bare prompts; what a server needs to chat with it all the same.
     let template = "{{ bos_token }}{% for it in messages %}{{ it.content }}{% endfor %}";

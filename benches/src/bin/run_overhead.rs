@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use clap::Parser;
 use serde_json::{Value, json};
+use zs_observe::write_json;
 use zs_train::cli::{self, Cli};
-use zs_train::console::write_json;
 
 /// Times what a training run does besides training, at the sizes of the shipped preset
 #[derive(Debug, Parser)]

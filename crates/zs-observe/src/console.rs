@@ -11,29 +11,31 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use zs_core::registry::BoxedError;
 use zs_trainer::{
-    Callback, Console, Flow, Interrupt, Metrics, Progress, QuietConsole, StepReport,
+    Callback, Console, Flow, Interrupt, Metrics, Progress, QuietConsole, SpanSums, StepReport,
 };
 
 use crate::dashboard::{self, Dashboard};
 
 /// Console on stderr and stdout: bars and a dashboard where stderr is a terminal, plain lines
 /// elsewhere.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TerminalConsole {
     is_terminal: bool,
+    spans: Option<Arc<dyn SpanSums>>,
 }
 
 impl TerminalConsole {
-    /// Creates the console of a command; a quiet one prints results and nothing else.
+    /// Creates the console of a command; a quiet one prints results and nothing else. The dashboard
+    /// shows the phase that `spans` tell.
     #[must_use]
-    pub fn new(quiet: bool) -> Arc<dyn Console> {
+    pub fn create(quiet: bool, spans: Option<Arc<dyn SpanSums>>) -> Arc<dyn Console> {
         match quiet {
             true => Arc::new(ResultsOnly),
-            false => Arc::new(Self { is_terminal: std::io::stderr().is_terminal() }),
+            false => Arc::new(Self { is_terminal: std::io::stderr().is_terminal(), spans }),
         }
     }
 
-    fn begin(self, title: &str, total: usize) -> TerminalProgress {
+    fn begin(&self, title: &str, total: usize) -> TerminalProgress {
         let view = match self.is_terminal {
             false => {
                 write_stderr(title);
@@ -64,7 +66,8 @@ impl Console for TerminalConsole {
     }
 
     fn training(&self, title: &str, total: usize) -> Box<dyn Callback> {
-        let dashboard = self.is_terminal.then(|| Dashboard::open(title, total).ok()).flatten();
+        let open = || Dashboard::open(title, total, self.spans.clone()).ok();
+        let dashboard = self.is_terminal.then(open).flatten();
         let progress = match dashboard {
             Some(dashboard) => TerminalProgress::new(View::Dashboard(dashboard), title, total),
             None => self.begin(title, total),
@@ -116,7 +119,12 @@ impl Callback for TrainingView {
     fn step(&mut self, report: &StepReport<'_>) -> Result<Flow, BoxedError> {
         let Some(progress) = &self.progress else { return Ok(Flow::Continue) };
         for it in report.alarms {
-            progress.note(&format!("alarm at step {}: {}: {}", it.step, it.alarm.name(), it.message));
+            progress.note(&format!(
+                "alarm at step {}: {}: {}",
+                it.step,
+                it.alarm.name(),
+                it.message
+            ));
         }
         if let View::Dashboard(dashboard) = &progress.view {
             dashboard.step(report);

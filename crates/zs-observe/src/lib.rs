@@ -1,1 +1,26 @@
-//! x
+//! Views of training runs: the terminal with its dashboard, `TensorBoard` event files, traces, plots,
+//! and a run as one page.
+//!
+//! Views are [callbacks](zs_trainer::Callback) or readers of run directories: no run reads anything
+//! from them, so the same seed writes the same bytes with and without them.
+//!
+//! ```
+//! use zs_observe::{Chart, ChartStyle, Mark, Series};
+//! use zs_trainer::{Console, RunContext};
+//!
+//! let context = RunContext { console: zs_observe::TerminalConsole::create(true, None), ..RunContext::default() };
+//! context.note("not shown: the console is quiet");
+//! ```
+
+mod console;
+mod dashboard;
+mod inspect;
+mod plot;
+mod tensorboard;
+mod trace;
+
+pub use console::{TerminalConsole, one_line, print_error, stop_on_signals, write_json};
+pub use inspect::{InspectOptions, inspect};
+pub use plot::{Chart, ChartStyle, Mark, Series};
+pub use tensorboard::TensorBoard;
+pub use trace::Tracing;

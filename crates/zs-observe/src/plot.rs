@@ -5,42 +5,51 @@ use plotters::prelude::*;
 
 /// One set of points of a chart.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Series {
-    /// What the legend says.
-    pub(crate) name: String,
+pub struct Series {
+    /// Text in the legend.
+    pub name: String,
     /// Points, left to right.
-    pub(crate) points: Vec<(f64, f64)>,
-    /// How they are drawn.
-    pub(crate) mark: Mark,
-    /// What lies around the line: `x`, lowest, highest.
-    pub(crate) band: Vec<(f64, f64, f64)>,
+    pub points: Vec<(f64, f64)>,
+    /// Form of the points.
+    pub mark: Mark,
+    /// Band around the line: `x`, lowest, highest.
+    pub band: Vec<(f64, f64, f64)>,
 }
 
-/// How points are drawn.
+/// Form of points.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Mark {
+pub enum Mark {
+    /// A line through all of them.
     #[default]
     Line,
+    /// A broken line.
     Dashes,
+    /// A dot each.
     Dots,
 }
 
 /// A chart with values between `bottom` and `top`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Chart {
-    pub(crate) x_label: &'static str,
-    pub(crate) y_label: &'static str,
-    pub(crate) bottom: f64,
-    pub(crate) top: f64,
-    pub(crate) series: Vec<Series>,
+pub struct Chart {
+    /// Text below the x axis.
+    pub x_label: &'static str,
+    /// Text beside the y axis.
+    pub y_label: &'static str,
+    /// Lowest value shown.
+    pub bottom: f64,
+    /// Highest value shown.
+    pub top: f64,
+    /// Sets of points, in the order of the legend.
+    pub series: Vec<Series>,
     /// Places along the x axis that are marked, e.g. where an alarm was raised.
-    pub(crate) marks: Vec<f64>,
-    pub(crate) style: ChartStyle,
+    pub marks: Vec<f64>,
+    /// Size and legend.
+    pub style: ChartStyle,
 }
 
 /// Size and legend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ChartStyle {
+pub enum ChartStyle {
     /// Wide, with the legend inside.
     #[default]
     Wide,
@@ -89,7 +98,7 @@ impl Chart {
     /// # Errors
     ///
     /// Fails when the drawing library does.
-    pub(crate) fn to_svg(&self) -> Result<String> {
+    pub fn to_svg(&self) -> Result<String> {
         let mut svg = String::new();
         self.draw(&mut svg).map_err(|error| anyhow!("cannot draw a chart: {error}"))?;
         let (width, height) = self.style.size();
@@ -98,7 +107,7 @@ impl Chart {
     }
 
     /// Names and colours of the series, for a legend on the page.
-    pub(crate) fn legend(&self) -> Vec<(String, String)> {
+    pub fn legend(&self) -> Vec<(String, String)> {
         let entry = |(index, series): (usize, &Series)| {
             let RGBColor(r, g, b) = color(index);
             (series.name.clone(), format!("#{r:02x}{g:02x}{b:02x}"))

@@ -19,15 +19,50 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 use prost::Message;
 
-use crate::files::RunDir;
-use crate::run::Metrics;
+use zs_core::registry::BoxedError;
+use zs_trainer::files::RunDir;
+use zs_trainer::{Callback, Flow, Metrics, StepReport};
 
 /// The folder of a run that `tensorboard --logdir` is given.
 const FOLDER: &str = "tensorboard";
 
+/// Tracker that writes event files into the run directory.
+#[derive(Debug)]
+pub struct TensorBoard {
+    run: RunDir,
+    events: Option<EventWriter>,
+}
+
+impl TensorBoard {
+    /// Creates the tracker of a run.
+    #[must_use]
+    pub fn new(run: &RunDir) -> Self {
+        Self { run: run.clone(), events: None }
+    }
+}
+
+impl Callback for TensorBoard {
+    fn name(&self) -> &'static str {
+        "tensorboard"
+    }
+
+    fn begin(&mut self, history: &[Metrics]) -> Result<(), BoxedError> {
+        let last = history.iter().filter_map(Metrics::step).max().unwrap_or(0);
+        self.events = Some(EventWriter::begin(&self.run, last)?);
+        Ok(())
+    }
+
+    fn step(&mut self, report: &StepReport<'_>) -> Result<Flow, BoxedError> {
+        if let Some(events) = &mut self.events {
+            events.step(report.step, report.metrics)?;
+        }
+        Ok(Flow::Continue)
+    }
+}
+
 /// One event file, which grows by one event a step.
 #[derive(Debug)]
-pub(crate) struct EventWriter {
+struct EventWriter {
     path: PathBuf,
     file: BufWriter<fs::File>,
 }
@@ -35,7 +70,7 @@ pub(crate) struct EventWriter {
 impl EventWriter {
     /// Begins a file in `tensorboard/`, whose events follow the first `done` steps; what earlier
     /// files hold beyond those is no longer shown.
-    pub(crate) fn begin(run: &RunDir, done: usize) -> Result<Self> {
+    fn begin(run: &RunDir, done: usize) -> Result<Self> {
         let folder = run.join(FOLDER);
         fs::create_dir_all(&folder)
             .with_context(|| format!("{}: cannot create the directory", folder.display()))?;
@@ -54,7 +89,7 @@ impl EventWriter {
     }
 
     /// Writes the numbers of a step.
-    pub(crate) fn step(&mut self, step: usize, metrics: &Metrics) -> Result<()> {
+    fn step(&mut self, step: usize, metrics: &Metrics) -> Result<()> {
         let value =
             |(tag, value): (&str, f64)| Value { tag: tag.to_owned(), simple_value: value as f32 };
         let numbers = metrics.numbers().filter(|(key, _)| *key != "step");

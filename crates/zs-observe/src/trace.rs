@@ -1,20 +1,22 @@
-//! Where the time goes: spans for `--trace FILE`, and their sums for the dashboard and
-//! `timings.jsonl`.
+//! Tracing spans: written for `--trace FILE`, and summed up for the dashboard and `timings.jsonl`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{ThreadId, current};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use tracing::dispatcher::get_default;
 use tracing::span::Id;
 use tracing::subscriber::set_global_default;
 use tracing_chrome::{ChromeLayerBuilder, FlushGuard};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use zs_trainer::{RolloutTimes, SpanSums};
 
 /// Spans that follow each other on the thread of the loop.
 const PHASES: [&str; 5] = ["rollout", "reward", "update", "validation", "checkpoint"];
@@ -26,64 +28,66 @@ const HIDDEN: &str = "search_hidden";
 /// Spans of the workers that sample.
 const SAMPLING: [&str; 2] = ["prefill", "decode"];
 
-static CLOCK: OnceLock<Arc<Clock>> = OnceLock::new();
-
-/// What must live as long as the spans of the process are to be written.
-pub(crate) struct Tracing {
+/// Tracing of a process; spans are written as long as this lives.
+pub struct Tracing {
+    sums: Option<Arc<Clock>>,
     _flush: Option<FlushGuard>,
 }
 
-/// Begins to sum up spans, and to write them to `file` if there is one: once a process, by the
-/// command line.
-///
-/// # Errors
-///
-/// Fails when the file cannot be created.
-pub(crate) fn begin(file: Option<&Path>) -> Result<Tracing> {
-    let clock = Arc::new(Clock::default());
-    let subscriber = Registry::default().with(ClockLayer(Arc::clone(&clock)));
-    let flush = match file {
-        None => {
-            // A program that has a subscriber of its own keeps it, and does without these sums.
-            if set_global_default(subscriber).is_err() {
-                return Ok(Tracing { _flush: None });
-            }
-            None
-        }
-        Some(path) => {
-            let file = File::create(path)
-                .with_context(|| format!("{}: cannot create the trace", path.display()))?;
-            let (chrome, flush) = ChromeLayerBuilder::new().writer(file).include_args(true).build();
-            set_global_default(subscriber.with(chrome)).map_err(|it| anyhow!(it))?;
-            Some(flush)
-        }
-    };
-    // Set once, since a second subscriber is refused above.
-    let _ = CLOCK.set(clock);
-    Ok(Tracing { _flush: flush })
+impl fmt::Debug for Tracing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_written = self._flush.is_some();
+        f.debug_struct("Tracing")
+            .field("sums", &self.sums)
+            .field("is_written", &is_written)
+            .finish()
+    }
 }
 
-/// How a rollout spent its time, in seconds; all 0 where spans are not summed up.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct RolloutTimes {
-    /// Feeding prompts and observations.
-    pub(crate) prefill: f64,
-    /// Sampling token by token.
-    pub(crate) decode: f64,
-    /// Waiting for the search engine, and nothing else.
-    pub(crate) search: f64,
-    /// Searching while the policy samples another lane; a part of the sampling's time.
-    pub(crate) search_hidden: f64,
+impl Tracing {
+    /// Begins to sum up spans, and to write them to `file` if there is one.
+    ///
+    /// A program that has a subscriber of its own keeps it, and does without sums. One that has begun
+    /// before shares the sums of then.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file cannot be created, or when spans are to be written and something else
+    /// receives them already.
+    pub fn begin(file: Option<&Path>) -> Result<Self> {
+        let clock = Arc::new(Clock::default());
+        let subscriber = Registry::default().with(ClockLayer(Arc::clone(&clock)));
+        let Some(path) = file else {
+            let sums = match set_global_default(subscriber) {
+                Ok(()) => Some(clock),
+                Err(_) => {
+                    get_default(|it| it.downcast_ref().map(|it: &ClockLayer| Arc::clone(&it.0)))
+                }
+            };
+            return Ok(Self { sums, _flush: None });
+        };
+        let file = File::create(path)
+            .with_context(|| format!("{}: cannot create the trace", path.display()))?;
+        let (chrome, flush) = ChromeLayerBuilder::new().writer(file).include_args(true).build();
+        set_global_default(subscriber.with(chrome)).map_err(|it| anyhow!(it))?;
+        Ok(Self { sums: Some(clock), _flush: Some(flush) })
+    }
+
+    /// Sums of spans, where this process receives them.
+    #[must_use]
+    pub fn sums(&self) -> Option<Arc<dyn SpanSums>> {
+        self.sums.as_ref().map(|it| Arc::clone(it) as Arc<dyn SpanSums>)
+    }
 }
 
-/// The times of the rollouts since the last call.
-pub(crate) fn take_rollout_times() -> Option<RolloutTimes> {
-    CLOCK.get().map(|it| it.take())
-}
+impl SpanSums for Clock {
+    fn take_rollout_times(&self) -> RolloutTimes {
+        self.take()
+    }
 
-/// What the loop is doing now.
-pub(crate) fn phase() -> Option<&'static str> {
-    CLOCK.get()?.lock().phase()
+    fn phase(&self) -> Option<&'static str> {
+        self.lock().phase()
+    }
 }
 
 /// Sums of the spans of rollouts.

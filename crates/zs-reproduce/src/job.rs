@@ -11,12 +11,14 @@ use zs_simulator::SimulatedEngine;
 use zs_simulator::audit::{AuditReport, audit, audit_queries};
 use zs_simulator::world::{Split, World};
 
-use crate::config::{ReproduceConfig, TrainingConfig, ValidationMetric};
-use crate::RunContext;
-use crate::files::RunDir;
-use crate::run::rl::{Aids, Trained, Training, Validation};
-use crate::run::sft;
-use crate::source;
+use zs_trainer::RunContext;
+use zs_trainer::config::{TrainingConfig, ValidationMetric};
+use zs_trainer::files::RunDir;
+use zs_trainer::supervised::sft;
+use zs_trainer::{Trained, Trainer, Validation};
+
+use crate::config::ReproduceConfig;
+use zs_trainer::source;
 
 /// What the stages share.
 pub(super) struct Job<'a> {
@@ -43,7 +45,7 @@ impl<'a> Job<'a> {
             validation: questions(&validation_world, config.worlds.validation_per_hop),
             test: questions(&test_world, config.worlds.test_per_hop),
             config,
-            console,
+            context,
             seed,
             train_world,
             validation_world,
@@ -79,30 +81,25 @@ impl<'a> Job<'a> {
     pub(super) fn train(
         &self,
         base: &LanguageModel,
-        engines: TrainingEngines<'_>,
+        engines: TrainingEngines,
         settings: &TrainingConfig,
         run: &RunDir,
     ) -> Result<Trained> {
         let TrainingEngines { engine, beside } = engines;
-        let training = Training {
-            title: "training",
-            policy: base.clone(),
-            questions: &self.train,
-            engine,
-            engines: None,
-            validation: Some(Validation {
-                questions: &self.validation,
-                engine: self.validation_world.engine().as_ref(),
-                training_engine: beside,
-                choose_by: ValidationMetric::ExactMatch,
-            }),
-            values: None,
-            texts: &[],
-            aids: Aids::default(),
-            config: settings,
-            seed: self.config.seed,
+        let validation = Validation {
+            questions: self.validation.clone().into(),
+            engine: Arc::clone(self.validation_world.engine()) as _,
+            training_engine: beside,
+            choose_by: ValidationMetric::ExactMatch,
         };
-        training.run(run, self.context)
+        Trainer::builder(base.clone(), engine)
+            .questions(self.train.clone())
+            .validation(validation)
+            .config(settings.clone())
+            .seed(self.config.seed)
+            .context(self.context.clone())
+            .build()?
+            .run_in(run)
     }
 
     /// Greedy answers to the test questions.
@@ -131,12 +128,12 @@ impl<'a> Job<'a> {
 }
 
 /// Who answers in training.
-#[derive(Clone, Copy)]
-pub(super) struct TrainingEngines<'a> {
+#[derive(Clone)]
+pub(super) struct TrainingEngines {
     /// Who answers the policy.
-    pub(super) engine: &'a dyn SearchEngine,
+    pub(super) engine: Arc<dyn SearchEngine>,
     /// Who is asked in validation beside the real engine.
-    pub(super) beside: Option<&'a dyn SearchEngine>,
+    pub(super) beside: Option<Arc<dyn SearchEngine>>,
 }
 
 /// Writes an evaluation into its directory.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::files::RunDir;
+use zs_trainer::files::RunDir;
 
 /// Marks a directory as ours to replace.
 const MARKER: &str = ".zs-reproduce";

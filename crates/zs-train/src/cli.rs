@@ -5,18 +5,18 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use zs_observe::{InspectOptions, TerminalConsole, Tracing, print_error};
+use zs_reproduce::ReproduceArgs;
 use zs_simulator::SimulatedConfig;
+use zs_trainer::config::{Assignment, EngineConfig, TemplatesConfig, load_engine};
 
 use crate::command;
 pub use crate::command::{
     AuditArgs, CollectArgs, CostArgs, DoctorArgs, IndexBuildArgs, IndexCommand, JudgeName,
     SearchArgs, ServeArgs, SimulateCommand,
 };
-use crate::config::{Assignment, EngineConfig, TemplatesConfig, load_engine};
-use crate::console::{Console, print_error};
-use crate::device::{self, DeviceArgs};
-pub use crate::inspect::InspectArgs;
-use crate::trace;
+use crate::device::DeviceArgs;
+use crate::session::Session;
 
 /// `ZeroSearch`: teach a language model to search, against a simulated search engine.
 #[derive(Debug, Parser)]
@@ -101,6 +101,22 @@ pub struct TrainArgs {
     /// Begin even where the estimate says that the memory does not suffice.
     #[arg(long)]
     pub force: bool,
+}
+
+/// Arguments of `zs inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The run directory of `zs train`, finished or not.
+    pub run: PathBuf,
+    /// The page to write; `inspect.html` in the run directory unless said.
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The model whose tokenizer the episodes were written with; the run's own unless said.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Episodes at most. Where there are more, whole groups are left out, evenly over the run.
+    #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
+    pub episodes: usize,
 }
 
 /// Arguments of `zs replay`.
@@ -228,70 +244,13 @@ pub struct WorldArgs {
     pub seed: u64,
     /// Which part of the world: `train`, `validation` or `test`.
     #[arg(long, default_value = "test")]
-    pub split: crate::config::SplitName,
+    pub split: zs_trainer::config::SplitName,
     /// Questions to write, half of them 1-hop.
     #[arg(long, default_value_t = 1000)]
     pub questions: usize,
     /// The directory to create.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-}
-
-/// Arguments of `zs reproduce`.
-#[derive(Debug, Args)]
-pub struct ReproduceArgs {
-    /// `quick`: the main job once; `claims`: every claim of the paper at this scale, over seeds;
-    /// `paper`: the paper's runs on models of your own.
-    #[arg(long, value_enum, default_value_t)]
-    pub preset: Preset,
-    /// Settings from a file instead.
-    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
-    pub config: Option<PathBuf>,
-    /// Seed of the whole job; the first of several.
-    #[arg(long)]
-    pub seed: Option<u64>,
-    /// The base model (Hugging Face layout).
-    #[arg(long, value_name = "DIR")]
-    pub base: Option<PathBuf>,
-    /// The directory of the report; `claims` resumes what is in it.
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// `claims`: how many seeds.
-    #[arg(long, value_name = "N", help_heading = "With --preset claims")]
-    pub seeds: Option<usize>,
-    /// This claim of `claims`, or this run of `paper`, only; may be given several times.
-    #[arg(long, value_name = "NAME")]
-    pub only: Vec<String>,
-    /// `claims`: pieces of work at a time; by default one a core, as far as memory allows.
-    #[arg(long, value_name = "N", help_heading = "With --preset claims")]
-    pub jobs: Option<usize>,
-    /// `claims`: do nothing, and report on what is done.
-    #[arg(long, help_heading = "With --preset claims")]
-    pub report_only: bool,
-    /// `paper`: the policy's model directory.
-    #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
-    pub model: Option<PathBuf>,
-    /// `paper`: the simulation LLM's model directory.
-    #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
-    pub simulator: Option<PathBuf>,
-    /// `paper`: the folder of `zs data fetch`.
-    #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
-    pub data: Option<PathBuf>,
-    /// Say what would be done, and do nothing; for `claims` and `paper`.
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// The settings that come with `zs`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Preset {
-    /// The main job once, in minutes.
-    #[default]
-    Quick,
-    /// Every claim of the paper at the embedded scale, over seeds.
-    Claims,
-    /// The paper's own runs, on real weights.
-    Paper,
 }
 
 /// Reads the process's arguments, does what they ask for, and reports failure in one line.
@@ -313,30 +272,36 @@ pub fn main() -> ExitCode {
 ///
 /// Fails with what went wrong, named by file, row and field where there is one.
 pub fn run(cli: &Cli) -> Result<()> {
-    device::choose(&cli.device);
-    let console = Console::new(cli.quiet);
-    let _tracing = trace::begin(cli.trace.as_deref())?;
+    let tracing = Tracing::begin(cli.trace.as_deref())?;
+    let spans = tracing.sums();
+    let console = TerminalConsole::create(cli.quiet, spans.clone());
+    let session = Session { console, device: cli.device.clone(), spans };
     match &cli.command {
-        Command::Pretrain(args) => crate::run::pretrain::command(args, &console),
-        Command::Sft(args) => crate::run::sft::command(args, &console),
-        Command::Train(args) => crate::run::train::command(args, &console),
-        Command::Replay(args) => crate::run::replay::command(args, &console),
-        Command::Eval(args) => command::eval(args, &console),
-        Command::Index(command) => command::index(command, &console),
-        Command::Score(args) => command::score(args),
-        Command::Search(args) => command::search(args),
-        Command::Cost(args) => command::cost(args),
-        Command::Inspect(args) => crate::inspect::inspect(args, &console),
-        Command::Ask(args) => command::ask(args),
-        Command::Verify(args) => command::verify(args),
-        Command::Doctor(args) => command::doctor(args),
-        Command::WarmUp(args) => command::warm_up(args, &console),
-        Command::Serve(args) => command::serve(args, &console),
-        Command::Simulate(what) => command::simulate(what, &console),
-        Command::Data(DataCommand::World(args)) => command::data_world(args, &console),
-        Command::Data(DataCommand::Check(args)) => command::data_check(args),
-        Command::Data(DataCommand::Fetch(args)) => command::data_fetch(args, &console),
-        Command::Reproduce(args) => crate::reproduce::command(args, &console),
+        Command::Pretrain(args) => command::pretrain(args, &session),
+        Command::Sft(args) => command::sft(args, &session),
+        Command::Train(args) => command::train(args, &session),
+        Command::Replay(args) => command::replay(args, &session),
+        Command::Eval(args) => command::eval(args, &session),
+        Command::Index(what) => command::index(what, &session),
+        Command::Score(args) => command::score(args, &session),
+        Command::Search(args) => command::search(args, &session),
+        Command::Cost(args) => command::cost(args, &session),
+        Command::Inspect(args) => {
+            let InspectArgs { run, out, model, episodes } = args;
+            let (run, out, model) = (run.clone(), out.clone(), model.clone());
+            let options = InspectOptions { run, out, model, episodes: *episodes };
+            zs_observe::inspect(&options, session.console.as_ref())
+        }
+        Command::Ask(args) => command::ask(args, &session),
+        Command::Verify(args) => command::verify(args, &session),
+        Command::Doctor(args) => command::doctor(args, &session),
+        Command::WarmUp(args) => command::warm_up(args, &session),
+        Command::Serve(args) => command::serve(args, &session),
+        Command::Simulate(what) => command::simulate(what, &session),
+        Command::Data(DataCommand::World(args)) => command::data_world(args, &session),
+        Command::Data(DataCommand::Check(args)) => command::data_check(args, &session),
+        Command::Data(DataCommand::Fetch(args)) => command::data_fetch(args, &session),
+        Command::Reproduce(args) => zs_reproduce::command(args, &session.context()?),
     }
 }
 

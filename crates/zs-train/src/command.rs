@@ -12,6 +12,7 @@ mod score;
 mod search;
 mod serve;
 mod simulate;
+mod train;
 mod verify;
 mod warm_up;
 
@@ -32,6 +33,7 @@ pub use serve::ServeArgs;
 pub(crate) use serve::serve;
 pub(crate) use simulate::simulate;
 pub use simulate::{AuditArgs, CollectArgs, JudgeName, SimulateCommand};
+pub(crate) use train::{pretrain, replay, sft, train};
 pub(crate) use verify::verify;
 pub(crate) use warm_up::{WarmUpArgs, warm_up};
 

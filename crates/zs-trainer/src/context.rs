@@ -65,7 +65,7 @@ impl RunContext {
     }
 
     pub(crate) fn take_rollout_times(&self) -> Option<RolloutTimes> {
-        self.spans.as_ref().and_then(|it| it.take_rollout_times())
+        self.spans.as_ref().map(|it| it.take_rollout_times())
     }
 }
 
@@ -187,7 +187,10 @@ pub fn host_threads() -> usize {
 /// Sums of the spans of rollouts.
 pub trait SpanSums: std::fmt::Debug + Send + Sync {
     /// Times of the rollouts since the last call.
-    fn take_rollout_times(&self) -> Option<RolloutTimes>;
+    fn take_rollout_times(&self) -> RolloutTimes;
+
+    /// Name of the innermost phase that a run is in.
+    fn phase(&self) -> Option<&'static str>;
 }
 
 /// Seconds that a rollout spent on its parts.

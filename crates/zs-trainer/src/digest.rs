@@ -6,12 +6,12 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 /// Bytes in hexadecimal.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|it| format!("{it:02x}")).collect()
 }
 
 /// The digest of some bytes.
-pub(crate) fn of_bytes(bytes: &[u8]) -> String {
+pub fn of_bytes(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
 
@@ -20,7 +20,7 @@ pub(crate) fn of_bytes(bytes: &[u8]) -> String {
 /// # Errors
 ///
 /// Fails when the file cannot be read, and names it.
-pub(crate) fn of_file(path: &Path) -> Result<String> {
+pub fn of_file(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut file =
         std::fs::File::open(path).with_context(|| format!("{}: cannot be read", path.display()))?;

@@ -17,8 +17,8 @@ use zs_simulator::{
     SelfSearchEngine, Usage, WebEngine, WebProvider,
 };
 
-use crate::config::EngineConfig;
 use crate::Metrics;
+use crate::config::EngineConfig;
 use crate::{RunContext, source};
 
 /// Opens engines and keeps what they share: a device, the books, and the policy that self-search
@@ -195,7 +195,7 @@ fn cache_version(engine: &EngineConfig, version: &str) -> Result<String> {
 
 /// What a step has cost, as metrics, and only where there is something to tell: counts that depend
 /// on servers or an earlier run's cache are no part of a run without them.
-pub(crate) fn step_metrics(engines: &Engines, metrics: &mut Metrics) -> serde_json::Value {
+pub fn step_metrics(engines: &Engines, metrics: &mut Metrics) -> serde_json::Value {
     let step = engines.ledger.take_step();
     let total = step.values().fold(Usage::default(), |sum, it| sum.plus(*it));
     if total.cache_lookups > 0 {
@@ -215,7 +215,7 @@ pub(crate) fn step_metrics(engines: &Engines, metrics: &mut Metrics) -> serde_js
 }
 
 /// One line for the console; `None` where nothing was called or remembered.
-pub(crate) fn summary_line(ledger: &Ledger) -> Option<String> {
+pub fn summary_line(ledger: &Ledger) -> Option<String> {
     let parts: Vec<String> = ledger
         .totals()
         .iter()
@@ -244,7 +244,7 @@ pub(crate) fn summary_line(ledger: &Ledger) -> Option<String> {
 /// # Errors
 ///
 /// As [`Engines::open`].
-pub(crate) fn open_alone(config: &EngineConfig, context: &RunContext) -> Result<Arc<dyn SearchEngine>> {
+pub fn open_alone(config: &EngineConfig, context: &RunContext) -> Result<Arc<dyn SearchEngine>> {
     Engines::new(context, BTreeMap::new()).open(config)
 }
 
@@ -253,7 +253,7 @@ pub(crate) fn open_alone(config: &EngineConfig, context: &RunContext) -> Result<
 /// # Errors
 ///
 /// Fails when the file is missing or not of this form.
-pub(crate) fn read_costs(run: &Path) -> Result<Vec<zs_simulator::EngineCost>> {
+pub fn read_costs(run: &Path) -> Result<Vec<zs_simulator::EngineCost>> {
     let path = run.join(COSTS);
     let text =
         std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;

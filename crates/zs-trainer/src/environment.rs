@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::files::RunDir;
 use crate::context::{Devices, host_threads};
+use crate::files::RunDir;
 use crate::{digest, versions};
 
 const FILE: &str = "environment.json";

@@ -252,9 +252,7 @@ impl JsonLines {
     /// Fails when the system does.
     pub fn sync(&mut self) -> Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        file.get_ref()
-            .sync_data()
-            .with_context(|| format!("{}: cannot write", self.path.display()))
+        file.get_ref().sync_data().with_context(|| format!("{}: cannot write", self.path.display()))
     }
 
     /// Writes whole lines that were made elsewhere.

@@ -7,9 +7,9 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::files::{JsonLines, RunDir};
 use crate::callback::StepTimes;
 use crate::context::RolloutTimes;
+use crate::files::{JsonLines, RunDir};
 
 /// The metrics of one step.
 ///

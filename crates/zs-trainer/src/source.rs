@@ -15,11 +15,11 @@ use zs_simulator::{
     Bm25Engine, SimulatedConfig, SimulatedEngine, SimulationTemplates, read_corpus,
 };
 
+use crate::RunContext;
 use crate::config::{
     ConsultantsConfig, CorpusSource, EngineConfig, JudgeConfig, QuestionSource, TemplatesConfig,
     WorldSource,
 };
-use crate::RunContext;
 
 /// Loads a model directory in Hugging Face layout.
 ///

@@ -250,8 +250,12 @@ impl Trainer {
         let _span = info_span!("step", step).entered();
         let noise = self.noise(step, &log.success_rates());
         let noise_probability = noise[0];
-        let collected =
-            collector.collect(step, &learner.policy, &noise.into(), learner.numbers.next_question)?;
+        let collected = collector.collect(
+            step,
+            &learner.policy,
+            &noise.into(),
+            learner.numbers.next_question,
+        )?;
         faults::check_searches(&collected, self.engine.as_ref(), self.config.faults)?;
         log.timings.lap("rollout");
         log.timings.split_rollout(self.context.take_rollout_times());

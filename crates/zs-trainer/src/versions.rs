@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 const UNKNOWN: &str = "unknown";
 
 /// The commit, with `-dirty` where files had changed since; `unknown` outside of a repository.
-pub(crate) fn git_commit() -> String {
+pub fn git_commit() -> String {
     match (known(env!("VERGEN_GIT_SHA")), env!("VERGEN_GIT_DIRTY")) {
         (None, _) => UNKNOWN.to_owned(),
         (Some(sha), "true") => format!("{sha}-dirty"),
@@ -15,7 +15,7 @@ pub(crate) fn git_commit() -> String {
 }
 
 /// The versions of the crates that compute, by name.
-pub(crate) fn crates() -> BTreeMap<String, String> {
+pub fn crates() -> BTreeMap<String, String> {
     let listed = known(env!("VERGEN_CARGO_DEPENDENCIES")).unwrap_or_default();
     let pair = |it: &str| it.split_once(' ').map(|(name, it)| (name.to_owned(), it.to_owned()));
     listed.split(',').filter_map(pair).collect()

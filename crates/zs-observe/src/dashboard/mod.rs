@@ -14,9 +14,7 @@ pub(crate) use screen::{note, restore};
 
 use self::screen::Screen;
 use self::state::{Sample, State};
-use zs_trainer::StepReport;
-
-use crate::trace;
+use zs_trainer::{SpanSums, StepReport};
 
 /// Between two drawings.
 const TICK: Duration = Duration::from_millis(500);
@@ -35,7 +33,11 @@ impl Dashboard {
     /// # Errors
     ///
     /// Fails where it cannot be drawn on.
-    pub(crate) fn open(title: &str, total: usize) -> std::io::Result<Self> {
+    pub(crate) fn open(
+        title: &str,
+        total: usize,
+        spans: Option<Arc<dyn SpanSums>>,
+    ) -> std::io::Result<Self> {
         let screen = Screen::enter()?;
         let state = Arc::new(Mutex::new(State::new(title, total)));
         let (stop, stopped) = channel();
@@ -46,7 +48,7 @@ impl Dashboard {
             loop {
                 {
                     let mut state = lock(&shared);
-                    state.phase = trace::phase().unwrap_or("…");
+                    state.phase = spans.as_ref().and_then(|it| it.phase()).unwrap_or("…");
                     state.notes = screen::notes();
                     screen.draw(|frame| view::render(frame, &state, Instant::now()));
                 }

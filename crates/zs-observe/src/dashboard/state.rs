@@ -1,42 +1,24 @@
-//! What the dashboard shows.
+//! State of the dashboard.
 
 use std::time::Instant;
 
-use crate::run::Metrics;
+use zs_rl::TrajectoryGroup;
+use zs_trainer::{Metrics, StepTimes};
 
-/// Seconds of one step.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct StepTimes {
-    /// All of playing the episodes.
-    pub(crate) rollout: f64,
-    /// Of that, feeding prompts and observations.
-    pub(crate) prefill: f64,
-    /// Of that, sampling.
-    pub(crate) decode: f64,
-    /// Of that, waiting for the engine.
-    pub(crate) search: f64,
-    /// Learning.
-    pub(crate) update: f64,
-    /// Validation, where there was one.
-    pub(crate) validation: f64,
+/// The parts that add up to a step, with their names.
+pub(super) fn parts(times: &StepTimes) -> [(&'static str, f64); 6] {
+    let known = times.prefill + times.decode + times.search;
+    [
+        ("prefill", times.prefill),
+        ("decode", times.decode),
+        ("search", times.search),
+        ("rest of rollout", (times.rollout - known).max(0.0)),
+        ("update", times.update),
+        ("validation", times.validation),
+    ]
 }
 
-impl StepTimes {
-    /// The parts that add up to the step, with their names.
-    pub(super) fn parts(&self) -> [(&'static str, f64); 6] {
-        let known = self.prefill + self.decode + self.search;
-        [
-            ("prefill", self.prefill),
-            ("decode", self.decode),
-            ("search", self.search),
-            ("rest of rollout", (self.rollout - known).max(0.0)),
-            ("update", self.update),
-            ("validation", self.validation),
-        ]
-    }
-}
-
-/// Who wrote a part of the latest episode.
+/// Author of a part of the latest episode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Author {
     /// The policy model.
@@ -48,14 +30,32 @@ pub(crate) enum Author {
 /// The latest episode.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Sample {
-    /// What was asked.
+    /// Question.
     pub(crate) question: String,
-    /// What would have been right.
+    /// Golden answers, joined.
     pub(crate) golden_answers: String,
-    /// What was earned.
+    /// Reward.
     pub(crate) reward: f32,
-    /// Who wrote what.
+    /// Texts with their authors, in order.
     pub(crate) parts: Vec<(Author, String)>,
+}
+
+impl Sample {
+    /// Takes the first episode of a group.
+    pub(super) fn of(group: &TrajectoryGroup) -> Self {
+        let Some(rewarded) = group.trajectories.first() else { return Self::default() };
+        let mut parts = Vec::new();
+        for (index, turn) in rewarded.trajectory.turns.iter().enumerate() {
+            parts.push((Author::Policy, rewarded.trajectory.turn_text(index).into_owned()));
+            parts.push((Author::Observation, turn.observation_text.clone()));
+        }
+        Self {
+            question: group.question.text.clone(),
+            golden_answers: group.question.golden_answers.join(", "),
+            reward: rewarded.reward.total,
+            parts,
+        }
+    }
 }
 
 /// Everything on the screen.

@@ -9,9 +9,9 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, Gauge, GraphType, Paragraph, Wrap};
 
-use super::state::{Author, State};
+use super::state::{Author, State, parts};
 
-/// One colour a part of a step, in the order of [`StepTimes::parts`](super::StepTimes::parts).
+/// One colour a part of a step, in the order of [`parts`](super::state::parts).
 const PART_COLORS: [Color; 6] =
     [Color::Cyan, Color::Blue, Color::Yellow, Color::DarkGray, Color::Green, Color::Magenta];
 
@@ -110,7 +110,7 @@ fn render_curves(frame: &mut Frame<'_>, area: Rect, state: &State) {
 
 /// One bar that is the last step, cut into its parts.
 fn render_times(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    let parts = state.times.parts();
+    let parts = parts(&state.times);
     let total: f64 = parts.iter().map(|it| it.1).sum();
     let width = area.width.saturating_sub(2);
     let mut bar = Vec::new();
@@ -175,9 +175,9 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
-    use super::super::state::{Sample, StepTimes};
+    use super::super::state::Sample;
     use super::*;
-    use crate::run::Metrics;
+    use zs_trainer::{Metrics, StepTimes};
 
     fn drawn(state: &State, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();

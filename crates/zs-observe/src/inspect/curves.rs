@@ -3,9 +3,9 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::alarm::AlarmRecord;
 use crate::plot::{Chart, ChartStyle, Mark, Series};
-use crate::run::Metrics;
+use zs_trainer::Metrics;
+use zs_trainer::alarm::AlarmRecord;
 
 /// A chart of the page.
 #[derive(Debug, Serialize)]

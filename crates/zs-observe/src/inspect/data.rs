@@ -7,7 +7,7 @@ use serde::Serialize;
 use zs_model::{TextStream, TokenId, Tokenizer};
 use zs_rl::{Provenance, RewardedTrajectory, Trajectory};
 
-use crate::run::rollouts::RecordedGroup;
+use zs_trainer::RecordedGroup;
 
 /// What a number of the page is multiplied with before it is rounded.
 const SCALE: f32 = 1000.0;

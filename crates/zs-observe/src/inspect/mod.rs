@@ -1,4 +1,4 @@
-//! `zs inspect`: a run as one self-contained page, with curves, settings, costs, alarms and every
+//! Inspection of a run: it as one self-contained page, with curves, settings, costs, alarms and every
 //! recorded episode.
 
 mod curves;
@@ -10,38 +10,37 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
 use serde::de::DeserializeOwned;
 use zs_model::Tokenizer;
+use zs_trainer::alarm::{ALARMS, AlarmRecord};
+use zs_trainer::config::{TrainConfig, parse};
+use zs_trainer::files::{SUMMARY, write_atomic};
+use zs_trainer::{Console, Metrics, engines};
 
 use self::data::Episodes;
 use self::page::Page;
 use self::rollouts::read_all;
-use crate::alarm::{ALARMS, AlarmRecord};
-use crate::config::{TrainConfig, parse};
-use crate::console::{self, Console};
-use crate::engines;
-use crate::files::{SUMMARY, write_atomic};
-use crate::run::Metrics;
 
-/// Arguments of `zs inspect`.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// The run directory of `zs train`, finished or not.
+/// Choices of an inspection page.
+#[derive(Clone, Debug)]
+pub struct InspectOptions {
+    /// Run directory, finished or not.
     pub run: PathBuf,
-    /// The page to write; `inspect.html` in the run directory unless said.
-    #[arg(long, value_name = "FILE")]
+    /// Page to write; `inspect.html` in the run directory by default.
     pub out: Option<PathBuf>,
-    /// The model whose tokenizer the episodes were written with; the run's own unless said.
-    #[arg(long, value_name = "DIR")]
+    /// Model whose tokenizer the episodes were written with; the run's own by default.
     pub model: Option<PathBuf>,
     /// Episodes at most. Where there are more, whole groups are left out, evenly over the run.
-    #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
     pub episodes: usize,
 }
 
-/// Writes the page.
-pub(crate) fn inspect(args: &InspectArgs, console: &Console) -> Result<()> {
+/// Writes the page of a run.
+///
+/// # Errors
+///
+/// Fails on a directory that holds no run, on files that cannot be read, and when the page cannot be
+/// written.
+pub fn inspect(args: &InspectOptions, console: &dyn Console) -> Result<()> {
     let run = &args.run;
     let metrics: Vec<Metrics> = json_lines(&run.join("metrics.jsonl"))?
         .with_context(|| format!("{}: not the directory of a run of `zs train`", run.display()))?;
@@ -73,12 +72,12 @@ pub(crate) fn inspect(args: &InspectArgs, console: &Console) -> Result<()> {
     };
     let out = args.out.clone().unwrap_or_else(|| run.join("inspect.html"));
     write_atomic(&out, page.render()?.as_bytes())?;
-    console::print(&format!("{}\n", out.display()));
+    console.print(&format!("{}\n", out.display()));
     Ok(())
 }
 
 /// The episodes to show, and how many there are.
-fn episodes(args: &InspectArgs, tokenizer: Option<&Tokenizer>) -> Result<(Episodes, usize)> {
+fn episodes(args: &InspectOptions, tokenizer: Option<&Tokenizer>) -> Result<(Episodes, usize)> {
     let sizes: Vec<usize> = read_all(&args.run)?
         .map(|it| it.map(|it| it.group.trajectories.len()))
         .collect::<Result<_>>()?;
@@ -99,7 +98,7 @@ fn episodes(args: &InspectArgs, tokenizer: Option<&Tokenizer>) -> Result<(Episod
 
 /// The tokenizer that is named, or that of a checkpoint of the run, or that of the policy that it
 /// started from.
-fn tokenizer(args: &InspectArgs, config: Option<&str>) -> Result<Option<Tokenizer>> {
+fn tokenizer(args: &InspectOptions, config: Option<&str>) -> Result<Option<Tokenizer>> {
     let load = |dir: &Path| {
         Tokenizer::from_dir(dir).with_context(|| format!("{}: no tokenizer", dir.display()))
     };

@@ -15,8 +15,8 @@ use zs_simulator::EngineCost;
 
 use super::curves::figures;
 use super::data::Episodes;
-use crate::alarm::AlarmRecord;
-use crate::run::Metrics;
+use zs_trainer::Metrics;
+use zs_trainer::alarm::AlarmRecord;
 
 const TEMPLATE: &str = include_str!("inspect.html.jinja");
 const STYLE: &str = include_str!("inspect.css");
@@ -123,8 +123,8 @@ mod tests {
     use zs_rl::{RewardScore, RewardedTrajectory, SearchRecord, Trajectory, TrajectoryGroup, Turn};
 
     use super::*;
-    use crate::alarm::Alarm;
-    use crate::run::rollouts::RecordedGroup;
+    use zs_trainer::RecordedGroup;
+    use zs_trainer::alarm::Alarm;
 
     fn recorded() -> RecordedGroup {
         let text = "é</script>";

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::run::rollouts::{RecordedGroup, read_rollouts, recorded_steps};
+use zs_trainer::{RecordedGroup, read_rollouts, recorded_steps};
 
 /// Reads all recorded groups of a run, in the order in which they were played.
 ///

@@ -5,9 +5,9 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
-use crate::device::host_threads;
-use crate::plan::memory_of_machine;
-use crate::versions;
+use zs_trainer::host_threads;
+use zs_trainer::plan::memory_of_machine;
+use zs_trainer::versions;
 
 /// Memory that one piece of work may need.
 const GIB_A_JOB: f64 = 1.0;

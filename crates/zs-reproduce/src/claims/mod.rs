@@ -31,10 +31,10 @@ pub use self::verdict::Verdict;
 use self::plan::{Work, plan, select};
 use self::schedule::{Event, Task, carry_out};
 use self::work::Outcome;
-use super::output::claim_directory;
-use crate::cli::ReproduceArgs;
-use crate::RunContext;
-use crate::source;
+use crate::arguments::ReproduceArgs;
+use crate::output::claim_directory;
+use zs_trainer::RunContext;
+use zs_trainer::source;
 
 /// What of the claims is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,16 +105,16 @@ pub fn run(
         if num_kept > 0 {
             context.note(&format!("{num_kept} of {} pieces of work are done already", tasks.len()));
         }
-        let base = source::load_chosen(&preset.base.base)?;
+        let base = source::load_policy(&preset.base.base, context)?;
         let places: Vec<usize> = open.iter().map(|it| it.0).collect();
         let open: Vec<Task<Work>> = open.into_iter().map(|it| it.1).collect();
-        let watch = Watch { open: &open, places: &places, jobs: request.jobs, console };
+        let watch = Watch { open: &open, places: &places, jobs: request.jobs, context };
         let (sender, events) = channel();
         let (done, failed) = std::thread::scope(|scope| {
             let open = &open;
             let base = &base;
             scope.spawn(move || {
-                carry_out(open, request.jobs, &sender, |it| it.carry_out(base, out));
+                carry_out(open, request.jobs, &sender, |it| it.carry_out(base, out, context));
             });
             watch.follow(events)
         });
@@ -230,7 +230,7 @@ fn describe(preset: &ClaimsPreset, request: &Request) -> Result<String> {
 const SECONDS_A_STEP: f64 = 0.7;
 
 fn write(report: &ClaimsReport, preset: &ClaimsPreset) -> Result<()> {
-    let out = crate::files::RunDir::open(&preset.base.out)?;
+    let out = zs_trainer::files::RunDir::open(&preset.base.out)?;
     out.write_json("report.json", report)?;
     out.write_text("report.md", &report.to_markdown())?;
     out.write_text("report.html", &page::render(report)?)

@@ -9,7 +9,7 @@ use super::markdown::{RULES, cost_header, difference, p_value};
 use super::report::{ArmReport, BandPoint, ClaimReport, ClaimsReport};
 use super::verdict::Verdict;
 use crate::config::{ClaimMetric, PublishedConfig};
-use crate::plot::{Chart, ChartStyle, Mark, Series};
+use zs_observe::{Chart, ChartStyle, Mark, Series};
 
 const TEMPLATE: &str = include_str!("page.html.jinja");
 

@@ -7,7 +7,9 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::schedule::Task;
-use crate::config::{ArmConfig, ArmEngine, ClaimConfig, ReproduceConfig, TrainingConfig};
+use zs_trainer::config::TrainingConfig;
+
+use crate::config::{ArmConfig, ArmEngine, ClaimConfig, ReproduceConfig};
 
 /// A piece of work.
 #[derive(Clone, Debug, PartialEq)]

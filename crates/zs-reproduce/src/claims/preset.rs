@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Check, ClaimConfig, ReproduceConfig, check_claims, ensure, parse};
+use zs_trainer::config::{Check, ensure, parse};
+
+use crate::config::{ClaimConfig, ReproduceConfig, check_claims};
 
 /// Files of `runs/claims/`, the most important claims first.
 macro_rules! claim_files {
     ($($name:literal),* $(,)?) => {
-        [$(($name, include_str!(concat!("../../../presets/claims/", $name)))),*]
+        [$(($name, include_str!(concat!("../../presets/claims/", $name)))),*]
     };
 }
 
-const BASE: &str = include_str!("../../../presets/claims/base.toml");
+const BASE: &str = include_str!("../../presets/claims/base.toml");
 
 const CLAIMS: [(&str, &str); 15] = claim_files![
     "simulator_or_real.toml",
@@ -77,7 +79,7 @@ pub struct ClaimsPreset {
 /// Never: the preset is part of this crate and tested.
 pub fn preset() -> Result<ClaimsPreset> {
     let file: BaseFile = parse(BASE, "runs/claims/base.toml")?;
-    let mut base = crate::reproduce::preset()?;
+    let mut base = crate::quick::preset()?;
     base.preset = "claims".to_owned();
     base.out = file.out;
     base.worlds.validation_per_hop = file.validation_per_hop;

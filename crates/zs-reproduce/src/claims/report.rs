@@ -13,7 +13,7 @@ use super::work::Outcome;
 use crate::config::{
     ArmConfig, ClaimConfig, ClaimMetric, ComparisonConfig, PublishedConfig, ReproduceConfig,
 };
-use crate::reproduce::report::Example;
+use crate::quick::report::Example;
 
 /// The arm that examples are taken from before training.
 const BEFORE: &str = "base";
@@ -354,7 +354,7 @@ fn examples(results: &BTreeMap<String, Vec<SeedResult>>) -> Vec<Example> {
 pub(super) mod tests {
     use super::super::preset::preset;
     use super::*;
-    use crate::reproduce::report::ExampleTurn;
+    use crate::quick::report::ExampleTurn;
 
     /// A report on made-up results: `simulated` is 0.1 better than `fixed_noise` with each of `seeds`,
     /// give or take what the seed makes of both.

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use zs_simulator::audit::AuditReport;
 
 use crate::config::ClaimMetric;
-use crate::files::RunDir;
-use crate::reproduce::report::ExampleTurn;
-use crate::run::Metrics;
+use crate::quick::report::ExampleTurn;
+use zs_trainer::Metrics;
+use zs_trainer::files::RunDir;
 
 /// The file that a finished piece of work has and an interrupted one has not.
 const RESULT: &str = "result.json";

@@ -42,7 +42,7 @@ pub struct SeedMean {
 /// - Student (1908), *The probable error of a mean*
 ///
 /// ```
-/// use zs_train::reproduce::claims::seed_mean;
+/// use zs_reproduce::claims::seed_mean;
 ///
 /// // Student's own table of sleep gained: t = 4.0621 with 9 degrees of freedom, p = 0.002833.
 /// let gained = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4];

@@ -14,12 +14,13 @@ use super::measure::{self, Measures};
 use super::plan::{ArmWork, Work};
 use super::result::{CurvePoint, EpisodeText, SeedResult, SimulatorResult, Slot};
 use crate::config::{ArmEngine, ClaimMetric, ReproduceConfig};
-use crate::RunContext;
-use crate::files::RunDir;
-use crate::reproduce::job::{Job, TrainingEngines};
-use crate::reproduce::{example_turns, job};
-use crate::run::EpochOrder;
-use crate::source;
+use crate::job;
+use crate::job::{Job, TrainingEngines};
+use crate::quick::example_turns;
+use zs_trainer::EpochOrder;
+use zs_trainer::RunContext;
+use zs_trainer::files::RunDir;
+use zs_trainer::source;
 
 /// Episodes that are kept as text, and that are sampled again without stop texts.
 const NUM_EPISODES: usize = 40;
@@ -65,20 +66,26 @@ impl Work {
     }
 
     /// Does it, from the start.
-    pub(super) fn carry_out(&self, base: &LanguageModel, out: &Path) -> Result<Outcome> {
+    pub(super) fn carry_out(
+        &self,
+        base: &LanguageModel,
+        out: &Path,
+        context: &RunContext,
+    ) -> Result<Outcome> {
+        let context = &context.silenced();
         let dir = self.dir(out);
         match self {
             Self::Tune(settings) => {
                 let slot = Slot::new(dir, settings.as_ref());
                 let run = slot.begin()?;
-                let result = tune(settings, base, &run)?;
+                let result = tune(settings, base, &run, context)?;
                 slot.finish(&run, &result)?;
                 Ok(Outcome::Simulator(Box::new(result)))
             }
             Self::Arm(work) => {
                 let slot = Slot::new(dir, work.as_ref());
                 let run = slot.begin()?;
-                let result = arm(work, base, out, &run)?;
+                let result = arm(work, base, out, &run, context)?;
                 slot.finish(&run, &result)?;
                 Ok(Outcome::Arm(Box::new(result)))
             }
@@ -91,9 +98,13 @@ fn simulator_dir(out: &Path, steps: usize, seed: u64) -> PathBuf {
     out.join(format!("simulators/steps-{steps}/seed-{seed}/checkpoints/final"))
 }
 
-fn tune(settings: &ReproduceConfig, base: &LanguageModel, run: &RunDir) -> Result<SimulatorResult> {
-    let console = Console::quiet();
-    let job = Job::new(settings, &context);
+fn tune(
+    settings: &ReproduceConfig,
+    base: &LanguageModel,
+    run: &RunDir,
+    context: &RunContext,
+) -> Result<SimulatorResult> {
+    let job = Job::new(settings, context);
     let clock = Instant::now();
     let simulator = job.tune(base, run)?;
     let seconds = clock.elapsed().as_secs_f64();
@@ -103,10 +114,15 @@ fn tune(settings: &ReproduceConfig, base: &LanguageModel, run: &RunDir) -> Resul
 }
 
 /// Trains and evaluates one policy.
-fn arm(work: &ArmWork, base: &LanguageModel, out: &Path, run: &RunDir) -> Result<SeedResult> {
+fn arm(
+    work: &ArmWork,
+    base: &LanguageModel,
+    out: &Path,
+    run: &RunDir,
+    context: &RunContext,
+) -> Result<SeedResult> {
     let ArmWork { name, engine, asks_simulator, settings } = work;
-    let console = Console::quiet();
-    let job = Job::new(settings, &context);
+    let job = Job::new(settings, context);
     let clock = Instant::now();
     let simulated = |job: &Job<'_>| -> Result<SimulatedEngine> {
         let steps = settings.tuning.steps;
@@ -116,7 +132,7 @@ fn arm(work: &ArmWork, base: &LanguageModel, out: &Path, run: &RunDir) -> Result
         };
         job.simulated(model)
     };
-    let train = |engine: &dyn SearchEngine, beside: Option<&dyn SearchEngine>| {
+    let train = |engine: Arc<dyn SearchEngine>, beside: Option<Arc<dyn SearchEngine>>| {
         let run = RunDir::create(&run.join("training"))?;
         let trained = job.train(base, TrainingEngines { engine, beside }, &settings.training, &run);
         trained.with_context(|| format!("training {name}"))
@@ -125,7 +141,7 @@ fn arm(work: &ArmWork, base: &LanguageModel, out: &Path, run: &RunDir) -> Result
     let (policy, best_step, curve, simulator) = match engine {
         ArmEngine::Untrained {} => (base.clone(), 0, Vec::new(), None),
         ArmEngine::Real {} => {
-            let trained = train(job.train_world.engine().as_ref(), None)?;
+            let trained = train(Arc::clone(job.train_world.engine()) as _, None)?;
             let calls = trained.num_searches as f64;
             let price = settings.evaluation.dollars_per_1000_searches;
             metrics.insert(ClaimMetric::ProviderCalls, calls);
@@ -135,13 +151,13 @@ fn arm(work: &ArmWork, base: &LanguageModel, out: &Path, run: &RunDir) -> Result
         }
         ArmEngine::Simulated { mispaired, .. } => {
             let simulator = Arc::new(simulated(&job)?);
-            let beside = asks_simulator.then_some(simulator.as_ref() as &dyn SearchEngine);
+            let beside = asks_simulator.then(|| Arc::clone(&simulator) as Arc<dyn SearchEngine>);
             let trained = match mispaired {
-                false => train(simulator.as_ref(), beside)?,
+                false => train(Arc::clone(&simulator) as _, beside)?,
                 true => {
                     let rows = batches(settings, &job.train);
                     let engine = MispairedEngine::new(Arc::clone(&simulator), rows);
-                    train(&engine, beside)?
+                    train(Arc::new(engine), beside)?
                 }
             };
             metrics.insert(ClaimMetric::ProviderCalls, 0.0);
@@ -168,7 +184,7 @@ fn arm(work: &ArmWork, base: &LanguageModel, out: &Path, run: &RunDir) -> Result
     Ok(SeedResult {
         arm: name.clone(),
         seed: settings.seed,
-        commit: Some(crate::versions::git_commit()),
+        commit: Some(zs_trainer::versions::git_commit()),
         best_step,
         train_seconds,
         by_hops: by_hops.iter().map(|(hops, it)| (*hops, it.exact_match.mean)).collect(),

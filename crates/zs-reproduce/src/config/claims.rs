@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use zs_rl::{AlgorithmConfig, LossTokens, RewardConfig};
 use zs_simulator::QueryGate;
 
-use super::{Check, CriticConfig, Curriculum, ReproduceConfig, TrainingConfig, ensure};
+use super::ReproduceConfig;
+use zs_trainer::config::{Check, CriticConfig, Curriculum, TrainingConfig, ensure};
 
 /// One claim: what is said, by whom, and how it is put to the test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -311,7 +312,7 @@ pub fn check_claims(base: &ReproduceConfig, claims: &[ClaimConfig]) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::parse;
+    use zs_trainer::config::parse;
 
     const CLAIM: &str = r#"
 id = "c"
@@ -337,7 +338,7 @@ margin = 0.03
 
     #[test]
     fn arms_change_what_they_name_and_nothing_else() {
-        let base = crate::reproduce::preset().unwrap();
+        let base = crate::quick::preset().unwrap();
         let claim = claim(CLAIM);
         assert_eq!(claim.arm_names(), ["noisy", "real"]);
         let noisy = claim.arms["noisy"].settings(&base);
@@ -352,7 +353,7 @@ margin = 0.03
 
     #[track_caller]
     fn check_refused(claims: &[ClaimConfig], expected: &str) {
-        let base = crate::reproduce::preset().unwrap();
+        let base = crate::quick::preset().unwrap();
         let message = format!("{:#}", check_claims(&base, claims).unwrap_err());
         assert!(message.contains(expected), "{message}");
     }

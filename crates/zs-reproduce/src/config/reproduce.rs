@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use zs_simulator::SimulatedConfig;
 
-use super::{Check, TrainingConfig, TuningConfig, WorldExamples, ensure};
+use zs_trainer::config::{Check, TrainingConfig, TuningConfig, WorldExamples, ensure};
 
 /// The whole main job in one file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

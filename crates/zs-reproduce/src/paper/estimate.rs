@@ -2,7 +2,7 @@
 
 use zs_model::ModelConfig;
 
-use crate::config::TrainingConfig;
+use zs_trainer::config::TrainingConfig;
 
 /// Bytes of a number: weights and arithmetic are f32.
 const BYTES: f64 = 4.0;

@@ -11,15 +11,15 @@ use zs_model::ModelConfig;
 
 pub use self::estimate::{EPISODE, Episode, H100, Needs, Rates, hours};
 
-use crate::cli::ReproduceArgs;
-use crate::config::{EngineConfig, QuestionSource, TrainConfig, parse};
-use crate::RunContext;
-use crate::plan::{gib, memory};
-use crate::run::train;
+use crate::arguments::ReproduceArgs;
+use zs_trainer::RunContext;
+use zs_trainer::config::{EngineConfig, QuestionSource, TrainConfig, parse};
+use zs_trainer::plan::{gib, memory};
+use zs_trainer::train;
 
 macro_rules! run_files {
     ($($name:literal),* $(,)?) => {
-        [$(($name, include_str!(concat!("../../../presets/paper/", $name, ".toml")))),*]
+        [$(($name, include_str!(concat!("../../presets/paper/", $name, ".toml")))),*]
     };
 }
 
@@ -224,7 +224,7 @@ mod tests {
             assert_eq!(run(name).training.curriculum, reinforce.training.curriculum);
         }
         // The constants are the defaults of the reference code, which the types have.
-        let plain = crate::config::TrainingConfig::default();
+        let plain = zs_trainer::config::TrainingConfig::default();
         assert_eq!(reinforce.training.algorithm, plain.algorithm);
         assert_eq!(reinforce.training.rollout, plain.rollout);
         assert_ne!(run("unmasked").training.update, reinforce.training.update);

@@ -8,13 +8,15 @@ use zs_model::{Generator, TextStream};
 use zs_rl::{Episode, RolloutConfig, RolloutEvent, rollout};
 
 use crate::cli::AskArgs;
-use crate::{console, device, source};
+use zs_trainer::source;
+
+use crate::session::Session;
 
 /// Plays one episode and prints it token by token.
-pub(crate) fn ask(args: &AskArgs) -> Result<()> {
-    let device = device::select()?;
-    let policy = Arc::new(source::load_model(&args.model, &device)?);
-    let engine = super::eval::engine(&args.engine, Some(Arc::clone(&policy) as _), &device)?;
+pub(crate) fn ask(args: &AskArgs, session: &Session) -> Result<()> {
+    let context = session.context()?;
+    let policy = Arc::new(source::load_model(&args.model, context.devices.first())?);
+    let engine = super::eval::engine(&args.engine, Some(Arc::clone(&policy) as _), &context)?;
     let question = Question::new("asked", args.question.as_str(), args.answer.iter().cloned());
     let config = RolloutConfig {
         temperature: args.temperature,
@@ -31,24 +33,24 @@ pub(crate) fn ask(args: &AskArgs) -> Result<()> {
         0.0,
         &config,
         &mut |event| match event {
-            RolloutEvent::Token { token, .. } => console::print(&stream.push(token)),
+            RolloutEvent::Token { token, .. } => session.print(&stream.push(token)),
             RolloutEvent::Turn { record, .. } => {
                 stream = TextStream::new(policy.tokenizer());
-                console::print(&record.observation_text);
+                session.print(&record.observation_text);
                 let error = record.search.as_ref().and_then(|it| it.error.as_ref());
                 if let Some(error) = error {
-                    console::print(&format!("(the search failed: {error})\n"));
+                    session.print(&format!("(the search failed: {error})\n"));
                 }
             }
             _ => {}
         },
     )?;
-    console::print("\n");
+    session.print("\n");
     let transcript = output.trajectories.first().map(zs_rl::Trajectory::transcript);
     let transcript = transcript.ok_or_else(|| anyhow!("the model wrote nothing"))?;
     match transcript.answer() {
-        Some(answer) => console::print(&format!("Answer: {answer}\n")),
-        None => console::print("The model ended without an answer.\n"),
+        Some(answer) => session.print(&format!("Answer: {answer}\n")),
+        None => session.print("The model ended without an answer.\n"),
     }
     Ok(())
 }

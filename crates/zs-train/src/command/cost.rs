@@ -8,8 +8,10 @@ use comfy_table::Table;
 use serde_json::{Value, json};
 use zs_simulator::{EngineCost, WebProvider};
 
-use crate::files::SUMMARY;
-use crate::{console, engines};
+use zs_trainer::engines;
+use zs_trainer::files::SUMMARY;
+
+use crate::session::Session;
 
 /// Arguments of `zs cost`.
 #[derive(Debug, Args)]
@@ -37,7 +39,7 @@ struct Elsewhere {
 }
 
 /// Prints what a run has cost beside what it would have cost elsewhere.
-pub(crate) fn cost(args: &CostArgs) -> Result<()> {
+pub(crate) fn cost(args: &CostArgs, session: &Session) -> Result<()> {
     let costs = match args.run.join(engines::COSTS).exists() {
         true => engines::read_costs(&args.run)?,
         false => Vec::new(),
@@ -52,13 +54,13 @@ pub(crate) fn cost(args: &CostArgs) -> Result<()> {
         let all = json!({
             "searches": searches, "dollars": spent, "engines": costs, "elsewhere": elsewhere,
         });
-        console::print(&format!("{}\n", serde_json::to_string(&all)?));
+        session.print(&format!("{}\n", serde_json::to_string(&all)?));
         return Ok(());
     }
     if !costs.is_empty() {
-        console::print(&format!("{}\n", engine_table(&costs)));
+        session.print(&format!("{}\n", engine_table(&costs)));
     }
-    console::print(&format!(
+    session.print(&format!(
         "{searches} searches, ${spent:.2} spent. As many at a provider, at its published price:\n{}\n",
         provider_table(&elsewhere)
     ));

@@ -11,11 +11,13 @@ use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
 use zs_model::{Generator, LanguageModel, ModelConfig, Tokenizer};
 use zs_simulator::WebProvider;
 
-use crate::config::{EngineConfig, TrainConfig, load};
 use crate::cuda::Survey;
-use crate::engines::Engines;
-use crate::plan::{Plan, gib, memory_of_machine};
-use crate::{console, device, source, versions};
+use zs_trainer::config::{EngineConfig, TrainConfig, load};
+use zs_trainer::engines::Engines;
+use zs_trainer::plan::{Plan, gib, memory_of_machine};
+use zs_trainer::{host_threads, source, versions};
+
+use crate::session::Session;
 
 /// Arguments of `zs doctor`.
 #[derive(Debug, Args)]
@@ -29,17 +31,17 @@ pub struct DoctorArgs {
 }
 
 /// Prints what was found; fails where a run file was given that cannot be run.
-pub(crate) fn doctor(args: &DoctorArgs) -> Result<()> {
+pub(crate) fn doctor(args: &DoctorArgs, session: &Session) -> Result<()> {
     let mut findings = Findings::default();
-    machine(&mut findings);
-    cuda(&mut findings);
+    machine(&mut findings, session);
+    cuda(&mut findings, session);
     keys(&mut findings);
     if let Some(path) = &args.run {
-        run_file(path, &mut findings);
+        run_file(path, &mut findings, session);
     }
-    console::print(&format!("{}\n", findings.table()));
+    session.print(&format!("{}\n", findings.table()));
     if let Some(path) = &args.json {
-        console::write_json(path, &findings.json())?;
+        zs_observe::write_json(path, &findings.json())?;
     }
     match (findings.num_problems, &args.run) {
         (1.., Some(path)) => {
@@ -74,7 +76,7 @@ impl Findings {
     fn of<T>(&mut self, what: &str, found: Result<T>, good: impl Fn(&T) -> String, advice: &str) {
         match found {
             Ok(found) => self.good(what, good(&found)),
-            Err(error) => self.bad(what, console::one_line(&error), advice),
+            Err(error) => self.bad(what, zs_observe::one_line(&error), advice),
         }
     }
 
@@ -104,26 +106,21 @@ impl Findings {
     }
 }
 
-fn machine(findings: &mut Findings) {
+fn machine(findings: &mut Findings, session: &Session) {
     let crates: Vec<String> =
         versions::crates().iter().map(|(name, version)| format!("{name} {version}")).collect();
     let version = env!("CARGO_PKG_VERSION");
     findings
         .good("zs", format!("{version}, commit {}, {}", versions::git_commit(), crates.join(", ")));
-    let names: Vec<String> = device::names().iter().map(ToString::to_string).collect();
+    let names: Vec<String> = session.device.names().iter().map(ToString::to_string).collect();
     findings.of(
         "device",
-        device::select_all().map_err(Into::into),
-        |_| format!("{}; {} threads of the CPU", names.join(", "), device::host_threads()),
+        session.devices().map_err(Into::into),
+        |_| format!("{}; {} threads of the CPU", names.join(", "), host_threads()),
         "see the rows below, or `--device cpu`",
     );
-    if let Some(name) = device::own_simulator_name() {
-        findings.of(
-            "device of the simulation LLM",
-            device::select().and_then(|it| device::select_simulator(&it)).map_err(Into::into),
-            |_| name.to_string(),
-            "name another --simulator-device",
-        );
+    if let Some(name) = session.devices().ok().and_then(|it| it.own_simulator_name()) {
+        findings.good("device of the simulation LLM", name.to_string());
     }
     let (total, free) = memory_of_machine();
     match free >= 1 << 30 {
@@ -137,7 +134,7 @@ fn machine(findings: &mut Findings) {
 }
 
 /// What GPUs need.
-fn cuda(findings: &mut Findings) {
+fn cuda(findings: &mut Findings, session: &Session) {
     if cfg!(not(feature = "cuda")) {
         return findings.absent(
             "CUDA",
@@ -153,7 +150,7 @@ fn cuda(findings: &mut Findings) {
             (false, false) => findings.absent(it.what, &it.found, &it.advice),
         }
     }
-    findings.good("kernel cache", kernel_cache(&device::kernel_cache()));
+    findings.good("kernel cache", kernel_cache(&session.device.kernel_cache()));
 }
 
 /// The folder of kernels, and what is in it.
@@ -184,21 +181,25 @@ fn keys(findings: &mut Findings) {
     }
 }
 
-fn run_file(path: &Path, findings: &mut Findings) {
+fn run_file(path: &Path, findings: &mut Findings, session: &Session) {
     let config: TrainConfig = match load(path) {
         Ok(config) => config,
         Err(error) => {
-            return findings.bad("run file", console::one_line(&error), "correct the run file");
+            return findings.bad("run file", zs_observe::one_line(&error), "correct the run file");
         }
     };
     findings.good("run file", path.display().to_string());
-    let out = crate::files::RunDir::check_free(&config.out);
+    let out = zs_trainer::files::RunDir::check_free(&config.out);
     findings.of("out", out, |()| config.out.display().to_string(), "set another `out`");
     let policy = model(&config.policy);
     findings.of("policy", policy, String::clone, "fetch it: `zs data fetch`, or correct `policy`");
     findings.of(
         "memory of the run",
-        Plan::new(&config).and_then(|it| it.check().map(|()| it.summary())),
+        session
+            .devices()
+            .map_err(Into::into)
+            .and_then(|it| Plan::new(&config, &it))
+            .and_then(|it| it.check().map(|()| it.summary())),
         String::clone,
         "see `zs train --dry-run`",
     );
@@ -212,7 +213,7 @@ fn run_file(path: &Path, findings: &mut Findings) {
     let validation = config.validation.as_ref().and_then(|it| it.engine.as_ref());
     engines.extend(validation.map(|it| ("validation.engine", it)));
     for (key, engine) in engines {
-        let found = ask(engine, &config);
+        let found = ask(engine, &config, session);
         findings.of(key, found, String::clone, "start it, or correct its description");
     }
 }
@@ -229,10 +230,11 @@ fn model(dir: &Path) -> Result<String> {
 }
 
 /// Opens an engine, and asks it one question where that costs nothing.
-fn ask(engine: &EngineConfig, config: &TrainConfig) -> Result<String> {
-    let device = device::select()?;
-    let policy: Arc<dyn Generator> = Arc::new(LanguageModel::load(&config.policy, &device)?);
-    let engines = Engines::new(device, config.prices.clone()).with_policy(policy);
+fn ask(engine: &EngineConfig, config: &TrainConfig, session: &Session) -> Result<String> {
+    let context = session.context()?;
+    let policy: Arc<dyn Generator> =
+        Arc::new(LanguageModel::load(&config.policy, context.devices.first())?);
+    let engines = Engines::new(&context, config.prices.clone()).with_policy(policy);
     let opened = engines.open(engine)?;
     if matches!(engine.innermost(), EngineConfig::Web(_)) {
         return Ok(format!("{} opens; not asked, since it bills", opened.name()));

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use zs_simulator::{Bm25Fields, BuildProgress, IndexBuild};
 
-use crate::console::Console;
+use crate::session::Session;
 
 /// What `zs index` can do.
 #[derive(Debug, Subcommand)]
@@ -39,7 +39,7 @@ pub struct IndexBuildArgs {
 /// Progress is shown in thousandths of the corpus.
 const PARTS: usize = 1000;
 
-pub(crate) fn index(command: &IndexCommand, console: &Console) -> Result<()> {
+pub(crate) fn index(command: &IndexCommand, session: &Session) -> Result<()> {
     let IndexCommand::Build(args) = command;
     let fields = match args.separate_fields {
         true => Bm25Fields::Separate,
@@ -48,7 +48,7 @@ pub(crate) fn index(command: &IndexCommand, console: &Console) -> Result<()> {
     let build = IndexBuild::new(&args.corpus, &args.out)
         .with_fields(fields)
         .with_shard_size(args.shard_size as usize);
-    let progress = console.progress("indexing", PARTS);
+    let progress = session.console.progress("indexing", PARTS);
     let mut done = 0;
     let summary = build.run(&mut |it: BuildProgress| {
         let now = ((it.fraction * PARTS as f64) as usize).min(PARTS);

@@ -10,8 +10,8 @@ use zs_eval::{
 };
 
 use super::report_table::{self, Kind, interval};
-use crate::console;
-use crate::files::JsonLines;
+use crate::session::Session;
+use zs_trainer::files::JsonLines;
 
 /// Which protocol, and which of its switches.
 #[derive(Clone, Debug, Args)]
@@ -59,7 +59,7 @@ pub struct ScoreArgs {
 }
 
 /// Scores a file and prints a table.
-pub(crate) fn score(args: &ScoreArgs) -> Result<()> {
+pub(crate) fn score(args: &ScoreArgs, session: &Session) -> Result<()> {
     let protocol = args.protocol.protocol();
     let mut records = score_predictions(&args.predictions, &protocol)?;
     if protocol.has(Quirk::DropLast) {
@@ -84,7 +84,7 @@ pub(crate) fn score(args: &ScoreArgs) -> Result<()> {
         if args.quirks {
             object["effects"] = quirks.iter().map(QuirkEffect::to_json).collect();
         }
-        console::print(&format!("{object:#}\n"));
+        session.print(&format!("{object:#}\n"));
         return Ok(());
     }
     let kind = match records.iter().any(|it| it.num_turns > 0) {
@@ -106,7 +106,7 @@ pub(crate) fn score(args: &ScoreArgs) -> Result<()> {
         }
         text.push_str(&format!("{table}\n"));
     }
-    console::print(&text);
+    session.print(&text);
     Ok(())
 }
 

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use zs_core::{Document, DocumentQuality, Question, SearchEngine, SearchRequest, SearchResult};
 use zs_simulator::Bm25Engine;
 
-use crate::{console, source};
+use zs_trainer::source;
+
+use crate::session::Session;
 
 /// Arguments of `zs search`.
 #[derive(Debug, Args)]
@@ -49,7 +51,7 @@ struct Found<'a> {
 }
 
 /// Prints the documents for every query.
-pub(crate) fn search(args: &SearchArgs) -> Result<()> {
+pub(crate) fn search(args: &SearchArgs, session: &Session) -> Result<()> {
     let queries = match (&args.query, &args.queries) {
         (Some(query), _) => vec![query.clone()],
         (None, Some(path)) => read_queries(path)?,
@@ -70,7 +72,7 @@ pub(crate) fn search(args: &SearchArgs) -> Result<()> {
             num_failed += usize::from(result.is_err());
             write(&mut out, query, result, args.json)?;
         }
-        console::print(&out);
+        session.print(&out);
     }
     if num_failed > 0 {
         bail!("{num_failed} of {} queries failed", queries.len());

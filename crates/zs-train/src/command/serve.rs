@@ -10,9 +10,9 @@ use clap::Args;
 use zs_serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 
 use crate::cli::EngineArgs;
-use crate::config::EngineConfig;
-use crate::console::Console;
-use crate::{device, source};
+use crate::session::Session;
+use zs_trainer::config::EngineConfig;
+use zs_trainer::source;
 
 /// Arguments of `zs serve`.
 #[derive(Debug, Args)]
@@ -74,28 +74,28 @@ pub struct ServeArgs {
 }
 
 /// Serves until told to stop.
-pub(crate) fn serve(args: &ServeArgs, console: &Console) -> Result<()> {
-    let device = device::select()?;
+pub(crate) fn serve(args: &ServeArgs, session: &Session) -> Result<()> {
+    let context = session.context()?;
     let engine = args.engine_config()?;
-    let engine = engine.map(|it| source::engine(&it, &device)).transpose()?;
+    let engine = engine.map(|it| source::engine(&it, &context)).transpose()?;
     let model = match &args.model {
         None => None,
         Some(dir) => Some(ServedModel {
             name: args.model_name.clone().unwrap_or_else(|| dir_name(dir)),
-            generator: Arc::new(source::load_model(dir, &device)?),
+            generator: Arc::new(source::load_model(dir, context.devices.first())?),
         }),
     };
     let config = args.config()?;
     if !config.address.ip().is_loopback() && config.token.is_none() {
-        console.note(&format!(
+        session.console.note(&format!(
             "warning: {} is open to the network and there is no token; see --token-env",
             config.address
         ));
     }
     let server = Server::start(config, Services { engine, model })?;
-    crate::console::print(&format!("listening on http://{}\n", server.address()));
+    session.print(&format!("listening on http://{}\n", server.address()));
     server.run_until_signal()?;
-    console.note("stopped; every accepted request was answered");
+    session.console.note("stopped; every accepted request was answered");
     Ok(())
 }
 

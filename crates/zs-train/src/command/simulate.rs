@@ -9,12 +9,12 @@ use zs_simulator::audit::{QuestionAuditConfig, audit_questions};
 use zs_simulator::collect::JUDGE_TEMPLATE;
 
 use crate::cli::EngineArgs;
-use crate::console::{self, Console};
+use crate::session::Session;
 use crate::simulate::collect::{
     CollectConfig, JudgeChoice, PolicySource, SearchSource, collect as collect_searches,
 };
 use crate::simulate::{LlmJudgeConfig, Manifest, audit};
-use crate::{device, source};
+use zs_trainer::source;
 
 /// What `zs simulate` can do.
 #[derive(Debug, Subcommand)]
@@ -140,20 +140,22 @@ pub struct AuditArgs {
 }
 
 /// Does what was asked for.
-pub(crate) fn simulate(command: &SimulateCommand, console: &Console) -> Result<()> {
+pub(crate) fn simulate(command: &SimulateCommand, session: &Session) -> Result<()> {
     match command {
-        SimulateCommand::Collect(args) => collect(args, console),
-        SimulateCommand::Audit(args) => audit(args, console),
+        SimulateCommand::Collect(args) => collect(args, session),
+        SimulateCommand::Audit(args) => audit(args, session),
     }
 }
 
-fn collect(args: &CollectArgs, console: &Console) -> Result<()> {
+fn collect(args: &CollectArgs, session: &Session) -> Result<()> {
     let config = args.config()?;
     let manifest = match (&args.policy, &args.questions) {
-        (Some(policy), Some(questions)) => args.roll(policy, questions, &config, console)?,
-        _ => collect_searches(&SearchSource::Turns(&args.turns), &config, console)?,
+        (Some(policy), Some(questions)) => args.roll(policy, questions, &config, session)?,
+        _ => {
+            collect_searches(&SearchSource::Turns(&args.turns), &config, session.console.as_ref())?
+        }
     };
-    console::print(&format!("{}\n", summary(&manifest)));
+    session.print(&format!("{}\n", summary(&manifest)));
     Ok(())
 }
 
@@ -233,9 +235,9 @@ impl CollectArgs {
         policy: &Path,
         questions: &Path,
         config: &CollectConfig,
-        console: &Console,
+        session: &Session,
     ) -> Result<Manifest> {
-        let device = device::select()?;
+        let context = session.context()?;
         let named = EngineArgs {
             corpus: self.corpus.clone(),
             index: self.index.clone(),
@@ -245,8 +247,8 @@ impl CollectArgs {
         let Some(engine) = named.config()? else {
             bail!("give the policy an engine: --corpus, --index or --engine");
         };
-        let engine = source::engine(&engine, &device)?;
-        let model = source::load_model(policy, &device)?;
+        let engine = source::engine(&engine, &context)?;
+        let model = source::load_model(policy, context.devices.first())?;
         let mut asked = zs_eval::read_questions(questions)?;
         asked.truncate(self.limit.unwrap_or(usize::MAX));
         let rollout = RolloutConfig {
@@ -267,27 +269,27 @@ impl CollectArgs {
             batch_size: self.batch_size,
             inputs,
         };
-        collect_searches(&SearchSource::Policy(source), config, console)
+        collect_searches(&SearchSource::Policy(source), config, session.console.as_ref())
     }
 }
 
-fn audit(args: &AuditArgs, console: &Console) -> Result<()> {
+fn audit(args: &AuditArgs, session: &Session) -> Result<()> {
     if args.k == 0 || args.seeds.is_empty() || args.limit == 0 {
         bail!("--k, --limit and the number of --seeds must be at least 1");
     }
-    let device = device::select()?;
+    let context = session.context()?;
     let AuditArgs { corpus, index, simulator, engine, .. } = args;
     let [corpus, index, simulator, engine] = [corpus, index, simulator, engine].map(Clone::clone);
     let audited = EngineArgs { simulator, engine, ..EngineArgs::default() };
     let Some(engine) = audited.config()? else { bail!("give --simulator or --engine") };
-    let engine = source::engine(&engine, &device)?;
+    let engine = source::engine(&engine, &context)?;
     let real = EngineArgs { corpus, index, ..EngineArgs::default() }.config()?;
-    let real = real.map(|it| source::engine(&it, &device)).transpose()?;
+    let real = real.map(|it| source::engine(&it, &context)).transpose()?;
     let mut questions = zs_eval::read_questions(&args.questions)?;
     questions.truncate(args.limit);
     let config = QuestionAuditConfig { k: args.k, seeds: args.seeds.clone() };
     let num_cells = 2 * zs_simulator::audit::QueryForm::ALL.len() * args.seeds.len();
-    let progress = console.progress("auditing", num_cells);
+    let progress = session.console.progress("auditing", num_cells);
     let audited =
         audit_questions(engine.as_ref(), real.as_deref(), &questions, &config, &mut |_| {
             progress.advance(1, "");
@@ -297,10 +299,10 @@ fn audit(args: &AuditArgs, console: &Console) -> Result<()> {
         audit::write(&audited, path)?;
     }
     if args.json {
-        console::print(&format!("{}\n", serde_json::to_string_pretty(&audited)?));
+        session.print(&format!("{}\n", serde_json::to_string_pretty(&audited)?));
         return Ok(());
     }
     let findings: String = audit::findings(&audited).iter().map(|it| format!("- {it}\n")).collect();
-    console::print(&format!("{}\n{findings}", audit::table(&audited)));
+    session.print(&format!("{}\n{findings}", audit::table(&audited)));
     Ok(())
 }

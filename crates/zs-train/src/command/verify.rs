@@ -3,18 +3,19 @@
 use anyhow::{Context, Result, bail};
 
 use crate::cli::VerifyArgs;
-use crate::{console, device};
+use crate::session::Session;
 
 /// Prints each comparison; fails when one is out of tolerance. With `--write`, is the reference.
-pub(crate) fn verify(args: &VerifyArgs) -> Result<()> {
-    let device = device::select()?;
+pub(crate) fn verify(args: &VerifyArgs, session: &Session) -> Result<()> {
+    let devices = session.devices()?;
+    let device = devices.first();
     if let Some(path) = &args.write {
-        return Ok(zs_model::write_golden(&args.model, path, &device)?);
+        return Ok(zs_model::write_golden(&args.model, path, device)?);
     }
     let golden = args.golden.as_ref().context("--golden names the reference outputs")?;
-    let report = zs_model::verify(&args.model, golden, args.tolerance, &device)?;
+    let report = zs_model::verify(&args.model, golden, args.tolerance, device)?;
     if let Some(path) = &args.json {
-        console::write_json(path, &report)?;
+        zs_observe::write_json(path, &report)?;
     }
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
@@ -32,7 +33,7 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<()> {
             verdict,
         ]);
     }
-    console::print(&format!("{table}\n"));
+    session.print(&format!("{table}\n"));
     let failed = report.checks.iter().filter(|it| !it.passed).count();
     if failed > 0 {
         bail!(

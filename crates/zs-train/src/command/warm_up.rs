@@ -12,8 +12,9 @@ use zs_model::{
     LanguageModel, Optimizer, OptimizerConfig, TokenId, TokenRow, WarmUpShape, supervised_step,
 };
 
-use crate::console::Console;
-use crate::{console, device, source};
+use zs_trainer::source;
+
+use crate::session::Session;
 
 /// Arguments of `zs warm-up`.
 #[derive(Debug, Args)]
@@ -45,11 +46,11 @@ enum Work {
 ///
 /// What the first pass takes beyond the second is compiling and tuning: on a GPU minutes where its
 /// cache is empty, on a CPU nothing.
-pub(crate) fn warm_up(args: &WarmUpArgs, console: &Console) -> Result<()> {
-    let model = source::load_chosen(&args.model)?;
+pub(crate) fn warm_up(args: &WarmUpArgs, session: &Session) -> Result<()> {
+    let model = source::load_policy(&args.model, &session.context()?)?;
     let work = work(&model, args);
     let mut seconds: Vec<[f64; 2]> = vec![[0.0; 2]; work.len()];
-    let progress = console.progress("warming up", 2 * work.len());
+    let progress = session.console.progress("warming up", 2 * work.len());
     for pass in 0..2 {
         for (it, seconds) in work.iter().zip(&mut seconds) {
             let start = Instant::now();
@@ -71,11 +72,11 @@ pub(crate) fn warm_up(args: &WarmUpArgs, console: &Console) -> Result<()> {
         format!("{:.3} s", total(0)),
         format!("{:.3} s", total(1)),
     ]);
-    console::print(&format!("{table}\n"));
+    session.print(&format!("{table}\n"));
     if let Some(path) = &args.json {
         let rows: Vec<Value> =
             work.iter().zip(&seconds).map(|(it, seconds)| it.json(*seconds)).collect();
-        let names: Vec<String> = device::names().iter().map(ToString::to_string).collect();
+        let names: Vec<String> = session.device.names().iter().map(ToString::to_string).collect();
         let json = json!({
             "model": args.model.display().to_string(),
             "devices": names,
@@ -83,7 +84,7 @@ pub(crate) fn warm_up(args: &WarmUpArgs, console: &Console) -> Result<()> {
             "second_s": total(1),
             "work": rows,
         });
-        console::write_json(path, &json)?;
+        zs_observe::write_json(path, &json)?;
     }
     Ok(())
 }

@@ -22,8 +22,13 @@ pub(crate) use survey::Survey;
 ///
 /// Fails with the first thing that is missing.
 #[cfg(feature = "cuda")]
-pub(crate) fn make_ready(index: usize) -> Result<(), crate::device::DeviceError> {
-    use crate::device::{DeviceError, DeviceName, kernel_cache};
+pub(crate) fn make_ready(
+    index: usize,
+    kernel_cache: &std::path::Path,
+) -> Result<(), crate::device::DeviceError> {
+    use zs_trainer::DeviceName;
+
+    use crate::device::DeviceError;
 
     let name = DeviceName::Cuda(index);
     let survey = Survey::once();
@@ -35,5 +40,5 @@ pub(crate) fn make_ready(index: usize) -> Result<(), crate::device::DeviceError>
     if index >= survey.gpus.len() {
         return Err(DeviceError::NoSuchGpu { name, count: survey.gpus.len() });
     }
-    cache::install(&kernel_cache())
+    cache::install(kernel_cache)
 }

@@ -7,7 +7,7 @@ use super::headers;
 use super::library::{self, Driver, Gpu};
 use super::places::Places;
 use super::version::CudaVersion;
-use crate::plan::gib;
+use zs_trainer::plan::gib;
 
 /// What was looked for, one thing a finding.
 #[derive(Clone, Debug, Default)]

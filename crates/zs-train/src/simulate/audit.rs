@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use zs_core::DocumentQuality;
 use zs_simulator::audit::{AuditCell, QueryForm, QuestionAudit};
 
-use crate::files::write_atomic;
+use zs_trainer::files::write_atomic;
 
 /// An audit as a table, one line a quality and form, means over seeds.
 #[must_use]

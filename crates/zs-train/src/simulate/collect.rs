@@ -16,9 +16,9 @@ use zs_simulator::tuning::SearchRecord;
 use super::llm_judge::{LlmJudge, LlmJudgeConfig};
 use super::manifest::{Input, Judged, Manifest, Part, Settings};
 use super::rolled::Rolling;
-use crate::console::Console;
-use crate::digest;
-use crate::files::write_atomic;
+use zs_trainer::Console;
+use zs_trainer::digest;
+use zs_trainer::files::write_atomic;
 
 /// The file that a finished set has.
 const MANIFEST: &str = "manifest.json";
@@ -87,7 +87,7 @@ pub struct CollectConfig {
 pub fn collect(
     source: &SearchSource<'_>,
     config: &CollectConfig,
-    console: &Console,
+    console: &dyn Console,
 ) -> Result<Manifest> {
     let settings = settings(source, config)?;
     if let Some(finished) = finished(&config.out, &settings)? {
@@ -240,7 +240,7 @@ type Labels = Vec<Vec<Result<DocumentQuality, JudgeError>>>;
 fn label(
     searches: &[RawSearch],
     config: &CollectConfig,
-    console: &Console,
+    console: &dyn Console,
 ) -> Result<(Labels, Judged)> {
     let cases: Vec<JudgeCase<'_>> = searches
         .iter()

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use zs_core::DocumentQuality;
 use zs_simulator::collect::{Judge, JudgeCase, JudgeError, JudgePrompt, parse_verdict};
 
-use crate::digest;
-use crate::files::JsonLines;
+use zs_trainer::digest;
+use zs_trainer::files::JsonLines;
 
 /// How a judge is reached and asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -95,7 +95,7 @@ impl Part {
             useful,
             noisy: rows.len() - useful,
             questions: questions.len(),
-            sha256: crate::digest::of_bytes(bytes),
+            sha256: zs_trainer::digest::of_bytes(bytes),
         }
     }
 }

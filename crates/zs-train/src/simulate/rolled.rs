@@ -9,8 +9,8 @@ use zs_model::Generator;
 use zs_rl::{Episode, RolloutConfig, rollout};
 use zs_simulator::collect::RawSearch;
 
-use crate::console::Console;
-use crate::files::JsonLines;
+use zs_trainer::Console;
+use zs_trainer::files::JsonLines;
 
 /// One episode: a row of `episodes.jsonl`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ impl Rolling<'_> {
     ///
     /// Episode `i` is a function of the policy, the engine, question `i` and the seed, so where it
     /// was stopped does not show. Failed searches are left out.
-    pub(super) fn run(&self, path: &Path, console: &Console) -> Result<Vec<RawSearch>> {
+    pub(super) fn run(&self, path: &Path, console: &dyn Console) -> Result<Vec<RawSearch>> {
         let text = match path.exists() {
             true => std::fs::read_to_string(path)?,
             false => String::new(),

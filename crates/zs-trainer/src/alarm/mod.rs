@@ -8,10 +8,11 @@ mod watch;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use watch::{ALARMS, Watch, raised};
+pub use watch::ALARMS;
+pub(crate) use watch::{Watch, raised};
 
-use crate::config::AlarmsConfig;
 use crate::Metrics;
+use crate::config::AlarmsConfig;
 
 /// One way in which training goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

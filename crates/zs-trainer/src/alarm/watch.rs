@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 
 use super::{Alarm, AlarmRecord, readings};
+use crate::Metrics;
 use crate::config::AlarmsConfig;
 use crate::files::{JsonLines, RunDir};
-use crate::Metrics;
 
 /// The file of a run that says which alarms were on.
-pub(crate) const ALARMS: &str = "alarms.jsonl";
+pub const ALARMS: &str = "alarms.jsonl";
 
 /// Watches the metrics of a run.
 #[derive(Debug)]

@@ -129,12 +129,7 @@ fn line_of(text: &str, error: &toml::de::Error) -> Option<usize> {
 /// # Errors
 ///
 /// Fails where `in_range` is false.
-pub fn ensure(
-    in_range: bool,
-    key: &str,
-    must: &str,
-    value: impl std::fmt::Display,
-) -> Result<()> {
+pub fn ensure(in_range: bool, key: &str, must: &str, value: impl std::fmt::Display) -> Result<()> {
     if in_range {
         return Ok(());
     }

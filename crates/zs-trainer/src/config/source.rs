@@ -259,7 +259,8 @@ pub fn load_engine(path: &Path) -> Result<EngineConfig> {
 
 impl EngineConfig {
     /// The engine itself, below everything that is added to it.
-    pub(crate) fn innermost(&self) -> &Self {
+    #[must_use]
+    pub fn innermost(&self) -> &Self {
         match self {
             Self::Cached { engine, .. }
             | Self::RateLimited { engine, .. }

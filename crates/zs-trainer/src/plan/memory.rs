@@ -6,9 +6,8 @@ use anyhow::{Context, Result};
 use zs_model::{LoraConfig, ModelConfig, OptimizerKind, Precision};
 
 use super::episode_tokens;
-use crate::context::Devices;
 use crate::config::{EngineConfig, TrainConfig};
-
+use crate::context::Devices;
 
 /// Weights, gradients and moments are f32.
 const BYTES: u64 = 4;
@@ -21,44 +20,50 @@ const ATTENTION_WIDTH: usize = 512;
 /// Attention scores that one pass of sampling on tensors holds.
 const SCORES_OF_PASS: u64 = 1 << 26;
 
-pub(crate) const SIMULATOR: &str = "simulation LLM";
+/// Name of the part that a simulation LLM takes.
+pub const SIMULATOR: &str = "simulation LLM";
 
 /// One part of the memory.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Part {
-    pub(crate) name: &'static str,
-    pub(crate) bytes: u64,
+pub struct Part {
+    /// Name in the plan.
+    pub name: &'static str,
+    /// Size.
+    pub bytes: u64,
     /// Whether it is there only while the policy learns, or only while it plays; `None` for
     /// throughout.
-    pub(crate) phase: Option<Phase>,
+    pub phase: Option<Phase>,
 }
 
 /// The two halves of a step, whose memory is not needed at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub enum Phase {
+    /// Playing episodes.
     Rollout,
+    /// Updating the policy.
     Update,
 }
 
 /// Where a run computes: what is estimated is the memory of the first of its devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Placement {
-    pub(crate) is_gpu: bool,
+pub struct Placement {
+    /// Whether the first device is a GPU.
+    pub is_gpu: bool,
     /// Devices that share sampling and training.
-    pub(crate) num_devices: usize,
+    pub num_devices: usize,
     /// Micro-batches that the first device works on at once.
-    pub(crate) workers: usize,
+    pub workers: usize,
     /// Whether the simulation LLM is on another device.
-    pub(crate) has_simulator_apart: bool,
+    pub has_simulator_apart: bool,
 }
 
 impl Placement {
     /// One GPU.
-    pub(crate) const GPU: Self =
+    pub const GPU: Self =
         Self { is_gpu: true, num_devices: 1, workers: 1, has_simulator_apart: false };
 
     /// The devices of a run.
-    pub(crate) fn of(devices: &Devices) -> Self {
+    pub fn of(devices: &Devices) -> Self {
         let is_gpu = !devices.is_cpu();
         // Several names of the CPU share its memory, and its cores.
         let num_devices = if is_gpu { devices.count() } else { 1 };
@@ -105,7 +110,7 @@ impl Placement {
 /// new one exist together, for one lane at a time.
 ///
 /// It is an estimate: temporaries of the backward come on top, and pages are returned late.
-pub(crate) fn parts(config: &TrainConfig, on: Placement) -> Result<Vec<Part>> {
+pub fn parts(config: &TrainConfig, on: Placement) -> Result<Vec<Part>> {
     let shape = shape(&config.policy)?;
     let training = &config.training;
     let is_bf16 = training.memory.products == Precision::Bf16;
@@ -156,13 +161,13 @@ pub(crate) fn parts(config: &TrainConfig, on: Placement) -> Result<Vec<Part>> {
 }
 
 /// What a simulation LLM in this process takes; 0 where there is none.
-pub(crate) fn simulator_bytes(config: &TrainConfig) -> Result<u64> {
+pub fn simulator_bytes(config: &TrainConfig) -> Result<u64> {
     let Some(model) = simulator(&config.engine) else { return Ok(0) };
     Ok(BYTES * shape(model)?.num_parameters() as u64)
 }
 
 /// The larger of the two halves of a step.
-pub(crate) fn peak(parts: &[Part]) -> u64 {
+pub fn peak(parts: &[Part]) -> u64 {
     let during = |phase: Phase| -> u64 {
         parts.iter().filter(|it| it.phase.is_none_or(|it| it == phase)).map(|it| it.bytes).sum()
     };

@@ -20,6 +20,7 @@ use crate::context::Devices;
 const PROMPT_TOKENS: usize = 256;
 
 /// A run before anything of it is loaded.
+#[derive(Debug)]
 pub struct Plan<'a> {
     config: &'a TrainConfig,
     shape: ModelConfig,
@@ -291,7 +292,11 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let config = config("[training.update]\nmicro_batch_tokens = 100000000\n");
-        let message = Plan::new(&config, &RunContext::default().devices).unwrap().check().unwrap_err().to_string();
+        let message = Plan::new(&config, &RunContext::default().devices)
+            .unwrap()
+            .check()
+            .unwrap_err()
+            .to_string();
         assert!(message.contains("micro_batch_tokens") && message.contains("--force"), "{message}");
     }
 

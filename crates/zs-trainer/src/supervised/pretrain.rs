@@ -16,13 +16,13 @@ use zs_simulator::world::{self, ExampleError, Split, World, generate_examples};
 
 use super::card;
 use super::probe::CopyProbe;
-use crate::metrics::{Metrics, Timings};
-use crate::weights::{STATE, read_state};
+use crate::RunContext;
 use crate::checkpoint::Checkpoints;
 use crate::config::{ModelShape, Phase, PretrainConfig, load};
-use crate::RunContext;
 use crate::console::Progress;
 use crate::files::{JsonLines, RunDir, SUMMARY};
+use crate::metrics::{Metrics, Timings};
+use crate::weights::{STATE, read_state};
 
 /// What a checkpoint holds.
 const MODEL: &str = "model";

@@ -10,14 +10,14 @@ use burn::module::Module;
 use zs_model::{LanguageModel, OptimizerConfig, TokenRow, supervised_loss, supervised_step};
 
 use super::packing::pack;
-use crate::metrics::{Metrics, Timings};
-use crate::order::EpochOrder;
-use crate::trainable::trainable;
+use crate::RunContext;
 use crate::checkpoint::Checkpoints;
 use crate::config::{SftConfig, TuningConfig, load};
-use crate::RunContext;
 use crate::files::{JsonLines, RunDir, SUMMARY};
+use crate::metrics::{Metrics, Timings};
+use crate::order::EpochOrder;
 use crate::source;
+use crate::trainable::trainable;
 
 pub use self::rows::{TuningRows, read_rows, world_rows};
 

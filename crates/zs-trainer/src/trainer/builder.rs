@@ -10,11 +10,11 @@ use zs_rl::consult::ConsultRegistry;
 use zs_rl::{Algorithm, RewardFunction, RewardResources};
 
 use super::{Trainer, Validation};
+use crate::RunContext;
 use crate::callback::Callback;
 use crate::config::{AlarmsConfig, Check, TrainingConfig};
 use crate::device_name::DeviceName;
 use crate::engines::Engines;
-use crate::RunContext;
 
 /// Parts of a [`Trainer`]; all but policy, engine and questions have defaults.
 #[derive(Debug)]

@@ -9,8 +9,7 @@ use burn::module::Module;
 use serde::{Deserialize, Serialize};
 use zs_model::{CausalLm, LanguageModel, Optimizer, TokenRow, ValueNetwork};
 use zs_rl::{
-    Algorithm, Companions, Critic, LearningState, TrajectoryGroup, UpdateMetrics, ValueLearner,
-    update_with,
+    Companions, Critic, LearningState, TrajectoryGroup, UpdateMetrics, ValueLearner, update_with,
 };
 use zs_simulator::Usage;
 
@@ -95,10 +94,7 @@ impl<'a> Learner<'a> {
     /// # Errors
     ///
     /// Fails when a file of the checkpoint is missing, malformed, or of another run.
-    pub(super) fn load(
-        trainer: &'a Trainer,
-        dir: &Path,
-    ) -> Result<Self> {
+    pub(super) fn load(trainer: &'a Trainer, dir: &Path) -> Result<Self> {
         let algorithm = trainer.algorithm.as_ref();
         let numbers: RunNumbers = read_state(dir)?;
         let policy = load_weights(&dir.join(POLICY), &trainer.policy)?;
@@ -180,10 +176,7 @@ impl<'a> Learner<'a> {
     ///
     /// As [`update_with`]; afterwards the learner is as before, or no longer
     /// [intact](Self::is_intact).
-    pub(super) fn learn(
-        &mut self,
-        groups: &[TrajectoryGroup],
-    ) -> Result<UpdateMetrics> {
+    pub(super) fn learn(&mut self, groups: &[TrajectoryGroup]) -> Result<UpdateMetrics> {
         let config = &self.trainer.config;
         let step = self.numbers.step + 1;
         let before = (self.num_optimizer_steps(), self.numbers.next_text);

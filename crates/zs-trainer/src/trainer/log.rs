@@ -12,9 +12,9 @@ use super::collect::Collected;
 use super::learner::Learner;
 use super::rollouts::{RecordedGroup, Rollouts};
 use super::{Trained, Trainer};
-use crate::engines::{self, Engines};
 use crate::alarm::AlarmRecord;
 use crate::callback::StepTimes;
+use crate::engines::{self, Engines};
 use crate::files::{JsonLines, RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
 
@@ -43,11 +43,7 @@ pub(super) enum History {
 
 impl Log {
     /// Opens the files of a run, and rewinds those that are there already.
-    pub(super) fn open(
-        run: Option<&RunDir>,
-        kept: History,
-        with_costs: bool,
-    ) -> Result<Self> {
+    pub(super) fn open(run: Option<&RunDir>, kept: History, with_costs: bool) -> Result<Self> {
         let Some(run) = run else { return Ok(Self::discarding()) };
         let rows = match kept {
             History::Fresh | History::Discarded => 0,

@@ -55,8 +55,9 @@ impl Trainer {
                 rows.iter().flat_map(|it| it.advantages.iter().cloned()).collect();
             let groups: Vec<TrajectoryGroup> = rows.into_iter().map(|it| it.group).collect();
             let learned = learner.learn(&groups)?;
-            let bits =
-                |rows: &[Vec<f32>]| rows.iter().flatten().map(|it| it.to_bits()).collect::<Vec<_>>();
+            let bits = |rows: &[Vec<f32>]| {
+                rows.iter().flatten().map(|it| it.to_bits()).collect::<Vec<_>>()
+            };
             comparison.add_all("advantages", &bits(&advantages), &bits(&learned.advantages));
             for (key, value) in &learned.values {
                 comparison.add(key, metrics[step].get(key), Some(*value));

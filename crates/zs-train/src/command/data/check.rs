@@ -10,7 +10,7 @@ use zs_core::normalize_answer;
 use zs_eval::{DatasetError, Questions, RowError};
 
 use crate::command::report_table::table;
-use crate::console;
+use crate::session::Session;
 
 /// Bad rows that are quoted.
 const NUM_QUOTED: usize = 5;
@@ -59,7 +59,7 @@ struct Overlap {
 }
 
 /// Reads every file to its end and prints what was found.
-pub(crate) fn data_check(args: &DataCheckArgs) -> Result<()> {
+pub(crate) fn data_check(args: &DataCheckArgs, session: &Session) -> Result<()> {
     let files = args.files.iter().map(|it| check(it)).collect::<Result<Vec<_>>>()?;
     let mut overlaps = Vec::new();
     for (index, first) in files.iter().enumerate() {
@@ -71,7 +71,7 @@ pub(crate) fn data_check(args: &DataCheckArgs) -> Result<()> {
     }
     if args.json {
         let json = serde_json::json!({ "files": files, "overlap": overlaps });
-        console::print(&format!("{json:#}\n"));
+        session.print(&format!("{json:#}\n"));
         return Ok(());
     }
     let mut rows = table([
@@ -102,7 +102,7 @@ pub(crate) fn data_check(args: &DataCheckArgs) -> Result<()> {
     for error in files.iter().flat_map(|it| &it.first_errors) {
         text.push_str(&format!("{error}\n"));
     }
-    console::print(&text);
+    session.print(&text);
     Ok(())
 }
 

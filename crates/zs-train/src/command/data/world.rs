@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 use zs_simulator::world::{self, World};
 
 use crate::cli::WorldArgs;
-use crate::console::Console;
-use crate::files::RunDir;
-use crate::source;
+use crate::session::Session;
+use zs_trainer::files::RunDir;
+use zs_trainer::source;
 
 /// Writes `questions.jsonl`, `corpus.jsonl` and `tokenizer.json`.
-pub(crate) fn data_world(args: &WorldArgs, console: &Console) -> Result<()> {
+pub(crate) fn data_world(args: &WorldArgs, session: &Session) -> Result<()> {
     let dir = RunDir::create(&args.out)?;
     let world = World::generate(args.seed, args.split.into());
     let mut questions = source::world_questions(&world, args.seed, args.questions.div_ceil(2));
@@ -27,7 +27,7 @@ pub(crate) fn data_world(args: &WorldArgs, console: &Console) -> Result<()> {
     world::write_questions(open("questions.jsonl")?, &questions).context("questions.jsonl")?;
     world::write_corpus(open("corpus.jsonl")?, &passages).context("corpus.jsonl")?;
     dir.write_text("tokenizer.json", &world::tokenizer_json())?;
-    console.note(&format!(
+    session.console.note(&format!(
         "wrote {} questions and {} passages to {}",
         questions.len(),
         passages.len(),

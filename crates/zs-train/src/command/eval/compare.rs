@@ -9,8 +9,8 @@ use clap::Args;
 use zs_eval::{EvaluationReport, Metric, PairedTest, QuestionRecord, paired_test};
 
 use crate::command::report_table::{interval, table};
-use crate::console;
-use crate::files::SUMMARY;
+use crate::session::Session;
+use zs_trainer::files::SUMMARY;
 
 /// Arguments of `zs eval compare`.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ struct Run {
 }
 
 /// Prints the table.
-pub(super) fn compare(args: &CompareArgs) -> Result<()> {
+pub(super) fn compare(args: &CompareArgs, session: &Session) -> Result<()> {
     let runs = args.runs.iter().map(|it| read(it)).collect::<Result<Vec<_>>>()?;
     let reports = runs
         .iter()
@@ -60,7 +60,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
             "runs": runs.iter().zip(&reports).map(run).collect::<Vec<_>>(),
             "paired": tests.iter().map(pair).collect::<Vec<_>>(),
         });
-        console::print(&format!("{json:#}\n"));
+        session.print(&format!("{json:#}\n"));
         return Ok(());
     }
     let mut means = table(["run", "protocol", "n", "exact match", "F1", "searches", "answered"]);
@@ -90,9 +90,9 @@ pub(super) fn compare(args: &CompareArgs) -> Result<()> {
             ]);
         }
     }
-    console::print(&format!("{means}\n{differences}\nintervals: 95 %, bootstrap over questions\n"));
+    session.print(&format!("{means}\n{differences}\nintervals: 95 %, bootstrap over questions\n"));
     if runs.iter().any(|it| it.protocol != first.protocol) {
-        console::print("note: not all runs are scored under the same protocol\n");
+        session.print("note: not all runs are scored under the same protocol\n");
     }
     Ok(())
 }

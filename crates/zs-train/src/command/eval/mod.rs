@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use burn::tensor::Device;
 use clap::{Args, Subcommand};
 use zs_core::SearchEngine;
 use zs_model::Generator;
 
 use crate::cli::EngineArgs;
-use crate::console::Console;
-use crate::engines::Engines;
+use crate::session::Session;
+use zs_trainer::RunContext;
+use zs_trainer::engines::Engines;
 
 /// Arguments of `zs eval`.
 #[derive(Debug, Args)]
@@ -40,11 +40,11 @@ pub enum EvalCommand {
 }
 
 /// Does what the arguments ask for.
-pub(crate) fn eval(args: &EvalArgs, console: &Console) -> Result<()> {
+pub(crate) fn eval(args: &EvalArgs, session: &Session) -> Result<()> {
     match &args.command {
-        Some(EvalCommand::Compare(args)) => compare::compare(args),
-        Some(EvalCommand::Retrieval(args)) => retrieval::retrieval(args, console),
-        None => run::run(&args.run, console),
+        Some(EvalCommand::Compare(args)) => compare::compare(args, session),
+        Some(EvalCommand::Retrieval(args)) => retrieval::retrieval(args, session),
+        None => run::run(&args.run, session),
     }
 }
 
@@ -52,9 +52,9 @@ pub(crate) fn eval(args: &EvalArgs, console: &Console) -> Result<()> {
 pub(super) fn engine(
     args: &EngineArgs,
     policy: Option<Arc<dyn Generator>>,
-    device: &Device,
+    context: &RunContext,
 ) -> Result<Arc<dyn SearchEngine>> {
-    let engines = Engines::new(device.clone(), BTreeMap::new());
+    let engines = Engines::new(context, BTreeMap::new());
     let engines = match policy {
         Some(policy) => engines.with_policy(policy),
         None => engines,

@@ -9,9 +9,9 @@ use zs_eval::{EvalConfig, Method, PlayedBatch, Protocol, QuestionRecord};
 use zs_rl::{RolloutConfig, write_records};
 
 use super::run::EvalRunArgs;
-use crate::config::load_engine;
-use crate::digest;
-use crate::files::{JsonLines, RunDir, SUMMARY};
+use zs_trainer::config::load_engine;
+use zs_trainer::digest;
+use zs_trainer::files::{JsonLines, RunDir, SUMMARY};
 
 const SETTINGS: &str = "settings.json";
 const RECORDS: &str = "records.jsonl";

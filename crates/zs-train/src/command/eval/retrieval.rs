@@ -9,8 +9,7 @@ use zs_eval::RetrievalReport;
 
 use crate::cli::EngineArgs;
 use crate::command::report_table::{interval, table};
-use crate::console::{self, Console};
-use crate::device;
+use crate::session::Session;
 
 /// Searches that go to the engine together.
 const BATCH: usize = 256;
@@ -39,14 +38,14 @@ pub struct RetrievalArgs {
 }
 
 /// Searches with every question and prints the recall.
-pub(super) fn retrieval(args: &RetrievalArgs, console: &Console) -> Result<()> {
+pub(super) fn retrieval(args: &RetrievalArgs, session: &Session) -> Result<()> {
     if args.k == 0 {
         bail!("`--k 0` finds nothing");
     }
     let mut questions = zs_eval::read_questions(&args.questions)?;
     questions.truncate(args.limit.unwrap_or(usize::MAX));
-    let engine = super::engine(&args.engine, None, &device::select()?)?;
-    let progress = console.progress("searching", questions.len());
+    let engine = super::engine(&args.engine, None, &session.context()?)?;
+    let progress = session.console.progress("searching", questions.len());
     let mut found = Vec::with_capacity(questions.len());
     for batch in questions.chunks(BATCH) {
         let requests: Vec<SearchRequest<'_>> = batch
@@ -74,7 +73,7 @@ pub(super) fn retrieval(args: &RetrievalArgs, console: &Console) -> Result<()> {
         let key = if report.title_recall.is_some() { "title_recall" } else { "answer" };
         json["recall_of"] = key.into();
         json["recall"] = json[key]["mean"].clone();
-        console::print(&format!("{json:#}\n"));
+        session.print(&format!("{json:#}\n"));
         return Ok(());
     }
     let mut rows = table(["recall", "n", &format!("@{}", args.k)]);
@@ -90,6 +89,6 @@ pub(super) fn retrieval(args: &RetrievalArgs, console: &Console) -> Result<()> {
         }
     }
     let title = format!("engine {}, {}", engine.name(), args.questions.display());
-    console::print(&format!("{title}\n{rows}\nintervals: 95 %, bootstrap over questions\n"));
+    session.print(&format!("{title}\n{rows}\nintervals: 95 %, bootstrap over questions\n"));
     Ok(())
 }

@@ -19,8 +19,8 @@ use super::output::{EvalDir, Settings};
 use crate::cli::EngineArgs;
 use crate::command::report_table::{self, Kind};
 use crate::command::score::ProtocolArgs;
-use crate::console::{self, Console};
-use crate::source;
+use crate::session::Session;
+use zs_trainer::source;
 
 /// Arguments of an evaluation.
 #[derive(Debug, Args)]
@@ -101,7 +101,7 @@ impl EvalRunArgs {
 }
 
 /// Evaluates a model and prints a table.
-pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
+pub(super) fn run(args: &EvalRunArgs, session: &Session) -> Result<()> {
     let protocol = args.protocol.protocol();
     let is_sampled = args.temperature > 0.0 || protocol.has(Quirk::Sampled);
     if args.samples > 1 && !is_sampled {
@@ -113,7 +113,8 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
     if let Some(out) = &args.out {
         EvalDir::check(out)?;
     }
-    let policy = Arc::new(source::load_chosen(args.model())?);
+    let context = session.context()?;
+    let policy = Arc::new(source::load_policy(args.model(), &context)?);
     let mut questions = zs_eval::read_questions(args.questions())?;
     questions.truncate(args.limit.unwrap_or(usize::MAX));
     let questions = select_questions(&protocol, questions);
@@ -121,7 +122,7 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
         bail!("{}: no question is left under protocol {protocol}", args.questions().display());
     }
     let engine: Arc<dyn SearchEngine> = match args.method.searches() {
-        true => super::engine(&args.engine, Some(Arc::clone(&policy) as _), &policy.device())?,
+        true => super::engine(&args.engine, Some(Arc::clone(&policy) as _), &context)?,
         false => Arc::new(FixedEngine::new(Vec::new())),
     };
     let config = EvalConfig {
@@ -137,7 +138,7 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
     let mut dir = args.out.as_ref().map(open).transpose()?;
     let mut records = dir.as_ref().map(|it| it.records().to_vec()).unwrap_or_default();
     if !records.is_empty() {
-        console.note(&format!("{} of {total} episodes are done already", records.len()));
+        session.console.note(&format!("{} of {total} episodes are done already", records.len()));
     }
     play(
         args,
@@ -148,7 +149,7 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
         &protocol,
         &mut records,
         dir.as_mut(),
-        console,
+        session,
     )?;
     let report = EvaluationReport::new(&records, args.seed)?;
     let summary = serde_json::json!({
@@ -164,7 +165,7 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
         dir.finish(&summary)?;
     }
     if args.json {
-        console::print(&format!("{summary:#}\n"));
+        session.print(&format!("{summary:#}\n"));
         return Ok(());
     }
     let title = format!(
@@ -173,7 +174,7 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
         args.model().display(),
         args.questions().display()
     );
-    console::print(&report_table::render(&title, &report, Kind::Episodes));
+    session.print(&report_table::render(&title, &report, Kind::Episodes));
     Ok(())
 }
 
@@ -188,13 +189,14 @@ fn play(
     protocol: &Protocol,
     records: &mut Vec<QuestionRecord>,
     mut dir: Option<&mut EvalDir>,
-    console: &Console,
+    session: &Session,
 ) -> Result<()> {
     let (method, samples) = (args.method, args.samples);
     let evaluator =
         Evaluator { method, samples, ..Evaluator::new(policy, engine, config, protocol) };
     let num_done = records.len();
-    let progress = console.progress("evaluating", questions.len() * samples as usize - num_done);
+    let progress =
+        session.console.progress("evaluating", questions.len() * samples as usize - num_done);
     let exact_match = |records: &[QuestionRecord]| {
         let exact = records.iter().filter(|it| it.exact_match).count();
         format!("exact match {:.3}", exact as f64 / records.len().max(1) as f64)

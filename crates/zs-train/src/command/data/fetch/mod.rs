@@ -16,9 +16,9 @@ use sha2::{Digest, Sha256};
 use self::catalogue::{Item, is_useful, items};
 use self::hub::{Hub, RemoteFile, check_path};
 use crate::command::report_table::table;
-use crate::console::{self, Console};
-use crate::digest;
-use crate::files::write_atomic;
+use crate::session::Session;
+use zs_trainer::digest;
+use zs_trainer::files::write_atomic;
 
 const MANIFEST: &str = "manifest.json";
 
@@ -59,7 +59,7 @@ struct FetchedFile {
 }
 
 /// Fetches every name; what is there already, with the right checksum, is not fetched again.
-pub(crate) fn data_fetch(args: &DataFetchArgs, console: &Console) -> Result<()> {
+pub(crate) fn data_fetch(args: &DataFetchArgs, session: &Session) -> Result<()> {
     let mut wanted = Vec::new();
     for name in &args.names {
         wanted.extend(items(name)?);
@@ -72,13 +72,13 @@ pub(crate) fn data_fetch(args: &DataFetchArgs, console: &Console) -> Result<()> 
     for item in &wanted {
         let dir = args.cache.join(&item.name);
         let manifest = match &args.from {
-            Some(from) => copy(item, from, &dir, console),
-            None => download(item, &hub, &args.revision, &dir, console),
+            Some(from) => copy(item, from, &dir, session),
+            None => download(item, &hub, &args.revision, &dir, session),
         };
         let manifest = manifest.with_context(|| item.name.clone())?;
         for file in &manifest.files {
             let questions = match item.questions {
-                Some(expected) => count_questions(&dir.join(&file.path), expected, console)?,
+                Some(expected) => count_questions(&dir.join(&file.path), expected, session)?,
                 None => String::new(),
             };
             rows.add_row([
@@ -90,15 +90,15 @@ pub(crate) fn data_fetch(args: &DataFetchArgs, console: &Console) -> Result<()> 
             ]);
         }
     }
-    console::print(&format!("{rows}\n"));
+    session.print(&format!("{rows}\n"));
     Ok(())
 }
 
 /// How many questions a test set has; a set that is not at full size is told of.
-fn count_questions(path: &Path, expected: usize, console: &Console) -> Result<String> {
+fn count_questions(path: &Path, expected: usize, session: &Session) -> Result<String> {
     let count = zs_eval::read_questions(path)?.len();
     if count != expected {
-        console.note(&format!(
+        session.console.note(&format!(
             "warning: {}: {count} questions, but the set has {expected} at full size",
             path.display()
         ));
@@ -111,7 +111,7 @@ fn download(
     hub: &Hub,
     revision: &str,
     dir: &Path,
-    console: &Console,
+    session: &Session,
 ) -> Result<Manifest> {
     let files = hub.files(item.kind, &item.repo, revision)?;
     let files = chosen(item, files)?;
@@ -126,7 +126,7 @@ fn download(
         }
         let partial = partial(&target)?;
         let progress =
-            console.progress(&file.path, usize::try_from(file.bytes).unwrap_or(usize::MAX));
+            session.console.progress(&file.path, usize::try_from(file.bytes).unwrap_or(usize::MAX));
         let mut done = 0;
         hub.download(item.kind, &item.repo, revision, &file, &partial, &mut |total| {
             let total = usize::try_from(total).unwrap_or(usize::MAX);
@@ -176,7 +176,7 @@ fn is_current(known: &FetchedFile, file: &RemoteFile, target: &Path) -> bool {
 }
 
 /// Takes the files from a folder that is laid out as the hub is, as the cache is, or flat.
-fn copy(item: &Item, from: &Path, dir: &Path, console: &Console) -> Result<Manifest> {
+fn copy(item: &Item, from: &Path, dir: &Path, session: &Session) -> Result<Manifest> {
     let roots = [from.join(&item.repo), from.join(&item.name), from.to_owned()];
     let mut sources: Vec<(String, PathBuf)> = Vec::new();
     if item.files.is_empty() {
@@ -211,7 +211,7 @@ fn copy(item: &Item, from: &Path, dir: &Path, console: &Console) -> Result<Manif
     for (name, source) in sources {
         let target = dir.join(&name);
         let partial = partial(&target)?;
-        let (bytes, sha256) = copy_file(&source, &partial, console)
+        let (bytes, sha256) = copy_file(&source, &partial, session)
             .with_context(|| format!("{}: cannot copy", source.display()))?;
         put(&partial, &target)?;
         manifest.files.push(FetchedFile { path: name, bytes, sha256 });
@@ -234,12 +234,12 @@ fn files_below(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn copy_file(source: &Path, target: &Path, console: &Console) -> Result<(u64, String)> {
+fn copy_file(source: &Path, target: &Path, session: &Session) -> Result<(u64, String)> {
     let mut reader = File::open(source)?;
     let size = reader.metadata()?.len();
     let mut writer = File::create(target)?;
     let title = source.display().to_string();
-    let progress = console.progress(&title, usize::try_from(size).unwrap_or(usize::MAX));
+    let progress = session.console.progress(&title, usize::try_from(size).unwrap_or(usize::MAX));
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut total = 0;
@@ -310,7 +310,7 @@ mod tests {
         fs::write(from.join("Qwen/tiny/config.json"), "{}").unwrap();
         fs::write(from.join("Qwen/tiny/model.bin"), "no").unwrap();
         let names = ["bamboogle", "model:Qwen/tiny"];
-        data_fetch(&args(&names, &cache, &from), &Console::quiet()).unwrap();
+        data_fetch(&args(&names, &cache, &from), &Session::quiet()).unwrap();
         let copied = cache.join("bamboogle/bamboogle/test.jsonl");
         assert_eq!(fs::read_to_string(copied).unwrap(), BAMBOOGLE);
         let model = cache.join("Qwen--tiny");
@@ -321,7 +321,7 @@ mod tests {
             known[0].sha256,
             "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
         );
-        let error = data_fetch(&args(&["nq"], &cache, &from), &Console::quiet()).unwrap_err();
+        let error = data_fetch(&args(&["nq"], &cache, &from), &Session::quiet()).unwrap_err();
         assert!(format!("{error:#}").contains("nq/test.jsonl"), "{error:#}");
     }
 
@@ -331,7 +331,7 @@ mod tests {
         let hub = hub::tests::hub(&requests, "secret");
         let scratch = tempfile::tempdir().unwrap();
         let item = items("dataset:o/n").unwrap().remove(0);
-        let fetch = || download(&item, &hub, "main", scratch.path(), &Console::quiet());
+        let fetch = || download(&item, &hub, "main", scratch.path(), &Session::quiet());
         let manifest = fetch().unwrap();
         assert_eq!(manifest.files[0].path, "data/a b.jsonl");
         assert_eq!(fs::read(scratch.path().join("data/a b.jsonl")).unwrap().len(), 20);

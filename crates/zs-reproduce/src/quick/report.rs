@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zs_eval::{Estimate, EvaluationReport, Summary};
 use zs_simulator::audit::AuditReport;
 
-use crate::alarm::AlarmRecord;
+use zs_trainer::alarm::AlarmRecord;
 
 /// The scores of one policy, overall and by hops.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -250,7 +250,7 @@ fn row(name: String, scores: &Summary) -> [String; 5] {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::alarm::Alarm;
+    use zs_trainer::alarm::Alarm;
 
     pub(crate) fn sample() -> Report {
         let estimate = |mean: f64| Estimate { mean, ci_low: mean - 0.05, ci_high: mean + 0.05 };

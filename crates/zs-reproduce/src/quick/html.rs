@@ -4,7 +4,7 @@ use anyhow::Result;
 use minijinja::{Environment, context};
 
 use super::report::{CurvePoint, Report};
-use crate::plot::{Chart, ChartStyle, Mark, Series};
+use zs_observe::{Chart, ChartStyle, Mark, Series};
 
 const TEMPLATE: &str = include_str!("report.html.jinja");
 

@@ -1,0 +1,60 @@
+//! Arguments of the command that reproduces.
+
+use std::path::PathBuf;
+
+/// Arguments of `zs reproduce`.
+#[derive(Debug, clap::Args)]
+pub struct ReproduceArgs {
+    /// `quick`: the main job once; `claims`: every claim of the paper at this scale, over seeds;
+    /// `paper`: the paper's runs on models of your own.
+    #[arg(long, value_enum, default_value_t)]
+    pub preset: Preset,
+    /// Settings from a file instead.
+    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    pub config: Option<PathBuf>,
+    /// Seed of the whole job; the first of several.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// The base model (Hugging Face layout).
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
+    /// The directory of the report; `claims` resumes what is in it.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// `claims`: how many seeds.
+    #[arg(long, value_name = "N", help_heading = "With --preset claims")]
+    pub seeds: Option<usize>,
+    /// This claim of `claims`, or this run of `paper`, only; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub only: Vec<String>,
+    /// `claims`: pieces of work at a time; by default one a core, as far as memory allows.
+    #[arg(long, value_name = "N", help_heading = "With --preset claims")]
+    pub jobs: Option<usize>,
+    /// `claims`: do nothing, and report on what is done.
+    #[arg(long, help_heading = "With --preset claims")]
+    pub report_only: bool,
+    /// `paper`: the policy's model directory.
+    #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
+    pub model: Option<PathBuf>,
+    /// `paper`: the simulation LLM's model directory.
+    #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
+    pub simulator: Option<PathBuf>,
+    /// `paper`: the folder of `zs data fetch`.
+    #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
+    pub data: Option<PathBuf>,
+    /// Say what would be done, and do nothing; for `claims` and `paper`.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// The settings that come with `zs`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Preset {
+    /// The main job once, in minutes.
+    #[default]
+    Quick,
+    /// Every claim of the paper at the embedded scale, over seeds.
+    Claims,
+    /// The paper's own runs, on real weights.
+    Paper,
+}

@@ -1,0 +1,57 @@
+//! Commands that begin, resume or replay runs.
+
+use anyhow::{Result, bail};
+use zs_observe::stop_on_signals;
+use zs_trainer::config::{TrainConfig, load_with};
+use zs_trainer::plan::Plan;
+use zs_trainer::supervised::{pretrain as pretraining, sft as tuning};
+use zs_trainer::train as training;
+
+use crate::cli::{ReplayArgs, ResumableArgs, TrainArgs};
+use crate::session::Session;
+
+/// Trains a policy as a run file says, or resumes the run in a directory.
+pub(crate) fn train(args: &TrainArgs, session: &Session) -> Result<()> {
+    match (&args.run, &args.resume) {
+        (Some(path), None) => {
+            let mut config: TrainConfig = load_with(path, &args.set)?;
+            config.skip_bad_rows |= args.skip_bad_rows;
+            let plan = Plan::new(&config, &session.devices()?)?;
+            if args.dry_run {
+                session.print(&plan.describe()?);
+            }
+            if !args.force {
+                plan.check()?;
+            }
+            if args.dry_run {
+                return Ok(());
+            }
+            training::begin(config, &session.interruptible(stop_on_signals()?)?)
+        }
+        (None, Some(path)) => training::resume(path, &session.interruptible(stop_on_signals()?)?),
+        _ => bail!("name a run file, or a run directory with --resume"),
+    }
+}
+
+/// Computes a recorded step again, and fails when anything differs in a single bit.
+pub(crate) fn replay(args: &ReplayArgs, session: &Session) -> Result<()> {
+    let comparison = training::replay(&args.run, args.step, &session.context()?)?;
+    let step = comparison.step;
+    session.print(&format!("{}\n", comparison.table()));
+    if comparison.num_different > 0 {
+        let (run, count) = (args.run.display(), comparison.num_different);
+        bail!("{run}: {count} numbers of step {step} differ");
+    }
+    session.print(&format!("step {step} is the same to the bit\n"));
+    Ok(())
+}
+
+/// Fine-tunes a model as a run file says.
+pub(crate) fn sft(args: &ResumableArgs, session: &Session) -> Result<()> {
+    tuning::from_file(&args.run, args.resume, &session.context()?)
+}
+
+/// Pre-trains a model as a run file says.
+pub(crate) fn pretrain(args: &ResumableArgs, session: &Session) -> Result<()> {
+    pretraining::from_file(&args.run, args.resume, &session.context()?)
+}

@@ -1,0 +1,66 @@
+//! One call of the command line: its console, and the devices that it may compute on.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use zs_trainer::{Console, Devices, Interrupt, RunContext, SpanSums};
+
+use crate::device::{DeviceArgs, DeviceError};
+
+/// One call of the command line.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) console: Arc<dyn Console>,
+    pub(crate) device: DeviceArgs,
+    pub(crate) spans: Option<Arc<dyn SpanSums>>,
+}
+
+impl Session {
+    /// Opens the chosen devices.
+    ///
+    /// # Errors
+    ///
+    /// Fails, and says what to do, where this build has no backend for one or the machine lacks
+    /// something.
+    pub(crate) fn devices(&self) -> Result<Devices, DeviceError> {
+        self.device.open()
+    }
+
+    /// Opens the chosen devices, for work that nobody can interrupt between two steps.
+    ///
+    /// # Errors
+    ///
+    /// As [`devices`](Self::devices).
+    pub(crate) fn context(&self) -> Result<RunContext, DeviceError> {
+        self.interruptible(Interrupt::default())
+    }
+
+    /// Opens the chosen devices, for a run that stops when `interrupt` is set.
+    ///
+    /// # Errors
+    ///
+    /// As [`devices`](Self::devices).
+    pub(crate) fn interruptible(&self, interrupt: Interrupt) -> Result<RunContext, DeviceError> {
+        Ok(RunContext {
+            devices: self.devices()?,
+            console: Arc::clone(&self.console),
+            interrupt,
+            spans: self.spans.clone(),
+            clock: Instant::now,
+        })
+    }
+
+    /// Prints a result.
+    pub(crate) fn print(&self, text: &str) {
+        self.console.print(text);
+    }
+}
+
+#[cfg(test)]
+impl Session {
+    /// Creates a session that says nothing.
+    pub(crate) fn quiet() -> Self {
+        let console = Arc::new(zs_trainer::QuietConsole);
+        Self { console, device: DeviceArgs::default(), spans: None }
+    }
+}
