@@ -1,4 +1,4 @@
-//! The settings and claims that come with `zs`: `runs/claims/`.
+//! The settings and claims that come with `zs`: `presets/claims/`.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Check, ClaimConfig, ReproduceConfig, check_claims, ensure, parse};
 
-/// Files of `runs/claims/`, the most important claims first.
+/// Files of `presets/claims/`, the most important claims first.
 macro_rules! claim_files {
     ($($name:literal),* $(,)?) => {
         [$(($name, include_str!(concat!("../../../presets/claims/", $name)))),*]
@@ -76,7 +76,7 @@ pub struct ClaimsPreset {
 ///
 /// Never: the preset is part of this crate and tested.
 pub fn preset() -> Result<ClaimsPreset> {
-    let file: BaseFile = parse(BASE, "runs/claims/base.toml")?;
+    let file: BaseFile = parse(BASE, "presets/claims/base.toml")?;
     let mut base = crate::reproduce::preset()?;
     base.preset = "claims".to_owned();
     base.out = file.out;
@@ -91,7 +91,7 @@ pub fn preset() -> Result<ClaimsPreset> {
     base.check()?;
     let claims = CLAIMS
         .iter()
-        .map(|(name, text)| parse(text, &format!("runs/claims/{name}")))
+        .map(|(name, text)| parse(text, &format!("presets/claims/{name}")))
         .collect::<Result<Vec<ClaimConfig>>>()?;
     check_claims(&base, &claims)?;
     Ok(ClaimsPreset { base, num_seeds: file.seeds, claims })
