@@ -4,6 +4,7 @@
 #![expect(clippy::print_stderr, reason = "a command-line tool speaks on the console")]
 
 mod ci;
+mod features;
 mod gpu_pack;
 mod pass_through;
 mod tidy;

@@ -2,6 +2,7 @@
 
 mod allowed;
 mod edges;
+mod features;
 mod files;
 mod links;
 mod modules;
@@ -64,6 +65,7 @@ fn findings(metadata: &Metadata) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
     for package in metadata.workspace_packages() {
         edges::check(package, &mut findings);
+        features::check(package, &mut findings)?;
         files::check(package, &metadata.workspace_root, &mut findings)?;
         check_sources(package, metadata, &mut findings)?;
     }
