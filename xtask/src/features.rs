@@ -1,11 +1,14 @@
 //! Every published crate alone, with each of its features alone: in the workspace, features that other
 //! crates turn on hide what a crate lacks.
 
-use cargo_metadata::MetadataCommand;
+use cargo_metadata::{MetadataCommand, Package};
 use xshell::{Shell, cmd};
 
 /// Features for accelerators, which take longest.
 const ACCELERATORS: [&str; 3] = ["accelerator", "cuda", "wgpu"];
+
+/// The crate that refuses to be built without a backend, and so do those that depend on it.
+const NEEDS_BACKEND: &str = "zs-train";
 
 /// Type-checks the selections that need an accelerator's crates, or those that do not, crates with few
 /// dependencies first.
@@ -18,12 +21,18 @@ pub(crate) fn check(sh: &Shell, with_accelerators: bool) -> anyhow::Result<()> {
         let name = package.name.as_str();
         for arguments in selections(package.features.keys().map(String::as_str)) {
             let is_accelerated = arguments.iter().any(|it| ACCELERATORS.contains(it));
-            if is_accelerated == with_accelerators {
+            let is_meant = arguments.len() > 1 || !needs_backend(package);
+            if is_meant && is_accelerated == with_accelerators {
                 cmd!(sh, "cargo check --locked --lib --package {name} {arguments...}").run()?;
             }
         }
     }
     Ok(())
+}
+
+fn needs_backend(package: &Package) -> bool {
+    let mut dependencies = package.dependencies.iter().map(|it| it.name.as_str());
+    package.name.as_str() == NEEDS_BACKEND || dependencies.any(|it| it == NEEDS_BACKEND)
 }
 
 /// The arguments that select nothing that is optional, and each feature alone.
