@@ -12,6 +12,7 @@ mod common;
 mod custom_algorithm;
 mod devices;
 mod evaluation;
+mod example_manifests;
 mod faults;
 mod inspect;
 mod metric_docs;

@@ -7,14 +7,14 @@ use anyhow::Context;
 use cargo_metadata::MetadataCommand;
 use xshell::{Shell, cmd};
 
-use crate::tidy;
+use crate::{features, tidy};
 
 /// One named check.
 type Step = (&'static str, fn(&Shell) -> anyhow::Result<()>);
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("fmt", |sh| Ok(cmd!(sh, "cargo fmt --all --check").run()?)),
-    ("tidy", |_| tidy::check_workspace()),
+    ("tidy", |_| tidy::check_workspace(&tidy::Arguments::default())),
     ("clippy", |sh| {
         Ok(cmd!(sh, "cargo clippy --workspace --all-targets --locked -- -D warnings").run()?)
     }),
@@ -22,21 +22,22 @@ const STEPS: [Step; 7] = [
         let doc = cmd!(sh, "cargo doc --workspace --no-deps --locked");
         Ok(doc.env("RUSTDOCFLAGS", "-D warnings").run()?)
     }),
-    ("test", test),
-    ("doctest", |sh| Ok(cmd!(sh, "cargo test --workspace --doc --locked").run()?)),
     ("package", package),
+    ("test", test),
+    ("doctest", |sh| {
+        let runner = isolated(sh)?;
+        Ok(cmd!(sh, "cargo test --workspace --doc --locked {runner...}").run()?)
+    }),
+    ("features", |sh| features::check(sh, false)),
 ];
 
-/// Builds with CUDA beside the CPU, and with CUDA alone.
+/// Builds with CUDA beside the CPU, and every crate alone with each feature for accelerators.
 const CUDA_STEPS: [Step; 2] = [
     ("cuda", |sh| {
         let check = cmd!(sh, "cargo check --workspace --all-targets --features cuda --locked");
         Ok(check.run()?)
     }),
-    ("cuda alone", |sh| {
-        let check = cmd!(sh, "cargo check --package zs-train --no-default-features --locked");
-        Ok(check.args(["--features", "cuda"]).run()?)
-    }),
+    ("features for accelerators", |sh| features::check(sh, true)),
 ];
 
 /// Runs the checks up to the first that fails, with the time that each took.
@@ -70,11 +71,34 @@ pub(crate) fn run(with_cuda: bool) -> anyhow::Result<ExitCode> {
 fn test(sh: &Shell) -> anyhow::Result<()> {
     let has_nextest =
         cmd!(sh, "cargo nextest --version").quiet().ignore_stdout().ignore_stderr().run().is_ok();
+    let runner = isolated(sh)?;
     if has_nextest {
-        Ok(cmd!(sh, "cargo nextest run --workspace --locked").run()?)
+        Ok(cmd!(sh, "cargo nextest run --workspace --locked {runner...}").run()?)
     } else {
-        Ok(cmd!(sh, "cargo test --workspace --all-targets --locked").run()?)
+        Ok(cmd!(sh, "cargo test --workspace --all-targets --locked {runner...}").run()?)
     }
+}
+
+/// Arguments of cargo that start every test as on a fresh machine: with an empty `CARGO_HOME`, offline
+/// and outside of a git repository. A test may need what its build needed, and nothing else.
+fn isolated(sh: &Shell) -> anyhow::Result<Vec<String>> {
+    if !cfg!(unix) {
+        return Ok(Vec::new());
+    }
+    let version = cmd!(sh, "rustc --version --verbose").quiet().read()?;
+    let host = version.lines().find_map(|it| it.strip_prefix("host: "));
+    let host = host.context("rustc does not name its host")?;
+    let metadata = MetadataCommand::new().no_deps().exec()?;
+    let empty = metadata.target_directory.join("empty");
+    sh.remove_path(&empty)?;
+    sh.create_dir(&empty)?;
+    let runner = [
+        "env".to_owned(),
+        format!("CARGO_HOME={empty}"),
+        "CARGO_NET_OFFLINE=true".to_owned(),
+        format!("GIT_DIR={empty}"),
+    ];
+    Ok(vec!["--config".to_owned(), format!("target.{host}.runner={runner:?}")])
 }
 
 /// Assembles every publishable crate. They are packaged in one call, so that each finds the others

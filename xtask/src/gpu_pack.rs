@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     binary: Option<PathBuf>,
 }
 
-/// What the archive may weigh.
+/// Size limit of the archive.
 const MAX_BYTES: u64 = 60 << 20;
 
 /// The script that checks and measures.

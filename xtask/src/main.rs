@@ -4,6 +4,7 @@
 #![expect(clippy::print_stderr, reason = "a command-line tool speaks on the console")]
 
 mod ci;
+mod features;
 mod gpu_pack;
 mod pass_through;
 mod tidy;
@@ -28,8 +29,11 @@ enum Command {
     /// Formatting, tidy, clippy, documentation, tests, doctests, packaging. Stops at the first
     /// failure. `.ci/run` runs the same.
     Ci(CiArguments),
-    /// Check what rustc cannot: crate edges, file lengths, READMEs, no ignored test
-    Tidy,
+    /// Check what rustc cannot
+    ///
+    /// Edges between crates, cycles among modules, state of the whole process, symbolic links, file
+    /// lengths, READMEs, ignored tests, openings of doc comments.
+    Tidy(tidy::Arguments),
     /// Train against a simulated search engine and evaluate against a real one
     ///
     /// Builds in release and runs `zs reproduce` with the same arguments, e.g. `--preset quick`,
@@ -77,7 +81,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Ci(it) => ci::run(it.cuda),
         Command::GpuPack(it) => gpu_pack::run(&it),
-        Command::Tidy => tidy::run(),
+        Command::Tidy(it) => tidy::run(&it),
         Command::Reproduce(it) => pass_through::zs("reproduce", &it.args),
         Command::Pretrain(it) => pass_through::zs("pretrain", &it.args),
         Command::Bench(it) => pass_through::bench(&it.args),

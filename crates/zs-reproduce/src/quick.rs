@@ -73,7 +73,7 @@ fn refuse_arguments(args: &ReproduceArgs) -> Result<()> {
 ///
 /// Never: the preset is part of this crate and tested.
 pub fn preset() -> Result<ReproduceConfig> {
-    parse(QUICK, "runs/reproduce_quick.toml")
+    parse(QUICK, "presets/reproduce_quick.toml")
 }
 
 /// Runs the whole job and writes the report; an earlier report in the same place is replaced when

@@ -7,7 +7,7 @@ use anyhow::Context;
 use cargo_metadata::Package;
 use cargo_metadata::camino::Utf8Path;
 
-use super::Findings;
+use super::{Findings, starts_tests, words};
 
 /// Lines before the tests that no file may exceed.
 const MAX_LINES: usize = 600;
@@ -30,6 +30,7 @@ pub(super) fn check(
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let name = path.strip_prefix(workspace_root).unwrap_or(&path).display().to_string();
         check_text(&name, &text, findings);
+        words::check(&package.name, &name, &text, findings);
         if path.ends_with("src/lib.rs") && !has_crate_example(&text) {
             findings.errors.push(format!("{name}: the crate docs hold no runnable example"));
         }
@@ -82,17 +83,13 @@ fn check_text(name: &str, text: &str, findings: &mut Findings) {
     }
 }
 
-fn starts_tests(line: &str) -> bool {
-    line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test")
-}
-
 /// The info string of a code fence in a doc comment.
 fn doc_fence(line: &str) -> Option<&str> {
     let doc = line.strip_prefix("//!").or_else(|| line.strip_prefix("///"))?;
     doc.trim_start().strip_prefix("```")
 }
 
-/// Whether the crate docs hold a fence that rustdoc compiles and runs.
+/// Tests whether the crate docs hold a fence that rustdoc compiles and runs.
 fn has_crate_example(text: &str) -> bool {
     let mut is_open = false;
     for line in text.lines().filter(|it| it.starts_with("//!")) {

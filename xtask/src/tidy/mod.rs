@@ -1,33 +1,59 @@
 //! The rules that rustc and clippy cannot check.
 
+mod allowed;
 mod edges;
+mod features;
 mod files;
+mod links;
+mod modules;
+mod paths;
+mod source;
+mod state;
+mod words;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
-use cargo_metadata::{Metadata, MetadataCommand};
+use cargo_metadata::{Metadata, MetadataCommand, Package, TargetKind};
 
-/// What tidy found.
+/// Arguments of `cargo xtask tidy`.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Arguments {
+    /// List the doc comments that open with a question word
+    #[arg(long)]
+    words: bool,
+}
+
+/// Outcome of the checks.
 #[derive(Debug, Default)]
 struct Findings {
     /// Rules that are broken.
     errors: Vec<String>,
-    /// What is allowed, but should not grow.
+    /// Findings that are allowed, but should not grow.
     warnings: Vec<String>,
+    /// Doc comments that open with a question word, by crate.
+    words: BTreeMap<String, Vec<String>>,
 }
 
 /// Checks the workspace and reports on the console.
-pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    check_workspace().map(|()| ExitCode::SUCCESS)
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    check_workspace(arguments).map(|()| ExitCode::SUCCESS)
 }
 
 /// Checks the workspace; fails with every broken rule.
-pub(crate) fn check_workspace() -> anyhow::Result<()> {
+pub(crate) fn check_workspace(arguments: &Arguments) -> anyhow::Result<()> {
     let metadata = MetadataCommand::new().no_deps().exec().context("cannot read the workspace")?;
     let findings = findings(&metadata)?;
     for warning in &findings.warnings {
         eprintln!("warning: {warning}");
+    }
+    for (package, found) in findings.words.iter().filter(|it| !it.1.is_empty()) {
+        let number = found.len();
+        eprintln!("warning: {package}: {number} doc comments open with a question word (--words)");
+        for line in found.iter().filter(|_| arguments.words) {
+            eprintln!("  {line}");
+        }
     }
     if findings.errors.is_empty() {
         return Ok(());
@@ -39,9 +65,34 @@ fn findings(metadata: &Metadata) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
     for package in metadata.workspace_packages() {
         edges::check(package, &mut findings);
+        features::check(package, &mut findings)?;
         files::check(package, &metadata.workspace_root, &mut findings)?;
+        check_sources(package, metadata, &mut findings)?;
     }
+    links::check(&metadata.workspace_root, &mut findings);
     Ok(findings)
+}
+
+/// Checks the parsed sources of a package: of its library and programs, not of tests and benches.
+fn check_sources(
+    package: &Package,
+    metadata: &Metadata,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let is_checked = |it: &TargetKind| matches!(it, TargetKind::Lib | TargetKind::Bin);
+    let workspace_root = metadata.workspace_root.as_std_path();
+    let targets = package.targets.iter().filter(|it| it.kind.iter().any(is_checked));
+    let targets = targets
+        .map(|it| source::read(it.src_path.as_std_path(), workspace_root))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    modules::check(&package.name, &targets, findings);
+    state::check(&package.name, targets.iter().flatten(), findings);
+    Ok(())
+}
+
+/// Tests whether a line begins the tests of a file.
+fn starts_tests(line: &str) -> bool {
+    line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The settings and claims that come with `zs`: `runs/claims/`.
+//! The settings and claims that come with `zs`: `presets/claims/`.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use zs_trainer::config::{Check, ensure, parse};
 
 use crate::config::{ClaimConfig, ReproduceConfig, check_claims};
 
-/// Files of `runs/claims/`, the most important claims first.
+/// Files of `presets/claims/`, the most important claims first.
 macro_rules! claim_files {
     ($($name:literal),* $(,)?) => {
         [$(($name, include_str!(concat!("../../presets/claims/", $name)))),*]
@@ -78,7 +78,7 @@ pub struct ClaimsPreset {
 ///
 /// Never: the preset is part of this crate and tested.
 pub fn preset() -> Result<ClaimsPreset> {
-    let file: BaseFile = parse(BASE, "runs/claims/base.toml")?;
+    let file: BaseFile = parse(BASE, "presets/claims/base.toml")?;
     let mut base = crate::quick::preset()?;
     base.preset = "claims".to_owned();
     base.out = file.out;
@@ -93,7 +93,7 @@ pub fn preset() -> Result<ClaimsPreset> {
     base.check()?;
     let claims = CLAIMS
         .iter()
-        .map(|(name, text)| parse(text, &format!("runs/claims/{name}")))
+        .map(|(name, text)| parse(text, &format!("presets/claims/{name}")))
         .collect::<Result<Vec<ClaimConfig>>>()?;
     check_claims(&base, &claims)?;
     Ok(ClaimsPreset { base, num_seeds: file.seeds, claims })

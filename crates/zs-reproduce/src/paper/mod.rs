@@ -23,7 +23,7 @@ macro_rules! run_files {
     };
 }
 
-/// Files of `runs/paper/`, in the order of the paper's tables.
+/// Files of `presets/paper/`, in the order of the paper's tables.
 const RUNS: [(&str, &str); 7] =
     run_files!["reinforce", "grpo", "ppo", "fixed_noise", "unmasked", "prompted", "google"];
 
@@ -43,7 +43,7 @@ pub struct PaperRun {
 /// Never: the files are part of this crate and tested.
 pub fn runs() -> Result<Vec<PaperRun>> {
     let read = |(name, text): (&'static str, &str)| {
-        let config = parse(text, &format!("runs/paper/{name}.toml"))?;
+        let config = parse(text, &format!("presets/paper/{name}.toml"))?;
         Ok(PaperRun { name, config })
     };
     RUNS.into_iter().map(read).collect()

@@ -73,8 +73,8 @@ impl<'a> Plan<'a> {
             return Ok(());
         }
         bail!(
-            "the run needs about {} of memory and {}; set `training.update.\\
-             micro_batch_tokens` lower, `training.memory.recompute_blocks`, adapters \\
+            "the run needs about {} of memory and {}; set `training.update.\
+             micro_batch_tokens` lower, `training.memory.recompute_blocks`, adapters \
              (`training.lora`), or --force (see --dry-run for the parts)",
             gib(peak),
             self.available
@@ -160,6 +160,7 @@ fn grouped(count: u64) -> String {
 mod tests {
     use std::path::Path;
 
+    use super::available::Kind;
     use super::*;
     use crate::RunContext;
     use crate::config::parse;
@@ -291,13 +292,24 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused() {
-        let config = config("[training.update]\nmicro_batch_tokens = 100000000\n");
-        let message = Plan::new(&config, &RunContext::default().devices)
-            .unwrap()
-            .check()
-            .unwrap_err()
-            .to_string();
-        assert!(message.contains("micro_batch_tokens") && message.contains("--force"), "{message}");
+        let config = config("");
+        let mut plan = Plan::new(&config, &RunContext::default().devices).unwrap();
+        plan.parts = vec![Part { name: "weights", bytes: 3 << 30, phase: None }];
+        plan.available = Available { bytes: 2 << 30, kind: Kind::Machine };
+        assert_eq!(
+            plan.check().unwrap_err().to_string(),
+            "the run needs about 3.0 GiB of memory and 2.0 GiB is free; set \
+             `training.update.micro_batch_tokens` lower, `training.memory.recompute_blocks`, \
+             adapters (`training.lora`), or --force (see --dry-run for the parts)"
+        );
+        plan.available.bytes = 3 << 30;
+        plan.check().unwrap();
+        plan.apart = Some((5 << 30, plan.available.clone()));
+        assert_eq!(
+            plan.check().unwrap_err().to_string(),
+            "the simulation LLM needs about 5.0 GiB of memory and 3.0 GiB is free; name another \
+             --simulator-device, or --force"
+        );
     }
 
     #[test]

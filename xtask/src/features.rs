@@ -1,0 +1,68 @@
+//! Every published crate alone, with each of its features alone: in the workspace, features that other
+//! crates turn on hide what a crate lacks.
+
+use cargo_metadata::{MetadataCommand, Package};
+use xshell::{Shell, cmd};
+
+/// Features for accelerators, which take longest.
+const ACCELERATORS: [&str; 3] = ["accelerator", "cuda", "wgpu"];
+
+/// The crate that refuses to be built without a backend, and so do those that depend on it.
+const NEEDS_BACKEND: &str = "zs-train";
+
+/// Type-checks the selections that need an accelerator's crates, or those that do not, crates with few
+/// dependencies first.
+pub(crate) fn check(sh: &Shell, with_accelerators: bool) -> anyhow::Result<()> {
+    let metadata = MetadataCommand::new().no_deps().exec()?;
+    let mut packages = metadata.workspace_packages();
+    packages.retain(|it| it.publish.as_deref() != Some(&[]));
+    packages.sort_by_key(|it| it.dependencies.len());
+    for package in packages {
+        let name = package.name.as_str();
+        for arguments in selections(package.features.keys().map(String::as_str)) {
+            let is_accelerated = arguments.iter().any(|it| ACCELERATORS.contains(it));
+            let is_meant = arguments.len() > 1 || !needs_backend(package);
+            if is_meant && is_accelerated == with_accelerators {
+                cmd!(sh, "cargo check --locked --lib --package {name} {arguments...}").run()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn needs_backend(package: &Package) -> bool {
+    let mut dependencies = package.dependencies.iter().map(|it| it.name.as_str());
+    package.name.as_str() == NEEDS_BACKEND || dependencies.any(|it| it == NEEDS_BACKEND)
+}
+
+/// The arguments that select nothing that is optional, and each feature alone.
+fn selections<'a>(features: impl Iterator<Item = &'a str>) -> Vec<Vec<&'a str>> {
+    let alone = features.filter(|it| *it != "default");
+    let alone = alone.map(|it| vec!["--no-default-features", "--features", it]);
+    std::iter::once(vec!["--no-default-features"]).chain(alone).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(features: &[&str], expected: &[&str]) {
+        let selections = selections(features.iter().copied());
+        let found: Vec<String> = selections.iter().map(|it| it.join(" ")).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn each_feature_is_selected_alone() {
+        check(&[], &["--no-default-features"]);
+        check(
+            &["cuda", "default", "flex"],
+            &[
+                "--no-default-features",
+                "--no-default-features --features cuda",
+                "--no-default-features --features flex",
+            ],
+        );
+    }
+}

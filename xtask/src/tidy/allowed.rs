@@ -1,0 +1,100 @@
+//! Exceptions from the rules on modules and on state, each with what makes it one. These
+//! lists only shrink: an entry that nothing needs any more is an error.
+
+/// An edge of a cycle: crate, module, the module that it should not use, reason.
+pub(super) type Edge = (&'static str, &'static str, &'static str, &'static str);
+
+/// Cycles are broken where these edges are taken out.
+pub(super) const EDGES: &[Edge] = &[
+    ("zs-curriculum", "constant", "config", "`CurriculumError` lies in `config`"),
+    ("zs-curriculum", "exponential", "config", "`CurriculumError` lies in `config`"),
+    ("zs-curriculum", "feedback", "config", "`CurriculumError` lies in `config`"),
+    ("zs-curriculum", "linear", "config", "`CurriculumError` lies in `config`"),
+    ("zs-curriculum", "per_turn", "config", "`CurriculumError` lies in `config`"),
+    ("zs-curriculum", "piecewise", "config", "`CurriculumError` lies in `config`"),
+    ("zs-curriculum", "step", "config", "`CurriculumError` lies in `config`"),
+    ("zs-eval", "dataset::delimited", "dataset::rows", "`Text` lies beside what dispatches on it"),
+    ("zs-eval", "dataset::json_array", "dataset::rows", "`Text` lies beside what dispatches on it"),
+    ("zs-eval", "dataset::json_lines", "dataset::rows", "`Text` lies beside what dispatches on it"),
+    (
+        "zs-eval",
+        "evaluate",
+        "evaluator",
+        "the function that evaluates lies beside `EvalConfig` and `EvaluateError`",
+    ),
+    ("zs-eval", "pass_at", "report", "`Samples` lies in the report that is made of it"),
+    ("zs-model", "batch", "generate", "`TokenId` lies in `generate`"),
+    ("zs-model", "batch", "network", "`MASKED` lies in `network`"),
+    ("zs-model", "config", "generate", "`TokenId` lies in `generate`"),
+    ("zs-model", "generate", "language_model", "warming up takes a whole language model"),
+    ("zs-model", "host", "generate", "`TokenId` lies in `generate`"),
+    ("zs-model", "kernels", "network", "`attend`, which kernels fall back to, lies in `network`"),
+    ("zs-model", "network", "checkpoint", "value models load themselves"),
+    ("zs-model", "network", "generate", "`TokenId` lies in `generate`"),
+    ("zs-model", "network", "host", "two implementations of a network that know each other"),
+    ("zs-model", "network", "lora", "adapters are a part of linear maps"),
+    ("zs-model", "network::attention", "network::causal", "`Heads` lies in `causal`"),
+    ("zs-model", "optim", "network", "clipping of queries and keys reads the network"),
+    ("zs-model", "policy", "generate", "`TokenId` lies in `generate`"),
+    ("zs-model", "tokenizer", "generate", "`TokenId` lies in `generate`"),
+    ("zs-rl", "program", "trajectory", "`Turn` lies in `trajectory`"),
+    ("zs-rl", "reward", "judge", "the configuration of rewards builds judges"),
+    ("zs-rl", "rollout::consult", "rollout::row", "`Row` lies beside what plays it"),
+    ("zs-rl", "rollout::consult", "rollout::search", "`message_with_causes` lies in `search`"),
+    (
+        "zs-rl",
+        "rollout::prompt",
+        "rollout::config",
+        "templates are made from a whole configuration, which checks them",
+    ),
+    ("zs-rl", "trajectory", "reward", "trajectories score themselves"),
+    ("zs-rl", "update::critic", "update::row", "`floats` lies in `row`"),
+    (
+        "zs-simulator",
+        "world",
+        "simulated",
+        "worlds write tuning examples with the templates of the simulator",
+    ),
+    ("zs-simulator", "world::entity_type", "world::relation", "two tables that name each other"),
+    ("zs-train", "alarm", "run", "`Metrics` lies in `run`"),
+    ("zs-train", "command", "cli", "arguments lie in `cli`, which runs the commands"),
+    ("zs-train", "config", "alarm", "`Alarm`, the names of thresholds, lies beside the rules"),
+    ("zs-train", "dashboard", "run", "`Metrics` lies in `run`"),
+    ("zs-train", "cuda", "device", "`DeviceError` lies in `device`"),
+    ("zs-train", "cuda", "plan", "`gib` lies in `plan`"),
+    ("zs-train", "engines", "run", "`Metrics` lies in `run`"),
+    ("zs-train", "reproduce", "cli", "arguments lie in `cli`, which runs the commands"),
+    ("zs-train", "run", "cli", "arguments lie in `cli`, which runs the commands"),
+    ("zs-train", "run::card", "run::pretrain", "`State` lies beside the loop"),
+    ("zs-train", "run::collect", "run::rl", "`Training` lies beside the loop"),
+    ("zs-train", "run::faults", "run::rl", "`Training` lies beside the loop"),
+    ("zs-train", "run::learner", "run::rl", "`Training` lies beside the loop"),
+    ("zs-train", "run::log", "run::rl", "`Trained` lies beside the loop"),
+    ("zs-train", "serve::app", "serve::chat", "`App` lies beside its routes"),
+    ("zs-train", "serve::app", "serve::completions", "`App` lies beside its routes"),
+    ("zs-train", "serve::app", "serve::retrieve", "`App` lies beside its routes"),
+    ("zs-train", "source", "engines", "one engine alone is opened through `engines`"),
+    ("zs-train", "tensorboard", "run", "`Metrics` lies in `run`"),
+];
+
+/// A static: crate, name, reason.
+pub(super) type Static = (&'static str, &'static str, &'static str);
+
+/// State of the whole process.
+pub(super) const STATICS: &[Static] = &[
+    ("zs-model", "CAPTURED", "counts decoding steps; belongs to the model that decodes"),
+    ("zs-model", "REFUSED", "counts decoding steps; belongs to the model that decodes"),
+    ("zs-model", "REPLAYED", "counts decoding steps; belongs to the model that decodes"),
+    ("zs-model", "SECOND", "streams of a device belong to the process"),
+    ("zs-model", "TURN", "a capture of CUDA forbids the whole process to allocate"),
+    ("zs-simulator", "BULLET", "a regular expression, compiled once; changes no result"),
+    ("zs-simulator", "MARKER", "a regular expression, compiled once; changes no result"),
+    ("zs-simulator", "OPEN", "LMDB may open a file only once in a process"),
+    ("zs-simulator", "WORDS", "a word list, built once; changes no result"),
+    ("zs-train", "ACTIVE", "a process has one terminal, which a panic must give back"),
+    ("zs-train", "CHOSEN", "devices of the command line; belongs in a context of the run"),
+    ("zs-train", "CLOCK", "the clock of traces; belongs in a context of the run"),
+    ("zs-train", "INSTALLED", "cubecl takes the folder of its kernels once a process"),
+    ("zs-train", "PANIC_HOOK", "a process has one panic hook"),
+    ("zs-train", "SURVEY", "what the machine has, looked up once; changes no result"),
+];

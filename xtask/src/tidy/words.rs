@@ -1,0 +1,79 @@
+//! Doc comments that open with a question word instead of a noun phrase or a verb in the third person.
+
+use super::{Findings, starts_tests};
+
+/// Words that no doc comment opens with.
+const REFUSED: [&str; 7] = ["How", "What", "When", "Where", "Whether", "Who", "Why"];
+
+/// Crates in which none is left, where a new one is an error.
+const CLEAN: &[&str] = &["xtask"];
+
+/// Checks the text of one file of a package.
+pub(super) fn check(package: &str, file: &str, text: &str, findings: &mut Findings) {
+    let found = openings(text).into_iter().map(|(number, line)| format!("{file}:{number}: {line}"));
+    if CLEAN.contains(&package) {
+        findings.errors.extend(
+            found.map(|it| format!("{it} (open with a noun phrase or a verb in the third person)")),
+        );
+    } else {
+        findings.words.entry(package.to_owned()).or_default().extend(found);
+    }
+}
+
+/// Every first line of a doc comment, before the tests, that opens with one of the words.
+fn openings(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    let mut before = None;
+    for (index, line) in text.lines().take_while(|it| !starts_tests(it)).enumerate() {
+        let line = line.trim();
+        let doc = line.strip_prefix("///").map(|it| ('/', it));
+        let doc = doc.or_else(|| line.strip_prefix("//!").map(|it| ('!', it)));
+        let kind = doc.map(|it| it.0);
+        if let Some((_, text)) = doc
+            && kind != before
+            && text
+                .split(|it: char| !it.is_alphabetic())
+                .find(|it| !it.is_empty())
+                .is_some_and(|it| REFUSED.contains(&it))
+        {
+            found.push((index + 1, line));
+        }
+        before = kind;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &[usize]) {
+        let numbers: Vec<usize> = openings(text).into_iter().map(|it| it.0).collect();
+        assert_eq!(numbers, expected, "{text}");
+    }
+
+    #[test]
+    fn question_words_are_found() {
+        check(
+            "//! What it is.\n\n/// Whether so.\nfn f() {}\n    /// How.\n    x: u8,\n",
+            &[1, 3, 5],
+        );
+        check("//! A.\n/// Why.\n", &[2]);
+    }
+
+    #[test]
+    fn other_openings_are_fine() {
+        check("/// Number of\n/// What comes second.\n", &[]);
+        check("/// Whatever.\n// Why a comment.\nlet x = \"/// How\";\n", &[]);
+        check("/// A.\n#[cfg(test)]\nmod tests {\n/// What.\n}\n", &[]);
+    }
+
+    #[test]
+    fn a_crate_that_is_not_clean_is_counted() {
+        let mut findings = Findings::default();
+        super::check("unclean", "a.rs", "/// How.\n/// What.\n\n/// Who.\n", &mut findings);
+        assert_eq!(findings.words["unclean"], ["a.rs:1: /// How.", "a.rs:4: /// Who."]);
+        assert!(findings.errors.is_empty());
+    }
+}
