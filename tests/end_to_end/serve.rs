@@ -426,6 +426,18 @@ fn streamed_text_equals_text_in_one_piece() {
     }
     assert_eq!(whole["choices"][1]["message"]["content"], "été");
     assert_eq!(chunks.last().unwrap()["usage"], whole["usage"]);
+
+    // The text route opens no sequence and sends whole choices.
+    let body = json!({ "prompt": "ab", "max_tokens": 3, "stream": true });
+    let reply = post(&server, "/v1/completions", &body).body;
+    let events: Vec<&str> = reply.lines().filter_map(|it| it.strip_prefix("data: ")).collect();
+    let (done, chunks) = events.split_last().unwrap();
+    let chunks = chunks.iter().map(|it| serde_json::from_str::<Value>(it).unwrap());
+    let choices: Vec<Value> = chunks.map(|it| it["choices"][0].clone()).collect();
+    let choice = |text: &str, reason: Option<&str>| json!({ "index": 0, "text": text, "logprobs": null, "finish_reason": reason });
+    let expected =
+        [choice("a", None), choice("b", None), choice("!", None), choice("", Some("length"))];
+    assert_eq!((*done, choices), ("[DONE]", expected.to_vec()));
 }
 
 #[test]

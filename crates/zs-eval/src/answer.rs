@@ -1,4 +1,4 @@
-//! Which text counts as an episode's answer, under any protocol.
+//! The answer of an episode under any protocol.
 
 use zs_core::{INVALID_ACTION_MESSAGE, Transcript, strip_answer};
 use zs_rl::ZEROSEARCH_PROMPT;
@@ -8,11 +8,11 @@ use crate::{Protocol, Quirk};
 const OPENING: &str = "<answer>";
 const CLOSING: &str = "</answer>";
 
-/// The answer of an episode, `None` where it has none.
+/// Returns the answer of an episode, or `None` when it has none.
 ///
 /// Without quirks it is the last `<answer>…</answer>` of the policy model's own text, turn by turn.
-/// Quirks add the prompt, messages and documents to what is read, and then the last answer in all of
-/// it wins. A prompt without two examples of its own is read as ZeroSearch's.
+/// Quirks extend the search to the prompt, messages and documents, and the last answer in all of them
+/// counts. A prompt without two examples of its own is read as ZeroSearch's.
 ///
 /// # References
 ///
@@ -45,12 +45,12 @@ pub(crate) fn read_answer(
     answers(&text).last().map(|it| strip_answer(it).to_owned())
 }
 
-/// What stands for the answer of an episode of which nothing but "no answer" is known.
+/// Returns the answer under a protocol when an episode is known only to have none.
 pub(crate) fn missing_answer(protocol: &Protocol) -> Option<String> {
     read_answer(protocol, "", &Transcript::default())
 }
 
-/// The matches of `<answer>(.*?)</answer>`, from left to right, none inside another.
+/// Returns the matches of `<answer>(.*?)</answer>` from left to right, without overlap.
 fn answers(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -61,7 +61,7 @@ fn answers(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What follows a stuttered opening tag, as in the loop.
+/// Returns the text after the last of several repeated opening tags, as the rollout does.
 fn restarted(answer: &str) -> &str {
     answer.rsplit_once(OPENING).map_or(answer, |(_, rest)| rest)
 }
@@ -122,7 +122,7 @@ mod tests {
         check("zs-compat", &[CONFUSED], Some("and"));
         check("zs-compat", &[CONFUSED, SEARCHED], Some("Ulm"));
         check("zs-compat", &[SEARCHED, ("<answer> Bonn </answer>", "")], Some("Bonn"));
-        // The expression does not restart, and spans what lies between its tags.
+        // The expression matches from the first opening tag to the first closing tag after it.
         check("zs-compat", &[("<answer> a <answer> b </answer>", "")], Some("a <answer> b"));
         check("zs-compat", &[("<answer>a", "<x>"), ("b</answer>", "")], Some("a<x>b"));
     }

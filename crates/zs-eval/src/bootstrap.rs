@@ -4,7 +4,7 @@ use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use zs_core::{Domain, StreamKey};
 
-/// How many resamples an interval is made of.
+/// Number of resamples of an interval.
 pub const NUM_RESAMPLES: usize = 2_000;
 
 /// A mean and its 95 % bootstrap interval.
@@ -26,7 +26,7 @@ pub struct Estimate {
 /// interval = [q(0.025), q(0.975)] of the sorted m
 /// ```
 ///
-/// - `x`: one number a question; `n`: questions, at least one
+/// - `x`: one number per question; `n`: questions, at least one
 /// - `q(p)`: linear interpolation at `p * (2000 - 1)`, as numpy's default
 ///
 /// All columns are resampled with the same questions. The draws depend on `key` and `n` alone.

@@ -1,18 +1,17 @@
-//! A whole episode as one text, as other programs dump it, taken apart into prompt, turns and
-//! observations.
+//! Parser of an episode that another program dumped as one text: prompt, turns, observations.
 
 use zs_core::{INVALID_ACTION_MESSAGE, Transcript, TranscriptTurn, parse_action};
 
 /// The last sentence before the question in the prompts of ZeroSearch and Search-R1.
 const EXAMPLE: &str = "For example, <answer> Beijing </answer>.";
 const QUESTION: &str = "Question:";
-/// Where a chat template hands over to the policy.
+/// Marks with which chat templates open the policy's turn.
 const ASSISTANT: [&str; 2] =
     ["<|im_start|>assistant", "<|start_header_id|>assistant<|end_header_id|>"];
 const OPENING: &str = "<information>";
 const CLOSING: &str = "</information>";
 
-/// An episode and the prompt before it; the prompt is empty where the text does not hold it.
+/// An episode and the prompt before it; the prompt is empty when the text does not contain it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Dump {
     pub(crate) prompt: String,
@@ -20,13 +19,13 @@ pub(crate) struct Dump {
 }
 
 impl Dump {
-    /// Takes a text apart.
+    /// Parses a text.
     ///
-    /// The prompt is what precedes the first turn: `prompt` where it is given, else up to the line
-    /// of the question in the prompts of ZeroSearch and Search-R1, and up to the first mark of the
-    /// assistant of a chat template. Observations are `<information>` blocks and the message about
-    /// invalid actions; everything else is the policy's own. A block that is never closed ends before
-    /// the next `<think>`, else with the text.
+    /// The prompt precedes the first turn: it is `prompt` when given, and otherwise ends with the line
+    /// of the question in the prompts of ZeroSearch and Search-R1, or with the first assistant mark of
+    /// a chat template. Observations are `<information>` blocks and the message about invalid
+    /// actions; all other text is the policy's own. A block that is never closed ends before the next
+    /// `<think>`, or with the text.
     pub(crate) fn parse(text: &str, prompt: Option<&str>, question: &str) -> Self {
         let (prompt, mut rest) = split_prompt(text, prompt, question);
         let mut turns = Vec::new();
@@ -54,7 +53,7 @@ fn split_prompt<'a>(text: &'a str, prompt: Option<&str>, question: &str) -> (&'a
         return text.split_at(prompt.len());
     }
     let instruction = end_of_instruction(text, question).unwrap_or(0);
-    // The mark of a template follows the question closely; later ones belong to later turns.
+    // The mark directly after the question belongs to the prompt; later marks belong to later turns.
     let mark = ASSISTANT
         .iter()
         .filter_map(|mark| Some(instruction + text[instruction..].find(mark)? + mark.len()))
@@ -64,7 +63,7 @@ fn split_prompt<'a>(text: &'a str, prompt: Option<&str>, question: &str) -> (&'a
     text.split_at(end)
 }
 
-/// The end of the question's line.
+/// Returns the end of the line of the question.
 fn end_of_instruction(text: &str, question: &str) -> Option<usize> {
     let example = text.find(EXAMPLE)? + EXAMPLE.len();
     let start = example + text[example..].find(QUESTION)? + QUESTION.len();
@@ -80,7 +79,7 @@ fn end_of_instruction(text: &str, question: &str) -> Option<usize> {
     Some(asked.find('\n').map_or(text.len(), |at| start + at + 1))
 }
 
-/// Where the next observation starts and ends.
+/// Returns the start and the end of the next observation.
 fn next_observation(text: &str) -> Option<(usize, usize)> {
     let message = INVALID_ACTION_MESSAGE.trim();
     let message = text.find(message).map(|at| (at, at + message.len()));

@@ -7,18 +7,18 @@ use zs_rl::{RolloutConfig, RolloutError, RolloutStats, Trajectory};
 
 use crate::{EvaluationReport, Evaluator, Protocol, QuestionRecord, ReportError};
 
-/// How an evaluation is run.
+/// Settings of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalConfig {
-    /// How episodes are played; greedy unless said.
+    /// Rollout of the episodes; greedy by default.
     pub rollout: RolloutConfig,
-    /// Questions played at a time. With a deterministic engine it changes speed and memory, not
+    /// Number of episodes per batch. With a deterministic engine it changes speed and memory, not
     /// results.
     pub batch_size: usize,
-    /// Seed of sampling, of what the engine draws, and of the bootstrap.
+    /// Seed of sampling, of the engine's draws and of the bootstrap.
     pub seed: u64,
-    /// How often the engine is asked for noisy documents; engines that retrieve ignore it.
+    /// Probability of requesting noisy documents; retrieval engines ignore it.
     pub noise_probability: f64,
 }
 
@@ -33,12 +33,12 @@ impl Default for EvalConfig {
     }
 }
 
-/// What an evaluation came to. The lists are in the order of the questions.
+/// Result of an evaluation. The lists are in the order of the questions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// One record a question.
+    /// One record per question.
     pub records: Vec<QuestionRecord>,
-    /// One episode a question.
+    /// One episode per question.
     pub trajectories: Vec<Trajectory>,
     /// Counts over the episodes.
     pub stats: RolloutStats,
@@ -46,83 +46,88 @@ pub struct Evaluation {
     pub report: EvaluationReport,
 }
 
-/// How far an evaluation is.
+/// Progress of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EvalProgress {
-    /// Questions done.
+    /// Finished questions.
     pub num_done: usize,
-    /// Of those, how many were answered with an exact match.
+    /// Finished questions with an exact match.
     pub num_exact: usize,
-    /// Questions in all.
+    /// All questions.
     pub num_questions: usize,
 }
 
-/// Why an evaluation could not be run.
+/// Failure of an evaluation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvaluateError {
-    /// There is nothing to ask.
+    /// There are no questions.
     #[error("there are no questions to evaluate on")]
     NoQuestions,
-    /// Batches of no question would never end.
-    #[error("`batch_size` of the evaluation is 0; it must be at least 1")]
+    /// The batch size is 0.
+    #[error("`batch_size` of the evaluation is 0; set it to at least 1")]
     BatchSize,
-    /// Questions are to be played no time.
-    #[error("`samples` of the evaluation is 0; it must be at least 1")]
+    /// The number of samples is 0.
+    #[error("`samples` of the evaluation is 0; set it to at least 1")]
     Samples,
-    /// A method's template cannot be used.
-    #[error("the method's template cannot be used: {message}")]
+    /// The prompt template of a method is invalid.
+    #[error("the prompt template of the method is invalid: {message}")]
     Template {
-        /// What the template engine said.
+        /// The error of the template engine.
         message: String,
     },
     /// A prompt could not be encoded.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The engine did not return one result a request.
+    /// The engine did not return one result per request.
     #[error(
         "search engine `{engine}` returned {results} results for {requests} requests; an engine \
-         must return one a request"
+         must return one per request"
     )]
     EngineContract {
         /// The engine.
         engine: String,
-        /// Requests sent.
+        /// Number of requests.
         requests: usize,
-        /// Results received.
+        /// Number of results.
         results: usize,
     },
     /// The rollout failed.
     #[error(transparent)]
     Rollout(#[from] RolloutError),
-    /// The records could not be summed up.
+    /// The records could not be summarised.
     #[error(transparent)]
     Report(#[from] ReportError),
 }
 
-/// Plays one episode a question and scores it under the `strict` protocol.
+impl From<minijinja::Error> for EvaluateError {
+    fn from(error: minijinja::Error) -> Self {
+        Self::Template { message: format!("{error:#}") }
+    }
+}
+
+/// Plays one episode per question and scores it under the `strict` protocol.
 ///
 /// # Protocol
 ///
 /// - Exact match is *equality* after `SQuAD` normalisation; containment has its own column,
 ///   [`QuestionRecord::cover_exact_match`].
-/// - Every question counts, those of a last, short batch too. No answer is 0.
+/// - Every question counts, including those of a short last batch. A missing answer scores 0.
 /// - The answer is read from the policy model's own last turn, never from prompt or documents.
 /// - Temperature 0 is greedy in every batch.
 ///
-/// An episode is a function of seed, question and the question's place in the list, so two policies
-/// see the same draws. A search that fails costs that search, not the run; see
-/// [`Evaluation::stats`].
+/// An episode is a function of seed, question and the question's position in the list, so two policies
+/// see the same draws. A failed search does not end the evaluation; [`Evaluation::stats`] counts it.
 ///
 /// # Differences from the reference code
 ///
 /// There, exact match is containment, an unanswered episode is scored as the prompt's example
-/// answer, the last batch is dropped and "greedy" validation samples at temperature 1.
+/// answer, the last batch is dropped, and "greedy" validation samples at temperature 1.
 ///
 /// # Errors
 ///
-/// Fails without questions, on a batch size of zero, and where the rollout fails, e.g. on a prompt
-/// that exceeds the context.
+/// Fails without questions, on a batch size of zero, and when the rollout fails, e.g. on a prompt that
+/// exceeds the context.
 ///
 /// ```
 /// use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult};

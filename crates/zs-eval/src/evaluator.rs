@@ -1,4 +1,4 @@
-//! Episodes played batch by batch, under any method and protocol, from any place on.
+//! Batches of episodes under any method and protocol, from any episode on.
 
 use zs_core::{Question, SearchEngine, StreamKey};
 use zs_model::Generator;
@@ -6,45 +6,45 @@ use zs_rl::consult::ConsultRegistry;
 use zs_rl::program::Harness;
 use zs_rl::{Episode, Rollout, RolloutConfig, RolloutStats, Trajectory, rollout};
 
-use crate::method::{ReadingEngine, Retrieved, template};
+use crate::method::{PromptTemplate, ReadingEngine, Retrieved};
 use crate::{
     EvalConfig, EvalProgress, EvaluateError, Evaluation, EvaluationReport, Method, Protocol,
     QuestionRecord,
 };
 
-/// One evaluation: who plays, against what, and how it is scored.
+/// An evaluation: model, engine, method and protocol.
 #[derive(Clone, Copy, Debug)]
 pub struct Evaluator<'a> {
     /// The model that answers.
     pub generator: &'a dyn Generator,
-    /// Where it searches; methods that do not search ignore it.
+    /// The engine that it searches with; methods that do not search ignore it.
     pub engine: &'a dyn SearchEngine,
-    /// How episodes are played.
+    /// Settings of the evaluation.
     pub config: &'a EvalConfig,
-    /// How episodes are scored.
+    /// The protocol that scores episodes.
     pub protocol: &'a Protocol,
-    /// How the model is asked; [`Method::rollout`] makes the config that goes with it.
+    /// The method of prompting; [`Method::rollout`] returns the matching rollout config.
     pub method: Method,
-    /// Episodes a question; above 1 they differ where the temperature is above 0.
+    /// Episodes per question; they differ when the temperature is above 0.
     pub samples: u32,
-    /// Program functions of your own, in place of those that the config names.
+    /// Custom program functions, instead of those that the config names.
     pub harness: Option<&'a Harness>,
-    /// Agents that may be consulted; without them, none is ever asked.
+    /// Helper models that the policy may consult; `None` disables consultation.
     pub consultants: Option<&'a ConsultRegistry>,
 }
 
-/// Some episodes with their scores, in the same order.
+/// Episodes and their scores, in the same order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlayedBatch {
-    /// One record an episode.
+    /// One record per episode.
     pub records: Vec<QuestionRecord>,
     /// The episodes.
     pub trajectories: Vec<Trajectory>,
 }
 
 impl<'a> Evaluator<'a> {
-    /// One episode a question with the model as it was trained, without program functions of your own
-    /// and without agents.
+    /// Creates an evaluation of one episode per question under [`Method::Trained`], without custom
+    /// program functions and without helper models.
     #[must_use]
     pub fn new(
         generator: &'a dyn Generator,
@@ -56,7 +56,7 @@ impl<'a> Evaluator<'a> {
         Self { generator, engine, config, protocol, method, samples, harness, consultants }
     }
 
-    /// Plays every question and sums up.
+    /// Plays every question and summarises the records.
     ///
     /// # Errors
     ///
@@ -86,17 +86,17 @@ impl<'a> Evaluator<'a> {
         })
     }
 
-    /// Plays every question `samples` times, all samples of a question in a row, and hands each batch
-    /// over as it is done. The first `num_done` episodes are passed over, so an evaluation that was
-    /// interrupted can go on.
+    /// Plays every question `samples` times, all samples of a question in a row, and passes each
+    /// finished batch to `on_batch`. The first `num_done` episodes are skipped, so that an interrupted
+    /// evaluation can resume.
     ///
-    /// An episode is a function of seed, question, the question's place in the list and sample. It
-    /// does not depend on the batch that it is in, with a deterministic engine.
+    /// An episode is a function of seed, question, the question's position in the list and sample. With
+    /// a deterministic engine it does not depend on its batch.
     ///
     /// # Errors
     ///
-    /// Fails without questions, on a batch size or number of samples of zero, where the rollout or a
-    /// template fails, and where `on_batch` does.
+    /// Fails without questions, on a batch size or number of samples of zero, and when the rollout, a
+    /// template or `on_batch` fails.
     pub fn run<E: From<EvaluateError>>(
         &self,
         questions: &[Question],
@@ -160,18 +160,17 @@ impl<'a> Evaluator<'a> {
 
     fn play_with_documents(&self, batch: &[Episode<'_>]) -> Result<PlayedBatch, EvaluateError> {
         let config = &self.config.rollout;
-        let template = template(&config.prompt_template)
-            .map_err(|it| EvaluateError::Template { message: format!("{it:#}") })?;
+        let template = PromptTemplate::new(&config.prompt_template, config.document_titles)?;
         let found = Retrieved::search(self.generator, self.engine, &template, batch, config)?;
-        let asked: Vec<Episode<'_>> = batch
+        let episodes: Vec<Episode<'_>> = batch
             .iter()
             .zip(&found)
             .map(|(it, found)| Episode { question: &found.question, key: it.key })
             .collect();
-        // The prompt is written already; what is left to fill in is all of it.
+        // The text of each question is the rendered prompt.
         let config =
             RolloutConfig { prompt_template: "{{ question }}".to_owned(), ..config.clone() };
-        let output = rollout(self.generator, self.engine, &asked, 0.0, &config, &mut |_| {})?;
+        let output = rollout(self.generator, self.engine, &episodes, 0.0, &config, &mut |_| {})?;
         let mut records = self.score(batch, &output.trajectories);
         for ((record, found), episode) in records.iter_mut().zip(&found).zip(batch) {
             record.count_search(episode.question, &found.documents, found.error.is_some());

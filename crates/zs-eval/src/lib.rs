@@ -1,9 +1,9 @@
 //! Evaluation of `zs`: question files, episodes against any search engine, scores under named
 //! protocols with bootstrap intervals, paired tests between runs.
 //!
-//! **Invariant:** this crate plays episodes through `zs_rl::rollout` and knows no engine. It opens no
-//! file but those that hold questions, predictions or documents, and a report is a function of its
-//! records and seed.
+//! **Invariant:** this crate plays episodes through `zs_rl::rollout` and depends on no search engine. It
+//! opens only files of questions, predictions or documents, and a report is a function of its records
+//! and seed.
 //!
 //! ```
 //! use zs_core::Question;

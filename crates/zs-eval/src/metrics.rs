@@ -1,4 +1,4 @@
-//! What one question's episode came to, and the numbers read from it.
+//! Result of one episode, and its metrics.
 
 use serde::{Deserialize, Serialize};
 use zs_core::{
@@ -9,13 +9,13 @@ use zs_rl::{Format, Trajectory};
 use crate::answer::{missing_answer, read_answer};
 use crate::{Protocol, Quirk};
 
-/// What one question's episode came to.
+/// Result of one episode.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QuestionRecord {
     /// [`Question::id`].
     pub id: String,
-    /// Which of several episodes of the question this is, from 0.
+    /// Index among the episodes of the question, from 0.
     #[serde(default)]
     pub sample: u32,
     /// [`Question::data_source`].
@@ -26,19 +26,19 @@ pub struct QuestionRecord {
     /// [`Question::question_type`].
     #[serde(default)]
     pub question_type: Option<String>,
-    /// What counts as the answer under the protocol; `None` when there is none.
+    /// Answer under the protocol; `None` when there is none.
     pub prediction: Option<String>,
-    /// Whether the normalised answer equals a normalised golden answer; under
-    /// [`Quirk::Containment`], whether it holds one.
+    /// True when the normalised answer equals a normalised golden answer, or contains one under
+    /// [`Quirk::Containment`].
     pub exact_match: bool,
-    /// Whether a normalised golden answer occurs inside the normalised answer.
+    /// True when the normalised answer contains a normalised golden answer.
     pub cover_exact_match: bool,
-    /// Word-overlap F1, the best over golden answers.
+    /// Word-overlap F1, the maximum over golden answers.
     pub f1: f64,
-    /// Share of the answer's words that a golden answer has, the best over golden answers.
+    /// Fraction of the answer's words that a golden answer has, the maximum over golden answers.
     #[serde(default)]
     pub precision: f64,
-    /// Share of a golden answer's words that the answer has, the best over golden answers.
+    /// Fraction of a golden answer's words that the answer has, the maximum over golden answers.
     #[serde(default)]
     pub recall: f64,
     /// [`f1`](Self::f1) with HotpotQA's rule: 0 unless verdicts are equal.
@@ -50,14 +50,14 @@ pub struct QuestionRecord {
     /// [`recall`](Self::recall) with the same rule.
     #[serde(default)]
     pub recall_yes_no: f64,
-    /// Whether the episode ends with an answer and every turn is one tag pair and what precedes it.
+    /// True when the episode ends with an answer and every turn is text followed by one tag pair.
     #[serde(default)]
     pub well_formed: bool,
-    /// Searches that were carried out.
+    /// Executed searches.
     pub num_searches: usize,
-    /// Of those, how many failed.
+    /// Executed searches that failed.
     pub num_search_errors: usize,
-    /// Turns that asked for a search, well formed or not.
+    /// Turns that requested a search, well formed or not.
     #[serde(default)]
     pub num_search_attempts: usize,
     /// Turns of the policy model.
@@ -65,14 +65,14 @@ pub struct QuestionRecord {
     /// Turns without a valid action.
     #[serde(default)]
     pub num_invalid: usize,
-    /// Tokens that the policy model wrote.
+    /// Tokens that the policy model sampled.
     #[serde(default)]
     pub num_tokens: usize,
-    /// Share of the golden titles among the titles of the documents that were found; `None` for a
-    /// question without golden titles.
+    /// Fraction of the golden titles among the titles of the retrieved documents; `None` for a question
+    /// without golden titles.
     #[serde(default)]
     pub retrieval_recall: Option<f64>,
-    /// Whether the episode ended because the model's context was full.
+    /// True when the episode ended because the model's context was full.
     pub truncated: bool,
 }
 
@@ -109,7 +109,7 @@ impl QuestionRecord {
         }
     }
 
-    /// Scores an episode of which only the text is known.
+    /// Scores an episode from its text alone.
     #[must_use]
     pub fn of_transcript(
         question: &Question,
@@ -139,7 +139,7 @@ impl QuestionRecord {
         }
     }
 
-    /// Scores a prediction of which nothing else is known. `None` is a missing answer.
+    /// Scores a prediction without an episode. `None` is a missing answer.
     #[must_use]
     pub fn of_prediction(
         question: &Question,
@@ -178,7 +178,7 @@ impl QuestionRecord {
         }
     }
 
-    /// Counts a search that was made before the episode, for its prompt.
+    /// Adds a search that was made for the prompt, before the episode.
     pub(crate) fn count_search(
         &mut self,
         question: &Question,
@@ -192,15 +192,14 @@ impl QuestionRecord {
         self.retrieval_recall = retrieval_recall(question, titles);
     }
 
-    /// Whether the episode ended with an answer.
+    /// Returns true when the episode ended with an answer.
     #[must_use]
     pub fn answered(&self) -> bool {
         self.prediction.is_some()
     }
 }
 
-/// Puts the documents as they were found in the place of what was shown of them, where tags are
-/// written so that they cannot act.
+/// Replaces the observations, whose tags are neutralised, by the retrieved documents.
 fn show_raw_documents(transcript: &mut Transcript, trajectory: &Trajectory) {
     for (shown, turn) in transcript.turns.iter_mut().zip(&trajectory.turns) {
         if let Some(search) = &turn.search {
@@ -220,7 +219,7 @@ fn retrieval_recall<'a>(question: &Question, found: impl FnOnce() -> Vec<&'a str
     Some(hits as f64 / golden.len() as f64)
 }
 
-/// A number read from a [`QuestionRecord`] and averaged over questions.
+/// A metric of a [`QuestionRecord`] that is averaged over questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
@@ -251,7 +250,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// The number of one record.
+    /// Returns the metric of one record.
     #[must_use]
     pub fn of(self, record: &QuestionRecord) -> f64 {
         match self {
@@ -388,7 +387,7 @@ mod tests {
         };
         assert_eq!(score("strict"), (None, false));
         assert_eq!(score("strict + prompt-answers"), (Some("Beijing".into()), false));
-        // The document itself holds tags; what the policy was shown did not.
+        // The document contains tags; the observation does not.
         assert_eq!(score("zs-compat"), (Some("Beatles".into()), true));
         let cover = |protocol: &str, answer: &str| {
             let answer = Some(answer.to_owned());

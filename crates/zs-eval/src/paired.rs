@@ -1,4 +1,4 @@
-//! Two runs on the same questions: the mean difference, its interval, and how likely chance alone is.
+//! Paired comparison of two runs on the same questions: mean difference, interval, p value.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::bootstrap::bootstrap;
 use crate::report::mean_of;
 use crate::{Estimate, Metric, QuestionRecord, ReportError};
 
-/// Sign flips that a permutation test draws.
+/// Number of sign flips that a permutation test draws.
 pub const NUM_PERMUTATIONS: usize = 10_000;
 
-/// Two runs compared on one metric.
+/// Comparison of two runs on one metric.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PairedTest {
@@ -23,11 +23,11 @@ pub struct PairedTest {
     pub difference: Estimate,
     /// Two-sided p value of the permutation test.
     pub permutation_p: f64,
-    /// `McNemar`'s test, where every value is 0 or 1.
+    /// `McNemar`'s test, when every value is 0 or 1.
     pub mcnemar: Option<McNemar>,
 }
 
-/// `McNemar`'s exact test: whether the questions that only one run gets right are split by chance.
+/// `McNemar`'s exact test on the questions that exactly one run gets right.
 ///
 /// ```text
 /// p = min(1, 2 * sum_{i <= min(b, c)} C(b + c, i) / 2^(b + c))
@@ -51,7 +51,7 @@ pub struct McNemar {
 }
 
 impl McNemar {
-    /// The test for these counts.
+    /// Computes the test for two counts.
     #[must_use]
     pub fn new(only_before: usize, only_after: usize) -> Self {
         let n = only_before + only_after;
@@ -68,7 +68,7 @@ impl McNemar {
 
 /// Compares two runs question by question.
 ///
-/// Differences cancel what both runs find easy. The interval is the bootstrap of
+/// Differences cancel the difficulty of a question. The interval is the bootstrap of
 /// [`paired_difference`]. The p value is that of a sign-flip permutation test: if the runs are equally
 /// good, each difference is as likely to have the other sign.
 ///
@@ -108,10 +108,10 @@ pub fn paired_test(
     })
 }
 
-/// The mean of `after - before` over the same questions, with its 95 % interval.
+/// Returns the mean of `after - before` over the same questions, with its 95 % interval.
 ///
-/// Questions are resampled in pairs, so what both policies find easy cancels out; an interval above
-/// 0 means that `after` is better on such questions.
+/// Questions are resampled in pairs, which cancels their difficulty; an interval above 0 means that
+/// `after` is better on such questions.
 ///
 /// # Errors
 ///
@@ -148,10 +148,10 @@ fn difference(differences: &[f64], seed: u64) -> Estimate {
 }
 
 fn permutation_p(differences: &[f64], seed: u64) -> f64 {
-    // A difference of nothing has no sign to flip.
+    // A difference of 0 has no sign to flip.
     let differences: Vec<f64> = differences.iter().copied().filter(|&it| it != 0.0).collect();
     let observed = differences.iter().sum::<f64>().abs();
-    // Sums of the same numbers in another order of signs differ in their last bits.
+    // Sums with other signs may differ in their last bits.
     let threshold = observed - 1e-9 * (1.0 + observed);
     let mut rng = StreamKey { turn: 1, ..StreamKey::new(seed) }.rng(Domain::Bootstrap);
     let mut as_large = 0_usize;
@@ -168,7 +168,7 @@ fn permutation_p(differences: &[f64], seed: u64) -> f64 {
     (1 + as_large) as f64 / (1 + NUM_PERMUTATIONS) as f64
 }
 
-/// The metric of both runs for each question, in the order of the ids.
+/// Returns the metric of both runs for each question, in the order of the ids.
 fn pairs(
     before: &[QuestionRecord],
     after: &[QuestionRecord],

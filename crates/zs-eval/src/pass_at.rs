@@ -1,4 +1,4 @@
-//! How often one of several tries is right.
+//! Probability that one of several episodes is right.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use crate::Estimate;
 use crate::bootstrap::bootstrap;
 use crate::report::Samples;
 
-/// pass@k for k = 1, 2, 4 … and for as many episodes as every question has; nothing where a question
-/// has one.
+/// Computes pass@k for k = 1, 2, 4 … and for the number of episodes that every question has. The result
+/// is empty when a question has one episode.
 pub(crate) fn pass_at(questions: &[Samples<'_>], key: StreamKey) -> BTreeMap<u32, Estimate> {
     let fewest = questions.iter().map(Vec::len).min().unwrap_or(0);
     if fewest < 2 {
@@ -31,7 +31,7 @@ pub(crate) fn pass_at(questions: &[Samples<'_>], key: StreamKey) -> BTreeMap<u32
     ks.map(|k| (u32::try_from(k).unwrap_or(u32::MAX), estimate(k))).collect()
 }
 
-/// The probability that at least one of `k` episodes drawn from `n` is right, of which `c` are.
+/// Probability that at least one of `k` episodes drawn from `n` is right, of which `c` are.
 ///
 /// ```text
 /// pass@k = 1 - C(n - c, k) / C(n, k) = 1 - prod_{i = n-c+1}^{n} (1 - k / i)

@@ -1,4 +1,4 @@
-//! Scoring answers that another program dumped.
+//! Scores of answers that another program dumped.
 
 use std::path::Path;
 
@@ -8,18 +8,17 @@ use crate::dataset::{open_rows, scored_answers};
 use crate::dump::Dump;
 use crate::{DatasetError, Protocol, QuestionRecord, RowError};
 
-/// Scores the rows of a predictions file under a protocol: a record a row, in the order of the file.
+/// Scores a predictions file under a protocol: one record per row, in the order of the file.
 ///
 /// A row is `{id, question, golden_answers, prediction | transcript}` in any of the forms that
 /// [`Questions`](crate::Questions) reads; `id` and `question` may be missing.
 ///
 /// - `prediction` is the text of the answer; null is a missing answer.
-/// - `transcript` is the whole episode with its tags, from which the protocol reads the answer; it
-///   counts where a row has both. It may start with the prompt (that of ZeroSearch or Search-R1 is
-///   known, another is cut off where the row has it as `prompt`).
+/// - `transcript` is the whole episode with its tags, from which the protocol reads the answer; it has
+///   precedence when a row has both. It may start with the prompt: those of ZeroSearch and Search-R1 are
+///   recognised, any other is removed when the row contains it as `prompt`.
 ///
-/// Golden answers are taken as they are, blank ones included, as scoring scripts take them; a row
-/// without any scores 0.
+/// Golden answers are unchanged, blank ones included, as in scoring scripts; a row without any scores 0.
 ///
 /// # Errors
 ///
@@ -80,7 +79,7 @@ fn score_row(
     Ok(QuestionRecord::of_prediction(&question, prediction, protocol))
 }
 
-/// A text or a number as text; `None` where it is null or missing.
+/// Reads a text, or a number as text; `None` when it is null or missing.
 fn text(row: &Map<String, Value>, field: &str) -> Result<Option<String>, RowError> {
     match row.get(field) {
         None | Some(Value::Null) => Ok(None),

@@ -1,4 +1,4 @@
-//! What a score means: named protocols, each a set of switches that can be turned one by one.
+//! Scoring protocols: named sets of quirks, each of which can be switched alone.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// One way in which the reference evaluation departs from plain exact match. Each can be switched on
-/// in any protocol, so that its effect can be measured alone.
+/// A difference between the reference evaluation and plain exact match. Each can be switched on in any
+/// protocol, so that its effect can be measured alone.
 ///
 /// # References
 ///
@@ -17,43 +17,43 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Quirk {
-    /// `exact_match` is containment: a golden answer inside the prediction is enough.
+    /// `exact_match` is containment: the prediction must contain a golden answer.
     Containment,
-    /// Answers are looked for in the prompt too. Its last example stands for a missing answer:
+    /// Answers are also searched for in the prompt. Its last example replaces a missing answer:
     /// "Beijing".
     PromptAnswers,
-    /// Answers are looked for in the message about invalid actions too, which stands for the answer
+    /// Answers are also searched for in the message about invalid actions, which yields the answer
     /// "and".
     MessageAnswers,
-    /// Answers are looked for inside `<information>` too.
+    /// Answers are also searched for inside `<information>`.
     DocumentAnswers,
     /// `f1` is a copy of `exact_match`.
     F1IsExactMatch,
     /// The first 500 questions of every set are evaluated.
     Subset,
-    /// Questions are taken in batches of 64 and a last, short batch is dropped.
+    /// Questions are batched by 64, and a short last batch is dropped.
     DropLast,
-    /// Five searches of five documents, then one turn more; 500 tokens a turn, 2,048 an observation.
+    /// Five searches of five documents, then one more turn; 500 tokens per turn, 2,048 per observation.
     ReferenceLimits,
-    /// The prompt of ZeroSearch, whatever the model was trained with.
+    /// The prompt of ZeroSearch, regardless of the prompt of training.
     ReferencePrompt,
     /// "Greedy" evaluation samples at temperature 1 and `top_p` 0.95.
     Sampled,
 }
 
-/// Where in an evaluation a [`Quirk`] acts.
+/// Stage of an evaluation that a [`Quirk`] changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuirkStage {
-    /// Which questions are asked.
+    /// Selection of questions.
     Selection,
-    /// How episodes are played.
+    /// Rollout of episodes.
     Play,
-    /// How an episode is turned into numbers.
+    /// Scoring of episodes.
     Scoring,
 }
 
 impl Quirk {
-    /// Every quirk, in the order of an evaluation's report.
+    /// All quirks, in the order of a report.
     pub const ALL: [Self; 10] = [
         Self::Containment,
         Self::PromptAnswers,
@@ -67,7 +67,7 @@ impl Quirk {
         Self::Sampled,
     ];
 
-    /// The name on the command line and in files.
+    /// Returns the name on the command line and in files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -84,7 +84,7 @@ impl Quirk {
         }
     }
 
-    /// Where it acts.
+    /// Returns the stage that it changes.
     #[must_use]
     pub fn stage(self) -> QuirkStage {
         match self {
@@ -116,19 +116,19 @@ impl FromStr for Quirk {
     }
 }
 
-/// A named way of turning episodes into numbers; it is printed beside every number.
+/// A named way of scoring episodes; it is printed with every score.
 ///
 /// | | `strict` | `zs-compat` |
 /// |---|---|---|
 /// | exact match | equality | containment |
-/// | questions | all of them | the first 500 of a set |
-/// | answers are read from | the policy's own text | prompt, messages and documents too |
-/// | no answer | 0 | "Beijing", or "and" after an invalid action |
-/// | the last batch | counts | counts, unless `drop-last` is switched on |
-/// | prompt and limits | as asked for | those of the reference code |
+/// | questions | all | the first 500 of a set |
+/// | source of answers | the policy's own text | also prompt, messages and documents |
+/// | missing answer | 0 | "Beijing", or "and" after an invalid action |
+/// | last batch | counts | counts, unless `drop-last` is switched on |
+/// | prompt and limits | as configured | those of the reference code |
 ///
-/// `zs-compat` is the reference evaluation up to three quirks that are off unless asked for: it
-/// drops no batch, samples nothing where greedy is meant, and reports F1 as F1.
+/// `zs-compat` is the reference evaluation except for three quirks that are off by default: it drops no
+/// batch, does not sample in greedy evaluation, and reports F1 as F1.
 ///
 /// ```
 /// use zs_eval::{Protocol, Quirk};
@@ -175,14 +175,14 @@ impl Base {
     }
 }
 
-/// Why a text names no protocol.
+/// Failure to parse the name of a protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProtocolError {
     /// The protocol is unknown.
-    #[error("`{name}` is no protocol; there are `strict` and `zs-compat`")]
+    #[error("unknown protocol `{name}`; use `strict` or `zs-compat`")]
     UnknownProtocol {
-        /// Its name.
+        /// The name.
         name: String,
     },
     /// The quirk is unknown.
@@ -191,45 +191,45 @@ pub enum ProtocolError {
         Quirk::ALL.map(Quirk::name).join(", ")
     )]
     UnknownQuirk {
-        /// Its name.
+        /// The name.
         name: String,
     },
 }
 
 impl Protocol {
-    /// Equality, every question, the policy's own text, no answer is 0.
+    /// Returns the protocol without quirks: equality, all questions, the policy's own text.
     #[must_use]
     pub fn strict() -> Self {
         Self { base: Base::Strict, quirks: Base::Strict.quirks() }
     }
 
-    /// The evaluation of the reference code.
+    /// Returns the protocol of the reference code.
     #[must_use]
     pub fn zs_compat() -> Self {
         Self { base: Base::ZsCompat, quirks: Base::ZsCompat.quirks() }
     }
 
-    /// The same with a quirk switched on.
+    /// Switches a quirk on.
     #[must_use]
     pub fn with(mut self, quirk: Quirk) -> Self {
         self.quirks.insert(quirk);
         self
     }
 
-    /// The same with a quirk switched off.
+    /// Switches a quirk off.
     #[must_use]
     pub fn without(mut self, quirk: Quirk) -> Self {
         self.quirks.remove(&quirk);
         self
     }
 
-    /// Whether a quirk is on.
+    /// Returns true when a quirk is on.
     #[must_use]
     pub fn has(&self, quirk: Quirk) -> bool {
         self.quirks.contains(&quirk)
     }
 
-    /// The quirks that are on.
+    /// Iterates over the quirks that are on.
     pub fn quirks(&self) -> impl Iterator<Item = Quirk> {
         self.quirks.iter().copied()
     }
@@ -241,7 +241,7 @@ impl Default for Protocol {
     }
 }
 
-/// The name, and what differs from what the name stands for: `strict + containment`.
+/// Writes the name and the differences from the named protocol: `strict + containment`.
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.base.name())?;
@@ -256,7 +256,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Reads what [`Display`](fmt::Display) writes.
+/// Parses the form of [`Display`](fmt::Display).
 impl FromStr for Protocol {
     type Err = ProtocolError;
 

@@ -1,4 +1,4 @@
-//! From records to a report: overall, and by set, hops and type of question.
+//! Report over records: overall, and by set, hops and type of question.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::bootstrap::{bootstrap, bootstrap_average};
 use crate::pass_at::pass_at;
 use crate::{Estimate, Metric, QuestionRecord};
 
-/// An evaluation in numbers.
+/// Scores of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationReport {
@@ -17,16 +17,16 @@ pub struct EvaluationReport {
     pub overall: Summary,
     /// Over the questions of each hop count; questions without one are in `overall` only.
     pub by_hops: BTreeMap<u8, Summary>,
-    /// Over the questions of each set, where questions say which they are from.
+    /// Over the questions of each set, when questions name theirs.
     #[serde(default)]
     pub by_set: BTreeMap<String, Summary>,
-    /// Over the questions of each type, where questions say which they are.
+    /// Over the questions of each type, when questions name theirs.
     #[serde(default)]
     pub by_type: BTreeMap<String, Summary>,
-    /// The mean of the sets, each weighing the same; where there are at least two.
+    /// Unweighted mean over sets, when there are at least two.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average: Option<SetAverage>,
-    /// How often at least one of `k` episodes of a question is an exact match; where several were
+    /// Probability that at least one of `k` episodes of a question is an exact match, when several were
     /// played.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pass_at: BTreeMap<u32, Estimate>,
@@ -36,22 +36,22 @@ pub struct EvaluationReport {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Summary {
-    /// Questions.
+    /// Number of questions.
     pub n: usize,
-    /// Exact match, as the protocol means it.
+    /// Exact match as the protocol defines it.
     pub exact_match: Estimate,
     /// Normalised answers that contain a golden answer.
     pub cover_exact_match: Estimate,
     /// Word-overlap F1.
     pub f1: Estimate,
-    /// Searches a question.
+    /// Searches per question.
     pub num_searches: Estimate,
     /// Episodes that ended with an answer.
     pub answered: Estimate,
-    /// Share of the answer's words that are right.
+    /// Fraction of the answer's words that are right.
     #[serde(default)]
     pub precision: Estimate,
-    /// Share of the golden answer's words that are given.
+    /// Fraction of the golden answer's words that the answer has.
     #[serde(default)]
     pub recall: Estimate,
     /// F1, 0 unless verdicts are equal.
@@ -63,29 +63,29 @@ pub struct Summary {
     /// Recall with the same rule.
     #[serde(default)]
     pub recall_yes_no: Estimate,
-    /// Episodes in the format that was asked for, from first turn to answer.
+    /// Episodes in the requested format from the first turn to the answer.
     #[serde(default)]
     pub answer_format: Estimate,
-    /// Tokens that the policy model wrote, a question.
+    /// Tokens that the policy model sampled, per question.
     #[serde(default)]
     pub num_tokens: Estimate,
-    /// Share of an episode's attempts to search that were carried out and did not fail, over
-    /// episodes with an attempt.
+    /// Fraction of an episode's search attempts that were executed without failure, over episodes with
+    /// an attempt.
     #[serde(default)]
     pub valid_search: Option<Estimate>,
-    /// Share of an episode's turns without a valid action, over episodes with a turn.
+    /// Fraction of an episode's turns without a valid action, over episodes with a turn.
     #[serde(default)]
     pub invalid_action: Option<Estimate>,
-    /// Share of golden titles found, over questions that have some.
+    /// Fraction of golden titles retrieved, over questions that have some.
     #[serde(default)]
     pub retrieval_recall: Option<Estimate>,
 }
 
-/// The unweighted mean over sets.
+/// Unweighted mean over sets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetAverage {
-    /// The sets, with their questions.
+    /// Number of questions of each set.
     pub sets: BTreeMap<String, usize>,
     /// Mean over sets of exact match.
     pub exact_match: Estimate,
@@ -93,11 +93,11 @@ pub struct SetAverage {
     pub f1: Estimate,
 }
 
-/// Why records cannot be summed up or compared.
+/// Failure to summarise or compare records.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
-    /// There is nothing to average.
+    /// There are no records.
     #[error("there are no records to report on")]
     NoRecords,
     /// An id occurs twice in one list.
@@ -106,8 +106,8 @@ pub enum ReportError {
         /// The id.
         id: String,
     },
-    /// The lists are about different questions.
-    #[error("id `{id}` is in one list of records only; compare runs on the same questions")]
+    /// The lists have different questions.
+    #[error("id `{id}` is in only one list of records; compare runs on the same questions")]
     Unpaired {
         /// The id.
         id: String,
@@ -115,10 +115,10 @@ pub enum ReportError {
 }
 
 impl EvaluationReport {
-    /// Sums up some records. The same records and seed give the same report.
+    /// Summarises records. The same records and seed give the same report.
     ///
-    /// Where a question was played several times (a record has a `sample` above 0), its records are
-    /// averaged first, so `n` and the intervals are those of questions.
+    /// The records of a question that was played several times (`sample` above 0) are averaged first,
+    /// so that `n` and the intervals refer to questions.
     ///
     /// # Errors
     ///
@@ -145,10 +145,11 @@ impl EvaluationReport {
     }
 }
 
-/// The records of one question.
+/// Records of one question.
 pub(crate) type Samples<'a> = Vec<&'a QuestionRecord>;
 
-/// Records by question, in the order of their first; each its own where none was sampled.
+/// Groups records by question, in the order of the first record of each. Every record is a group of its
+/// own when no question was played several times.
 fn by_question(records: &[QuestionRecord]) -> Vec<Samples<'_>> {
     if records.iter().all(|it| it.sample == 0) {
         return records.iter().map(|it| vec![it]).collect();
@@ -194,7 +195,7 @@ fn breakdown(
         .collect()
 }
 
-/// The mean of a metric over the episodes of a question.
+/// Mean of a metric over the episodes of a question.
 pub(crate) fn mean_of(metric: Metric, samples: &[&QuestionRecord]) -> f64 {
     samples.iter().map(|it| metric.of(it)).sum::<f64>() / samples.len() as f64
 }

@@ -1,4 +1,4 @@
-//! Retrieval on its own: how much of what a question needs is found by searching with it.
+//! Retrieval metrics: golden titles and answers found by searching with the question.
 
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, Question, StreamKey, normalize_answer};
@@ -10,11 +10,11 @@ use crate::bootstrap::bootstrap;
 ///
 /// ```text
 /// title recall = |golden titles among the k found| / |golden titles|, averaged over questions
-/// answer       = share of questions for which a found document holds a golden answer
+/// answer       = fraction of questions for which a found document contains a golden answer
 /// ```
 ///
-/// Titles are compared as they are, without white space around them. A document holds an answer when
-/// its normalised title and text contain the normalised answer.
+/// Titles are compared as they are, without white space around them. A document contains an answer
+/// when its normalised title and text contain the normalised answer.
 ///
 /// # References
 ///
@@ -36,28 +36,28 @@ use crate::bootstrap::bootstrap;
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetrievalReport {
-    /// Documents a search.
+    /// Documents per search.
     pub k: usize,
-    /// Questions.
+    /// Number of questions.
     pub n: usize,
-    /// Questions with golden titles.
+    /// Number of questions with golden titles.
     pub num_with_titles: usize,
-    /// Share of golden titles found; over questions that have some.
+    /// Fraction of golden titles found, over questions that have some.
     pub title_recall: Option<Estimate>,
-    /// Whether any golden title is found.
+    /// Fraction of questions for which any golden title is found.
     pub any_title: Option<Estimate>,
-    /// Whether all golden titles are found.
+    /// Fraction of questions for which all golden titles are found.
     pub all_titles: Option<Estimate>,
-    /// Whether a document holds a golden answer.
+    /// Fraction of questions for which a document contains a golden answer.
     pub answer: Estimate,
 }
 
 impl RetrievalReport {
-    /// Sums up what was found for each question.
+    /// Summarises the documents found for each question.
     ///
     /// # Panics
     ///
-    /// When there is no question, or not one list of documents a question.
+    /// Panics without questions, and when the number of document lists differs.
     #[must_use]
     pub fn new(questions: &[Question], found: &[Vec<Document>], k: usize, seed: u64) -> Self {
         assert_eq!(questions.len(), found.len(), "one list of documents a question");
@@ -81,7 +81,7 @@ impl RetrievalReport {
     }
 }
 
-/// Share, any and all of the golden titles; `None` for a question without.
+/// Fraction, any and all of the golden titles; `None` for a question without.
 fn titles(question: &Question, found: &[Document]) -> Option<[f64; 3]> {
     let golden = &question.gold_titles;
     if golden.is_empty() {

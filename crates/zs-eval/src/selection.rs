@@ -1,4 +1,4 @@
-//! Which questions of a file an evaluation asks.
+//! Selection of the questions of an evaluation.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,12 @@ use zs_core::Question;
 
 use crate::{Protocol, Quirk};
 
-/// Questions of a set that [`Quirk::Subset`] keeps.
+/// Number of questions of a set that [`Quirk::Subset`] keeps.
 const SUBSET: usize = 500;
-/// Questions of a batch that [`Quirk::DropLast`] keeps whole.
+/// Batch size of [`Quirk::DropLast`].
 const BATCH: usize = 64;
 
-/// The questions that a protocol asks, in the order of the file.
+/// Selects the questions of a protocol, in the order of the file.
 ///
 /// # References
 ///

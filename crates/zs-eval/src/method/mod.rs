@@ -1,37 +1,37 @@
-//! Ways to answer a question with one model: by prompt alone, with documents, or as it was trained.
+//! Methods of answering a question with one model: prompt alone, with documents, or as trained.
 
+mod prompt;
 mod reading;
 mod retrieved;
 
 use std::fmt;
 use std::str::FromStr;
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, UndefinedBehavior};
 use serde::{Deserialize, Serialize};
 use zs_rl::RolloutConfig;
 
+pub(crate) use prompt::PromptTemplate;
 pub(crate) use reading::ReadingEngine;
 pub(crate) use retrieved::Retrieved;
 
-/// How a model is asked.
+/// Method of prompting a model.
 ///
 /// | method | prompt | turns |
 /// |---|---|---|
 /// | `direct` | answer | one |
 /// | `cot` | reason, then answer | one |
-/// | `rag` | answer from the documents found with the question | one |
-/// | `rag-agent` | search as you see fit, then answer | several |
-/// | `search-o1` | the same; the model itself first reads what is found and passes on what helps | several |
+/// | `rag` | answer from the documents retrieved for the question | one |
+/// | `rag-agent` | search as often as needed, then answer | several |
+/// | `search-o1` | the same; the model first extracts the helpful part of the documents | several |
 /// | `r1` | reason in `<think>`, then answer | one |
-/// | `trained` | the prompt that the policy was trained with | several |
+/// | `trained` | the prompt of training | several |
 ///
 /// Every prompt is a template file in `templates/` and can be replaced.
 ///
 /// # References
 ///
-/// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 4.2, the baselines; no code or prompt of
-///   them was released, so the wording is ours
+/// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 4.2, the baselines; their code and
+///   prompts are unpublished, so the wording is ours
 /// - [Search-o1](https://arxiv.org/abs/2501.05366), reason-in-documents
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -41,21 +41,21 @@ pub enum Method {
     Direct,
     /// Reason, then answer.
     Cot,
-    /// Answer from documents found with the question.
+    /// Answer from documents retrieved for the question.
     Rag,
-    /// Search as you see fit, by prompt alone.
+    /// Search as often as needed, by prompt alone.
     RagAgent,
-    /// Search as you see fit; what is found is read in a step of its own.
+    /// Search as often as needed, with a separate step that reads the documents.
     SearchO1,
     /// Reason in `<think>`, then answer.
     R1,
-    /// As the policy was trained.
+    /// Use the prompt of training.
     #[default]
     Trained,
 }
 
 impl Method {
-    /// Every method.
+    /// All methods.
     pub const ALL: [Self; 7] = [
         Self::Direct,
         Self::Cot,
@@ -66,7 +66,7 @@ impl Method {
         Self::Trained,
     ];
 
-    /// The name on the command line and in files.
+    /// Returns the name on the command line and in files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -80,13 +80,13 @@ impl Method {
         }
     }
 
-    /// Whether it needs a search engine.
+    /// Returns true when the method needs a search engine.
     #[must_use]
     pub fn searches(self) -> bool {
         !matches!(self, Self::Direct | Self::Cot | Self::R1)
     }
 
-    /// The template of its prompt; that of a trained policy is whatever it was trained with.
+    /// Returns the prompt template, or `None` for the prompt of training.
     #[must_use]
     pub fn template(self) -> Option<&'static str> {
         match self {
@@ -100,8 +100,8 @@ impl Method {
         }
     }
 
-    /// How its episodes are played: `config` with the method's prompt and, where there is nothing to
-    /// search in between, a single turn.
+    /// Returns `config` with the method's prompt and, for a method that does not search between turns, a
+    /// single turn.
     #[must_use]
     pub fn rollout(self, config: RolloutConfig) -> RolloutConfig {
         let max_searches = match self {
@@ -128,22 +128,10 @@ impl FromStr for Method {
     fn from_str(name: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|it| it.name() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            format!("`{name}` is no method; there are {names}")
+            format!("unknown method `{name}`; use one of {names}")
         })
     }
 }
-
-/// A template of this crate, or one that stands in for it.
-pub(crate) fn template(source: &str) -> Result<Environment<'static>, minijinja::Error> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
-    environment.add_template_owned(TEMPLATE, source.to_owned())?;
-    Ok(environment)
-}
-
-/// The name of the one template of an environment.
-pub(crate) const TEMPLATE: &str = "method";
 
 #[cfg(test)]
 mod tests {

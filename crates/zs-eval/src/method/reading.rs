@@ -1,19 +1,15 @@
-//! The reading step of Search-o1: the model goes through what was found and passes on what helps.
+//! The reading step of Search-o1: the model reads the documents and passes on the helpful part.
 
-use minijinja::{Environment, context};
-use zs_core::{
-    Document, SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey, render_observation,
-};
+use zs_core::{Document, SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey};
 use zs_model::{Generator, SamplingParams, TokenId};
 
-use super::{TEMPLATE, template};
+use super::PromptTemplate;
 use crate::EvaluateError;
 
 /// An engine whose documents are read by a model, which writes one document in their place.
 ///
-/// Reading is greedy, so it is as deterministic as the engine beneath. Documents that do not fit the
-/// model's context are left out from the end. A search that finds nothing or fails is passed on as
-/// it is.
+/// Reading is greedy, so it is as deterministic as the inner engine. Documents that do not fit the
+/// model's context are dropped from the end. Empty results and failed searches are unchanged.
 ///
 /// # References
 ///
@@ -23,9 +19,8 @@ use crate::EvaluateError;
 pub(crate) struct ReadingEngine<'a> {
     engine: &'a dyn SearchEngine,
     reader: &'a dyn Generator,
-    template: Environment<'static>,
+    template: PromptTemplate,
     params: SamplingParams,
-    titles: bool,
 }
 
 impl<'a> ReadingEngine<'a> {
@@ -33,13 +28,13 @@ impl<'a> ReadingEngine<'a> {
         engine: &'a dyn SearchEngine,
         reader: &'a dyn Generator,
         max_new_tokens: usize,
-        titles: bool,
+        show_titles: bool,
     ) -> Result<Self, EvaluateError> {
-        let template = template(include_str!("../../templates/search_o1_read.jinja"))
-            .map_err(|it| EvaluateError::Template { message: format!("{it:#}") })?;
+        let source = include_str!("../../templates/search_o1_read.jinja");
+        let template = PromptTemplate::new(source, show_titles)?;
         let params =
             SamplingParams { temperature: 0.0, max_new_tokens, ..SamplingParams::default() };
-        Ok(Self { engine, reader, template, params, titles })
+        Ok(Self { engine, reader, template, params })
     }
 
     fn prompt(
@@ -47,49 +42,38 @@ impl<'a> ReadingEngine<'a> {
         request: &SearchRequest<'_>,
         documents: &[Document],
     ) -> Result<Vec<TokenId>, BoxError> {
-        let limit = self.reader.context_length().saturating_sub(self.params.max_new_tokens);
-        let mut kept = documents.len();
-        loop {
-            let shown = render_observation(&documents[..kept], self.titles);
-            let text = self.template.get_template(TEMPLATE)?.render(context! {
-                question => request.question.text.as_str(),
-                query => request.query,
-                documents => shown.trim(),
-            })?;
-            let tokens = self.reader.tokenizer().encode_prompt(&text)?;
-            if tokens.len() <= limit {
-                return Ok(tokens);
-            }
-            if kept == 0 {
-                return Err("the question alone exceeds the reader's context".into());
-            }
-            kept -= 1;
+        let (question, query, reader) = (request.question, request.query, self.reader);
+        let max_new_tokens = self.params.max_new_tokens;
+        let (_, tokens) = self.template.fit(question, query, documents, reader, max_new_tokens)?;
+        match tokens.len() + max_new_tokens <= reader.context_length() {
+            true => Ok(tokens),
+            false => Err("the question alone exceeds the context of the reader".into()),
         }
     }
 
-    /// Reads all results of a batch together.
+    /// Reads all results in one batch.
     fn read(
         &self,
         requests: &[SearchRequest<'_>],
         results: &mut [SearchResult],
     ) -> Result<(), BoxError> {
         let mut prompts = Vec::new();
-        let mut places = Vec::new();
-        for (place, (request, result)) in requests.iter().zip(results.iter()).enumerate() {
+        let mut positions = Vec::new();
+        for (position, (request, result)) in requests.iter().zip(results.iter()).enumerate() {
             if let Ok(documents) = result
                 && !documents.is_empty()
             {
                 prompts.push((self.prompt(request, documents)?, StreamKey::new(request.seed)));
-                places.push(place);
+                positions.push(position);
             }
         }
         if prompts.is_empty() {
             return Ok(());
         }
         let completions = self.reader.generate(&prompts, &self.params)?;
-        for (place, completion) in places.into_iter().zip(completions) {
+        for (position, completion) in positions.into_iter().zip(completions) {
             let text = self.reader.tokenizer().decode(&completion.tokens);
-            results[place] = Ok(vec![Document::new("", text.trim())]);
+            results[position] = Ok(vec![Document::new("", text.trim())]);
         }
         Ok(())
     }
@@ -105,7 +89,7 @@ impl SearchEngine for ReadingEngine<'_> {
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         let mut results = self.engine.search_batch(requests);
         if let Err(error) = self.read(requests, &mut results) {
-            // Reading fails for the batch as a whole; every search of it says why.
+            // A failure concerns the whole batch, so every search of it reports the error.
             let message = error.to_string();
             let failed = |it: &SearchRequest<'_>| {
                 Err(SearchError::Engine {

@@ -1,35 +1,31 @@
-//! Retrieval-augmented generation: one search with the question, its documents in the prompt.
+//! Retrieval-augmented generation: one search with the question, and its documents in the prompt.
 
-use minijinja::{Environment, context};
-use zs_core::{
-    Document, DocumentQuality, Domain, Question, SearchEngine, SearchRequest, render_observation,
-};
+use zs_core::{Document, DocumentQuality, Domain, Question, SearchEngine, SearchRequest};
 use zs_model::Generator;
 use zs_rl::{Episode, RolloutConfig};
 
-use super::TEMPLATE;
+use super::PromptTemplate;
 use crate::EvaluateError;
 
-/// A question with the documents that were found for it, already written into one prompt.
+/// A question with the documents found for it, rendered as one prompt.
 #[derive(Clone, Debug)]
 pub(crate) struct Retrieved {
-    /// The question; its text is the whole prompt.
+    /// The question, with the whole prompt as its text.
     pub(crate) question: Question,
-    /// What was found.
+    /// The documents.
     pub(crate) documents: Vec<Document>,
-    /// Why nothing was, where the search failed.
+    /// The error of a failed search.
     pub(crate) error: Option<String>,
 }
 
 impl Retrieved {
-    /// Searches for every question at once and writes the prompts.
+    /// Searches for all questions in one batch and renders the prompts.
     ///
-    /// Documents are dropped from the end until the prompt leaves room for `min_turn_tokens`, so the
-    /// question is never cut.
+    /// Documents are dropped from the end until the prompt leaves room for `min_turn_tokens`.
     pub(crate) fn search(
         generator: &dyn Generator,
         engine: &dyn SearchEngine,
-        template: &Environment<'_>,
+        template: &PromptTemplate,
         episodes: &[Episode<'_>],
         config: &RolloutConfig,
     ) -> Result<Vec<Self>, EvaluateError> {
@@ -52,7 +48,6 @@ impl Retrieved {
                 results: found.len(),
             });
         }
-        let limit = generator.context_length().saturating_sub(config.min_turn_tokens);
         episodes
             .iter()
             .zip(found)
@@ -63,37 +58,11 @@ impl Retrieved {
                 };
                 documents.truncate(config.num_documents);
                 let question = episode.question;
-                let mut kept = documents.len();
-                let text = loop {
-                    let text =
-                        render(template, question, &documents[..kept], config.document_titles)?;
-                    let tokens = generator.tokenizer().encode_prompt(&text)?;
-                    if tokens.len() <= limit || kept == 0 {
-                        break text;
-                    }
-                    kept -= 1;
-                };
+                let (query, min_tokens) = (&question.text, config.min_turn_tokens);
+                let (text, _) = template.fit(question, query, &documents, generator, min_tokens)?;
                 let question = Question { text, ..question.clone() };
                 Ok(Self { question, documents, error })
             })
             .collect()
     }
-}
-
-fn render(
-    template: &Environment<'_>,
-    question: &Question,
-    documents: &[Document],
-    titles: bool,
-) -> Result<String, EvaluateError> {
-    let documents = render_observation(documents, titles);
-    template
-        .get_template(TEMPLATE)
-        .and_then(|it| {
-            it.render(context! {
-                question => question.text.as_str(),
-                documents => documents.trim(),
-            })
-        })
-        .map_err(|it| EvaluateError::Template { message: format!("{it:#}") })
 }

@@ -17,58 +17,58 @@ use zs_trainer::source;
 /// Arguments of `zs serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// `/retrieve` searches this corpus with BM25.
+    /// Corpus that `/retrieve` searches with BM25.
     #[arg(long, value_name = "FILE", group = "served_engine")]
     pub corpus: Option<PathBuf>,
-    /// `/retrieve` searches this index with BM25.
+    /// Index that `/retrieve` searches with BM25.
     #[arg(long, value_name = "DIR", group = "served_engine")]
     pub index: Option<PathBuf>,
-    /// `/retrieve` asks this simulation LLM.
+    /// Simulation LLM behind `/retrieve`.
     #[arg(long, value_name = "DIR", group = "served_engine")]
     pub simulator: Option<PathBuf>,
-    /// `/retrieve` asks the engine that this file describes, as `engine = { … }` of a run file.
+    /// File with the engine behind `/retrieve`, as `engine = { … }` of a run file.
     #[arg(long, value_name = "FILE", group = "served_engine")]
     pub engine: Option<PathBuf>,
-    /// `/v1/chat/completions` and `/v1/completions` sample this model (Hugging Face layout).
+    /// Model behind `/v1/chat/completions` and `/v1/completions` (Hugging Face layout).
     #[arg(long, value_name = "DIR", required_unless_present = "served_engine")]
     pub model: Option<PathBuf>,
-    /// The model's name in `/v1/models`; the directory's name unless said.
+    /// Name of the model in `/v1/models`; by default that of its directory.
     #[arg(long, requires = "model")]
     pub model_name: Option<String>,
-    /// The address to listen on. Anything but a loopback address is open to the network.
+    /// Address to listen on. Any address but a loopback one is open to the network.
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub host: IpAddr,
-    /// The port to listen on; 0 picks a free one.
+    /// Port to listen on; 0 picks a free one.
     #[arg(long, default_value_t = 8000)]
     pub port: u16,
-    /// The environment variable that holds the bearer token which requests must carry.
+    /// Environment variable with the bearer token that requests must carry.
     #[arg(long, value_name = "VARIABLE")]
     pub token_env: Option<String>,
-    /// Requests in work at once; more get status 429.
+    /// Maximum number of concurrent requests; more get status 429.
     #[arg(long, default_value_t = ServeConfig::default().max_concurrent)]
     pub max_concurrent: usize,
-    /// Bytes of a request's body at most.
+    /// Maximum size of a request body, in bytes.
     #[arg(long, default_value_t = ServeConfig::default().max_body_bytes)]
     pub max_body_bytes: usize,
-    /// Queries of one request at most.
+    /// Maximum number of queries per request.
     #[arg(long, default_value_t = ServeConfig::default().max_queries)]
     pub max_queries: usize,
-    /// Documents a query at most.
+    /// Maximum number of documents per query.
     #[arg(long, default_value_t = ServeConfig::default().max_k)]
     pub max_k: usize,
-    /// Documents a query where the request does not say.
+    /// Documents per query when the request does not set the number.
     #[arg(long, default_value_t = ServeConfig::default().default_k)]
     pub k: usize,
-    /// Sequences that are sampled together.
+    /// Maximum number of sequences per batch.
     #[arg(long, default_value_t = ServeConfig::default().generate_batch.max_size)]
     pub batch_size: usize,
-    /// Milliseconds that the first sequence of a batch may wait for others.
+    /// Milliseconds that the first sequence of a batch waits for others.
     #[arg(long, default_value_t = 5)]
     pub batch_wait_ms: u64,
-    /// The chance of noisy documents for queries that do not say their quality.
+    /// Probability of noisy documents for queries that do not set a quality.
     #[arg(long, default_value_t = 0.0)]
     pub noise_probability: f64,
-    /// Seed of what requests leave open.
+    /// Seed of queries and completions that do not set one.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }
