@@ -18,7 +18,7 @@ pub(crate) struct PaddedBatch {
     lengths: Vec<usize>,
     tokens: Vec<i32>,
     /// Flat positions of the tokens that carry loss.
-    places: Vec<i32>,
+    loss_positions: Vec<i32>,
     targets: Vec<i32>,
 }
 
@@ -32,7 +32,7 @@ impl PaddedBatch {
     }
 
     /// [`new`](Self::new), as wide as a device computes it best.
-    pub(crate) fn on(rows: &[TokenRow], device: &Device) -> Self {
+    pub(crate) fn for_device(rows: &[TokenRow], device: &Device) -> Self {
         let multiple = if is_host(device) { 1 } else { WIDTH_MULTIPLE };
         Self::of_width(rows, longest(rows).next_multiple_of(multiple))
     }
@@ -40,7 +40,7 @@ impl PaddedBatch {
     fn of_width(rows: &[TokenRow], width: usize) -> Self {
         assert!(width > 0, "a batch needs at least one token");
         let mut tokens = Vec::with_capacity(rows.len() * width);
-        let mut places = Vec::new();
+        let mut loss_positions = Vec::new();
         let mut targets = Vec::new();
         for (index, row) in rows.iter().enumerate() {
             assert_eq!(row.tokens.len(), row.loss_mask.len(), "one mask value a token");
@@ -48,12 +48,12 @@ impl PaddedBatch {
             tokens.extend(row.tokens.iter().map(|it| *it as i32));
             tokens.resize((index + 1) * width, 0);
             for (at, _) in row.loss_mask.iter().enumerate().filter(|(_, carries)| **carries) {
-                places.push((index * width + at) as i32);
+                loss_positions.push((index * width + at) as i32);
                 targets.push(row.tokens[at] as i32);
             }
         }
         let lengths = rows.iter().map(|it| it.tokens.len()).collect();
-        Self { height: rows.len(), width, lengths, tokens, places, targets }
+        Self { height: rows.len(), width, lengths, tokens, loss_positions, targets }
     }
 
     pub(crate) fn shape(&self) -> [usize; 2] {
@@ -61,7 +61,7 @@ impl PaddedBatch {
     }
 
     pub(crate) fn num_loss_tokens(&self) -> usize {
-        self.places.len()
+        self.loss_positions.len()
     }
 
     /// `[rows, seq]`.
@@ -70,13 +70,13 @@ impl PaddedBatch {
     }
 
     /// Flat positions of the tokens that carry loss, `[loss tokens]`.
-    pub(crate) fn places(&self, device: &Device) -> Tensor<1, Int> {
-        ints(self.places.clone(), device)
+    pub(crate) fn loss_positions(&self, device: &Device) -> Tensor<1, Int> {
+        ints(self.loss_positions.clone(), device)
     }
 
     /// Flat positions whose hidden states predict those tokens: one to the left, `[loss tokens]`.
-    pub(crate) fn predicting(&self, device: &Device) -> Tensor<1, Int> {
-        ints(self.places.iter().map(|it| it - 1).collect(), device)
+    pub(crate) fn predicting_positions(&self, device: &Device) -> Tensor<1, Int> {
+        ints(self.loss_positions.iter().map(|it| it - 1).collect(), device)
     }
 
     /// The tokens that carry loss, on the host.
@@ -85,8 +85,8 @@ impl PaddedBatch {
     }
 
     /// The row of each token that carries loss, on the host.
-    pub(crate) fn owners(&self) -> impl Iterator<Item = usize> {
-        self.places.iter().map(|it| *it as usize / self.width)
+    pub(crate) fn loss_rows(&self) -> impl Iterator<Item = usize> {
+        self.loss_positions.iter().map(|it| *it as usize / self.width)
     }
 
     /// 0 for queries of tokens, [`MASKED`] for queries of padding: `[rows, 1, 1, seq, 1]`.

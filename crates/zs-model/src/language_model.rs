@@ -7,7 +7,9 @@ use burn::module::Module;
 use burn::tensor::{Device, StreamId};
 use zs_core::StreamKey;
 
-use crate::checkpoint::{CarriedFiles, initialize, load_network, replace_directory, save_network};
+use crate::checkpoint::{
+    AuxiliaryFiles, initialize, load_network, replace_directory, save_network,
+};
 use crate::generate::{LocalSession, single_turn};
 use crate::replicas::replica;
 use crate::{
@@ -23,7 +25,7 @@ pub struct LanguageModel {
     config: ModelConfig,
     network: CausalLm,
     tokenizer: Tokenizer,
-    carried: CarriedFiles,
+    auxiliary: AuxiliaryFiles,
     max_batch_rows: usize,
     /// The network on each of its devices, once it has been sampled from on several.
     replicas: Arc<OnceLock<Vec<CausalLm>>>,
@@ -52,9 +54,9 @@ impl LanguageModel {
                 vocab_size: config.vocab_size,
             });
         }
-        let carried = CarriedFiles::read(dir)?;
+        let auxiliary = AuxiliaryFiles::read(dir)?;
         let network = load_network(dir, &config, device)?;
-        Ok(Self::of(config, network, tokenizer, carried))
+        Ok(Self::of(config, network, tokenizer, auxiliary))
     }
 
     /// A model with random weights, a function of configuration and seed.
@@ -66,18 +68,18 @@ impl LanguageModel {
         device: &Device,
     ) -> Self {
         let network = initialize(&config, seed, device);
-        Self::of(config, network, tokenizer, CarriedFiles::default())
+        Self::of(config, network, tokenizer, AuxiliaryFiles::default())
     }
 
     fn of(
         config: ModelConfig,
         network: CausalLm,
         tokenizer: Tokenizer,
-        carried: CarriedFiles,
+        auxiliary: AuxiliaryFiles,
     ) -> Self {
         let (max_batch_rows, replicas) = (DEFAULT_MAX_BATCH_ROWS, Arc::default());
         let stream = StreamId::current();
-        Self { config, network, tokenizer, carried, max_batch_rows, replicas, stream }
+        Self { config, network, tokenizer, auxiliary, max_batch_rows, replicas, stream }
     }
 
     /// Writes a model directory in Hugging Face layout, in f32, its chat template included.
@@ -104,7 +106,7 @@ impl LanguageModel {
     pub fn save_with(&self, dir: &Path, options: &SaveOptions) -> Result<(), SaveError> {
         let merged = self.network.merge_lora();
         replace_directory(dir, |partial| {
-            self.carried.write(partial, &self.config, &self.tokenizer, options.dtype)?;
+            self.auxiliary.write(partial, &self.config, &self.tokenizer, options.dtype)?;
             save_network(&merged, partial, options)
         })
     }
@@ -194,7 +196,7 @@ impl Generator for LanguageModel {
         prompts: &[(Vec<TokenId>, StreamKey)],
         params: &SamplingParams,
     ) -> Result<Vec<Completion>, GenerateError> {
-        single_turn(&mut self.local_session(prompts.len()).for_one_turn(), prompts, params)
+        single_turn(&mut self.local_session(prompts.len()).for_single_turn(), prompts, params)
     }
 }
 

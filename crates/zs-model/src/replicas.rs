@@ -9,7 +9,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, StreamId};
 
-use crate::workers::{alone, host_workers, in_order, is_host};
+use crate::workers::{host_workers, is_host, map_ordered, run_single_threaded};
 
 /// Threads that compute on each of some devices; a CPU that is named several times divides its
 /// cores.
@@ -22,7 +22,7 @@ pub(crate) fn workers_of(devices: &[Device]) -> Vec<usize> {
 ///
 /// Micro-batches are sorted by the length of their rows, so neighbours cost about the same, and
 /// dealing them out like cards gives everyone about as much.
-pub(crate) fn shares(count: usize, num_devices: usize) -> Vec<Vec<usize>> {
+pub(crate) fn assign_round_robin(count: usize, num_devices: usize) -> Vec<Vec<usize>> {
     (0..num_devices).map(|first| (first..count).step_by(num_devices).collect()).collect()
 }
 
@@ -48,10 +48,10 @@ where
 {
     assert!(!devices.is_empty(), "a model is on a device");
     let workers = workers_of(devices);
-    let dealt = shares(count, devices.len());
+    let assigned = assign_round_robin(count, devices.len());
     let on_device = |at: usize, replica: &M| -> Vec<(usize, T)> {
-        let share = &dealt[at];
-        let results = in_order(workers[at], share.len(), |it| work(replica, share[it]));
+        let share = &assigned[at];
+        let results = map_ordered(workers[at], share.len(), |it| work(replica, share[it]));
         share.iter().copied().zip(results).collect()
     };
     if devices.len() == 1 {
@@ -80,7 +80,8 @@ pub(crate) fn on_each_device<M: Module, R: Send>(
         let mut running = Vec::with_capacity(devices.len());
         for (at, device) in devices.iter().enumerate() {
             let replica = replica(model, at, device);
-            running.push(scope.spawn(move || alone(stream, move || work(at, replica))));
+            running
+                .push(scope.spawn(move || run_single_threaded(stream, move || work(at, replica))));
         }
         let join = |it: std::thread::ScopedJoinHandle<'_, R>| {
             it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -94,15 +95,17 @@ pub(crate) fn on_each_device<M: Module, R: Send>(
 /// # Panics
 ///
 /// When the first is not the device that the parameters live on.
-pub(crate) fn beside(own: &Device, devices: &[Device]) -> Vec<Device> {
+pub(crate) fn secondary_devices(own: &Device, devices: &[Device]) -> Vec<Device> {
     let own = own.clone().without_autodiff();
     assert_eq!(devices.first(), Some(&own), "a network's own device comes first");
     devices[1..].to_vec()
 }
 
-/// A model's own device, and those [`beside`] it.
-pub(crate) fn with_beside(own: &Device, beside: &[Device]) -> Vec<Device> {
-    std::iter::once(own.clone().without_autodiff()).chain(beside.iter().cloned()).collect()
+/// A model's own device, and those [`secondary_devices`] it.
+pub(crate) fn all_devices(own: &Device, secondary_devices: &[Device]) -> Vec<Device> {
+    std::iter::once(own.clone().without_autodiff())
+        .chain(secondary_devices.iter().cloned())
+        .collect()
 }
 
 /// A sampling copy of a model for device number `at`; for the first, where it is, the model itself.
@@ -117,7 +120,7 @@ mod tests {
 
     #[track_caller]
     fn check(count: usize, num_devices: usize, expected: &[&[usize]]) {
-        assert_eq!(shares(count, num_devices), expected);
+        assert_eq!(assign_round_robin(count, num_devices), expected);
     }
 
     #[test]

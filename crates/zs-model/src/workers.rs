@@ -25,7 +25,7 @@ pub(crate) fn is_host(device: &Device) -> bool {
 ///
 /// On an accelerator the work joins a stream, that of whoever waits for it: by default each thread
 /// would get one, with memory of its own that no other can use, and these threads do not live long.
-pub(crate) fn alone<T: Send>(stream: StreamId, work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn run_single_threaded<T: Send>(stream: StreamId, work: impl FnOnce() -> T + Send) -> T {
     let work = || stream.executes(work);
     match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
         Ok(pool) => pool.install(work),
@@ -65,11 +65,11 @@ pub fn map_parallel<T: Send>(
     count: usize,
     work: impl Fn(usize) -> T + Sync,
 ) -> Vec<T> {
-    in_order(host_workers(device), count, work)
+    map_ordered(host_workers(device), count, work)
 }
 
 /// [`map_parallel`] on so many threads.
-pub(crate) fn in_order<T: Send>(
+pub(crate) fn map_ordered<T: Send>(
     workers: usize,
     count: usize,
     work: impl Fn(usize) -> T + Sync,
@@ -84,7 +84,7 @@ pub(crate) fn in_order<T: Send>(
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                alone(stream, || {
+                run_single_threaded(stream, || {
                     loop {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(slot) = results.get(index) else { return };

@@ -70,13 +70,13 @@ fn gradients_are_those_of_the_cpu() {
     let lora = LoraConfig { r: 2, ..LoraConfig::default() };
     check_gradients(|it| it.with_lora(&lora, 3).expect("it has what LoRA adapts"), 1.0);
     let memory =
-        MemoryConfig { max_logits: 3000, recompute_blocks: true, ..MemoryConfig::default() };
+        MemoryConfig { max_logits: 3000, gradient_checkpointing: true, ..MemoryConfig::default() };
     check_gradients(|it| it.with_memory(memory), 1.0);
 }
 
 fn completions(device: &Device, precision: Precision) -> Vec<Completion> {
     let model = model(device);
-    let memory = MemoryConfig { products: precision, ..MemoryConfig::default() };
+    let memory = MemoryConfig { compute_dtype: precision, ..MemoryConfig::default() };
     let model = model.with_network(&model.network().clone().with_memory(memory));
     let prompts: Vec<_> =
         (0..5_u64).map(|row| ((0..3 + 9 * row as u32).collect(), StreamKey::new(row))).collect();

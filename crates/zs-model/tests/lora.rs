@@ -96,8 +96,11 @@ fn only_adapters_learn() {
 #[test]
 fn splits_chunks_and_recomputation_change_nothing_but_rounding() {
     let (_, whole) = train(MemoryConfig::default(), 10_000, 2);
-    let staged =
-        MemoryConfig { max_logits: 5 * 257, recompute_blocks: true, ..MemoryConfig::default() };
+    let staged = MemoryConfig {
+        max_logits: 5 * 257,
+        gradient_checkpointing: true,
+        ..MemoryConfig::default()
+    };
     for (memory, max_tokens) in [(MemoryConfig::default(), 1), (staged, 10_000), (staged, 40)] {
         let (_, split) = train(memory, max_tokens, 2);
         for (a, b) in whole.iter().zip(&split) {

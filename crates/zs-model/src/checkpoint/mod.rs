@@ -1,6 +1,6 @@
 //! Weights in Hugging Face layout: reading, writing, and where they come from in the first place.
 
-mod carried;
+mod auxiliary;
 mod directory;
 mod error;
 mod files;
@@ -12,7 +12,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 
-pub(crate) use carried::CarriedFiles;
+pub(crate) use auxiliary::AuxiliaryFiles;
 pub(crate) use directory::replace_directory;
 pub use error::CheckpointError;
 pub(crate) use files::{WeightFiles, map_file, parse, to_f32};

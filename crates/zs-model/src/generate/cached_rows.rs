@@ -7,7 +7,7 @@ use super::decode_step::{Decoder, Step, StepContext};
 use super::logits::Logits;
 use crate::batch::ints;
 use crate::host::{HostNetwork, HostRow};
-use crate::network::{KeyValueCache, MASKED, Seen};
+use crate::network::{CacheMask, KvCache, MASKED};
 use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig};
 
@@ -25,27 +25,27 @@ pub(crate) struct ShapeBuckets {
     /// Columns that are attended to grow to a multiple.
     column_multiple: usize,
     /// New tokens beyond one grow to a multiple.
-    new_multiple: usize,
-    /// Tokens of a row that one pass takes; a multiple of `new_multiple`.
-    longest_pass: usize,
+    new_token_multiple: usize,
+    /// Tokens of a row that one pass takes; a multiple of `new_token_multiple`.
+    max_pass_tokens: usize,
     /// Whether a decoding step is told on the device where it is, and leaves its logits there.
-    on_device: bool,
+    keeps_logits_on_device: bool,
 }
 
 impl ShapeBuckets {
     pub(crate) const EXACT: Self = Self {
         round_rows: false,
         column_multiple: 1,
-        new_multiple: 1,
-        longest_pass: 512,
-        on_device: false,
+        new_token_multiple: 1,
+        max_pass_tokens: 512,
+        keeps_logits_on_device: false,
     };
     pub(crate) const COARSE: Self = Self {
         round_rows: true,
         column_multiple: 64,
-        new_multiple: 32,
-        longest_pass: 512,
-        on_device: true,
+        new_token_multiple: 32,
+        max_pass_tokens: 512,
+        keeps_logits_on_device: true,
     };
 
     pub(crate) fn of(device: &Device) -> Self {
@@ -53,8 +53,8 @@ impl ShapeBuckets {
     }
 
     #[cfg(test)]
-    pub(crate) fn with_longest_pass(self, longest_pass: usize) -> Self {
-        Self { longest_pass, ..self }
+    pub(crate) fn with_max_pass_tokens(self, max_pass_tokens: usize) -> Self {
+        Self { max_pass_tokens, ..self }
     }
 
     fn rows(self, rows: usize) -> usize {
@@ -66,13 +66,13 @@ impl ShapeBuckets {
     }
 
     fn new_tokens(self, new: usize) -> usize {
-        if new <= 1 { new } else { new.next_multiple_of(self.new_multiple) }
+        if new <= 1 { new } else { new.next_multiple_of(self.new_token_multiple) }
     }
 
     /// New tokens of a pass that may have `at_most` of them.
     fn pass(self, at_most: usize) -> usize {
-        let at_most = at_most.min(self.longest_pass);
-        (at_most / self.new_multiple * self.new_multiple).max(self.new_multiple)
+        let at_most = at_most.min(self.max_pass_tokens);
+        (at_most / self.new_token_multiple * self.new_token_multiple).max(self.new_token_multiple)
     }
 
     /// Columns for rows that hold `held` tokens, are fed `pending` and then one at a time `decoded`.
@@ -120,12 +120,12 @@ impl CachedRows {
         device: &Device,
     ) -> Self {
         let shape = [buckets.rows(owners.len()), capacity];
-        let cache = KeyValueCache::new(config, shape, dtype, device);
+        let cache = KvCache::new(config, shape, dtype, device);
         let columns = vec![Vec::new(); owners.len()];
         let mask = Tensor::full(shape, MASKED, device);
         let tensors = TensorRows { columns, decoder: Decoder::new(cache, mask), buckets };
         let mut rows = Self { store: Store::Tensors(Box::new(tensors)), owners };
-        rows.fill_shape();
+        rows.pad_to_shape();
         rows
     }
 
@@ -148,9 +148,9 @@ impl CachedRows {
     }
 
     /// Does what is to be done before another thread may have the rows.
-    pub(crate) fn set_aside(mut self) -> Self {
+    pub(crate) fn without_graph(mut self) -> Self {
         if let Store::Tensors(rows) = &mut self.store {
-            rows.decoder.forget_graph();
+            rows.decoder.drop_graph();
         }
         self
     }
@@ -196,7 +196,7 @@ impl CachedRows {
         let stacked = TensorRows::stack(tensors, config, capacity, device);
         let store = Store::Tensors(Box::new(stacked));
         let mut stacked = Self { store, owners };
-        stacked.fill_shape();
+        stacked.pad_to_shape();
         stacked
     }
 
@@ -214,7 +214,7 @@ impl CachedRows {
             (Store::Slices(_), None) => unreachable!("rows on slices are made for a host network"),
             (Store::Tensors(rows), _) => {
                 let logits = rows.feed(network, tokens, context);
-                match rows.buckets.on_device {
+                match rows.buckets.keeps_logits_on_device {
                     true => Logits::Device(logits),
                     false => Logits::Host(logits.into_data().iter::<f32>().collect()),
                 }
@@ -223,7 +223,7 @@ impl CachedRows {
     }
 
     /// Adds rows of nobody up to the height of the cache.
-    fn fill_shape(&mut self) {
+    fn pad_to_shape(&mut self) {
         if let Store::Tensors(tensors) = &mut self.store {
             let rows = tensors.buckets.rows(self.owners.len());
             self.owners.resize(rows, None);
@@ -260,11 +260,11 @@ impl TensorRows {
         }
         let missing = buckets.rows(columns.len()) - columns.len();
         if missing > 0 {
-            let dtype = caches.first().map_or(FloatDType::F32, KeyValueCache::dtype);
-            caches.push(KeyValueCache::new(config, [missing, capacity], dtype, device));
+            let dtype = caches.first().map_or(FloatDType::F32, KvCache::dtype);
+            caches.push(KvCache::new(config, [missing, capacity], dtype, device));
             masks.push(Tensor::full([missing, capacity], MASKED, device));
         }
-        let decoder = Decoder::new(KeyValueCache::stack(caches), Tensor::cat(masks, 0));
+        let decoder = Decoder::new(KvCache::stack(caches), Tensor::cat(masks, 0));
         Self { columns, decoder, buckets }
     }
 
@@ -278,7 +278,7 @@ impl TensorRows {
         context: StepContext<'_>,
     ) -> Tensor<2> {
         let longest = tokens.iter().map(Vec::len).max().unwrap_or(0);
-        if longest <= 1 && self.buckets.on_device {
+        if longest <= 1 && self.buckets.keeps_logits_on_device {
             let step = self.next_step(tokens);
             return self.decoder.step(network, step, context);
         }
@@ -297,9 +297,9 @@ impl TensorRows {
                 None => hidden,
                 Some(before) => {
                     let [rows, width] = hidden.dims();
-                    let goes_on: Vec<bool> =
+                    let has_tokens: Vec<bool> =
                         (0..rows).map(|it| part.get(it).is_some_and(|it| !it.is_empty())).collect();
-                    let mask = TensorData::new(goes_on, [rows, 1]);
+                    let mask = TensorData::new(has_tokens, [rows, 1]);
                     let mask = Tensor::<2, Bool>::from_data(mask, device).expand([rows, width]);
                     before.mask_where(mask, hidden)
                 }
@@ -316,14 +316,14 @@ impl TensorRows {
         let mut step = Step {
             tokens: vec![0; rows],
             positions: vec![0; rows],
-            seen: vec![MASKED; rows],
+            column_mask: vec![MASKED; rows],
             column,
         };
         for (row, (held, tokens)) in self.columns.iter_mut().zip(tokens).enumerate() {
             let Some(&token) = tokens.first() else { continue };
             step.tokens[row] = token as i32;
             step.positions[row] = held.len() as i32;
-            step.seen[row] = 0.0;
+            step.column_mask[row] = 0.0;
             held.push(column);
         }
         step
@@ -361,8 +361,8 @@ impl TensorRows {
             bias = bias + later_masked(first, [new, width], device);
         }
         let (ids, positions) = (ints(ids, device).reshape([rows, new]), ints(positions, device));
-        let seen = Seen { first, bias };
-        let hidden = network.hidden_cached(ids, positions, &seen, &mut state.cache);
+        let mask = CacheMask { first, bias };
+        let hidden = network.hidden_cached(ids, positions, &mask, &mut state.cache);
         state.cache.columns += new;
         hidden.select(0, ints(last, device))
     }

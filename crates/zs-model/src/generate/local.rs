@@ -7,7 +7,7 @@ use burn::tensor::StreamId;
 use super::shard::Shard;
 use super::{Completion, GenerateError, SamplingParams, SequenceRequest, Session, TokenId};
 use crate::replicas::workers_of;
-use crate::workers::alone;
+use crate::workers::run_single_threaded;
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
 
 /// Sequences that one worker should at least have, so that it computes more than it administers.
@@ -29,7 +29,7 @@ pub(crate) struct LocalSession<'a> {
 
 /// The requests of one shard, and which requests of the whole they are.
 #[derive(Default)]
-struct Share<'a> {
+struct ShardRequests<'a> {
     indices: Vec<usize>,
     requests: Vec<SequenceRequest<'a>>,
 }
@@ -60,8 +60,8 @@ impl<'a> LocalSession<'a> {
     }
 
     /// The same for a session with one turn only: what has finished is forgotten at once.
-    pub(crate) fn for_one_turn(mut self) -> Self {
-        self.shards.iter_mut().for_each(Shard::forget_finished);
+    pub(crate) fn for_single_turn(mut self) -> Self {
+        self.shards.iter_mut().for_each(Shard::drop_finished);
         self
     }
 
@@ -100,7 +100,8 @@ impl Session for LocalSession<'_> {
         if num_shards == 1 {
             return Ok(stream.executes(|| self.shards[0].extend(requests, params, on_token)));
         }
-        let mut shares: Vec<Share<'_>> = (0..num_shards).map(|_| Share::default()).collect();
+        let mut shares: Vec<ShardRequests<'_>> =
+            (0..num_shards).map(|_| ShardRequests::default()).collect();
         for (index, request) in requests.iter().enumerate() {
             let share = &mut shares[request.sequence / self.block];
             let sequence = request.sequence % self.block;
@@ -114,7 +115,7 @@ impl Session for LocalSession<'_> {
             for (shard, share) in self.shards.iter_mut().zip(&shares) {
                 let sender = sender.clone();
                 running.push(scope.spawn(move || {
-                    alone(stream, || {
+                    run_single_threaded(stream, || {
                         shard.extend(&share.requests, params, &mut |index, token| {
                             // The receiver outlives every sender.
                             let _ = sender.send((share.indices[index], token));

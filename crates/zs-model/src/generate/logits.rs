@@ -17,7 +17,7 @@ pub(crate) enum Logits {
 }
 
 /// A row to sample for: which row of the logits, its sequence so far, and its source of draws.
-pub(crate) struct Sampled<'a> {
+pub(crate) struct SampledRow<'a> {
     pub(crate) row: usize,
     pub(crate) sequence: &'a [TokenId],
     pub(crate) rng: &'a mut ChaCha8Rng,
@@ -51,18 +51,18 @@ impl Logits {
     /// there, and three numbers a row come back. Cut and penalised ones are read.
     pub(crate) fn choose(
         self,
-        sampled: Vec<Sampled<'_>>,
+        sampled: Vec<SampledRow<'_>>,
         vocab_size: usize,
         params: &SamplingParams,
     ) -> Vec<Choice> {
         let logits: Vec<f32> = match self {
             Self::Device(logits) if params.keeps_all_tokens() => {
-                return choose_there(logits, sampled, params);
+                return choose_on_device(logits, sampled, params);
             }
             Self::Device(logits) => logits.into_data().iter::<f32>().collect(),
             Self::Host(logits) => logits,
         };
-        let choose_row = |it: Sampled<'_>| {
+        let choose_row = |it: SampledRow<'_>| {
             let logits = &logits[it.row * vocab_size..][..vocab_size];
             choose(logits, it.sequence, params, it.rng)
         };
@@ -70,9 +70,9 @@ impl Logits {
     }
 }
 
-fn choose_there(
+fn choose_on_device(
     logits: Tensor<2>,
-    sampled: Vec<Sampled<'_>>,
+    sampled: Vec<SampledRow<'_>>,
     params: &SamplingParams,
 ) -> Vec<Choice> {
     let [rows, _] = logits.dims();
@@ -145,17 +145,17 @@ fn inverse_transform(weights: Tensor<2>, uniforms: Vec<f32>) -> (Tensor<2, Int>,
     let uniforms = Tensor::<2>::from_data(TensorData::new(uniforms, [rows, 1]), &device);
     let target = uniforms * total.clone();
 
-    let block = passed(&running, &sums, &target);
+    let block = first_above(&running, &sums, &target);
     let before = (running - sums).gather(1, block.clone());
     let place = block.clone().reshape([rows, 1, 1]).expand([rows, 1, BLOCK]);
     let inside = blocks.gather(1, place).reshape([rows, BLOCK]);
-    let offset = passed(&inside.clone().cumsum(1), &inside, &(target - before));
+    let offset = first_above(&inside.clone().cumsum(1), &inside, &(target - before));
     (block * BLOCK as i32 + offset, total)
 }
 
 /// The first column whose running sum exceeds the target; where rounding lets none do so, the last
 /// column of some weight.
-fn passed(running: &Tensor<2>, weights: &Tensor<2>, target: &Tensor<2>) -> Tensor<2, Int> {
+fn first_above(running: &Tensor<2>, weights: &Tensor<2>, target: &Tensor<2>) -> Tensor<2, Int> {
     let [rows, columns] = running.dims();
     let device = running.device();
     let target = target.clone().expand([rows, columns]);
@@ -201,8 +201,11 @@ mod tests {
             // Every other row, from the last.
             let order: Vec<usize> = (0..logits.len()).rev().step_by(2).collect();
             let mut rngs: Vec<ChaCha8Rng> = order.iter().map(|it| rng(*it, draw)).collect();
-            let sampled =
-                order.iter().zip(&mut rngs).map(|(&row, rng)| Sampled { row, sequence: &[], rng });
+            let sampled = order.iter().zip(&mut rngs).map(|(&row, rng)| SampledRow {
+                row,
+                sequence: &[],
+                rng,
+            });
             let found = Logits::Device(there.clone()).choose(sampled.collect(), vocab_size, params);
             for (&row, found) in order.iter().zip(found) {
                 let expected = choose(&logits[row], &[], params, &mut rng(row, draw));

@@ -3,7 +3,7 @@
 
 mod cached_rows;
 mod decode_step;
-mod device_turn;
+mod device_access;
 mod local;
 mod logits;
 mod sampling;

@@ -10,8 +10,8 @@ use zs_core::Domain;
 
 use super::cached_rows::{CachedRows, CopiedRow, ShapeBuckets};
 use super::decode_step::{GraphSwitch, StepContext};
-use super::device_turn::DeviceTurn;
-use super::logits::{Logits, Sampled};
+use super::device_access::DeviceAccess;
+use super::logits::{Logits, SampledRow};
 use super::stop::{CompletionTail, StopTexts};
 use super::{Completion, SamplingParams, SequenceRequest, StopReason, TokenId};
 use crate::host::HostNetwork;
@@ -40,7 +40,7 @@ pub(crate) struct Shard<'a> {
     tokenizer: Option<&'a Tokenizer>,
     device: Device,
     max_rows: usize,
-    keeps_finished: bool,
+    keep_finished: bool,
     buckets: ShapeBuckets,
     graphs: GraphSwitch,
     /// The network on slices, where there is one.
@@ -50,7 +50,7 @@ pub(crate) struct Shard<'a> {
 }
 
 /// A completion under construction.
-struct Growing {
+struct PartialCompletion {
     completion: Completion,
     rng: ChaCha8Rng,
     tail: CompletionTail,
@@ -70,7 +70,7 @@ struct Turn<'r> {
     requests: &'r [SequenceRequest<'r>],
     params: &'r SamplingParams,
     stop: StopTexts<'r>,
-    growing: Vec<Growing>,
+    growing: Vec<PartialCompletion>,
     /// Which request got which token, until it is told.
     sampled: Vec<(usize, TokenId)>,
     on_token: &'r mut dyn FnMut(usize, TokenId),
@@ -94,7 +94,7 @@ impl<'a> Shard<'a> {
             host: HostNetwork::of(network),
             device,
             max_rows: max_rows.max(1),
-            keeps_finished: true,
+            keep_finished: true,
             sequences: vec![Vec::new(); num_sequences],
             caches: Vec::new(),
         }
@@ -102,8 +102,8 @@ impl<'a> Shard<'a> {
 
     /// Drops keys and values of finished rows as soon as the others have moved on, since there is no
     /// next turn.
-    pub(crate) fn forget_finished(&mut self) {
-        self.keeps_finished = false;
+    pub(crate) fn drop_finished(&mut self) {
+        self.keep_finished = false;
     }
 
     pub(crate) fn sequence_len(&self, sequence: usize) -> usize {
@@ -120,7 +120,7 @@ impl<'a> Shard<'a> {
         for request in requests {
             self.sequences[request.sequence].extend_from_slice(request.append);
         }
-        let growing = requests.iter().map(|it| Growing::new(it, params)).collect();
+        let growing = requests.iter().map(|it| PartialCompletion::new(it, params)).collect();
         let stop = StopTexts::new(self.tokenizer, &params.stop);
         let mut turn = Turn { requests, params, stop, growing, sampled: Vec::new(), on_token };
         if params.max_new_tokens > 0 {
@@ -130,44 +130,49 @@ impl<'a> Shard<'a> {
     }
 
     fn run(&mut self, turn: &mut Turn<'_>) {
-        let mut is_asked = vec![false; self.sequences.len()];
-        turn.requests.iter().for_each(|it| is_asked[it.sequence] = true);
-        self.caches.iter_mut().for_each(|cache| cache.keep(|it| is_asked[it]));
+        let mut is_requested = vec![false; self.sequences.len()];
+        turn.requests.iter().for_each(|it| is_requested[it.sequence] = true);
+        self.caches.iter_mut().for_each(|cache| cache.keep(|it| is_requested[it]));
         let mut waiting: VecDeque<usize> = (0..turn.requests.len()).collect();
         let mut batch: Option<Batch> = None;
         loop {
             // Nobody is called during a turn of the device, since it might want one too.
-            turn.tell();
-            let at_work = &mut DeviceTurn::begin();
-            let alive = batch.as_ref().map_or(0, |it| it.alive(turn).count());
+            turn.report_tokens();
+            let access = &mut DeviceAccess::shared();
+            let active = batch.as_ref().map_or(0, |it| it.active(turn).count());
             let height = batch.as_ref().map_or(0, |it| it.rows.len());
-            let is_sparse = 2 * alive <= height;
+            let is_sparse = 2 * active <= height;
             if !waiting.is_empty() && (is_sparse || height == 0) {
-                let free = (self.max_rows - alive).min(waiting.len());
+                let free = (self.max_rows - active).min(waiting.len());
                 let entering: Vec<usize> = waiting.drain(..free).collect();
                 let _span = info_span!("prefill", rows = entering.len()).entered();
-                batch = self.regroup(batch, &entering, turn, at_work);
-            } else if alive == 0 {
+                batch = self.regroup(batch, &entering, turn, access);
+            } else if active == 0 {
                 break;
             } else if is_sparse && height >= MIN_ROWS_TO_NARROW {
-                batch = self.regroup(batch, &[], turn, at_work);
+                batch = self.regroup(batch, &[], turn, access);
             }
-            if !self.keeps_finished {
+            if !self.keep_finished {
                 self.caches.clear();
             }
             let Some(batch) = &mut batch else { continue };
             let _span = info_span!("decode", rows = batch.rows.len()).entered();
-            let logits = self.feed(&mut batch.cache, &batch.next, at_work);
+            let logits = self.feed(&mut batch.cache, &batch.next, access);
             self.accept(&mut batch.next, &batch.rows, logits, turn);
         }
-        let _at_work = DeviceTurn::begin();
-        self.caches.extend(batch.map(|it| it.cache.set_aside()));
+        let _access = DeviceAccess::shared();
+        self.caches.extend(batch.map(|it| it.cache.without_graph()));
         self.caches.retain(|it| !it.is_empty());
     }
 
     /// Feeds each row of a cache its next tokens.
-    fn feed(&self, cache: &mut CachedRows, next: &[Vec<TokenId>], turn: &mut DeviceTurn) -> Logits {
-        let context = StepContext { device: &self.device, graphs: &self.graphs, turn };
+    fn feed(
+        &self,
+        cache: &mut CachedRows,
+        next: &[Vec<TokenId>],
+        access: &mut DeviceAccess,
+    ) -> Logits {
+        let context = StepContext { device: &self.device, graphs: &self.graphs, access };
         cache.feed(&self.network, self.host.as_ref(), next, context)
     }
 
@@ -179,40 +184,40 @@ impl<'a> Shard<'a> {
         batch: Option<Batch>,
         entering: &[usize],
         turn: &mut Turn<'_>,
-        at_work: &mut DeviceTurn,
+        access: &mut DeviceAccess,
     ) -> Option<Batch> {
         let mut batches: Vec<Batch> = batch.into_iter().collect();
         let (held, fresh): (Vec<usize>, Vec<usize>) = entering.iter().partition(|&&it| {
             let sequence = turn.requests[it].sequence;
             self.caches.iter().any(|cache| cache.row_of(sequence).is_some())
         });
-        batches.extend(self.enter_held(&held, turn, at_work));
-        batches.extend(self.enter_fresh(&fresh, turn, at_work));
+        batches.extend(self.admit_cached(&held, turn, access));
+        batches.extend(self.admit_new(&fresh, turn, access));
 
         // Rows that have just entered need not be moved for the few that finished at once.
         if let [batch] = &batches[..]
-            && 2 * batch.alive(turn).count() > batch.rows.len()
+            && 2 * batch.active(turn).count() > batch.rows.len()
         {
             return batches.pop();
         }
-        let alive: Vec<Vec<usize>> = batches.iter().map(|it| it.alive(turn).collect()).collect();
+        let active: Vec<Vec<usize>> = batches.iter().map(|it| it.active(turn).collect()).collect();
         let widest = batches
             .iter()
-            .zip(&alive)
-            .flat_map(|(batch, alive)| alive.iter().map(|&row| batch.cache.held(row)));
+            .zip(&active)
+            .flat_map(|(batch, active)| active.iter().map(|&row| batch.cache.held(row)));
         let Some(widest) = widest.max() else {
-            self.caches.extend(batches.into_iter().map(|it| it.cache.set_aside()));
+            self.caches.extend(batches.into_iter().map(|it| it.cache.without_graph()));
             return None;
         };
         let left = batches
             .iter()
-            .zip(&alive)
-            .flat_map(|(batch, alive)| alive.iter().map(|&row| turn.left(batch.rows[row])));
+            .zip(&active)
+            .flat_map(|(batch, active)| active.iter().map(|&row| turn.left(batch.rows[row])));
         let capacity = self.buckets.capacity(widest, 0, left.max().unwrap_or(0));
         let mut parts = Vec::new();
         let (mut rows, mut next) = (Vec::new(), Vec::new());
-        for (mut batch, alive) in batches.into_iter().zip(alive) {
-            let copied: Vec<CopiedRow> = alive
+        for (mut batch, active) in batches.into_iter().zip(active) {
+            let copied: Vec<CopiedRow> = active
                 .iter()
                 .map(|&row| CopiedRow {
                     row,
@@ -224,9 +229,9 @@ impl<'a> Shard<'a> {
                 parts.push(batch.cache.copy(&copied, capacity, &self.device));
             }
             batch.cache.keep(|it| !copied.iter().any(|copied| copied.owner == it));
-            self.caches.push(batch.cache.set_aside());
-            rows.extend(alive.iter().map(|&row| batch.rows[row]));
-            next.extend(alive.iter().map(|&row| std::mem::take(&mut batch.next[row])));
+            self.caches.push(batch.cache.without_graph());
+            rows.extend(active.iter().map(|&row| batch.rows[row]));
+            next.extend(active.iter().map(|&row| std::mem::take(&mut batch.next[row])));
         }
         self.caches.retain(|it| !it.is_empty());
         let cache = CachedRows::stack(parts, self.config, capacity, &self.device);
@@ -234,11 +239,11 @@ impl<'a> Shard<'a> {
     }
 
     /// Feeds what is new of sequences whose beginnings are cached and samples a token each.
-    fn enter_held(
+    fn admit_cached(
         &mut self,
         entering: &[usize],
         turn: &mut Turn<'_>,
-        at_work: &mut DeviceTurn,
+        access: &mut DeviceAccess,
     ) -> Option<Batch> {
         if entering.is_empty() {
             return None;
@@ -275,17 +280,17 @@ impl<'a> Shard<'a> {
         let cache = CachedRows::stack(parts, self.config, capacity, &self.device);
         let rows = places.into_iter().map(|(.., request)| request).collect();
         let mut batch = Batch { cache, rows, next };
-        let logits = self.feed(&mut batch.cache, &batch.next, at_work);
+        let logits = self.feed(&mut batch.cache, &batch.next, access);
         self.accept(&mut batch.next, &batch.rows, logits, turn);
         Some(batch)
     }
 
     /// Feeds sequences from their start, equal ones once, and samples a token each.
-    fn enter_fresh(
+    fn admit_new(
         &mut self,
         entering: &[usize],
         turn: &mut Turn<'_>,
-        at_work: &mut DeviceTurn,
+        access: &mut DeviceAccess,
     ) -> Option<Batch> {
         if entering.is_empty() {
             return None;
@@ -312,10 +317,10 @@ impl<'a> Shard<'a> {
         let mut cache = if self.host.is_some() {
             CachedRows::on_slices(owners)
         } else {
-            let held = (self.buckets, self.network.memory.products.of_cache());
+            let held = (self.buckets, self.network.memory.compute_dtype.of_cache());
             CachedRows::empty(self.config, owners, capacity, held, &self.device)
         };
-        let mut logits = self.feed(&mut cache, &prompts, at_work);
+        let mut logits = self.feed(&mut cache, &prompts, access);
         if is_shared {
             let copied: Vec<CopiedRow> = entering
                 .iter()
@@ -342,18 +347,18 @@ impl<'a> Shard<'a> {
         turn: &mut Turn<'_>,
     ) {
         next.iter_mut().for_each(Vec::clear);
-        let alive: Vec<(usize, usize)> = (0..rows.len())
+        let active: Vec<(usize, usize)> = (0..rows.len())
             .map(|row| (row, rows[row]))
             .filter(|(_, index)| !turn.growing[*index].done)
             .collect();
         let mut rngs: Vec<Option<&mut ChaCha8Rng>> =
             turn.growing.iter_mut().map(|it| Some(&mut it.rng)).collect();
-        let sampled = alive.iter().filter_map(|&(row, index)| {
+        let sampled = active.iter().filter_map(|&(row, index)| {
             let sequence = &self.sequences[turn.requests[index].sequence];
-            Some(Sampled { row, sequence, rng: rngs[index].take()? })
+            Some(SampledRow { row, sequence, rng: rngs[index].take()? })
         });
         let choices = logits.choose(sampled.collect(), self.config.vocab_size, turn.params);
-        for ((row, index), choice) in alive.into_iter().zip(choices) {
+        for ((row, index), choice) in active.into_iter().zip(choices) {
             let grow = &mut turn.growing[index];
             let sequence = &mut self.sequences[turn.requests[index].sequence];
             sequence.push(choice.token);
@@ -380,14 +385,14 @@ impl<'a> Shard<'a> {
 
 impl Batch {
     /// The rows that go on.
-    fn alive(&self, turn: &Turn<'_>) -> impl Iterator<Item = usize> {
+    fn active(&self, turn: &Turn<'_>) -> impl Iterator<Item = usize> {
         (0..self.rows.len()).filter(|&it| !turn.growing[self.rows[it]].done)
     }
 }
 
 impl Turn<'_> {
     /// Tells what was sampled.
-    fn tell(&mut self) {
+    fn report_tokens(&mut self) {
         self.sampled.drain(..).for_each(|(request, token)| (self.on_token)(request, token));
     }
 
@@ -397,7 +402,7 @@ impl Turn<'_> {
     }
 }
 
-impl Growing {
+impl PartialCompletion {
     fn new(request: &SequenceRequest<'_>, params: &SamplingParams) -> Self {
         let completion = Completion {
             tokens: Vec::new(),
@@ -432,7 +437,7 @@ mod tests {
         let mut shard = Shard::new(network, config, Some(model.tokenizer()), 11, max_rows);
         if let Some(buckets) = buckets {
             (shard.host, shard.buckets) = (None, buckets);
-            shard.graphs = GraphSwitch::that_takes_any();
+            shard.graphs = GraphSwitch::accepting_software();
         }
         let letters = ('a'..='z').map(|it| it.to_string()).collect();
         let params = SamplingParams { max_new_tokens: 14, stop: letters, ..Default::default() };
@@ -456,7 +461,7 @@ mod tests {
     #[test]
     fn places_shapes_and_passes_do_not_change_what_is_sampled() {
         let (expected, lengths) = two_turns(Some(ShapeBuckets::EXACT), 100);
-        let short = ShapeBuckets::EXACT.with_longest_pass(3);
+        let short = ShapeBuckets::EXACT.with_max_pass_tokens(3);
         let captured = || decode_graph_stats().captured;
         let before = captured();
         for (buckets, max_rows) in [
@@ -487,7 +492,7 @@ mod tests {
     fn one_turn_keeps_nothing_that_has_finished() {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
         let mut shard = Shard::new(model.network(), model.config(), None, 6, 2);
-        shard.forget_finished();
+        shard.drop_finished();
         let params = SamplingParams { max_new_tokens: 3, ..SamplingParams::default() };
         let requests: Vec<_> = (0..6)
             .map(|sequence| SequenceRequest {

@@ -5,8 +5,8 @@ use zs_core::{Domain, StreamKey};
 use super::SamplingParams;
 use super::cached_rows::{CachedRows, ShapeBuckets};
 use super::decode_step::{GraphSwitch, StepContext};
-use super::device_turn::DeviceTurn;
-use super::logits::{Logits, Sampled};
+use super::device_access::DeviceAccess;
+use super::logits::{Logits, SampledRow};
 use super::sampling::Choice;
 use crate::host::HostNetwork;
 use crate::{CausalLm, LanguageModel, ModelConfig, PolicyModel, TokenId};
@@ -77,16 +77,16 @@ fn feed(network: &CausalLm, config: &ModelConfig, shape: WarmUpShape) -> Vec<Cho
     let mut cache = match host {
         Some(_) => CachedRows::on_slices(owners),
         None => {
-            let held = (buckets, network.memory.products.of_cache());
+            let held = (buckets, network.memory.compute_dtype.of_cache());
             CachedRows::empty(config, owners, buckets.capacity(0, tokens, 1), held, &device)
         }
     };
-    let (graphs, mut turn) = (GraphSwitch::new(false), DeviceTurn::begin());
+    let (graphs, mut access) = (GraphSwitch::new(false), DeviceAccess::shared());
     let token = |row: usize, at: usize| ((row * 31 + at * 7 + 1) % config.vocab_size) as TokenId;
     let prompts: Vec<Vec<TokenId>> =
         (0..rows).map(|row| (0..tokens).map(|at| token(row, at)).collect()).collect();
     let mut feed = |tokens: &[Vec<TokenId>]| {
-        let context = StepContext { device: &device, graphs: &graphs, turn: &mut turn };
+        let context = StepContext { device: &device, graphs: &graphs, access: &mut access };
         sample(cache.feed(network, host.as_ref(), tokens, context), tokens, config)
     };
     feed(&prompts);
@@ -98,7 +98,7 @@ fn sample(logits: Logits, rows: &[Vec<TokenId>], config: &ModelConfig) -> Vec<Ch
     let mut rngs: Vec<_> =
         (0..rows.len()).map(|it| StreamKey::new(it as u64).rng(Domain::Sampling)).collect();
     let sampled = rows.iter().zip(&mut rngs).enumerate();
-    let sampled = sampled.map(|(row, (sequence, rng))| Sampled { row, sequence, rng }).collect();
+    let sampled = sampled.map(|(row, (sequence, rng))| SampledRow { row, sequence, rng }).collect();
     logits.choose(sampled, config.vocab_size, &SamplingParams::default())
 }
 

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::kernels::{softmax, softmax_backward};
-use super::layout::Run;
-use super::product::{Into, Matrix, MatrixMut, product};
+use super::layout::Span;
+use super::product::{Matrix, MatrixMut, Write, product};
 
 /// Queries of a tile. Keys beyond the last of them are not computed.
 const TILE: usize = 32;
@@ -32,10 +32,10 @@ impl Heads {
 /// The queries of a run: where they lie among all queries, and for each the packed place of its
 /// token.
 #[derive(Clone, Debug)]
-pub(crate) struct RunQueries<'a> {
-    pub(crate) run: &'a Run,
+pub(crate) struct SpanQueries<'a> {
+    pub(crate) span: &'a Span,
     pub(crate) queries: Range<usize>,
-    pub(crate) places: &'a [usize],
+    pub(crate) indices: &'a [usize],
 }
 
 /// Some queries of one head of a run, and the keys that they see.
@@ -118,45 +118,45 @@ impl Tile {
     ) {
         let (rows, width, split) = (self.queries.len(), self.width(), self.prefix.len());
         let keys = self.keys(key_values, heads, at, &self.prefix);
-        product(MatrixMut::part(out, rows, split, width), a, keys.t(), Into::Replace);
+        product(MatrixMut::part(out, rows, split, width), a, keys.t(), Write::Replace);
         let keys = self.keys(key_values, heads, at, &self.own);
         let out = MatrixMut::part(&mut out[split..], rows, self.own.len(), width);
-        product(out, a, keys.t(), Into::Replace);
+        product(out, a, keys.t(), Write::Replace);
     }
 
     /// `out = weights b` over prefix and own keys.
     fn mix(&self, out: &mut [f32], weights: &[f32], key_values: &[f32], heads: Heads, at: usize) {
         let [prefix, own] = self.parts(weights);
         let values = self.keys(key_values, heads, at, &self.own);
-        product(self.of_mut(out, heads), own, values, Into::Replace);
+        product(self.of_mut(out, heads), own, values, Write::Replace);
         if !self.prefix.is_empty() {
             let values = self.keys(key_values, heads, at, &self.prefix);
-            product(self.of_mut(out, heads), prefix, values, Into::Add);
+            product(self.of_mut(out, heads), prefix, values, Write::Add);
         }
     }
 
     /// `out[keys] += weights^T b` for prefix and own keys.
     fn spread(&self, out: &mut [f32], weights: &[f32], b: Matrix<'_>, heads: Heads, at: usize) {
         let [prefix, own] = self.parts(weights);
-        product(self.keys_mut(out, heads, at, &self.own), own.t(), b, Into::Add);
+        product(self.keys_mut(out, heads, at, &self.own), own.t(), b, Write::Add);
         if !self.prefix.is_empty() {
-            product(self.keys_mut(out, heads, at, &self.prefix), prefix.t(), b, Into::Add);
+            product(self.keys_mut(out, heads, at, &self.prefix), prefix.t(), b, Write::Add);
         }
     }
 }
 
 /// The tiles of some runs, always in the same order.
-fn tiles<'a>(runs: &'a [RunQueries<'a>], heads: Heads) -> impl Iterator<Item = Tile> + 'a {
+fn tiles<'a>(spans: &'a [SpanQueries<'a>], heads: Heads) -> impl Iterator<Item = Tile> + 'a {
     let count = heads.key_value_heads * heads.group;
-    runs.iter().flat_map(move |run| {
-        run.places.chunks(TILE).enumerate().flat_map(move |(index, places)| {
+    spans.iter().flat_map(move |span| {
+        span.indices.chunks(TILE).enumerate().flat_map(move |(index, indices)| {
             (0..count).map(move |head| {
-                let start = run.queries.start + index * TILE;
-                let (prefix, own) = (run.run.prefix.clone(), &run.run.own);
+                let start = span.queries.start + index * TILE;
+                let (prefix, own) = (span.span.prefix.clone(), &span.span.own);
                 let seen = |place: &usize| prefix.len() + place + 1 - own.start;
-                let visible = places.iter().map(seen).collect();
-                let last = places.last().map_or(own.start, |it| it + 1);
-                let queries = start..start + places.len();
+                let visible = indices.iter().map(seen).collect();
+                let last = indices.last().map_or(own.start, |it| it + 1);
+                let queries = start..start + indices.len();
                 Tile { queries, head, own: own.start..last, visible, prefix: prefix.clone() }
             })
         })
@@ -169,7 +169,7 @@ fn tiles<'a>(runs: &'a [RunQueries<'a>], heads: Heads) -> impl Iterator<Item = T
 /// out = softmax(Q K^T + causal mask) V
 /// ```
 ///
-/// The weights are appended to `kept`, if given, tile by tile.
+/// The weights are appended to `saved`, if given, tile by tile.
 ///
 /// # Shapes
 ///
@@ -182,21 +182,21 @@ pub(crate) fn attention(
     out: &mut [f32],
     queries: &[f32],
     key_values: &[f32],
-    runs: &[RunQueries<'_>],
+    spans: &[SpanQueries<'_>],
     heads: Heads,
-    mut kept: Option<&mut Vec<f32>>,
+    mut saved: Option<&mut Vec<f32>>,
 ) {
     let mut scores = Vec::new();
-    if let Some(kept) = &mut kept {
-        kept.reserve_exact(tiles(runs, heads).map(|it| it.queries.len() * it.width()).sum());
+    if let Some(saved) = &mut saved {
+        saved.reserve_exact(tiles(spans, heads).map(|it| it.queries.len() * it.width()).sum());
     }
-    for tile in tiles(runs, heads) {
+    for tile in tiles(spans, heads) {
         scores.resize(tile.queries.len() * tile.width(), 0.0);
         tile.against_keys(&mut scores, tile.of(queries, heads), key_values, heads, 0);
         softmax(&mut scores, tile.width(), &tile.visible);
         tile.mix(out, &scores, key_values, heads, heads.key_width());
-        if let Some(kept) = &mut kept {
-            kept.extend_from_slice(&scores);
+        if let Some(saved) = &mut saved {
+            saved.extend_from_slice(&scores);
         }
     }
 }
@@ -221,7 +221,7 @@ pub(crate) struct Attended<'a> {
 pub(crate) fn attention_backward(
     upstream: &[f32],
     attended: Attended<'_>,
-    runs: &[RunQueries<'_>],
+    spans: &[SpanQueries<'_>],
     heads: Heads,
     query_grads: &mut [f32],
     key_value_grads: &mut [f32],
@@ -229,7 +229,7 @@ pub(crate) fn attention_backward(
     let Attended { queries, key_values, mut weights } = attended;
     let values = heads.key_width();
     let mut grads = Vec::new();
-    for tile in tiles(runs, heads) {
+    for tile in tiles(spans, heads) {
         let len = tile.queries.len() * tile.width();
         let (of_tile, rest) = weights.split_at(len);
         weights = rest;

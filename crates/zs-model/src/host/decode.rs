@@ -5,12 +5,12 @@ use std::ops::Range;
 use super::HostNetwork;
 use super::attention::Heads;
 use super::block::Angles;
-use super::kernels::{attend_one, softmax};
-use super::product::{Into, Matrix, MatrixMut, product};
+use super::kernels::{attend_single_query, softmax};
+use super::product::{Matrix, MatrixMut, Write, product};
 use crate::TokenId;
 
 /// Tokens of a pass, above which further sequences go in the next: activations stay in the cache.
-const PASS: usize = 256;
+const MAX_PASS_TOKENS: usize = 256;
 
 /// Queries of a tile where several are fed at once.
 const TILE: usize = 32;
@@ -35,10 +35,10 @@ struct LayerRow {
 }
 
 /// Some tokens of one sequence in a pass.
-struct Feed {
+struct PassTokens {
     row: usize,
     /// Their places in the pass.
-    places: Range<usize>,
+    indices: Range<usize>,
 }
 
 impl HostRow {
@@ -100,7 +100,7 @@ impl LayerRow {
             if new == 1 {
                 scores.resize(len, 0.0);
                 let (query, out) = (&queries[at.clone()], &mut out[at]);
-                attend_one(out, query, keys, self.capacity, values, width, &mut scores);
+                attend_single_query(out, query, keys, self.capacity, values, width, &mut scores);
                 continue;
             }
             for start in (0..new).step_by(TILE) {
@@ -111,11 +111,11 @@ impl LayerRow {
                 let part = start * query_width + at.start;
                 let query = Matrix::part(&queries[part..], rows, head_dim, query_width);
                 let keys = Matrix::part(keys, head_dim, seen, self.capacity);
-                product(MatrixMut::of(&mut scores, seen), query, keys, Into::Replace);
+                product(MatrixMut::of(&mut scores, seen), query, keys, Write::Replace);
                 softmax(&mut scores, seen, &visible);
                 let out = MatrixMut::part(&mut out[part..], rows, head_dim, query_width);
                 let values = Matrix::part(values, seen, head_dim, width);
-                product(out, Matrix::of(&scores, seen), values, Into::Replace);
+                product(out, Matrix::of(&scores, seen), values, Write::Replace);
             }
         }
     }
@@ -126,17 +126,17 @@ impl HostNetwork {
     /// after the last of them, `[rows, vocab]`; zeros for a sequence that got none.
     pub(crate) fn feed(&self, rows: &mut [HostRow], tokens: &[Vec<TokenId>]) -> Vec<f32> {
         let mut hidden = vec![0.0; rows.len() * self.width()];
-        let mut feeds: Vec<Feed> = Vec::new();
+        let mut feeds: Vec<PassTokens> = Vec::new();
         let mut ids: Vec<TokenId> = Vec::new();
         for (row, tokens) in tokens.iter().enumerate() {
-            for part in tokens.chunks(PASS) {
+            for part in tokens.chunks(MAX_PASS_TOKENS) {
                 let continues = feeds.last().is_some_and(|it| it.row == row);
-                if continues || ids.len() + part.len() > PASS {
+                if continues || ids.len() + part.len() > MAX_PASS_TOKENS {
                     self.pass(rows, &feeds, &ids, &mut hidden);
                     feeds.clear();
                     ids.clear();
                 }
-                feeds.push(Feed { row, places: ids.len()..ids.len() + part.len() });
+                feeds.push(PassTokens { row, indices: ids.len()..ids.len() + part.len() });
                 ids.extend_from_slice(part);
             }
         }
@@ -145,20 +145,27 @@ impl HostNetwork {
     }
 
     /// One pass of the network; the hidden state of each sequence's last token goes to its row.
-    fn pass(&self, rows: &mut [HostRow], feeds: &[Feed], ids: &[TokenId], hidden: &mut [f32]) {
+    fn pass(
+        &self,
+        rows: &mut [HostRow],
+        feeds: &[PassTokens],
+        ids: &[TokenId],
+        hidden: &mut [f32],
+    ) {
         if feeds.is_empty() {
             return;
         }
         let positions = feeds.iter().flat_map(|feed| {
             let before = rows[feed.row].len as u32;
-            before..before + feed.places.len() as u32
+            before..before + feed.indices.len() as u32
         });
         let positions: Vec<u32> = positions.collect();
         let angles = self.angles(positions.iter().copied());
-        let last: Vec<usize> = feeds.iter().map(|it| it.places.end - 1).collect();
+        let last: Vec<usize> = feeds.iter().map(|it| it.indices.end - 1).collect();
         let last_angles = self.angles(last.iter().map(|it| positions[*it]));
-        let ends: Vec<Feed> =
-            (0..feeds.len()).map(|it| Feed { row: feeds[it].row, places: it..it + 1 }).collect();
+        let ends: Vec<PassTokens> = (0..feeds.len())
+            .map(|it| PassTokens { row: feeds[it].row, indices: it..it + 1 })
+            .collect();
         let mut x = self.embed(ids.iter().map(|it| *it as usize));
         for (index, block) in self.blocks.iter().enumerate() {
             let is_last = index + 1 == self.blocks.len();
@@ -170,19 +177,19 @@ impl HostNetwork {
                     let row = &mut rows[feed.row];
                     row.layers.resize_with(self.blocks.len(), LayerRow::default);
                     let layer = &mut row.layers[index];
-                    let new = feed.places.start * 2 * key_width..feed.places.end * 2 * key_width;
+                    let new = feed.indices.start * 2 * key_width..feed.indices.end * 2 * key_width;
                     layer.append(&key_values[new], key_width, row.len);
-                    let places = if is_last { &end.places } else { &feed.places };
-                    let part = places.start * width..places.end * width;
-                    let len = row.len + feed.places.len();
+                    let indices = if is_last { &end.indices } else { &feed.indices };
+                    let part = indices.start * width..indices.end * width;
+                    let len = row.len + feed.indices.len();
                     layer.attend(&mut out[part.clone()], &queries[part], heads, len);
                 }
                 out
             };
-            let asked: Option<(&[usize], &Angles)> = is_last.then_some((&last, &last_angles));
-            x = block.forward_cached(&x, &angles, asked, attend);
+            let selected: Option<(&[usize], &Angles)> = is_last.then_some((&last, &last_angles));
+            x = block.forward_cached(&x, &angles, selected, attend);
         }
-        feeds.iter().for_each(|it| rows[it.row].len += it.places.len());
+        feeds.iter().for_each(|it| rows[it.row].len += it.indices.len());
         let (normed, _) = self.norm.forward(&x);
         let width = self.width();
         for (feed, row) in feeds.iter().zip(normed.chunks_exact(width)) {

@@ -4,11 +4,11 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::HostNetwork;
-use super::block::{gather, scatter};
+use super::block::{gather, scatter_add};
 use super::kernels::{RowStatistics, scores_backward, statistics};
-use super::layout::Packed;
-use super::leaf::Gradients;
-use super::product::{Into, Matrix, MatrixMut, product};
+use super::layout::PackedRows;
+use super::parameter::Gradients;
+use super::product::{Matrix, MatrixMut, Write, product};
 use crate::network::FlatScores;
 use crate::{TokenId, TokenRow};
 
@@ -22,9 +22,9 @@ pub(crate) struct HostScores {
 impl HostScores {
     /// As tensors on a device; the entropy only where it is wanted.
     pub(crate) fn flat(&self, device: &Device, with_entropy: bool) -> FlatScores {
-        let tensor = |numbers: Vec<f32>| {
-            let len = numbers.len();
-            Tensor::<1>::from_data(TensorData::new(numbers, [len]), device)
+        let tensor = |values: Vec<f32>| {
+            let len = values.len();
+            Tensor::<1>::from_data(TensorData::new(values, [len]), device)
         };
         let entropy = || tensor(self.statistics.iter().map(|it| it.entropy).collect());
         FlatScores {
@@ -35,11 +35,11 @@ impl HostScores {
 }
 
 /// Hidden states that the tokens with loss are predicted from, and those tokens.
-struct Predicting<'a> {
+struct PredictingStates<'a> {
     hidden: Vec<f32>,
     targets: Vec<TokenId>,
     /// The row of the trunk's hidden states that each comes from.
-    sources: Vec<usize>,
+    hidden_rows: Vec<usize>,
     /// Positions that the head runs on at a time.
     chunk: usize,
     network: &'a HostNetwork,
@@ -48,9 +48,10 @@ struct Predicting<'a> {
 impl HostNetwork {
     /// Scores of the tokens that carry loss; no logits beyond `max_logits` at a time.
     pub(crate) fn scores(&self, rows: &[TokenRow], max_logits: usize) -> HostScores {
-        let packed = Packed::new(rows);
+        let packed = PackedRows::new(rows);
         let (hidden, trunk) = self.forward(&packed, false);
-        let predicting = Predicting::new(self, rows, &packed, &trunk.places, &hidden, max_logits);
+        let predicting =
+            PredictingStates::new(self, rows, &packed, &trunk.indices, &hidden, max_logits);
         predicting.scores().0
     }
 
@@ -65,9 +66,10 @@ impl HostNetwork {
         device: &Device,
         loss: impl FnOnce(FlatScores) -> (Tensor<1>, T),
     ) -> (GradientsParams, T) {
-        let packed = Packed::new(rows);
+        let packed = PackedRows::new(rows);
         let (hidden, trunk) = self.forward(&packed, true);
-        let predicting = Predicting::new(self, rows, &packed, &trunk.places, &hidden, max_logits);
+        let predicting =
+            PredictingStates::new(self, rows, &packed, &trunk.indices, &hidden, max_logits);
         let (scores, logits) = predicting.scores();
 
         // The loss sees its scores as leaves.
@@ -77,22 +79,22 @@ impl HostNetwork {
         let (loss, kept) =
             loss(FlatScores { log_probs: log_probs.clone(), entropy: entropy.clone() });
         let mut from_loss = loss.backward();
-        let mut numbers = |leaf: Tensor<1>| -> Option<Vec<f32>> {
+        let mut values = |leaf: Tensor<1>| -> Option<Vec<f32>> {
             Some(leaf.grad_remove(&mut from_loss)?.into_data().iter::<f32>().collect())
         };
-        let of_log_probs = numbers(log_probs).unwrap_or_else(|| vec![0.0; scores.log_probs.len()]);
-        let of_entropy = entropy.and_then(numbers);
+        let of_log_probs = values(log_probs).unwrap_or_else(|| vec![0.0; scores.log_probs.len()]);
+        let of_entropy = entropy.and_then(values);
 
         let mut grads = Gradients::default();
         let of_entropy = of_entropy.as_deref();
         let of_predicting =
             predicting.backward(&scores, logits, &of_log_probs, of_entropy, &mut grads);
         let mut of_hidden = vec![0.0; hidden.len()];
-        scatter(&mut of_hidden, &of_predicting, self.width(), &predicting.sources);
+        scatter_add(&mut of_hidden, &of_predicting, self.width(), &predicting.hidden_rows);
         let of_embedded = self.backward(trunk, &of_hidden, &mut grads);
         if self.embedding.is_trained() {
             let tokens: Vec<usize> = packed.tokens.iter().map(|it| *it as usize).collect();
-            scatter(grads.sum(&self.embedding), &of_embedded, self.width(), &tokens);
+            scatter_add(grads.sum(&self.embedding), &of_embedded, self.width(), &tokens);
         }
         (grads.into_params(), kept)
     }
@@ -103,38 +105,41 @@ impl HostNetwork {
         let mut logits = vec![0.0; x.rows() * self.vocab()];
         let out = MatrixMut::of(&mut logits, self.vocab());
         match &self.head {
-            Some(head) => head.forward(out, x, Into::Replace),
+            Some(head) => head.forward(out, x, Write::Replace),
             None => {
-                let embedding = Matrix::of(self.embedding.numbers(), self.width());
-                product(out, x, embedding.t(), Into::Replace);
+                let embedding = Matrix::of(self.embedding.values(), self.width());
+                product(out, x, embedding.t(), Write::Replace);
             }
         }
         logits
     }
 
     fn vocab(&self) -> usize {
-        self.embedding.numbers().len() / self.width()
+        self.embedding.values().len() / self.width()
     }
 }
 
-impl<'a> Predicting<'a> {
+impl<'a> PredictingStates<'a> {
     fn new(
         network: &'a HostNetwork,
         rows: &[TokenRow],
-        packed: &Packed,
-        places: &[usize],
+        packed: &PackedRows,
+        indices: &[usize],
         hidden: &[f32],
         max_logits: usize,
     ) -> Self {
-        let sources: Vec<usize> =
-            packed.predicting.iter().map(|it| places.partition_point(|place| place < it)).collect();
+        let hidden_rows: Vec<usize> = packed
+            .predicting
+            .iter()
+            .map(|it| indices.partition_point(|place| place < it))
+            .collect();
         let targets = rows.iter().flat_map(|row| {
             row.tokens.iter().zip(&row.loss_mask).filter(|it| *it.1).map(|it| *it.0)
         });
         Self {
-            hidden: gather(hidden, network.width(), &sources),
+            hidden: gather(hidden, network.width(), &hidden_rows),
             targets: targets.collect(),
-            sources,
+            hidden_rows,
             chunk: (max_logits / network.vocab()).max(1),
             network,
         }
@@ -179,8 +184,8 @@ impl<'a> Predicting<'a> {
         let mut below = vec![0.0; self.hidden.len()];
         for (index, targets) in self.targets.chunks(self.chunk).enumerate() {
             let rows = index * self.chunk..index * self.chunk + targets.len();
-            let numbers = rows.start * width..rows.end * width;
-            let hidden = &self.hidden[numbers.clone()];
+            let values = rows.start * width..rows.end * width;
+            let hidden = &self.hidden[values.clone()];
             let mut logits = logits.take().unwrap_or_else(|| self.network.logits(hidden));
             let of_log_probs = &of_log_probs[rows.clone()];
             let of_entropy = of_entropy.map(|it| &it[rows.clone()]);
@@ -190,16 +195,16 @@ impl<'a> Predicting<'a> {
                 row[*target as usize] += grad;
             }
             let (x, upstream) = (Matrix::of(hidden, width), Matrix::of(&logits, vocab));
-            let below = MatrixMut::of(&mut below[numbers], width);
+            let below = MatrixMut::of(&mut below[values], width);
             match &self.network.head {
-                Some(head) => head.backward(x, upstream, below, Into::Replace, grads),
+                Some(head) => head.backward(x, upstream, below, Write::Replace, grads),
                 None => {
                     let embedding = &self.network.embedding;
-                    let weights = Matrix::of(embedding.numbers(), width);
-                    product(below, upstream, weights, Into::Replace);
+                    let weights = Matrix::of(embedding.values(), width);
+                    product(below, upstream, weights, Write::Replace);
                     if embedding.is_trained() {
                         let sum = MatrixMut::of(grads.sum(embedding), width);
-                        product(sum, upstream.t(), x, Into::Add);
+                        product(sum, upstream.t(), x, Write::Add);
                     }
                 }
             }

@@ -126,8 +126,8 @@ pub(crate) fn rms_norm_backward(
         }
         let mean = fold(sums, |a, b| a + b) / width as f32;
         let back = mean * scale * scale * scale;
-        let numbers = x.iter().zip(dy).zip(weight).zip(dx.iter_mut()).zip(dweight.iter_mut());
-        for ((((x, dy), weight), dx), dweight) in numbers {
+        let values = x.iter().zip(dy).zip(weight).zip(dx.iter_mut()).zip(dweight.iter_mut());
+        for ((((x, dy), weight), dx), dweight) in values {
             *dx += scale * weight * dy - x * back;
             *dweight += dy * x * scale;
         }
@@ -186,7 +186,7 @@ pub(crate) fn softmax(scores: &mut [f32], width: usize, visible: &[usize]) {
 /// - out, query: `[head_dim]`; keys: `[head_dim, capacity]`; values: rows of `head_dim` numbers,
 ///   `stride` apart
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
-pub(crate) fn attend_one(
+pub(crate) fn attend_single_query(
     out: &mut [f32],
     query: &[f32],
     keys: &[f32],

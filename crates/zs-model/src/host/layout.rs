@@ -5,11 +5,11 @@ use std::ops::Range;
 use crate::{TokenId, TokenRow};
 
 /// Common tokens from which rows share their beginning.
-const SHARED_FROM: usize = 8;
+const MIN_SHARED_PREFIX: usize = 8;
 
 /// One run of tokens that attends to itself and to an earlier run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct Span {
     /// Packed places of what comes before, the same for every run of a group.
     pub(crate) prefix: Range<usize>,
     /// Packed places of its own tokens.
@@ -21,16 +21,16 @@ pub(crate) struct Run {
 /// Rows that begin with the same tokens share the places of their beginning, so it is computed once,
 /// forward and backward.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Packed {
+pub(crate) struct PackedRows {
     pub(crate) tokens: Vec<TokenId>,
     /// The position of each token in its row.
     pub(crate) positions: Vec<u32>,
-    pub(crate) runs: Vec<Run>,
+    pub(crate) spans: Vec<Span>,
     /// Where each token that carries loss is predicted, in row order.
     pub(crate) predicting: Vec<usize>,
 }
 
-impl Packed {
+impl PackedRows {
     /// # Panics
     ///
     /// When a first token carries loss, which nothing predicts, or a mask has another length than
@@ -77,7 +77,7 @@ impl Packed {
         if !tokens.is_empty() {
             self.tokens.extend_from_slice(tokens);
             self.positions.extend((position..position + tokens.len()).map(|it| it as u32));
-            self.runs.push(Run { prefix, own: own.clone() });
+            self.spans.push(Span { prefix, own: own.clone() });
         }
         own
     }
@@ -87,11 +87,11 @@ impl Packed {
     }
 
     /// The places that something is predicted from, ascending and once each.
-    pub(crate) fn predicting_places(&self) -> Vec<usize> {
-        let mut places = self.predicting.clone();
-        places.sort_unstable();
-        places.dedup();
-        places
+    pub(crate) fn predicting_indices(&self) -> Vec<usize> {
+        let mut indices = self.predicting.clone();
+        indices.sort_unstable();
+        indices.dedup();
+        indices
     }
 }
 
@@ -103,7 +103,7 @@ fn group(rows: usize, common: impl Fn(usize) -> usize) -> (usize, usize) {
     let (mut size, mut shared) = (1, 0);
     for row in 1..rows {
         let with = if row == 1 { common(row) } else { shared.min(common(row)) };
-        if with < SHARED_FROM || with * row < shared * (row - 1) {
+        if with < MIN_SHARED_PREFIX || with * row < shared * (row - 1) {
             break;
         }
         (size, shared) = (row + 1, with);
@@ -126,10 +126,10 @@ mod tests {
 
     #[test]
     fn rows_are_cut_behind_the_last_prediction() {
-        let packed = Packed::new(&[row(&[5, 6, 7, 8, 9], &[1, 3]), row(&[1, 2], &[])]);
+        let packed = PackedRows::new(&[row(&[5, 6, 7, 8, 9], &[1, 3]), row(&[1, 2], &[])]);
         assert_eq!(packed.tokens, [5, 6, 7]);
         assert_eq!(packed.positions, [0, 1, 2]);
-        assert_eq!(packed.runs, [Run { prefix: 0..0, own: 0..3 }]);
+        assert_eq!(packed.spans, [Span { prefix: 0..0, own: 0..3 }]);
         assert_eq!(packed.predicting, [0, 2]);
     }
 
@@ -142,28 +142,28 @@ mod tests {
             row(&[7, 7, 7], &[2]),
             row(&with(&[1, 2, 3]), &[10, 12]),
         ];
-        let packed = Packed::new(&rows);
+        let packed = PackedRows::new(&rows);
         assert_eq!(packed.tokens, [&[7, 7][..], &prompt, &[1, 2], &[3]].concat());
         assert_eq!(packed.positions[12..], [10, 11, 10]);
         let prefix = 2..12;
         assert_eq!(
-            packed.runs,
+            packed.spans,
             [
-                Run { prefix: 0..0, own: 0..2 },
-                Run { prefix: 0..0, own: 2..12 },
-                Run { prefix: prefix.clone(), own: 12..14 },
-                Run { prefix, own: 14..15 },
+                Span { prefix: 0..0, own: 0..2 },
+                Span { prefix: 0..0, own: 2..12 },
+                Span { prefix: prefix.clone(), own: 12..14 },
+                Span { prefix, own: 14..15 },
             ]
         );
         // The first token behind the prompt is predicted from the prompt's last.
         assert_eq!(packed.predicting, [11, 14, 1, 11, 13]);
-        assert_eq!(packed.predicting_places(), [1, 11, 13, 14]);
+        assert_eq!(packed.predicting_indices(), [1, 11, 13, 14]);
     }
 
     #[test]
     fn rows_that_are_all_the_same_leave_nothing_over() {
         let tokens: Vec<TokenId> = (0..9).collect();
-        let packed = Packed::new(&[row(&tokens, &[8]), row(&tokens, &[8])]);
+        let packed = PackedRows::new(&[row(&tokens, &[8]), row(&tokens, &[8])]);
         assert_eq!(packed.tokens, tokens[..8]);
         assert_eq!(packed.predicting, [7, 7]);
     }

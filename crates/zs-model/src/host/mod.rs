@@ -17,17 +17,17 @@ mod decode;
 mod gradients;
 mod kernels;
 mod layout;
-mod leaf;
 mod linear;
+mod parameter;
 mod product;
 #[cfg(test)]
 mod tests;
 
-use attention::RunQueries;
-use block::{Angles, Asked, HostBlock, Kept, gather};
-use layout::Packed;
-use leaf::{Gradients, Leaf};
+use attention::SpanQueries;
+use block::{Angles, HostBlock, OutputPositions, SavedActivations, gather};
+use layout::PackedRows;
 use linear::{HostLinear, HostNorm};
+use parameter::{Gradients, Parameter};
 
 pub(crate) use decode::HostRow;
 
@@ -36,32 +36,32 @@ use crate::{CausalLm, Precision};
 /// [`CausalLm`] on slices.
 #[derive(Debug)]
 pub(crate) struct HostNetwork {
-    embedding: Leaf,
+    embedding: Parameter,
     blocks: Vec<HostBlock>,
     norm: HostNorm,
     /// `None` where it shares the embedding's weights.
     head: Option<HostLinear>,
     /// Angle of one position, for each pair of a head.
     frequencies: Vec<f32>,
-    recomputes: bool,
+    checkpoints_activations: bool,
 }
 
 /// The way through the blocks, with what the way back needs.
 struct Trunk<'a> {
-    packed: &'a Packed,
-    places: Vec<usize>,
+    packed: &'a PackedRows,
+    indices: Vec<usize>,
     all: Vec<usize>,
     angles: Angles,
-    asked_angles: Angles,
+    selected_angles: Angles,
     /// The input of each block, and what else it kept; of the final norm, the input alone.
     inputs: Vec<Vec<f32>>,
-    kept: Vec<Option<Kept>>,
+    saved: Vec<Option<SavedActivations>>,
 }
 
 impl HostNetwork {
     /// `None` where the network is not in f32 on the CPU, or does not compute in it.
     pub(crate) fn of(network: &CausalLm) -> Option<Self> {
-        if network.memory.products != Precision::F32 {
+        if network.memory.compute_dtype != Precision::F32 {
             return None;
         }
         let blocks = network.model.layers.iter().map(HostBlock::of).collect::<Option<_>>()?;
@@ -70,12 +70,12 @@ impl HostNetwork {
             None => None,
         };
         Some(Self {
-            embedding: Leaf::of(&network.model.embed_tokens.weight)?,
+            embedding: Parameter::of(&network.model.embed_tokens.weight)?,
             blocks,
             norm: HostNorm::of(&network.model.norm)?,
             head,
             frequencies: network.model.rotary.frequencies().map(|it| it as f32).collect(),
-            recomputes: network.memory.recompute_blocks,
+            checkpoints_activations: network.memory.gradient_checkpointing,
         })
     }
 
@@ -84,7 +84,7 @@ impl HostNetwork {
     }
 
     fn embed(&self, tokens: impl Iterator<Item = usize>) -> Vec<f32> {
-        gather(self.embedding.numbers(), self.width(), &tokens.collect::<Vec<_>>())
+        gather(self.embedding.values(), self.width(), &tokens.collect::<Vec<_>>())
     }
 
     fn angles(&self, positions: impl Iterator<Item = u32>) -> Angles {
@@ -101,26 +101,26 @@ impl HostNetwork {
     }
 
     /// Hidden states, normalised, at the places that something is predicted from.
-    fn forward<'a>(&self, packed: &'a Packed, keeps: bool) -> (Vec<f32>, Trunk<'a>) {
-        let places = packed.predicting_places();
+    fn forward<'a>(&self, packed: &'a PackedRows, save: bool) -> (Vec<f32>, Trunk<'a>) {
+        let indices = packed.predicting_indices();
         let mut trunk = Trunk {
             packed,
             all: (0..packed.len()).collect(),
             angles: self.angles(packed.positions.iter().copied()),
-            asked_angles: self.angles(places.iter().map(|it| packed.positions[*it])),
-            places,
+            selected_angles: self.angles(indices.iter().map(|it| packed.positions[*it])),
+            indices,
             inputs: Vec::new(),
-            kept: Vec::new(),
+            saved: Vec::new(),
         };
         let mut x = self.embed(packed.tokens.iter().map(|it| *it as usize));
         for (index, block) in self.blocks.iter().enumerate() {
-            let asked = trunk.asked(index + 1 == self.blocks.len());
-            let keeps_all = keeps && !self.recomputes;
-            let (next, kept) = block.forward(&x, &trunk.angles, &asked, keeps_all);
+            let selected = trunk.selected(index + 1 == self.blocks.len());
+            let save_activations = save && !self.checkpoints_activations;
+            let (next, saved) = block.forward(&x, &trunk.angles, &selected, save_activations);
             let input = std::mem::replace(&mut x, next);
-            if keeps {
+            if save {
                 trunk.inputs.push(input);
-                trunk.kept.push(kept);
+                trunk.saved.push(saved);
             }
         }
         let (hidden, _) = self.norm.forward(&x);
@@ -135,12 +135,12 @@ impl HostNetwork {
         let mut below = vec![0.0; x.len()];
         self.norm.backward(&x, &inverse, upstream, &mut below, grads);
         for (index, block) in self.blocks.iter().enumerate().rev() {
-            let (input, kept) = (trunk.inputs.pop(), trunk.kept.pop().flatten());
-            let asked = trunk.asked(index + 1 == self.blocks.len());
+            let (input, saved) = (trunk.inputs.pop(), trunk.saved.pop().flatten());
+            let selected = trunk.selected(index + 1 == self.blocks.len());
             let input = input.unwrap_or_default();
-            let kept = kept.or_else(|| block.forward(&input, &trunk.angles, &asked, true).1);
-            if let Some(kept) = kept {
-                below = block.backward(&input, kept, &trunk.angles, &asked, below, grads);
+            let saved = saved.or_else(|| block.forward(&input, &trunk.angles, &selected, true).1);
+            if let Some(saved) = saved {
+                below = block.backward(&input, saved, &trunk.angles, &selected, below, grads);
             }
         }
         below
@@ -149,17 +149,17 @@ impl HostNetwork {
 
 impl Trunk<'_> {
     /// What a block is asked for: everything, or in the last block what predicts something.
-    fn asked(&self, is_last: bool) -> Asked<'_> {
-        let places = if is_last { &self.places } else { &self.all };
-        let runs = self.packed.runs.iter().map(|run| {
-            let start = places.partition_point(|it| *it < run.own.start);
-            let end = places.partition_point(|it| *it < run.own.end);
-            RunQueries { run, queries: start..end, places: &places[start..end] }
+    fn selected(&self, is_last: bool) -> OutputPositions<'_> {
+        let indices = if is_last { &self.indices } else { &self.all };
+        let spans = self.packed.spans.iter().map(|span| {
+            let start = indices.partition_point(|it| *it < span.own.start);
+            let end = indices.partition_point(|it| *it < span.own.end);
+            SpanQueries { span, queries: start..end, indices: &indices[start..end] }
         });
-        Asked {
-            places: is_last.then_some(&places[..]),
-            runs: runs.collect(),
-            angles: if is_last { &self.asked_angles } else { &self.angles },
+        OutputPositions {
+            indices: is_last.then_some(&indices[..]),
+            spans: spans.collect(),
+            angles: if is_last { &self.selected_angles } else { &self.angles },
         }
     }
 }

@@ -44,7 +44,7 @@ fn loss(scores: FlatScores) -> (Tensor<1>, f32) {
     (loss.clone(), loss.into_scalar::<f32>())
 }
 
-fn numbers(values: Tensor<1>) -> Vec<f32> {
+fn values(values: Tensor<1>) -> Vec<f32> {
     values.into_data().iter::<f32>().collect()
 }
 
@@ -67,21 +67,21 @@ fn check(network: &CausalLm, expected_tensors: usize) {
         let host = HostNetwork::of(network).unwrap();
         let actual = host.scores(&rows, max_logits).flat(&plain_device, true);
         let all = |it: &FlatScores| {
-            [numbers(it.log_probs.clone()), numbers(it.entropy.clone().unwrap())].concat()
+            [values(it.log_probs.clone()), values(it.entropy.clone().unwrap())].concat()
         };
         assert_close(&all(&expected), &all(&actual), 5.0, "scores");
     }
 
     let device = plain_device.autodiff();
     for with_entropy in [false, true] {
-        for (recompute_blocks, max_logits) in [(false, 1 << 25), (true, 300)] {
+        for (gradient_checkpointing, max_logits) in [(false, 1 << 25), (true, 300)] {
             let network = network.clone().train();
             let (mut expected, expected_loss) =
                 network.tensor_gradients(&batch, with_entropy, loss);
             let expected = named_gradients(&network, &mut expected);
             assert_eq!(expected.len(), expected_tensors);
             let memory = crate::MemoryConfig {
-                recompute_blocks,
+                gradient_checkpointing,
                 max_logits,
                 ..crate::MemoryConfig::default()
             };

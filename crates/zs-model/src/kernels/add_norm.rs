@@ -32,11 +32,11 @@ pub(crate) fn add_norm(
     if !crate::workers::is_host(&x.device()) {
         return kernel::run(x, delta, weight, eps as f32, dtype);
     }
-    plain(x, delta, weight, eps, dtype)
+    reference(x, delta, weight, eps, dtype)
 }
 
 /// [`add_norm`] in other operations.
-pub(super) fn plain(
+pub(super) fn reference(
     x: Tensor<2>,
     delta: Tensor<2>,
     weight: Tensor<1>,
@@ -58,7 +58,7 @@ mod kernel {
     use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
     use cubecl::prelude::*;
 
-    use super::super::cube_norm::{cube_a_row, norm_scale};
+    use super::super::cube_norm::{norm_scale, one_cube_per_row};
 
     /// Units of a cube at most.
     const UNITS: usize = 256;
@@ -118,7 +118,7 @@ mod kernel {
             let units = width.next_power_of_two().clamp(32, UNITS);
             add_norm_kernel::launch(
                 &client,
-                cube_a_row(rows),
+                one_cube_per_row(rows),
                 CubeDim::new_1d(units as u32),
                 x.into_tensor_arg(),
                 delta.into_tensor_arg(),

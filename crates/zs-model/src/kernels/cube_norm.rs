@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 /// Cubes for so many rows, one each: a dimension of the grid holds no more than 2^16.
-pub(super) fn cube_a_row(rows: usize) -> CubeCount {
+pub(super) fn one_cube_per_row(rows: usize) -> CubeCount {
     let rows_a_line = rows.min(1 << 15);
     CubeCount::Static(rows_a_line as u32, rows.div_ceil(rows_a_line) as u32, 1)
 }

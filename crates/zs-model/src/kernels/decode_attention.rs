@@ -35,15 +35,15 @@ pub(crate) fn decode_attention(
     dtype: DType,
 ) -> Tensor<5> {
     #[cfg(feature = "accelerator")]
-    if !crate::workers::is_host(&queries.device()) && kernel::takes(queries.dims()) {
+    if !crate::workers::is_host(&queries.device()) && kernel::is_supported(queries.dims()) {
         return kernel::run(queries, keys, values, mask, filled, dtype);
     }
     let _ = filled;
-    plain(queries, keys, values, mask).cast(dtype)
+    reference(queries, keys, values, mask).cast(dtype)
 }
 
 /// [`decode_attention`] in plain tensors, over all columns.
-pub(super) fn plain(
+pub(super) fn reference(
     queries: Tensor<5>,
     keys: Tensor<4>,
     values: Tensor<4>,
@@ -69,10 +69,10 @@ mod kernel {
     /// Query heads that a unit can sum for.
     const MAX_GROUP: usize = 32;
     /// What scores of columns that are not there get.
-    const NOTHING: f32 = -1e30;
+    const MASKED_SCORE: f32 = -1e30;
 
     /// Whether the kernel can be run for queries of a shape.
-    pub(super) fn takes([_, _, group, new, head_dim]: [usize; 5]) -> bool {
+    pub(super) fn is_supported([_, _, group, new, head_dim]: [usize; 5]) -> bool {
         new == 1 && group <= MAX_GROUP && head_dim <= 256
     }
 
@@ -197,7 +197,7 @@ mod kernel {
         }
         at = unit;
         while at < group {
-            max[at] = f32::new(NOTHING);
+            max[at] = f32::new(MASKED_SCORE);
             sum[at] = f32::new(0.0);
             at += units;
         }
@@ -239,7 +239,7 @@ mod kernel {
             } else {
                 #[unroll]
                 for query in 0..group {
-                    of_column[query] = f32::new(NOTHING);
+                    of_column[query] = f32::new(MASKED_SCORE);
                 }
             }
             #[unroll]
@@ -252,7 +252,7 @@ mod kernel {
             at = unit;
             while at < comptime!(group * lanes) {
                 let query = at / lanes;
-                let mut largest = f32::new(NOTHING);
+                let mut largest = f32::new(MASKED_SCORE);
                 let mut place = at % lanes;
                 while place < units {
                     largest = max_of(largest, scores[query * units + place]);

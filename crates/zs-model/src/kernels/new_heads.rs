@@ -48,11 +48,11 @@ impl NewHeads {
         if !crate::workers::is_host(&self.queries.device()) {
             return kernel::run(self, caches);
         }
-        self.place_plainly(caches)
+        self.place_reference(caches)
     }
 
     /// [`place`](Self::place) in other operations.
-    pub(super) fn place_plainly(self, caches: [Tensor<4>; 2]) -> (Tensor<5>, [Tensor<4>; 2]) {
+    pub(super) fn place_reference(self, caches: [Tensor<4>; 2]) -> (Tensor<5>, [Tensor<4>; 2]) {
         let [rows, key_value_heads, _, head_dim] = caches[0].dims();
         let Self { queries, keys, values, biases, norms, eps, cos, sin, column } = self;
         let split = |x: Tensor<2>| -> Tensor<4> {
@@ -174,7 +174,7 @@ mod kernel {
     #[backend_extension(Cube, Fusion)]
     pub(super) trait PlaceHeads: Backend {
         #[fusion(meta = |tensors: &HeadTensorsMetadata, _: &Plan| {
-            let shape = by_head(&tensors.queries.shape, &tensors.key_cache.shape);
+            let shape = query_shape(&tensors.queries.shape, &tensors.key_cache.shape);
             let queries = TensorSpec::new(shape, tensors.queries.dtype);
             (queries, tensors.key_cache.clone(), tensors.value_cache.clone())
         })]
@@ -185,7 +185,7 @@ mod kernel {
     }
 
     /// `[rows, key_value_heads, group, 1, head_dim]`, given the shapes of queries and cache.
-    fn by_head(queries: &Shape, cache: &Shape) -> Shape {
+    fn query_shape(queries: &Shape, cache: &Shape) -> Shape {
         let (heads, head_dim) = (cache[1], cache[3]);
         Shape::new([queries[0], heads, queries[1] / heads / head_dim, 1, head_dim])
     }
@@ -200,7 +200,7 @@ mod kernel {
             let own = |it: FloatTensor<Self>| if it.can_mut() { it } else { it.copy() };
             let (key_cache, value_cache) = (own(tensors.key_cache), own(tensors.value_cache));
             let queries = into_contiguous(tensors.queries);
-            let shape = by_head(queries.meta.shape(), key_cache.meta.shape());
+            let shape = query_shape(queries.meta.shape(), key_cache.meta.shape());
             let (rows, heads, group, head_dim) = (shape[0], shape[1], shape[2], shape[4]);
             let client = queries.client.clone();
             let output = empty_device_contiguous_dtype(

@@ -60,13 +60,13 @@ impl Rotation for burn::backend::Flex {
         sin: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        plain::<Self>(x, cos, sin, scale)
+        reference::<Self>(x, cos, sin, scale)
     }
 }
 
 /// [`rotate`] in burn's operations.
 #[cfg(feature = "flex")]
-fn plain<B: Backend>(
+fn reference<B: Backend>(
     x: FloatTensor<B>,
     cos: FloatTensor<B>,
     sin: FloatTensor<B>,

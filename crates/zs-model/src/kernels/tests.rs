@@ -5,7 +5,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 use super::{
-    NewHeads, add_norm, decode_attention, rms_norm, rotate, rounded_type, swiglu, wide_product,
+    NewHeads, add_norm, decode_attention, matmul_bf16, matmul_dtype, rms_norm, rotate, swiglu,
 };
 use crate::network::MASKED;
 
@@ -62,9 +62,9 @@ fn close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
 fn check<const D: usize, const E: usize>(
     shapes: ([usize; D], [usize; E]),
     ours: &dyn Fn(Tensor<D>, Tensor<E>) -> Tensor<D>,
-    plain: &dyn Fn(Tensor<D>, Tensor<E>) -> Tensor<D>,
+    reference: &dyn Fn(Tensor<D>, Tensor<E>) -> Tensor<D>,
 ) {
-    let expected = pulled(&Device::flex(), shapes, plain);
+    let expected = pulled(&Device::flex(), shapes, reference);
     for device in devices() {
         let found = pulled(&device, shapes, ours);
         for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
@@ -104,7 +104,7 @@ fn rotations_are_those_of_complex_numbers() {
             let angle = angle(&x.device());
             rotate(x, angle.clone().cos(), angle.sin(), 0.25)
         };
-        let plain = |x: Tensor<4>| {
+        let reference = |x: Tensor<4>| {
             let angle = angle(&x.device());
             let (cos, sin) = (angle.clone().cos(), angle.sin());
             let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
@@ -116,7 +116,7 @@ fn rotations_are_those_of_complex_numbers() {
         check(
             (shape, shape),
             &|x: Tensor<4>, y: Tensor<4>| rotated(x) + y,
-            &|x: Tensor<4>, y: Tensor<4>| plain(x) + y,
+            &|x: Tensor<4>, y: Tensor<4>| reference(x) + y,
         );
     }
 }
@@ -128,12 +128,12 @@ fn wide_products_are_those_of_rounded_numbers() {
     let (x, weight) = (tensor([5, 7], 0.2, &Device::flex()), tensor([7, 3], 0.4, &Device::flex()));
     let expected = round(x.clone()).matmul(round(weight.clone())).into_data();
     let expected: Vec<f32> = expected.iter::<f32>().collect();
-    let found = wide_product(x, weight).into_data();
+    let found = matmul_bf16(x, weight).into_data();
     close(&found.iter::<f32>().collect::<Vec<_>>(), &expected, 1e-6, "flex");
     // An accelerator without bfloat16 multiplies in f32, which is closer to the numbers themselves.
     for device in devices() {
         let (x, weight) = (tensor([5, 7], 0.2, &device), tensor([7, 3], 0.4, &device));
-        let found = wide_product(x, weight).into_data();
+        let found = matmul_bf16(x, weight).into_data();
         let found: Vec<f32> = found.iter::<f32>().collect();
         close(&found, &expected, 2e-2, &format!("{device:?}"));
     }
@@ -147,7 +147,7 @@ fn list<const D: usize>(it: Tensor<D>) -> Vec<f32> {
 /// between two.
 fn types(device: &Device) -> Vec<(DType, f32)> {
     let mut types = vec![(DType::F32, 2e-5)];
-    if rounded_type(device) == DType::BF16 {
+    if matmul_dtype(device) == DType::BF16 {
         types.push((DType::BF16, 1e-2));
     }
     types
@@ -161,7 +161,7 @@ fn added_norms_are_a_sum_and_a_norm() {
             (x, delta, tensor([shape[1]], 0.1, device))
         };
         let (x, delta, weight) = on(&Device::flex());
-        let (sum, normed) = super::add_norm::plain(x, delta, weight, 1e-3, DType::F32);
+        let (sum, normed) = super::add_norm::reference(x, delta, weight, 1e-3, DType::F32);
         let expected = [list(sum), list(normed)];
         for device in devices() {
             for (dtype, tolerance) in types(&device) {
@@ -205,7 +205,7 @@ fn check_new_heads([rows, heads, group, head_dim]: [usize; 4], has_biases: bool,
         for (dtype, tolerance) in types(&device) {
             for is_shared in [false, true] {
                 let what = format!("{rows} {heads} {group} {head_dim} {dtype:?} on {device:?}");
-                let (queries, expected) = on(&cpu).place_plainly(caches(&cpu, dtype));
+                let (queries, expected) = on(&cpu).place_reference(caches(&cpu, dtype));
                 let given = caches(&device, dtype);
                 let held = is_shared.then(|| given.clone());
                 let (found_queries, found) = on(&device).place(given);
@@ -238,14 +238,14 @@ fn new_heads_go_where_they_belong() {
 fn wide_products_of_several_matrices_are_those_of_each() {
     for device in devices() {
         let (x, weight) = (tensor([2, 3, 5, 7], 0.2, &device), tensor([2, 3, 7, 4], 0.4, &device));
-        let found = wide_product(x.clone(), weight.clone());
+        let found = matmul_bf16(x.clone(), weight.clone());
         assert_eq!((found.dims(), found.dtype()), ([2, 3, 5, 4], DType::F32));
         for (row, head) in [(0, 0), (1, 2)] {
             let one = |it: &Tensor<4>| -> Tensor<2> {
                 let [_, _, n, m] = it.dims();
                 it.clone().slice([row..row + 1, head..head + 1]).reshape([n, m])
             };
-            let expected = list(wide_product(one(&x), one(&weight)));
+            let expected = list(matmul_bf16(one(&x), one(&weight)));
             close(&list(one(&found)), &expected, 1e-5, &format!("{row} {head} on {device:?}"));
         }
     }
@@ -275,7 +275,7 @@ fn check_decode(shape: [usize; 5], capacity: usize, filled: usize) {
         (queries, keys, values, mask, filled)
     };
     let (queries, keys, values, mask, _) = on(&Device::flex());
-    let expected = list(super::decode_attention::plain(queries, keys, values, mask));
+    let expected = list(super::decode_attention::reference(queries, keys, values, mask));
     for device in devices() {
         for (dtype, tolerance) in types(&device) {
             let (queries, keys, values, mask, columns) = on(&device);

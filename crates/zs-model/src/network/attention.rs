@@ -48,7 +48,7 @@ struct HeadShape {
 ///
 /// Every row owns the same columns; which of them hold a token of the row is the caller's bias.
 #[derive(Clone, Debug)]
-pub(crate) struct KeyValueCache {
+pub(crate) struct KvCache {
     pub(crate) layers: Vec<LayerCache>,
     pub(crate) columns: usize,
     /// What positions are rotated by, where the cache is: `[head_dim / 2]`.
@@ -62,7 +62,7 @@ pub(crate) struct LayerCache {
     pub(super) values: Tensor<4>,
 }
 
-impl KeyValueCache {
+impl KvCache {
     pub(crate) fn new(
         config: &ModelConfig,
         [rows, capacity]: [usize; 2],
@@ -130,7 +130,7 @@ impl KeyValueCache {
     }
 }
 
-impl KeyValueCache {
+impl KvCache {
     /// Caches of the same capacity, one below the other; as many columns as the widest fills.
     pub(crate) fn stack(mut parts: Vec<Self>) -> Self {
         if parts.len() == 1 {
@@ -157,7 +157,7 @@ impl KeyValueCache {
 ///
 /// - bias: broadcasts to `[rows, key_value_heads, group, new, columns]`, 0 where a column may be attended
 ///   to, [`MASKED`] elsewhere; the first columns are looked at
-pub(crate) struct Seen {
+pub(crate) struct CacheMask {
     pub(crate) first: usize,
     pub(crate) bias: Tensor<5>,
 }
@@ -239,13 +239,13 @@ impl Attention {
         x: Tensor<2>,
         shape: [usize; 2],
         rotary: &Rotary,
-        seen: &Seen,
+        mask: &CacheMask,
         cache: &mut LayerCache,
     ) -> Tensor<2> {
         let Heads { queries, keys, values, .. } = self.heads(x, shape, rotary);
-        cache.write(keys, values, seen.first);
-        let (keys, values) = cache.first(seen.bias.dims()[4]);
-        self.output(attend(queries, keys, values, seen.bias.clone()))
+        cache.write(keys, values, mask.first);
+        let (keys, values) = cache.first(mask.bias.dims()[4]);
+        self.output(attend(queries, keys, values, mask.bias.clone()))
     }
 
     /// Rotated queries, already scaled, rotated keys, and values of `new` tokens of each row.
@@ -256,7 +256,7 @@ impl Attention {
         let values: Tensor<4> =
             self.v_proj.forward(x).reshape([rows, new, key_value_heads, head_dim]);
         let values = values.swap_dims(1, 2);
-        Heads { queries, keys, values, products: self.q_proj.products }
+        Heads { queries, keys, values, compute_dtype: self.q_proj.compute_dtype }
     }
 
     /// What the heads have mixed, `[rows, key_value_heads, group, new, head_dim]`, as what a block

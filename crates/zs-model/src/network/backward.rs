@@ -9,7 +9,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
-use super::block::{BlockRun, GradientContext};
+use super::block::{BlockForward, GradientContext};
 use super::scores::{FlatScores, rows_of};
 use super::{CausalLm, RowContext};
 use crate::batch::PaddedBatch;
@@ -31,7 +31,7 @@ impl CausalLm {
             let max_logits = self.memory.max_logits;
             return host.gradients(rows, max_logits, with_entropy, &self.device(), loss);
         }
-        self.tensor_gradients(&PaddedBatch::on(rows, &self.device()), with_entropy, loss)
+        self.tensor_gradients(&PaddedBatch::for_device(rows, &self.device()), with_entropy, loss)
     }
 
     /// [`flat_gradients`](Self::flat_gradients) on tensors, on any device.
@@ -42,10 +42,11 @@ impl CausalLm {
         loss: impl FnOnce(FlatScores) -> (Tensor<1>, T),
     ) -> (GradientsParams, T) {
         let trunk = Trunk::forward(self, batch);
-        let plain = self.valid();
-        let predicting = trunk.hidden.clone().select(0, batch.predicting(&plain.device()));
-        let targets = batch.targets(&plain.device());
-        let scores = plain.score_predicting(predicting.clone(), targets.clone(), with_entropy);
+        let reference = self.valid();
+        let predicting =
+            trunk.hidden.clone().select(0, batch.predicting_positions(&reference.device()));
+        let targets = batch.targets(&reference.device());
+        let scores = reference.score_predicting(predicting.clone(), targets.clone(), with_entropy);
         let known = scores.entropy.clone();
 
         // The loss sees its scores as leaves.
@@ -58,7 +59,7 @@ impl CausalLm {
         let upstream = ScoreGradients {
             log_probs: log_probs
                 .grad_remove(&mut grads)
-                .unwrap_or_else(|| Tensor::zeros([batch.num_loss_tokens()], &plain.device())),
+                .unwrap_or_else(|| Tensor::zeros([batch.num_loss_tokens()], &reference.device())),
             entropy: entropy.and_then(|it| it.grad_remove(&mut grads)).zip(known),
         };
 
@@ -136,39 +137,39 @@ impl ScoreGradients {
 struct Trunk {
     /// Final hidden states, `[rows * seq, hidden]`.
     hidden: Tensor<2>,
-    blocks: Vec<KeptBlock>,
+    blocks: Vec<SavedBlock>,
     /// What went into the final norm.
     last: Tensor<2>,
 }
 
 /// What is kept of a block until the way back.
-enum KeptBlock {
+enum SavedBlock {
     /// Its input, from which it is run again.
     Input(Box<Tensor<2>>),
-    Run(Box<BlockRun>),
+    Run(Box<BlockForward>),
 }
 
 impl Trunk {
     fn forward(network: &CausalLm, batch: &PaddedBatch) -> Self {
-        let plain = network.valid();
-        let device = plain.device();
-        let mut x = plain.model.embed(batch.tokens(&device));
-        let mut blocks = Vec::with_capacity(plain.model.layers.len());
-        if network.memory.recompute_blocks {
-            let context = RowContext::new(&plain.model, batch.shape(), &device);
-            for block in &plain.model.layers {
-                blocks.push(KeptBlock::Input(Box::new(x.clone())));
+        let reference = network.valid();
+        let device = reference.device();
+        let mut x = reference.model.embed(batch.tokens(&device));
+        let mut blocks = Vec::with_capacity(reference.model.layers.len());
+        if network.memory.gradient_checkpointing {
+            let context = RowContext::new(&reference.model, batch.shape(), &device);
+            for block in &reference.model.layers {
+                blocks.push(SavedBlock::Input(Box::new(x.clone())));
                 x = block.forward(x, &context);
             }
         } else {
             let context = GradientContext::new(&network.model, batch.shape(), &network.device());
             for block in &network.model.layers {
-                let run = BlockRun::forward(block, x, &context);
+                let run = BlockForward::forward(block, x, &context);
                 x = run.output();
-                blocks.push(KeptBlock::Run(Box::new(run)));
+                blocks.push(SavedBlock::Run(Box::new(run)));
             }
         }
-        Self { hidden: plain.model.norm.forward(x.clone()), blocks, last: x }
+        Self { hidden: reference.model.norm.forward(x.clone()), blocks, last: x }
     }
 
     /// Adds the gradients of the parameters below the head, given those of the hidden states that
@@ -181,16 +182,16 @@ impl Trunk {
         total: &mut GradientsParams,
     ) {
         let device = network.device();
-        let places = batch.predicting(&self.hidden.device());
+        let loss_positions = batch.predicting_positions(&self.hidden.device());
         let spread = self.hidden.zeros_like();
-        let upstream = spread.select_assign(0, places, upstream, IndexingUpdateOp::Add);
+        let upstream = spread.select_assign(0, loss_positions, upstream, IndexingUpdateOp::Add);
         let norm = &network.model.norm;
         let mut below = pull(self.last, |it| norm.forward(it), |_| upstream, norm, total);
         let context = GradientContext::new(&network.model, batch.shape(), &device);
         for block in network.model.layers.iter().rev() {
             let run = match self.blocks.pop().expect("something is kept of every block") {
-                KeptBlock::Run(run) => *run,
-                KeptBlock::Input(input) => BlockRun::forward(block, *input, &context),
+                SavedBlock::Run(run) => *run,
+                SavedBlock::Input(input) => BlockForward::forward(block, *input, &context),
             };
             below = run.backward(block, below, &context, total);
         }
@@ -300,11 +301,15 @@ mod tests {
         for tied in [true, false] {
             let network = network(tied);
             let tensors = if tied { 26 } else { 27 };
-            for recompute_blocks in [false, true] {
+            for gradient_checkpointing in [false, true] {
                 for max_logits in [1, 7 * 257, 1 << 25] {
                     check(
                         &network,
-                        MemoryConfig { max_logits, recompute_blocks, ..MemoryConfig::default() },
+                        MemoryConfig {
+                            max_logits,
+                            gradient_checkpointing,
+                            ..MemoryConfig::default()
+                        },
                         tensors,
                     );
                 }
@@ -326,11 +331,11 @@ mod tests {
         // A second seed for B, which would be zero otherwise and hide the gradient of A.
         let network = network(false).with_lora(&config, 5).unwrap();
         let network = crate::testing::with_random_lora(&network, 6);
-        for recompute_blocks in [false, true] {
+        for gradient_checkpointing in [false, true] {
             for max_logits in [7 * 257, 1 << 25] {
                 check(
                     &network,
-                    MemoryConfig { max_logits, recompute_blocks, ..MemoryConfig::default() },
+                    MemoryConfig { max_logits, gradient_checkpointing, ..MemoryConfig::default() },
                     8,
                 );
             }
@@ -341,7 +346,7 @@ mod tests {
     fn a_loss_on_log_probs_alone_needs_no_entropy() {
         let network = network(true).with_memory(MemoryConfig {
             max_logits: 300,
-            recompute_blocks: true,
+            gradient_checkpointing: true,
             ..MemoryConfig::default()
         });
         let network = network.train();

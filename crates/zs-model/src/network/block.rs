@@ -89,7 +89,7 @@ impl FeedForward {
 
 /// A block as it ran on whole rows, with what its way back needs: the graph before attention, that
 /// after it, and between them heads without a graph.
-pub(crate) struct BlockRun {
+pub(crate) struct BlockForward {
     input: Tensor<2>,
     /// Of the graph from the input.
     tracked: Heads,
@@ -116,7 +116,7 @@ impl GradientContext {
     }
 }
 
-impl BlockRun {
+impl BlockForward {
     /// Runs a block of a training copy on a value without a graph.
     pub(crate) fn forward(block: &Block, x: Tensor<2>, context: &GradientContext) -> Self {
         let GradientContext { shape, rotary, blocks } = context;
@@ -128,7 +128,7 @@ impl BlockRun {
             queries: tracked.queries.clone().inner(),
             keys: tracked.keys.clone().inner(),
             values: tracked.values.clone().inner(),
-            products: tracked.products,
+            compute_dtype: tracked.compute_dtype,
         };
         let attended = heads.attend(blocks);
         let residual = Tensor::from_inner(x).require_grad();

@@ -21,7 +21,7 @@ pub(crate) struct Heads {
     pub(crate) keys: Tensor<4>,
     pub(crate) values: Tensor<4>,
     /// What scores and sums of values are products in; softmax and all sums are in f32.
-    pub(crate) products: Precision,
+    pub(crate) compute_dtype: Precision,
 }
 
 /// What attention made of [`Heads`].
@@ -63,15 +63,15 @@ impl Heads {
     ///   block, so that no partial sum needs to be rescaled
     pub(crate) fn attend(&self, blocks: &CausalBlocks) -> Attended {
         let (mut outputs, mut log_sums) = (Vec::new(), Vec::new());
-        let of = self.rounded();
+        let of = self.to_matmul_dtype();
         for block in &blocks.blocks {
             let scores = of.scores(block);
             let max = scores.clone().max_dim(4);
             let weights = (scores - max.clone()).exp();
             let sum = weights.clone().sum_dim(4);
             let values = up_to(&of.values, block.queries.end);
-            let weights = self.products.round(stack(weights));
-            let mixed = split(self.products.product(weights, values), self.queries.dims());
+            let weights = self.compute_dtype.round(stack(weights));
+            let mixed = split(self.compute_dtype.product(weights, values), self.queries.dims());
             outputs.push(mixed / sum.clone());
             log_sums.push(max + sum.log());
         }
@@ -102,7 +102,7 @@ impl Heads {
     ) -> Self {
         let dims = self.queries.dims();
         let of_output = (upstream.clone() * attended.output.clone()).sum_dim(4);
-        let (products, of) = (self.products, self.rounded());
+        let (compute_dtype, of) = (self.compute_dtype, self.to_matmul_dtype());
         let mut queries = Vec::new();
         let mut sums: Option<(Tensor<4>, Tensor<4>)> = None;
         // From the last block, whose queries see all keys.
@@ -110,16 +110,16 @@ impl Heads {
             let end = block.queries.end;
             let rows = |it: &Tensor<5>| it.clone().slice_dim(3, block.queries.clone());
             let weights = stack((of.scores(block) - rows(&attended.log_sums)).exp());
-            let upstream = products.round(stack(rows(upstream)));
+            let upstream = compute_dtype.round(stack(rows(upstream)));
             let (keys, values) = (up_to(&of.keys, end), up_to(&of.values, end));
-            let transposed = products.round(weights.clone()).swap_dims(2, 3);
-            let of_values = products.product(transposed, upstream.clone());
-            let of_weights = products.product(upstream, values.swap_dims(2, 3));
+            let transposed = compute_dtype.round(weights.clone()).swap_dims(2, 3);
+            let of_values = compute_dtype.product(transposed, upstream.clone());
+            let of_weights = compute_dtype.product(upstream, values.swap_dims(2, 3));
             let of_scores = weights * (of_weights - stack(rows(&of_output)));
-            let of_scores = products.round(of_scores);
-            queries.push(split(products.product(of_scores.clone(), keys), dims));
+            let of_scores = compute_dtype.round(of_scores);
+            queries.push(split(compute_dtype.product(of_scores.clone(), keys), dims));
             let queries = stack(rows(&of.queries));
-            let of_keys = products.product(of_scores.swap_dims(2, 3), queries);
+            let of_keys = compute_dtype.product(of_scores.swap_dims(2, 3), queries);
             sums = Some(match sums {
                 None => (of_keys, of_values),
                 Some((keys, values)) => (add_to(keys, of_keys), add_to(values, of_values)),
@@ -127,17 +127,17 @@ impl Heads {
         }
         queries.reverse();
         let (keys, values) = sums.expect("a row holds at least one token");
-        Self { queries: joined(queries), keys, values, products }
+        Self { queries: joined(queries), keys, values, compute_dtype }
     }
 
     /// The same as its products take it.
-    fn rounded(&self) -> Self {
-        let Self { queries, keys, values, products } = self.clone();
+    fn to_matmul_dtype(&self) -> Self {
+        let Self { queries, keys, values, compute_dtype } = self.clone();
         Self {
-            queries: products.round(queries),
-            keys: products.round(keys),
-            values: products.round(values),
-            products,
+            queries: compute_dtype.round(queries),
+            keys: compute_dtype.round(keys),
+            values: compute_dtype.round(values),
+            compute_dtype,
         }
     }
 
@@ -146,7 +146,7 @@ impl Heads {
         let queries = self.queries.clone().slice_dim(3, block.queries.clone());
         let keys = up_to(&self.keys, block.queries.end);
         let [rows, heads, group, len, _] = queries.dims();
-        let scores = self.products.product(stack(queries), keys.swap_dims(2, 3));
+        let scores = self.compute_dtype.product(stack(queries), keys.swap_dims(2, 3));
         scores.reshape([rows, heads, group, len, block.queries.end]) + block.bias.clone()
     }
 }
@@ -225,7 +225,7 @@ mod tests {
             queries: tensor([rows, heads, group, seq, head_dim], 0.1) * 2.0,
             keys: tensor([rows, heads, seq, head_dim], 0.2),
             values: tensor([rows, heads, seq, head_dim], 0.3),
-            products: Precision::F32,
+            compute_dtype: Precision::F32,
         }
     }
 
@@ -246,7 +246,7 @@ mod tests {
             queries: queries.grad_remove(&mut grads).expect("it is a leaf"),
             keys: keys.grad_remove(&mut grads).expect("it is a leaf"),
             values: values.grad_remove(&mut grads).expect("it is a leaf"),
-            products: of.products,
+            compute_dtype: of.compute_dtype,
         };
         (output.inner(), gradients)
     }
@@ -265,11 +265,11 @@ mod tests {
         let blocks = CausalBlocks::of(dims[3], block, &Device::flex());
         let (output, expected) = whole(&of, &upstream);
         // bfloat16 has a relative precision of 2^-8; sums of some twenty products are a few of these off.
-        for (products, tolerance) in [(Precision::F32, 2e-5), (Precision::Bf16, 5e-2)] {
-            let of = Heads { products, ..of.clone() };
+        for (compute_dtype, tolerance) in [(Precision::F32, 2e-5), (Precision::Bf16, 5e-2)] {
+            let of = Heads { compute_dtype, ..of.clone() };
             let attended = of.attend(&blocks);
             let gradients = of.pull(&blocks, &attended, &upstream);
-            let what = format!("{dims:?} in blocks of {block}, {products:?}");
+            let what = format!("{dims:?} in blocks of {block}, {compute_dtype:?}");
             close(&attended.output, &output, tolerance, &what);
             close(&gradients.queries, &expected.queries, tolerance, &what);
             close(&gradients.keys, &expected.keys, tolerance, &what);
@@ -301,7 +301,7 @@ mod tests {
             queries: column([0.0, 3_f32.ln()]).reshape([1, 1, 1, 2, 1]),
             keys: column([0.0, 1.0]).reshape([1, 1, 2, 1]),
             values: column([1.0, 5.0]).reshape([1, 1, 2, 1]),
-            products: Precision::F32,
+            compute_dtype: Precision::F32,
         };
         for block in [1, 2] {
             let blocks = CausalBlocks::of(2, block, &device);

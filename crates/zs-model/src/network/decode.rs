@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Int, Tensor};
 
-use super::attention::{Attention, KeyValueCache, LayerCache};
+use super::attention::{Attention, KvCache, LayerCache};
 use super::rope::Rotary;
 use super::{CausalLm, Linear, RmsNorm};
 use crate::kernels::{NewHeads, add_norm, decode_attention};
@@ -34,7 +34,7 @@ impl CausalLm {
         tokens: Tensor<1, Int>,
         positions: Tensor<1, Int>,
         next: &NextColumn,
-        cache: &mut KeyValueCache,
+        cache: &mut KvCache,
     ) -> Tensor<2> {
         let ([rows], device) = (tokens.dims(), tokens.device());
         let mut stream = Stream { sum: self.model.embed(tokens.unsqueeze_dim(1)), said: None };

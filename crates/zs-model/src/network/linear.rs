@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 
 use super::{LowRank, Precision};
-use crate::kernels::rounded_type;
+use crate::kernels::matmul_dtype;
 
 /// `y = x W + b`, and with an adapter `+ scale (x A) B`.
 ///
@@ -17,7 +17,7 @@ pub(crate) struct Linear {
     pub(crate) adapter: Option<LowRank>,
     /// What it multiplies in; adapters in f32.
     #[module(skip)]
-    pub(crate) products: Precision,
+    pub(crate) compute_dtype: Precision,
 }
 
 impl Linear {
@@ -26,7 +26,7 @@ impl Linear {
             weight: Param::from_tensor(Tensor::zeros([input, output], device)),
             bias: bias.then(|| Param::from_tensor(Tensor::zeros([output], device))),
             adapter: None,
-            products: Precision::F32,
+            compute_dtype: Precision::F32,
         }
     }
 
@@ -43,16 +43,16 @@ impl Linear {
     pub(crate) fn forward_unbiased(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.adapter {
             Some(adapter) => {
-                self.products.product(x.clone(), self.weight.val()) + adapter.forward(x)
+                self.compute_dtype.product(x.clone(), self.weight.val()) + adapter.forward(x)
             }
-            None => self.products.product(x, self.weight.val()),
+            None => self.compute_dtype.product(x, self.weight.val()),
         }
     }
 
     /// The type of an input of several maps: rounded where each of them would start with rounding it.
     pub(crate) fn input_type<const N: usize>(maps: [&Self; N], device: &Device) -> DType {
-        let rounds = |it: &Self| it.products == Precision::Bf16 && it.adapter.is_none();
-        if maps.into_iter().all(rounds) { rounded_type(device) } else { DType::F32 }
+        let rounds = |it: &Self| it.compute_dtype == Precision::Bf16 && it.adapter.is_none();
+        if maps.into_iter().all(rounds) { matmul_dtype(device) } else { DType::F32 }
     }
 
     /// The input of several maps, in its [type](Self::input_type), so that it is rounded once.

@@ -20,7 +20,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 use attention::{Attention, causal_bias};
-pub(crate) use attention::{KeyValueCache, MASKED, Seen, attend};
+pub(crate) use attention::{CacheMask, KvCache, MASKED, attend};
 pub(crate) use block::{Block, FeedForward, RowContext};
 pub(crate) use decode::NextColumn;
 pub(crate) use linear::Linear;
@@ -48,7 +48,7 @@ pub struct CausalLm {
     pub(crate) memory: MemoryConfig,
     /// Devices beside its own that it computes on.
     #[module(skip)]
-    pub(crate) beside: Vec<Device>,
+    pub(crate) secondary_devices: Vec<Device>,
 }
 
 /// Everything below the head.
@@ -95,7 +95,7 @@ impl CausalLm {
                 .then(|| Linear::zeros(width, config.vocab_size, false, device)),
             lora: None,
             memory: MemoryConfig::default(),
-            beside: Vec::new(),
+            secondary_devices: Vec::new(),
         }
     }
 
@@ -109,8 +109,8 @@ impl CausalLm {
         &self,
         tokens: Tensor<2, Int>,
         positions: Tensor<1, Int>,
-        seen: &Seen,
-        cache: &mut KeyValueCache,
+        mask: &CacheMask,
+        cache: &mut KvCache,
     ) -> Tensor<2> {
         let [rows, new] = tokens.dims();
         let mut x = self.model.embed(tokens);
@@ -118,7 +118,7 @@ impl CausalLm {
         for (block, layer) in self.model.layers.iter().zip(cache.layers.iter_mut()) {
             let normed = block.input_layernorm.forward(x.clone());
             let attended =
-                block.self_attn.forward_cached(normed, [rows, new], &rotary, seen, layer);
+                block.self_attn.forward_cached(normed, [rows, new], &rotary, mask, layer);
             x = block.finish(x, attended);
         }
         self.model.norm.forward(x)
@@ -135,7 +135,7 @@ impl CausalLm {
             Some(head) => head.forward(hidden),
             None => {
                 let weight = self.model.embed_tokens.weight.val().transpose();
-                self.memory.products.product(hidden, weight)
+                self.memory.compute_dtype.product(hidden, weight)
             }
         }
     }

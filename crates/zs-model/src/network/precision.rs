@@ -5,7 +5,7 @@ use burn::tensor::{FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::CausalLm;
-use crate::kernels::{rounded, wide_product};
+use crate::kernels::{matmul_bf16, to_matmul_dtype};
 
 /// What the matrix products of the blocks and of the head are computed in.
 ///
@@ -51,7 +51,7 @@ impl Precision {
     pub(crate) fn product<const D: usize>(self, x: Tensor<D>, weight: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x.matmul(weight),
-            Self::Bf16 => wide_product(x, weight),
+            Self::Bf16 => matmul_bf16(x, weight),
         }
     }
 
@@ -59,7 +59,7 @@ impl Precision {
     pub(crate) fn round<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x,
-            Self::Bf16 => rounded(x),
+            Self::Bf16 => to_matmul_dtype(x),
         }
     }
 }
@@ -68,7 +68,7 @@ impl CausalLm {
     /// The network with its matrices in the type that they are multiplied in, so that sampling reads no
     /// more than it needs. Not to be trained or saved.
     pub(crate) fn for_sampling(mut self) -> Self {
-        if self.memory.products == Precision::Bf16 {
+        if self.memory.compute_dtype == Precision::Bf16 {
             let round = |it: &mut Param<Tensor<2>>| {
                 *it = it.clone().map(|it| it.cast(FloatDType::BF16));
             };
@@ -82,11 +82,11 @@ impl CausalLm {
     }
 
     /// Sets what every linear map multiplies in.
-    pub(crate) fn set_products(&mut self, products: Precision) {
+    pub(crate) fn set_compute_dtype(&mut self, compute_dtype: Precision) {
         if let Some(head) = &mut self.lm_head {
-            head.products = products;
+            head.compute_dtype = compute_dtype;
         }
-        self.block_linears_mut().into_iter().for_each(|it| it.products = products);
+        self.block_linears_mut().into_iter().for_each(|it| it.compute_dtype = compute_dtype);
     }
 }
 
@@ -109,8 +109,8 @@ mod tests {
         LanguageModel::initialize(tiny_config(), byte_tokenizer(), 5, &Device::flex())
     }
 
-    fn memory(products: Precision) -> MemoryConfig {
-        MemoryConfig { products, ..MemoryConfig::default() }
+    fn memory(compute_dtype: Precision) -> MemoryConfig {
+        MemoryConfig { compute_dtype, ..MemoryConfig::default() }
     }
 
     fn rows() -> Vec<TokenRow> {
@@ -204,11 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn run_files_name_it_and_leave_it_out() {
+    fn parses_the_field_and_its_old_name_and_omits_the_default() {
         let parse = |text: &str| serde_json::from_str::<MemoryConfig>(text).unwrap();
-        assert_eq!(parse("{\"products\": \"bf16\"}").products, Precision::Bf16);
-        assert_eq!(parse("{}").products, Precision::F32);
+        assert_eq!(parse("{\"compute_dtype\": \"bf16\"}").compute_dtype, Precision::Bf16);
+        assert_eq!(parse("{}").compute_dtype, Precision::F32);
+        assert_eq!(parse("{\"products\": \"bf16\"}").compute_dtype, Precision::Bf16);
+        assert!(parse("{\"recompute_blocks\": true}").gradient_checkpointing);
         let text = serde_json::to_string(&MemoryConfig::default()).unwrap();
-        assert!(!text.contains("products"), "{text}");
+        assert!(!text.contains("compute_dtype"), "{text}");
     }
 }

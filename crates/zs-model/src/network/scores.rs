@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Precision;
 use crate::batch::PaddedBatch;
 use crate::host::HostNetwork;
-use crate::replicas::{beside, with_beside};
+use crate::replicas::{all_devices, secondary_devices};
 use crate::{CausalLm, PolicyModel, TokenId, TokenRow, TokenScores};
 
 /// What training keeps in memory, what it computes again, and how precisely.
@@ -21,16 +21,17 @@ pub struct MemoryConfig {
     pub max_logits: usize,
     /// Keep the input of each block only and run the block again on the way back: activations of
     /// one block instead of all, for one more forward pass.
-    pub recompute_blocks: bool,
+    #[serde(alias = "recompute_blocks")]
+    pub gradient_checkpointing: bool,
     /// What the matrix products of blocks and head are computed in; weights stay in f32.
-    #[serde(skip_serializing_if = "Precision::is_f32")]
-    pub products: Precision,
+    #[serde(alias = "products", skip_serializing_if = "Precision::is_f32")]
+    pub compute_dtype: Precision,
 }
 
 impl Default for MemoryConfig {
     /// 2^25 logits (128 MiB in f32, 220 positions of Qwen2.5), no recomputation, f32.
     fn default() -> Self {
-        Self { max_logits: 1 << 25, recompute_blocks: false, products: Precision::F32 }
+        Self { max_logits: 1 << 25, gradient_checkpointing: false, compute_dtype: Precision::F32 }
     }
 }
 
@@ -47,7 +48,7 @@ impl CausalLm {
     #[must_use]
     pub fn with_memory(mut self, memory: MemoryConfig) -> Self {
         self.memory = memory;
-        self.set_products(memory.products);
+        self.set_compute_dtype(memory.compute_dtype);
         self
     }
 
@@ -68,7 +69,7 @@ impl CausalLm {
     /// When the first is not the device that the parameters live on.
     #[must_use]
     pub fn with_devices(mut self, devices: &[Device]) -> Self {
-        self.beside = beside(&self.device(), devices);
+        self.secondary_devices = secondary_devices(&self.device(), devices);
         self
     }
 
@@ -89,7 +90,7 @@ impl CausalLm {
         {
             return host.scores(rows, self.memory.max_logits).flat(&device, with_entropy);
         }
-        let batch = PaddedBatch::on(rows, &device);
+        let batch = PaddedBatch::for_device(rows, &device);
         let hidden = self.model.hidden(batch.tokens(&device));
         self.score(hidden, &batch, with_entropy)
     }
@@ -102,7 +103,7 @@ impl CausalLm {
         with_entropy: bool,
     ) -> FlatScores {
         let device = self.device();
-        let predicting = hidden.select(0, batch.predicting(&device));
+        let predicting = hidden.select(0, batch.predicting_positions(&device));
         self.score_predicting(predicting, batch.targets(&device), with_entropy)
     }
 
@@ -136,17 +137,18 @@ impl CausalLm {
         rows: &[TokenRow],
     ) -> (Vec<TokenId>, Vec<TokenId>, Vec<usize>) {
         let device = self.device();
-        let batch = PaddedBatch::on(rows, &device);
+        let batch = PaddedBatch::for_device(rows, &device);
         if batch.num_loss_tokens() == 0 {
             return (Vec::new(), Vec::new(), Vec::new());
         }
-        let hidden = self.model.hidden(batch.tokens(&device)).select(0, batch.predicting(&device));
+        let hidden =
+            self.model.hidden(batch.tokens(&device)).select(0, batch.predicting_positions(&device));
         let mut predicted = Vec::with_capacity(batch.num_loss_tokens());
         for (start, len) in self.chunks(batch.num_loss_tokens()) {
             let best = self.head(rows_of(&hidden, start, len)).argmax(1).into_data();
             predicted.extend(best.iter::<i64>().map(|it| it as TokenId));
         }
-        (predicted, batch.target_ids().collect(), batch.owners().collect())
+        (predicted, batch.target_ids().collect(), batch.loss_rows().collect())
     }
 
     /// Start and length of each chunk of positions that the head runs on at a time.
@@ -184,10 +186,10 @@ fn concatenate(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
 /// Flat scores as the rectangle of the batch, zero where no loss is.
 fn spread(scores: FlatScores, batch: &PaddedBatch, device: &Device) -> TokenScores {
     let [height, width] = batch.shape();
-    let places = batch.places(device);
+    let loss_positions = batch.loss_positions(device);
     let spread = |values: Tensor<1>| -> Tensor<2> {
         Tensor::<1>::zeros([height * width], device)
-            .select_assign(0, places.clone(), values, IndexingUpdateOp::Add)
+            .select_assign(0, loss_positions.clone(), values, IndexingUpdateOp::Add)
             .reshape([height, width])
     };
     let log_probs = spread(scores.log_probs);
@@ -225,6 +227,6 @@ impl PolicyModel for CausalLm {
     }
 
     fn compute_devices(&self) -> Vec<Device> {
-        with_beside(&self.device(), &self.beside)
+        all_devices(&self.device(), &self.secondary_devices)
     }
 }

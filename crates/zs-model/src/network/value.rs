@@ -9,7 +9,7 @@ use burn::tensor::{Device, IndexingUpdateOp, Tensor};
 use super::{CausalLm, Decoder, Linear};
 use crate::batch::PaddedBatch;
 use crate::checkpoint::{fill, load_module, named_parameters, write_safetensors};
-use crate::replicas::{beside, with_beside};
+use crate::replicas::{all_devices, secondary_devices};
 use crate::{CheckpointError, ModelConfig, SaveError, TokenRow, ValueModel, WeightDtype};
 
 /// A body of the Qwen2, Qwen3 or Llama family with a scalar head.
@@ -29,7 +29,7 @@ pub struct ValueNetwork {
     value_head: Linear,
     /// Devices beside its own that it computes on.
     #[module(skip)]
-    beside: Vec<Device>,
+    secondary_devices: Vec<Device>,
 }
 
 /// The folder of the value model inside a model directory.
@@ -44,8 +44,11 @@ impl ValueNetwork {
         let width = policy.model.norm.weight.val().dims()[0];
         let device = policy.model.norm.weight.val().device();
         let value_head = Linear::zeros(width, 1, true, &device);
-        let unnamed =
-            Self { model: policy.model.clone(), value_head, beside: policy.beside.clone() };
+        let unnamed = Self {
+            model: policy.model.clone(),
+            value_head,
+            secondary_devices: policy.secondary_devices.clone(),
+        };
         // Parameters are known by their names, so that an optimiser's state fits them again.
         let named = fill(unnamed, |entry| {
             let is_head = entry.name.starts_with("value_head.");
@@ -78,7 +81,7 @@ impl ValueNetwork {
     /// When the first is not the device that the parameters live on.
     #[must_use]
     pub fn with_devices(mut self, devices: &[Device]) -> Self {
-        self.beside = beside(&ValueModel::device(&self), devices);
+        self.secondary_devices = secondary_devices(&ValueModel::device(&self), devices);
         self
     }
 
@@ -107,10 +110,10 @@ impl ValueModel for ValueNetwork {
             return zeros.reshape([height, width]);
         }
         let hidden = self.model.hidden(batch.tokens(&device));
-        let predicting = hidden.select(0, batch.predicting(&device));
+        let predicting = hidden.select(0, batch.predicting_positions(&device));
         let values = self.value_head.forward(predicting).reshape([n]);
         zeros
-            .select_assign(0, batch.places(&device), values, IndexingUpdateOp::Add)
+            .select_assign(0, batch.loss_positions(&device), values, IndexingUpdateOp::Add)
             .reshape([height, width])
     }
 
@@ -119,7 +122,7 @@ impl ValueModel for ValueNetwork {
     }
 
     fn compute_devices(&self) -> Vec<Device> {
-        with_beside(&ValueModel::device(self), &self.beside)
+        all_devices(&ValueModel::device(self), &self.secondary_devices)
     }
 }
 

@@ -8,8 +8,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, StreamId, Tensor};
 
-use crate::replicas::{on_each_device, shares, workers_of};
-use crate::workers::alone;
+use crate::replicas::{assign_round_robin, on_each_device, workers_of};
+use crate::workers::run_single_threaded;
 use crate::{PolicyModel, TokenRow, TokenScores, ValueModel};
 
 /// Runs micro-batches forward and backward and sums their gradients.
@@ -70,18 +70,18 @@ where
     T: Send,
 {
     let workers = workers_of(devices);
-    let dealt = shares(count, devices.len());
-    if let ([workers], [all]) = (&workers[..], &dealt[..]) {
+    let assigned = assign_round_robin(count, devices.len());
+    if let ([workers], [all]) = (&workers[..], &assigned[..]) {
         return accumulate_share(model, *workers, all, &work);
     }
     let sums = on_each_device(model, devices, |at, replica| {
         // Leaves of its own on each device, as with threads of one.
-        accumulate_share(&replica.train(), workers[at], &dealt[at], &work)
+        accumulate_share(&replica.train(), workers[at], &assigned[at], &work)
     });
     let mut total = GradientsParams::new();
     let mut kept: Vec<(usize, T)> = Vec::with_capacity(count);
     let first = devices.first().map(|it| it.clone().without_autodiff());
-    for (at, ((grads, of_share), share)) in sums.into_iter().zip(&dealt).enumerate() {
+    for (at, ((grads, of_share), share)) in sums.into_iter().zip(&assigned).enumerate() {
         let grads = match &first {
             Some(first) if at > 0 => grads.to_device(first, model),
             _ => grads,
@@ -125,7 +125,7 @@ where
                 // A copy with gradient leaves of its own: burn's autodiff merges graphs that share
                 // leaves, and its locks deadlock when one graph is used from two threads.
                 let model = model.valid().train();
-                scope.spawn(|| alone(stream, || run(model)))
+                scope.spawn(|| run_single_threaded(stream, || run(model)))
             };
             let handles: Vec<_> = (0..workers).map(spawn).collect();
             for handle in handles {

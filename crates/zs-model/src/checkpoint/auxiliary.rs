@@ -28,15 +28,15 @@ const NAMES: [&str; 11] = [
 
 /// Files as they were found, by name. Cloning shares them.
 #[derive(Clone, Default)]
-pub(crate) struct CarriedFiles(Arc<BTreeMap<&'static str, Vec<u8>>>);
+pub(crate) struct AuxiliaryFiles(Arc<BTreeMap<&'static str, Vec<u8>>>);
 
-impl Debug for CarriedFiles {
+impl Debug for AuxiliaryFiles {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-impl CarriedFiles {
+impl AuxiliaryFiles {
     /// Reads those that are there.
     pub(crate) fn read(dir: &Path) -> Result<Self, CheckpointError> {
         let mut files = BTreeMap::new();

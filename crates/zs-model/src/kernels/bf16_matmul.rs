@@ -27,38 +27,38 @@ use burn::tensor::{DType, Device, FloatDType, Tensor};
 /// # References
 ///
 /// - [Mixed Precision Training](https://arxiv.org/abs/1710.03740), section 3.3
-pub(crate) fn wide_product<const D: usize>(x: Tensor<D>, weight: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(Dispatch::wide_product(x.into_dispatch(), weight.into_dispatch()))
+pub(crate) fn matmul_bf16<const D: usize>(x: Tensor<D>, weight: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::matmul_bf16(x.into_dispatch(), weight.into_dispatch()))
 }
 
-/// What [`wide_product`] rounds its arguments to, so that several products of the same share one
+/// What [`matmul_bf16`] rounds its arguments to, so that several products of the same share one
 /// rounding; the argument itself on a device without bfloat16.
 ///
 /// # Shapes
 ///
 /// - x, output: the same, any
-pub(crate) fn rounded<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    Tensor::from_dispatch(Dispatch::rounded(x.into_dispatch()))
+pub(crate) fn to_matmul_dtype<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::to_matmul_dtype(x.into_dispatch()))
 }
 
-/// The type of what is [`rounded`] on a device.
-pub(crate) fn rounded_type(device: &Device) -> DType {
+/// The type of what is [`to_matmul_dtype`] on a device.
+pub(crate) fn matmul_dtype(device: &Device) -> DType {
     if device.supports_dtype(DType::BF16) { DType::BF16 } else { DType::F32 }
 }
 
-/// [`wide_product`] on a backend.
+/// [`matmul_bf16`] on a backend.
 #[backend_extension(
     Cube: cfg(feature = "accelerator"),
     Flex: cfg(feature = "flex"),
     Autodiff,
     Fusion: cfg(feature = "accelerator")
 )]
-pub(crate) trait WideProduct: Backend {
-    #[fusion(dtype = burn::tensor::DType::F32, shape = product_shape(x, weight))]
-    fn wide_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+pub(crate) trait MatmulBf16: Backend {
+    #[fusion(dtype = burn::tensor::DType::F32, shape = matmul_shape(x, weight))]
+    fn matmul_bf16(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
 
     #[fusion(default)]
-    fn rounded(x: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn to_matmul_dtype(x: FloatTensor<Self>) -> FloatTensor<Self> {
         if Self::supports_dtype(&x.device(), DType::BF16) {
             Self::float_cast(x, FloatDType::BF16)
         } else {
@@ -68,18 +68,18 @@ pub(crate) trait WideProduct: Backend {
 }
 
 #[cfg(feature = "flex")]
-impl WideProduct for burn::backend::Flex {
+impl MatmulBf16 for burn::backend::Flex {
     /// Products of two bfloat16 numbers are exact in f32.
-    fn wide_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn matmul_bf16(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         use burn::backend::ops::FloatTensorOps;
 
-        let widened = |it| Self::float_cast(Self::rounded(it), FloatDType::F32);
+        let widened = |it| Self::float_cast(Self::to_matmul_dtype(it), FloatDType::F32);
         Self::float_matmul(widened(x), widened(weight))
     }
 }
 
 #[cfg(feature = "accelerator")]
-fn product_shape(x: &burn::tensor::Shape, weight: &burn::tensor::Shape) -> burn::tensor::Shape {
+fn matmul_shape(x: &burn::tensor::Shape, weight: &burn::tensor::Shape) -> burn::tensor::Shape {
     let mut shape = x.clone();
     let last = shape.num_dims() - 1;
     shape[last] = weight[last];
@@ -87,20 +87,20 @@ fn product_shape(x: &burn::tensor::Shape, weight: &burn::tensor::Shape) -> burn:
 }
 
 #[cfg(feature = "accelerator")]
-impl WideProduct for burn_cubecl::CubeBackend {
-    fn wide_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+impl MatmulBf16 for burn_cubecl::CubeBackend {
+    fn matmul_bf16(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         use burn_cubecl::kernel::matmul::{MatmulStrategy, matmul};
 
-        let (x, weight) = (Self::rounded(x), Self::rounded(weight));
+        let (x, weight) = (Self::to_matmul_dtype(x), Self::to_matmul_dtype(weight));
         matmul(x, weight, None, MatmulStrategy::default(), DType::F32)
             .expect("some kernel multiplies any two matrices")
     }
 }
 
 #[derive(Debug)]
-struct WideProductBackward;
+struct MatmulBf16Backward;
 
-impl<B: WideProduct> Backward<B, 2> for WideProductBackward {
+impl<B: MatmulBf16> Backward<B, 2> for MatmulBf16Backward {
     /// Rounded x and weight, each where the gradient of the other one needs it.
     type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
 
@@ -112,29 +112,30 @@ impl<B: WideProduct> Backward<B, 2> for WideProductBackward {
     ) {
         let (x, weight) = ops.state;
         let [x_node, weight_node] = ops.parents;
-        let upstream = B::rounded(grads.consume::<B>(&ops.node));
+        let upstream = B::to_matmul_dtype(grads.consume::<B>(&ops.node));
         if let (Some(node), Some(weight)) = (x_node, weight) {
-            let gradient = B::wide_product(upstream.clone(), B::float_transpose(weight));
+            let gradient = B::matmul_bf16(upstream.clone(), B::float_transpose(weight));
             grads.register::<B>(node.id, gradient);
         }
         if let (Some(node), Some(x)) = (weight_node, x) {
-            grads.register::<B>(node.id, B::wide_product(B::float_transpose(x), upstream));
+            grads.register::<B>(node.id, B::matmul_bf16(B::float_transpose(x), upstream));
         }
     }
 }
 
-impl<B: WideProduct, C: CheckpointStrategy> WideProduct for Autodiff<B, C> {
-    fn wide_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        let prepared = WideProductBackward.prepare::<C>([x.node(), weight.node()]).compute_bound();
+impl<B: MatmulBf16, C: CheckpointStrategy> MatmulBf16 for Autodiff<B, C> {
+    fn matmul_bf16(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let prepared = MatmulBf16Backward.prepare::<C>([x.node(), weight.node()]).compute_bound();
         let (x_tracked, weight_tracked) = (x.is_tracked(), weight.is_tracked());
-        let (x, weight) = (B::rounded(x.into_primitive()), B::rounded(weight.into_primitive()));
+        let (x, weight) =
+            (B::to_matmul_dtype(x.into_primitive()), B::to_matmul_dtype(weight.into_primitive()));
         match prepared.stateful() {
             OpsKind::Tracked(prep) => {
                 let kept_x = weight_tracked.then(|| x.clone());
                 let kept_weight = x_tracked.then(|| weight.clone());
-                prep.finish((kept_x, kept_weight), B::wide_product(x, weight))
+                prep.finish((kept_x, kept_weight), B::matmul_bf16(x, weight))
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::wide_product(x, weight)),
+            OpsKind::UnTracked(prep) => prep.finish(B::matmul_bf16(x, weight)),
         }
     }
 }
@@ -151,7 +152,7 @@ mod tests {
         let x = Tensor::<2>::from_floats([[1.0 + 2_f32.powi(-9), 256.0]], &device).require_grad();
         let weight = Tensor::<2>::from_floats([[0.5, 3.0 + 2_f32.powi(-6)], [1.0, 0.0]], &device);
         let weight = weight.require_grad();
-        let y = wide_product(x.clone(), weight.clone());
+        let y = matmul_bf16(x.clone(), weight.clone());
         let numbers = |it: Tensor<2>| it.into_data().iter::<f32>().collect::<Vec<_>>();
         assert_eq!(numbers(y.clone().inner()), [256.5, 3.015_625]);
         // An upstream of 1 and 257, which rounds to 256, half way to the even mantissa.
@@ -168,7 +169,7 @@ mod tests {
         let device = Device::flex().autodiff();
         let x = Tensor::<2>::ones([2, 3], &device).require_grad();
         let frozen = Tensor::<2>::ones([3, 4], &device);
-        let mut grads = wide_product(x.clone(), frozen.clone()).sum().backward();
+        let mut grads = matmul_bf16(x.clone(), frozen.clone()).sum().backward();
         assert_eq!(x.grad_remove(&mut grads).map(|it| it.sum().into_scalar::<f32>()), Some(24.0));
         assert!(frozen.grad(&grads).is_none());
     }

@@ -3,7 +3,7 @@
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 /// Held for reading by whoever samples, for writing by whoever captures.
-static TURN: RwLock<()> = RwLock::new(());
+static CAPTURE_LOCK: RwLock<()> = RwLock::new(());
 
 /// Leave to give work to a device, for as long as nobody captures a step.
 ///
@@ -13,30 +13,30 @@ static TURN: RwLock<()> = RwLock::new(());
 /// host, after which nothing of theirs is under way.
 ///
 /// A thread takes one turn at a time.
-pub(crate) struct DeviceTurn {
+pub(crate) struct DeviceAccess {
     held: Option<RwLockReadGuard<'static, ()>>,
 }
 
-impl DeviceTurn {
+impl DeviceAccess {
     /// Waits until nobody captures.
-    pub(crate) fn begin() -> Self {
-        Self { held: Some(take()) }
+    pub(crate) fn shared() -> Self {
+        Self { held: Some(acquire_shared()) }
     }
 
     /// Runs work when everybody else's turn has ended, and before another begins.
-    pub(crate) fn alone<T>(&mut self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn exclusive<T>(&mut self, work: impl FnOnce() -> T) -> T {
         self.held = None;
-        let alone = TURN.write().unwrap_or_else(PoisonError::into_inner);
+        let alone = CAPTURE_LOCK.write().unwrap_or_else(PoisonError::into_inner);
         let result = work();
         drop(alone);
-        self.held = Some(take());
+        self.held = Some(acquire_shared());
         result
     }
 }
 
-fn take() -> RwLockReadGuard<'static, ()> {
+fn acquire_shared() -> RwLockReadGuard<'static, ()> {
     // Nothing is guarded that a panic could have left half done.
-    TURN.read().unwrap_or_else(PoisonError::into_inner)
+    CAPTURE_LOCK.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -57,12 +57,12 @@ mod tests {
                 scope.spawn(move || {
                     start.wait();
                     for step in 0..200 {
-                        let mut turn = DeviceTurn::begin();
+                        let mut access = DeviceAccess::shared();
                         busy.fetch_add(1, Ordering::SeqCst);
                         assert_eq!(alone.load(Ordering::SeqCst), 0);
                         busy.fetch_sub(1, Ordering::SeqCst);
                         if (step + thread) % 7 == 0 {
-                            turn.alone(|| {
+                            access.exclusive(|| {
                                 assert_eq!(alone.fetch_add(1, Ordering::SeqCst), 0);
                                 std::thread::yield_now();
                                 assert_eq!(busy.load(Ordering::SeqCst), 0);
