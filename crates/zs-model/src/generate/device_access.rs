@@ -1,29 +1,29 @@
-//! Who may give work to devices while a step is being captured: only the one who captures.
+//! Lock that keeps other threads off the devices during graph capture.
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-/// Held for reading by whoever samples, for writing by whoever captures.
+/// Read-locked while sampling, write-locked during capture.
 static CAPTURE_LOCK: RwLock<()> = RwLock::new(());
 
-/// Leave to give work to a device, for as long as nobody captures a step.
+/// Shared access to the devices, held while no thread captures a graph.
 ///
-/// A capture of CUDA forbids the whole process, whatever the GPU, to allocate or to wait: either would
-/// fail, and the capture with it. Threads that sample beside each other (one a GPU, or a simulation LLM
-/// beside the policy) hold a turn from a step's first operation until its numbers have come to the
-/// host, after which nothing of theirs is under way.
+/// While a CUDA graph is captured, no thread of the process may allocate or synchronise on any GPU;
+/// either would fail and abort the capture. Threads that sample concurrently (one per GPU, or a
+/// simulation LLM and the policy) hold shared access from the first operation of a step until its
+/// results are on the host, when no operation of theirs is pending.
 ///
-/// A thread takes one turn at a time.
+/// A thread must not acquire access twice.
 pub(crate) struct DeviceAccess {
     held: Option<RwLockReadGuard<'static, ()>>,
 }
 
 impl DeviceAccess {
-    /// Waits until nobody captures.
+    /// Waits for captures to end and acquires shared access.
     pub(crate) fn shared() -> Self {
         Self { held: Some(acquire_shared()) }
     }
 
-    /// Runs work when everybody else's turn has ended, and before another begins.
+    /// Runs `work` with exclusive access, after all other threads have released theirs.
     pub(crate) fn exclusive<T>(&mut self, work: impl FnOnce() -> T) -> T {
         self.held = None;
         let alone = CAPTURE_LOCK.write().unwrap_or_else(PoisonError::into_inner);
@@ -35,7 +35,7 @@ impl DeviceAccess {
 }
 
 fn acquire_shared() -> RwLockReadGuard<'static, ()> {
-    // Nothing is guarded that a panic could have left half done.
+    // The lock guards no data, so poisoning is harmless.
     CAPTURE_LOCK.read().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_has_a_turn_beside_one_who_is_alone() {
+    fn exclusive_access_excludes_every_other_thread() {
         const THREADS: usize = 4;
         let (busy, alone) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let start = Barrier::new(THREADS);

@@ -1,5 +1,4 @@
-//! The sequences of one worker: continuous batching over key-value caches that follow them turn by
-//! turn.
+//! Continuous batching of the sequences of one worker, with KV caches kept across turns.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -18,22 +17,22 @@ use crate::host::HostNetwork;
 use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
 
-/// Rows below which finished ones are not worth leaving behind while nobody waits.
+/// Batch height below which finished rows are not compacted away while no request waits.
 const MIN_ROWS_TO_NARROW: usize = 4;
 
 /// Sequences of one worker.
 ///
-/// The host keeps every sequence's tokens; the caches are only an accelerator. At most `max_rows`
-/// sequences are decoded at once, one token each a step, and every row of a cache owns the same
-/// columns. When half of the rows have finished, the others move to a fresh cache together with
-/// waiting sequences, whose prompts or observations are fed first:
+/// The host stores every sequence's tokens; the KV caches only save computation. At most `max_rows`
+/// sequences are decoded at once, one token each per step, and all rows of a cache share its
+/// columns. When half of the rows have finished, the others move to a new cache together with
+/// waiting sequences, whose prompts or observations are prefilled first:
 ///
-/// - sequences that start with the same tokens are fed once and their keys and values copied;
-/// - sequences that hold keys and values of an earlier turn are fed what is new;
-/// - nothing that is in a cache is computed again.
+/// - sequences with equal tokens are prefilled once, and their keys and values copied;
+/// - sequences with a cache from an earlier turn are fed only their new tokens;
+/// - cached tokens are never recomputed.
 ///
-/// A finished row stays in its cache for the next turn. A sequence that sits out a turn loses its
-/// row and is fed from the start, should it come back.
+/// A finished row stays in its cache for the next turn. A sequence that is absent from a turn loses
+/// its row and is prefilled from the start when it returns.
 pub(crate) struct Shard<'a> {
     network: CausalLm,
     config: &'a ModelConfig,
@@ -43,13 +42,13 @@ pub(crate) struct Shard<'a> {
     keep_finished: bool,
     buckets: ShapeBuckets,
     graphs: GraphSwitch,
-    /// The network on slices, where there is one.
+    /// Host implementation of the network, if applicable.
     host: Option<HostNetwork>,
     sequences: Vec<Vec<TokenId>>,
     caches: Vec<CachedRows>,
 }
 
-/// A completion under construction.
+/// Completion in progress.
 struct PartialCompletion {
     completion: Completion,
     rng: ChaCha8Rng,
@@ -57,21 +56,20 @@ struct PartialCompletion {
     done: bool,
 }
 
-/// Rows that are decoded together: row `r` of the cache belongs to `requests[rows[r]]` and is fed
-/// `next[r]`.
+/// Rows decoded together: row `r` of the cache belongs to `requests[rows[r]]` and is fed `next[r]`.
 struct Batch {
     cache: CachedRows,
     rows: Vec<usize>,
     next: Vec<Vec<TokenId>>,
 }
 
-/// What a turn is about, while it is under way.
+/// State of a turn in progress.
 struct Turn<'r> {
     requests: &'r [SequenceRequest<'r>],
     params: &'r SamplingParams,
     stop: StopTexts<'r>,
     growing: Vec<PartialCompletion>,
-    /// Which request got which token, until it is told.
+    /// Sampled tokens with their requests, not yet reported.
     sampled: Vec<(usize, TokenId)>,
     on_token: &'r mut dyn FnMut(usize, TokenId),
 }
@@ -100,8 +98,8 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// Drops keys and values of finished rows as soon as the others have moved on, since there is no
-    /// next turn.
+    /// Drops the cache of finished rows as soon as the others have moved on; for sessions with a
+    /// single turn.
     pub(crate) fn drop_finished(&mut self) {
         self.keep_finished = false;
     }
@@ -110,7 +108,7 @@ impl<'a> Shard<'a> {
         self.sequences[sequence].len()
     }
 
-    /// [`Session::extend`](super::Session::extend) for requests that are known to fit.
+    /// [`Session::extend`](super::Session::extend) for validated requests.
     pub(crate) fn extend(
         &mut self,
         requests: &[SequenceRequest<'_>],
@@ -136,7 +134,7 @@ impl<'a> Shard<'a> {
         let mut waiting: VecDeque<usize> = (0..turn.requests.len()).collect();
         let mut batch: Option<Batch> = None;
         loop {
-            // Nobody is called during a turn of the device, since it might want one too.
+            // Callbacks run without device access, since they might acquire it themselves.
             turn.report_tokens();
             let access = &mut DeviceAccess::shared();
             let active = batch.as_ref().map_or(0, |it| it.active(turn).count());
@@ -176,9 +174,9 @@ impl<'a> Shard<'a> {
         cache.feed(&self.network, self.host.as_ref(), next, context)
     }
 
-    /// Lets waiting requests enter beside the rows that are alive, and finished rows leave.
+    /// Admits waiting requests to the active rows and removes finished rows.
     ///
-    /// Returns nothing where no row is alive after the first token of those that entered.
+    /// Returns `None` if no row is active after the first token of the admitted requests.
     fn regroup(
         &mut self,
         batch: Option<Batch>,
@@ -194,7 +192,7 @@ impl<'a> Shard<'a> {
         batches.extend(self.admit_cached(&held, turn, access));
         batches.extend(self.admit_new(&fresh, turn, access));
 
-        // Rows that have just entered need not be moved for the few that finished at once.
+        // Newly admitted rows are not moved if only a few finished immediately.
         if let [batch] = &batches[..]
             && 2 * batch.active(turn).count() > batch.rows.len()
         {
@@ -238,7 +236,7 @@ impl<'a> Shard<'a> {
         Some(Batch { cache, rows, next })
     }
 
-    /// Feeds what is new of sequences whose beginnings are cached and samples a token each.
+    /// Feeds the new tokens of sequences with a cached prefix and samples one token each.
     fn admit_cached(
         &mut self,
         entering: &[usize],
@@ -248,14 +246,14 @@ impl<'a> Shard<'a> {
         if entering.is_empty() {
             return None;
         }
-        // Where each is cached, those of one cache together.
+        // Cache and row of each request, grouped by cache.
         let mut places: Vec<(usize, CopiedRow, usize)> = entering
             .iter()
             .filter_map(|&request| {
                 let owner = turn.requests[request].sequence;
                 let mut caches = self.caches.iter().enumerate();
                 let (cache, row) = caches.find_map(|(at, it)| Some((at, it.row_of(owner)?)))?;
-                // The last token is always fed again, so that there are logits to sample from.
+                // The last token is always fed again, to get logits to sample from.
                 let held = self.caches[cache].held(row).min(self.sequences[owner].len() - 1);
                 Some((cache, CopiedRow { row, held, owner }, request))
             })
@@ -285,7 +283,7 @@ impl<'a> Shard<'a> {
         Some(batch)
     }
 
-    /// Feeds sequences from their start, equal ones once, and samples a token each.
+    /// Prefills sequences without a cache, equal ones once, and samples one token each.
     fn admit_new(
         &mut self,
         entering: &[usize],
@@ -338,7 +336,7 @@ impl<'a> Shard<'a> {
         Some(batch)
     }
 
-    /// Samples a token for each row that is alive, and notes what it is to be fed next.
+    /// Samples a token for each active row and sets its next input.
     fn accept(
         &mut self,
         next: &mut [Vec<TokenId>],
@@ -384,19 +382,19 @@ impl<'a> Shard<'a> {
 }
 
 impl Batch {
-    /// The rows that go on.
+    /// Rows whose completions are not finished.
     fn active(&self, turn: &Turn<'_>) -> impl Iterator<Item = usize> {
         (0..self.rows.len()).filter(|&it| !turn.growing[self.rows[it]].done)
     }
 }
 
 impl Turn<'_> {
-    /// Tells what was sampled.
+    /// Reports the sampled tokens.
     fn report_tokens(&mut self) {
         self.sampled.drain(..).for_each(|(request, token)| (self.on_token)(request, token));
     }
 
-    /// Tokens that a request may still get.
+    /// Remaining token budget of a request.
     fn left(&self, request: usize) -> usize {
         self.params.max_new_tokens - self.growing[request].completion.tokens.len()
     }
@@ -429,8 +427,8 @@ mod tests {
     use crate::testing::{byte_tokenizer, tiny_config};
     use crate::{Generator, LanguageModel, decode_graph_stats};
 
-    /// Two turns of ragged sequences, some of which share a prompt: on tensors of the given shapes, or
-    /// on slices.
+    /// Samples two turns of ragged sequences, some with a shared prompt, in tensors of the given
+    /// shapes or in host memory.
     fn two_turns(buckets: Option<ShapeBuckets>, max_rows: usize) -> (Vec<Completion>, Vec<usize>) {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
         let (network, config) = (model.network(), model.config());
@@ -459,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn places_shapes_and_passes_do_not_change_what_is_sampled() {
+    fn storage_shapes_and_passes_do_not_change_samples() {
         let (expected, lengths) = two_turns(Some(ShapeBuckets::EXACT), 100);
         let short = ShapeBuckets::EXACT.with_max_pass_tokens(3);
         let captured = || decode_graph_stats().captured;
@@ -489,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn one_turn_keeps_nothing_that_has_finished() {
+    fn single_turn_sessions_drop_finished_rows() {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
         let mut shard = Shard::new(model.network(), model.config(), None, 6, 2);
         shard.drop_finished();
@@ -502,12 +500,12 @@ mod tests {
             })
             .collect();
         shard.extend(&requests, &params, &mut |_, _| {});
-        // The rows of the last batch, and none of those before.
+        // Only the rows of the last batch remain.
         assert!((0..4).all(|it| shard.caches.iter().all(|cache| cache.row_of(it).is_none())));
     }
 
     #[test]
-    fn finished_rows_are_kept_for_the_next_turn_and_nothing_else_is() {
+    fn only_finished_rows_are_kept_for_the_next_turn() {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
         let mut shard = Shard::new(model.network(), model.config(), None, 6, 2);
         let params = SamplingParams { max_new_tokens: 3, ..SamplingParams::default() };

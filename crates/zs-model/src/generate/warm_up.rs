@@ -1,4 +1,4 @@
-//! The shapes that sampling will meet, computed once before they matter.
+//! Warm-up of the tensor shapes of sampling.
 
 use zs_core::{Domain, StreamKey};
 
@@ -11,21 +11,21 @@ use super::sampling::Choice;
 use crate::host::HostNetwork;
 use crate::{CausalLm, LanguageModel, ModelConfig, PolicyModel, TokenId};
 
-/// A batch as sampling meets it.
+/// Shape of a sampling batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WarmUpShape {
-    /// Sequences that are decoded together.
+    /// Sequences decoded together.
     pub rows: usize,
-    /// Tokens that each holds before it is fed the next one.
+    /// Tokens of each sequence before the next one is fed.
     pub tokens: usize,
 }
 
-/// Columns by which a cache grows from one shape to the next.
+/// Increment of a cache's columns between shapes.
 const COLUMNS: usize = ShapeBuckets::COARSE.columns(1);
 
 impl LanguageModel {
-    /// The shapes that sampling at most `max_rows` sequences of at most `max_tokens` tokens meets on an
-    /// accelerator, where they are rounded up so that there are few.
+    /// Shapes of sampling at most `max_rows` sequences of at most `max_tokens` tokens on an
+    /// accelerator, where shapes are rounded up to limit their number.
     ///
     /// ```
     /// use zs_model::testing::{byte_tokenizer, tiny_config};
@@ -49,14 +49,17 @@ impl LanguageModel {
             .collect()
     }
 
-    /// Computes a shape on each device of the model: `rows` prompts of `tokens` tokens, then one token
-    /// more of each, with a token sampled after each. The model is as before.
+    /// Samples once with a shape on each device of the model: prefills `rows` prompts of `tokens`
+    /// tokens, then decodes one more token each. The model is unchanged.
     ///
     /// # Panics
     ///
-    /// When the shape is empty, or longer than the model's context.
+    /// Panics if the shape is empty or exceeds the model's context.
     pub fn warm_up(&self, shape: WarmUpShape) {
-        assert!(shape.rows > 0 && shape.tokens > 0, "a shape holds something");
+        assert!(
+            shape.rows > 0 && shape.tokens > 0,
+            "rows and tokens of a warm-up shape must be positive"
+        );
         let longest = self.config().max_position_embeddings;
         assert!(shape.tokens < longest, "{shape:?} exceeds the context of {longest} tokens");
         self.in_own_stream(|| {
@@ -67,7 +70,7 @@ impl LanguageModel {
     }
 }
 
-/// What would be sampled after the last token of each row.
+/// Samples after the last token of each row.
 fn feed(network: &CausalLm, config: &ModelConfig, shape: WarmUpShape) -> Vec<Choice> {
     let WarmUpShape { rows, tokens } = shape;
     let device = network.device();
@@ -123,16 +126,16 @@ mod tests {
     }
 
     #[test]
-    fn shapes_are_those_of_the_buckets() {
+    fn shapes_match_the_buckets() {
         check(1, 130, &[(1, 64), (1, 128), (1, 129)]);
         check(2, 64, &[(1, 63), (2, 63)]);
-        // Beyond the context there is nothing to warm up.
+        // Lengths are capped at the context length.
         check(1, 9_999, &[(1, 64), (1, 128), (1, 192), (1, 255)]);
         check(0, 0, &[(1, 1)]);
     }
 
     #[test]
-    fn warming_up_computes_what_sampling_does() {
+    fn warm_up_samples_finite_log_probs() {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 1, &Device::flex());
         let shape = WarmUpShape { rows: 3, tokens: 9 };
         let choices = feed(model.network(), model.config(), shape);

@@ -1,4 +1,4 @@
-//! One decoder block on slices, forward and backward.
+//! Forward and backward pass of a decoder block in host memory.
 
 use super::attention::{Attended, Heads, SpanQueries, attention, attention_backward};
 use super::kernels::{add, rotate, swiglu, swiglu_backward};
@@ -7,7 +7,7 @@ use super::parameter::Gradients;
 use super::product::{Matrix, MatrixMut, Write};
 use crate::network::Block;
 
-/// [`Block`] on slices.
+/// [`Block`] in host memory.
 #[derive(Debug)]
 pub(crate) struct HostBlock {
     pub(crate) heads: Heads,
@@ -24,24 +24,24 @@ pub(crate) struct HostBlock {
     feed_forward_norm: HostNorm,
 }
 
-/// Cosines and sines of some tokens' positions, `[tokens, head_dim / 2]` each.
+/// Cosines and sines of token positions, `[tokens, head_dim / 2]` each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Angles {
     pub(crate) cos: Vec<f32>,
     pub(crate) sin: Vec<f32>,
 }
 
-/// Which tokens a block computes an output for.
+/// Positions that a block computes outputs for.
 #[derive(Debug)]
 pub(crate) struct OutputPositions<'a> {
-    /// Their places among the block's tokens, ascending; `None` for every token.
+    /// Ascending indices among the block's tokens; `None` for all tokens.
     pub(crate) indices: Option<&'a [usize]>,
     pub(crate) spans: Vec<SpanQueries<'a>>,
-    /// Angles of those tokens.
+    /// Rotary angles of these positions.
     pub(crate) angles: &'a Angles,
 }
 
-/// What the way back needs of the way there.
+/// Activations saved by the forward pass for the backward pass.
 #[derive(Debug)]
 pub(crate) struct SavedActivations {
     queries: Vec<f32>,
@@ -84,7 +84,8 @@ impl HostBlock {
         })
     }
 
-    /// `[tokens, hidden]` to `[asked, hidden]`, with what the way back needs where `save`.
+    /// Maps `[tokens, hidden]` to `[selected, hidden]`. Returns the saved activations if `save` is
+    /// true.
     pub(crate) fn forward(
         &self,
         x: &[f32],
@@ -124,8 +125,8 @@ impl HostBlock {
         (out, saved)
     }
 
-    /// [`forward`](Self::forward) over keys and values that others keep: `attend` gets the queries
-    /// and the new keys and values and gives the attended values.
+    /// [`forward`](Self::forward) with an external KV cache: `attend` receives the queries and the
+    /// new keys and values, and returns the attention output.
     pub(crate) fn forward_cached(
         &self,
         x: &[f32],
@@ -150,7 +151,7 @@ impl HostBlock {
         self.feed_forward(&residual).out
     }
 
-    /// Keys and values of normalised tokens, rotated: `[tokens, 2 key_width]`.
+    /// Keys, rotated, and values of normalised tokens: `[tokens, 2 key_width]`.
     fn key_values(&self, normed: &[f32], angles: &Angles) -> (Vec<f32>, Option<NormInput>) {
         let Heads { key_value_heads, head_dim, .. } = self.heads;
         let width = self.heads.key_width();
@@ -176,7 +177,7 @@ impl HostBlock {
         (key_values, normed)
     }
 
-    /// Rotated and scaled queries of normalised tokens, `[asked, query_width]`.
+    /// Rotated and scaled queries of normalised tokens, `[selected, query_width]`.
     fn rotated_queries(&self, normed: &[f32], angles: &Angles) -> (Vec<f32>, Option<NormInput>) {
         let x = Matrix::of(normed, self.attention_norm.width());
         let width = self.heads.query_width();
@@ -198,7 +199,7 @@ impl HostBlock {
         rotate(queries, stride, key_value_heads * group, head_dim / 2, angles, scale);
     }
 
-    /// `middle + mlp(norm(middle))`.
+    /// Computes `residual + mlp(norm(residual))`.
     fn feed_forward(&self, residual: &[f32]) -> FeedForward {
         let width = self.feed_forward_norm.width();
         let (normed, _) = self.feed_forward_norm.forward(residual);
@@ -216,7 +217,7 @@ impl HostBlock {
         FeedForward { out, gate, up }
     }
 
-    /// Pulls the gradient of the output, `[asked, hidden]`, through to that of `x`,
+    /// Backward pass: maps the gradient of the output, `[selected, hidden]`, to that of `x`,
     /// `[tokens, hidden]`.
     pub(crate) fn backward(
         &self,
@@ -260,9 +261,9 @@ impl HostBlock {
         self.rotate_queries(&mut of_queries, (&selected.angles.cos, &back));
         self.keys_backward(&mut of_key_values, angles, saved.pre_norm.as_ref(), grads);
         if let (Some(norm), Some([queries, _])) = (&self.query_norm, &saved.pre_norm) {
-            let mut below = vec![0.0; of_queries.len()];
-            norm.backward(&queries.input, &queries.inverse, &of_queries, &mut below, grads);
-            of_queries = below;
+            let mut input_grads = vec![0.0; of_queries.len()];
+            norm.backward(&queries.input, &queries.inverse, &of_queries, &mut input_grads, grads);
+            of_queries = input_grads;
         }
 
         let (normed, inverse) = self.attention_norm.forward(x);
@@ -273,16 +274,16 @@ impl HostBlock {
         for (linear, at, mode) in parts {
             let at = at.min(of_key_values.len());
             let upstream = Matrix::part(&of_key_values[at..], tokens, keys, 2 * keys);
-            let below = MatrixMut::of(&mut of_normed, width);
-            linear.backward(x_normed, upstream, below, mode, grads);
+            let input_grads = MatrixMut::of(&mut of_normed, width);
+            linear.backward(x_normed, upstream, input_grads, mode, grads);
         }
         let upstream = Matrix::of(&of_queries, query_width);
-        let mut below;
+        let mut input_grads;
         match selected.indices {
             None => {
                 let of_normed = MatrixMut::of(&mut of_normed, width);
                 self.queries.backward(x_normed, upstream, of_normed, Write::Add, grads);
-                below = residual_grads;
+                input_grads = residual_grads;
             }
             Some(indices) => {
                 let mut part = vec![0.0; residual_grads.len()];
@@ -291,15 +292,16 @@ impl HostBlock {
                 let of_part = MatrixMut::of(&mut part, width);
                 self.queries.backward(x, upstream, of_part, Write::Replace, grads);
                 scatter_add(&mut of_normed, &part, width, indices);
-                below = vec![0.0; x_normed.rows() * width];
-                scatter_add(&mut below, &residual_grads, width, indices);
+                input_grads = vec![0.0; x_normed.rows() * width];
+                scatter_add(&mut input_grads, &residual_grads, width, indices);
             }
         }
-        self.attention_norm.backward(x, &inverse, &of_normed, &mut below, grads);
-        below
+        self.attention_norm.backward(x, &inverse, &of_normed, &mut input_grads, grads);
+        input_grads
     }
 
-    /// Turns the gradient of a block's output into that of what its feed-forward part starts from.
+    /// Backward pass of the feed-forward layer: maps the gradient of the block's output to that of
+    /// the residual stream before the layer.
     fn feed_forward_backward(
         &self,
         saved: &mut SavedActivations,
@@ -319,8 +321,8 @@ impl HostBlock {
         let mut of_normed = vec![0.0; normed.len()];
         let parts = [(&self.gate, &saved.gate, Write::Replace), (&self.up, &saved.up, Write::Add)];
         for (linear, part, mode) in parts {
-            let below = MatrixMut::of(&mut of_normed, width);
-            linear.backward(x, Matrix::of(part, inner), below, mode, grads);
+            let input_grads = MatrixMut::of(&mut of_normed, width);
+            linear.backward(x, Matrix::of(part, inner), input_grads, mode, grads);
         }
         self.feed_forward_norm.backward(
             &saved.residual,
@@ -332,7 +334,7 @@ impl HostBlock {
         upstream
     }
 
-    /// Turns the gradients of rotated keys into those of projected ones.
+    /// Maps the gradients of rotated keys to those of projected keys, in place.
     fn keys_backward(
         &self,
         of_key_values: &mut [f32],
@@ -348,9 +350,9 @@ impl HostBlock {
         let (Some(norm), Some([_, keys])) = (&self.key_norm, pre_norm) else { return };
         let upstream: Vec<f32> =
             of_key_values.chunks(2 * width).flat_map(|it| &it[..width]).copied().collect();
-        let mut below = vec![0.0; upstream.len()];
-        norm.backward(&keys.input, &keys.inverse, &upstream, &mut below, grads);
-        for (row, keys) in of_key_values.chunks_mut(2 * width).zip(below.chunks(width)) {
+        let mut input_grads = vec![0.0; upstream.len()];
+        norm.backward(&keys.input, &keys.inverse, &upstream, &mut input_grads, grads);
+        for (row, keys) in of_key_values.chunks_mut(2 * width).zip(input_grads.chunks(width)) {
             row[..width].copy_from_slice(keys);
         }
     }
@@ -362,7 +364,7 @@ struct FeedForward {
     up: Vec<f32>,
 }
 
-/// The rows that are asked for.
+/// Rows of the selected positions.
 fn select_rows<'a>(
     x: &'a [f32],
     width: usize,
@@ -374,14 +376,14 @@ fn select_rows<'a>(
     }
 }
 
-/// Some rows, one behind the other.
+/// Copies rows by index into a contiguous matrix.
 pub(crate) fn gather(x: &[f32], width: usize, indices: &[usize]) -> Vec<f32> {
     let mut rows = Vec::with_capacity(indices.len() * width);
     indices.iter().for_each(|it| rows.extend_from_slice(&x[it * width..(it + 1) * width]));
     rows
 }
 
-/// Adds rows to those at some places.
+/// Adds each row to the row of `out` at its index.
 pub(crate) fn scatter_add(out: &mut [f32], rows: &[f32], width: usize, indices: &[usize]) {
     for (row, &place) in rows.chunks(width).zip(indices) {
         add(&mut out[place * width..(place + 1) * width], row);

@@ -1,4 +1,4 @@
-//! Keys and values that follow one sequence each, and the pass that feeds sequences their next tokens.
+//! KV cache of single sequences in host memory, and the forward pass that extends it.
 
 use std::ops::Range;
 
@@ -9,20 +9,21 @@ use super::kernels::{attend_single_query, softmax};
 use super::product::{Matrix, MatrixMut, Write, product};
 use crate::TokenId;
 
-/// Tokens of a pass, above which further sequences go in the next: activations stay in the cache.
+/// Maximum tokens of a forward pass, so that activations stay in the CPU cache.
 const MAX_PASS_TOKENS: usize = 256;
 
-/// Queries of a tile where several are fed at once.
+/// Queries per tile during prefill.
 const TILE: usize = 32;
 
-/// Keys and values of one sequence.
+/// KV cache of one sequence.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostRow {
     layers: Vec<LayerRow>,
     len: usize,
 }
 
-/// Keys of one layer, transposed so that one query meets many of them at once, and values.
+/// KV cache of one layer. Keys are transposed, so that one query is multiplied with many keys at
+/// once.
 ///
 /// # Shapes
 ///
@@ -34,20 +35,20 @@ struct LayerRow {
     capacity: usize,
 }
 
-/// Some tokens of one sequence in a pass.
+/// Tokens of one sequence in a forward pass.
 struct PassTokens {
     row: usize,
-    /// Their places in the pass.
+    /// Range of the tokens in the pass.
     indices: Range<usize>,
 }
 
 impl HostRow {
-    /// Tokens whose keys and values are here.
+    /// Number of cached tokens.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// A copy of the first `len` tokens.
+    /// Copy of the first `len` tokens.
     pub(crate) fn first(&self, len: usize) -> Self {
         Self { layers: self.layers.iter().map(|it| it.first(len)).collect(), len }
     }
@@ -63,7 +64,7 @@ impl LayerRow {
         self.keys.len().checked_div(self.capacity).unwrap_or(0)
     }
 
-    /// Appends keys and values, `[new, 2 width]`, behind `len` tokens.
+    /// Appends keys and values, `[new, 2 width]`, after `len` tokens.
     fn append(&mut self, key_values: &[f32], width: usize, len: usize) {
         let needed = len + key_values.len() / (2 * width);
         if needed > self.capacity {
@@ -86,7 +87,7 @@ impl LayerRow {
         }
     }
 
-    /// Attention of the queries that lie at the end of the first `len` tokens.
+    /// Attention of the queries at the end of the first `len` tokens.
     fn attend(&self, out: &mut [f32], queries: &[f32], heads: Heads, len: usize) {
         let Heads { key_value_heads, group, head_dim } = heads;
         let (width, query_width) = (heads.key_width(), heads.query_width());
@@ -122,8 +123,8 @@ impl LayerRow {
 }
 
 impl HostNetwork {
-    /// Feeds each sequence its next tokens (none for one that has finished) and returns the logits
-    /// after the last of them, `[rows, vocab]`; zeros for a sequence that got none.
+    /// Feeds each sequence its next tokens (none for a finished one) and returns the logits after
+    /// the last one, `[rows, vocab]`; zeros for a sequence without tokens.
     pub(crate) fn feed(&self, rows: &mut [HostRow], tokens: &[Vec<TokenId>]) -> Vec<f32> {
         let mut hidden = vec![0.0; rows.len() * self.width()];
         let mut feeds: Vec<PassTokens> = Vec::new();
@@ -144,7 +145,7 @@ impl HostNetwork {
         self.logits(&hidden)
     }
 
-    /// One pass of the network; the hidden state of each sequence's last token goes to its row.
+    /// Runs one forward pass and writes the hidden state of each sequence's last token to its row.
     fn pass(
         &self,
         rows: &mut [HostRow],
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_values_stay_in_place_while_the_row_grows() {
+    fn appending_keeps_earlier_keys_and_values() {
         let mut row = LayerRow::default();
         for token in 0..100 {
             let at = token as f32;

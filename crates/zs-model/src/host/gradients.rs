@@ -1,4 +1,4 @@
-//! Scores of tokens, and gradients of a loss on them.
+//! Token scores, and gradients of a loss on them.
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -12,7 +12,7 @@ use super::product::{Matrix, MatrixMut, Write, product};
 use crate::network::FlatScores;
 use crate::{TokenId, TokenRow};
 
-/// Log-probabilities and entropies of the tokens that carry loss, in row order.
+/// Log-probabilities and entropies of the loss tokens, in row order.
 #[derive(Debug, Default)]
 pub(crate) struct HostScores {
     log_probs: Vec<f32>,
@@ -20,7 +20,7 @@ pub(crate) struct HostScores {
 }
 
 impl HostScores {
-    /// As tensors on a device; the entropy only where it is wanted.
+    /// The scores as tensors on a device; the entropy only if requested.
     pub(crate) fn flat(&self, device: &Device, with_entropy: bool) -> FlatScores {
         let tensor = |values: Vec<f32>| {
             let len = values.len();
@@ -34,19 +34,19 @@ impl HostScores {
     }
 }
 
-/// Hidden states that the tokens with loss are predicted from, and those tokens.
+/// Loss tokens and the hidden states that predict them.
 struct PredictingStates<'a> {
     hidden: Vec<f32>,
     targets: Vec<TokenId>,
-    /// The row of the trunk's hidden states that each comes from.
+    /// Row of each hidden state in the trunk's output.
     hidden_rows: Vec<usize>,
-    /// Positions that the head runs on at a time.
+    /// Number of positions per call of the head.
     chunk: usize,
     network: &'a HostNetwork,
 }
 
 impl HostNetwork {
-    /// Scores of the tokens that carry loss; no logits beyond `max_logits` at a time.
+    /// Scores of the loss tokens, with at most `max_logits` logits in memory.
     pub(crate) fn scores(&self, rows: &[TokenRow], max_logits: usize) -> HostScores {
         let packed = PackedRows::new(rows);
         let (hidden, trunk) = self.forward(&packed, false);
@@ -55,9 +55,9 @@ impl HostNetwork {
         predicting.scores().0
     }
 
-    /// Gradient of a loss on the scores of the tokens that carry loss.
+    /// Gradients of a loss on the scores of the loss tokens.
     ///
-    /// `device` is the one that the loss is computed on, with gradients.
+    /// The loss is computed on `device`, with autodiff.
     pub(crate) fn gradients<T>(
         &self,
         rows: &[TokenRow],
@@ -72,7 +72,7 @@ impl HostNetwork {
             PredictingStates::new(self, rows, &packed, &trunk.indices, &hidden, max_logits);
         let (scores, logits) = predicting.scores();
 
-        // The loss sees its scores as leaves.
+        // The scores are leaves of the loss's graph.
         let FlatScores { log_probs, entropy } = scores.flat(device, with_entropy);
         let log_probs = log_probs.require_grad();
         let entropy = entropy.map(Tensor::require_grad);
@@ -131,7 +131,7 @@ impl<'a> PredictingStates<'a> {
         let hidden_rows: Vec<usize> = packed
             .predicting
             .iter()
-            .map(|it| indices.partition_point(|place| place < it))
+            .map(|it| indices.partition_point(|index| index < it))
             .collect();
         let targets = rows.iter().flat_map(|row| {
             row.tokens.iter().zip(&row.loss_mask).filter(|it| *it.1).map(|it| *it.0)
@@ -149,7 +149,7 @@ impl<'a> PredictingStates<'a> {
         self.targets.len() <= self.chunk
     }
 
-    /// Scores, and the logits where all of them are there at once.
+    /// Scores, and the logits if they fit in one chunk.
     fn scores(&self) -> (HostScores, Option<Vec<f32>>) {
         let (width, vocab) = (self.network.width(), self.network.vocab());
         let mut scores = HostScores::default();
@@ -171,7 +171,7 @@ impl<'a> PredictingStates<'a> {
         (scores, kept)
     }
 
-    /// Gradient of the hidden states; those of the head go to its parameters.
+    /// Gradients of the hidden states; those of the head are added to `grads`.
     fn backward(
         &self,
         scores: &HostScores,
@@ -181,11 +181,11 @@ impl<'a> PredictingStates<'a> {
         grads: &mut Gradients,
     ) -> Vec<f32> {
         let (width, vocab) = (self.network.width(), self.network.vocab());
-        let mut below = vec![0.0; self.hidden.len()];
+        let mut input_grads = vec![0.0; self.hidden.len()];
         for (index, targets) in self.targets.chunks(self.chunk).enumerate() {
             let rows = index * self.chunk..index * self.chunk + targets.len();
-            let values = rows.start * width..rows.end * width;
-            let hidden = &self.hidden[values.clone()];
+            let range = rows.start * width..rows.end * width;
+            let hidden = &self.hidden[range.clone()];
             let mut logits = logits.take().unwrap_or_else(|| self.network.logits(hidden));
             let of_log_probs = &of_log_probs[rows.clone()];
             let of_entropy = of_entropy.map(|it| &it[rows.clone()]);
@@ -195,13 +195,13 @@ impl<'a> PredictingStates<'a> {
                 row[*target as usize] += grad;
             }
             let (x, upstream) = (Matrix::of(hidden, width), Matrix::of(&logits, vocab));
-            let below = MatrixMut::of(&mut below[values], width);
+            let input_grads = MatrixMut::of(&mut input_grads[range], width);
             match &self.network.head {
-                Some(head) => head.backward(x, upstream, below, Write::Replace, grads),
+                Some(head) => head.backward(x, upstream, input_grads, Write::Replace, grads),
                 None => {
                     let embedding = &self.network.embedding;
                     let weights = Matrix::of(embedding.values(), width);
-                    product(below, upstream, weights, Write::Replace);
+                    product(input_grads, upstream, weights, Write::Replace);
                     if embedding.is_trained() {
                         let sum = MatrixMut::of(grads.sum(embedding), width);
                         product(sum, upstream.t(), x, Write::Add);
@@ -209,6 +209,6 @@ impl<'a> PredictingStates<'a> {
                 }
             }
         }
-        below
+        input_grads
     }
 }

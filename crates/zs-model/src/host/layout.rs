@@ -1,40 +1,39 @@
-//! Ragged rows packed one behind the other, without padding and with common beginnings once.
+//! Packing of ragged rows into spans, without padding and with shared prefixes stored once.
 
 use std::ops::Range;
 
 use crate::{TokenId, TokenRow};
 
-/// Common tokens from which rows share their beginning.
+/// Minimum length of a shared prefix.
 const MIN_SHARED_PREFIX: usize = 8;
 
-/// One run of tokens that attends to itself and to an earlier run.
+/// Segment of packed tokens that attends causally to itself and fully to a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
-    /// Packed places of what comes before, the same for every run of a group.
+    /// Packed range of the prefix, which the spans of a group share.
     pub(crate) prefix: Range<usize>,
-    /// Packed places of its own tokens.
+    /// Packed range of the span's own tokens.
     pub(crate) own: Range<usize>,
 }
 
-/// Rows packed for one pass, each up to the last token that something is predicted from.
+/// Rows packed for one forward pass, each up to the last token that predicts a loss token.
 ///
-/// Rows that begin with the same tokens share the places of their beginning, so it is computed once,
-/// forward and backward.
+/// Rows with a common prefix share its packed tokens, so it is computed once, forward and backward.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PackedRows {
     pub(crate) tokens: Vec<TokenId>,
-    /// The position of each token in its row.
+    /// Position of each token in its row.
     pub(crate) positions: Vec<u32>,
     pub(crate) spans: Vec<Span>,
-    /// Where each token that carries loss is predicted, in row order.
+    /// Packed index of the token that predicts each loss token, in row order.
     pub(crate) predicting: Vec<usize>,
 }
 
 impl PackedRows {
     /// # Panics
     ///
-    /// When a first token carries loss, which nothing predicts, or a mask has another length than
-    /// its row.
+    /// Panics if a first token carries loss, since nothing predicts it, or if a mask's length
+    /// differs from its row's.
     pub(crate) fn new(rows: &[TokenRow]) -> Self {
         for row in rows {
             assert_eq!(row.tokens.len(), row.loss_mask.len(), "one mask value a token");
@@ -43,7 +42,7 @@ impl PackedRows {
         let ends: Vec<usize> =
             rows.iter().map(|row| row.loss_mask.iter().rposition(|it| *it).unwrap_or(0)).collect();
         let inputs = |row: usize| &rows[row].tokens[..ends[row]];
-        // Neighbours in this order have the longest beginnings in common.
+        // Adjacent rows in sorted order have the longest common prefixes.
         let mut order: Vec<usize> = (0..rows.len()).filter(|it| ends[*it] > 0).collect();
         order.sort_by_key(|&it| (inputs(it), it));
 
@@ -71,7 +70,7 @@ impl PackedRows {
         packed
     }
 
-    /// Appends a run and returns its places.
+    /// Appends a span and returns its packed range.
     fn push(&mut self, tokens: &[TokenId], position: usize, prefix: Range<usize>) -> Range<usize> {
         let own = self.tokens.len()..self.tokens.len() + tokens.len();
         if !tokens.is_empty() {
@@ -86,7 +85,7 @@ impl PackedRows {
         self.tokens.len()
     }
 
-    /// The places that something is predicted from, ascending and once each.
+    /// Distinct packed indices of tokens that predict loss tokens, ascending.
     pub(crate) fn predicting_indices(&self) -> Vec<usize> {
         let mut indices = self.predicting.clone();
         indices.sort_unstable();
@@ -95,10 +94,10 @@ impl PackedRows {
     }
 }
 
-/// How many of the next rows share a beginning, and how long it is; `common(i)` is what row `i` has
-/// in common with the first.
+/// Number of next rows that share a prefix, and the prefix's length. `common(i)` is the length of
+/// the common prefix of row `i` and the first row.
 ///
-/// A row joins while that saves more than shortening the beginning of those before it costs.
+/// A row joins if it saves more tokens than shortening the prefix of the earlier rows costs.
 fn group(rows: usize, common: impl Fn(usize) -> usize) -> (usize, usize) {
     let (mut size, mut shared) = (1, 0);
     for row in 1..rows {
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_cut_behind_the_last_prediction() {
+    fn rows_end_at_the_last_predicting_token() {
         let packed = PackedRows::new(&[row(&[5, 6, 7, 8, 9], &[1, 3]), row(&[1, 2], &[])]);
         assert_eq!(packed.tokens, [5, 6, 7]);
         assert_eq!(packed.positions, [0, 1, 2]);
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_common_beginning_is_there_once() {
+    fn a_shared_prefix_is_packed_once() {
         let prompt: Vec<TokenId> = (10..20).collect();
         let with = |tail: &[TokenId]| [&prompt[..], tail].concat();
         let rows = [
@@ -155,13 +154,13 @@ mod tests {
                 Span { prefix, own: 14..15 },
             ]
         );
-        // The first token behind the prompt is predicted from the prompt's last.
+        // The first token after the prompt is predicted from the prompt's last token.
         assert_eq!(packed.predicting, [11, 14, 1, 11, 13]);
         assert_eq!(packed.predicting_indices(), [1, 11, 13, 14]);
     }
 
     #[test]
-    fn rows_that_are_all_the_same_leave_nothing_over() {
+    fn identical_rows_share_all_tokens() {
         let tokens: Vec<TokenId> = (0..9).collect();
         let packed = PackedRows::new(&[row(&tokens, &[8]), row(&tokens, &[8])]);
         assert_eq!(packed.tokens, tokens[..8]);

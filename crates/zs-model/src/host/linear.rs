@@ -1,11 +1,11 @@
-//! Linear maps and norms on slices.
+//! Linear layers and norms in host memory.
 
 use super::kernels::{rms_norm, rms_norm_backward};
 use super::parameter::{Gradients, Parameter};
 use super::product::{Matrix, MatrixMut, Write, product};
 use crate::network::{Linear, LowRank, RmsNorm};
 
-/// [`Linear`] on slices.
+/// [`Linear`] in host memory.
 #[derive(Debug)]
 pub(crate) struct HostLinear {
     weight: Parameter,
@@ -40,7 +40,7 @@ impl HostLinear {
         self.shape[1]
     }
 
-    /// `out = x W + b`, or added to what is there.
+    /// Computes `out = x W + b`, or adds it to `out`.
     pub(crate) fn forward(&self, mut out: MatrixMut<'_>, x: Matrix<'_>, mode: Write) {
         product(out.reborrow(), x, Matrix::of(self.weight.values(), self.output()), mode);
         if let Some(bias) = &self.bias {
@@ -52,37 +52,37 @@ impl HostLinear {
         }
     }
 
-    /// Pulls the gradient of the output through, into `below` and to the parameters.
+    /// Backward pass: computes the gradient of the input and accumulates those of the parameters.
     pub(crate) fn backward(
         &self,
         x: Matrix<'_>,
         upstream: Matrix<'_>,
-        below: MatrixMut<'_>,
+        input_grads: MatrixMut<'_>,
         mode: Write,
         grads: &mut Gradients,
     ) {
-        self.input_gradient(below, upstream, mode);
+        self.input_gradient(input_grads, upstream, mode);
         self.parameter_gradients(x, upstream, grads);
     }
 
-    /// The gradient of the input, or added to what is there.
+    /// Computes the gradient of the input, or adds it to `input_grads`.
     pub(crate) fn input_gradient(
         &self,
-        mut below: MatrixMut<'_>,
+        mut input_grads: MatrixMut<'_>,
         upstream: Matrix<'_>,
         mode: Write,
     ) {
         let output = self.output();
         let weight = Matrix::of(self.weight.values(), output);
-        product(below.reborrow(), upstream, weight.t(), mode);
+        product(input_grads.reborrow(), upstream, weight.t(), mode);
         if let Some(HostLowRank { a, b, r, scale }) = &self.adapter {
             let of_inner = scaled_product(upstream, Matrix::of(b.values(), output).t(), *scale);
             let a = Matrix::of(a.values(), *r);
-            product(below, Matrix::of(&of_inner, *r), a.t(), Write::Add);
+            product(input_grads, Matrix::of(&of_inner, *r), a.t(), Write::Add);
         }
     }
 
-    /// The gradients of the parameters.
+    /// Accumulates the gradients of the parameters.
     pub(crate) fn parameter_gradients(
         &self,
         x: Matrix<'_>,
@@ -121,7 +121,7 @@ impl HostLowRank {
     }
 }
 
-/// `scale x w`.
+/// Product `scale x w`.
 fn scaled_product(x: Matrix<'_>, w: Matrix<'_>, scale: f32) -> Vec<f32> {
     let mut out = vec![0.0; x.rows() * w.columns()];
     product(MatrixMut::of(&mut out, w.columns()), x, w, Write::Replace);
@@ -129,14 +129,14 @@ fn scaled_product(x: Matrix<'_>, w: Matrix<'_>, scale: f32) -> Vec<f32> {
     out
 }
 
-/// `x^T y`: the gradient of a weight.
+/// Product `x^T y`, the gradient of a weight.
 pub(crate) fn transposed_product(x: Matrix<'_>, y: Matrix<'_>) -> Vec<f32> {
     let mut out = vec![0.0; x.columns() * y.columns()];
     product(MatrixMut::of(&mut out, y.columns()), x.t(), y, Write::Replace);
     out
 }
 
-/// [`RmsNorm`] on slices.
+/// [`RmsNorm`] in host memory.
 #[derive(Debug)]
 pub(crate) struct HostNorm {
     weight: Parameter,
@@ -152,7 +152,7 @@ impl HostNorm {
         self.weight.values().len()
     }
 
-    /// The normalised rows, and one over the root mean square of each.
+    /// Normalised rows, and the reciprocal root mean square of each row.
     pub(crate) fn forward(&self, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
         let mut y = vec![0.0; x.len()];
         let mut inverse = vec![0.0; x.len() / self.width()];
@@ -160,18 +160,18 @@ impl HostNorm {
         (y, inverse)
     }
 
-    /// Adds the gradient of the input to `below`.
+    /// Adds the gradient of the input to `input_grads`.
     pub(crate) fn backward(
         &self,
         x: &[f32],
         inverse: &[f32],
         upstream: &[f32],
-        below: &mut [f32],
+        input_grads: &mut [f32],
         grads: &mut Gradients,
     ) {
         let mut of_weight = vec![0.0; self.width()];
         let weight = self.weight.values();
-        rms_norm_backward(x, weight, inverse, upstream, below, &mut of_weight);
+        rms_norm_backward(x, weight, inverse, upstream, input_grads, &mut of_weight);
         if self.weight.is_trained() {
             grads.put(&self.weight, of_weight);
         }

@@ -1,4 +1,4 @@
-//! Parameters as slices, and gradients on their way to them.
+//! Parameters as slices, and accumulation of their gradients.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,7 +11,7 @@ use burn_flex::{Flex, FlexTensor};
 use super::kernels::add;
 use crate::workers::is_host;
 
-/// A parameter in f32 on the CPU. Shares the tensor's memory.
+/// f32 parameter on the CPU, sharing the tensor's memory.
 #[derive(Debug)]
 pub(crate) struct Parameter {
     tensor: FlexTensor,
@@ -20,7 +20,7 @@ pub(crate) struct Parameter {
 }
 
 impl Parameter {
-    /// `None` for a parameter that is elsewhere or of another type.
+    /// Returns `None` for a parameter on another device or with another dtype.
     pub(crate) fn of<const D: usize>(param: &Param<Tensor<D>>) -> Option<Self> {
         let value = param.val();
         let is_trained = value.is_require_grad();
@@ -34,7 +34,7 @@ impl Parameter {
         Some(Self { tensor: tensor.to_contiguous(), id: param.id, is_trained })
     }
 
-    /// The numbers, row by row.
+    /// Values in row-major order.
     pub(crate) fn values(&self) -> &[f32] {
         let layout = self.tensor.layout();
         let start = layout.start_offset();
@@ -45,13 +45,13 @@ impl Parameter {
         self.tensor.layout().shape().as_slice().to_vec()
     }
 
-    /// Whether a gradient is wanted.
+    /// True if the parameter requires a gradient.
     pub(crate) fn is_trained(&self) -> bool {
         self.is_trained
     }
 }
 
-/// Gradients of parameters on their way to an optimiser.
+/// Accumulated gradients of parameters.
 #[derive(Debug, Default)]
 pub(crate) struct Gradients {
     of: HashMap<ParamId, Gradient>,
@@ -74,14 +74,14 @@ impl Gradients {
         }
     }
 
-    /// The gradient of a parameter so far, to be added to.
+    /// Gradient of a parameter so far, for accumulation.
     pub(crate) fn sum(&mut self, parameter: &Parameter) -> &mut [f32] {
         let zero =
             || Gradient { shape: parameter.shape(), values: vec![0.0; parameter.values().len()] };
         &mut self.of.entry(parameter.id).or_insert_with(zero).values
     }
 
-    /// As an optimiser wants them, on the CPU.
+    /// Converts to burn's gradient container, on the CPU.
     pub(crate) fn into_params(self) -> GradientsParams {
         let mut params = GradientsParams::new();
         for (id, Gradient { shape, values }) in self.of {

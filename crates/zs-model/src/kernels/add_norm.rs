@@ -1,17 +1,18 @@
-//! A residual and the norm behind it in one pass.
+//! Residual addition and RMS norm in one pass.
 
 use burn::tensor::{DType, Tensor};
 
 use super::rms_norm;
 
-/// Adds what a layer says to the stream, and normalises the sum.
+/// Adds a layer's output to the residual stream and normalises the sum.
 ///
 /// ```text
 /// s = x + d,   y = s / sqrt(mean(s^2) + eps) * w
 /// ```
 ///
-/// On an accelerator one kernel, which reads x and d once and rounds y on the way out. Without a
-/// gradient: this is for decoding, where a step is made of many small kernels and each costs its launch.
+/// A single kernel on an accelerator, which reads x and d once and rounds y when writing it. Has no
+/// gradient: it is used in decoding, where a step consists of many small kernels and launch
+/// overhead dominates.
 ///
 /// # Shapes
 ///
@@ -35,7 +36,7 @@ pub(crate) fn add_norm(
     reference(x, delta, weight, eps, dtype)
 }
 
-/// [`add_norm`] in other operations.
+/// [`add_norm`] as a composition of tensor operations.
 pub(super) fn reference(
     x: Tensor<2>,
     delta: Tensor<2>,
@@ -60,7 +61,7 @@ mod kernel {
 
     use super::super::cube_norm::{norm_scale, one_cube_per_row};
 
-    /// Units of a cube at most.
+    /// Maximum number of units of a cube.
     const UNITS: usize = 256;
 
     pub(super) fn run(
@@ -133,7 +134,7 @@ mod kernel {
         }
     }
 
-    /// One cube a row.
+    /// One cube per row.
     #[cube(launch)]
     fn add_norm_kernel<O: Float>(
         x: &Tensor<f32>,
@@ -163,7 +164,7 @@ mod kernel {
         let scale = norm_scale(square, width as u32, eps, units);
         at = unit;
         while at < width {
-            // Each unit reads what it wrote itself.
+            // Each unit reads only elements that it wrote itself.
             normed[first + at] = O::cast_from(sum[first + at] * scale * weight[at]);
             at += units;
         }

@@ -1,4 +1,4 @@
-//! Products of bfloat16 numbers that are summed, and returned, in f32.
+//! Matrix products of bfloat16 inputs with f32 accumulation and output.
 
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -9,20 +9,20 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 
-/// `x W` with both rounded to bfloat16, summed in f32, and so with a result that is not rounded again.
+/// Product `x W` with both inputs rounded to bfloat16, accumulated and returned in f32.
 ///
 /// ```text
 /// y_ij = sum over k of bf16(x_ik) bf16(w_kj)
 /// dL/dx = bf16(dL/dy) bf16(W)^T,   dL/dW = bf16(x)^T bf16(dL/dy)
 /// ```
 ///
-/// The rounding counts as the identity on the way back, which keeps what has been rounded. burn's own
+/// The backward pass treats the rounding as the identity and saves the rounded inputs. burn's own
 /// product of bfloat16 tensors rounds its result to bfloat16.
 ///
 /// # Shapes
 ///
-/// - x: `[.., n, in]`; weight: `[.., in, out]`; output: `[.., n, out]` in f32, whatever the types of the
-///   others; the leading dimensions are the same
+/// - x: `[.., n, in]`; weight: `[.., in, out]`; output: `[.., n, out]` in f32 for all input dtypes;
+///   the leading dimensions are equal
 ///
 /// # References
 ///
@@ -31,17 +31,17 @@ pub(crate) fn matmul_bf16<const D: usize>(x: Tensor<D>, weight: Tensor<D>) -> Te
     Tensor::from_dispatch(Dispatch::matmul_bf16(x.into_dispatch(), weight.into_dispatch()))
 }
 
-/// What [`matmul_bf16`] rounds its arguments to, so that several products of the same share one
-/// rounding; the argument itself on a device without bfloat16.
+/// Rounds a tensor as [`matmul_bf16`] does, so that several products share one rounding. Returns
+/// the tensor unchanged on a device without bfloat16.
 ///
 /// # Shapes
 ///
-/// - x, output: the same, any
+/// - x, output: any, equal
 pub(crate) fn to_matmul_dtype<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     Tensor::from_dispatch(Dispatch::to_matmul_dtype(x.into_dispatch()))
 }
 
-/// The type of what is [`to_matmul_dtype`] on a device.
+/// Dtype of the result of [`to_matmul_dtype`] on a device.
 pub(crate) fn matmul_dtype(device: &Device) -> DType {
     if device.supports_dtype(DType::BF16) { DType::BF16 } else { DType::F32 }
 }
@@ -93,7 +93,7 @@ impl MatmulBf16 for burn_cubecl::CubeBackend {
 
         let (x, weight) = (Self::to_matmul_dtype(x), Self::to_matmul_dtype(weight));
         matmul(x, weight, None, MatmulStrategy::default(), DType::F32)
-            .expect("some kernel multiplies any two matrices")
+            .expect("burn has a kernel for every shape of matrices")
     }
 }
 
@@ -101,7 +101,7 @@ impl MatmulBf16 for burn_cubecl::CubeBackend {
 struct MatmulBf16Backward;
 
 impl<B: MatmulBf16> Backward<B, 2> for MatmulBf16Backward {
-    /// Rounded x and weight, each where the gradient of the other one needs it.
+    /// Rounded x and weight, each saved if the gradient of the other is needed.
     type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>);
 
     fn backward(
@@ -145,9 +145,10 @@ impl<B: MatmulBf16, C: CheckpointStrategy> MatmulBf16 for Autodiff<B, C> {
 mod tests {
     use super::*;
 
-    /// 1 + 2^-9 rounds to 1 and 3 + 2^-6 to itself; sums are not rounded: 256 + 1/2 would be 256.
+    /// 1 + 2^-9 rounds to 1 and 3 + 2^-6 to itself. Sums are not rounded: 256 + 1/2 would be
+    /// rounded to 256.
     #[test]
-    fn rounds_what_goes_in_and_not_what_comes_out() {
+    fn rounds_inputs_and_not_results() {
         let device = Device::flex().autodiff();
         let x = Tensor::<2>::from_floats([[1.0 + 2_f32.powi(-9), 256.0]], &device).require_grad();
         let weight = Tensor::<2>::from_floats([[0.5, 3.0 + 2_f32.powi(-6)], [1.0, 0.0]], &device);
@@ -155,7 +156,7 @@ mod tests {
         let y = matmul_bf16(x.clone(), weight.clone());
         let numbers = |it: Tensor<2>| it.into_data().iter::<f32>().collect::<Vec<_>>();
         assert_eq!(numbers(y.clone().inner()), [256.5, 3.015_625]);
-        // An upstream of 1 and 257, which rounds to 256, half way to the even mantissa.
+        // An upstream gradient of 1 and 257; 257 rounds to 256, half way to the even mantissa.
         let upstream = Tensor::<2>::from_floats([[1.0, 257.0]], &device);
         let mut grads = (y * upstream).sum().backward();
         let of_x = x.grad_remove(&mut grads).expect("it is a leaf");
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_frozen_gets_no_gradient() {
+    fn frozen_inputs_get_no_gradient() {
         let device = Device::flex().autodiff();
         let x = Tensor::<2>::ones([2, 3], &device).require_grad();
         let frozen = Tensor::<2>::ones([3, 4], &device);

@@ -1,31 +1,31 @@
-//! Attention of one new token a row to a key-value cache.
+//! Attention of one new token per row over a KV cache.
 
 use burn::tensor::{DType, FloatDType, Int, Tensor};
 
 use crate::network::attend;
 
-/// What every row's new token attends to in a cache, of which `filled` columns hold something.
+/// Attention of every row's new token over the first `filled` columns of a cache.
 ///
 /// ```text
 /// o_h = sum over t < filled of w_ht v_t,   w_h = softmax over t of (q_h . k_t + mask_t)
 /// ```
 ///
-/// Scores and sums are f32, whatever the cache is kept in. On an accelerator one kernel reads every key
-/// and value once for all query heads that share it, and stops at `filled`, which is read there, so
-/// that the host need not say how long the rows have become. Elsewhere all columns are read.
+/// Scores and sums are f32 for every cache dtype. On an accelerator a single kernel reads each key
+/// and value once for all query heads that share it. It stops at column `filled`, which it reads on
+/// the device, so the host need not synchronise. Elsewhere all columns are read.
 ///
 /// # Shapes
 ///
 /// - queries: `[rows, key_value_heads, group, 1, head_dim]`, scaled; output: the same, in `dtype`
 /// - keys, values: `[rows, key_value_heads, capacity, head_dim]`
-/// - mask: `[rows, capacity]`, 0 where a column holds a token of the row, [`MASKED`](crate::network::MASKED)
-///   elsewhere, as in every column from `filled` on
+/// - mask: `[rows, capacity]`, 0 where a column holds a token of the row,
+///   [`MASKED`](crate::network::MASKED) elsewhere, including all columns from `filled` on
 /// - filled: `[1]`
 ///
 /// # References
 ///
-/// - [Online normalizer calculation for softmax](https://arxiv.org/abs/1805.02867), algorithm 3: how
-///   the kernel goes through a cache once
+/// - [Online normalizer calculation for softmax](https://arxiv.org/abs/1805.02867), algorithm 3:
+///   single pass over the cache
 pub(crate) fn decode_attention(
     queries: Tensor<5>,
     keys: Tensor<4>,
@@ -42,7 +42,7 @@ pub(crate) fn decode_attention(
     reference(queries, keys, values, mask).cast(dtype)
 }
 
-/// [`decode_attention`] in plain tensors, over all columns.
+/// [`decode_attention`] as a composition of tensor operations, over all columns.
 pub(super) fn reference(
     queries: Tensor<5>,
     keys: Tensor<4>,
@@ -64,14 +64,14 @@ mod kernel {
     use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
     use cubecl::prelude::*;
 
-    /// Units of a cube, where a head is not wider.
+    /// Units of a cube, for heads that are not wider.
     const UNITS: usize = 128;
-    /// Query heads that a unit can sum for.
+    /// Maximum number of query heads per key-value head.
     const MAX_GROUP: usize = 32;
-    /// What scores of columns that are not there get.
+    /// Score of a missing column.
     const MASKED_SCORE: f32 = -1e30;
 
-    /// Whether the kernel can be run for queries of a shape.
+    /// True if the kernel supports queries of this shape.
     pub(super) fn is_supported([_, _, group, new, head_dim]: [usize; 5]) -> bool {
         new == 1 && group <= MAX_GROUP && head_dim <= 256
     }
@@ -119,8 +119,8 @@ mod kernel {
             let queries = into_contiguous(queries);
             let mask = into_contiguous(mask);
             let filled = into_contiguous(filled);
-            // The caches as they are: a copy of them is what this kernel is there to avoid. Their last
-            // dimension is contiguous by construction.
+            // The caches are not made contiguous, since avoiding a copy is the purpose of this
+            // kernel. Their last dimension is contiguous by construction.
             let shape = queries.meta.shape().clone();
             let (rows, heads, group, head_dim) = (shape[0], shape[1], shape[2], shape[4]);
             let parts = (UNITS / head_dim).max(1);
@@ -156,11 +156,13 @@ mod kernel {
         }
     }
 
-    /// One cube for a row and a key-value head; tiles of as many columns as it has units.
+    /// One cube per row and key-value head, which processes tiles of as many columns as it has
+    /// units.
     ///
-    /// Scores: a unit has one column of the tile, and reads its key once for all query heads. Sums: a
-    /// unit has one number of the head and every so manieth column, and reads each value once for all
-    /// query heads. In between the running maxima and sums of the softmax move on.
+    /// Scores: each unit handles one column of the tile and reads its key once for all query heads.
+    /// Sums: each unit handles one element of the head and every n-th column, and reads each value
+    /// once for all query heads. In between, the running maximum and sum of the softmax are
+    /// updated.
     #[cube(launch)]
     fn decode_attention_kernel<E: Float, I: Numeric, O: Float, N: Size>(
         queries: &Tensor<f32>,
@@ -175,7 +177,7 @@ mod kernel {
         #[define(E, I, O)] _types: [ElemType; 3],
     ) {
         let units = comptime!(parts * head_dim);
-        // Units that share the work on the scores of one query head.
+        // Units that share the scores of one query head.
         let lanes = comptime!((units / group).max(1));
         let row = CUBE_POS_X as usize;
         let head = CUBE_POS_Y as usize;
@@ -248,7 +250,7 @@ mod kernel {
             }
             sync_cube();
 
-            // The largest score of each query head.
+            // Maximum score of each query head.
             at = unit;
             while at < comptime!(group * lanes) {
                 let query = at / lanes;
@@ -274,7 +276,7 @@ mod kernel {
             }
             sync_cube();
 
-            // Weights, and their sum.
+            // Attention weights and their sum.
             at = unit;
             while at < comptime!(group * lanes) {
                 let query = at / lanes;
@@ -300,7 +302,7 @@ mod kernel {
                 at += units;
             }
 
-            // Values.
+            // Weighted sum of values.
             #[unroll]
             for query in 0..group {
                 mixed[query] = mixed[query] * factor[query];
@@ -319,7 +321,7 @@ mod kernel {
             tile += units;
         }
 
-        // The parts together.
+        // Sum of the partial results.
         #[unroll]
         for query in 0..group {
             scores[query * units + unit] = mixed[query];

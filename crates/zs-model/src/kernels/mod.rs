@@ -1,7 +1,7 @@
-//! Operations that burn lacks, as functions on tensors.
+//! Operations that burn does not provide, as functions on tensors.
 //!
-//! Each has a twin in plain tensors, which is its reference: it is what runs where no kernel does, or
-//! what the kernel and its gradient are tested against.
+//! Each has a reference implementation as a composition of tensor operations. The reference runs
+//! where no kernel does, and kernels and gradients are tested against it.
 
 mod add_norm;
 mod bf16_matmul;

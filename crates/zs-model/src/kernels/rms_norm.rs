@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation in one pass, with a gradient that keeps its input only.
+//! RMS norm in one pass, with a gradient that saves only the input.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -46,7 +46,7 @@ impl Norm for burn::backend::Flex {
     }
 }
 
-/// [`rms_norm`] in burn's operations.
+/// [`rms_norm`] as a composition of burn's operations.
 #[cfg(feature = "flex")]
 fn reference<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, eps: f32) -> FloatTensor<B> {
     let width = x.shape()[1];
@@ -54,7 +54,7 @@ fn reference<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, eps: f32) ->
     B::float_mul(normed, B::float_reshape(weight, Shape::new([1, width])))
 }
 
-/// `x r` and `1 / r`.
+/// Returns `x r` and `1 / r`.
 fn normed<B: Backend>(x: FloatTensor<B>, eps: f32) -> (FloatTensor<B>, FloatTensor<B>) {
     let mean = B::float_mean_dim(B::float_mul(x.clone(), x.clone()), 1);
     let root = B::float_sqrt(B::float_add_scalar(mean, eps.into()));
@@ -147,7 +147,7 @@ mod kernel {
         }
     }
 
-    /// One cube a row.
+    /// One cube per row.
     #[cube(launch)]
     fn rms_norm_kernel(
         x: &Tensor<f32>,

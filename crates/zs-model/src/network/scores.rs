@@ -1,5 +1,4 @@
-//! Log-probabilities and entropies of the tokens that carry loss, through a head that runs on a
-//! bounded number of positions at a time.
+//! Log-probabilities and entropies of loss tokens, with a bounded number of logits in memory.
 
 use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
@@ -12,39 +11,40 @@ use crate::host::HostNetwork;
 use crate::replicas::{all_devices, secondary_devices};
 use crate::{CausalLm, PolicyModel, TokenId, TokenRow, TokenScores};
 
-/// What training keeps in memory, what it computes again, and how precisely.
+/// Memory and precision settings of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryConfig {
-    /// Logits that exist at a time: `positions x vocabulary` never exceeds this, at one position at
-    /// least.
+    /// Maximum number of logits (`positions x vocabulary`) in memory; at least one position is
+    /// computed.
     pub max_logits: usize,
-    /// Keep the input of each block only and run the block again on the way back: activations of
-    /// one block instead of all, for one more forward pass.
+    /// Recompute each block in the backward pass and save only its input (activation
+    /// checkpointing). Memory holds the activations of one block instead of all, at the cost of one
+    /// more forward pass.
     #[serde(alias = "recompute_blocks")]
     pub gradient_checkpointing: bool,
-    /// What the matrix products of blocks and head are computed in; weights stay in f32.
+    /// Precision of the matrix products of blocks and head; weights stay in f32.
     #[serde(alias = "products", skip_serializing_if = "Precision::is_f32")]
     pub compute_dtype: Precision,
 }
 
 impl Default for MemoryConfig {
-    /// 2^25 logits (128 MiB in f32, 220 positions of Qwen2.5), no recomputation, f32.
+    /// 2^25 logits (128 MiB in f32, 220 positions of Qwen2.5), no checkpointing, f32.
     fn default() -> Self {
         Self { max_logits: 1 << 25, gradient_checkpointing: false, compute_dtype: Precision::F32 }
     }
 }
 
-/// Scores of the tokens that carry loss, in row order, each `[loss tokens]`.
+/// Scores of the loss tokens, in row order, each `[loss tokens]`.
 #[derive(Clone, Debug)]
 pub(crate) struct FlatScores {
     pub(crate) log_probs: Tensor<1>,
-    /// Left out where nobody asked.
+    /// `None` if not requested.
     pub(crate) entropy: Option<Tensor<1>>,
 }
 
 impl CausalLm {
-    /// The same network with another trade of memory for time in training.
+    /// Network with other memory settings.
     #[must_use]
     pub fn with_memory(mut self, memory: MemoryConfig) -> Self {
         self.memory = memory;
@@ -52,36 +52,39 @@ impl CausalLm {
         self
     }
 
-    /// How training trades memory for time.
+    /// Memory settings.
     #[must_use]
     pub fn memory(&self) -> MemoryConfig {
         self.memory
     }
 
-    /// The same network, computing on these devices: sampling and training deal sequences and
-    /// micro-batches out to replicas. Its own device comes first, and keeps parameters, sums of
-    /// gradients, and the state of optimisers.
+    /// Network with a replica on each of these devices. Sequences and micro-batches are distributed
+    /// over the replicas (data parallelism). The first device must be the network's own, which
+    /// holds parameters, summed gradients and optimiser state.
     ///
-    /// What comes out is the same up to rounding. The same device may be named several times.
+    /// Results are equal up to rounding. A device may be listed more than once.
     ///
     /// # Panics
     ///
-    /// When the first is not the device that the parameters live on.
+    /// Panics if the first device is not the one of the parameters.
     #[must_use]
     pub fn with_devices(mut self, devices: &[Device]) -> Self {
         self.secondary_devices = secondary_devices(&self.device(), devices);
         self
     }
 
-    /// Log-probabilities of the tokens that carry loss, in row order, `[loss tokens]`.
+    /// Log-probabilities of the loss tokens, in row order, `[loss tokens]`.
     pub(crate) fn flat_log_probs(&self, rows: &[TokenRow]) -> Tensor<1> {
         self.flat_scores(rows, false).log_probs
     }
 
-    /// Scores the tokens that carry loss, at least one; with a graph on a device that has graphs.
+    /// Scores at least one loss token; on a device with autodiff the result carries a graph.
     #[cfg_attr(
         not(feature = "flex"),
-        expect(unreachable_code, reason = "without the CPU backend there are no scores on slices")
+        expect(
+            unreachable_code,
+            reason = "without the CPU backend there is no host implementation"
+        )
     )]
     fn flat_scores(&self, rows: &[TokenRow], with_entropy: bool) -> FlatScores {
         let device = self.device();
@@ -131,7 +134,7 @@ impl CausalLm {
         }
     }
 
-    /// Most likely tokens at the places that carry loss, with the true ones and their rows.
+    /// Most likely tokens at the loss positions, with the target tokens and their rows.
     pub(crate) fn greedy_predictions(
         &self,
         rows: &[TokenRow],
@@ -151,7 +154,7 @@ impl CausalLm {
         (predicted, batch.target_ids().collect(), batch.loss_rows().collect())
     }
 
-    /// Start and length of each chunk of positions that the head runs on at a time.
+    /// Start and length of each chunk of positions for the head.
     pub(crate) fn chunks(
         &self,
         num_positions: usize,
@@ -164,7 +167,7 @@ impl CausalLm {
     }
 }
 
-/// Entropy of each row's distribution, `[n, vocab]` to `[n]`.
+/// Entropy of each row's softmax distribution, `[n, vocab]` to `[n]`.
 ///
 /// ```text
 /// H = -sum over the vocabulary of p log p
@@ -174,7 +177,7 @@ fn entropy(log_softmax: Tensor<2>) -> Tensor<1> {
     -(log_softmax.clone().exp() * log_softmax).sum_dim(1).reshape([len])
 }
 
-/// Some rows of a matrix; the matrix itself where they are all.
+/// Rows of a matrix; avoids a copy if all rows are selected.
 pub(crate) fn rows_of(matrix: &Tensor<2>, start: usize, len: usize) -> Tensor<2> {
     if len == matrix.dims()[0] { matrix.clone() } else { matrix.clone().narrow(0, start, len) }
 }
@@ -183,7 +186,7 @@ fn concatenate(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
     if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
 }
 
-/// Flat scores as the rectangle of the batch, zero where no loss is.
+/// Scatters flat scores into a `[rows, longest]` tensor; positions without loss are zero.
 fn spread(scores: FlatScores, batch: &PaddedBatch, device: &Device) -> TokenScores {
     let [height, width] = batch.shape();
     let loss_positions = batch.loss_positions(device);
