@@ -25,7 +25,7 @@ pub(crate) struct PaddedBatch {
 impl PaddedBatch {
     /// # Panics
     ///
-    /// When there are no rows, a row is empty, a mask's length differs from its tokens', or a first
+    /// Panics if there are no rows, a row is empty, a mask's length differs from its tokens', or a first
     /// token carries loss.
     pub(crate) fn new(rows: &[TokenRow]) -> Self {
         Self::of_width(rows, longest(rows))

@@ -229,7 +229,7 @@ impl ModelConfig {
     ///
     /// # Errors
     ///
-    /// As [`from_dir`](Self::from_dir).
+    /// Fails like [`from_dir`](Self::from_dir).
     pub fn from_json(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let raw: RawConfig = serde_json::from_str(text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;

@@ -236,7 +236,7 @@ pub trait Generator: Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// As [`Session::extend`].
+    /// Fails like [`Session::extend`].
     fn generate(
         &self,
         prompts: &[(Vec<TokenId>, StreamKey)],

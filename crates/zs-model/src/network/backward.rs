@@ -44,11 +44,11 @@ impl CausalLm {
         loss: impl FnOnce(FlatScores) -> (Tensor<1>, T),
     ) -> (GradientsParams, T) {
         let trunk = Trunk::forward(self, batch);
-        let reference = self.valid();
+        let detached = self.valid();
         let predicting =
-            trunk.hidden.clone().select(0, batch.predicting_positions(&reference.device()));
-        let targets = batch.targets(&reference.device());
-        let scores = reference.score_predicting(predicting.clone(), targets.clone(), with_entropy);
+            trunk.hidden.clone().select(0, batch.predicting_positions(&detached.device()));
+        let targets = batch.targets(&detached.device());
+        let scores = detached.score_predicting(predicting.clone(), targets.clone(), with_entropy);
         let known = scores.entropy.clone();
 
         // The scores are leaves of the loss's graph.
@@ -61,7 +61,7 @@ impl CausalLm {
         let upstream = ScoreGradients {
             log_probs: log_probs
                 .grad_remove(&mut grads)
-                .unwrap_or_else(|| Tensor::zeros([batch.num_loss_tokens()], &reference.device())),
+                .unwrap_or_else(|| Tensor::zeros([batch.num_loss_tokens()], &detached.device())),
             entropy: entropy.and_then(|it| it.grad_remove(&mut grads)).zip(known),
         };
 
@@ -161,13 +161,13 @@ enum SavedBlock {
 
 impl Trunk {
     fn forward(network: &CausalLm, batch: &PaddedBatch) -> Self {
-        let reference = network.valid();
-        let device = reference.device();
-        let mut x = reference.model.embed(batch.tokens(&device));
-        let mut blocks = Vec::with_capacity(reference.model.layers.len());
+        let detached = network.valid();
+        let device = detached.device();
+        let mut x = detached.model.embed(batch.tokens(&device));
+        let mut blocks = Vec::with_capacity(detached.model.layers.len());
         if network.memory.gradient_checkpointing {
-            let context = RowContext::new(&reference.model, batch.shape(), &device);
-            for block in &reference.model.layers {
+            let context = RowContext::new(&detached.model, batch.shape(), &device);
+            for block in &detached.model.layers {
                 blocks.push(SavedBlock::Input(Box::new(x.clone())));
                 x = block.forward(x, &context);
             }
@@ -179,7 +179,7 @@ impl Trunk {
                 blocks.push(SavedBlock::Run(Box::new(run)));
             }
         }
-        Self { hidden: reference.model.norm.forward(x.clone()), blocks, last: x }
+        Self { hidden: detached.model.norm.forward(x.clone()), blocks, last: x }
     }
 
     /// Accumulates the gradients of the parameters below the head, given those of the predicting

@@ -154,17 +154,17 @@ impl BlockForward {
         const LEAF: &str = "a block depends on its input";
         // The gradient of sum(output * upstream) with respect to the output is `upstream`.
         let mut grads = (self.output * Tensor::from_inner(upstream)).sum().backward();
-        let around = self.residual.grad_remove(&mut grads).expect(LEAF);
+        let residual_grads = self.residual.grad_remove(&mut grads).expect(LEAF);
         let mixed = self.mixed.grad_remove(&mut grads).expect(LEAF);
         add_gradients(block, total, GradientsParams::from_grads(grads, block));
 
-        let pulled = self.heads.backward(&context.blocks, &self.attended, &mixed);
-        let through = (self.tracked.queries * Tensor::from_inner(pulled.queries)).sum()
-            + (self.tracked.keys * Tensor::from_inner(pulled.keys)).sum()
-            + (self.tracked.values * Tensor::from_inner(pulled.values)).sum();
+        let head_grads = self.heads.backward(&context.blocks, &self.attended, &mixed);
+        let through = (self.tracked.queries * Tensor::from_inner(head_grads.queries)).sum()
+            + (self.tracked.keys * Tensor::from_inner(head_grads.keys)).sum()
+            + (self.tracked.values * Tensor::from_inner(head_grads.values)).sum();
         let mut grads = through.backward();
         let input_grads = self.input.grad_remove(&mut grads).expect(LEAF);
         add_gradients(block, total, GradientsParams::from_grads(grads, block));
-        around + input_grads
+        residual_grads + input_grads
     }
 }

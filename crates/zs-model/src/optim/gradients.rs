@@ -1,4 +1,4 @@
-//! Gradients of a batch from its micro-batches, and their norm.
+//! Gradient accumulation over micro-batches, and gradient norms.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -14,16 +14,16 @@ use crate::{PolicyModel, TokenRow, TokenScores, ValueModel};
 
 /// Runs micro-batches forward and backward and sums their gradients.
 ///
-/// On a CPU, micro-batches run on one thread a core; the sum is taken in the order of the
-/// micro-batches whatever finishes first, so the result is the same bytes on any number of threads.
-/// Where the model has several [devices](PolicyModel::compute_devices), each of them sums the gradients of its
-/// share, and the sums are added on the first, in the order of the devices.
-/// `loss` gets the index of the micro-batch and its scores, and returns the loss, already weighted
-/// for the whole batch, and whatever the caller wants to keep.
+/// On a CPU, micro-batches run in parallel, one per core. Gradients are added in the order of the
+/// micro-batches, so the sum is bit-exact for any number of threads. If the model has several
+/// [devices](PolicyModel::compute_devices), each sums the gradients of its micro-batches, and the
+/// sums are added on the first device, in the order of the devices. `loss` receives the index of
+/// the micro-batch and its scores. It returns the loss, already weighted for the whole batch, and a
+/// value for the caller.
 ///
 /// # Panics
 ///
-/// When `loss` panics, or a micro-batch breaks the contract of [`PolicyModel::token_scores`].
+/// Panics if `loss` panics or a micro-batch violates the contract of [`PolicyModel::token_scores`].
 pub fn accumulate_gradients<M, T>(
     model: &M,
     micro_batches: &[Vec<TokenRow>],
@@ -38,11 +38,11 @@ where
     })
 }
 
-/// [`accumulate_gradients`] for a value model: `loss` gets the values of the micro-batch.
+/// [`accumulate_gradients`] for a value model; `loss` receives the values of the micro-batch.
 ///
 /// # Panics
 ///
-/// When `loss` panics, or a micro-batch breaks the contract of [`ValueModel::values`].
+/// Panics if `loss` panics or a micro-batch violates the contract of [`ValueModel::values`].
 pub fn accumulate_value_gradients<M, T>(
     model: &M,
     micro_batches: &[Vec<TokenRow>],
@@ -58,7 +58,7 @@ where
     })
 }
 
-/// [`accumulate_gradients`] over any work that ends in gradients, on the devices of a model.
+/// [`accumulate_gradients`] for any work that returns gradients.
 pub(crate) fn accumulate<M, T>(
     model: &M,
     devices: &[Device],
@@ -75,7 +75,7 @@ where
         return accumulate_share(model, *workers, all, &work);
     }
     let sums = on_each_device(model, devices, |at, replica| {
-        // Leaves of its own on each device, as with threads of one.
+        // Each device gets its own gradient leaves, as each thread does.
         accumulate_share(&replica.train(), workers[at], &assigned[at], &work)
     });
     let mut total = GradientsParams::new();
@@ -122,8 +122,9 @@ where
         let stream = StreamId::current();
         std::thread::scope(|scope| {
             let spawn = |_| {
-                // A copy with gradient leaves of its own: burn's autodiff merges graphs that share
-                // leaves, and its locks deadlock when one graph is used from two threads.
+                // Each thread gets a copy with its own gradient leaves: burn's autodiff merges
+                // graphs that share leaves, and its locks deadlock when one graph is used from two
+                // threads.
                 let model = model.valid().train();
                 scope.spawn(|| run_single_threaded(stream, || run(model)))
             };
@@ -139,7 +140,7 @@ where
     (sum.total, sum.kept.into_iter().flatten().collect())
 }
 
-/// Adds gradients in the order of their index, holding back those that come early.
+/// Sum of gradients in the order of their indices; early results wait.
 struct OrderedSum<T> {
     total: GradientsParams,
     waiting: BTreeMap<usize, GradientsParams>,
@@ -192,7 +193,7 @@ impl ModuleVisitor for AddInto<'_> {
     }
 }
 
-/// The L2 norm over all parameters together.
+/// L2 norm over all parameters.
 ///
 /// ```text
 /// norm = sqrt(sum over parameters of sum(g^2))
@@ -214,7 +215,7 @@ pub(crate) fn global_norm<M: Module>(model: &M, grads: &GradientsParams) -> f64 
     if squares.sums.is_empty() {
         return 0.0;
     }
-    // One transfer for all parameters.
+    // A single transfer for all parameters.
     let sums = Tensor::cat(squares.sums, 0).into_data();
     sums.iter::<f32>().map(f64::from).sum::<f64>().sqrt()
 }
