@@ -58,8 +58,8 @@ pub trait PolicyModel: Module {
         rows: &[TokenRow],
         loss: impl FnOnce(TokenScores) -> (Tensor<1>, T),
     ) -> (GradientsParams, T) {
-        let (loss, kept) = loss(self.token_scores(rows));
-        (GradientsParams::from_grads(loss.backward(), self), kept)
+        let (loss, output) = loss(self.token_scores(rows));
+        (GradientsParams::from_grads(loss.backward(), self), output)
     }
 
     /// Device of the parameters.

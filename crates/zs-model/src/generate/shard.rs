@@ -247,7 +247,7 @@ impl<'a> Shard<'a> {
             return None;
         }
         // Cache and row of each request, grouped by cache.
-        let mut places: Vec<(usize, CopiedRow, usize)> = entering
+        let mut sources: Vec<(usize, CopiedRow, usize)> = entering
             .iter()
             .filter_map(|&request| {
                 let owner = turn.requests[request].sequence;
@@ -258,13 +258,13 @@ impl<'a> Shard<'a> {
                 Some((cache, CopiedRow { row, held, owner }, request))
             })
             .collect();
-        places.sort_by_key(|(cache, _, request)| (*cache, *request));
+        sources.sort_by_key(|(cache, _, request)| (*cache, *request));
         let next: Vec<Vec<TokenId>> =
-            places.iter().map(|(_, it, _)| self.sequences[it.owner][it.held..].to_vec()).collect();
-        let widest = places.iter().map(|(_, it, _)| it.held).max().unwrap_or(0);
+            sources.iter().map(|(_, it, _)| self.sequences[it.owner][it.held..].to_vec()).collect();
+        let widest = sources.iter().map(|(_, it, _)| it.held).max().unwrap_or(0);
         let longest = next.iter().map(Vec::len).max().unwrap_or(0);
         let capacity = self.buckets.capacity(widest, longest, turn.params.max_new_tokens);
-        let parts = places
+        let parts = sources
             .chunk_by(|a, b| a.0 == b.0)
             .map(|chunk| {
                 let copied: Vec<CopiedRow> = chunk.iter().map(|(_, it, _)| *it).collect();
@@ -276,7 +276,7 @@ impl<'a> Shard<'a> {
             .collect();
         self.caches.retain(|it| !it.is_empty());
         let cache = CachedRows::stack(parts, self.config, capacity, &self.device);
-        let rows = places.into_iter().map(|(.., request)| request).collect();
+        let rows = sources.into_iter().map(|(.., request)| request).collect();
         let mut batch = Batch { cache, rows, next };
         let logits = self.feed(&mut batch.cache, &batch.next, access);
         self.accept(&mut batch.next, &batch.rows, logits, turn);

@@ -76,7 +76,7 @@ impl HostNetwork {
         let FlatScores { log_probs, entropy } = scores.flat(device, with_entropy);
         let log_probs = log_probs.require_grad();
         let entropy = entropy.map(Tensor::require_grad);
-        let (loss, kept) =
+        let (loss, output) =
             loss(FlatScores { log_probs: log_probs.clone(), entropy: entropy.clone() });
         let mut from_loss = loss.backward();
         let mut values = |leaf: Tensor<1>| -> Option<Vec<f32>> {
@@ -96,7 +96,7 @@ impl HostNetwork {
             let tokens: Vec<usize> = packed.tokens.iter().map(|it| *it as usize).collect();
             scatter_add(grads.sum(&self.embedding), &of_embedded, self.width(), &tokens);
         }
-        (grads.into_params(), kept)
+        (grads.into_params(), output)
     }
 
     /// Logits of hidden states.
@@ -153,7 +153,7 @@ impl<'a> PredictingStates<'a> {
     fn scores(&self) -> (HostScores, Option<Vec<f32>>) {
         let (width, vocab) = (self.network.width(), self.network.vocab());
         let mut scores = HostScores::default();
-        let mut kept = None;
+        let mut all_logits = None;
         for (hidden, targets) in
             self.hidden.chunks(self.chunk * width).zip(self.targets.chunks(self.chunk))
         {
@@ -166,9 +166,9 @@ impl<'a> PredictingStates<'a> {
             };
             scores.log_probs.extend(rows.map(log_prob));
             scores.statistics.extend(of_rows);
-            kept = self.is_one_chunk().then_some(logits);
+            all_logits = self.is_one_chunk().then_some(logits);
         }
-        (scores, kept)
+        (scores, all_logits)
     }
 
     /// Gradients of the hidden states; those of the head are added to `grads`.

@@ -55,7 +55,7 @@ impl CausalLm {
         let leaf = |values: Tensor<1>| Tensor::from_inner(values).require_grad();
         let log_probs = leaf(scores.log_probs);
         let entropy = scores.entropy.map(leaf);
-        let (loss, kept) =
+        let (loss, output) =
             loss(FlatScores { log_probs: log_probs.clone(), entropy: entropy.clone() });
         let mut grads = loss.backward();
         let upstream = ScoreGradients {
@@ -68,7 +68,7 @@ impl CausalLm {
         let mut total = GradientsParams::new();
         let input_grads = self.head_backward(&predicting, &targets, &upstream, &mut total);
         trunk.backward(self, batch, input_grads, &mut total);
-        (total, kept)
+        (total, output)
     }
 
     /// Backward pass of the head: maps gradients of scores to those of hidden states, chunk by

@@ -218,8 +218,8 @@ impl PolicyModel for CausalLm {
     ) -> (GradientsParams, T) {
         let batch = PaddedBatch::new(rows);
         if batch.num_loss_tokens() == 0 {
-            let (loss, kept) = loss(self.token_scores(rows));
-            return (GradientsParams::from_grads(loss.backward(), self), kept);
+            let (loss, output) = loss(self.token_scores(rows));
+            return (GradientsParams::from_grads(loss.backward(), self), output);
         }
         let device = self.device();
         self.flat_gradients(rows, true, |scores| loss(spread(scores, &batch, &device)))

@@ -53,8 +53,8 @@ where
     T: Send,
 {
     accumulate(model, &model.compute_devices(), micro_batches.len(), |model, index| {
-        let (loss, kept) = loss(index, model.values(&micro_batches[index]));
-        (GradientsParams::from_grads(loss.backward(), model), kept)
+        let (loss, output) = loss(index, model.values(&micro_batches[index]));
+        (GradientsParams::from_grads(loss.backward(), model), output)
     })
 }
 
@@ -79,7 +79,7 @@ where
         accumulate_share(&replica.train(), workers[at], &assigned[at], &work)
     });
     let mut total = GradientsParams::new();
-    let mut kept: Vec<(usize, T)> = Vec::with_capacity(count);
+    let mut outputs: Vec<(usize, T)> = Vec::with_capacity(count);
     let first = devices.first().map(|it| it.clone().without_autodiff());
     for (at, ((grads, of_share), share)) in sums.into_iter().zip(&assigned).enumerate() {
         let grads = match &first {
@@ -87,10 +87,10 @@ where
             _ => grads,
         };
         add_gradients(model, &mut total, grads);
-        kept.extend(share.iter().copied().zip(of_share));
+        outputs.extend(share.iter().copied().zip(of_share));
     }
-    kept.sort_by_key(|(index, _)| *index);
-    (total, kept.into_iter().map(|(_, it)| it).collect())
+    outputs.sort_by_key(|(index, _)| *index);
+    (total, outputs.into_iter().map(|(_, it)| it).collect())
 }
 
 /// [`accumulate`] over some of the indices, on one device.
@@ -111,8 +111,10 @@ where
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(&index) = indices.get(at) else { return };
-            let (grads, kept) = work(&model, index);
-            sum.lock().expect("no thread panics with the lock held").add(&model, at, grads, kept);
+            let (grads, outputs) = work(&model, index);
+            sum.lock()
+                .expect("no thread panics with the lock held")
+                .add(&model, at, grads, outputs);
         }
     };
     let workers = workers.min(count);
@@ -137,7 +139,7 @@ where
         });
     }
     let sum = sum.into_inner().expect("no thread panics with the lock held");
-    (sum.total, sum.kept.into_iter().flatten().collect())
+    (sum.total, sum.outputs.into_iter().flatten().collect())
 }
 
 /// Sum of gradients in the order of their indices; early results wait.
@@ -145,7 +147,7 @@ struct OrderedSum<T> {
     total: GradientsParams,
     waiting: BTreeMap<usize, GradientsParams>,
     next: usize,
-    kept: Vec<Option<T>>,
+    outputs: Vec<Option<T>>,
 }
 
 impl<T> OrderedSum<T> {
@@ -154,12 +156,12 @@ impl<T> OrderedSum<T> {
             total: GradientsParams::new(),
             waiting: BTreeMap::new(),
             next: 0,
-            kept: (0..count).map(|_| None).collect(),
+            outputs: (0..count).map(|_| None).collect(),
         }
     }
 
-    fn add<M: Module>(&mut self, model: &M, index: usize, grads: GradientsParams, kept: T) {
-        self.kept[index] = Some(kept);
+    fn add<M: Module>(&mut self, model: &M, index: usize, grads: GradientsParams, outputs: T) {
+        self.outputs[index] = Some(outputs);
         self.waiting.insert(index, grads);
         while let Some(grads) = self.waiting.remove(&self.next) {
             add_gradients(model, &mut self.total, grads);
