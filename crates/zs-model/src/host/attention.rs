@@ -231,14 +231,14 @@ pub(crate) fn attention_backward(
     let mut grads = Vec::new();
     for tile in tiles(spans, heads) {
         let len = tile.queries.len() * tile.width();
-        let (of_tile, rest) = weights.split_at(len);
+        let (tile_weights, rest) = weights.split_at(len);
         weights = rest;
         grads.resize(len, 0.0);
         let upstream = tile.of(upstream, heads);
         tile.against_keys(&mut grads, upstream, key_values, heads, values);
-        softmax_backward(of_tile, &mut grads, tile.width());
+        softmax_backward(tile_weights, &mut grads, tile.width());
         tile.mix(query_grads, &grads, key_values, heads, 0);
         tile.spread(key_value_grads, &grads, tile.of(queries, heads), heads, 0);
-        tile.spread(key_value_grads, of_tile, upstream, heads, values);
+        tile.spread(key_value_grads, tile_weights, upstream, heads, values);
     }
 }

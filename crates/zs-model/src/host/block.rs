@@ -95,8 +95,8 @@ impl HostBlock {
     ) -> (Vec<f32>, Option<SavedActivations>) {
         let width = self.attention_norm.width();
         let (normed, _) = self.attention_norm.forward(x);
-        let (key_values, of_keys) = self.key_values(&normed, angles);
-        let (queries, of_queries) =
+        let (key_values, key_norm_input) = self.key_values(&normed, angles);
+        let (queries, query_norm_input) =
             self.rotated_queries(&select_rows(&normed, width, selected), selected.angles);
         drop(normed);
 
@@ -115,7 +115,7 @@ impl HostBlock {
         let saved = save.then(|| SavedActivations {
             queries,
             key_values,
-            pre_norm: of_queries.zip(of_keys).map(|(queries, keys)| [queries, keys]),
+            pre_norm: query_norm_input.zip(key_norm_input).map(|(queries, keys)| [queries, keys]),
             weights,
             attended,
             residual,
@@ -232,71 +232,71 @@ impl HostBlock {
         let residual_grads = self.feed_forward_backward(&mut saved, upstream, grads);
 
         let query_width = self.heads.query_width();
-        let mut of_attended = vec![0.0; saved.attended.len()];
+        let mut attended_grads = vec![0.0; saved.attended.len()];
         self.output.backward(
             Matrix::of(&saved.attended, query_width),
             Matrix::of(&residual_grads, width),
-            MatrixMut::of(&mut of_attended, query_width),
+            MatrixMut::of(&mut attended_grads, query_width),
             Write::Replace,
             grads,
         );
-        let mut of_queries = vec![0.0; saved.queries.len()];
-        let mut of_key_values = vec![0.0; saved.key_values.len()];
+        let mut query_grads = vec![0.0; saved.queries.len()];
+        let mut key_value_grads = vec![0.0; saved.key_values.len()];
         let attended = Attended {
             queries: &saved.queries,
             key_values: &saved.key_values,
             weights: &saved.weights,
         };
         attention_backward(
-            &of_attended,
+            &attended_grads,
             attended,
             &selected.spans,
             self.heads,
-            &mut of_queries,
-            &mut of_key_values,
+            &mut query_grads,
+            &mut key_value_grads,
         );
-        drop(of_attended);
+        drop(attended_grads);
 
         let back: Vec<f32> = selected.angles.sin.iter().map(|it| -it).collect();
-        self.rotate_queries(&mut of_queries, (&selected.angles.cos, &back));
-        self.keys_backward(&mut of_key_values, angles, saved.pre_norm.as_ref(), grads);
+        self.rotate_queries(&mut query_grads, (&selected.angles.cos, &back));
+        self.keys_backward(&mut key_value_grads, angles, saved.pre_norm.as_ref(), grads);
         if let (Some(norm), Some([queries, _])) = (&self.query_norm, &saved.pre_norm) {
-            let mut input_grads = vec![0.0; of_queries.len()];
-            norm.backward(&queries.input, &queries.inverse, &of_queries, &mut input_grads, grads);
-            of_queries = input_grads;
+            let mut input_grads = vec![0.0; query_grads.len()];
+            norm.backward(&queries.input, &queries.inverse, &query_grads, &mut input_grads, grads);
+            query_grads = input_grads;
         }
 
         let (normed, inverse) = self.attention_norm.forward(x);
-        let mut of_normed = vec![0.0; x.len()];
+        let mut normed_grads = vec![0.0; x.len()];
         let x_normed = Matrix::of(&normed, width);
         let (tokens, keys) = (x_normed.rows(), self.heads.key_width());
         let parts = [(&self.keys, 0, Write::Replace), (&self.values, keys, Write::Add)];
         for (linear, at, mode) in parts {
-            let at = at.min(of_key_values.len());
-            let upstream = Matrix::part(&of_key_values[at..], tokens, keys, 2 * keys);
-            let input_grads = MatrixMut::of(&mut of_normed, width);
+            let at = at.min(key_value_grads.len());
+            let upstream = Matrix::part(&key_value_grads[at..], tokens, keys, 2 * keys);
+            let input_grads = MatrixMut::of(&mut normed_grads, width);
             linear.backward(x_normed, upstream, input_grads, mode, grads);
         }
-        let upstream = Matrix::of(&of_queries, query_width);
+        let upstream = Matrix::of(&query_grads, query_width);
         let mut input_grads;
         match selected.indices {
             None => {
-                let of_normed = MatrixMut::of(&mut of_normed, width);
-                self.queries.backward(x_normed, upstream, of_normed, Write::Add, grads);
+                let normed_grads = MatrixMut::of(&mut normed_grads, width);
+                self.queries.backward(x_normed, upstream, normed_grads, Write::Add, grads);
                 input_grads = residual_grads;
             }
             Some(indices) => {
                 let mut part = vec![0.0; residual_grads.len()];
                 let selected_normed = select_rows(&normed, width, selected);
                 let x = Matrix::of(&selected_normed, width);
-                let of_part = MatrixMut::of(&mut part, width);
-                self.queries.backward(x, upstream, of_part, Write::Replace, grads);
-                scatter_add(&mut of_normed, &part, width, indices);
+                let part_grads = MatrixMut::of(&mut part, width);
+                self.queries.backward(x, upstream, part_grads, Write::Replace, grads);
+                scatter_add(&mut normed_grads, &part, width, indices);
                 input_grads = vec![0.0; x_normed.rows() * width];
                 scatter_add(&mut input_grads, &residual_grads, width, indices);
             }
         }
-        self.attention_norm.backward(x, &inverse, &of_normed, &mut input_grads, grads);
+        self.attention_norm.backward(x, &inverse, &normed_grads, &mut input_grads, grads);
         input_grads
     }
 
@@ -311,23 +311,23 @@ impl HostBlock {
         let (width, inner) = (self.feed_forward_norm.width(), self.gate.output());
         let rows = saved.residual.len() / width;
         let mut hidden = vec![0.0; rows * inner];
-        let of_out = Matrix::of(&upstream, width);
-        self.down.input_gradient(MatrixMut::of(&mut hidden, inner), of_out, Write::Replace);
+        let output_grads = Matrix::of(&upstream, width);
+        self.down.input_gradient(MatrixMut::of(&mut hidden, inner), output_grads, Write::Replace);
         swiglu_backward(&mut saved.gate, &mut saved.up, &mut hidden);
-        self.down.parameter_gradients(Matrix::of(&hidden, inner), of_out, grads);
+        self.down.parameter_gradients(Matrix::of(&hidden, inner), output_grads, grads);
         drop(hidden);
         let (normed, inverse) = self.feed_forward_norm.forward(&saved.residual);
         let x = Matrix::of(&normed, width);
-        let mut of_normed = vec![0.0; normed.len()];
+        let mut normed_grads = vec![0.0; normed.len()];
         let parts = [(&self.gate, &saved.gate, Write::Replace), (&self.up, &saved.up, Write::Add)];
         for (linear, part, mode) in parts {
-            let input_grads = MatrixMut::of(&mut of_normed, width);
+            let input_grads = MatrixMut::of(&mut normed_grads, width);
             linear.backward(x, Matrix::of(part, inner), input_grads, mode, grads);
         }
         self.feed_forward_norm.backward(
             &saved.residual,
             &inverse,
-            &of_normed,
+            &normed_grads,
             &mut upstream,
             grads,
         );
@@ -337,7 +337,7 @@ impl HostBlock {
     /// Maps the gradients of rotated keys to those of projected keys, in place.
     fn keys_backward(
         &self,
-        of_key_values: &mut [f32],
+        key_value_grads: &mut [f32],
         angles: &Angles,
         pre_norm: Option<&[NormInput; 2]>,
         grads: &mut Gradients,
@@ -346,13 +346,13 @@ impl HostBlock {
         let width = self.heads.key_width();
         let back: Vec<f32> = angles.sin.iter().map(|it| -it).collect();
         let angles = (&angles.cos[..], &back[..]);
-        rotate(of_key_values, 2 * width, key_value_heads, head_dim / 2, angles, 1.0);
+        rotate(key_value_grads, 2 * width, key_value_heads, head_dim / 2, angles, 1.0);
         let (Some(norm), Some([_, keys])) = (&self.key_norm, pre_norm) else { return };
         let upstream: Vec<f32> =
-            of_key_values.chunks(2 * width).flat_map(|it| &it[..width]).copied().collect();
+            key_value_grads.chunks(2 * width).flat_map(|it| &it[..width]).copied().collect();
         let mut input_grads = vec![0.0; upstream.len()];
         norm.backward(&keys.input, &keys.inverse, &upstream, &mut input_grads, grads);
-        for (row, keys) in of_key_values.chunks_mut(2 * width).zip(input_grads.chunks(width)) {
+        for (row, keys) in key_value_grads.chunks_mut(2 * width).zip(input_grads.chunks(width)) {
             row[..width].copy_from_slice(keys);
         }
     }

@@ -82,19 +82,19 @@ impl HostNetwork {
         let mut values = |leaf: Tensor<1>| -> Option<Vec<f32>> {
             Some(leaf.grad_remove(&mut from_loss)?.into_data().iter::<f32>().collect())
         };
-        let of_log_probs = values(log_probs).unwrap_or_else(|| vec![0.0; scores.log_probs.len()]);
-        let of_entropy = entropy.and_then(values);
+        let log_prob_grads = values(log_probs).unwrap_or_else(|| vec![0.0; scores.log_probs.len()]);
+        let entropy_grads = entropy.and_then(values);
 
         let mut grads = Gradients::default();
-        let of_entropy = of_entropy.as_deref();
-        let of_predicting =
-            predicting.backward(&scores, logits, &of_log_probs, of_entropy, &mut grads);
-        let mut of_hidden = vec![0.0; hidden.len()];
-        scatter_add(&mut of_hidden, &of_predicting, self.width(), &predicting.hidden_rows);
-        let of_embedded = self.backward(trunk, &of_hidden, &mut grads);
+        let entropy_grads = entropy_grads.as_deref();
+        let predicting_grads =
+            predicting.backward(&scores, logits, &log_prob_grads, entropy_grads, &mut grads);
+        let mut hidden_grads = vec![0.0; hidden.len()];
+        scatter_add(&mut hidden_grads, &predicting_grads, self.width(), &predicting.hidden_rows);
+        let embedded_grads = self.backward(trunk, &hidden_grads, &mut grads);
         if self.embedding.is_trained() {
             let tokens: Vec<usize> = packed.tokens.iter().map(|it| *it as usize).collect();
-            scatter_add(grads.sum(&self.embedding), &of_embedded, self.width(), &tokens);
+            scatter_add(grads.sum(&self.embedding), &embedded_grads, self.width(), &tokens);
         }
         (grads.into_params(), output)
     }
@@ -158,14 +158,14 @@ impl<'a> PredictingStates<'a> {
             self.hidden.chunks(self.chunk * width).zip(self.targets.chunks(self.chunk))
         {
             let logits = self.network.logits(hidden);
-            let mut of_rows = vec![RowStatistics::default(); targets.len()];
-            statistics(&logits, vocab, &mut of_rows);
-            let rows = logits.chunks(vocab).zip(targets).zip(&of_rows);
+            let mut row_statistics = vec![RowStatistics::default(); targets.len()];
+            statistics(&logits, vocab, &mut row_statistics);
+            let rows = logits.chunks(vocab).zip(targets).zip(&row_statistics);
             let log_prob = |((row, target), it): ((&[f32], &TokenId), &RowStatistics)| {
                 row[*target as usize] - it.log_sum
             };
             scores.log_probs.extend(rows.map(log_prob));
-            scores.statistics.extend(of_rows);
+            scores.statistics.extend(row_statistics);
             all_logits = self.is_one_chunk().then_some(logits);
         }
         (scores, all_logits)
@@ -176,8 +176,8 @@ impl<'a> PredictingStates<'a> {
         &self,
         scores: &HostScores,
         mut logits: Option<Vec<f32>>,
-        of_log_probs: &[f32],
-        of_entropy: Option<&[f32]>,
+        log_prob_grads: &[f32],
+        entropy_grads: Option<&[f32]>,
         grads: &mut Gradients,
     ) -> Vec<f32> {
         let (width, vocab) = (self.network.width(), self.network.vocab());
@@ -187,11 +187,11 @@ impl<'a> PredictingStates<'a> {
             let range = rows.start * width..rows.end * width;
             let hidden = &self.hidden[range.clone()];
             let mut logits = logits.take().unwrap_or_else(|| self.network.logits(hidden));
-            let of_log_probs = &of_log_probs[rows.clone()];
-            let of_entropy = of_entropy.map(|it| &it[rows.clone()]);
+            let log_prob_grads = &log_prob_grads[rows.clone()];
+            let entropy_grads = entropy_grads.map(|it| &it[rows.clone()]);
             let statistics = &scores.statistics[rows];
-            scores_backward(&mut logits, vocab, statistics, of_log_probs, of_entropy);
-            for ((row, target), grad) in logits.chunks_mut(vocab).zip(targets).zip(of_log_probs) {
+            scores_backward(&mut logits, vocab, statistics, log_prob_grads, entropy_grads);
+            for ((row, target), grad) in logits.chunks_mut(vocab).zip(targets).zip(log_prob_grads) {
                 row[*target as usize] += grad;
             }
             let (x, upstream) = (Matrix::of(hidden, width), Matrix::of(&logits, vocab));

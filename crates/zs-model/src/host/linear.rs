@@ -76,9 +76,9 @@ impl HostLinear {
         let weight = Matrix::of(self.weight.values(), output);
         product(input_grads.reborrow(), upstream, weight.t(), mode);
         if let Some(HostLowRank { a, b, r, scale }) = &self.adapter {
-            let of_inner = scaled_product(upstream, Matrix::of(b.values(), output).t(), *scale);
+            let inner_grads = scaled_product(upstream, Matrix::of(b.values(), output).t(), *scale);
             let a = Matrix::of(a.values(), *r);
-            product(input_grads, Matrix::of(&of_inner, *r), a.t(), Write::Add);
+            product(input_grads, Matrix::of(&inner_grads, *r), a.t(), Write::Add);
         }
     }
 
@@ -98,8 +98,8 @@ impl HostLinear {
         }
         let Some(HostLowRank { a, b, r, scale }) = &self.adapter else { return };
         if a.is_trained() {
-            let of_inner = scaled_product(upstream, Matrix::of(b.values(), output).t(), *scale);
-            grads.put(a, transposed_product(x, Matrix::of(&of_inner, *r)));
+            let inner_grads = scaled_product(upstream, Matrix::of(b.values(), output).t(), *scale);
+            grads.put(a, transposed_product(x, Matrix::of(&inner_grads, *r)));
         }
         if b.is_trained() {
             let inner = scaled_product(x, Matrix::of(a.values(), *r), *scale);
@@ -169,11 +169,11 @@ impl HostNorm {
         input_grads: &mut [f32],
         grads: &mut Gradients,
     ) {
-        let mut of_weight = vec![0.0; self.width()];
+        let mut weight_grads = vec![0.0; self.width()];
         let weight = self.weight.values();
-        rms_norm_backward(x, weight, inverse, upstream, input_grads, &mut of_weight);
+        rms_norm_backward(x, weight, inverse, upstream, input_grads, &mut weight_grads);
         if self.weight.is_trained() {
-            grads.put(&self.weight, of_weight);
+            grads.put(&self.weight, weight_grads);
         }
     }
 }

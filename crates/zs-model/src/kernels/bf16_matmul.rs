@@ -159,10 +159,10 @@ mod tests {
         // An upstream gradient of 1 and 257; 257 rounds to 256, half way to the even mantissa.
         let upstream = Tensor::<2>::from_floats([[1.0, 257.0]], &device);
         let mut grads = (y * upstream).sum().backward();
-        let of_x = x.grad_remove(&mut grads).expect("it is a leaf");
-        assert_eq!(numbers(of_x), [0.5 + 256.0 * 3.015_625, 1.0]);
-        let of_weight = weight.grad_remove(&mut grads).expect("it is a leaf");
-        assert_eq!(numbers(of_weight), [1.0, 256.0, 256.0, 65_536.0]);
+        let x_grads = x.grad_remove(&mut grads).expect("it is a leaf");
+        assert_eq!(numbers(x_grads), [0.5 + 256.0 * 3.015_625, 1.0]);
+        let weight_grads = weight.grad_remove(&mut grads).expect("it is a leaf");
+        assert_eq!(numbers(weight_grads), [1.0, 256.0, 256.0, 65_536.0]);
     }
 
     #[test]

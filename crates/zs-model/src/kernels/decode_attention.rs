@@ -218,12 +218,12 @@ mod kernel {
         let mut tile = 0usize.runtime();
         while tile < columns {
             let column = tile + unit;
-            let mut of_column = Array::<f32>::new(group);
+            let mut column_scores = Array::<f32>::new(group);
             if column < columns {
                 let masked = mask[row * mask.stride(0) + column];
                 #[unroll]
                 for query in 0..group {
-                    of_column[query] = masked;
+                    column_scores[query] = masked;
                 }
                 let key = (first_key + column * keys.stride(2)) / vector;
                 for chunk in 0..comptime!(head_dim / vector) {
@@ -233,7 +233,7 @@ mod kernel {
                         let number = numbers.extract(index);
                         #[unroll]
                         for query in 0..group {
-                            of_column[query] +=
+                            column_scores[query] +=
                                 shared_queries[query * head_dim + chunk * vector + index] * number;
                         }
                     }
@@ -241,12 +241,12 @@ mod kernel {
             } else {
                 #[unroll]
                 for query in 0..group {
-                    of_column[query] = f32::new(MASKED_SCORE);
+                    column_scores[query] = f32::new(MASKED_SCORE);
                 }
             }
             #[unroll]
             for query in 0..group {
-                scores[query * units + unit] = of_column[query];
+                scores[query * units + unit] = column_scores[query];
             }
             sync_cube();
 

@@ -41,12 +41,12 @@ fn pulled<const D: usize, const E: usize>(
     let output = function(first.clone(), second.clone());
     let upstream = tensor(output.dims(), 0.5, &device);
     let mut grads = (output.clone() * upstream).sum().backward();
-    let of_first = first.grad_remove(&mut grads).map(Tensor::into_data);
-    let of_second = second.grad_remove(&mut grads).map(Tensor::into_data);
+    let first_grads = first.grad_remove(&mut grads).map(Tensor::into_data);
+    let second_grads = second.grad_remove(&mut grads).map(Tensor::into_data);
     let list = |it: Option<TensorData>| -> Vec<f32> {
         it.map_or_else(Vec::new, |it| it.iter::<f32>().collect())
     };
-    [list(Some(output.into_data())), list(of_first), list(of_second)]
+    [list(Some(output.into_data())), list(first_grads), list(second_grads)]
 }
 
 #[track_caller]

@@ -102,7 +102,7 @@ impl Heads {
         upstream: &Tensor<5>,
     ) -> Self {
         let dims = self.queries.dims();
-        let of_output = (upstream.clone() * attended.output.clone()).sum_dim(4);
+        let output_dot = (upstream.clone() * attended.output.clone()).sum_dim(4);
         let (compute_dtype, of) = (self.compute_dtype, self.to_matmul_dtype());
         let mut queries = Vec::new();
         let mut sums: Option<(Tensor<4>, Tensor<4>)> = None;
@@ -114,16 +114,16 @@ impl Heads {
             let upstream = compute_dtype.round(stack(rows(upstream)));
             let (keys, values) = (up_to(&of.keys, end), up_to(&of.values, end));
             let transposed = compute_dtype.round(weights.clone()).swap_dims(2, 3);
-            let of_values = compute_dtype.product(transposed, upstream.clone());
-            let of_weights = compute_dtype.product(upstream, values.swap_dims(2, 3));
-            let of_scores = weights * (of_weights - stack(rows(&of_output)));
-            let of_scores = compute_dtype.round(of_scores);
-            queries.push(split(compute_dtype.product(of_scores.clone(), keys), dims));
+            let value_grads = compute_dtype.product(transposed, upstream.clone());
+            let weight_grads = compute_dtype.product(upstream, values.swap_dims(2, 3));
+            let score_grads = weights * (weight_grads - stack(rows(&output_dot)));
+            let score_grads = compute_dtype.round(score_grads);
+            queries.push(split(compute_dtype.product(score_grads.clone(), keys), dims));
             let queries = stack(rows(&of.queries));
-            let of_keys = compute_dtype.product(of_scores.swap_dims(2, 3), queries);
+            let key_grads = compute_dtype.product(score_grads.swap_dims(2, 3), queries);
             sums = Some(match sums {
-                None => (of_keys, of_values),
-                Some((keys, values)) => (add_to(keys, of_keys), add_to(values, of_values)),
+                None => (key_grads, value_grads),
+                Some((keys, values)) => (add_to(keys, key_grads), add_to(values, value_grads)),
             });
         }
         queries.reverse();
