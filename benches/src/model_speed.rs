@@ -44,7 +44,7 @@ struct Arguments {
     /// 512 + 500 tokens; an update of all weights on 320 rows of 1,024)
     #[arg(long, value_enum, default_value_t = WorkSize::Small)]
     work: WorkSize,
-    /// Multiply matrices in bfloat16, with weights and sums in f32, as `products = "bf16"` of a run file
+    /// Multiply matrices in bfloat16, with weights and sums in f32, as `compute_dtype = "bf16"` of a run file
     #[arg(long)]
     bf16: bool,
     /// Logits that an update holds at a time, as `max_logits` of a run file
@@ -58,10 +58,10 @@ impl Arguments {
     fn memory(&self) -> MemoryConfig {
         let default = MemoryConfig::default();
         MemoryConfig {
-            products: if self.bf16 { Precision::Bf16 } else { Precision::F32 },
+            compute_dtype: if self.bf16 { Precision::Bf16 } else { Precision::F32 },
             max_logits: self.max_logits.unwrap_or(default.max_logits),
             // What does not fit otherwise.
-            recompute_blocks: self.work == WorkSize::Step,
+            gradient_checkpointing: self.work == WorkSize::Step,
         }
     }
 }
@@ -119,7 +119,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     };
     let memory = arguments.memory();
     let model = model.with_network(&model.network().clone().with_memory(memory));
-    let floor = Floor::measure(&device, devices.is_cpu(), memory.products);
+    let floor = Floor::measure(&device, devices.is_cpu(), memory.compute_dtype);
     let work = work(model.config(), arguments.work);
     println!(
         "{}: {:.1} M parameters; products {:.0} GFLOP/s, memory {:.1} GB/s",
@@ -259,7 +259,7 @@ fn sampling(
     let weights = num_block_weights(config) as f64;
     let head = (config.vocab_size * config.hidden_size) as f64;
     let rows = work.rows as f64;
-    let width = match model.network().memory().products {
+    let width = match model.network().memory().compute_dtype {
         Precision::F32 => 4.0,
         Precision::Bf16 => 2.0,
     };
@@ -313,7 +313,7 @@ fn update(
     if let Some(r) = work.lora_rank {
         let lora = LoraConfig { r, ..LoraConfig::default() };
         network = network.with_lora(&lora, 1).map_err(|it| it.to_string())?;
-        let memory = MemoryConfig { recompute_blocks: true, ..network.memory() };
+        let memory = MemoryConfig { gradient_checkpointing: true, ..network.memory() };
         network = network.with_memory(memory);
     }
     let network = network.train();

@@ -65,7 +65,7 @@ fn adapters_are_trained_alone_and_saved_merged() {
     let dir = scratch.path();
     tiny_model(1).save(&dir.join("model")).unwrap();
     let adapters = "[training.lora]\nr = 2\nalpha = 4.0\ntarget_modules = [\"q_proj\"]\n\
-                    [training.memory]\nrecompute_blocks = true\n";
+                    [training.memory]\ngradient_checkpointing = true\n";
     fs::write(dir.join("run.toml"), format!("{}{adapters}", train_toml("a"))).unwrap();
     zs_ok(dir, &["train", "run.toml"]);
     let weights = |dir: &Path| {

@@ -1,4 +1,4 @@
-//! Chat templates: how a tokenizer's model was taught to tell whose turn it is.
+//! Chat templates of Hugging Face tokenizers.
 
 use std::path::{Path, PathBuf};
 
@@ -10,25 +10,25 @@ use serde_json::Value;
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
-    /// Who speaks: `system`, `user` or `assistant`.
+    /// Role of the speaker: `system`, `user` or `assistant`.
     pub role: String,
-    /// What is said.
+    /// Text of the message.
     pub content: String,
 }
 
 impl ChatMessage {
-    /// A message of the user.
+    /// User message.
     #[must_use]
     pub fn user(content: impl Into<String>) -> Self {
         Self { role: "user".to_owned(), content: content.into() }
     }
 }
 
-/// A chat template in Hugging Face's form, with the special tokens that it may mention.
+/// Chat template in Hugging Face's format, with the special tokens that it may use.
 ///
-/// Rendered as transformers renders it: blocks are trimmed, `raise_exception` is there, and Python's
-/// methods on texts and lists work. There is no clock (`strftime_now`), so that a prompt is the same
-/// every day; templates that ask for one then fall back to their own fixed date.
+/// Renders as transformers does: blocks are trimmed, `raise_exception` is defined, and Python's
+/// string and list methods work. `strftime_now` is not defined, so a prompt does not depend on the
+/// date; templates that test for it fall back to their own fixed date.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -37,22 +37,22 @@ pub struct ChatTemplate {
     eos_token: String,
 }
 
-/// Why a chat template could not be read or rendered.
+/// Error while reading or rendering a chat template.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChatTemplateError {
-    /// A file is there but cannot be used.
+    /// The file exists but is not usable.
     #[error("{path}: not a usable tokenizer configuration or chat template: {message}", path = path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the defect.
         message: String,
     },
     /// The template failed on a conversation.
     #[error("the chat template cannot be rendered: {message}")]
     Render {
-        /// What the template engine said.
+        /// Message of the template engine.
         message: String,
     },
 }
@@ -62,8 +62,9 @@ const CONFIG: &str = "tokenizer_config.json";
 const TEMPLATE: &str = "chat_template.jinja";
 
 impl ChatTemplate {
-    /// The template of a model directory: `chat_template.jinja`, else `chat_template` of
-    /// `tokenizer_config.json` (of several, the one named `default`). `None` where there is none.
+    /// Reads the template of a model directory: `chat_template.jinja`, else `chat_template` in
+    /// `tokenizer_config.json` (of several, the one named `default`). Returns `None` if there is
+    /// none.
     ///
     /// # Errors
     ///
@@ -89,7 +90,7 @@ impl ChatTemplate {
             .map_err(|error| ChatTemplateError::Read { path, message: error.to_string() })
     }
 
-    /// A template from its text.
+    /// Parses a template.
     ///
     /// # Errors
     ///
@@ -111,11 +112,11 @@ impl ChatTemplate {
         Ok(Self { environment, source, bos_token, eos_token })
     }
 
-    /// A conversation as text, up to where the assistant is to go on.
+    /// Renders a conversation, ending with the generation prompt of the assistant.
     ///
     /// # Errors
     ///
-    /// Fails where the template refuses the conversation.
+    /// Fails when the template rejects the conversation.
     pub fn render(&self, messages: &[ChatMessage]) -> Result<String, ChatTemplateError> {
         let template = self.environment.get_template(NAME).map_err(|it| render_error(&it))?;
         let messages: Vec<minijinja::Value> = messages
@@ -132,20 +133,20 @@ impl ChatTemplate {
             .map_err(|it| render_error(&it))
     }
 
-    /// The special tokens that the template may mention, by their names in `tokenizer_config.json`;
-    /// empty where there is none.
+    /// Special tokens that the template may use, by their names in `tokenizer_config.json`; empty
+    /// if not configured.
     pub(crate) fn special_tokens(&self) -> [(&'static str, &str); 2] {
         [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)]
     }
 
-    /// The template's text.
+    /// Source text of the template.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
     }
 }
 
-/// The contents of a file; `None` where there is none.
+/// Reads a file; returns `None` if it does not exist.
 fn read(path: &Path) -> Result<Option<String>, ChatTemplateError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -167,7 +168,7 @@ fn configured(config: &Value) -> Option<String> {
     template.as_str().map(str::to_owned)
 }
 
-/// A token given as text, or as an object with its `content`; empty where there is none.
+/// Special token given as a string or as an object with a `content` field; empty if absent.
 fn special_token(config: &Value, name: &str) -> String {
     let token = config.get(name);
     let text = token.and_then(|it| it.as_str().or_else(|| it.get("content")?.as_str()));
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_are_found_where_hugging_face_puts_them() {
+    fn reads_the_template_from_each_hugging_face_location() {
         check(&[], None);
         check(&[(CONFIG, r#"{"bos_token": "<s>"}"#)], None);
         let inline = r#"{"bos_token": {"content": "<s>"}, "chat_template":
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_files_are_named() {
+    fn errors_name_the_broken_file() {
         for (name, text) in [(CONFIG, "{"), (TEMPLATE, "{% if %}")] {
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join(name), text).unwrap();
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_may_refuse() {
+    fn reports_a_template_that_raises_an_exception() {
         let source = "{{ raise_exception('roles must alternate') }}".to_owned();
         let template = ChatTemplate::new(source, String::new(), String::new()).unwrap();
         let message = template.render(&[]).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Without the CPU backend there is no network on slices.
+//! Stand-ins for the host implementation in builds without the CPU backend.
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
@@ -6,21 +6,21 @@ use burn::tensor::{Device, Tensor};
 use crate::network::FlatScores;
 use crate::{CausalLm, TokenId, TokenRow};
 
-/// Nothing: only the CPU backend has its parameters in memory that can be read in place.
+/// Uninhabited: only the CPU backend exposes parameters in host memory.
 #[derive(Debug)]
 pub(crate) enum HostNetwork {}
 
-/// Scores that nobody computes.
+/// Uninhabited scores.
 #[derive(Debug)]
 pub(crate) enum HostScores {}
 
-/// A sequence that nobody has.
+/// Uninhabited sequence.
 #[derive(Clone, Debug)]
 pub(crate) enum HostRow {}
 
 impl Default for HostRow {
     fn default() -> Self {
-        unreachable!("rows are made for a network")
+        unreachable!("host rows are created for a host network only")
     }
 }
 

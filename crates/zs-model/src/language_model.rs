@@ -1,4 +1,4 @@
-//! A model directory in memory: configuration, weights and tokenizer.
+//! Language model loaded from a model directory: configuration, weights and tokenizer.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -7,7 +7,9 @@ use burn::module::Module;
 use burn::tensor::{Device, StreamId};
 use zs_core::StreamKey;
 
-use crate::checkpoint::{CarriedFiles, initialize, load_network, replace_directory, save_network};
+use crate::checkpoint::{
+    AuxiliaryFiles, initialize, load_network, replace_directory, save_network,
+};
 use crate::generate::{LocalSession, single_turn};
 use crate::replicas::replica;
 use crate::{
@@ -15,24 +17,24 @@ use crate::{
     SamplingParams, SaveError, SaveOptions, Session, TokenId, Tokenizer,
 };
 
-/// A language model on one device: configuration, sampling weights and tokenizer.
+/// Language model: configuration, sampling weights and tokenizer.
 ///
-/// Cloning shares the weights.
+/// Clones share the weights.
 #[derive(Clone, Debug)]
 pub struct LanguageModel {
     config: ModelConfig,
     network: CausalLm,
     tokenizer: Tokenizer,
-    carried: CarriedFiles,
+    auxiliary: AuxiliaryFiles,
     max_batch_rows: usize,
-    /// The network on each of its devices, once it has been sampled from on several.
+    /// Replica for each device, created at the first use.
     replicas: Arc<OnceLock<Vec<CausalLm>>>,
-    /// The stream that the weights were made in, which whoever samples joins: a graph of the device takes
-    /// no memory of another stream.
+    /// Stream in which the weights were created and sampling runs, since a device graph cannot use
+    /// memory of another stream.
     stream: StreamId,
 }
 
-/// Sequences decoded at once where nobody says otherwise.
+/// Default number of sequences decoded at once.
 const DEFAULT_MAX_BATCH_ROWS: usize = 512;
 
 impl LanguageModel {
@@ -41,7 +43,7 @@ impl LanguageModel {
     ///
     /// # Errors
     ///
-    /// Fails, naming file and tensor, on anything missing, malformed or unsupported.
+    /// Fails on anything missing, malformed or unsupported, and names file and tensor.
     pub fn load(dir: &Path, device: &Device) -> Result<Self, CheckpointError> {
         let config = ModelConfig::from_dir(dir)?;
         let tokenizer = Tokenizer::from_dir(dir)?;
@@ -52,12 +54,12 @@ impl LanguageModel {
                 vocab_size: config.vocab_size,
             });
         }
-        let carried = CarriedFiles::read(dir)?;
+        let auxiliary = AuxiliaryFiles::read(dir)?;
         let network = load_network(dir, &config, device)?;
-        Ok(Self::of(config, network, tokenizer, carried))
+        Ok(Self::of(config, network, tokenizer, auxiliary))
     }
 
-    /// A model with random weights, a function of configuration and seed.
+    /// Model with random weights, a function of configuration and seed.
     #[must_use]
     pub fn initialize(
         config: ModelConfig,
@@ -66,107 +68,107 @@ impl LanguageModel {
         device: &Device,
     ) -> Self {
         let network = initialize(&config, seed, device);
-        Self::of(config, network, tokenizer, CarriedFiles::default())
+        Self::of(config, network, tokenizer, AuxiliaryFiles::default())
     }
 
     fn of(
         config: ModelConfig,
         network: CausalLm,
         tokenizer: Tokenizer,
-        carried: CarriedFiles,
+        auxiliary: AuxiliaryFiles,
     ) -> Self {
         let (max_batch_rows, replicas) = (DEFAULT_MAX_BATCH_ROWS, Arc::default());
         let stream = StreamId::current();
-        Self { config, network, tokenizer, carried, max_batch_rows, replicas, stream }
+        Self { config, network, tokenizer, auxiliary, max_batch_rows, replicas, stream }
     }
 
-    /// Writes a model directory in Hugging Face layout, in f32, its chat template included.
+    /// Writes a model directory in Hugging Face layout in f32, with its chat template.
     ///
-    /// As [`save_with`](Self::save_with) the default [`SaveOptions`].
+    /// Equals [`save_with`](Self::save_with) with the default [`SaveOptions`].
     ///
     /// # Errors
     ///
-    /// Fails when a file cannot be written; `dir` is then as it was.
+    /// Fails if a file cannot be written; `dir` is then unchanged.
     pub fn save(&self, dir: &Path) -> Result<(), SaveError> {
         self.save_with(dir, &SaveOptions::default())
     }
 
     /// Writes a model directory in Hugging Face layout, which transformers and vLLM load.
     ///
-    /// Adapters are merged into the weights; [`save_adapter`](Self::save_adapter) writes them alone.
-    /// The files beside the weights (configuration, tokenizer, chat template) are those that the
-    /// model was loaded with. Everything is written to a sibling directory first, which then takes
-    /// the place of `dir`, so an interrupted save never leaves half a model.
+    /// Adapters are merged into the weights; [`save_adapter`](Self::save_adapter) writes them
+    /// alone. The other files (configuration, tokenizer, chat template) are those that the model
+    /// was loaded with. The save is atomic: files are written to a sibling directory, which then
+    /// replaces `dir`.
     ///
     /// # Errors
     ///
-    /// Fails when a file cannot be written; `dir` is then as it was.
+    /// Fails if a file cannot be written; `dir` is then unchanged.
     pub fn save_with(&self, dir: &Path, options: &SaveOptions) -> Result<(), SaveError> {
         let merged = self.network.merge_lora();
         replace_directory(dir, |partial| {
-            self.carried.write(partial, &self.config, &self.tokenizer, options.dtype)?;
+            self.auxiliary.write(partial, &self.config, &self.tokenizer, options.dtype)?;
             save_network(&merged, partial, options)
         })
     }
 
-    /// The model's shape.
+    /// Configuration of the model.
     #[must_use]
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }
 
-    /// The weights that are sampled from; `.clone().train()` gives a copy to train.
+    /// Sampling weights; `.clone().train()` gives a training copy.
     #[must_use]
     pub fn network(&self) -> &CausalLm {
         &self.network
     }
 
-    /// The same configuration and tokenizer with other weights, given as a training or sampling
-    /// copy.
+    /// Model with the same configuration and tokenizer and other weights, given as a training or
+    /// sampling copy.
     #[must_use]
     pub fn with_network(&self, network: &CausalLm) -> Self {
         let (network, stream) = (network.valid(), StreamId::current());
         Self { network, replicas: Arc::default(), stream, ..self.clone() }
     }
 
-    /// The same model, computing on these devices, its own first; see
+    /// Model with a replica on each of these devices, its own first; see
     /// [`CausalLm::with_devices`].
     ///
     /// # Panics
     ///
-    /// When the first is not the device that the weights live on.
+    /// Panics if the first device is not the one of the weights.
     #[must_use]
     pub fn with_devices(self, devices: &[Device]) -> Self {
         Self { network: self.network.with_devices(devices), replicas: Arc::default(), ..self }
     }
 
-    /// The same model, decoding at most so many sequences at once; others wait for a place.
+    /// Model that decodes at most `max_batch_rows` sequences at once; the others wait.
     ///
-    /// Bounds the key-value cache in use, not what comes out. Finished sequences of an open session
-    /// keep theirs for the next turn.
+    /// Bounds the KV cache of sequences being decoded and does not change results. Finished
+    /// sequences of an open session keep their cache for the next turn.
     #[must_use]
     pub fn with_max_batch_rows(self, max_batch_rows: usize) -> Self {
         Self { max_batch_rows, ..self }
     }
 
-    /// The device that the weights live on.
+    /// Device of the weights.
     #[must_use]
     pub fn device(&self) -> Device {
         self.network.device()
     }
 
-    /// The devices that share the work, the one that the weights live on first.
+    /// Devices of all replicas, the one of the weights first.
     #[must_use]
     pub fn compute_devices(&self) -> Vec<Device> {
         self.network.compute_devices()
     }
 
-    /// Runs work in the stream of the weights.
+    /// Runs `work` in the stream of the weights.
     pub(crate) fn in_own_stream<T>(&self, work: impl FnOnce() -> T) -> T {
         self.stream.executes(work)
     }
 
-    /// The network on each of its devices, to be sampled from.
+    /// Sampling replica for each device.
     pub(crate) fn replicas(&self) -> &[CausalLm] {
         self.replicas.get_or_init(|| {
             let devices = self.compute_devices();
@@ -194,7 +196,7 @@ impl Generator for LanguageModel {
         prompts: &[(Vec<TokenId>, StreamKey)],
         params: &SamplingParams,
     ) -> Result<Vec<Completion>, GenerateError> {
-        single_turn(&mut self.local_session(prompts.len()).for_one_turn(), prompts, params)
+        single_turn(&mut self.local_session(prompts.len()).for_single_turn(), prompts, params)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Language models on burn: Hugging Face checkpoints, generation, log-probabilities, optimisers.
 //!
-//! [`LanguageModel`] is a model directory in memory. It samples through [`Generator`], in turns that
-//! keep their key-value cache; its network trains through [`PolicyModel`] and [`Optimizer`].
-//! [`verify()`] compares a directory with numbers of a reference implementation.
+//! [`LanguageModel`] is a loaded model directory. It samples through [`Generator`], in multi-turn
+//! sessions that keep their KV cache. Its network trains through [`PolicyModel`] and [`Optimizer`].
+//! [`verify()`] compares a model directory with the results of a reference implementation.
 //!
-//! **Invariant:** nothing here knows about search, questions or rewards, and nothing names a device
-//! except the thread count of a CPU. A model that is given several devices computes on all of them.
+//! **Invariant:** this crate knows nothing about search, questions or rewards, and chooses no
+//! device except the thread count of a CPU. A model that is given several devices holds a replica
+//! on each.
 //!
 //! ```
 //! use burn::module::Module;
@@ -31,7 +32,7 @@
 //!     (network, _) = supervised_step(network, &mut optimizer, &rows, 1024);
 //! }
 //!
-//! // ... and let it go on.
+//! // ... and continue its beginning.
 //! let trained = model.with_network(&network);
 //! let params = SamplingParams { temperature: 0.0, max_new_tokens: 4, ..SamplingParams::default() };
 //! let prompt = (trained.tokenizer().encode("ab")?, StreamKey::new(0));

@@ -1,4 +1,4 @@
-//! The trainable side of a language model: log-probabilities with gradients.
+//! Trainable interface of a language model: log-probabilities with gradients.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -6,13 +6,12 @@ use burn::tensor::{Device, Tensor};
 
 use crate::TokenId;
 
-/// One sequence to be scored: its tokens and which of them carry loss.
+/// Sequence to score, with the mask of its loss tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRow {
     /// Prompt, completions and observations, in order.
     pub tokens: Vec<TokenId>,
-    /// Whether the token at the same index carries loss; the first token never does, since nothing
-    /// precedes it.
+    /// True for tokens that carry loss. The first token never does, since nothing predicts it.
     pub loss_mask: Vec<bool>,
 }
 
@@ -27,51 +26,54 @@ pub struct TokenScores {
     pub entropy: Tensor<2>,
 }
 
-/// A causal language model whose parameters can be optimised.
+/// Trainable causal language model.
 ///
-/// Kept as small as the update needs, so that an algorithm can be tested on a table of logits.
+/// The trait contains only what the update needs, so that algorithms can be tested on a table of
+/// logits.
 pub trait PolicyModel: Module {
-    /// Log-probabilities and entropies of the tokens that carry loss.
+    /// Log-probabilities and entropies of the loss tokens.
     ///
     /// # Shapes
     ///
     /// - rows: `rows` sequences of any lengths
-    /// - output: `[rows, longest]`, index `t` scoring `tokens[t]`
+    /// - output: `[rows, longest]`; index `t` scores `tokens[t]`
     ///
     /// # Panics
     ///
-    /// When `rows` is empty, a mask's length differs from its tokens', or a first token carries loss.
+    /// Panics if `rows` is empty, a mask's length differs from its tokens', or a first token
+    /// carries loss.
     fn token_scores(&self, rows: &[TokenRow]) -> TokenScores;
 
-    /// Gradient of a loss on the scores of some rows, and whatever else `loss` returns.
+    /// Gradients of a loss on the scores of rows, and the second value that `loss` returns.
     ///
-    /// As scoring the rows and going back through one graph, which is what the provided method does.
-    /// A model overrides it to hold less in memory on the way.
+    /// The provided method scores the rows and runs backward in one graph. A model may override it
+    /// to save memory.
     ///
     /// # Panics
     ///
-    /// As [`token_scores`](Self::token_scores), and when the loss does not depend on the scores.
+    /// Panics like [`token_scores`](Self::token_scores), and if the loss does not depend on the
+    /// scores.
     fn score_gradients<T>(
         &self,
         rows: &[TokenRow],
         loss: impl FnOnce(TokenScores) -> (Tensor<1>, T),
     ) -> (GradientsParams, T) {
-        let (loss, kept) = loss(self.token_scores(rows));
-        (GradientsParams::from_grads(loss.backward(), self), kept)
+        let (loss, output) = loss(self.token_scores(rows));
+        (GradientsParams::from_grads(loss.backward(), self), output)
     }
 
-    /// The device that the parameters live on.
+    /// Device of the parameters.
     fn device(&self) -> Device;
 
-    /// The devices that share the work, the one that the parameters live on first.
+    /// Devices of all replicas, the one of the parameters first.
     fn compute_devices(&self) -> Vec<Device> {
         vec![self.device()]
     }
 }
 
-/// A model of how good it is to be somewhere, whose parameters can be optimised.
+/// Trainable value model.
 pub trait ValueModel: Module {
-    /// The value of the state before each token that carries loss, zero elsewhere.
+    /// Value of the state before each loss token; zero elsewhere.
     ///
     /// # Shapes
     ///
@@ -80,13 +82,13 @@ pub trait ValueModel: Module {
     ///
     /// # Panics
     ///
-    /// As [`PolicyModel::token_scores`].
+    /// Panics like [`PolicyModel::token_scores`].
     fn values(&self, rows: &[TokenRow]) -> Tensor<2>;
 
-    /// The device that the parameters live on.
+    /// Device of the parameters.
     fn device(&self) -> Device;
 
-    /// The devices that share the work, the one that the parameters live on first.
+    /// Devices of all replicas, the one of the parameters first.
     fn compute_devices(&self) -> Vec<Device> {
         vec![self.device()]
     }

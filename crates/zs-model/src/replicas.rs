@@ -1,41 +1,40 @@
-//! One model on several devices: which of them computes what.
+//! Data parallelism: replicas of one model on several devices.
 //!
-//! A model lives on one device, where it is optimised. Where it is given
-//! [more of them](crate::CausalLm::with_devices), work that falls into independent pieces (micro-batches,
-//! sequences) is dealt out, each device computes its pieces with a replica of the weights, and what
-//! comes out is brought together on the first. Who computes what follows from the number of pieces
-//! and of devices alone, so that the same devices give the same bytes.
+//! A model is optimised on one device. If it is given [several](crate::CausalLm::with_devices),
+//! independent work (micro-batches, sequences) is distributed over replicas of the weights, and the
+//! results are gathered on the first device. The distribution depends only on the number of work
+//! items and devices, so the same devices give bit-exact results.
 
 use burn::module::Module;
 use burn::tensor::{Device, StreamId};
 
-use crate::workers::{alone, host_workers, in_order, is_host};
+use crate::workers::{host_workers, is_host, map_ordered, run_single_threaded};
 
-/// Threads that compute on each of some devices; a CPU that is named several times divides its
-/// cores.
+/// Number of compute threads of each device. A CPU that is listed several times divides its cores.
 pub(crate) fn workers_of(devices: &[Device]) -> Vec<usize> {
     let num_hosts = devices.iter().filter(|it| is_host(it)).count().max(1);
     devices.iter().map(|it| host_workers(it).div_euclid(num_hosts).max(1)).collect()
 }
 
-/// Which of `count` pieces of work each of `num_devices` devices gets: every so manieth one.
+/// Indices of `count` work items assigned to each of `num_devices` devices, round robin.
 ///
-/// Micro-batches are sorted by the length of their rows, so neighbours cost about the same, and
-/// dealing them out like cards gives everyone about as much.
-pub(crate) fn shares(count: usize, num_devices: usize) -> Vec<Vec<usize>> {
+/// Micro-batches are sorted by length, so neighbours cost about the same and round robin balances
+/// the load.
+pub(crate) fn assign_round_robin(count: usize, num_devices: usize) -> Vec<Vec<usize>> {
     (0..num_devices).map(|first| (first..count).step_by(num_devices).collect()).collect()
 }
 
-/// `work(model, 0), … work(model, count - 1)`, in this order, dealt out to the devices of a model.
+/// Computes `work(model, 0), … work(model, count - 1)` on the replicas of a model and returns the
+/// results in this order.
 ///
-/// For work on tensors without gradient, such as scoring micro-batches; with gradient there is
-/// [`accumulate_gradients`](crate::accumulate_gradients). With one device this is
-/// [`map_parallel`](crate::map_parallel). `model` is a sampling copy that lives on the first of
+/// For work without gradients, such as scoring micro-batches;
+/// [`accumulate_gradients`](crate::accumulate_gradients) is the version with gradients. With one
+/// device this is [`map_parallel`](crate::map_parallel). `model` is a sampling copy on the first of
 /// `devices`.
 ///
 /// # Panics
 ///
-/// When `work` panics, or there is no device.
+/// Panics if `work` panics or `devices` is empty.
 pub fn map_replicas<M, T>(
     model: &M,
     devices: &[Device],
@@ -46,12 +45,12 @@ where
     M: Module + Sync,
     T: Send,
 {
-    assert!(!devices.is_empty(), "a model is on a device");
+    assert!(!devices.is_empty(), "`devices` must not be empty");
     let workers = workers_of(devices);
-    let dealt = shares(count, devices.len());
+    let assigned = assign_round_robin(count, devices.len());
     let on_device = |at: usize, replica: &M| -> Vec<(usize, T)> {
-        let share = &dealt[at];
-        let results = in_order(workers[at], share.len(), |it| work(replica, share[it]));
+        let share = &assigned[at];
+        let results = map_ordered(workers[at], share.len(), |it| work(replica, share[it]));
         share.iter().copied().zip(results).collect()
     };
     if devices.len() == 1 {
@@ -63,12 +62,12 @@ where
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// `work(at, replica)` for each of some devices, side by side, in their order; a replica is a sampling
-/// copy of the model on that device.
+/// Computes `work(at, replica)` for each device in parallel and returns the results in their order.
+/// A replica is a sampling copy of the model on that device.
 ///
 /// # Panics
 ///
-/// When `work` panics.
+/// Panics if `work` panics.
 pub(crate) fn on_each_device<M: Module, R: Send>(
     model: &M,
     devices: &[Device],
@@ -80,7 +79,8 @@ pub(crate) fn on_each_device<M: Module, R: Send>(
         let mut running = Vec::with_capacity(devices.len());
         for (at, device) in devices.iter().enumerate() {
             let replica = replica(model, at, device);
-            running.push(scope.spawn(move || alone(stream, move || work(at, replica))));
+            running
+                .push(scope.spawn(move || run_single_threaded(stream, move || work(at, replica))));
         }
         let join = |it: std::thread::ScopedJoinHandle<'_, R>| {
             it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -89,23 +89,26 @@ pub(crate) fn on_each_device<M: Module, R: Send>(
     })
 }
 
-/// The devices beside a model's own, of those that it is to compute on.
+/// Devices of the other replicas, given all devices of a model.
 ///
 /// # Panics
 ///
-/// When the first is not the device that the parameters live on.
-pub(crate) fn beside(own: &Device, devices: &[Device]) -> Vec<Device> {
+/// Panics if the first device is not the one of the parameters.
+pub(crate) fn secondary_devices(own: &Device, devices: &[Device]) -> Vec<Device> {
     let own = own.clone().without_autodiff();
-    assert_eq!(devices.first(), Some(&own), "a network's own device comes first");
+    assert_eq!(devices.first(), Some(&own), "the first device must be the network's own");
     devices[1..].to_vec()
 }
 
-/// A model's own device, and those [`beside`] it.
-pub(crate) fn with_beside(own: &Device, beside: &[Device]) -> Vec<Device> {
-    std::iter::once(own.clone().without_autodiff()).chain(beside.iter().cloned()).collect()
+/// Own device of a model, followed by those of the other replicas.
+pub(crate) fn all_devices(own: &Device, secondary_devices: &[Device]) -> Vec<Device> {
+    std::iter::once(own.clone().without_autodiff())
+        .chain(secondary_devices.iter().cloned())
+        .collect()
 }
 
-/// A sampling copy of a model for device number `at`; for the first, where it is, the model itself.
+/// Sampling copy of a model on device number `at`; the first is the model's own device and shares
+/// its weights.
 pub(crate) fn replica<M: Module>(model: &M, at: usize, device: &Device) -> M {
     let copy = model.valid();
     if at == 0 { copy } else { copy.to_device(&device.clone().without_autodiff()) }
@@ -117,11 +120,11 @@ mod tests {
 
     #[track_caller]
     fn check(count: usize, num_devices: usize, expected: &[&[usize]]) {
-        assert_eq!(shares(count, num_devices), expected);
+        assert_eq!(assign_round_robin(count, num_devices), expected);
     }
 
     #[test]
-    fn work_is_dealt_out_like_cards() {
+    fn work_is_assigned_round_robin() {
         check(5, 2, &[&[0, 2, 4], &[1, 3]]);
         check(3, 1, &[&[0, 1, 2]]);
         check(2, 3, &[&[0], &[1], &[]]);
@@ -130,7 +133,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "flex")]
-    fn a_cpu_that_is_named_twice_has_half_the_cores_for_each() {
+    fn a_cpu_listed_twice_divides_its_cores() {
         let cores = std::thread::available_parallelism().map_or(1, Into::into);
         let cpu = Device::flex();
         assert_eq!(workers_of(std::slice::from_ref(&cpu)), [cores]);

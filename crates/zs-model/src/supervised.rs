@@ -1,33 +1,33 @@
-//! Supervised training: cross-entropy on the tokens that carry loss.
+//! Supervised training: cross-entropy of the loss tokens.
 
 use crate::optim::accumulate;
 use crate::{CausalLm, Optimizer, PolicyModel, TokenRow, map_replicas, micro_batches};
 
-/// What one supervised step saw.
+/// Statistics of a supervised step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SupervisedStats {
-    /// Mean cross-entropy over the tokens that carry loss, in nats.
+    /// Mean cross-entropy of the loss tokens, in nats.
     pub loss: f64,
-    /// Tokens that carried loss.
+    /// Number of loss tokens.
     pub num_loss_tokens: usize,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// The learning rate of the step.
+    /// Learning rate of the step.
     pub learning_rate: f64,
 }
 
-/// One step on the mean cross-entropy of the rows' loss tokens.
+/// Takes one optimiser step on the mean cross-entropy of the loss tokens.
 ///
 /// ```text
 /// loss = -(1 / N) sum over rows, over t with loss_mask[t] of log p(tokens[t] | tokens[..t])
 /// ```
 ///
-/// `N` counts the loss tokens of all rows, so the split into micro-batches of at most `max_tokens`
-/// padded tokens changes nothing but memory. Rows without loss tokens cost nothing.
+/// `N` counts the loss tokens of all rows, so splitting into micro-batches of at most `max_tokens`
+/// padded tokens affects only memory. Rows without loss tokens are skipped.
 ///
 /// # Panics
 ///
-/// When no row has a token that carries loss.
+/// Panics if no row has a loss token.
 pub fn supervised_step(
     model: CausalLm,
     optimizer: &mut Optimizer,
@@ -37,7 +37,7 @@ pub fn supervised_step(
     let rows: Vec<TokenRow> =
         rows.iter().filter(|it| it.loss_mask.contains(&true)).cloned().collect();
     let num_loss_tokens = count_loss_tokens(&rows);
-    assert!(num_loss_tokens > 0, "a supervised step needs a token that carries loss");
+    assert!(num_loss_tokens > 0, "a supervised step needs at least one loss token");
     let batches = split(&rows, max_tokens);
     let (grads, losses) =
         accumulate(&model, &model.compute_devices(), batches.len(), |model, index| {
@@ -57,9 +57,9 @@ pub fn supervised_step(
     (model, stats)
 }
 
-/// Mean cross-entropy of the rows' loss tokens without training, and how many there are.
+/// Mean cross-entropy of the loss tokens, without training, and their number.
 ///
-/// `model` is the sampling copy. Rows without loss tokens do not count.
+/// `model` is the sampling copy. Rows without loss tokens are skipped.
 #[must_use]
 pub fn supervised_loss(model: &CausalLm, rows: &[TokenRow], max_tokens: usize) -> (f64, usize) {
     let rows: Vec<TokenRow> =
@@ -73,8 +73,8 @@ pub fn supervised_loss(model: &CausalLm, rows: &[TokenRow], max_tokens: usize) -
     (total / num_loss_tokens.max(1) as f64, num_loss_tokens)
 }
 
-/// For each row, whether greedy decoding would produce every token that carries loss, given the true
-/// tokens before it.
+/// Teacher-forced accuracy by row: true if greedy decoding would produce every loss token, given
+/// the true tokens before it.
 #[must_use]
 pub fn teacher_forced_matches(model: &CausalLm, rows: &[TokenRow], max_tokens: usize) -> Vec<bool> {
     let mut matches = vec![true; rows.len()];

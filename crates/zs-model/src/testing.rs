@@ -1,4 +1,4 @@
-//! Test doubles for code that needs a generator but no model.
+//! Test doubles for code that needs a generator, and tiny models.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -11,14 +11,14 @@ use crate::{
     SequenceRequest, Session, StopReason, TokenId, Tokenizer,
 };
 
-/// A tokenizer with one token a byte: token `i` is the byte `i`, and 256 ends a sequence.
+/// Byte-level tokenizer: token `i` is the byte `i`, and 256 ends a sequence.
 ///
 /// # Panics
 ///
-/// Never: its definition is part of this crate.
+/// Never: the definition is fixed.
 #[must_use]
 pub fn byte_tokenizer() -> Tokenizer {
-    // The byte-level alphabet maps every byte to a printable character, as GPT-2's does.
+    // As in GPT-2, the byte-level alphabet maps every byte to a printable character.
     let printable: Vec<u32> = (33..=126).chain(161..=172).chain(174..=255).collect();
     let mut next = 256;
     let mut vocab = serde_json::Map::new();
@@ -58,7 +58,8 @@ pub fn byte_tokenizer() -> Tokenizer {
         .expect("a byte-level tokenizer without merges is valid")
 }
 
-/// The smallest useful shape over [`byte_tokenizer`]: 32 wide, 2 layers, 64 tokens of context.
+/// Smallest useful configuration for [`byte_tokenizer`]: width 32, 2 layers, a context of 64
+/// tokens.
 #[must_use]
 pub fn tiny_config() -> ModelConfig {
     ModelConfig {
@@ -82,8 +83,8 @@ pub fn tiny_config() -> ModelConfig {
     }
 }
 
-/// A network whose adapters, fresh from [`with_lora`](crate::CausalLm::with_lora), no longer add
-/// nothing: their zero halves become random.
+/// Network with nonzero adapters: the zero matrices of [`with_lora`](crate::CausalLm::with_lora)
+/// become random.
 #[must_use]
 pub fn with_random_lora(network: &CausalLm, seed: u64) -> CausalLm {
     let filled = fill(network.clone(), |entry| {
@@ -97,14 +98,14 @@ pub fn with_random_lora(network: &CausalLm, seed: u64) -> CausalLm {
     }
 }
 
-/// The end-of-sequence token of [`byte_tokenizer`].
+/// End-of-sequence token of [`byte_tokenizer`].
 pub const BYTE_EOS: TokenId = 256;
 
-/// A generator whose completions are computed by a function of the text so far.
+/// Generator whose completions are a function of the text so far.
 ///
-/// The function gets the whole sequence as text and the request's key, and returns what to write
-/// next; the completion is cut after the first stop text, as a real generator would, and ends with
-/// [`BYTE_EOS`] where there is none. Log-probabilities are `-0.5` a token.
+/// The function receives the whole sequence as text and the request's key, and returns the
+/// continuation. The completion is cut after the first stop text, as by a real generator; without a
+/// stop text it ends with [`BYTE_EOS`]. Log-probabilities are `-0.5` per token.
 ///
 /// ```
 /// use zs_core::StreamKey;
@@ -125,12 +126,12 @@ pub struct ScriptedGenerator {
 type Script = dyn Fn(&str, StreamKey) -> String + Send + Sync;
 
 impl ScriptedGenerator {
-    /// A generator that writes `script(text_so_far, key)`.
+    /// Creates a generator that writes `script(text_so_far, key)`.
     pub fn new(script: impl Fn(&str, StreamKey) -> String + Send + Sync + 'static) -> Self {
         Self { tokenizer: byte_tokenizer(), script: Box::new(script), context_length: 1 << 16 }
     }
 
-    /// The same with a limited context.
+    /// Sets the context length.
     #[must_use]
     pub fn with_context_length(mut self, context_length: usize) -> Self {
         self.context_length = context_length;
@@ -208,7 +209,7 @@ impl Session for ScriptedSession<'_> {
     }
 }
 
-/// The reply's tokens up to and with the first stop text, or with an end-of-sequence token.
+/// Tokens of the reply up to and including the first stop text, or with an end-of-sequence token.
 fn finish(reply: &str, stop: &[String]) -> (Vec<TokenId>, StopReason) {
     let end = stop.iter().filter_map(|it| reply.find(it).map(|at| at + it.len())).min();
     let bytes = |text: &str| text.bytes().map(TokenId::from).collect::<Vec<_>>();
@@ -227,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_survive_the_round_trip() {
+    fn byte_tokenizer_round_trips_text() {
         let tokenizer = byte_tokenizer();
         for text in ["<search> a </search>", "état\n\n€", ""] {
             let tokens = tokenizer.encode(text).unwrap();

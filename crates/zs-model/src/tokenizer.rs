@@ -1,13 +1,13 @@
-//! Text to tokens and back, in the Hugging Face format.
+//! Tokenizers in Hugging Face format.
 
 use std::path::{Path, PathBuf};
 
 use crate::{ChatMessage, ChatTemplate, ChatTemplateError, TokenId};
 
-/// A tokenizer loaded from a model directory.
+/// Tokenizer loaded from a model directory.
 ///
-/// Reads `tokenizer.json`, and the chat template where there is one. Tokens in, tokens out: the rest
-/// of the project never decodes and re-encodes what was sampled.
+/// Consists of `tokenizer.json` and the chat template, if any. Sampled tokens are never decoded and
+/// re-encoded.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -15,7 +15,7 @@ pub struct Tokenizer {
     chat_template: Option<ChatTemplate>,
 }
 
-/// Why a tokenizer could not be read or could not encode.
+/// Error while reading a tokenizer or encoding text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenizerError {
@@ -24,17 +24,17 @@ pub enum TokenizerError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the parser said.
+        /// Message of the parser.
         message: String,
     },
-    /// The text could not be encoded.
+    /// The text cannot be encoded.
     #[error("{path}: cannot encode `{text}`: {message}", path = path.display())]
     Encode {
         /// The tokenizer's file.
         path: PathBuf,
-        /// The text, shortened.
+        /// Text, shortened.
         text: String,
-        /// What the tokenizer said.
+        /// Message of the tokenizer.
         message: String,
     },
     /// The chat template cannot be read or rendered.
@@ -43,11 +43,11 @@ pub enum TokenizerError {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` of a model directory, and its chat template.
+    /// Reads `tokenizer.json` and the chat template of a model directory.
     ///
     /// # Errors
     ///
-    /// Fails when the file is missing or not a tokenizer, or the chat template is broken.
+    /// Fails if the file is missing or not a tokenizer, or the chat template is invalid.
     pub fn from_dir(dir: &Path) -> Result<Self, TokenizerError> {
         let path = dir.join("tokenizer.json");
         let bytes = std::fs::read(&path)
@@ -65,7 +65,7 @@ impl Tokenizer {
         let source = source.into();
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|it| TokenizerError::Read { path: source.clone(), message: it.to_string() })?;
-        // A stored truncation or padding would silently change what is trained on.
+        // Stored truncation or padding would silently change training data.
         inner.with_padding(None);
         inner
             .with_truncation(None)
@@ -73,7 +73,7 @@ impl Tokenizer {
         Ok(Self { inner, source, chat_template: None })
     }
 
-    /// Encodes text that continues a sequence: no special token is added.
+    /// Encodes text that continues a sequence, without adding special tokens.
     ///
     /// # Errors
     ///
@@ -82,37 +82,36 @@ impl Tokenizer {
         self.encode_with(text, false)
     }
 
-    /// Encodes text that starts a sequence: the tokenizer's own template (e.g. a beginning-of-text
-    /// token) is applied.
+    /// Encodes text that starts a sequence, applying the tokenizer's template (e.g. a
+    /// beginning-of-sequence token).
     ///
     /// # Errors
     ///
-    /// As [`encode`](Self::encode).
+    /// Fails like [`encode`](Self::encode).
     pub fn encode_start(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
         self.encode_with(text, true)
     }
 
-    /// Encodes a prompt: as the user's message in the chat template where there is one, else as the
-    /// start of a sequence.
+    /// Encodes a prompt: as a user message in the chat template if there is one, else as the start
+    /// of a sequence.
     ///
-    /// The template writes every special token itself, a beginning-of-text token included, so the
-    /// tokenizer adds none.
+    /// The template writes all special tokens, so the tokenizer adds none.
     ///
     /// # Errors
     ///
-    /// As [`encode`](Self::encode), and where the chat template refuses the message.
+    /// Fails like [`encode`](Self::encode), and if the chat template rejects the message.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<TokenId>, TokenizerError> {
         let Some(template) = &self.chat_template else { return self.encode_start(text) };
         self.encode(&template.render(&[ChatMessage::user(text)])?)
     }
 
-    /// The chat template, where the model directory has one.
+    /// Chat template of the model directory, if any.
     #[must_use]
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.chat_template.as_ref()
     }
 
-    /// The same tokenizer with another chat template, or none.
+    /// Replaces or removes the chat template.
     #[must_use]
     pub fn with_chat_template(mut self, chat_template: Option<ChatTemplate>) -> Self {
         self.chat_template = chat_template;
@@ -129,58 +128,58 @@ impl Tokenizer {
         })
     }
 
-    /// The text of some tokens, special tokens (end of sequence, padding) left out.
+    /// Decodes tokens to text, without special tokens (end of sequence, padding).
     ///
-    /// Bytes that are not yet valid UTF-8 become U+FFFD.
+    /// Invalid or incomplete UTF-8 becomes U+FFFD.
     #[must_use]
     pub fn decode(&self, tokens: &[TokenId]) -> String {
-        // Decoding fails on no input that this project can produce: ids come from the model's own
-        // vocabulary, and an id unknown to the tokenizer is skipped by it.
+        // Decoding does not fail on tokens of the model's vocabulary, and unknown identifiers are
+        // skipped.
         self.inner.decode(tokens, true).unwrap_or_default()
     }
 
-    /// The text of some tokens, special tokens included.
+    /// Decodes tokens to text, including special tokens.
     #[must_use]
     pub fn decode_with_special(&self, tokens: &[TokenId]) -> String {
         self.inner.decode(tokens, false).unwrap_or_default()
     }
 
-    /// The identifier of a token, given its exact text.
+    /// Identifier of a token, given its exact text.
     #[must_use]
     pub fn token_id(&self, token: &str) -> Option<TokenId> {
         self.inner.token_to_id(token)
     }
 
-    /// The exact text of a token, given its identifier.
+    /// Exact text of a token, given its identifier.
     #[must_use]
     pub fn token_text(&self, token: TokenId) -> Option<String> {
         self.inner.id_to_token(token)
     }
 
-    /// The identifier of a special token, given its exact text; `None` for every other text.
+    /// Identifier of a special token, given its exact text; `None` for any other text.
     #[must_use]
     pub fn special_token_id(&self, token: &str) -> Option<TokenId> {
         let decoder = self.inner.get_added_tokens_decoder();
         decoder.iter().find(|(_, it)| it.special && it.content == token).map(|(id, _)| *id)
     }
 
-    /// One more than the largest token identifier.
+    /// Largest token identifier plus one.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab(true).into_values().max().map_or(0, |it| it as usize + 1)
     }
 
-    /// The file that the tokenizer was read from.
+    /// File that the tokenizer was read from.
     #[must_use]
     pub fn source(&self) -> &Path {
         &self.source
     }
 
-    /// The tokenizer as the contents of a `tokenizer.json`.
+    /// Serialises the tokenizer to a `tokenizer.json`.
     ///
     /// # Errors
     ///
-    /// Fails when the tokenizer cannot be serialised.
+    /// Fails if the tokenizer cannot be serialised.
     pub fn to_json(&self) -> Result<String, TokenizerError> {
         self.inner.to_string(true).map_err(|it| TokenizerError::Read {
             path: self.source.clone(),

@@ -1,4 +1,4 @@
-//! Agreement of a model directory with numbers of a reference implementation.
+//! Verification of a model directory against a reference implementation.
 
 mod golden;
 
@@ -22,49 +22,49 @@ use crate::{
 
 pub use golden::write_golden;
 
-/// One comparison with the reference.
+/// Comparison with the reference.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Check {
-    /// What was compared, e.g. `logits row 0, in a padded batch` or `grad.model.norm.weight`.
+    /// Compared item, e.g. `logits row 0, in a padded batch` or `grad.model.norm.weight`.
     pub name: String,
-    /// Largest absolute difference; for tokens and text, how many positions differ.
+    /// Largest absolute difference; for tokens and text, the number of differing positions.
     pub max_abs_error: f64,
-    /// The same over the largest absolute reference value: of the row for logits, of all compared
-    /// tensors together for gradients.
+    /// Difference relative to the largest absolute reference value: of the row for logits, of all
+    /// compared tensors for gradients.
     pub max_rel_error: f64,
-    /// Whether the comparison is within the tolerance.
+    /// True if the difference is within the tolerance.
     pub passed: bool,
-    /// For tokens and text: the first difference, if any.
+    /// First difference of tokens or text, if any.
     pub detail: String,
 }
 
-/// All comparisons of a model with its golden file.
+/// Comparisons of a model with a golden file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct VerifyReport {
     /// The model directory.
     pub model: PathBuf,
-    /// The tolerance on relative errors.
+    /// Tolerance of relative errors.
     pub tolerance: f64,
-    /// The comparisons, in order.
+    /// Comparisons, in order.
     pub checks: Vec<Check>,
 }
 
 impl VerifyReport {
-    /// Whether every comparison passed.
+    /// True if every comparison passed.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.checks.iter().all(|it| it.passed)
     }
 }
 
-/// Why a comparison could not be made.
+/// Error that prevents a comparison.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifyError {
-    /// The model could not be loaded.
+    /// The model cannot be loaded.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The model could not generate.
+    /// Generation failed.
     #[error(transparent)]
     Generate(#[from] GenerateError),
     /// The golden file is unreadable.
@@ -72,7 +72,7 @@ pub enum VerifyError {
     Golden {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the defect.
         message: String,
     },
 }
@@ -84,19 +84,19 @@ pub enum VerifyError {
 ///   computed row by row and in one padded batch.
 /// - `*.json`: `prompt_ids`, `greedy_ids` and, with a tokenizer in the directory, `text`.
 ///
-/// Relative errors of logits are over the largest absolute reference value of the row. Those of
-/// gradients are over the largest gradient in the file, whichever tensor has it: an update moves all
-/// parameters together, and a tensor whose gradients nearly cancel has no scale of its own to be
-/// measured by. Greedy tokens and text must be equal. Loss and gradients are those of training: where
-/// a CPU trains on slices, those of the path on tensors are compared as well.
+/// Errors of logits are relative to the largest absolute reference value of the row. Errors of
+/// gradients are relative to the largest gradient in the file, since an update moves all parameters
+/// together and a tensor with nearly cancelling gradients has no scale of its own. Greedy tokens
+/// and text must be equal. Loss and gradients are computed as in training; if a CPU trains with the
+/// host implementation, the tensor implementation is compared as well.
 ///
 /// Rotary frequencies are computed in f32 from `config.json`, as transformers does when it loads a
-/// checkpoint of any type in f32. A reference that was itself converted to bfloat16 on the way (say,
-/// `model.bfloat16().float()`) has frequencies rounded to 8 bits and agrees to a few 1e-5 only.
+/// checkpoint of any dtype in f32. A reference that was converted to bfloat16 (e.g. by
+/// `model.bfloat16().float()`) has frequencies rounded to 8 bits and agrees only to a few 1e-5.
 ///
 /// # Errors
 ///
-/// Fails when the model or the golden file cannot be read. A disagreement is not an error: it is in
+/// Fails if the model or the golden file cannot be read. A mismatch is not an error; it is part of
 /// the report.
 pub fn verify(
     dir: &Path,
@@ -115,7 +115,7 @@ pub fn verify(
     Ok(VerifyReport { model: dir.to_owned(), tolerance, checks })
 }
 
-/// A loss and its gradients, and which way they were computed.
+/// Loss and gradients, with the implementation that computed them.
 struct Loss {
     way: &'static str,
     value: f32,
@@ -206,8 +206,8 @@ impl Subject<'_> {
         Ok(checks)
     }
 
-    /// Mean next-token cross-entropy of a row and its gradients, as training computes them, and on
-    /// tensors where that is another way.
+    /// Mean next-token cross-entropy of a row and its gradients, from the implementation used in
+    /// training and, if different, from the tensor implementation.
     fn losses(&self, tokens: &[TokenId]) -> Vec<Loss> {
         let mut loss_mask = vec![true; tokens.len()];
         loss_mask[0] = false;
@@ -250,7 +250,7 @@ impl Subject<'_> {
         Ok(checks)
     }
 
-    /// Logits of every real position of each row, `[len * vocab]` a row.
+    /// Logits of every token of each row, without padding, `[len * vocab]` per row.
     fn logits(&self, rows: &[Vec<TokenId>]) -> Vec<Vec<f32>> {
         let width = rows.iter().map(Vec::len).max().unwrap_or(0);
         let mut ids = Vec::with_capacity(rows.len() * width);
@@ -269,7 +269,7 @@ impl Subject<'_> {
             .collect()
     }
 
-    /// Greedy continuations through the cached path, end-of-sequence tokens ignored.
+    /// Greedy continuations with the KV cache, ignoring end-of-sequence tokens.
     fn greedy(&self, rows: &[Vec<TokenId>], new: usize) -> Result<Vec<Vec<TokenId>>, VerifyError> {
         let config = ModelConfig { eos_token_ids: Vec::new(), ..self.config.clone() };
         let network = std::slice::from_ref(&self.network);
@@ -289,10 +289,10 @@ impl Subject<'_> {
         self.compare_at(name, actual, expected, largest(expected))
     }
 
-    /// Compares values whose errors count relative to `scale`.
+    /// Compares values with errors relative to `scale`.
     fn compare_at(&self, name: String, actual: &[f32], expected: &[f32], scale: f64) -> Check {
         let differences = actual.iter().zip(expected).map(|(a, e)| f64::from(*a) - f64::from(*e));
-        // A NaN must fail, so it is not dropped by max.
+        // `max` would drop a NaN, which must fail.
         let max_abs_error = differences
             .fold(0.0_f64, |max, it| if it.is_nan() { f64::INFINITY } else { max.max(it.abs()) });
         let max_rel_error = max_abs_error / scale.max(f64::MIN_POSITIVE);
@@ -323,7 +323,7 @@ impl Subject<'_> {
     }
 }
 
-/// The largest absolute value.
+/// Largest absolute value.
 fn largest(values: &[f32]) -> f64 {
     values.iter().fold(0.0, |max, it| f64::max(max, f64::from(it.abs())))
 }

@@ -1,16 +1,16 @@
-//! Spreading work over the cores of a CPU; an accelerator gets one piece at a time.
+//! Parallelism over the cores of a CPU; an accelerator processes one work item at a time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use burn::tensor::{Device, StreamId};
 
-/// Threads that work side by side: all cores of a CPU, one for an accelerator.
+/// Number of worker threads: all cores of a CPU, one for an accelerator.
 pub(crate) fn host_workers(device: &Device) -> usize {
     if is_host(device) { std::thread::available_parallelism().map_or(1, Into::into) } else { 1 }
 }
 
-/// Whether a device is the CPU.
+/// True if the device is a CPU.
 pub(crate) fn is_host(device: &Device) -> bool {
     #[cfg(feature = "flex")]
     if device.clone().without_autodiff() == Device::flex() {
@@ -20,24 +20,24 @@ pub(crate) fn is_host(device: &Device) -> bool {
     false
 }
 
-/// Runs work on a thread of its own, whose tensor operations must not spread over other threads: they
-/// are busy too.
+/// Runs work whose tensor operations stay on the current thread, since the other cores are busy.
 ///
-/// On an accelerator the work joins a stream, that of whoever waits for it: by default each thread
-/// would get one, with memory of its own that no other can use, and these threads do not live long.
-pub(crate) fn alone<T: Send>(stream: StreamId, work: impl FnOnce() -> T + Send) -> T {
+/// On an accelerator the work joins the stream of the caller. By default each thread would get a
+/// stream with its own memory, which no other stream can use, and these threads are short-lived.
+pub(crate) fn run_single_threaded<T: Send>(stream: StreamId, work: impl FnOnce() -> T + Send) -> T {
     let work = || stream.executes(work);
     match rayon::ThreadPoolBuilder::new().num_threads(1).build() {
         Ok(pool) => pool.install(work),
-        // Without a pool of its own the work is slower, not wrong.
+        // Without a dedicated pool the work is slower but correct.
         Err(_) => work(),
     }
 }
 
-/// Runs work in a second stream of an accelerator, the same for all that is run so.
+/// Runs work in a second stream of the accelerator, shared by all such work.
 ///
-/// A [`LanguageModel`](crate::LanguageModel) samples in the stream that its weights were made in, so one
-/// that is loaded here decodes at the same time as others do: a simulation LLM beside the policy.
+/// A [`LanguageModel`](crate::LanguageModel) samples in the stream in which its weights were
+/// created. A model loaded here therefore decodes concurrently with others, e.g. a simulation LLM
+/// with the policy.
 ///
 /// ```
 /// assert_eq!(zs_model::beside_sampling(|| 2 + 2), 4);
@@ -47,14 +47,15 @@ pub fn beside_sampling<T>(work: impl FnOnce() -> T) -> T {
     SECOND.get_or_init(StreamId::allocate).executes(work)
 }
 
-/// `work(0), work(1), … work(count - 1)`, in this order, computed on all cores of a CPU.
+/// Computes `work(0), work(1), … work(count - 1)` on all cores of a CPU and returns the results in
+/// this order.
 ///
-/// For work on tensors without gradient, such as scoring micro-batches; with gradient there is
-/// [`accumulate_gradients`](crate::accumulate_gradients).
+/// For work without gradients, such as scoring micro-batches;
+/// [`accumulate_gradients`](crate::accumulate_gradients) is the version with gradients.
 ///
 /// # Panics
 ///
-/// When `work` panics.
+/// Panics if `work` panics.
 ///
 /// ```
 /// let squares = zs_model::map_parallel(&burn::tensor::Device::default(), 4, |it| it * it);
@@ -65,11 +66,11 @@ pub fn map_parallel<T: Send>(
     count: usize,
     work: impl Fn(usize) -> T + Sync,
 ) -> Vec<T> {
-    in_order(host_workers(device), count, work)
+    map_ordered(host_workers(device), count, work)
 }
 
-/// [`map_parallel`] on so many threads.
-pub(crate) fn in_order<T: Send>(
+/// [`map_parallel`] with a given number of threads.
+pub(crate) fn map_ordered<T: Send>(
     workers: usize,
     count: usize,
     work: impl Fn(usize) -> T + Sync,
@@ -84,7 +85,7 @@ pub(crate) fn in_order<T: Send>(
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
-                alone(stream, || {
+                run_single_threaded(stream, || {
                     loop {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(slot) = results.get(index) else { return };

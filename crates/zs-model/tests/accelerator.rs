@@ -1,7 +1,7 @@
-//! What a model computes on an accelerator is what it computes on the CPU, up to rounding.
+//! Agreement of an accelerator with the CPU, up to rounding.
 //!
-//! With the feature `wgpu` the accelerator may be a CPU too: any Vulkan driver will do, Mesa's `lavapipe`
-//! among them.
+//! With the feature `wgpu` the accelerator may be a CPU too: any Vulkan driver works, including
+//! Mesa's `lavapipe`.
 #![cfg(all(feature = "flex", any(feature = "wgpu", feature = "cuda")))]
 
 use burn::module::Module;
@@ -14,7 +14,7 @@ use zs_model::{
     supervised_step, verify,
 };
 
-/// The accelerator that was built for, and how far its products may be off: CUDA's may round to TF32.
+/// Accelerator of the build, with its tolerance; CUDA may round inputs of products to TF32.
 fn accelerator() -> (Device, f32) {
     #[cfg(feature = "cuda")]
     return (Device::cuda(0), 5e-3);
@@ -37,7 +37,7 @@ fn rows() -> Vec<TokenRow> {
         .collect()
 }
 
-/// Norm of the gradient and the losses of the micro-batches of an update.
+/// Gradient norm and losses of the micro-batches of an update.
 fn gradients(network: &CausalLm) -> Vec<f64> {
     let rows = rows();
     let inputs: Vec<Vec<TokenRow>> = micro_batches(&rows, 70)
@@ -60,23 +60,26 @@ fn check_gradients(of: impl Fn(CausalLm) -> CausalLm, slack: f64) {
     let on = |device: &Device| gradients(&of(model(device).network().clone()));
     for (there, here) in on(&device).into_iter().zip(on(&Device::flex())) {
         let error = (there - here).abs() / here.abs();
-        assert!(error < slack * f64::from(tolerance), "{there} there, {here} here");
+        assert!(
+            error < slack * f64::from(tolerance),
+            "{there} on the accelerator, {here} on the CPU"
+        );
     }
 }
 
 #[test]
-fn gradients_are_those_of_the_cpu() {
+fn gradients_equal_those_of_the_cpu() {
     check_gradients(|it| it, 1.0);
     let lora = LoraConfig { r: 2, ..LoraConfig::default() };
     check_gradients(|it| it.with_lora(&lora, 3).expect("it has what LoRA adapts"), 1.0);
     let memory =
-        MemoryConfig { max_logits: 3000, recompute_blocks: true, ..MemoryConfig::default() };
+        MemoryConfig { max_logits: 3000, gradient_checkpointing: true, ..MemoryConfig::default() };
     check_gradients(|it| it.with_memory(memory), 1.0);
 }
 
 fn completions(device: &Device, precision: Precision) -> Vec<Completion> {
     let model = model(device);
-    let memory = MemoryConfig { products: precision, ..MemoryConfig::default() };
+    let memory = MemoryConfig { compute_dtype: precision, ..MemoryConfig::default() };
     let model = model.with_network(&model.network().clone().with_memory(memory));
     let prompts: Vec<_> =
         (0..5_u64).map(|row| ((0..3 + 9 * row as u32).collect(), StreamKey::new(row))).collect();
@@ -85,12 +88,12 @@ fn completions(device: &Device, precision: Precision) -> Vec<Completion> {
 }
 
 #[test]
-fn samples_are_those_of_the_cpu() {
+fn samples_equal_those_of_the_cpu() {
     let (device, tolerance) = accelerator();
     let there = completions(&device, Precision::F32);
     for (there, here) in there.iter().zip(completions(&Device::flex(), Precision::F32)) {
         let agree = there.tokens.iter().zip(&here.tokens).take_while(|(a, b)| a == b).count();
-        // Where a draw falls on the border between two tokens, rounding decides.
+        // Rounding may change a token when a random number falls on the border between two.
         assert!(2 * agree >= here.tokens.len(), "{agree} of {}", here.tokens.len());
         for (a, b) in there.log_probs.iter().zip(&here.log_probs).take(agree) {
             assert!((a - b).abs() < 20.0 * tolerance, "{a} {b}");
@@ -99,13 +102,13 @@ fn samples_are_those_of_the_cpu() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_samples_there() {
+fn the_same_seed_gives_the_same_samples() {
     let (device, _) = accelerator();
     assert_eq!(completions(&device, Precision::F32), completions(&device, Precision::F32));
 }
 
 #[test]
-fn training_goes_where_it_goes_on_the_cpu() {
+fn training_losses_equal_those_of_the_cpu() {
     let (device, tolerance) = accelerator();
     let losses = |device: &Device| -> Vec<f64> {
         let mut network = model(device).network().clone().train();
@@ -120,7 +123,7 @@ fn training_goes_where_it_goes_on_the_cpu() {
         losses
     };
     let (there, here) = (losses(&device), losses(&Device::flex()));
-    assert!(here[5] < 0.9 * here[0], "nothing was learnt: {here:?}");
+    assert!(here[5] < 0.9 * here[0], "the loss did not fall: {here:?}");
     for (there, here) in there.iter().zip(&here) {
         assert!((there - here).abs() < 20.0 * f64::from(tolerance) * here, "{there} {here}");
     }

@@ -1,5 +1,5 @@
-//! The Qwen2.5 tokenizer and its chat template against what transformers encodes and renders. They
-//! are not part of the project: the test says so and passes where they are absent.
+//! Agreement of the Qwen2.5 tokenizer and its chat template with transformers. The files are not
+//! part of the repository; the test is skipped with a message if they are absent.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use zs_model::testing::{byte_tokenizer, tiny_config};
 use zs_model::{ChatMessage, ChatTemplate, LanguageModel, Tokenizer};
 
 #[test]
-fn a_saved_model_keeps_its_template() {
+fn saving_preserves_the_chat_template() {
     let source = "{{ bos_token }}[{{ messages[0].content }}]".to_owned();
     let template = ChatTemplate::new(source, "<s>".to_owned(), String::new()).unwrap();
     let tokenizer = byte_tokenizer().with_chat_template(Some(template));

@@ -1,4 +1,4 @@
-//! Files as users have them: shards, types of values, and everything that can be wrong with them.
+//! Checkpoint files: shards, dtypes, and errors for malformed files.
 #![cfg(feature = "flex")]
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -31,7 +31,7 @@ fn shards(dir: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn shards_hold_the_same_model() {
+fn sharded_checkpoints_load_as_the_same_model() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model");
     let options = SaveOptions { max_shard_bytes: 30_000, ..SaveOptions::default() };
@@ -44,7 +44,7 @@ fn shards_hold_the_same_model() {
         let bytes = std::fs::read(shard).unwrap();
         let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
         assert_eq!(metadata.metadata().as_ref().unwrap()["format"], "pt");
-        // A tensor larger than a shard has one of its own.
+        // A tensor larger than a shard gets its own file.
         assert!(bytes.len() < 40_000 || metadata.tensors().len() == 1, "{}", bytes.len());
     }
     let text = std::fs::read_to_string(path.join("model.safetensors.index.json")).unwrap();
@@ -57,7 +57,7 @@ fn shards_hold_the_same_model() {
 }
 
 #[test]
-fn halves_lose_what_their_bits_lose() {
+fn half_precision_checkpoints_lose_only_their_rounding() {
     for (dtype, name, tolerance) in
         [(WeightDtype::Bf16, "bfloat16", 0.1), (WeightDtype::F16, "float16", 0.01)]
     {
@@ -73,7 +73,7 @@ fn halves_lose_what_their_bits_lose() {
         for (a, b) in exact.iter().zip(&rounded) {
             assert!((a - b).abs() < tolerance, "{dtype:?}: {a} {b}");
         }
-        // Rounding a second time loses nothing more.
+        // Rounding again changes nothing.
         loaded.save_with(&second, &options).unwrap();
         let file = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
         assert_eq!(file(&first), file(&second));
@@ -81,7 +81,7 @@ fn halves_lose_what_their_bits_lose() {
 }
 
 #[test]
-fn files_beside_the_weights_are_carried_along() {
+fn auxiliary_files_are_preserved() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (dir.path().join("first"), dir.path().join("second"));
     model().save(&first).unwrap();
@@ -99,7 +99,7 @@ fn files_beside_the_weights_are_carried_along() {
     let config = config.replacen('{', "{\n  \"pad_token_id\": 7,", 1);
     std::fs::write(first.join("config.json"), config).unwrap();
 
-    // Another policy in the same clothes.
+    // Other weights with the same files.
     let trained = LanguageModel::load(&first, &Device::flex()).unwrap();
     trained.with_network(model().network()).save(&second).unwrap();
     for (name, text) in extra {
@@ -113,7 +113,7 @@ fn files_beside_the_weights_are_carried_along() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
 }
 
-/// Tensors of a file: type, shape and bytes by name.
+/// Tensors of a file by name: dtype, shape and bytes.
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 fn rewrite(path: &Path, edit: impl FnOnce(&mut Tensors)) {
@@ -143,7 +143,7 @@ fn refuses(options: &SaveOptions, break_it: impl FnOnce(&Path), expected: &[&str
 }
 
 #[test]
-fn what_is_wrong_with_a_file_names_the_file_and_the_tensor() {
+fn errors_name_the_file_and_the_tensor() {
     const FILE: &str = "model.safetensors";
     let whole = SaveOptions::default();
     let edit = |edit: fn(&mut Tensors)| move |dir: &Path| rewrite(&dir.join(FILE), edit);
@@ -183,7 +183,7 @@ fn what_is_wrong_with_a_file_names_the_file_and_the_tensor() {
 }
 
 #[test]
-fn what_is_wrong_with_shards_names_the_shard() {
+fn errors_name_the_shard() {
     const INDEX: &str = "model.safetensors.index.json";
     let sharded = SaveOptions { max_shard_bytes: 30_000, ..SaveOptions::default() };
     refuses(

@@ -1,4 +1,4 @@
-//! What a model computes does not depend on how many devices share the work, up to rounding.
+//! Independence of results from the number of devices, up to rounding.
 #![cfg(feature = "flex")]
 
 use burn::module::Module;
@@ -11,7 +11,7 @@ use zs_model::{
     supervised_loss, supervised_step,
 };
 
-/// The same CPU several times.
+/// The CPU, listed several times.
 fn devices(count: usize) -> Vec<Device> {
     vec![Device::flex(); count]
 }
@@ -32,7 +32,7 @@ fn rows() -> Vec<TokenRow> {
         .collect()
 }
 
-/// Norm of the gradient, and the loss and index of each micro-batch, of a network's next update.
+/// Gradient norm, and loss and index of each micro-batch, of a network's next update.
 fn gradients(network: &CausalLm) -> (f64, Vec<(usize, f32)>) {
     let rows = rows();
     let inputs: Vec<Vec<TokenRow>> = micro_batches(&rows, 60)
@@ -53,7 +53,7 @@ fn gradients(network: &CausalLm) -> (f64, Vec<(usize, f32)>) {
 fn check_gradients(of: impl Fn(usize) -> CausalLm) {
     let (norm, kept) = gradients(&of(1));
     assert!(kept.len() > 4 && kept.iter().map(|it| it.0).eq(0..kept.len()), "{kept:?}");
-    // More devices than micro-batches too.
+    // Includes more devices than micro-batches.
     for count in [2, 3, 16] {
         let (shared_norm, shared) = gradients(&of(count));
         assert!((shared_norm - norm).abs() < 1e-5 * norm, "{count}: {shared_norm} {norm}");
@@ -65,14 +65,14 @@ fn check_gradients(of: impl Fn(usize) -> CausalLm) {
 }
 
 #[test]
-fn gradients_are_those_of_one_device() {
+fn gradients_equal_those_of_one_device() {
     check_gradients(|count| model(count).network().clone());
     let lora = LoraConfig { r: 2, ..LoraConfig::default() };
     check_gradients(|count| model(count).network().with_lora(&lora, 3).unwrap());
 }
 
 #[test]
-fn supervised_training_is_that_of_one_device_and_repeats_itself() {
+fn supervised_training_equals_one_device_and_is_reproducible() {
     let train = |count: usize| {
         let start = model(count);
         let config = OptimizerConfig { learning_rate: 3e-3, ..OptimizerConfig::default() };
@@ -96,7 +96,7 @@ fn supervised_training_is_that_of_one_device_and_repeats_itself() {
 }
 
 #[test]
-fn sampling_is_that_of_one_device() {
+fn sampling_equals_one_device() {
     let params = SamplingParams { max_new_tokens: 12, ..SamplingParams::default() };
     let sample = |count: usize, sequences: usize| -> Vec<Completion> {
         let prompts: Vec<_> = (0..sequences)
@@ -123,7 +123,7 @@ fn sampling_is_that_of_one_device() {
 }
 
 #[test]
-fn sampling_follows_training() {
+fn sampling_replicas_follow_training() {
     let start = model(2);
     let prompt = vec![(vec![1, 2, 3], StreamKey::new(0)); 16];
     let params = SamplingParams { max_new_tokens: 6, ..SamplingParams::default() };
@@ -133,14 +133,14 @@ fn sampling_follows_training() {
     let mut optimizer = Optimizer::new(&config, &network);
     let (network, _) = supervised_step(network, &mut optimizer, &rows(), 60);
     let after = start.with_network(&network).generate(&prompt, &params).unwrap();
-    // The last ones are sampled on the second device, from weights as new as those of the first.
+    // The last sequences are sampled on the second device, whose weights must be updated too.
     assert_ne!(before[15].log_probs, after[15].log_probs);
     assert_eq!(after[15].tokens, after[0].tokens);
     assert!((after[15].log_probs[0] - after[0].log_probs[0]).abs() < 1e-5);
 }
 
 #[test]
-fn work_comes_back_in_order() {
+fn results_are_returned_in_order() {
     let model = model(3);
     let found = map_replicas(model.network(), &devices(3), 10, |replica, index| {
         (index, replica.compute_devices().len())
@@ -150,6 +150,6 @@ fn work_comes_back_in_order() {
 
 #[test]
 #[should_panic(expected = "own device comes first")]
-fn a_model_is_on_one_of_its_devices() {
+fn the_first_device_must_be_the_models_own() {
     let _ = model(1).with_devices(&[]);
 }

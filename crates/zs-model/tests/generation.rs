@@ -1,4 +1,4 @@
-//! Sampling through the cache agrees with the network itself, turn by turn and in any batch.
+//! Sampling with the KV cache: agreement with the full forward pass for several turns and batches.
 #![cfg(feature = "flex")]
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -26,7 +26,7 @@ fn params(max_new_tokens: usize) -> SamplingParams {
     SamplingParams { max_new_tokens, stop, ..SamplingParams::default() }
 }
 
-/// Samples each prompt alone.
+/// Samples each prompt in its own batch.
 fn alone(
     model: &LanguageModel,
     prompts: &[Vec<TokenId>],
@@ -46,8 +46,9 @@ proptest! {
     })]
 
     #[test]
-    fn batch_and_order_do_not_change_a_sequence(
-        // Few first tokens and short lengths, so that some prompts are equal and are fed once.
+    fn samples_do_not_depend_on_the_batch(
+        // Few distinct first tokens and short lengths, so that some prompts are equal and prefilled
+        // once.
         prompts in proptest::collection::vec(
             prop_oneof![
                 proptest::collection::vec(0_u32..256, 1..20),
@@ -81,7 +82,7 @@ proptest! {
             let (together, alone) = (&together[place], &expected[sample]);
             prop_assert_eq!(&together.tokens, &alone.tokens);
             prop_assert_eq!(together.stop_reason, alone.stop_reason);
-            // Matrix products round differently at different heights.
+            // Matrix products round differently for different numbers of rows.
             for (a, b) in together.log_probs.iter().zip(&alone.log_probs) {
                 prop_assert!((a - b).abs() < 1e-4, "{} {}", a, b);
             }
@@ -95,7 +96,7 @@ proptest! {
 }
 
 #[test]
-fn tokens_stream_in_the_order_of_their_sequence() {
+fn tokens_are_streamed_in_order() {
     let model = model().with_max_batch_rows(3);
     let prompts: Vec<Vec<TokenId>> = (0..20).map(|it| vec![it + 1, 2]).collect();
     let requests: Vec<SequenceRequest<'_>> = prompts
@@ -114,7 +115,7 @@ fn tokens_stream_in_the_order_of_their_sequence() {
 }
 
 #[test]
-fn settings_out_of_range_are_named() {
+fn parameters_out_of_range_are_named() {
     for (bad, field) in [
         (SamplingParams { temperature: -1.0, ..params(1) }, "temperature = -1"),
         (SamplingParams { temperature: f32::NAN, ..params(1) }, "temperature = NaN"),
@@ -127,15 +128,14 @@ fn settings_out_of_range_are_named() {
 }
 
 #[test]
-fn turns_through_the_cache_equal_one_long_prompt() {
-    // Enough sequences for several workers, for rows that finish early to be left behind, and for
-    // some to wait.
+fn cached_turns_equal_one_long_prompt() {
+    // Enough sequences for several workers, for compaction of finished rows, and for some to wait.
     let model = model().with_max_batch_rows(14);
     let num_sequences = 24;
     let mut session = model.session(num_sequences);
     let mut texts: Vec<Vec<TokenId>> =
         (0..num_sequences).map(|it| vec![it as TokenId + 1; 1 + it % 5]).collect();
-    // Every third sequence sits out the second turn, so it comes back without a cache.
+    // Every third sequence skips the second turn and so returns without a cache.
     let turns: [Vec<usize>; 3] = [
         (0..num_sequences).collect(),
         (0..num_sequences).rev().filter(|it| it % 3 != 0).collect(),
@@ -172,7 +172,7 @@ fn turns_through_the_cache_equal_one_long_prompt() {
 }
 
 #[test]
-fn recorded_log_probs_are_those_of_the_training_path() {
+fn sampled_log_probs_equal_training_log_probs() {
     let model = model();
     let prompt = vec![5, 6, 7, 8];
     let completion = model.generate(&[(prompt.clone(), key(0))], &params(12)).unwrap().remove(0);
@@ -188,7 +188,7 @@ fn recorded_log_probs_are_those_of_the_training_path() {
 }
 
 #[test]
-fn a_full_context_ends_a_completion_and_refuses_more() {
+fn a_full_context_ends_a_completion_and_rejects_more() {
     let model = model();
     let prompt = (vec![1; 60], key(0));
     let completion = model.generate(&[prompt], &params(50)).unwrap().remove(0);

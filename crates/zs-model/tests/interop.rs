@@ -1,7 +1,7 @@
-//! What is exported, transformers and PEFT load, and they compute the same.
+//! Agreement of exported models with transformers and PEFT.
 //!
-//! Needs a Python with torch, transformers and peft: `python3`, or the one that `ZS_PYTHON` names.
-//! The tests say so and pass where there is none.
+//! Requires a Python with torch, transformers and peft: `python3`, or the one that `ZS_PYTHON`
+//! names. The tests are skipped with a message if there is none.
 #![cfg(feature = "flex")]
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![expect(clippy::print_stdout, reason = "a skipped test says why")]
@@ -28,7 +28,8 @@ fn python() -> Option<Command> {
     }
 }
 
-/// Exports, lets transformers compute a golden file from the export, and compares `expected` with it.
+/// Exports a model, computes a golden file from the export with transformers, and compares
+/// `expected` with it.
 #[track_caller]
 fn check(
     mut python: Command,
@@ -45,7 +46,7 @@ fn check(
     }
     let output = python.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // The model itself, in f32 and without adapters of its own.
+    // The base model in f32, without adapters.
     let plain = dir.join("plain");
     expected.save(&plain).unwrap();
     let report = verify(&plain, &golden, 1e-4, &Device::flex()).unwrap();
@@ -59,7 +60,7 @@ fn config(architecture: Architecture) -> ModelConfig {
 }
 
 #[test]
-fn every_architecture_is_loaded_by_transformers() {
+fn transformers_loads_every_architecture() {
     let scaling = Llama3RopeScaling {
         factor: 8.0,
         low_freq_factor: 1.0,
@@ -86,7 +87,7 @@ fn every_architecture_is_loaded_by_transformers() {
 }
 
 #[test]
-fn shards_in_bf16_are_loaded_by_transformers() {
+fn transformers_loads_bf16_shards() {
     let Some(python) = python() else { return };
     let dir = tempfile::tempdir().unwrap();
     let exported = dir.path().join("model");
@@ -99,7 +100,7 @@ fn shards_in_bf16_are_loaded_by_transformers() {
 }
 
 #[test]
-fn adapters_are_loaded_by_peft() {
+fn peft_loads_adapters() {
     let Some(python) = python() else { return };
     let dir = tempfile::tempdir().unwrap();
     let (base, adapter) = (dir.path().join("model"), dir.path().join("adapter"));

@@ -1,4 +1,4 @@
-//! Adapters: they start as nothing, learn alone, merge, and go to disk and back.
+//! Adapters: initialisation, training, merging, saving and loading.
 #![cfg(feature = "flex")]
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -45,10 +45,10 @@ fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
 }
 
 #[test]
-fn fresh_adapters_change_nothing_and_come_off() {
+fn new_adapters_change_nothing_and_can_be_removed() {
     let adapted = base().with_lora(&config(), 3).unwrap();
     assert_eq!(adapted.network().lora_config(), Some(&config()));
-    // B is zero, so the same sums are added to zero.
+    // B is zero, so the adapters add zero.
     assert_close(&log_probs(&adapted), &log_probs(&base()), 0.0);
     let random = adapted.with_network(&with_random_lora(adapted.network(), 4));
     assert_ne!(log_probs(&random), log_probs(&base()));
@@ -56,7 +56,7 @@ fn fresh_adapters_change_nothing_and_come_off() {
 }
 
 #[test]
-fn merged_weights_compute_the_same_and_sample_the_same() {
+fn merged_weights_score_and_sample_the_same() {
     let adapted = base().with_lora(&config(), 3).unwrap();
     let adapted = adapted.with_network(&with_random_lora(adapted.network(), 4));
     let merged = adapted.with_network(&adapted.network().merge_lora());
@@ -69,7 +69,7 @@ fn merged_weights_compute_the_same_and_sample_the_same() {
     assert_eq!(sample(&merged), sample(&adapted));
 }
 
-/// Trains adapters and returns the model and the norms of the gradients.
+/// Trains adapters and returns the model and the gradient norms.
 fn train(memory: MemoryConfig, max_tokens: usize, steps: usize) -> (LanguageModel, Vec<f64>) {
     let start = base().with_lora(&config(), 3).unwrap();
     let mut network = start.network().clone().with_memory(memory).train();
@@ -85,19 +85,22 @@ fn train(memory: MemoryConfig, max_tokens: usize, steps: usize) -> (LanguageMode
 }
 
 #[test]
-fn only_adapters_learn() {
+fn only_adapters_are_trained() {
     let (trained, _) = train(MemoryConfig::default(), 10_000, 20);
     let loss = |model: &LanguageModel| supervised_loss(model.network(), &rows(), 1_000).0;
     assert!(loss(&trained) < 0.9 * loss(&base()), "{} {}", loss(&trained), loss(&base()));
-    // The weights under the adapters are those of the start, bit for bit.
+    // The base weights are bitwise unchanged.
     assert_eq!(log_probs(&trained.without_lora()), log_probs(&base()));
 }
 
 #[test]
-fn splits_chunks_and_recomputation_change_nothing_but_rounding() {
+fn micro_batches_chunks_and_checkpointing_change_only_rounding() {
     let (_, whole) = train(MemoryConfig::default(), 10_000, 2);
-    let staged =
-        MemoryConfig { max_logits: 5 * 257, recompute_blocks: true, ..MemoryConfig::default() };
+    let staged = MemoryConfig {
+        max_logits: 5 * 257,
+        gradient_checkpointing: true,
+        ..MemoryConfig::default()
+    };
     for (memory, max_tokens) in [(MemoryConfig::default(), 1), (staged, 10_000), (staged, 40)] {
         let (_, split) = train(memory, max_tokens, 2);
         for (a, b) in whole.iter().zip(&split) {
@@ -107,7 +110,7 @@ fn splits_chunks_and_recomputation_change_nothing_but_rounding() {
 }
 
 #[test]
-fn adapters_survive_the_round_trip_in_pefts_layout() {
+fn adapters_round_trip_in_peft_layout() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("adapter");
     let adapted = base().with_lora(&config(), 3).unwrap();
@@ -139,7 +142,7 @@ fn refuses(edit: impl Fn(&str) -> String, expected: &str) {
 }
 
 #[test]
-fn unsupported_adapters_are_named() {
+fn errors_name_unsupported_adapter_fields() {
     refuses(|it| it.replace("\"LORA\"", "\"IA3\""), "peft_type = IA3");
     refuses(|it| it.replace("\"use_dora\": false", "\"use_dora\": true"), "use_dora = true");
     refuses(|it| it.replace("\"q_proj\"", "\"query\""), "target module `query`");
@@ -150,7 +153,7 @@ fn unsupported_adapters_are_named() {
 }
 
 #[test]
-fn rank_stabilised_scaling_is_read() {
+fn reads_rank_stabilised_scaling() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("adapter");
     base().with_lora(&config(), 3).unwrap().save_adapter(&path, "base").unwrap();

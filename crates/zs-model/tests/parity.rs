@@ -1,4 +1,4 @@
-//! Agreement with transformers on the reference checkpoints, where they are at hand.
+//! Agreement with transformers on reference checkpoints, if available.
 #![cfg(feature = "flex")]
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 #![expect(clippy::print_stdout, reason = "a skipped test says why")]
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use zs_model::verify;
 
-/// The reference checkpoints lie beside a checkout of the project; users do not have them.
+/// Directory of the reference checkpoints beside a checkout of the project; users do not have them.
 fn fixtures() -> Option<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures");
     if dir.is_dir() {
@@ -33,8 +33,8 @@ fn qwen2_with_grouped_queries_and_untied_head() {
     check("hf_parity/qwen2_gqa_untied", "golden.safetensors");
 }
 
-/// Its reference was converted to bfloat16 and back, rotary frequencies included; transformers' own
-/// f32 load of the directory differs from it by as much as ours (logits 2.5e-5, gradients 7.1e-5).
+/// The reference was converted to bfloat16 and back, including rotary frequencies; transformers'
+/// own f32 load of the directory differs from it as much as ours (logits 2.5e-5, gradients 7.1e-5).
 #[test]
 fn qwen2_with_tied_head_in_bf16_shards() {
     check("hf_parity/qwen2_tied_bf16_sharded", "golden.safetensors");
@@ -51,6 +51,6 @@ fn qwen3_with_qk_norm() {
 }
 
 #[test]
-fn stories260k_tells_its_story() {
+fn stories260k_generates_the_reference_text() {
     check("stories260k", "golden.json");
 }

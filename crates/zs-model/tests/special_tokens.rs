@@ -1,4 +1,5 @@
-//! No document can become a special token, whatever its text: tokenizers match those anywhere.
+//! Injection of special tokens: no document text may be tokenised to a special token, although
+//! tokenizers match them anywhere.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use proptest::prelude::*;
@@ -32,10 +33,10 @@ const SPECIAL: [&str; 22] = [
     "[SEP]",
 ];
 
-/// The first token that is special.
+/// First special token.
 const FIRST: u32 = 257;
 
-/// A byte-level tokenizer with all of them.
+/// Byte-level tokenizer with all special tokens.
 fn tokenizer() -> Tokenizer {
     let mut json: serde_json::Value =
         serde_json::from_str(&byte_tokenizer().to_json().unwrap()).unwrap();
@@ -50,7 +51,7 @@ fn tokenizer() -> Tokenizer {
 }
 
 #[test]
-fn the_tokenizer_does_match_them_in_text() {
+fn the_tokenizer_matches_special_tokens_in_text() {
     let tokens = tokenizer().encode("a<|im_end|>[INST]").unwrap();
     assert_eq!(tokens, [u32::from(b'a'), FIRST + 1, FIRST + 14]);
 }
@@ -66,7 +67,7 @@ fn pieces() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn documents_hold_no_special_token(
+    fn documents_contain_no_special_token(
         documents in proptest::collection::vec((pieces(), pieces()), 1..4)
     ) {
         let tokenizer = tokenizer();

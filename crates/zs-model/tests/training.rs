@@ -1,4 +1,4 @@
-//! Gradients do not depend on how a batch is split, and weights survive a round trip to disk.
+//! Supervised training: micro-batches, determinism, and saving of weights and optimiser state.
 #![cfg(feature = "flex")]
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -42,7 +42,7 @@ fn steps(kind: OptimizerKind, max_tokens: usize, steps: usize) -> (LanguageModel
 }
 
 #[test]
-fn the_split_into_micro_batches_changes_nothing_but_rounding() {
+fn micro_batches_change_only_rounding() {
     let (_, whole) = steps(OptimizerKind::AdamW, 10_000, 1);
     for max_tokens in [1, 40, 100] {
         let (_, split) = steps(OptimizerKind::AdamW, max_tokens, 1);
@@ -66,7 +66,7 @@ fn training_is_deterministic_and_learns() {
 }
 
 #[test]
-fn teacher_forcing_sees_what_was_learned() {
+fn teacher_forced_accuracy_rises_with_training() {
     let rows = &rows()[..2];
     assert_eq!(teacher_forced_matches(model(1).network(), rows, 100), [false, false]);
     let (trained, _) = steps(OptimizerKind::Muon, 1000, 150);
@@ -86,7 +86,7 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_saved_model_loads_as_the_same_bytes() {
+fn saving_a_loaded_model_gives_the_same_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let (first, second) = (dir.path().join("first"), dir.path().join("second"));
     let original = model(5);
@@ -95,7 +95,7 @@ fn a_saved_model_loads_as_the_same_bytes() {
     loaded.save(&second).unwrap();
     assert_eq!(files(&first), files(&second));
     assert_eq!(loaded.config(), original.config());
-    // Saving over a model replaces it whole and leaves nothing beside it.
+    // Saving over a model replaces the directory and leaves no temporary files.
     model(6).save(&first).unwrap();
     assert_ne!(files(&first), files(&second));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
@@ -118,7 +118,7 @@ fn edit(path: &Path, from: &str, to: &str) {
 }
 
 #[test]
-fn bad_directories_are_named() {
+fn errors_name_the_defective_file() {
     refuses(|dir| std::fs::remove_file(dir.join("config.json")).unwrap(), "config.json");
     refuses(|dir| std::fs::remove_file(dir.join("tokenizer.json")).unwrap(), "tokenizer.json");
     refuses(|dir| std::fs::remove_file(dir.join("model.safetensors")).unwrap(), "neither");
@@ -149,7 +149,7 @@ fn bad_directories_are_named() {
     refuses(config("\"silu\"", "\"gelu\""), "hidden_act = gelu");
 }
 
-/// Trains `steps` more steps.
+/// Trains for `steps` steps.
 fn train_on(
     model: &LanguageModel,
     optimizer: &mut Optimizer,
@@ -166,7 +166,7 @@ fn train_on(
 }
 
 #[test]
-fn an_interrupted_optimiser_goes_on_to_the_bit() {
+fn resumed_optimisers_are_bit_exact() {
     for kind in [OptimizerKind::AdamW, OptimizerKind::Muon] {
         let scratch = tempfile::tempdir().unwrap();
         let (dir, state) = (scratch.path().join("model"), scratch.path().join("optimizer.bpk"));
@@ -184,7 +184,7 @@ fn an_interrupted_optimiser_goes_on_to_the_bit() {
         let mut optimizer = Optimizer::load(&config, resumed.network(), &state).unwrap();
         assert_eq!(optimizer.steps(), 3);
         optimizer.save(&state).unwrap();
-        assert_eq!(std::fs::read(&state).unwrap(), bytes, "the same state is the same bytes");
+        assert_eq!(std::fs::read(&state).unwrap(), bytes, "equal states give equal files");
         let actual = train_on(&resumed, &mut optimizer, 2);
         assert_eq!(actual.1, expected.1, "{kind:?}");
         let weights = |model: &LanguageModel| {
@@ -196,7 +196,7 @@ fn an_interrupted_optimiser_goes_on_to_the_bit() {
 }
 
 #[test]
-fn unusable_optimiser_states_are_refused() {
+fn unusable_optimiser_states_are_errors() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("optimizer.bpk");
     let config = OptimizerConfig::default();

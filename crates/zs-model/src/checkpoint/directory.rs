@@ -1,4 +1,4 @@
-//! Whole directories, written so that an interruption never leaves half of one.
+//! Atomic replacement of directories.
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use super::SaveError;
 
-/// Writes a directory through `fill`, which gets a fresh sibling that then takes the place of `dir`.
+/// Replaces `dir` atomically: `fill` writes into a fresh sibling directory, which is then renamed
+/// to `dir`.
 ///
 /// # Errors
 ///
-/// As `fill`, and when a directory cannot be made or moved; `dir` is then as it was.
+/// Fails when `fill` fails or a directory cannot be created or moved; `dir` is then unchanged.
 pub(crate) fn replace_directory(
     dir: &Path,
     fill: impl FnOnce(&Path) -> Result<(), SaveError>,
@@ -34,7 +35,7 @@ pub(crate) fn replace_directory(
 }
 
 fn with_suffix(dir: &Path, suffix: &str) -> PathBuf {
-    // Through the components, so that a trailing slash does not put the sibling inside.
+    // Built from path components, so that a trailing slash does not put the sibling inside `dir`.
     let mut name = dir.file_name().unwrap_or(OsStr::new("model")).to_owned();
     name.push(suffix);
     dir.with_file_name(name)
@@ -47,7 +48,8 @@ fn clear(dir: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Makes the files of a directory survive a power cut before the directory gets its name.
+/// Flushes every file of a directory to disk, so that a power failure after the rename loses
+/// nothing.
 fn sync(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         std::fs::File::open(entry?.path())?.sync_all()?;

@@ -1,43 +1,43 @@
-//! What can be wrong with a model directory.
+//! Errors of loading a model directory.
 
 use std::path::PathBuf;
 
 use crate::{ConfigError, TokenizerError};
 
-/// Why a model directory could not be loaded.
+/// Error while loading a model directory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// `config.json` was refused.
+    /// `config.json` is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// `tokenizer.json` was refused.
+    /// `tokenizer.json` is invalid.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The tokenizer can produce tokens that the model has no embedding for.
+    /// The tokenizer has tokens without an embedding.
     #[error(
         "{tokenizer}: the tokenizer has {tokens} tokens but the model's embedding only {vocab_size} \
          rows; use the tokenizer that the model was trained with",
         tokenizer = tokenizer.display()
     )]
     TokenizerTooLarge {
-        /// The tokenizer's file.
+        /// Path of the tokenizer.
         tokenizer: PathBuf,
-        /// Its tokens.
+        /// Number of tokens of the tokenizer.
         tokens: usize,
-        /// Rows of the embedding.
+        /// Number of rows of the embedding.
         vocab_size: usize,
     },
-    /// Neither weights nor an index are there.
+    /// The directory has neither weights nor an index.
     #[error(
-        "{dir}: neither model.safetensors nor model.safetensors.index.json is there",
+        "{dir}: neither model.safetensors nor model.safetensors.index.json exists",
         dir = dir.display()
     )]
     NoWeights {
         /// The model directory.
         dir: PathBuf,
     },
-    /// A file could not be opened.
+    /// A file cannot be opened.
     #[error("{path}: cannot be read", path = path.display())]
     Read {
         /// The file.
@@ -59,18 +59,18 @@ pub enum CheckpointError {
     Format {
         /// The file.
         path: PathBuf,
-        /// What the parser said.
+        /// Message of the parser.
         message: String,
     },
-    /// A tensor that the configuration calls for is missing.
-    #[error("{path}: tensor {tensor} is missing", path = path.display())]
+    /// A tensor that the configuration requires is missing.
+    #[error("{path}: tensor {tensor} is missing; re-export the checkpoint or correct config.json", path = path.display())]
     MissingTensor {
-        /// The file that should hold it; the index where none says so.
+        /// File that should hold the tensor; the index if it lists no file for the tensor.
         path: PathBuf,
         /// The tensor.
         tensor: String,
     },
-    /// A tensor that the configuration does not call for is there.
+    /// A tensor is not part of the configured model.
     #[error(
         "{path}: tensor {tensor} is not part of the model that config.json describes",
         path = path.display()
@@ -81,7 +81,7 @@ pub enum CheckpointError {
         /// The tensor.
         tensor: String,
     },
-    /// A tensor has another shape than the configuration says.
+    /// A tensor's shape differs from the configuration.
     #[error(
         "{path}: tensor {tensor} has shape {found:?}, but config.json calls for {expected:?}",
         path = path.display()
@@ -91,22 +91,22 @@ pub enum CheckpointError {
         path: PathBuf,
         /// The tensor.
         tensor: String,
-        /// Its shape in the file.
+        /// Shape in the file.
         found: Vec<usize>,
-        /// The shape that the configuration calls for.
+        /// Shape that the configuration requires.
         expected: Vec<usize>,
     },
-    /// A tensor holds another type than f32, f16 or bf16.
+    /// A tensor's dtype is not f32, f16 or bf16.
     #[error("{path}: tensor {tensor} holds {dtype}; use F32, F16 or BF16", path = path.display())]
     Dtype {
         /// The file.
         path: PathBuf,
         /// The tensor.
         tensor: String,
-        /// Its type.
+        /// Dtype in the file.
         dtype: String,
     },
-    /// Two files hold the same tensor.
+    /// Two files contain the same tensor.
     #[error(
         "{path}: tensor {tensor} is also in {other}; keep one of them",
         path = path.display(),

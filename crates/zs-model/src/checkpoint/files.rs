@@ -1,4 +1,4 @@
-//! Reading tensors from safetensors files, whole or sharded, through maps of a few pages at a time.
+//! Reading of tensors from safetensors files, single or sharded, memory-mapped in chunks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -12,26 +12,26 @@ use serde::Deserialize;
 
 use super::{CheckpointError, TensorEntry, transpose_into};
 
-/// Bytes of a file that are mapped at a time, so that reading a large tensor does not hold it twice.
+/// Bytes mapped at a time, so that a large tensor is not held in memory twice.
 const CHUNK_BYTES: usize = 64 << 20;
 
-/// Bytes before the header of a safetensors file: its length.
+/// Length of the field before a safetensors header that stores the header's length.
 const LENGTH_BYTES: usize = 8;
 
-/// The tensors of a checkpoint that have not been taken yet.
+/// Tensors of a checkpoint that have not been taken yet.
 pub(crate) struct WeightFiles {
     files: Vec<WeightFile>,
     left: BTreeMap<String, (usize, TensorInfo)>,
-    /// For each tensor that an index lists, the file that it names.
+    /// File of each tensor, as listed by the index.
     listed: BTreeMap<String, PathBuf>,
-    /// Where a tensor should be of which nothing says so.
+    /// Path to report for a missing tensor that the index does not list.
     root: PathBuf,
 }
 
 struct WeightFile {
     path: PathBuf,
     file: File,
-    /// Where the tensors begin.
+    /// Offset of the tensor data in the file.
     data_start: usize,
 }
 
@@ -67,7 +67,8 @@ impl WeightFiles {
         for path in paths {
             let read = |source| CheckpointError::Read { path: path.clone(), source };
             let file = File::open(&path).map_err(read)?;
-            // Only the header's pages are touched; the length of the file is checked against it.
+            // Reads only the header's pages; `read_metadata` checks the header against the file's
+            // length.
             let map = map_part(&file, 0, None).map_err(read)?;
             let (header, metadata) = SafeTensors::read_metadata(&map)
                 .map_err(|it| format_error(&path, it.to_string()))?;
@@ -83,7 +84,7 @@ impl WeightFiles {
         Ok(Self { files, left, listed, root })
     }
 
-    /// Reads a tensor in the module's layout. It can be taken once.
+    /// Reads a tensor in the module's layout. Each tensor can be taken once.
     pub(crate) fn take(&mut self, entry: &TensorEntry) -> Result<Vec<f32>, CheckpointError> {
         let Some((file, info)) = self.left.remove(&entry.name) else {
             let path = self.listed.get(&entry.name).unwrap_or(&self.root).clone();
@@ -110,7 +111,7 @@ impl WeightFiles {
         }
     }
 
-    /// Checks that nothing is left but tensors that may be ignored.
+    /// Fails if a tensor was not taken, unless it may be ignored.
     pub(crate) fn finish(self, ignored: impl Fn(&str) -> bool) -> Result<(), CheckpointError> {
         match self.left.into_iter().find(|(name, _)| !ignored(name)) {
             Some((tensor, (file, _))) => {
@@ -123,7 +124,7 @@ impl WeightFiles {
 }
 
 impl WeightFile {
-    /// The values of a tensor whose elements take `N` bytes.
+    /// Values of a tensor whose elements take `N` bytes.
     fn read<const N: usize>(
         &self,
         info: &TensorInfo,
@@ -152,7 +153,7 @@ impl WeightFile {
     }
 }
 
-/// Which file holds which tensor, by an index.
+/// File name of each tensor according to an index.
 fn read_index(index: &Path) -> Result<BTreeMap<String, String>, CheckpointError> {
     #[derive(Deserialize)]
     struct Index {

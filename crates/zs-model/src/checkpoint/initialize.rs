@@ -13,7 +13,7 @@ use crate::{CausalLm, ModelConfig};
 /// Standard deviation of the embedding.
 const EMBEDDING_STD: f64 = 0.05;
 
-/// Random weights: a function of the configuration and the seed.
+/// Random initial weights, a pure function of configuration and seed.
 ///
 /// ```text
 /// matrix in R^(out x in):   N(0, 1 / in)
@@ -21,9 +21,9 @@ const EMBEDDING_STD: f64 = 0.05;
 /// embedding:                N(0, 0.05^2);   biases 0;   norms 1
 /// ```
 ///
-/// Small models learn to copy with `1 / sqrt(fan in)` and do not with the fixed 0.02 of large ones.
-/// The projections into the residual stream are scaled down so that its variance does not grow with
-/// depth.
+/// Small models learn to copy with a standard deviation of `1 / sqrt(fan in)`, and fail to with the
+/// fixed 0.02 of large models. Projections into the residual stream are scaled down so that its
+/// variance does not grow with depth.
 ///
 /// # References
 ///
@@ -35,7 +35,7 @@ pub(crate) fn initialize(config: &ModelConfig, seed: u64, device: &Device) -> Ca
         index += 1;
         let key = StreamKey { step: index, ..StreamKey::new(seed) };
         let name = &entry.name;
-        // Drawn in the layout of a checkpoint.
+        // Values are drawn in checkpoint layout.
         let values = match entry.shape[..] {
             [_, fan_in] => {
                 let mut std = 1.0 / (fan_in as f64).sqrt();
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn normal_has_the_moments_it_says() {
+    fn normal_draws_have_the_requested_mean_and_variance() {
         let draws = normal(&mut StreamKey::new(1).rng(Domain::Weights), 40_000, 0.5);
         let n = draws.len() as f64;
         let mean = draws.iter().map(|it| f64::from(*it)).sum::<f64>() / n;

@@ -1,6 +1,6 @@
-//! Weights in Hugging Face layout: reading, writing, and where they come from in the first place.
+//! Reading, writing and initialisation of weights in Hugging Face layout.
 
-mod carried;
+mod auxiliary;
 mod directory;
 mod error;
 mod files;
@@ -12,7 +12,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 
-pub(crate) use carried::CarriedFiles;
+pub(crate) use auxiliary::AuxiliaryFiles;
 pub(crate) use directory::replace_directory;
 pub use error::CheckpointError;
 pub(crate) use files::{WeightFiles, map_file, parse, to_f32};
@@ -21,14 +21,14 @@ pub(crate) use load::{load_module, load_network};
 pub use save::{SaveError, SaveOptions, WeightDtype};
 pub(crate) use save::{save_network, write_safetensors};
 
-/// A float parameter as a checkpoint knows it.
+/// Checkpoint entry of a float parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TensorEntry {
-    /// The parameter's path in the module, which is its name in a checkpoint.
+    /// Path of the parameter in the module, which is also its name in a checkpoint.
     pub(crate) name: String,
-    /// Its shape in the file.
+    /// Shape in the file.
     pub(crate) shape: Vec<usize>,
-    /// Whether the module holds the transpose of what the file holds: weights of linear maps.
+    /// True if the module stores the transpose of the file's matrix (weights of linear layers).
     pub(crate) transposed: bool,
 }
 
@@ -39,21 +39,21 @@ impl TensorEntry {
     }
 }
 
-/// A float parameter of a module, or its gradient, with its place in a checkpoint.
+/// Float parameter of a module, or its gradient, with its checkpoint entry.
 #[derive(Clone, Debug)]
 pub(crate) struct NamedTensor {
     pub(crate) entry: TensorEntry,
-    /// In the module's layout; vectors are a single row.
+    /// Values in the module's layout; a vector is a single row.
     matrix: Tensor<2>,
 }
 
 impl NamedTensor {
-    /// The same values under another name.
+    /// The same values with another name.
     pub(crate) fn renamed(&self, name: String) -> Self {
         Self { entry: TensorEntry { name, ..self.entry.clone() }, matrix: self.matrix.clone() }
     }
 
-    /// The values in the file's layout, read from the device now.
+    /// Reads the values from the device, in the file's layout.
     pub(crate) fn to_vec(&self) -> Vec<f32> {
         let [rows, columns] = self.matrix.dims();
         let values: Vec<f32> = self.matrix.clone().into_data().iter::<f32>().collect();
@@ -61,12 +61,12 @@ impl NamedTensor {
     }
 }
 
-/// Every float parameter of a module. Nothing is copied from the device yet.
+/// All float parameters of a module. No data is copied from the device.
 pub(crate) fn named_parameters<M: Module>(module: &M) -> Vec<NamedTensor> {
     collect(module, None)
 }
 
-/// Every gradient of a module's parameters, taken out of `grads`.
+/// Gradients of all parameters of a module, removed from `grads`.
 pub(crate) fn named_gradients<M: Module>(
     module: &M,
     grads: &mut GradientsParams,
@@ -105,8 +105,8 @@ fn collect<M: Module>(module: &M, grads: Option<&mut GradientsParams>) -> Vec<Na
     collect.tensors
 }
 
-/// Fills float parameters of a module from `source`, which returns values in the module's layout, or
-/// `None` to leave a parameter as it is.
+/// Fills the float parameters of a module from `source`. `source` returns values in the module's
+/// layout, or `None` to leave a parameter unchanged.
 pub(crate) fn fill<M: Module, E>(
     module: M,
     source: impl FnMut(&TensorEntry) -> Result<Option<Vec<f32>>, E>,
@@ -152,7 +152,7 @@ pub(crate) fn fill<M: Module, E>(
     }
 }
 
-/// Where a module traversal is.
+/// Path of the current module during a traversal.
 #[derive(Debug, Default)]
 struct TensorPath {
     names: Vec<String>,
@@ -170,7 +170,7 @@ impl TensorPath {
         self.containers.pop();
     }
 
-    /// The parameter here, of this shape in the module.
+    /// Checkpoint entry of the current parameter, given its shape in the module.
     fn entry(&self, module_shape: &[usize]) -> TensorEntry {
         let transposed = self.is_linear_weight();
         let mut shape = module_shape.to_vec();
@@ -180,7 +180,7 @@ impl TensorPath {
         TensorEntry { name: self.names.join("."), shape, transposed }
     }
 
-    /// Whether the tensor here is the weight of a linear map.
+    /// True if the current tensor is the weight of a linear layer.
     fn is_linear_weight(&self) -> bool {
         match self.containers.last().map(String::as_str) {
             Some("Struct:Linear") => self.names.last().is_some_and(|it| it == "weight"),
@@ -190,10 +190,10 @@ impl TensorPath {
     }
 }
 
-/// The identity of a parameter: a function of its name alone, so that the state of an optimiser fits
-/// the same model when it is loaded again.
+/// Parameter identifier, a pure function of the name, so that a saved optimizer state matches the
+/// reloaded model.
 fn param_id(name: &str) -> ParamId {
-    // FNV-1a with 64 bits.
+    // 64-bit FNV-1a hash.
     let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -207,8 +207,8 @@ pub(crate) fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32>
     out
 }
 
-/// Writes some rows of a `rows x columns` matrix into its transpose `out`, tile by tile, so that both
-/// sides stay in the cache.
+/// Writes rows of a `rows x columns` matrix into its transpose `out`, tile by tile, so that both
+/// sides stay in the CPU cache.
 fn transpose_into(
     out: &mut [f32],
     rows: usize,
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn transposes_over_tile_borders() {
+    fn transposes_matrices_larger_than_a_tile() {
         let (rows, columns) = (67, 35);
         let values: Vec<f32> = (0..rows * columns).map(|it| it as f32).collect();
         let out = transpose(&values, rows, columns);

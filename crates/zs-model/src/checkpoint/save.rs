@@ -1,4 +1,4 @@
-//! Writing `model.safetensors` so that transformers and vLLM load it.
+//! Writing of `model.safetensors` for transformers and vLLM.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,28 +12,28 @@ use serde_json::json;
 use super::{NamedTensor, named_parameters};
 use crate::CausalLm;
 
-/// How weights are written.
+/// Format of written weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SaveOptions {
-    /// The type of the values in the file. Training goes on exactly from `F32` only.
+    /// Dtype of the values in the file. Only `F32` allows bit-exact resumption of training.
     pub dtype: WeightDtype,
-    /// Weights beyond this size are spread over several files; a tensor is never split.
+    /// Maximum size of a file; larger models are split into shards. A tensor is never split.
     pub max_shard_bytes: u64,
 }
 
 impl Default for SaveOptions {
     fn default() -> Self {
-        // 5 GB a file, which hubs and loaders handle well.
+        // Shards of 5 GB, a size that hubs and loaders handle well.
         Self { dtype: WeightDtype::F32, max_shard_bytes: 5_000_000_000 }
     }
 }
 
-/// The type of the values in a weight file.
+/// Dtype of the values in a weight file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightDtype {
-    /// 32 bits: nothing is lost.
+    /// f32: lossless.
     #[default]
     F32,
     /// bfloat16: the range of f32 at 8 bits of precision.
@@ -43,7 +43,7 @@ pub enum WeightDtype {
 }
 
 impl WeightDtype {
-    /// The name in `config.json`.
+    /// Name of the dtype in `config.json`.
     pub(crate) fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -68,11 +68,11 @@ impl WeightDtype {
     }
 }
 
-/// Why a model could not be written.
+/// Error while writing a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
-    /// A file or directory could not be written.
+    /// A file or directory cannot be written.
     #[error("{path}: cannot write the model", path = path.display())]
     Write {
         /// The file or directory.
@@ -81,22 +81,22 @@ pub enum SaveError {
         #[source]
         source: std::io::Error,
     },
-    /// The weights could not be serialised.
+    /// The weights cannot be serialised.
     #[error("{path}: cannot write the weights: {message}", path = path.display())]
     Weights {
         /// The file.
         path: PathBuf,
-        /// What the writer said.
+        /// Message of the writer.
         message: String,
     },
-    /// The tokenizer could not be serialised.
+    /// The tokenizer cannot be serialised.
     #[error(transparent)]
     Tokenizer(#[from] crate::TokenizerError),
 }
 
-/// Writes the weights into a directory: `model.safetensors`, or shards with an index.
+/// Writes the weights to a directory: `model.safetensors`, or shards with an index.
 ///
-/// Tensors leave the device one at a time.
+/// Copies tensors from the device one at a time.
 pub(crate) fn save_network(
     network: &CausalLm,
     dir: &Path,
@@ -132,7 +132,7 @@ pub(crate) fn save_network(
         .map_err(|source| SaveError::Write { path, source })
 }
 
-/// Writes tensors as one file that transformers takes for PyTorch's.
+/// Writes tensors to one file with the metadata that transformers expects (`format: pt`).
 pub(crate) fn write_safetensors(
     tensors: &[NamedTensor],
     dtype: WeightDtype,
@@ -146,7 +146,7 @@ pub(crate) fn write_safetensors(
     share(path).map_err(|source| SaveError::Write { path: path.to_owned(), source })
 }
 
-/// Lets others read the weights, as they may read the files beside them.
+/// Makes the weights readable with the default permissions of the other files.
 fn share(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     {
@@ -158,7 +158,7 @@ fn share(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A tensor that is read from its device when it is written.
+/// Tensor that is read from its device when it is written.
 struct LazyView<'a> {
     tensor: &'a NamedTensor,
     dtype: WeightDtype,

@@ -1,4 +1,4 @@
-//! The shape of a model, read from Hugging Face's `config.json`.
+//! Model configuration, read from Hugging Face's `config.json`.
 
 mod rope;
 
@@ -12,28 +12,28 @@ use rope::rope;
 
 use crate::TokenId;
 
-/// The shape of a decoder-only language model.
+/// Configuration of a decoder-only language model.
 ///
-/// Covers the released layouts of Qwen2, Qwen2.5, Qwen3 and Llama 3: grouped-query attention, rotary
-/// positions in the rotate-half convention (with Llama 3's frequency scaling), RMS norms, SwiGLU,
-/// optional attention bias, optional norms of queries and keys, tied or untied head.
+/// Covers the released layouts of Qwen2, Qwen2.5, Qwen3 and Llama 3: grouped-query attention,
+/// rotary positions in the rotate-half convention (with Llama 3's frequency scaling), RMS norm,
+/// SwiGLU, optional attention bias, optional query and key norms, tied or untied head.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
-    /// Which family the checkpoint says it is.
+    /// Architecture of the checkpoint.
     pub architecture: Architecture,
-    /// Entries of the embedding.
+    /// Size of the vocabulary (rows of the embedding).
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden_size: usize,
     /// Width of the feed-forward layer.
     pub intermediate_size: usize,
-    /// Decoder blocks.
+    /// Number of decoder blocks.
     pub num_hidden_layers: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub num_attention_heads: usize,
-    /// Key and value heads; divides `num_attention_heads`.
+    /// Number of key-value heads; divides `num_attention_heads`.
     pub num_key_value_heads: usize,
-    /// Width of one head; even.
+    /// Width of a head; must be even.
     pub head_dim: usize,
     /// Context length in tokens.
     pub max_position_embeddings: usize,
@@ -43,19 +43,19 @@ pub struct ModelConfig {
     pub rope_theta: f64,
     /// Rescaling of the rotary frequencies.
     pub rope_scaling: Option<Llama3RopeScaling>,
-    /// Whether the query, key and value projections have a bias.
+    /// True if the query, key and value projections have a bias.
     pub qkv_bias: bool,
-    /// Whether the attention output projection has a bias.
+    /// True if the attention output projection has a bias.
     pub output_bias: bool,
-    /// Whether the head shares the embedding's weights.
+    /// True if the head shares the embedding's weights.
     pub tie_word_embeddings: bool,
-    /// Token put before a text by some tokenizers.
+    /// Beginning-of-sequence token, used by some tokenizers.
     pub bos_token_id: Option<TokenId>,
     /// Tokens that end a sequence.
     pub eos_token_ids: Vec<TokenId>,
 }
 
-/// The families that this crate loads.
+/// Supported model families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Architecture {
     /// `Qwen2ForCausalLM`: Qwen2 and Qwen2.5.
@@ -81,14 +81,14 @@ impl Architecture {
         }
     }
 
-    /// Whether queries and keys are normalised per head.
+    /// True if queries and keys are normalised per head.
     #[must_use]
     pub fn has_qk_norm(self) -> bool {
         self == Self::Qwen3
     }
 }
 
-/// Why a `config.json` was refused.
+/// Error while reading a `config.json`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -106,10 +106,10 @@ pub enum ConfigError {
     Parse {
         /// The file.
         path: PathBuf,
-        /// The parser's error, which names the field or position.
+        /// Error of the parser, which names the field or position.
         source: serde_json::Error,
     },
-    /// The file describes something that this crate does not implement.
+    /// The file describes an unsupported model.
     #[error("{path}: {field} = {value} is not supported; {advice}", path = path.display())]
     Unsupported {
         /// The file.
@@ -118,12 +118,12 @@ pub enum ConfigError {
         field: &'static str,
         /// Its value.
         value: String,
-        /// What is supported.
+        /// Supported alternative.
         advice: &'static str,
     },
 }
 
-/// `config.json` as released, in the old and the new layout.
+/// `config.json` in its old and its new layout.
 #[derive(Deserialize)]
 struct RawConfig {
     #[serde(default)]
@@ -181,7 +181,7 @@ fn default_eps() -> f64 {
 }
 
 impl ModelConfig {
-    /// Numbers that a network of this shape has.
+    /// Number of parameters of a network of this configuration.
     ///
     /// ```text
     /// V d (once with a tied head, twice without)
@@ -199,7 +199,7 @@ impl ModelConfig {
         embeddings * self.vocab_size * d + self.num_hidden_layers * block + d
     }
 
-    /// Reads `config.json` and, where present, `generation_config.json` of a model directory.
+    /// Reads `config.json` and, if present, `generation_config.json` of a model directory.
     ///
     /// # Errors
     ///
@@ -229,7 +229,7 @@ impl ModelConfig {
     ///
     /// # Errors
     ///
-    /// As [`from_dir`](Self::from_dir).
+    /// Fails like [`from_dir`](Self::from_dir).
     pub fn from_json(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let raw: RawConfig = serde_json::from_str(text)
             .map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
@@ -281,7 +281,7 @@ impl ModelConfig {
             let advice = "it must divide num_attention_heads";
             return Err(unsupported("num_key_value_heads", key_value_heads.to_string(), advice));
         }
-        // Qwen3 fixes the width of a head; the others derive it.
+        // Qwen3 has a fixed default head width; the other families derive it.
         let default_head_dim = match architecture {
             Architecture::Qwen3 => 128,
             Architecture::Qwen2 | Architecture::Llama => raw.hidden_size / heads,
@@ -291,8 +291,8 @@ impl ModelConfig {
             return Err(unsupported("head_dim", head_dim.to_string(), "it must be even"));
         }
         let (theta, rope_scaling) = rope(&raw, path)?;
-        // Qwen2 always has biases on queries, keys and values, and never on the output; whatever
-        // its configuration says, its own code does not read it.
+        // Qwen2 always has biases on queries, keys and values and none on the output; its reference
+        // code ignores these fields of the configuration.
         let is_qwen2 = architecture == Architecture::Qwen2;
         let qkv_bias = is_qwen2 || raw.attention_bias.unwrap_or(false);
         Ok(Self {
@@ -316,13 +316,13 @@ impl ModelConfig {
         })
     }
 
-    /// The configuration as a `config.json` that transformers and vLLM read.
+    /// The configuration as a `config.json` for transformers and vLLM.
     #[must_use]
     pub fn to_json(&self) -> String {
         format!("{:#}\n", self.to_value())
     }
 
-    /// [`to_json`](Self::to_json) before it is text.
+    /// [`to_json`](Self::to_json) as a JSON value.
     pub(crate) fn to_value(&self) -> Value {
         let (class, kind) = self.architecture.names();
         let mut config = json!({
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn both_layouts_read_the_same() {
+    fn parses_both_layouts_to_the_same_config() {
         let old = parse(
             r#""architectures": ["Qwen2ForCausalLM"], "rope_theta": 1000000.0, "eos_token_id": 2"#,
         );
@@ -390,7 +390,7 @@ mod tests {
         );
         let old = old.unwrap();
         assert_eq!(old, new.unwrap());
-        // Qwen2's own code reads no such field.
+        // Qwen2's reference code reads no such field.
         let with_bias = parse(
             r#""model_type": "qwen2", "attention_bias": false, "rope_theta": 1000000.0,
                "eos_token_id": 2"#,
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn llama3_scaling_survives_the_round_trip() {
+    fn llama3_rope_scaling_round_trips() {
         let config = parse(
             r#""architectures": ["LlamaForCausalLM"], "rope_parameters": {"factor": 32.0,
                "high_freq_factor": 4.0, "low_freq_factor": 1.0, "rope_type": "llama3",
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_the_family() {
+    fn defaults_depend_on_the_architecture() {
         let qwen3 = parse(r#""model_type": "qwen3""#).unwrap();
         assert_eq!((qwen3.head_dim, qwen3.qkv_bias, qwen3.output_bias), (128, false, false));
         let llama = parse(r#""model_type": "llama", "attention_bias": true"#).unwrap();
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_does_not_implement() {
+    fn rejects_unsupported_configurations() {
         refuses(r#""architectures": ["MambaForCausalLM"]"#, "architectures = MambaForCausalLM");
         refuses(
             r#""architectures": ["LlamaForCausalLM"], "hidden_act": "gelu""#,

@@ -1,4 +1,4 @@
-//! The part of `config.json` that describes rotary positions, in its two layouts.
+//! Rotary position settings of `config.json`, in both layouts.
 
 use std::path::Path;
 
@@ -14,17 +14,17 @@ use super::{ConfigError, RawConfig};
 /// - transformers, `modeling_rope_utils.py`, rope type `llama3`
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 pub struct Llama3RopeScaling {
-    /// Low frequencies are divided by this.
+    /// Divisor of low frequencies.
     pub factor: f64,
-    /// Wavelengths above `original / low_freq_factor` are fully rescaled.
+    /// Wavelengths above `original / low_freq_factor` are rescaled fully.
     pub low_freq_factor: f64,
-    /// Wavelengths below `original / high_freq_factor` are left alone.
+    /// Wavelengths below `original / high_freq_factor` are unchanged.
     pub high_freq_factor: f64,
     /// Context length before rescaling.
     pub original_max_position_embeddings: f64,
 }
 
-/// Rotary base and scaling, from `rope_parameters` or the older top-level fields.
+/// Rotary base and scaling, read from `rope_parameters` or the older top-level fields.
 pub(super) fn rope(
     raw: &RawConfig,
     path: &Path,

@@ -1,4 +1,4 @@
-//! Rows of a key-value cache that follow sequences of different lengths.
+//! KV cache of sequences with different lengths.
 
 use burn::tensor::{Bool, Device, FloatDType, Tensor, TensorData};
 
@@ -7,45 +7,45 @@ use super::decode_step::{Decoder, Step, StepContext};
 use super::logits::Logits;
 use crate::batch::ints;
 use crate::host::{HostNetwork, HostRow};
-use crate::network::{KeyValueCache, MASKED, Seen};
+use crate::network::{CacheMask, KvCache, MASKED};
 use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig};
 
-/// Attention scores that one pass may hold, in numbers.
+/// Maximum number of attention scores of a forward pass.
 const MAX_SCORES: usize = 1 << 26;
 
-/// What sizes of tensors are rounded up to, and where logits stay.
+/// Rounding of tensor shapes, and location of the logits.
 ///
-/// An accelerator compiles and tunes kernels by shape, so there a decoding step should look like the
-/// one before; on a CPU shapes are free and padding is not.
+/// An accelerator compiles and tunes kernels by shape, so consecutive decoding steps should have
+/// equal shapes. On a CPU any shape is fast and padding costs time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ShapeBuckets {
-    /// Rows grow to the next power of two.
+    /// Round the number of rows up to a power of two.
     round_rows: bool,
-    /// Columns that are attended to grow to a multiple.
+    /// Multiple that the number of attended columns is rounded up to.
     column_multiple: usize,
-    /// New tokens beyond one grow to a multiple.
-    new_multiple: usize,
-    /// Tokens of a row that one pass takes; a multiple of `new_multiple`.
-    longest_pass: usize,
-    /// Whether a decoding step is told on the device where it is, and leaves its logits there.
-    on_device: bool,
+    /// Multiple that more than one new token is rounded up to.
+    new_token_multiple: usize,
+    /// Maximum tokens of a row in a forward pass; a multiple of `new_token_multiple`.
+    max_pass_tokens: usize,
+    /// Keep the inputs and the logits of a decoding step on the device.
+    keeps_logits_on_device: bool,
 }
 
 impl ShapeBuckets {
     pub(crate) const EXACT: Self = Self {
         round_rows: false,
         column_multiple: 1,
-        new_multiple: 1,
-        longest_pass: 512,
-        on_device: false,
+        new_token_multiple: 1,
+        max_pass_tokens: 512,
+        keeps_logits_on_device: false,
     };
     pub(crate) const COARSE: Self = Self {
         round_rows: true,
         column_multiple: 64,
-        new_multiple: 32,
-        longest_pass: 512,
-        on_device: true,
+        new_token_multiple: 32,
+        max_pass_tokens: 512,
+        keeps_logits_on_device: true,
     };
 
     pub(crate) fn of(device: &Device) -> Self {
@@ -53,8 +53,8 @@ impl ShapeBuckets {
     }
 
     #[cfg(test)]
-    pub(crate) fn with_longest_pass(self, longest_pass: usize) -> Self {
-        Self { longest_pass, ..self }
+    pub(crate) fn with_max_pass_tokens(self, max_pass_tokens: usize) -> Self {
+        Self { max_pass_tokens, ..self }
     }
 
     fn rows(self, rows: usize) -> usize {
@@ -66,52 +66,51 @@ impl ShapeBuckets {
     }
 
     fn new_tokens(self, new: usize) -> usize {
-        if new <= 1 { new } else { new.next_multiple_of(self.new_multiple) }
+        if new <= 1 { new } else { new.next_multiple_of(self.new_token_multiple) }
     }
 
-    /// New tokens of a pass that may have `at_most` of them.
+    /// Number of new tokens of a pass, given an upper bound.
     fn pass(self, at_most: usize) -> usize {
-        let at_most = at_most.min(self.longest_pass);
-        (at_most / self.new_multiple * self.new_multiple).max(self.new_multiple)
+        let at_most = at_most.min(self.max_pass_tokens);
+        (at_most / self.new_token_multiple * self.new_token_multiple).max(self.new_token_multiple)
     }
 
-    /// Columns for rows that hold `held` tokens, are fed `pending` and then one at a time `decoded`.
+    /// Columns for rows that hold `held` tokens, prefill `pending` tokens and then decode `decoded`
+    /// tokens.
     pub(crate) fn capacity(self, held: usize, pending: usize, decoded: usize) -> usize {
         self.columns(held + self.new_tokens(pending.max(1)) + decoded)
     }
 }
 
-/// Keys and values of the sequences of a batch.
+/// KV cache of the sequences of a batch.
 pub(crate) struct CachedRows {
     store: Store,
-    /// The sequence of each row; `None` once it has moved to another cache, and for rows that only
-    /// fill a shape.
+    /// Sequence of each row; `None` for a row that has moved to another cache and for padding rows.
     owners: Vec<Option<usize>>,
 }
 
-/// How the rows are held.
+/// Storage of the rows.
 enum Store {
     Slices(Vec<HostRow>),
     Tensors(Box<TensorRows>),
 }
 
-/// A cache in tensors and what its rows and columns hold.
+/// KV cache in tensors, with the contents of its rows and columns.
 struct TensorRows {
-    /// For each row, the columns that hold its tokens, in order: the first `len` tokens of the
-    /// sequence.
+    /// Columns of each row that hold its tokens, in order: the first `len` tokens of the sequence.
     columns: Vec<Vec<usize>>,
-    /// Keys and values, and the same as a mask.
+    /// KV cache and attention mask.
     decoder: Decoder,
     buckets: ShapeBuckets,
 }
 
 impl CachedRows {
-    /// Empty rows for some sequences, on slices.
+    /// Empty rows in host memory.
     pub(crate) fn on_slices(owners: Vec<Option<usize>>) -> Self {
         Self { store: Store::Slices(owners.iter().map(|_| HostRow::default()).collect()), owners }
     }
 
-    /// Empty rows for some sequences, on tensors.
+    /// Empty rows in tensors.
     pub(crate) fn empty(
         config: &ModelConfig,
         owners: Vec<Option<usize>>,
@@ -120,21 +119,21 @@ impl CachedRows {
         device: &Device,
     ) -> Self {
         let shape = [buckets.rows(owners.len()), capacity];
-        let cache = KeyValueCache::new(config, shape, dtype, device);
+        let cache = KvCache::new(config, shape, dtype, device);
         let columns = vec![Vec::new(); owners.len()];
         let mask = Tensor::full(shape, MASKED, device);
         let tensors = TensorRows { columns, decoder: Decoder::new(cache, mask), buckets };
         let mut rows = Self { store: Store::Tensors(Box::new(tensors)), owners };
-        rows.fill_shape();
+        rows.pad_to_shape();
         rows
     }
 
-    /// The row of a sequence.
+    /// Row of a sequence, if cached.
     pub(crate) fn row_of(&self, sequence: usize) -> Option<usize> {
         self.owners.iter().position(|it| *it == Some(sequence))
     }
 
-    /// Tokens of a row that are in the cache.
+    /// Number of cached tokens of a row.
     pub(crate) fn held(&self, row: usize) -> usize {
         match &self.store {
             Store::Slices(rows) => rows[row].len(),
@@ -142,26 +141,26 @@ impl CachedRows {
         }
     }
 
-    /// Forgets the rows of sequences that are not to be kept.
+    /// Drops the rows of sequences that are not to be kept.
     pub(crate) fn keep(&mut self, is_kept: impl Fn(usize) -> bool) {
         self.owners.iter_mut().for_each(|owner| *owner = owner.filter(|it| is_kept(*it)));
     }
 
-    /// Does what is to be done before another thread may have the rows.
-    pub(crate) fn set_aside(mut self) -> Self {
+    /// Drops the captured graph, so that another thread may use the rows.
+    pub(crate) fn without_graph(mut self) -> Self {
         if let Store::Tensors(rows) = &mut self.store {
-            rows.decoder.forget_graph();
+            rows.decoder.drop_graph();
         }
         self
     }
 
-    /// Whether no row belongs to a sequence.
+    /// True if no row belongs to a sequence.
     pub(crate) fn is_empty(&self) -> bool {
         self.owners.iter().all(Option::is_none)
     }
 
-    /// Copies rows, each with its first `held` tokens and for its new owner, to a cache with room for
-    /// `capacity` columns. A row may be copied several times.
+    /// Copies rows, each with its first `held` tokens and a new owner, to a cache with `capacity`
+    /// columns. A row may be copied more than once.
     pub(crate) fn copy(&self, rows: &[CopiedRow], capacity: usize, device: &Device) -> Self {
         let owners = rows.iter().map(|it| Some(it.owner)).collect();
         let store = match &self.store {
@@ -173,7 +172,7 @@ impl CachedRows {
         Self { store, owners }
     }
 
-    /// Rows of the same capacity, one part below the other, filled up to a shape.
+    /// Concatenates rows of equal capacity and pads them to a bucketed shape.
     pub(crate) fn stack(
         parts: Vec<Self>,
         config: &ModelConfig,
@@ -189,19 +188,19 @@ impl CachedRows {
                 Store::Tensors(rows) => tensors.push(*rows),
             }
         }
-        // A shard holds all its rows in one way.
+        // All rows of a shard use the same storage.
         if tensors.is_empty() {
             return Self { store: Store::Slices(slices), owners };
         }
         let stacked = TensorRows::stack(tensors, config, capacity, device);
         let store = Store::Tensors(Box::new(stacked));
         let mut stacked = Self { store, owners };
-        stacked.fill_shape();
+        stacked.pad_to_shape();
         stacked
     }
 
-    /// Feeds each row its next tokens (none for a row that has finished) and returns the logits
-    /// after the last of them. Those of an accelerator stay there.
+    /// Feeds each row its next tokens (none for a finished row) and returns the logits after the
+    /// last one. Logits of an accelerator stay on the device.
     pub(crate) fn feed(
         &mut self,
         network: &CausalLm,
@@ -211,10 +210,12 @@ impl CachedRows {
     ) -> Logits {
         match (&mut self.store, host) {
             (Store::Slices(rows), Some(host)) => Logits::Host(host.feed(rows, tokens)),
-            (Store::Slices(_), None) => unreachable!("rows on slices are made for a host network"),
+            (Store::Slices(_), None) => {
+                unreachable!("host rows are created for a host network only")
+            }
             (Store::Tensors(rows), _) => {
                 let logits = rows.feed(network, tokens, context);
-                match rows.buckets.on_device {
+                match rows.buckets.keeps_logits_on_device {
                     true => Logits::Device(logits),
                     false => Logits::Host(logits.into_data().iter::<f32>().collect()),
                 }
@@ -222,8 +223,8 @@ impl CachedRows {
         }
     }
 
-    /// Adds rows of nobody up to the height of the cache.
-    fn fill_shape(&mut self) {
+    /// Appends padding rows up to the height of the cache.
+    fn pad_to_shape(&mut self) {
         if let Store::Tensors(tensors) = &mut self.store {
             let rows = tensors.buckets.rows(self.owners.len());
             self.owners.resize(rows, None);
@@ -260,17 +261,17 @@ impl TensorRows {
         }
         let missing = buckets.rows(columns.len()) - columns.len();
         if missing > 0 {
-            let dtype = caches.first().map_or(FloatDType::F32, KeyValueCache::dtype);
-            caches.push(KeyValueCache::new(config, [missing, capacity], dtype, device));
+            let dtype = caches.first().map_or(FloatDType::F32, KvCache::dtype);
+            caches.push(KvCache::new(config, [missing, capacity], dtype, device));
             masks.push(Tensor::full([missing, capacity], MASKED, device));
         }
-        let decoder = Decoder::new(KeyValueCache::stack(caches), Tensor::cat(masks, 0));
+        let decoder = Decoder::new(KvCache::stack(caches), Tensor::cat(masks, 0));
         Self { columns, decoder, buckets }
     }
 
-    /// As [`CachedRows::feed`].
+    /// [`CachedRows::feed`] for tensors.
     ///
-    /// Long rows go in passes, so that the scores of attention stay bounded.
+    /// Long inputs are split into several forward passes to bound the attention scores.
     fn feed(
         &mut self,
         network: &CausalLm,
@@ -278,7 +279,7 @@ impl TensorRows {
         context: StepContext<'_>,
     ) -> Tensor<2> {
         let longest = tokens.iter().map(Vec::len).max().unwrap_or(0);
-        if longest <= 1 && self.buckets.on_device {
+        if longest <= 1 && self.buckets.keeps_logits_on_device {
             let step = self.next_step(tokens);
             return self.decoder.step(network, step, context);
         }
@@ -297,9 +298,9 @@ impl TensorRows {
                 None => hidden,
                 Some(before) => {
                     let [rows, width] = hidden.dims();
-                    let goes_on: Vec<bool> =
+                    let has_tokens: Vec<bool> =
                         (0..rows).map(|it| part.get(it).is_some_and(|it| !it.is_empty())).collect();
-                    let mask = TensorData::new(goes_on, [rows, 1]);
+                    let mask = TensorData::new(has_tokens, [rows, 1]);
                     let mask = Tensor::<2, Bool>::from_data(mask, device).expand([rows, width]);
                     before.mask_where(mask, hidden)
                 }
@@ -309,27 +310,28 @@ impl TensorRows {
         network.head(last)
     }
 
-    /// A step of at most one token a row.
+    /// Decoding step of at most one token per row.
     fn next_step(&mut self, tokens: &[Vec<TokenId>]) -> Step {
         let rows = self.columns.len();
         let column = self.decoder.state().cache.columns;
         let mut step = Step {
             tokens: vec![0; rows],
             positions: vec![0; rows],
-            seen: vec![MASKED; rows],
+            column_mask: vec![MASKED; rows],
             column,
         };
         for (row, (held, tokens)) in self.columns.iter_mut().zip(tokens).enumerate() {
             let Some(&token) = tokens.first() else { continue };
             step.tokens[row] = token as i32;
             step.positions[row] = held.len() as i32;
-            step.seen[row] = 0.0;
+            step.column_mask[row] = 0.0;
             held.push(column);
         }
         step
     }
 
-    /// One pass of the network; hidden states of each row's last token, `[rows, hidden]`.
+    /// Runs one forward pass and returns the hidden state of each row's last token, `[rows,
+    /// hidden]`.
     fn pass(&mut self, network: &CausalLm, tokens: &[Vec<TokenId>], device: &Device) -> Tensor<2> {
         let real = tokens.iter().map(Vec::len).max().unwrap_or(0);
         let new = self.buckets.new_tokens(real);
@@ -361,15 +363,15 @@ impl TensorRows {
             bias = bias + later_masked(first, [new, width], device);
         }
         let (ids, positions) = (ints(ids, device).reshape([rows, new]), ints(positions, device));
-        let seen = Seen { first, bias };
-        let hidden = network.hidden_cached(ids, positions, &seen, &mut state.cache);
+        let mask = CacheMask { first, bias };
+        let hidden = network.hidden_cached(ids, positions, &mask, &mut state.cache);
         state.cache.columns += new;
         hidden.select(0, ints(last, device))
     }
 }
 
-/// [`MASKED`] where a query would see a new token behind its own, 0 elsewhere: `[1, 1, 1, new, width]`, the
-/// new tokens from `first_column` on.
+/// Causal bias among new tokens: [`MASKED`] for keys after the query, 0 elsewhere, `[1, 1, 1, new,
+/// width]`. New tokens start at `first_column`.
 fn later_masked(first_column: usize, [new, width]: [usize; 2], device: &Device) -> Tensor<5> {
     let values: Vec<f32> = (0..new)
         .flat_map(|query| {
@@ -379,7 +381,7 @@ fn later_masked(first_column: usize, [new, width]: [usize; 2], device: &Device) 
     Tensor::from_data(TensorData::new(values, [1, 1, 1, new, width]), device)
 }
 
-/// A row to be copied: which, how many of its tokens, and for which sequence.
+/// Source row, number of its tokens to copy, and sequence of the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CopiedRow {
     pub(crate) row: usize,
@@ -392,13 +394,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shapes_are_exact_on_a_cpu_and_few_elsewhere() {
+    fn shapes_are_exact_on_a_cpu_and_bucketed_on_accelerators() {
         let exact = ShapeBuckets::EXACT;
         assert_eq!((exact.rows(5), exact.columns(70), exact.new_tokens(9)), (5, 70, 9));
         assert_eq!((exact.pass(7), exact.pass(9_999), exact.pass(0)), (7, 512, 1));
         let coarse = ShapeBuckets::COARSE;
         assert_eq!((coarse.rows(5), coarse.columns(70), coarse.new_tokens(9)), (8, 128, 32));
-        // Decoding feeds one token a row and is never padded.
+        // A decoding step has one token per row and is never padded.
         assert_eq!((coarse.new_tokens(1), coarse.pass(70), coarse.pass(3)), (1, 64, 32));
         assert_eq!(coarse.capacity(10, 33, 20), 128);
     }

@@ -1,4 +1,5 @@
-//! A decoding step that is told on the device where it is: run as it stands, or replayed as a graph.
+//! Decoding step with device-resident inputs, executed kernel by kernel or replayed as a captured
+//! graph.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -6,78 +7,78 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use burn::tensor::{Device, Graph, IndexingUpdateOp, Int, Tensor, TensorData, capture, s};
 use tracing::{info_span, warn};
 
-use super::device_turn::DeviceTurn;
+use super::device_access::DeviceAccess;
 use crate::CausalLm;
 use crate::batch::ints;
-use crate::network::{KeyValueCache, NextColumn};
+use crate::network::{KvCache, NextColumn};
 
-/// Steps that a batch decodes before a graph is made of one: a batch that ends sooner is not worth it.
-const STEPS_BEFORE: usize = 3;
-/// Steps that should still be possible then. Making a graph takes about five of them.
-const STEPS_AFTER: usize = 32;
-/// Replays that are compared with the step as it stands.
-const COMPARED: usize = 2;
+/// Steps that a batch decodes before capture; a batch that ends sooner does not pay for it.
+const MIN_STEPS_BEFORE_CAPTURE: usize = 3;
+/// Minimum number of remaining steps for capture, which costs about five steps.
+const MIN_STEPS_AFTER_CAPTURE: usize = 32;
+/// Number of replays that are checked against an eager step.
+const VERIFIED_REPLAYS: usize = 2;
 
-/// What a step reads and writes.
+/// State that a decoding step reads and writes.
 ///
 /// # Shapes
 ///
 /// - mask: `[rows, capacity]`, 0 where a column holds a token of the row,
 ///   [`MASKED`](crate::network::MASKED) elsewhere
 pub(crate) struct DecodeState {
-    pub(crate) cache: KeyValueCache,
+    pub(crate) cache: KvCache,
     pub(crate) mask: Tensor<2>,
     inputs: Option<Inputs>,
 }
 
-/// What the host says of a step.
+/// Inputs of a step, uploaded by the host.
 struct Inputs {
-    /// Token of each row, its position, and the column that it fills: `[2 * rows + 1]`.
+    /// Token and position of each row, and the column to fill: `[2 * rows + 1]`.
     numbers: Tensor<1, Int>,
-    /// What that column is in the mask of each row: `[rows, 1]`.
-    seen: Tensor<2>,
+    /// Mask of that column for each row: `[rows, 1]`.
+    column_mask: Tensor<2>,
 }
 
-/// One step of all rows, on the host.
+/// Decoding step of all rows, on the host.
 pub(crate) struct Step {
     pub(crate) tokens: Vec<i32>,
     pub(crate) positions: Vec<i32>,
-    /// As in the mask, for the new column.
-    pub(crate) seen: Vec<f32>,
+    /// Mask of the new column, by row.
+    pub(crate) column_mask: Vec<f32>,
     pub(crate) column: usize,
 }
 
-/// Where and under which conditions steps are computed.
+/// Device, graph settings and device access of a step.
 pub(crate) struct StepContext<'a> {
     pub(crate) device: &'a Device,
     pub(crate) graphs: &'a GraphSwitch,
-    pub(crate) turn: &'a mut DeviceTurn,
+    pub(crate) access: &'a mut DeviceAccess,
 }
 
-/// A state and, once a batch has decoded for a while, the graph of a step on it.
+/// Decoding state and, after a few steps, the captured graph of a step.
 pub(crate) struct Decoder {
     state: Arc<Mutex<DecodeState>>,
     graph: Option<StepGraph>,
     steps: usize,
 }
 
-/// Whether steps are made graphs of, shared by the batches of a session.
+/// Switch for graph capture, shared by the batches of a session.
 #[derive(Clone, Debug)]
 pub(crate) struct GraphSwitch {
     is_on: Arc<std::sync::atomic::AtomicBool>,
-    /// Whether a graph that only runs the step again will do, as in tests.
-    takes_any: bool,
+    /// Accept a software graph, which executes the step again; for tests.
+    accepts_software: bool,
 }
 
-/// How decoding ran in this process.
+/// Counters of graph capture and replay in this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct DecodeGraphStats {
-    /// Steps that became a graph of the device.
+    /// Steps captured as a device graph.
     pub captured: usize,
-    /// Steps of which none could be made, or whose graph computed something else; the session then goes
-    /// on without graphs.
+    /// Steps that could not be captured, or whose graph computed a different result; the session
+    /// then continues without graphs.
     pub refused: usize,
-    /// Steps that were replayed.
+    /// Steps replayed from a graph.
     pub replayed: usize,
 }
 
@@ -85,8 +86,8 @@ static CAPTURED: AtomicUsize = AtomicUsize::new(0);
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 static REPLAYED: AtomicUsize = AtomicUsize::new(0);
 
-/// How decoding ran in this process so far: whether steps were replayed as graphs of the device (CUDA
-/// graphs), or launched kernel by kernel.
+/// Counters of device graphs (CUDA graphs) in this process so far. Steps that were not replayed
+/// were launched kernel by kernel.
 #[must_use]
 pub fn decode_graph_stats() -> DecodeGraphStats {
     let read = |it: &AtomicUsize| it.load(Ordering::Relaxed);
@@ -99,72 +100,74 @@ pub fn decode_graph_stats() -> DecodeGraphStats {
 
 impl GraphSwitch {
     pub(crate) fn new(is_on: bool) -> Self {
-        Self { is_on: Arc::new(is_on.into()), takes_any: false }
+        Self { is_on: Arc::new(is_on.into()), accepts_software: false }
     }
 
     #[cfg(test)]
-    pub(crate) fn that_takes_any() -> Self {
-        Self { takes_any: true, ..Self::new(true) }
+    pub(crate) fn accepting_software() -> Self {
+        Self { accepts_software: true, ..Self::new(true) }
     }
 
     fn is_on(&self) -> bool {
         self.is_on.load(Ordering::Relaxed)
     }
 
-    fn refuse(&self, why: &str) {
+    fn disable(&self, why: &str) {
         REFUSED.fetch_add(1, Ordering::Relaxed);
         self.is_on.store(false, Ordering::Relaxed);
-        warn!("decoding without graphs of the device: {why}");
+        warn!("decoding without device graphs: {why}");
     }
 }
 
 impl Decoder {
-    pub(crate) fn new(cache: KeyValueCache, mask: Tensor<2>) -> Self {
+    pub(crate) fn new(cache: KvCache, mask: Tensor<2>) -> Self {
         let state = DecodeState { cache, mask, inputs: None };
         Self { state: Arc::new(Mutex::new(state)), graph: None, steps: 0 }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, DecodeState> {
-        locked(&self.state)
+        lock(&self.state)
     }
 
-    /// Cache and mask, without the graph.
-    pub(crate) fn into_parts(mut self) -> (KeyValueCache, Tensor<2>) {
-        self.forget_graph();
+    /// KV cache and mask, without the graph.
+    pub(crate) fn into_parts(mut self) -> (KvCache, Tensor<2>) {
+        self.drop_graph();
         let state = self.state();
         (state.cache.clone(), state.mask.clone())
     }
 
-    /// Forgets the graph: what follows may run on another thread, whose work is not in its order.
-    pub(crate) fn forget_graph(&mut self) {
+    /// Drops the graph. The next step may run on another thread, whose work is not ordered with the
+    /// graph's.
+    pub(crate) fn drop_graph(&mut self) {
         self.graph = None;
     }
 
-    /// Feeds each row a token; logits after it, `[rows, vocab]`, which hold until the next step.
+    /// Feeds one token to each row and returns the logits, `[rows, vocab]`, valid until the next
+    /// step.
     pub(crate) fn step(
         &mut self,
         network: &CausalLm,
         step: Step,
         context: StepContext<'_>,
     ) -> Tensor<2> {
-        let StepContext { device, graphs, turn } = context;
+        let StepContext { device, graphs, access } = context;
         let column = step.column;
         self.state().set_inputs(step, device);
         let room = self.state().mask.dims()[1] - column;
         if self.graph.is_none()
-            && self.steps >= STEPS_BEFORE
-            && room >= STEPS_AFTER
+            && self.steps >= MIN_STEPS_BEFORE_CAPTURE
+            && room >= MIN_STEPS_AFTER_CAPTURE
             && graphs.is_on()
         {
-            self.graph = turn.alone(|| StepGraph::new(&self.state, network, device, graphs));
+            self.graph = access.exclusive(|| StepGraph::new(&self.state, network, device, graphs));
         }
         let replayed = self.graph.as_mut().map(|it| it.replay(&self.state, network));
         let logits = match replayed {
             Some(Ok(logits)) => logits,
-            Some(Err(Disagreement(logits))) => {
+            Some(Err(Mismatch(logits))) => {
                 let logits = *logits;
                 self.graph = None;
-                graphs.refuse("a graph did not compute what the step computes");
+                graphs.disable("the logits of a replayed graph differ from those of an eager step");
                 logits
             }
             None => self.state().run(network),
@@ -175,28 +178,29 @@ impl Decoder {
     }
 }
 
-fn locked(state: &Mutex<DecodeState>) -> MutexGuard<'_, DecodeState> {
+fn lock(state: &Mutex<DecodeState>) -> MutexGuard<'_, DecodeState> {
     state.lock().expect("no thread panics with the lock held")
 }
 
 impl DecodeState {
-    /// Puts the host's numbers where the last step's were.
+    /// Writes the inputs into the buffers of the previous step.
     fn set_inputs(&mut self, step: Step, device: &Device) {
         let rows = step.tokens.len();
         let numbers = [step.tokens, step.positions, vec![step.column as i32]].concat();
         let len = numbers.len();
         let numbers = ints(numbers, device);
-        let seen = Tensor::<2>::from_data(TensorData::new(step.seen, [rows, 1]), device);
+        let column_mask =
+            Tensor::<2>::from_data(TensorData::new(step.column_mask, [rows, 1]), device);
         match &mut self.inputs {
-            None => self.inputs = Some(Inputs { numbers, seen }),
+            None => self.inputs = Some(Inputs { numbers, column_mask }),
             Some(inputs) => {
                 inputs.numbers.inplace(|it| it.slice_assign(s![0..len], numbers));
-                inputs.seen.inplace(|it| it.slice_assign([0..rows, 0..1], seen));
+                inputs.column_mask.inplace(|it| it.slice_assign([0..rows, 0..1], column_mask));
             }
         }
     }
 
-    /// The step of the inputs. Run again on the same inputs it writes and returns the same.
+    /// Executes the step on the current inputs. Repeating it writes and returns the same values.
     fn run(&mut self, network: &CausalLm) -> Tensor<2> {
         let inputs = self.inputs.as_ref().expect("a step has inputs");
         let rows = self.mask.dims()[0];
@@ -204,8 +208,10 @@ impl DecodeState {
         let tokens = numbers(0, rows);
         let positions = numbers(rows, 2 * rows);
         let column = numbers(2 * rows, 2 * rows + 1);
-        let seen = inputs.seen.clone();
-        self.mask.inplace(|it| it.select_assign(1, column.clone(), seen, IndexingUpdateOp::Assign));
+        let column_mask = inputs.column_mask.clone();
+        self.mask.inplace(|it| {
+            it.select_assign(1, column.clone(), column_mask, IndexingUpdateOp::Assign)
+        });
         let filled = column.clone() + 1;
         let next = NextColumn { column, filled, mask: self.mask.clone() };
         network.head(network.hidden_next(tokens, positions, &next, &mut self.cache))
@@ -214,17 +220,17 @@ impl DecodeState {
 
 type Closure = Box<dyn FnMut() -> Tensor<2> + Send>;
 
-/// A step as the device recorded it, on the buffers of one state.
+/// Captured graph of a step, on the buffers of one state.
 struct StepGraph {
     graph: Graph<Tensor<2>, Closure>,
     replays: usize,
 }
 
-/// What a step computes where its graph computes something else.
-struct Disagreement(Box<Tensor<2>>);
+/// Logits of the eager step when the graph's logits differ.
+struct Mismatch(Box<Tensor<2>>);
 
 impl StepGraph {
-    /// Records a step; nothing where the device cannot, after which the switch is off.
+    /// Captures a step. Returns `None` if the device cannot, and turns the switch off.
     fn new(
         state: &Arc<Mutex<DecodeState>>,
         network: &CausalLm,
@@ -233,40 +239,40 @@ impl StepGraph {
     ) -> Option<Self> {
         let _span = info_span!("capture").entered();
         let (state, network) = (Arc::clone(state), network.clone());
-        let closure: Closure = Box::new(move || locked(&state).run(&network));
+        let closure: Closure = Box::new(move || lock(&state).run(&network));
         let graph = capture(device, closure);
-        if !graph.is_hardware() && !graphs.takes_any {
-            graphs.refuse("the device recorded none");
+        if !graph.is_hardware() && !graphs.accepts_software {
+            graphs.disable("the device cannot capture a graph");
             return None;
         }
         CAPTURED.fetch_add(1, Ordering::Relaxed);
         Some(Self { graph, replays: 0 })
     }
 
-    /// Runs the step by its graph; the first times also as it stands, to see that both agree.
+    /// Replays the graph. The first replays are compared with an eager step.
     fn replay(
         &mut self,
         state: &Mutex<DecodeState>,
         network: &CausalLm,
-    ) -> Result<Tensor<2>, Disagreement> {
-        #[expect(unsafe_code, reason = "graphs of the device name buffers, not tensors")]
-        // SAFETY: every buffer that the step touches is alive: the closure owns weights and state, and
-        // the graph its output. The state is written in place, so that its tensors stay where they were
-        // recorded (the comparison below would fail otherwise). It is used by one thread, which
-        // captured, refreshes the inputs, replays and reads: a batch forgets its graph before another
-        // thread may have it.
+    ) -> Result<Tensor<2>, Mismatch> {
+        #[expect(unsafe_code, reason = "a device graph refers to buffers, not tensors")]
+        // SAFETY: every buffer that the step touches is alive: the closure owns weights and state,
+        // and the graph owns its output. The state is written in place, so its tensors keep the
+        // addresses that were captured (otherwise the comparison below would fail). A single thread
+        // captures, refreshes the inputs, replays and reads: the graph of a batch is dropped before
+        // another thread may use the batch.
         let replayed = unsafe { self.graph.replay() }.clone();
         REPLAYED.fetch_add(1, Ordering::Relaxed);
         self.replays += 1;
-        if self.replays > COMPARED {
+        if self.replays > VERIFIED_REPLAYS {
             return Ok(replayed);
         }
-        // Out of the buffer that the next replay overwrites.
+        // Copies the result out of the buffer that the next replay overwrites.
         let replayed = replayed * 1.0;
         let off = replayed.clone();
-        let expected = locked(state).run(network);
+        let expected = lock(state).run(network);
         let off = (off - expected.clone()).abs().max().into_scalar::<f32>();
         let largest = expected.clone().abs().max().into_scalar::<f32>();
-        if off <= 1e-2 * largest { Ok(replayed) } else { Err(Disagreement(Box::new(expected))) }
+        if off <= 1e-2 * largest { Ok(replayed) } else { Err(Mismatch(Box::new(expected))) }
     }
 }

@@ -7,29 +7,29 @@ use burn::tensor::StreamId;
 use super::shard::Shard;
 use super::{Completion, GenerateError, SamplingParams, SequenceRequest, Session, TokenId};
 use crate::replicas::workers_of;
-use crate::workers::alone;
+use crate::workers::run_single_threaded;
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
 
-/// Sequences that one worker should at least have, so that it computes more than it administers.
+/// Minimum sequences per worker, so that computation outweighs overhead.
 const MIN_SEQUENCES_PER_SHARD: usize = 8;
 
-/// Sequences of a local network, dealt out to the workers of its devices.
+/// Session of a local network, sharded over the workers of its devices.
 ///
-/// A sequence's tokens do not depend on what else is in its batch, so the number of workers changes
-/// the speed only. Neighbours share a worker, since neighbours tend to share a prompt.
+/// A sequence's tokens do not depend on the rest of its batch, so the number of workers affects
+/// only the speed. Adjacent sequences share a worker because they tend to share a prompt.
 pub(crate) struct LocalSession<'a> {
     config: &'a ModelConfig,
-    /// Sequence `s` is number `s % block` of shard `s / block`.
+    /// Sequence `s` is sequence `s % block` of shard `s / block`.
     shards: Vec<Shard<'a>>,
     block: usize,
     num_sequences: usize,
-    /// The stream that the session was made in, in which everything is computed.
+    /// Stream in which the session was created and computes.
     stream: StreamId,
 }
 
-/// The requests of one shard, and which requests of the whole they are.
+/// Requests of one shard, with their indices in the whole batch.
 #[derive(Default)]
-struct Share<'a> {
+struct ShardRequests<'a> {
     indices: Vec<usize>,
     requests: Vec<SequenceRequest<'a>>,
 }
@@ -51,7 +51,7 @@ impl<'a> LocalSession<'a> {
         let num_shards = of_worker.len().min(num_sequences / MIN_SEQUENCES_PER_SHARD).max(1);
         let block = num_sequences.div_ceil(num_shards).max(1);
         let max_rows = max_rows.div_ceil(num_shards);
-        // Few sequences are spread over the devices too, not over the workers of the first.
+        // Few sequences are spread over all devices rather than the workers of the first.
         let shards = (0..num_shards)
             .map(|it| of_worker[it * of_worker.len() / num_shards])
             .map(|network| Shard::new(network, config, tokenizer, block, max_rows))
@@ -59,9 +59,9 @@ impl<'a> LocalSession<'a> {
         Self { config, shards, block, num_sequences, stream: StreamId::current() }
     }
 
-    /// The same for a session with one turn only: what has finished is forgotten at once.
-    pub(crate) fn for_one_turn(mut self) -> Self {
-        self.shards.iter_mut().for_each(Shard::forget_finished);
+    /// Session with a single turn, which drops finished sequences immediately.
+    pub(crate) fn for_single_turn(mut self) -> Self {
+        self.shards.iter_mut().for_each(Shard::drop_finished);
         self
     }
 
@@ -100,7 +100,8 @@ impl Session for LocalSession<'_> {
         if num_shards == 1 {
             return Ok(stream.executes(|| self.shards[0].extend(requests, params, on_token)));
         }
-        let mut shares: Vec<Share<'_>> = (0..num_shards).map(|_| Share::default()).collect();
+        let mut shares: Vec<ShardRequests<'_>> =
+            (0..num_shards).map(|_| ShardRequests::default()).collect();
         for (index, request) in requests.iter().enumerate() {
             let share = &mut shares[request.sequence / self.block];
             let sequence = request.sequence % self.block;
@@ -114,9 +115,9 @@ impl Session for LocalSession<'_> {
             for (shard, share) in self.shards.iter_mut().zip(&shares) {
                 let sender = sender.clone();
                 running.push(scope.spawn(move || {
-                    alone(stream, || {
+                    run_single_threaded(stream, || {
                         shard.extend(&share.requests, params, &mut |index, token| {
-                            // The receiver outlives every sender.
+                            // The receiver outlives all senders.
                             let _ = sender.send((share.indices[index], token));
                         })
                     })
@@ -151,7 +152,7 @@ mod tests {
     use crate::testing::{byte_tokenizer, tiny_config};
     use crate::{Generator, LanguageModel, beside_sampling};
 
-    /// The stream that a session, opened and used here, computes in.
+    /// Stream in which a session, opened and used on this thread, computes.
     fn stream(model: &LanguageModel) -> StreamId {
         let params = SamplingParams { max_new_tokens: 1, ..SamplingParams::default() };
         let request = SequenceRequest { sequence: 0, append: &[1, 2], key: StreamKey::new(0) };
@@ -161,9 +162,10 @@ mod tests {
         stream.expect("a token was sampled")
     }
 
-    /// A graph of a device that took weights of another stream would wait for it, which is not allowed.
+    /// A device graph that used weights of another stream would wait for it, which is not allowed
+    /// during capture.
     #[test]
-    fn a_model_samples_in_the_stream_that_its_weights_were_made_in() {
+    fn a_model_samples_in_the_stream_of_its_weights() {
         let make =
             || LanguageModel::initialize(tiny_config(), byte_tokenizer(), 1, &Device::flex());
         let (here, second) = (StreamId::current(), beside_sampling(StreamId::current));
@@ -171,7 +173,7 @@ mod tests {
         let (policy, simulator) = (make(), beside_sampling(make));
         assert_eq!(stream(&simulator), second);
         assert_eq!(beside_sampling(|| stream(&policy)), here);
-        // New weights are made where they are given.
+        // New weights belong to the stream of the caller.
         let trained = simulator.with_network(policy.network());
         assert_eq!(stream(&trained), here);
     }

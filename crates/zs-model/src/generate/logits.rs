@@ -1,4 +1,4 @@
-//! Logits of a batch, on the host or still on their device, and the tokens that they become.
+//! Logits of a batch, on the host or on their device, and sampling from them.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::RngExt;
@@ -8,29 +8,29 @@ use super::sampling::{Choice, choose};
 use super::{SamplingParams, TokenId};
 
 /// Logits of some rows, `[rows, vocab]`.
-#[expect(clippy::large_enum_variant, reason = "there is one, for as long as a step takes")]
+#[expect(clippy::large_enum_variant, reason = "one value exists at a time, for one step")]
 pub(crate) enum Logits {
-    /// Row by row.
+    /// Row-major values.
     Host(Vec<f32>),
-    /// Where they were computed.
+    /// Tensor on the device that computed it.
     Device(Tensor<2>),
 }
 
-/// A row to sample for: which row of the logits, its sequence so far, and its source of draws.
-pub(crate) struct Sampled<'a> {
+/// Row of logits to sample from, with its sequence and random generator.
+pub(crate) struct SampledRow<'a> {
     pub(crate) row: usize,
     pub(crate) sequence: &'a [TokenId],
     pub(crate) rng: &'a mut ChaCha8Rng,
 }
 
-/// Weights whose sum is taken before it is known which of them is drawn.
+/// Block size of the two-level inverse transform.
 const BLOCK: usize = 512;
 
 /// The largest f32 below 1.
 const BELOW_ONE: f32 = 1.0 - f32::EPSILON / 2.0;
 
 impl Logits {
-    /// Rows by their numbers, which may repeat.
+    /// Selects rows by index; an index may repeat.
     pub(crate) fn select(self, rows: &[usize], vocab_size: usize) -> Self {
         match self {
             Self::Host(logits) => {
@@ -45,24 +45,26 @@ impl Logits {
         }
     }
 
-    /// The next token of each sequence, in order, by [`choose`]. One uniform number is drawn a sequence.
+    /// Samples the next token of each sequence, in order, by [`choose`]. One uniform number is
+    /// drawn per sequence.
     ///
-    /// Where the whole distribution is drawn from (whatever the temperature), logits on a device stay
-    /// there, and three numbers a row come back. Cut and penalised ones are read.
+    /// When sampling from the whole distribution (at any temperature), logits on a device stay
+    /// there and three numbers per row are transferred. Truncated and penalised distributions are
+    /// sampled on the host.
     pub(crate) fn choose(
         self,
-        sampled: Vec<Sampled<'_>>,
+        sampled: Vec<SampledRow<'_>>,
         vocab_size: usize,
         params: &SamplingParams,
     ) -> Vec<Choice> {
         let logits: Vec<f32> = match self {
             Self::Device(logits) if params.keeps_all_tokens() => {
-                return choose_there(logits, sampled, params);
+                return choose_on_device(logits, sampled, params);
             }
             Self::Device(logits) => logits.into_data().iter::<f32>().collect(),
             Self::Host(logits) => logits,
         };
-        let choose_row = |it: Sampled<'_>| {
+        let choose_row = |it: SampledRow<'_>| {
             let logits = &logits[it.row * vocab_size..][..vocab_size];
             choose(logits, it.sequence, params, it.rng)
         };
@@ -70,9 +72,9 @@ impl Logits {
     }
 }
 
-fn choose_there(
+fn choose_on_device(
     logits: Tensor<2>,
-    sampled: Vec<Sampled<'_>>,
+    sampled: Vec<SampledRow<'_>>,
     params: &SamplingParams,
 ) -> Vec<Choice> {
     let [rows, _] = logits.dims();
@@ -86,7 +88,7 @@ fn choose_there(
     order.into_iter().map(|row| chosen[row]).collect()
 }
 
-/// [`choose`] for all rows at once, each with its uniform number, without a cut or a penalty.
+/// [`choose`] for all rows at once, each with its uniform number, without truncation or penalty.
 ///
 /// ```text
 /// w_k = exp((l_k - max l) / temperature),   W_b = sum of w over block b,   target = u sum_b W_b
@@ -94,9 +96,9 @@ fn choose_there(
 /// token:  the first k of that block with W_0 + .. + W_(b-1) + w_(first of b) + .. + w_k > target
 /// ```
 ///
-/// As the inverse transform over all weights, in f32 and with the rounding of two short sums instead of
-/// one long one; blocks have 512 weights. No number leaves the device but a token and two
-/// log-probabilities a row.
+/// Equals the inverse transform over all weights in f32, with the rounding of two short sums
+/// instead of one long one. A block has 512 weights. Only a token and two log-probabilities per row
+/// leave the device.
 ///
 /// # Shapes
 ///
@@ -115,7 +117,7 @@ fn choose_rows(logits: Tensor<2>, uniforms: Vec<f32>, temperature: f32) -> Vec<C
         (token, log_prob)
     };
     let log_prob = shifted.gather(1, token.clone()) - log_sum;
-    // Identifiers of tokens are exact in f32 up to 2^24, so that all comes in one transfer.
+    // Token identifiers are exact in f32 below 2^24, so one transfer carries all results.
     assert!(vocab_size < 1 << 24, "a vocabulary of {vocab_size} tokens");
     let numbers = Tensor::cat(vec![token.float(), log_prob, sampling_log_prob], 1).into_data();
     let numbers: Vec<f32> = numbers.iter::<f32>().collect();
@@ -127,8 +129,8 @@ fn choose_rows(logits: Tensor<2>, uniforms: Vec<f32>, temperature: f32) -> Vec<C
     numbers.as_chunks::<3>().0.iter().map(choice).collect()
 }
 
-/// The index in each row at which the running sum passes its uniform share of the total, and the total:
-/// `[rows, 1]` each.
+/// Index in each row at which the running sum exceeds its uniform share of the total, and the
+/// total: `[rows, 1]` each.
 fn inverse_transform(weights: Tensor<2>, uniforms: Vec<f32>) -> (Tensor<2, Int>, Tensor<2>) {
     let device = weights.device();
     let [rows, num_weights] = weights.dims();
@@ -145,17 +147,17 @@ fn inverse_transform(weights: Tensor<2>, uniforms: Vec<f32>) -> (Tensor<2, Int>,
     let uniforms = Tensor::<2>::from_data(TensorData::new(uniforms, [rows, 1]), &device);
     let target = uniforms * total.clone();
 
-    let block = passed(&running, &sums, &target);
+    let block = first_above(&running, &sums, &target);
     let before = (running - sums).gather(1, block.clone());
     let place = block.clone().reshape([rows, 1, 1]).expand([rows, 1, BLOCK]);
     let inside = blocks.gather(1, place).reshape([rows, BLOCK]);
-    let offset = passed(&inside.clone().cumsum(1), &inside, &(target - before));
+    let offset = first_above(&inside.clone().cumsum(1), &inside, &(target - before));
     (block * BLOCK as i32 + offset, total)
 }
 
-/// The first column whose running sum exceeds the target; where rounding lets none do so, the last
-/// column of some weight.
-fn passed(running: &Tensor<2>, weights: &Tensor<2>, target: &Tensor<2>) -> Tensor<2, Int> {
+/// First column whose running sum exceeds the target; if rounding leaves none, the last column with
+/// a nonzero weight.
+fn first_above(running: &Tensor<2>, weights: &Tensor<2>, target: &Tensor<2>) -> Tensor<2, Int> {
     let [rows, columns] = running.dims();
     let device = running.device();
     let target = target.clone().expand([rows, columns]);
@@ -178,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// Rows of a peaked and of a flat distribution, with as many columns.
+    /// Rows of a peaked and of a flat distribution over `vocab_size` tokens.
     fn rows(vocab_size: usize) -> Vec<Vec<f32>> {
         let row = |row: u64| {
             let mut rng = StreamKey::new(row).rng(Domain::Weights);
@@ -188,7 +190,7 @@ mod tests {
         (0..8).map(row).collect()
     }
 
-    /// Choices on a device and by [`choose`] from the same draws.
+    /// Compares device sampling with [`choose`] for the same random numbers.
     #[track_caller]
     fn check(vocab_size: usize, params: &SamplingParams) {
         let logits = rows(vocab_size);
@@ -198,11 +200,14 @@ mod tests {
             StreamKey { sample: row as u32, ..StreamKey::new(draw) }.rng(Domain::Sampling)
         };
         for draw in 0..40 {
-            // Every other row, from the last.
+            // Every second row in reverse order.
             let order: Vec<usize> = (0..logits.len()).rev().step_by(2).collect();
             let mut rngs: Vec<ChaCha8Rng> = order.iter().map(|it| rng(*it, draw)).collect();
-            let sampled =
-                order.iter().zip(&mut rngs).map(|(&row, rng)| Sampled { row, sequence: &[], rng });
+            let sampled = order.iter().zip(&mut rngs).map(|(&row, rng)| SampledRow {
+                row,
+                sequence: &[],
+                rng,
+            });
             let found = Logits::Device(there.clone()).choose(sampled.collect(), vocab_size, params);
             for (&row, found) in order.iter().zip(found) {
                 let expected = choose(&logits[row], &[], params, &mut rng(row, draw));
@@ -223,13 +228,13 @@ mod tests {
     }
 
     #[test]
-    fn choices_are_those_of_the_host() {
+    fn device_sampling_equals_host_sampling() {
         for vocab_size in [3, 512, 700, 3000] {
             for temperature in [0.0, 0.7, 1.0, 1.5] {
                 check(vocab_size, &SamplingParams { temperature, ..SamplingParams::default() });
             }
         }
-        // Cut and penalised distributions are read, and chosen from on the host.
+        // Truncated and penalised distributions are sampled on the host.
         check(700, &SamplingParams { top_k: 5, ..SamplingParams::default() });
         check(700, &SamplingParams { min_p: 0.2, ..SamplingParams::default() });
     }
@@ -243,14 +248,14 @@ mod tests {
     }
 
     #[test]
-    fn the_running_sum_decides() {
+    fn inverse_transform_picks_the_first_running_sum_above_the_target() {
         let weights = [0.0, 0.5, 0.0, 0.25, 0.25, 0.0];
         for (uniform, expected) in
             [(0.0, 1), (0.49, 1), (0.5, 3), (0.74, 3), (0.75, 4), (BELOW_ONE, 4)]
         {
             check_draw(&weights, uniform, expected);
         }
-        // Across blocks: the last weight of one, the first of the next.
+        // At block borders: the last weight of one block and the first of the next.
         let mut wide = vec![0.0; 3 * BLOCK];
         (wide[BLOCK - 1], wide[BLOCK], wide[2 * BLOCK + 7]) = (1.0, 1.0, 2.0);
         for (uniform, expected) in
@@ -261,13 +266,13 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_selected_in_both_places() {
+    fn rows_are_selected_on_the_host_and_on_the_device() {
         let host = Logits::Host(vec![1.0, 2.0, 3.0, 4.0]).select(&[1, 0, 1], 2);
         let data = TensorData::new(vec![1.0_f32, 2.0, 3.0, 4.0], [2, 2]);
         let there = Tensor::<2>::from_data(data, &Device::flex());
         let there = Logits::Device(there).select(&[1, 0, 1], 2);
         let (Logits::Host(host), Logits::Device(there)) = (host, there) else {
-            panic!("they stay where they are")
+            panic!("logits stay on the device")
         };
         assert_eq!(host, [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
         assert_eq!(there.into_data().iter::<f32>().collect::<Vec<_>>(), host);

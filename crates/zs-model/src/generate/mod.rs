@@ -1,9 +1,9 @@
-//! Sampling text: what a caller asks for, what it gets, and the trait that local models, remote
+//! Text generation: sampling parameters, completions, and the traits that local models, remote
 //! servers and test doubles implement.
 
 mod cached_rows;
 mod decode_step;
-mod device_turn;
+mod device_access;
 mod local;
 mod logits;
 mod sampling;
@@ -25,26 +25,26 @@ use crate::Tokenizer;
 /// A token identifier.
 pub type TokenId = u32;
 
-/// How to sample.
+/// Sampling parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SamplingParams {
     /// Softmax temperature; `0` is greedy.
     pub temperature: f32,
-    /// Nucleus mass, in `(0, 1]`; `1` keeps the whole distribution.
+    /// Nucleus probability mass, in `(0, 1]`; `1` keeps the whole distribution.
     pub top_p: f32,
-    /// How many of the most likely tokens stay; `0` keeps all.
+    /// Number of most likely tokens to keep; `0` keeps all.
     pub top_k: usize,
-    /// Tokens less likely than this times the most likely one are cut off, in `[0, 1]`; `0` keeps
-    /// all.
+    /// Minimum probability relative to the most likely token, in `[0, 1]`; less likely tokens are
+    /// removed, and `0` keeps all.
     pub min_p: f32,
-    /// Logits of tokens that the sequence holds already, prompt included, are divided (or, below
-    /// zero, multiplied) by this; `1` leaves them alone.
+    /// Repetition penalty. Positive logits of tokens that occur in the sequence, prompt included,
+    /// are divided by it and negative ones multiplied; `1` disables it.
     pub repetition_penalty: f32,
-    /// New tokens at most.
+    /// Maximum number of new tokens.
     pub max_new_tokens: usize,
-    /// Texts that end a completion, e.g. `"</search>"`. They stay part of it, and so does the whole
-    /// token that completes one.
+    /// Stop texts, e.g. `"</search>"`. A stop text stays in the completion, as does the whole token
+    /// that completes it.
     pub stop: Vec<String>,
 }
 
@@ -63,22 +63,22 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
-    /// Whether tokens are drawn from the model's own distribution, neither reshaped nor cut.
+    /// True if tokens are drawn from the model's unmodified softmax distribution.
     #[must_use]
     pub fn is_full_softmax(&self) -> bool {
         self.temperature == 1.0 && self.keeps_all_tokens()
     }
 
-    /// Whether no token is cut off or penalised, whatever the temperature.
+    /// True if no token is truncated or penalised, at any temperature.
     pub(crate) fn keeps_all_tokens(&self) -> bool {
         self.top_p >= 1.0 && self.top_k == 0 && self.min_p <= 0.0 && self.repetition_penalty == 1.0
     }
 
-    /// Checks that every setting is in its range.
+    /// Validates the range of every parameter.
     ///
     /// # Errors
     ///
-    /// Fails on the first that is not, and names it.
+    /// Fails on the first parameter out of range and names it.
     ///
     /// ```
     /// use zs_model::SamplingParams;
@@ -107,51 +107,51 @@ impl SamplingParams {
     }
 }
 
-/// Why a completion ended.
+/// Reason that a completion ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
-    /// A stop text was produced. The token that completed it is kept whole.
+    /// A stop text was sampled. The token that completed it is kept whole.
     Stop,
-    /// An end-of-sequence token was produced; it is the last token of the completion.
+    /// An end-of-sequence token was sampled; it is the last token of the completion.
     EndOfSequence,
-    /// `max_new_tokens` were produced, or the context is full.
+    /// `max_new_tokens` were sampled, or the context is full.
     Length,
 }
 
-/// One sampled continuation.
+/// Sampled continuation of a sequence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
-    /// The sampled tokens, exactly as sampled.
+    /// Sampled tokens, never re-encoded.
     pub tokens: Vec<TokenId>,
-    /// Their log-probabilities under the model's full softmax at temperature 1, one a token.
+    /// Log-probability of each token under the model's full softmax at temperature 1.
     pub log_probs: Vec<f32>,
-    /// Their log-probabilities under the distribution that they were drawn from, one a token, where
-    /// [`SamplingParams::is_full_softmax`] is false; `None` where it is the full softmax.
+    /// Log-probability of each token under the distribution that it was drawn from; `None` if that
+    /// is the full softmax ([`SamplingParams::is_full_softmax`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampling_log_probs: Option<Vec<f32>>,
-    /// Why it ended.
+    /// Reason that the completion ended.
     pub stop_reason: StopReason,
 }
 
-/// One sequence of a session to be continued.
+/// Request to continue one sequence of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct SequenceRequest<'a> {
-    /// Which sequence of the session, below the session's size.
+    /// Index of the sequence in the session.
     pub sequence: usize,
-    /// Tokens to append before sampling: the prompt at first, an observation later. Not empty at
-    /// first.
+    /// Tokens to append before sampling: first the prompt, later an observation. Must not be empty
+    /// for a new sequence.
     pub append: &'a [TokenId],
-    /// Where in the run this completion is sampled. Its tokens are a function of the weights, the
-    /// sequence so far and this key, whatever else is in the batch.
+    /// Key of the random stream. Sampled tokens are a function of the weights, the sequence so far
+    /// and this key, independent of the rest of the batch.
     pub key: StreamKey,
 }
 
-/// Why generation failed.
+/// Error of text generation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GenerateError {
-    /// A prompt or observation does not fit the model's context.
+    /// A prompt or observation exceeds the model's context.
     #[error(
         "sequence {sequence} needs {needed} tokens, which exceeds the model's context of \
          {context_length}; shorten the prompt or the observations"
@@ -159,57 +159,57 @@ pub enum GenerateError {
     ContextOverflow {
         /// The sequence.
         sequence: usize,
-        /// Tokens that it would hold, one sampled token included.
+        /// Tokens that the sequence would hold, including one sampled token.
         needed: usize,
-        /// Tokens that the model holds.
+        /// Context length of the model.
         context_length: usize,
     },
-    /// A token is outside of the model's vocabulary.
+    /// A token is not in the model's vocabulary.
     #[error("token {token} of sequence {sequence} is outside of the vocabulary of {vocab_size}")]
     TokenOutOfVocabulary {
         /// The sequence.
         sequence: usize,
         /// The token.
         token: TokenId,
-        /// Entries of the embedding.
+        /// Size of the vocabulary.
         vocab_size: usize,
     },
-    /// A sampling setting is out of its range.
+    /// A sampling parameter is out of range.
     #[error("{field} = {value} is no sampling setting; use a number {allowed}")]
     Params {
         /// The field of [`SamplingParams`].
         field: &'static str,
         /// Its value.
         value: f32,
-        /// What is allowed.
+        /// Allowed range.
         allowed: &'static str,
     },
-    /// A generator behind a wire or a test double failed in its own way.
+    /// A remote generator or a test double failed.
     #[error("the generator failed: {message}")]
     Other {
-        /// What it said.
+        /// Error message of the generator.
         message: String,
     },
 }
 
-/// Sequences that grow turn by turn: `append`, sample, `append`, sample.
+/// Multi-turn generation of several sequences: append, sample, append, sample.
 ///
-/// A local model keeps a key-value cache per sequence, so continuing after an observation costs the
-/// observation only.
+/// A local model keeps a KV cache per sequence, so continuing after an observation costs only the
+/// observation's tokens.
 pub trait Session {
-    /// Appends to each requested sequence and samples one completion each, in the order of the
-    /// requests. Tokens of a completion become part of their sequence.
+    /// Appends tokens to each requested sequence and samples one completion each, in the order of
+    /// the requests. Sampled tokens are appended to the sequence.
     ///
-    /// `on_token(i, token)` is called for every sampled token of `requests[i]` as it is sampled.
+    /// Calls `on_token(i, token)` for every sampled token of `requests[i]` as it is sampled.
     ///
     /// # Errors
     ///
-    /// Fails, before sampling anything, when a request does not fit the context.
+    /// Fails before sampling if a request does not fit the context.
     ///
     /// # Panics
     ///
-    /// When two requests name the same sequence, one is out of range, or a new sequence gets an
-    /// empty `append`.
+    /// Panics if two requests name the same sequence, an index is out of range, or a new sequence
+    /// gets an empty `append`.
     fn extend(
         &mut self,
         requests: &[SequenceRequest<'_>],
@@ -217,26 +217,26 @@ pub trait Session {
         on_token: &mut dyn FnMut(usize, TokenId),
     ) -> Result<Vec<Completion>, GenerateError>;
 
-    /// Tokens that a sequence holds.
+    /// Number of tokens of a sequence.
     fn sequence_len(&self, sequence: usize) -> usize;
 }
 
-/// A source of sampled text with a tokenizer.
+/// Text generator with a tokenizer.
 pub trait Generator: Debug + Send + Sync {
-    /// The tokenizer that prompts are encoded with.
+    /// Tokenizer that prompts are encoded with.
     fn tokenizer(&self) -> &Tokenizer;
 
-    /// Tokens that one sequence may hold, prompt included.
+    /// Maximum number of tokens of a sequence, prompt included.
     fn context_length(&self) -> usize;
 
-    /// Opens `num_sequences` empty sequences.
+    /// Opens a session of `num_sequences` empty sequences.
     fn session(&self, num_sequences: usize) -> Box<dyn Session + '_>;
 
-    /// Samples one completion a prompt, in order: a session with a single turn.
+    /// Samples one completion per prompt, in order, in a session with a single turn.
     ///
     /// # Errors
     ///
-    /// As [`Session::extend`].
+    /// Fails like [`Session::extend`].
     fn generate(
         &self,
         prompts: &[(Vec<TokenId>, StreamKey)],
@@ -246,7 +246,7 @@ pub trait Generator: Debug + Send + Sync {
     }
 }
 
-/// Samples one completion a prompt, the sequences of a fresh session in order.
+/// Samples one completion per prompt with the sequences of a new session, in order.
 pub(crate) fn single_turn(
     session: &mut dyn Session,
     prompts: &[(Vec<TokenId>, StreamKey)],

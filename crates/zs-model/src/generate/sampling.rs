@@ -1,4 +1,4 @@
-//! Choosing the next token from logits.
+//! Sampling of the next token from logits.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -9,17 +9,17 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{SamplingParams, TokenId};
 
-/// A chosen token and how likely it was.
+/// Sampled token and its log-probabilities.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Choice {
     pub(crate) token: TokenId,
-    /// Under the model's full softmax at temperature 1.
+    /// Log-probability under the model's full softmax at temperature 1.
     pub(crate) log_prob: f32,
-    /// Under the distribution that it was drawn from.
+    /// Log-probability under the distribution that the token was drawn from.
     pub(crate) sampling_log_prob: f32,
 }
 
-/// Chooses the next token of a sequence, of which `context` are all tokens so far.
+/// Samples the next token of a sequence; `context` are all tokens so far.
 ///
 /// ```text
 /// penalty:        l_k / penalty where l_k > 0, l_k * penalty elsewhere, for every k in the context
@@ -31,16 +31,16 @@ pub(crate) struct Choice {
 ///                 inverse transform of w / sum(w)
 /// ```
 ///
-/// Among equal weights the lower identifier is the larger. One uniform number is drawn a token
-/// whatever the settings, so a sequence's draws depend on its own position only.
+/// Among equal weights the lower identifier ranks higher. One uniform number is drawn per token for
+/// all settings, so a sequence's random numbers depend only on its position.
 ///
 /// # References
 ///
 /// - Nucleus sampling: [The Curious Case of Neural Text Degeneration](https://arxiv.org/abs/1904.09751),
 ///   section 3.1
 /// - [Min-p sampling](https://arxiv.org/abs/2407.01082), section 3
-/// - Repetition penalty: [CTRL](https://arxiv.org/abs/1909.05858), section 4.1, dividing positive and
-///   multiplying negative logits as transformers does
+/// - Repetition penalty: [CTRL](https://arxiv.org/abs/1909.05858), section 4.1; positive logits are
+///   divided and negative ones multiplied, as in transformers
 pub(crate) fn choose(
     logits: &[f32],
     context: &[TokenId],
@@ -65,8 +65,8 @@ pub(crate) fn choose(
     Choice { token: token as TokenId, log_prob, sampling_log_prob: sampling_log_prob as f32 }
 }
 
-/// `exp((l - max) / temperature)` of logits, to the last few bits of double precision; never below
-/// the smallest normal number.
+/// `exp((l - max) / temperature)` of logits, accurate to the last few bits of an f64 and never
+/// below the smallest normal number.
 ///
 /// ```text
 /// e^x = 2^n e^r,   n = round(x / ln 2),   e^r = sum r^k / k!,   k = 0 .. 13
@@ -90,7 +90,7 @@ fn exponentials(logits: &[f32], max: f64, temperature: f64) -> Vec<f64> {
     let mut out = vec![0.0; logits.len()];
     for (out, logit) in out.iter_mut().zip(logits) {
         let x = (f64::from(*logit) - max) / temperature;
-        // Not `max`, which would turn NaN into a number.
+        // `f64::max` would replace NaN by a number.
         let x = if x < LOWEST { LOWEST } else { x };
         let shifted = x.mul_add(std::f64::consts::LOG2_E, SHIFT);
         let n = shifted - SHIFT;
@@ -130,7 +130,7 @@ fn penalise(logits: &[f32], context: &[TokenId], penalty: f32) -> Option<Vec<f32
     Some(logits)
 }
 
-/// Unnormalised probabilities at the temperature, zero for the tokens that are cut off.
+/// Unnormalised probabilities at the temperature; 0 for truncated tokens.
 fn truncated(scores: &[f32], params: &SamplingParams) -> Vec<f64> {
     let max = f64::from(scores[argmax(scores)]);
     let temperature = f64::from(params.temperature);
@@ -138,7 +138,7 @@ fn truncated(scores: &[f32], params: &SamplingParams) -> Vec<f64> {
     let has_top_k = params.top_k > 0 && params.top_k < weights.len();
     if has_top_k || params.top_p < 1.0 {
         let mut total: f64 = weights.iter().sum();
-        // A heap gives the largest first without sorting the vocabulary.
+        // A heap yields the largest weights without sorting the vocabulary.
         let candidates = weights.iter().enumerate();
         let mut heap: BinaryHeap<Candidate> =
             candidates.map(|(index, &weight)| Candidate { weight, index }).collect();
@@ -172,7 +172,7 @@ fn truncated(scores: &[f32], params: &SamplingParams) -> Vec<f64> {
     weights
 }
 
-/// A token of some weight; larger weights and, among equals, lower identifiers come first.
+/// Token with its weight, ordered by decreasing weight, then increasing identifier.
 struct Candidate {
     weight: f64,
     index: usize,
@@ -198,8 +198,8 @@ impl PartialEq for Candidate {
 
 impl Eq for Candidate {}
 
-/// The index at which the running sum of the weights passes `uniform` of their total, and the
-/// logarithm of its share.
+/// Index at which the running sum of the weights exceeds `uniform` times their total, and the
+/// log-probability of that index.
 fn draw(weights: &[f64], uniform: f64) -> (usize, f64) {
     let total: f64 = weights.iter().sum();
     let mut remaining = uniform * total;
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn exponentials_are_those_of_the_library() {
+    fn exponentials_agree_with_the_standard_library() {
         let logits: Vec<f32> = (0..7_000).map(|it| -0.1 * it as f32).collect();
         for (logit, actual) in logits.iter().zip(exponentials(&logits, 0.5, 1.0)) {
             let expected = (f64::from(*logit) - 0.5).exp();
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_from_the_distribution_asked_for() {
+    fn draws_from_the_requested_distribution() {
         check(at(1.0), &[], [0.5, 0.3, 0.2]);
         check(at(0.0), &[], [1.0, 0.0, 0.0]);
         // Squared and normalised: 25, 9, 4 of 38.
@@ -276,11 +276,12 @@ mod tests {
     }
 
     #[test]
-    fn a_repetition_penalty_moves_seen_tokens_away() {
-        // Negative logits are multiplied: 0.5^2, against 0.3 and 0.2; once however often seen.
+    fn a_repetition_penalty_lowers_repeated_tokens() {
+        // Negative logits are multiplied: 0.5^2 against 0.3 and 0.2; the penalty applies once per
+        // token, however often it occurs.
         let params = SamplingParams { repetition_penalty: 2.0, ..at(1.0) };
         check(params.clone(), &[0, 0], [0.25 / 0.75, 0.3 / 0.75, 0.2 / 0.75]);
-        // Greedily the seen token is passed over; the full softmax does not know of the penalty.
+        // Greedy decoding skips the penalised token; the full softmax ignores the penalty.
         let greedy = SamplingParams { temperature: 0.0, ..params };
         check(greedy.clone(), &[0], [0.0, 1.0, 0.0]);
         // Positive logits are divided.
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn records_the_full_softmax() {
+    fn log_prob_is_that_of_the_full_softmax() {
         let logits = [0.5_f32.ln() + 3.0, 0.3_f32.ln() + 3.0, 0.2_f32.ln() + 3.0];
         let params = SamplingParams { temperature: 0.0, top_p: 0.1, ..SamplingParams::default() };
         let choice = choose(&logits, &[], &params, &mut StreamKey::new(0).rng(Domain::Sampling));

@@ -1,5 +1,4 @@
-//! The sequences of one worker: continuous batching over key-value caches that follow them turn by
-//! turn.
+//! Continuous batching of the sequences of one worker, with KV caches kept across turns.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,68 +9,67 @@ use zs_core::Domain;
 
 use super::cached_rows::{CachedRows, CopiedRow, ShapeBuckets};
 use super::decode_step::{GraphSwitch, StepContext};
-use super::device_turn::DeviceTurn;
-use super::logits::{Logits, Sampled};
+use super::device_access::DeviceAccess;
+use super::logits::{Logits, SampledRow};
 use super::stop::{CompletionTail, StopTexts};
 use super::{Completion, SamplingParams, SequenceRequest, StopReason, TokenId};
 use crate::host::HostNetwork;
 use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
 
-/// Rows below which finished ones are not worth leaving behind while nobody waits.
+/// Batch height below which finished rows are not compacted away while no request waits.
 const MIN_ROWS_TO_NARROW: usize = 4;
 
 /// Sequences of one worker.
 ///
-/// The host keeps every sequence's tokens; the caches are only an accelerator. At most `max_rows`
-/// sequences are decoded at once, one token each a step, and every row of a cache owns the same
-/// columns. When half of the rows have finished, the others move to a fresh cache together with
-/// waiting sequences, whose prompts or observations are fed first:
+/// The host stores every sequence's tokens; the KV caches only save computation. At most `max_rows`
+/// sequences are decoded at once, one token each per step, and all rows of a cache share its
+/// columns. When half of the rows have finished, the others move to a new cache together with
+/// waiting sequences, whose prompts or observations are prefilled first:
 ///
-/// - sequences that start with the same tokens are fed once and their keys and values copied;
-/// - sequences that hold keys and values of an earlier turn are fed what is new;
-/// - nothing that is in a cache is computed again.
+/// - sequences with equal tokens are prefilled once, and their keys and values copied;
+/// - sequences with a cache from an earlier turn are fed only their new tokens;
+/// - cached tokens are never recomputed.
 ///
-/// A finished row stays in its cache for the next turn. A sequence that sits out a turn loses its
-/// row and is fed from the start, should it come back.
+/// A finished row stays in its cache for the next turn. A sequence that is absent from a turn loses
+/// its row and is prefilled from the start when it returns.
 pub(crate) struct Shard<'a> {
     network: CausalLm,
     config: &'a ModelConfig,
     tokenizer: Option<&'a Tokenizer>,
     device: Device,
     max_rows: usize,
-    keeps_finished: bool,
+    keep_finished: bool,
     buckets: ShapeBuckets,
     graphs: GraphSwitch,
-    /// The network on slices, where there is one.
+    /// Host implementation of the network, if applicable.
     host: Option<HostNetwork>,
     sequences: Vec<Vec<TokenId>>,
     caches: Vec<CachedRows>,
 }
 
-/// A completion under construction.
-struct Growing {
+/// Completion in progress.
+struct PartialCompletion {
     completion: Completion,
     rng: ChaCha8Rng,
     tail: CompletionTail,
     done: bool,
 }
 
-/// Rows that are decoded together: row `r` of the cache belongs to `requests[rows[r]]` and is fed
-/// `next[r]`.
+/// Rows decoded together: row `r` of the cache belongs to `requests[rows[r]]` and is fed `next[r]`.
 struct Batch {
     cache: CachedRows,
     rows: Vec<usize>,
     next: Vec<Vec<TokenId>>,
 }
 
-/// What a turn is about, while it is under way.
+/// State of a turn in progress.
 struct Turn<'r> {
     requests: &'r [SequenceRequest<'r>],
     params: &'r SamplingParams,
     stop: StopTexts<'r>,
-    growing: Vec<Growing>,
-    /// Which request got which token, until it is told.
+    growing: Vec<PartialCompletion>,
+    /// Sampled tokens with their requests, not yet reported.
     sampled: Vec<(usize, TokenId)>,
     on_token: &'r mut dyn FnMut(usize, TokenId),
 }
@@ -94,23 +92,23 @@ impl<'a> Shard<'a> {
             host: HostNetwork::of(network),
             device,
             max_rows: max_rows.max(1),
-            keeps_finished: true,
+            keep_finished: true,
             sequences: vec![Vec::new(); num_sequences],
             caches: Vec::new(),
         }
     }
 
-    /// Drops keys and values of finished rows as soon as the others have moved on, since there is no
-    /// next turn.
-    pub(crate) fn forget_finished(&mut self) {
-        self.keeps_finished = false;
+    /// Drops the cache of finished rows as soon as the others have moved on; for sessions with a
+    /// single turn.
+    pub(crate) fn drop_finished(&mut self) {
+        self.keep_finished = false;
     }
 
     pub(crate) fn sequence_len(&self, sequence: usize) -> usize {
         self.sequences[sequence].len()
     }
 
-    /// [`Session::extend`](super::Session::extend) for requests that are known to fit.
+    /// [`Session::extend`](super::Session::extend) for validated requests.
     pub(crate) fn extend(
         &mut self,
         requests: &[SequenceRequest<'_>],
@@ -120,7 +118,7 @@ impl<'a> Shard<'a> {
         for request in requests {
             self.sequences[request.sequence].extend_from_slice(request.append);
         }
-        let growing = requests.iter().map(|it| Growing::new(it, params)).collect();
+        let growing = requests.iter().map(|it| PartialCompletion::new(it, params)).collect();
         let stop = StopTexts::new(self.tokenizer, &params.stop);
         let mut turn = Turn { requests, params, stop, growing, sampled: Vec::new(), on_token };
         if params.max_new_tokens > 0 {
@@ -130,89 +128,94 @@ impl<'a> Shard<'a> {
     }
 
     fn run(&mut self, turn: &mut Turn<'_>) {
-        let mut is_asked = vec![false; self.sequences.len()];
-        turn.requests.iter().for_each(|it| is_asked[it.sequence] = true);
-        self.caches.iter_mut().for_each(|cache| cache.keep(|it| is_asked[it]));
+        let mut is_requested = vec![false; self.sequences.len()];
+        turn.requests.iter().for_each(|it| is_requested[it.sequence] = true);
+        self.caches.iter_mut().for_each(|cache| cache.keep(|it| is_requested[it]));
         let mut waiting: VecDeque<usize> = (0..turn.requests.len()).collect();
         let mut batch: Option<Batch> = None;
         loop {
-            // Nobody is called during a turn of the device, since it might want one too.
-            turn.tell();
-            let at_work = &mut DeviceTurn::begin();
-            let alive = batch.as_ref().map_or(0, |it| it.alive(turn).count());
+            // Callbacks run without device access, since they might acquire it themselves.
+            turn.report_tokens();
+            let access = &mut DeviceAccess::shared();
+            let active = batch.as_ref().map_or(0, |it| it.active(turn).count());
             let height = batch.as_ref().map_or(0, |it| it.rows.len());
-            let is_sparse = 2 * alive <= height;
+            let is_sparse = 2 * active <= height;
             if !waiting.is_empty() && (is_sparse || height == 0) {
-                let free = (self.max_rows - alive).min(waiting.len());
+                let free = (self.max_rows - active).min(waiting.len());
                 let entering: Vec<usize> = waiting.drain(..free).collect();
                 let _span = info_span!("prefill", rows = entering.len()).entered();
-                batch = self.regroup(batch, &entering, turn, at_work);
-            } else if alive == 0 {
+                batch = self.regroup(batch, &entering, turn, access);
+            } else if active == 0 {
                 break;
             } else if is_sparse && height >= MIN_ROWS_TO_NARROW {
-                batch = self.regroup(batch, &[], turn, at_work);
+                batch = self.regroup(batch, &[], turn, access);
             }
-            if !self.keeps_finished {
+            if !self.keep_finished {
                 self.caches.clear();
             }
             let Some(batch) = &mut batch else { continue };
             let _span = info_span!("decode", rows = batch.rows.len()).entered();
-            let logits = self.feed(&mut batch.cache, &batch.next, at_work);
+            let logits = self.feed(&mut batch.cache, &batch.next, access);
             self.accept(&mut batch.next, &batch.rows, logits, turn);
         }
-        let _at_work = DeviceTurn::begin();
-        self.caches.extend(batch.map(|it| it.cache.set_aside()));
+        let _access = DeviceAccess::shared();
+        self.caches.extend(batch.map(|it| it.cache.without_graph()));
         self.caches.retain(|it| !it.is_empty());
     }
 
     /// Feeds each row of a cache its next tokens.
-    fn feed(&self, cache: &mut CachedRows, next: &[Vec<TokenId>], turn: &mut DeviceTurn) -> Logits {
-        let context = StepContext { device: &self.device, graphs: &self.graphs, turn };
+    fn feed(
+        &self,
+        cache: &mut CachedRows,
+        next: &[Vec<TokenId>],
+        access: &mut DeviceAccess,
+    ) -> Logits {
+        let context = StepContext { device: &self.device, graphs: &self.graphs, access };
         cache.feed(&self.network, self.host.as_ref(), next, context)
     }
 
-    /// Lets waiting requests enter beside the rows that are alive, and finished rows leave.
+    /// Admits waiting requests to the active rows and removes finished rows.
     ///
-    /// Returns nothing where no row is alive after the first token of those that entered.
+    /// Returns `None` if no row is active after the first token of the admitted requests.
     fn regroup(
         &mut self,
         batch: Option<Batch>,
         entering: &[usize],
         turn: &mut Turn<'_>,
-        at_work: &mut DeviceTurn,
+        access: &mut DeviceAccess,
     ) -> Option<Batch> {
         let mut batches: Vec<Batch> = batch.into_iter().collect();
         let (held, fresh): (Vec<usize>, Vec<usize>) = entering.iter().partition(|&&it| {
             let sequence = turn.requests[it].sequence;
             self.caches.iter().any(|cache| cache.row_of(sequence).is_some())
         });
-        batches.extend(self.enter_held(&held, turn, at_work));
-        batches.extend(self.enter_fresh(&fresh, turn, at_work));
+        batches.extend(self.admit_cached(&held, turn, access));
+        batches.extend(self.admit_new(&fresh, turn, access));
 
-        // Rows that have just entered need not be moved for the few that finished at once.
+        // Newly admitted rows are not moved if only a few finished immediately.
         if let [batch] = &batches[..]
-            && 2 * batch.alive(turn).count() > batch.rows.len()
+            && 2 * batch.active(turn).count() > batch.rows.len()
         {
             return batches.pop();
         }
-        let alive: Vec<Vec<usize>> = batches.iter().map(|it| it.alive(turn).collect()).collect();
+        let active: Vec<Vec<usize>> = batches.iter().map(|it| it.active(turn).collect()).collect();
         let widest = batches
             .iter()
-            .zip(&alive)
-            .flat_map(|(batch, alive)| alive.iter().map(|&row| batch.cache.held(row)));
+            .zip(&active)
+            .flat_map(|(batch, active)| active.iter().map(|&row| batch.cache.held(row)));
         let Some(widest) = widest.max() else {
-            self.caches.extend(batches.into_iter().map(|it| it.cache.set_aside()));
+            self.caches.extend(batches.into_iter().map(|it| it.cache.without_graph()));
             return None;
         };
         let left = batches
             .iter()
-            .zip(&alive)
-            .flat_map(|(batch, alive)| alive.iter().map(|&row| turn.left(batch.rows[row])));
+            .zip(&active)
+            .flat_map(|(batch, active)| active.iter().map(|&row| turn.left(batch.rows[row])));
         let capacity = self.buckets.capacity(widest, 0, left.max().unwrap_or(0));
         let mut parts = Vec::new();
         let (mut rows, mut next) = (Vec::new(), Vec::new());
-        for (mut batch, alive) in batches.into_iter().zip(alive) {
-            let copied: Vec<CopiedRow> = alive
+        for (mut batch, active) in batches.into_iter().zip(active) {
+            let copied: Vec<CopiedRow> = active
                 .iter()
                 .map(|&row| CopiedRow {
                     row,
@@ -224,44 +227,44 @@ impl<'a> Shard<'a> {
                 parts.push(batch.cache.copy(&copied, capacity, &self.device));
             }
             batch.cache.keep(|it| !copied.iter().any(|copied| copied.owner == it));
-            self.caches.push(batch.cache.set_aside());
-            rows.extend(alive.iter().map(|&row| batch.rows[row]));
-            next.extend(alive.iter().map(|&row| std::mem::take(&mut batch.next[row])));
+            self.caches.push(batch.cache.without_graph());
+            rows.extend(active.iter().map(|&row| batch.rows[row]));
+            next.extend(active.iter().map(|&row| std::mem::take(&mut batch.next[row])));
         }
         self.caches.retain(|it| !it.is_empty());
         let cache = CachedRows::stack(parts, self.config, capacity, &self.device);
         Some(Batch { cache, rows, next })
     }
 
-    /// Feeds what is new of sequences whose beginnings are cached and samples a token each.
-    fn enter_held(
+    /// Feeds the new tokens of sequences with a cached prefix and samples one token each.
+    fn admit_cached(
         &mut self,
         entering: &[usize],
         turn: &mut Turn<'_>,
-        at_work: &mut DeviceTurn,
+        access: &mut DeviceAccess,
     ) -> Option<Batch> {
         if entering.is_empty() {
             return None;
         }
-        // Where each is cached, those of one cache together.
-        let mut places: Vec<(usize, CopiedRow, usize)> = entering
+        // Cache and row of each request, grouped by cache.
+        let mut sources: Vec<(usize, CopiedRow, usize)> = entering
             .iter()
             .filter_map(|&request| {
                 let owner = turn.requests[request].sequence;
                 let mut caches = self.caches.iter().enumerate();
                 let (cache, row) = caches.find_map(|(at, it)| Some((at, it.row_of(owner)?)))?;
-                // The last token is always fed again, so that there are logits to sample from.
+                // The last token is always fed again, to get logits to sample from.
                 let held = self.caches[cache].held(row).min(self.sequences[owner].len() - 1);
                 Some((cache, CopiedRow { row, held, owner }, request))
             })
             .collect();
-        places.sort_by_key(|(cache, _, request)| (*cache, *request));
+        sources.sort_by_key(|(cache, _, request)| (*cache, *request));
         let next: Vec<Vec<TokenId>> =
-            places.iter().map(|(_, it, _)| self.sequences[it.owner][it.held..].to_vec()).collect();
-        let widest = places.iter().map(|(_, it, _)| it.held).max().unwrap_or(0);
+            sources.iter().map(|(_, it, _)| self.sequences[it.owner][it.held..].to_vec()).collect();
+        let widest = sources.iter().map(|(_, it, _)| it.held).max().unwrap_or(0);
         let longest = next.iter().map(Vec::len).max().unwrap_or(0);
         let capacity = self.buckets.capacity(widest, longest, turn.params.max_new_tokens);
-        let parts = places
+        let parts = sources
             .chunk_by(|a, b| a.0 == b.0)
             .map(|chunk| {
                 let copied: Vec<CopiedRow> = chunk.iter().map(|(_, it, _)| *it).collect();
@@ -273,19 +276,19 @@ impl<'a> Shard<'a> {
             .collect();
         self.caches.retain(|it| !it.is_empty());
         let cache = CachedRows::stack(parts, self.config, capacity, &self.device);
-        let rows = places.into_iter().map(|(.., request)| request).collect();
+        let rows = sources.into_iter().map(|(.., request)| request).collect();
         let mut batch = Batch { cache, rows, next };
-        let logits = self.feed(&mut batch.cache, &batch.next, at_work);
+        let logits = self.feed(&mut batch.cache, &batch.next, access);
         self.accept(&mut batch.next, &batch.rows, logits, turn);
         Some(batch)
     }
 
-    /// Feeds sequences from their start, equal ones once, and samples a token each.
-    fn enter_fresh(
+    /// Prefills sequences without a cache, equal ones once, and samples one token each.
+    fn admit_new(
         &mut self,
         entering: &[usize],
         turn: &mut Turn<'_>,
-        at_work: &mut DeviceTurn,
+        access: &mut DeviceAccess,
     ) -> Option<Batch> {
         if entering.is_empty() {
             return None;
@@ -312,10 +315,10 @@ impl<'a> Shard<'a> {
         let mut cache = if self.host.is_some() {
             CachedRows::on_slices(owners)
         } else {
-            let held = (self.buckets, self.network.memory.products.of_cache());
+            let held = (self.buckets, self.network.memory.compute_dtype.of_cache());
             CachedRows::empty(self.config, owners, capacity, held, &self.device)
         };
-        let mut logits = self.feed(&mut cache, &prompts, at_work);
+        let mut logits = self.feed(&mut cache, &prompts, access);
         if is_shared {
             let copied: Vec<CopiedRow> = entering
                 .iter()
@@ -333,7 +336,7 @@ impl<'a> Shard<'a> {
         Some(batch)
     }
 
-    /// Samples a token for each row that is alive, and notes what it is to be fed next.
+    /// Samples a token for each active row and sets its next input.
     fn accept(
         &mut self,
         next: &mut [Vec<TokenId>],
@@ -342,18 +345,18 @@ impl<'a> Shard<'a> {
         turn: &mut Turn<'_>,
     ) {
         next.iter_mut().for_each(Vec::clear);
-        let alive: Vec<(usize, usize)> = (0..rows.len())
+        let active: Vec<(usize, usize)> = (0..rows.len())
             .map(|row| (row, rows[row]))
             .filter(|(_, index)| !turn.growing[*index].done)
             .collect();
         let mut rngs: Vec<Option<&mut ChaCha8Rng>> =
             turn.growing.iter_mut().map(|it| Some(&mut it.rng)).collect();
-        let sampled = alive.iter().filter_map(|&(row, index)| {
+        let sampled = active.iter().filter_map(|&(row, index)| {
             let sequence = &self.sequences[turn.requests[index].sequence];
-            Some(Sampled { row, sequence, rng: rngs[index].take()? })
+            Some(SampledRow { row, sequence, rng: rngs[index].take()? })
         });
         let choices = logits.choose(sampled.collect(), self.config.vocab_size, turn.params);
-        for ((row, index), choice) in alive.into_iter().zip(choices) {
+        for ((row, index), choice) in active.into_iter().zip(choices) {
             let grow = &mut turn.growing[index];
             let sequence = &mut self.sequences[turn.requests[index].sequence];
             sequence.push(choice.token);
@@ -379,25 +382,25 @@ impl<'a> Shard<'a> {
 }
 
 impl Batch {
-    /// The rows that go on.
-    fn alive(&self, turn: &Turn<'_>) -> impl Iterator<Item = usize> {
+    /// Rows whose completions are not finished.
+    fn active(&self, turn: &Turn<'_>) -> impl Iterator<Item = usize> {
         (0..self.rows.len()).filter(|&it| !turn.growing[self.rows[it]].done)
     }
 }
 
 impl Turn<'_> {
-    /// Tells what was sampled.
-    fn tell(&mut self) {
+    /// Reports the sampled tokens.
+    fn report_tokens(&mut self) {
         self.sampled.drain(..).for_each(|(request, token)| (self.on_token)(request, token));
     }
 
-    /// Tokens that a request may still get.
+    /// Remaining token budget of a request.
     fn left(&self, request: usize) -> usize {
         self.params.max_new_tokens - self.growing[request].completion.tokens.len()
     }
 }
 
-impl Growing {
+impl PartialCompletion {
     fn new(request: &SequenceRequest<'_>, params: &SamplingParams) -> Self {
         let completion = Completion {
             tokens: Vec::new(),
@@ -424,15 +427,15 @@ mod tests {
     use crate::testing::{byte_tokenizer, tiny_config};
     use crate::{Generator, LanguageModel, decode_graph_stats};
 
-    /// Two turns of ragged sequences, some of which share a prompt: on tensors of the given shapes, or
-    /// on slices.
+    /// Samples two turns of ragged sequences, some with a shared prompt, in tensors of the given
+    /// shapes or in host memory.
     fn two_turns(buckets: Option<ShapeBuckets>, max_rows: usize) -> (Vec<Completion>, Vec<usize>) {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
         let (network, config) = (model.network(), model.config());
         let mut shard = Shard::new(network, config, Some(model.tokenizer()), 11, max_rows);
         if let Some(buckets) = buckets {
             (shard.host, shard.buckets) = (None, buckets);
-            shard.graphs = GraphSwitch::that_takes_any();
+            shard.graphs = GraphSwitch::accepting_software();
         }
         let letters = ('a'..='z').map(|it| it.to_string()).collect();
         let params = SamplingParams { max_new_tokens: 14, stop: letters, ..Default::default() };
@@ -454,9 +457,9 @@ mod tests {
     }
 
     #[test]
-    fn places_shapes_and_passes_do_not_change_what_is_sampled() {
+    fn storage_shapes_and_passes_do_not_change_samples() {
         let (expected, lengths) = two_turns(Some(ShapeBuckets::EXACT), 100);
-        let short = ShapeBuckets::EXACT.with_longest_pass(3);
+        let short = ShapeBuckets::EXACT.with_max_pass_tokens(3);
         let captured = || decode_graph_stats().captured;
         let before = captured();
         for (buckets, max_rows) in [
@@ -484,10 +487,10 @@ mod tests {
     }
 
     #[test]
-    fn one_turn_keeps_nothing_that_has_finished() {
+    fn single_turn_sessions_drop_finished_rows() {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
         let mut shard = Shard::new(model.network(), model.config(), None, 6, 2);
-        shard.forget_finished();
+        shard.drop_finished();
         let params = SamplingParams { max_new_tokens: 3, ..SamplingParams::default() };
         let requests: Vec<_> = (0..6)
             .map(|sequence| SequenceRequest {
@@ -497,12 +500,12 @@ mod tests {
             })
             .collect();
         shard.extend(&requests, &params, &mut |_, _| {});
-        // The rows of the last batch, and none of those before.
+        // Only the rows of the last batch remain.
         assert!((0..4).all(|it| shard.caches.iter().all(|cache| cache.row_of(it).is_none())));
     }
 
     #[test]
-    fn finished_rows_are_kept_for_the_next_turn_and_nothing_else_is() {
+    fn only_finished_rows_are_kept_for_the_next_turn() {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
         let mut shard = Shard::new(model.network(), model.config(), None, 6, 2);
         let params = SamplingParams { max_new_tokens: 3, ..SamplingParams::default() };

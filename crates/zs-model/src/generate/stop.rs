@@ -1,18 +1,18 @@
-//! Finding stop texts while tokens arrive.
+//! Incremental detection of stop texts.
 
 use super::TokenId;
 use crate::Tokenizer;
 
-/// Bytes kept beyond the longest stop text: a decoder may write the first characters of a window
-/// differently (a dropped leading space, a character cut in two), which must not reach a stop.
+/// Bytes kept beyond the longest stop text. A decoder may render the start of a window differently
+/// (a dropped leading space, a split character), which must not affect a stop text.
 const MARGIN: usize = 16;
 
-/// The texts that end a completion.
+/// Stop texts of a completion.
 ///
-/// A completion stops with the first token after which its decoded text holds a stop text, also
-/// where the text straddles tokens, and the token is kept whole, also where it carries text beyond
-/// the stop. Special tokens are not part of the decoded text; a stop text that is itself a special
-/// token stops by its identifier.
+/// A completion stops at the first token after which its decoded text contains a stop text, even
+/// across token borders. The token is kept whole, even if it carries text after the stop. Special
+/// tokens are not part of the decoded text; a stop text that is itself a special token matches by
+/// its identifier.
 #[derive(Debug)]
 pub(crate) struct StopTexts<'a> {
     tokenizer: Option<&'a Tokenizer>,
@@ -21,11 +21,11 @@ pub(crate) struct StopTexts<'a> {
     longest: usize,
 }
 
-/// The end of a completion: as many tokens as a stop text could begin in.
+/// Last tokens of a completion, enough to contain the start of a stop text.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CompletionTail {
     tokens: Vec<TokenId>,
-    /// Length of the decoded text after each of the tokens.
+    /// Length of the decoded text after each token.
     ends: Vec<usize>,
 }
 
@@ -36,10 +36,10 @@ impl<'a> StopTexts<'a> {
         Self { tokenizer, texts, special, longest }
     }
 
-    /// Takes the next token; whether it completed a stop text.
+    /// Appends a token; returns true if it completes a stop text.
     ///
-    /// The tail is decoded anew for each token and cut when it has grown to twice what is needed, so
-    /// a token costs the same however long the completion is.
+    /// The tail is decoded for each token and trimmed at twice the required length, so the cost per
+    /// token does not grow with the completion.
     pub(crate) fn push(&self, tail: &mut CompletionTail, token: TokenId) -> bool {
         let Some(tokenizer) = self.tokenizer.filter(|_| self.longest > 0) else { return false };
         if self.special.contains(&token) {
@@ -53,7 +53,7 @@ impl<'a> StopTexts<'a> {
         tail.ends.push(text.len());
         let needed = self.longest + MARGIN;
         if text.len() > 2 * needed {
-            // Through the last token that leaves enough text behind it.
+            // Cuts through the last token that leaves enough text after it.
             let last = tail.ends.iter().rposition(|end| end + needed <= text.len());
             let cut = last.map_or(0, |it| it + 1);
             let start = last.map_or(0, |it| tail.ends[it]);
@@ -72,14 +72,14 @@ mod tests {
     use super::*;
     use crate::testing::{BYTE_EOS, byte_tokenizer};
 
-    /// Index of the first token after which a stop is found; `None` when it never is.
+    /// Index of the first token at which a stop text is found; `None` if there is none.
     fn incremental(tokenizer: &Tokenizer, stop: &[String], tokens: &[TokenId]) -> Option<usize> {
         let texts = StopTexts::new(Some(tokenizer), stop);
         let mut tail = CompletionTail::default();
         tokens.iter().position(|&token| texts.push(&mut tail, token))
     }
 
-    /// The same by decoding everything again after each token.
+    /// Reference result, which decodes the whole text after each token.
     fn naive(tokenizer: &Tokenizer, stop: &[String], tokens: &[TokenId]) -> Option<usize> {
         (0..tokens.len()).find(|&last| {
             let text = tokenizer.decode(&tokens[..=last]);
@@ -87,7 +87,7 @@ mod tests {
         })
     }
 
-    /// Byte pairs and triples over a small alphabet, so that stops straddle tokens and share them.
+    /// Byte pairs and triples over a small alphabet, so that stop texts cross token borders.
     fn merging_tokenizer() -> Tokenizer {
         let pieces = [
             "<", "/", "s", ">", "a", "Ã", "©", "</", "s>", "</s", "</s>", "/s", ">a", "a<", "aa",
@@ -135,7 +135,7 @@ mod tests {
             ),
         ) {
             if rare {
-                // Without a closing bracket most stops never come and the tail is cut many times.
+                // Without a closing bracket stop texts are rare and the tail is trimmed many times.
                 tokens.retain(|it| ![3, 8, 10, 12, 15].contains(it));
             }
             let tokenizer = merging_tokenizer();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_tokens_stop_with_the_last_byte() {
+    fn byte_tokens_stop_at_the_last_byte() {
         let long = format!("{} </search>", "a fairly long query".repeat(9));
         check(&long, "</search>", Some(long.len() - 1));
         check("état", "é", Some(1));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_goes_beyond_the_stop_is_the_one() {
+    fn stops_at_a_token_that_extends_past_the_stop_text() {
         let tokenizer = merging_tokenizer();
         let [slash, tail] = ["</", "s>a"].map(|it| tokenizer.token_id(it).unwrap());
         let tokens = [slash, tail, slash];
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn special_tokens_stop_by_identifier_and_are_no_text() {
+    fn special_tokens_match_by_identifier_only() {
         let tokenizer = byte_tokenizer();
         let tokens = [97, BYTE_EOS, 98];
         assert_eq!(incremental(&tokenizer, &["<eos>".to_owned()], &tokens), Some(1));

@@ -1,31 +1,31 @@
-//! The shapes that sampling will meet, computed once before they matter.
+//! Warm-up of the tensor shapes of sampling.
 
 use zs_core::{Domain, StreamKey};
 
 use super::SamplingParams;
 use super::cached_rows::{CachedRows, ShapeBuckets};
 use super::decode_step::{GraphSwitch, StepContext};
-use super::device_turn::DeviceTurn;
-use super::logits::{Logits, Sampled};
+use super::device_access::DeviceAccess;
+use super::logits::{Logits, SampledRow};
 use super::sampling::Choice;
 use crate::host::HostNetwork;
 use crate::{CausalLm, LanguageModel, ModelConfig, PolicyModel, TokenId};
 
-/// A batch as sampling meets it.
+/// Shape of a sampling batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WarmUpShape {
-    /// Sequences that are decoded together.
+    /// Sequences decoded together.
     pub rows: usize,
-    /// Tokens that each holds before it is fed the next one.
+    /// Tokens of each sequence before the next one is fed.
     pub tokens: usize,
 }
 
-/// Columns by which a cache grows from one shape to the next.
+/// Increment of a cache's columns between shapes.
 const COLUMNS: usize = ShapeBuckets::COARSE.columns(1);
 
 impl LanguageModel {
-    /// The shapes that sampling at most `max_rows` sequences of at most `max_tokens` tokens meets on an
-    /// accelerator, where they are rounded up so that there are few.
+    /// Shapes of sampling at most `max_rows` sequences of at most `max_tokens` tokens on an
+    /// accelerator, where shapes are rounded up to limit their number.
     ///
     /// ```
     /// use zs_model::testing::{byte_tokenizer, tiny_config};
@@ -49,14 +49,17 @@ impl LanguageModel {
             .collect()
     }
 
-    /// Computes a shape on each device of the model: `rows` prompts of `tokens` tokens, then one token
-    /// more of each, with a token sampled after each. The model is as before.
+    /// Samples once with a shape on each device of the model: prefills `rows` prompts of `tokens`
+    /// tokens, then decodes one more token each. The model is unchanged.
     ///
     /// # Panics
     ///
-    /// When the shape is empty, or longer than the model's context.
+    /// Panics if the shape is empty or exceeds the model's context.
     pub fn warm_up(&self, shape: WarmUpShape) {
-        assert!(shape.rows > 0 && shape.tokens > 0, "a shape holds something");
+        assert!(
+            shape.rows > 0 && shape.tokens > 0,
+            "rows and tokens of a warm-up shape must be positive"
+        );
         let longest = self.config().max_position_embeddings;
         assert!(shape.tokens < longest, "{shape:?} exceeds the context of {longest} tokens");
         self.in_own_stream(|| {
@@ -67,7 +70,7 @@ impl LanguageModel {
     }
 }
 
-/// What would be sampled after the last token of each row.
+/// Samples after the last token of each row.
 fn feed(network: &CausalLm, config: &ModelConfig, shape: WarmUpShape) -> Vec<Choice> {
     let WarmUpShape { rows, tokens } = shape;
     let device = network.device();
@@ -77,16 +80,16 @@ fn feed(network: &CausalLm, config: &ModelConfig, shape: WarmUpShape) -> Vec<Cho
     let mut cache = match host {
         Some(_) => CachedRows::on_slices(owners),
         None => {
-            let held = (buckets, network.memory.products.of_cache());
+            let held = (buckets, network.memory.compute_dtype.of_cache());
             CachedRows::empty(config, owners, buckets.capacity(0, tokens, 1), held, &device)
         }
     };
-    let (graphs, mut turn) = (GraphSwitch::new(false), DeviceTurn::begin());
+    let (graphs, mut access) = (GraphSwitch::new(false), DeviceAccess::shared());
     let token = |row: usize, at: usize| ((row * 31 + at * 7 + 1) % config.vocab_size) as TokenId;
     let prompts: Vec<Vec<TokenId>> =
         (0..rows).map(|row| (0..tokens).map(|at| token(row, at)).collect()).collect();
     let mut feed = |tokens: &[Vec<TokenId>]| {
-        let context = StepContext { device: &device, graphs: &graphs, turn: &mut turn };
+        let context = StepContext { device: &device, graphs: &graphs, access: &mut access };
         sample(cache.feed(network, host.as_ref(), tokens, context), tokens, config)
     };
     feed(&prompts);
@@ -98,7 +101,7 @@ fn sample(logits: Logits, rows: &[Vec<TokenId>], config: &ModelConfig) -> Vec<Ch
     let mut rngs: Vec<_> =
         (0..rows.len()).map(|it| StreamKey::new(it as u64).rng(Domain::Sampling)).collect();
     let sampled = rows.iter().zip(&mut rngs).enumerate();
-    let sampled = sampled.map(|(row, (sequence, rng))| Sampled { row, sequence, rng }).collect();
+    let sampled = sampled.map(|(row, (sequence, rng))| SampledRow { row, sequence, rng }).collect();
     logits.choose(sampled, config.vocab_size, &SamplingParams::default())
 }
 
@@ -123,16 +126,16 @@ mod tests {
     }
 
     #[test]
-    fn shapes_are_those_of_the_buckets() {
+    fn shapes_match_the_buckets() {
         check(1, 130, &[(1, 64), (1, 128), (1, 129)]);
         check(2, 64, &[(1, 63), (2, 63)]);
-        // Beyond the context there is nothing to warm up.
+        // Lengths are capped at the context length.
         check(1, 9_999, &[(1, 64), (1, 128), (1, 192), (1, 255)]);
         check(0, 0, &[(1, 1)]);
     }
 
     #[test]
-    fn warming_up_computes_what_sampling_does() {
+    fn warm_up_samples_finite_log_probs() {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 1, &Device::flex());
         let shape = WarmUpShape { rows: 3, tokens: 9 };
         let choices = feed(model.network(), model.config(), shape);

@@ -1,15 +1,15 @@
-//! Causal grouped-query attention over packed runs, tile by tile, and its way back.
+//! Causal grouped-query attention over packed spans, computed in tiles, with its backward pass.
 
 use std::ops::Range;
 
 use super::kernels::{softmax, softmax_backward};
-use super::layout::Run;
-use super::product::{Into, Matrix, MatrixMut, product};
+use super::layout::Span;
+use super::product::{Matrix, MatrixMut, Write, product};
 
-/// Queries of a tile. Keys beyond the last of them are not computed.
+/// Queries per tile. Keys after the last query of a tile are not computed.
 const TILE: usize = 32;
 
-/// Key-value heads, query heads a key-value head, numbers a head.
+/// Number of key-value heads, query heads per key-value head, and width of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Heads {
     pub(crate) key_value_heads: usize,
@@ -18,33 +18,32 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    /// Numbers of a token's queries.
+    /// Width of a token's queries.
     pub(crate) fn query_width(self) -> usize {
         self.key_value_heads * self.group * self.head_dim
     }
 
-    /// Numbers of a token's keys, and of its values.
+    /// Width of a token's keys, and of its values.
     pub(crate) fn key_width(self) -> usize {
         self.key_value_heads * self.head_dim
     }
 }
 
-/// The queries of a run: where they lie among all queries, and for each the packed place of its
-/// token.
+/// Queries of a span: their range among all queries, and the packed index of each query's token.
 #[derive(Clone, Debug)]
-pub(crate) struct RunQueries<'a> {
-    pub(crate) run: &'a Run,
+pub(crate) struct SpanQueries<'a> {
+    pub(crate) span: &'a Span,
     pub(crate) queries: Range<usize>,
-    pub(crate) places: &'a [usize],
+    pub(crate) indices: &'a [usize],
 }
 
-/// Some queries of one head of a run, and the keys that they see.
+/// Queries of one head of a span, with the keys that they attend to.
 struct Tile {
     queries: Range<usize>,
     head: usize,
     prefix: Range<usize>,
     own: Range<usize>,
-    /// Keys that each query sees, those of the prefix first.
+    /// Number of keys that each query attends to, prefix keys first.
     visible: Vec<usize>,
 }
 
@@ -53,12 +52,12 @@ impl Tile {
         self.prefix.len() + self.own.len()
     }
 
-    /// Where [`keys`](Self::keys) begin.
+    /// Offset at which [`keys`](Self::keys) start.
     fn keys_start(&self, heads: Heads, at: usize, range: &Range<usize>) -> usize {
         range.start * 2 * heads.key_width() + at + self.head / heads.group * heads.head_dim
     }
 
-    /// Keys or values (`at` numbers into a token's row) of the tile's head.
+    /// Keys or values of the tile's head, `at` elements into a token's row.
     fn keys<'a>(
         &self,
         key_values: &'a [f32],
@@ -83,7 +82,7 @@ impl Tile {
         MatrixMut::part(&mut key_values[start..], range.len(), heads.head_dim, stride)
     }
 
-    /// What one head of the queries is: a part of a matrix `[queries, query_width]`.
+    /// Offset of the tile's head in a `[queries, query_width]` matrix.
     fn start(&self, heads: Heads) -> usize {
         self.queries.start * heads.query_width() + self.head * heads.head_dim
     }
@@ -98,7 +97,7 @@ impl Tile {
         MatrixMut::part(part, self.queries.len(), heads.head_dim, heads.query_width())
     }
 
-    /// The parts of a matrix over all keys of the tile that belong to prefix and own keys.
+    /// Splits a matrix over all keys of the tile into prefix keys and own keys.
     fn parts<'a>(&self, scores: &'a [f32]) -> [Matrix<'a>; 2] {
         let (rows, width) = (self.queries.len(), self.width());
         [
@@ -107,7 +106,7 @@ impl Tile {
         ]
     }
 
-    /// `out[:, keys] = a b^T` for prefix and own keys.
+    /// Computes `out[:, keys] = a b^T` for prefix keys and own keys.
     fn against_keys(
         &self,
         out: &mut [f32],
@@ -118,58 +117,58 @@ impl Tile {
     ) {
         let (rows, width, split) = (self.queries.len(), self.width(), self.prefix.len());
         let keys = self.keys(key_values, heads, at, &self.prefix);
-        product(MatrixMut::part(out, rows, split, width), a, keys.t(), Into::Replace);
+        product(MatrixMut::part(out, rows, split, width), a, keys.t(), Write::Replace);
         let keys = self.keys(key_values, heads, at, &self.own);
         let out = MatrixMut::part(&mut out[split..], rows, self.own.len(), width);
-        product(out, a, keys.t(), Into::Replace);
+        product(out, a, keys.t(), Write::Replace);
     }
 
-    /// `out = weights b` over prefix and own keys.
+    /// Computes `out = weights b` over prefix keys and own keys.
     fn mix(&self, out: &mut [f32], weights: &[f32], key_values: &[f32], heads: Heads, at: usize) {
         let [prefix, own] = self.parts(weights);
         let values = self.keys(key_values, heads, at, &self.own);
-        product(self.of_mut(out, heads), own, values, Into::Replace);
+        product(self.of_mut(out, heads), own, values, Write::Replace);
         if !self.prefix.is_empty() {
             let values = self.keys(key_values, heads, at, &self.prefix);
-            product(self.of_mut(out, heads), prefix, values, Into::Add);
+            product(self.of_mut(out, heads), prefix, values, Write::Add);
         }
     }
 
-    /// `out[keys] += weights^T b` for prefix and own keys.
+    /// Computes `out[keys] += weights^T b` for prefix keys and own keys.
     fn spread(&self, out: &mut [f32], weights: &[f32], b: Matrix<'_>, heads: Heads, at: usize) {
         let [prefix, own] = self.parts(weights);
-        product(self.keys_mut(out, heads, at, &self.own), own.t(), b, Into::Add);
+        product(self.keys_mut(out, heads, at, &self.own), own.t(), b, Write::Add);
         if !self.prefix.is_empty() {
-            product(self.keys_mut(out, heads, at, &self.prefix), prefix.t(), b, Into::Add);
+            product(self.keys_mut(out, heads, at, &self.prefix), prefix.t(), b, Write::Add);
         }
     }
 }
 
-/// The tiles of some runs, always in the same order.
-fn tiles<'a>(runs: &'a [RunQueries<'a>], heads: Heads) -> impl Iterator<Item = Tile> + 'a {
+/// Tiles of packed spans, in a fixed order.
+fn tiles<'a>(spans: &'a [SpanQueries<'a>], heads: Heads) -> impl Iterator<Item = Tile> + 'a {
     let count = heads.key_value_heads * heads.group;
-    runs.iter().flat_map(move |run| {
-        run.places.chunks(TILE).enumerate().flat_map(move |(index, places)| {
+    spans.iter().flat_map(move |span| {
+        span.indices.chunks(TILE).enumerate().flat_map(move |(index, indices)| {
             (0..count).map(move |head| {
-                let start = run.queries.start + index * TILE;
-                let (prefix, own) = (run.run.prefix.clone(), &run.run.own);
+                let start = span.queries.start + index * TILE;
+                let (prefix, own) = (span.span.prefix.clone(), &span.span.own);
                 let seen = |place: &usize| prefix.len() + place + 1 - own.start;
-                let visible = places.iter().map(seen).collect();
-                let last = places.last().map_or(own.start, |it| it + 1);
-                let queries = start..start + places.len();
+                let visible = indices.iter().map(seen).collect();
+                let last = indices.last().map_or(own.start, |it| it + 1);
+                let queries = start..start + indices.len();
                 Tile { queries, head, own: own.start..last, visible, prefix: prefix.clone() }
             })
         })
     })
 }
 
-/// Attention of queries that are scaled already.
+/// Attention of pre-scaled queries.
 ///
 /// ```text
 /// out = softmax(Q K^T + causal mask) V
 /// ```
 ///
-/// The weights are appended to `kept`, if given, tile by tile.
+/// Appends the attention weights to `saved`, if given, tile by tile.
 ///
 /// # Shapes
 ///
@@ -182,26 +181,26 @@ pub(crate) fn attention(
     out: &mut [f32],
     queries: &[f32],
     key_values: &[f32],
-    runs: &[RunQueries<'_>],
+    spans: &[SpanQueries<'_>],
     heads: Heads,
-    mut kept: Option<&mut Vec<f32>>,
+    mut saved: Option<&mut Vec<f32>>,
 ) {
     let mut scores = Vec::new();
-    if let Some(kept) = &mut kept {
-        kept.reserve_exact(tiles(runs, heads).map(|it| it.queries.len() * it.width()).sum());
+    if let Some(saved) = &mut saved {
+        saved.reserve_exact(tiles(spans, heads).map(|it| it.queries.len() * it.width()).sum());
     }
-    for tile in tiles(runs, heads) {
+    for tile in tiles(spans, heads) {
         scores.resize(tile.queries.len() * tile.width(), 0.0);
         tile.against_keys(&mut scores, tile.of(queries, heads), key_values, heads, 0);
         softmax(&mut scores, tile.width(), &tile.visible);
         tile.mix(out, &scores, key_values, heads, heads.key_width());
-        if let Some(kept) = &mut kept {
-            kept.extend_from_slice(&scores);
+        if let Some(saved) = &mut saved {
+            saved.extend_from_slice(&scores);
         }
     }
 }
 
-/// What the way back of [`attention`] needs of the way there.
+/// Activations that [`attention_backward`] needs from [`attention`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attended<'a> {
     pub(crate) queries: &'a [f32],
@@ -209,7 +208,8 @@ pub(crate) struct Attended<'a> {
     pub(crate) weights: &'a [f32],
 }
 
-/// Gradients of queries, and of keys and values, which are added to.
+/// Backward pass of [`attention`]. Writes the gradients of queries, and adds to the gradients of
+/// keys and values.
 ///
 /// ```text
 /// dP = dO V^T,   dS = softmax'(P, dP),   dQ = dS K,   dK += dS^T Q,   dV += P^T dO
@@ -217,11 +217,11 @@ pub(crate) struct Attended<'a> {
 ///
 /// # Shapes
 ///
-/// - As [`attention`]; the gradients have the shapes of what they belong to.
+/// - As [`attention`]; each gradient has the shape of its tensor.
 pub(crate) fn attention_backward(
     upstream: &[f32],
     attended: Attended<'_>,
-    runs: &[RunQueries<'_>],
+    spans: &[SpanQueries<'_>],
     heads: Heads,
     query_grads: &mut [f32],
     key_value_grads: &mut [f32],
@@ -229,16 +229,16 @@ pub(crate) fn attention_backward(
     let Attended { queries, key_values, mut weights } = attended;
     let values = heads.key_width();
     let mut grads = Vec::new();
-    for tile in tiles(runs, heads) {
+    for tile in tiles(spans, heads) {
         let len = tile.queries.len() * tile.width();
-        let (of_tile, rest) = weights.split_at(len);
+        let (tile_weights, rest) = weights.split_at(len);
         weights = rest;
         grads.resize(len, 0.0);
         let upstream = tile.of(upstream, heads);
         tile.against_keys(&mut grads, upstream, key_values, heads, values);
-        softmax_backward(of_tile, &mut grads, tile.width());
+        softmax_backward(tile_weights, &mut grads, tile.width());
         tile.mix(query_grads, &grads, key_values, heads, 0);
         tile.spread(key_value_grads, &grads, tile.of(queries, heads), heads, 0);
-        tile.spread(key_value_grads, of_tile, upstream, heads, values);
+        tile.spread(key_value_grads, tile_weights, upstream, heads, values);
     }
 }

@@ -1,13 +1,13 @@
-//! One decoder block on slices, forward and backward.
+//! Forward and backward pass of a decoder block in host memory.
 
-use super::attention::{Attended, Heads, RunQueries, attention, attention_backward};
+use super::attention::{Attended, Heads, SpanQueries, attention, attention_backward};
 use super::kernels::{add, rotate, swiglu, swiglu_backward};
-use super::leaf::Gradients;
 use super::linear::{HostLinear, HostNorm};
-use super::product::{Into, Matrix, MatrixMut};
+use super::parameter::Gradients;
+use super::product::{Matrix, MatrixMut, Write};
 use crate::network::Block;
 
-/// [`Block`] on slices.
+/// [`Block`] in host memory.
 #[derive(Debug)]
 pub(crate) struct HostBlock {
     pub(crate) heads: Heads,
@@ -20,43 +20,43 @@ pub(crate) struct HostBlock {
     gate: HostLinear,
     up: HostLinear,
     down: HostLinear,
-    first_norm: HostNorm,
-    second_norm: HostNorm,
+    attention_norm: HostNorm,
+    feed_forward_norm: HostNorm,
 }
 
-/// Cosines and sines of some tokens' positions, `[tokens, head_dim / 2]` each.
+/// Cosines and sines of token positions, `[tokens, head_dim / 2]` each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Angles {
     pub(crate) cos: Vec<f32>,
     pub(crate) sin: Vec<f32>,
 }
 
-/// Which tokens a block computes an output for.
+/// Positions that a block computes outputs for.
 #[derive(Debug)]
-pub(crate) struct Asked<'a> {
-    /// Their places among the block's tokens, ascending; `None` for every token.
-    pub(crate) places: Option<&'a [usize]>,
-    pub(crate) runs: Vec<RunQueries<'a>>,
-    /// Angles of those tokens.
+pub(crate) struct OutputPositions<'a> {
+    /// Ascending indices among the block's tokens; `None` for all tokens.
+    pub(crate) indices: Option<&'a [usize]>,
+    pub(crate) spans: Vec<SpanQueries<'a>>,
+    /// Rotary angles of these positions.
     pub(crate) angles: &'a Angles,
 }
 
-/// What the way back needs of the way there.
+/// Activations saved by the forward pass for the backward pass.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct SavedActivations {
     queries: Vec<f32>,
     key_values: Vec<f32>,
     /// Queries and keys before their norms.
-    unnormed: Option<[Normed; 2]>,
+    pre_norm: Option<[NormInput; 2]>,
     weights: Vec<f32>,
     attended: Vec<f32>,
-    middle: Vec<f32>,
+    residual: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
 }
 
 #[derive(Debug)]
-struct Normed {
+struct NormInput {
     input: Vec<f32>,
     inverse: Vec<f32>,
 }
@@ -79,89 +79,90 @@ impl HostBlock {
             gate: HostLinear::of(&block.mlp.gate_proj)?,
             up: HostLinear::of(&block.mlp.up_proj)?,
             down: HostLinear::of(&block.mlp.down_proj)?,
-            first_norm: HostNorm::of(&block.input_layernorm)?,
-            second_norm: HostNorm::of(&block.post_attention_layernorm)?,
+            attention_norm: HostNorm::of(&block.input_layernorm)?,
+            feed_forward_norm: HostNorm::of(&block.post_attention_layernorm)?,
         })
     }
 
-    /// `[tokens, hidden]` to `[asked, hidden]`, with what the way back needs where `keeps`.
+    /// Maps `[tokens, hidden]` to `[selected, hidden]`. Returns the saved activations if `save` is
+    /// true.
     pub(crate) fn forward(
         &self,
         x: &[f32],
         angles: &Angles,
-        asked: &Asked<'_>,
-        keeps: bool,
-    ) -> (Vec<f32>, Option<Kept>) {
-        let width = self.first_norm.width();
-        let (normed, _) = self.first_norm.forward(x);
-        let (key_values, of_keys) = self.key_values(&normed, angles);
-        let (queries, of_queries) =
-            self.rotated_queries(&picked(&normed, width, asked), asked.angles);
+        selected: &OutputPositions<'_>,
+        save: bool,
+    ) -> (Vec<f32>, Option<SavedActivations>) {
+        let width = self.attention_norm.width();
+        let (normed, _) = self.attention_norm.forward(x);
+        let (key_values, key_norm_input) = self.key_values(&normed, angles);
+        let (queries, query_norm_input) =
+            self.rotated_queries(&select_rows(&normed, width, selected), selected.angles);
         drop(normed);
 
         let mut attended = vec![0.0; queries.len()];
         let mut weights = Vec::new();
-        let kept_weights = keeps.then_some(&mut weights);
-        attention(&mut attended, &queries, &key_values, &asked.runs, self.heads, kept_weights);
+        let saved_weights = save.then_some(&mut weights);
+        attention(&mut attended, &queries, &key_values, &selected.spans, self.heads, saved_weights);
 
-        let mut middle = picked(x, width, asked).into_owned();
+        let mut residual = select_rows(x, width, selected).into_owned();
         self.output.forward(
-            MatrixMut::of(&mut middle, width),
+            MatrixMut::of(&mut residual, width),
             Matrix::of(&attended, self.heads.query_width()),
-            Into::Add,
+            Write::Add,
         );
-        let FeedForward { out, gate, up } = self.feed_forward(&middle);
-        let kept = keeps.then(|| Kept {
+        let FeedForward { out, gate, up } = self.feed_forward(&residual);
+        let saved = save.then(|| SavedActivations {
             queries,
             key_values,
-            unnormed: of_queries.zip(of_keys).map(|(queries, keys)| [queries, keys]),
+            pre_norm: query_norm_input.zip(key_norm_input).map(|(queries, keys)| [queries, keys]),
             weights,
             attended,
-            middle,
+            residual,
             gate,
             up,
         });
-        (out, kept)
+        (out, saved)
     }
 
-    /// [`forward`](Self::forward) over keys and values that others keep: `attend` gets the queries
-    /// and the new keys and values and gives the attended values.
+    /// [`forward`](Self::forward) with an external KV cache: `attend` receives the queries and the
+    /// new keys and values, and returns the attention output.
     pub(crate) fn forward_cached(
         &self,
         x: &[f32],
         angles: &Angles,
-        asked: Option<(&[usize], &Angles)>,
+        selected: Option<(&[usize], &Angles)>,
         attend: impl FnOnce(&[f32], &[f32]) -> Vec<f32>,
     ) -> Vec<f32> {
-        let width = self.first_norm.width();
-        let (mut normed, _) = self.first_norm.forward(x);
+        let width = self.attention_norm.width();
+        let (mut normed, _) = self.attention_norm.forward(x);
         let (key_values, _) = self.key_values(&normed, angles);
-        let (mut middle, angles) = match asked {
+        let (mut residual, angles) = match selected {
             None => (x.to_vec(), angles),
-            Some((places, angles)) => {
-                normed = gather(&normed, width, places);
-                (gather(x, width, places), angles)
+            Some((indices, angles)) => {
+                normed = gather(&normed, width, indices);
+                (gather(x, width, indices), angles)
             }
         };
         let (queries, _) = self.rotated_queries(&normed, angles);
         let attended = attend(&queries, &key_values);
         let attended = Matrix::of(&attended, self.heads.query_width());
-        self.output.forward(MatrixMut::of(&mut middle, width), attended, Into::Add);
-        self.feed_forward(&middle).out
+        self.output.forward(MatrixMut::of(&mut residual, width), attended, Write::Add);
+        self.feed_forward(&residual).out
     }
 
-    /// Keys and values of normalised tokens, rotated: `[tokens, 2 key_width]`.
-    fn key_values(&self, normed: &[f32], angles: &Angles) -> (Vec<f32>, Option<Normed>) {
+    /// Keys, rotated, and values of normalised tokens: `[tokens, 2 key_width]`.
+    fn key_values(&self, normed: &[f32], angles: &Angles) -> (Vec<f32>, Option<NormInput>) {
         let Heads { key_value_heads, head_dim, .. } = self.heads;
         let width = self.heads.key_width();
-        let x = Matrix::of(normed, self.first_norm.width());
+        let x = Matrix::of(normed, self.attention_norm.width());
         let tokens = x.rows();
         let mut key_values = vec![0.0; tokens * 2 * width];
         let keys = MatrixMut::part(&mut key_values, tokens, width, 2 * width);
-        self.keys.forward(keys, x, Into::Replace);
+        self.keys.forward(keys, x, Write::Replace);
         let tail = width.min(key_values.len());
         let values = MatrixMut::part(&mut key_values[tail..], tokens, width, 2 * width);
-        self.values.forward(values, x, Into::Replace);
+        self.values.forward(values, x, Write::Replace);
         let normed = self.key_norm.as_ref().map(|norm| {
             let input: Vec<f32> =
                 key_values.chunks(2 * width).flat_map(|it| &it[..width]).copied().collect();
@@ -169,22 +170,22 @@ impl HostBlock {
             for (row, keys) in key_values.chunks_mut(2 * width).zip(output.chunks(width)) {
                 row[..width].copy_from_slice(keys);
             }
-            Normed { input, inverse }
+            NormInput { input, inverse }
         });
         let angles = (&angles.cos[..], &angles.sin[..]);
         rotate(&mut key_values, 2 * width, key_value_heads, head_dim / 2, angles, 1.0);
         (key_values, normed)
     }
 
-    /// Rotated and scaled queries of normalised tokens, `[asked, query_width]`.
-    fn rotated_queries(&self, normed: &[f32], angles: &Angles) -> (Vec<f32>, Option<Normed>) {
-        let x = Matrix::of(normed, self.first_norm.width());
+    /// Rotated and scaled queries of normalised tokens, `[selected, query_width]`.
+    fn rotated_queries(&self, normed: &[f32], angles: &Angles) -> (Vec<f32>, Option<NormInput>) {
+        let x = Matrix::of(normed, self.attention_norm.width());
         let width = self.heads.query_width();
         let mut queries = vec![0.0; x.rows() * width];
-        self.queries.forward(MatrixMut::of(&mut queries, width), x, Into::Replace);
+        self.queries.forward(MatrixMut::of(&mut queries, width), x, Write::Replace);
         let normed = self.query_norm.as_ref().map(|norm| {
             let (output, inverse) = norm.forward(&queries);
-            Normed { input: std::mem::replace(&mut queries, output), inverse }
+            NormInput { input: std::mem::replace(&mut queries, output), inverse }
         });
         self.rotate_queries(&mut queries, (&angles.cos, &angles.sin));
         (queries, normed)
@@ -198,153 +199,160 @@ impl HostBlock {
         rotate(queries, stride, key_value_heads * group, head_dim / 2, angles, scale);
     }
 
-    /// `middle + mlp(norm(middle))`.
-    fn feed_forward(&self, middle: &[f32]) -> FeedForward {
-        let width = self.second_norm.width();
-        let (normed, _) = self.second_norm.forward(middle);
+    /// Computes `residual + mlp(norm(residual))`.
+    fn feed_forward(&self, residual: &[f32]) -> FeedForward {
+        let width = self.feed_forward_norm.width();
+        let (normed, _) = self.feed_forward_norm.forward(residual);
         let x = Matrix::of(&normed, width);
         let inner = self.gate.output();
         let mut gate = vec![0.0; x.rows() * inner];
         let mut up = vec![0.0; x.rows() * inner];
-        self.gate.forward(MatrixMut::of(&mut gate, inner), x, Into::Replace);
-        self.up.forward(MatrixMut::of(&mut up, inner), x, Into::Replace);
+        self.gate.forward(MatrixMut::of(&mut gate, inner), x, Write::Replace);
+        self.up.forward(MatrixMut::of(&mut up, inner), x, Write::Replace);
         let mut hidden = vec![0.0; x.rows() * inner];
         swiglu(&gate, &up, &mut hidden);
-        let mut out = middle.to_vec();
+        let mut out = residual.to_vec();
         let hidden = Matrix::of(&hidden, inner);
-        self.down.forward(MatrixMut::of(&mut out, width), hidden, Into::Add);
+        self.down.forward(MatrixMut::of(&mut out, width), hidden, Write::Add);
         FeedForward { out, gate, up }
     }
 
-    /// Pulls the gradient of the output, `[asked, hidden]`, through to that of `x`,
+    /// Backward pass: maps the gradient of the output, `[selected, hidden]`, to that of `x`,
     /// `[tokens, hidden]`.
     pub(crate) fn backward(
         &self,
         x: &[f32],
-        mut kept: Kept,
+        mut saved: SavedActivations,
         angles: &Angles,
-        asked: &Asked<'_>,
+        selected: &OutputPositions<'_>,
         upstream: Vec<f32>,
         grads: &mut Gradients,
     ) -> Vec<f32> {
-        let width = self.first_norm.width();
-        let of_middle = self.feed_forward_backward(&mut kept, upstream, grads);
+        let width = self.attention_norm.width();
+        let residual_grads = self.feed_forward_backward(&mut saved, upstream, grads);
 
         let query_width = self.heads.query_width();
-        let mut of_attended = vec![0.0; kept.attended.len()];
+        let mut attended_grads = vec![0.0; saved.attended.len()];
         self.output.backward(
-            Matrix::of(&kept.attended, query_width),
-            Matrix::of(&of_middle, width),
-            MatrixMut::of(&mut of_attended, query_width),
-            Into::Replace,
+            Matrix::of(&saved.attended, query_width),
+            Matrix::of(&residual_grads, width),
+            MatrixMut::of(&mut attended_grads, query_width),
+            Write::Replace,
             grads,
         );
-        let mut of_queries = vec![0.0; kept.queries.len()];
-        let mut of_key_values = vec![0.0; kept.key_values.len()];
+        let mut query_grads = vec![0.0; saved.queries.len()];
+        let mut key_value_grads = vec![0.0; saved.key_values.len()];
         let attended = Attended {
-            queries: &kept.queries,
-            key_values: &kept.key_values,
-            weights: &kept.weights,
+            queries: &saved.queries,
+            key_values: &saved.key_values,
+            weights: &saved.weights,
         };
         attention_backward(
-            &of_attended,
+            &attended_grads,
             attended,
-            &asked.runs,
+            &selected.spans,
             self.heads,
-            &mut of_queries,
-            &mut of_key_values,
+            &mut query_grads,
+            &mut key_value_grads,
         );
-        drop(of_attended);
+        drop(attended_grads);
 
-        let back: Vec<f32> = asked.angles.sin.iter().map(|it| -it).collect();
-        self.rotate_queries(&mut of_queries, (&asked.angles.cos, &back));
-        self.keys_backward(&mut of_key_values, angles, kept.unnormed.as_ref(), grads);
-        if let (Some(norm), Some([queries, _])) = (&self.query_norm, &kept.unnormed) {
-            let mut below = vec![0.0; of_queries.len()];
-            norm.backward(&queries.input, &queries.inverse, &of_queries, &mut below, grads);
-            of_queries = below;
+        let back: Vec<f32> = selected.angles.sin.iter().map(|it| -it).collect();
+        self.rotate_queries(&mut query_grads, (&selected.angles.cos, &back));
+        self.keys_backward(&mut key_value_grads, angles, saved.pre_norm.as_ref(), grads);
+        if let (Some(norm), Some([queries, _])) = (&self.query_norm, &saved.pre_norm) {
+            let mut input_grads = vec![0.0; query_grads.len()];
+            norm.backward(&queries.input, &queries.inverse, &query_grads, &mut input_grads, grads);
+            query_grads = input_grads;
         }
 
-        let (normed, inverse) = self.first_norm.forward(x);
-        let mut of_normed = vec![0.0; x.len()];
+        let (normed, inverse) = self.attention_norm.forward(x);
+        let mut normed_grads = vec![0.0; x.len()];
         let x_normed = Matrix::of(&normed, width);
         let (tokens, keys) = (x_normed.rows(), self.heads.key_width());
-        let parts = [(&self.keys, 0, Into::Replace), (&self.values, keys, Into::Add)];
-        for (linear, at, into) in parts {
-            let at = at.min(of_key_values.len());
-            let upstream = Matrix::part(&of_key_values[at..], tokens, keys, 2 * keys);
-            let below = MatrixMut::of(&mut of_normed, width);
-            linear.backward(x_normed, upstream, below, into, grads);
+        let parts = [(&self.keys, 0, Write::Replace), (&self.values, keys, Write::Add)];
+        for (linear, at, mode) in parts {
+            let at = at.min(key_value_grads.len());
+            let upstream = Matrix::part(&key_value_grads[at..], tokens, keys, 2 * keys);
+            let input_grads = MatrixMut::of(&mut normed_grads, width);
+            linear.backward(x_normed, upstream, input_grads, mode, grads);
         }
-        let upstream = Matrix::of(&of_queries, query_width);
-        let mut below;
-        match asked.places {
+        let upstream = Matrix::of(&query_grads, query_width);
+        let mut input_grads;
+        match selected.indices {
             None => {
-                let of_normed = MatrixMut::of(&mut of_normed, width);
-                self.queries.backward(x_normed, upstream, of_normed, Into::Add, grads);
-                below = of_middle;
+                let normed_grads = MatrixMut::of(&mut normed_grads, width);
+                self.queries.backward(x_normed, upstream, normed_grads, Write::Add, grads);
+                input_grads = residual_grads;
             }
-            Some(places) => {
-                let mut part = vec![0.0; of_middle.len()];
-                let asked_normed = picked(&normed, width, asked);
-                let x = Matrix::of(&asked_normed, width);
-                let of_part = MatrixMut::of(&mut part, width);
-                self.queries.backward(x, upstream, of_part, Into::Replace, grads);
-                scatter(&mut of_normed, &part, width, places);
-                below = vec![0.0; x_normed.rows() * width];
-                scatter(&mut below, &of_middle, width, places);
+            Some(indices) => {
+                let mut part = vec![0.0; residual_grads.len()];
+                let selected_normed = select_rows(&normed, width, selected);
+                let x = Matrix::of(&selected_normed, width);
+                let part_grads = MatrixMut::of(&mut part, width);
+                self.queries.backward(x, upstream, part_grads, Write::Replace, grads);
+                scatter_add(&mut normed_grads, &part, width, indices);
+                input_grads = vec![0.0; x_normed.rows() * width];
+                scatter_add(&mut input_grads, &residual_grads, width, indices);
             }
         }
-        self.first_norm.backward(x, &inverse, &of_normed, &mut below, grads);
-        below
+        self.attention_norm.backward(x, &inverse, &normed_grads, &mut input_grads, grads);
+        input_grads
     }
 
-    /// Turns the gradient of a block's output into that of what its feed-forward part starts from.
+    /// Backward pass of the feed-forward layer: maps the gradient of the block's output to that of
+    /// the residual stream before the layer.
     fn feed_forward_backward(
         &self,
-        kept: &mut Kept,
+        saved: &mut SavedActivations,
         mut upstream: Vec<f32>,
         grads: &mut Gradients,
     ) -> Vec<f32> {
-        let (width, inner) = (self.second_norm.width(), self.gate.output());
-        let rows = kept.middle.len() / width;
+        let (width, inner) = (self.feed_forward_norm.width(), self.gate.output());
+        let rows = saved.residual.len() / width;
         let mut hidden = vec![0.0; rows * inner];
-        let of_out = Matrix::of(&upstream, width);
-        self.down.below(MatrixMut::of(&mut hidden, inner), of_out, Into::Replace);
-        swiglu_backward(&mut kept.gate, &mut kept.up, &mut hidden);
-        self.down.to_parameters(Matrix::of(&hidden, inner), of_out, grads);
+        let output_grads = Matrix::of(&upstream, width);
+        self.down.input_gradient(MatrixMut::of(&mut hidden, inner), output_grads, Write::Replace);
+        swiglu_backward(&mut saved.gate, &mut saved.up, &mut hidden);
+        self.down.parameter_gradients(Matrix::of(&hidden, inner), output_grads, grads);
         drop(hidden);
-        let (normed, inverse) = self.second_norm.forward(&kept.middle);
+        let (normed, inverse) = self.feed_forward_norm.forward(&saved.residual);
         let x = Matrix::of(&normed, width);
-        let mut of_normed = vec![0.0; normed.len()];
-        let parts = [(&self.gate, &kept.gate, Into::Replace), (&self.up, &kept.up, Into::Add)];
-        for (linear, part, into) in parts {
-            let below = MatrixMut::of(&mut of_normed, width);
-            linear.backward(x, Matrix::of(part, inner), below, into, grads);
+        let mut normed_grads = vec![0.0; normed.len()];
+        let parts = [(&self.gate, &saved.gate, Write::Replace), (&self.up, &saved.up, Write::Add)];
+        for (linear, part, mode) in parts {
+            let input_grads = MatrixMut::of(&mut normed_grads, width);
+            linear.backward(x, Matrix::of(part, inner), input_grads, mode, grads);
         }
-        self.second_norm.backward(&kept.middle, &inverse, &of_normed, &mut upstream, grads);
+        self.feed_forward_norm.backward(
+            &saved.residual,
+            &inverse,
+            &normed_grads,
+            &mut upstream,
+            grads,
+        );
         upstream
     }
 
-    /// Turns the gradients of rotated keys into those of projected ones.
+    /// Maps the gradients of rotated keys to those of projected keys, in place.
     fn keys_backward(
         &self,
-        of_key_values: &mut [f32],
+        key_value_grads: &mut [f32],
         angles: &Angles,
-        unnormed: Option<&[Normed; 2]>,
+        pre_norm: Option<&[NormInput; 2]>,
         grads: &mut Gradients,
     ) {
         let Heads { key_value_heads, head_dim, .. } = self.heads;
         let width = self.heads.key_width();
         let back: Vec<f32> = angles.sin.iter().map(|it| -it).collect();
         let angles = (&angles.cos[..], &back[..]);
-        rotate(of_key_values, 2 * width, key_value_heads, head_dim / 2, angles, 1.0);
-        let (Some(norm), Some([_, keys])) = (&self.key_norm, unnormed) else { return };
+        rotate(key_value_grads, 2 * width, key_value_heads, head_dim / 2, angles, 1.0);
+        let (Some(norm), Some([_, keys])) = (&self.key_norm, pre_norm) else { return };
         let upstream: Vec<f32> =
-            of_key_values.chunks(2 * width).flat_map(|it| &it[..width]).copied().collect();
-        let mut below = vec![0.0; upstream.len()];
-        norm.backward(&keys.input, &keys.inverse, &upstream, &mut below, grads);
-        for (row, keys) in of_key_values.chunks_mut(2 * width).zip(below.chunks(width)) {
+            key_value_grads.chunks(2 * width).flat_map(|it| &it[..width]).copied().collect();
+        let mut input_grads = vec![0.0; upstream.len()];
+        norm.backward(&keys.input, &keys.inverse, &upstream, &mut input_grads, grads);
+        for (row, keys) in key_value_grads.chunks_mut(2 * width).zip(input_grads.chunks(width)) {
             row[..width].copy_from_slice(keys);
         }
     }
@@ -356,24 +364,28 @@ struct FeedForward {
     up: Vec<f32>,
 }
 
-/// The rows that are asked for.
-fn picked<'a>(x: &'a [f32], width: usize, asked: &Asked<'_>) -> std::borrow::Cow<'a, [f32]> {
-    match asked.places {
+/// Rows of the selected positions.
+fn select_rows<'a>(
+    x: &'a [f32],
+    width: usize,
+    selected: &OutputPositions<'_>,
+) -> std::borrow::Cow<'a, [f32]> {
+    match selected.indices {
         None => x.into(),
-        Some(places) => gather(x, width, places).into(),
+        Some(indices) => gather(x, width, indices).into(),
     }
 }
 
-/// Some rows, one behind the other.
-pub(crate) fn gather(x: &[f32], width: usize, places: &[usize]) -> Vec<f32> {
-    let mut rows = Vec::with_capacity(places.len() * width);
-    places.iter().for_each(|it| rows.extend_from_slice(&x[it * width..(it + 1) * width]));
+/// Copies rows by index into a contiguous matrix.
+pub(crate) fn gather(x: &[f32], width: usize, indices: &[usize]) -> Vec<f32> {
+    let mut rows = Vec::with_capacity(indices.len() * width);
+    indices.iter().for_each(|it| rows.extend_from_slice(&x[it * width..(it + 1) * width]));
     rows
 }
 
-/// Adds rows to those at some places.
-pub(crate) fn scatter(out: &mut [f32], rows: &[f32], width: usize, places: &[usize]) {
-    for (row, &place) in rows.chunks(width).zip(places) {
+/// Adds each row to the row of `out` at its index.
+pub(crate) fn scatter_add(out: &mut [f32], rows: &[f32], width: usize, indices: &[usize]) {
+    for (row, &place) in rows.chunks(width).zip(indices) {
         add(&mut out[place * width..(place + 1) * width], row);
     }
 }

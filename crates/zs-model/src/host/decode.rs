@@ -1,28 +1,29 @@
-//! Keys and values that follow one sequence each, and the pass that feeds sequences their next tokens.
+//! KV cache of single sequences in host memory, and the forward pass that extends it.
 
 use std::ops::Range;
 
 use super::HostNetwork;
 use super::attention::Heads;
 use super::block::Angles;
-use super::kernels::{attend_one, softmax};
-use super::product::{Into, Matrix, MatrixMut, product};
+use super::kernels::{attend_single_query, softmax};
+use super::product::{Matrix, MatrixMut, Write, product};
 use crate::TokenId;
 
-/// Tokens of a pass, above which further sequences go in the next: activations stay in the cache.
-const PASS: usize = 256;
+/// Maximum tokens of a forward pass, so that activations stay in the CPU cache.
+const MAX_PASS_TOKENS: usize = 256;
 
-/// Queries of a tile where several are fed at once.
+/// Queries per tile during prefill.
 const TILE: usize = 32;
 
-/// Keys and values of one sequence.
+/// KV cache of one sequence.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct HostRow {
     layers: Vec<LayerRow>,
     len: usize,
 }
 
-/// Keys of one layer, transposed so that one query meets many of them at once, and values.
+/// KV cache of one layer. Keys are transposed, so that one query is multiplied with many keys at
+/// once.
 ///
 /// # Shapes
 ///
@@ -34,20 +35,20 @@ struct LayerRow {
     capacity: usize,
 }
 
-/// Some tokens of one sequence in a pass.
-struct Feed {
+/// Tokens of one sequence in a forward pass.
+struct PassTokens {
     row: usize,
-    /// Their places in the pass.
-    places: Range<usize>,
+    /// Range of the tokens in the pass.
+    indices: Range<usize>,
 }
 
 impl HostRow {
-    /// Tokens whose keys and values are here.
+    /// Number of cached tokens.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// A copy of the first `len` tokens.
+    /// Copy of the first `len` tokens.
     pub(crate) fn first(&self, len: usize) -> Self {
         Self { layers: self.layers.iter().map(|it| it.first(len)).collect(), len }
     }
@@ -63,7 +64,7 @@ impl LayerRow {
         self.keys.len().checked_div(self.capacity).unwrap_or(0)
     }
 
-    /// Appends keys and values, `[new, 2 width]`, behind `len` tokens.
+    /// Appends keys and values, `[new, 2 width]`, after `len` tokens.
     fn append(&mut self, key_values: &[f32], width: usize, len: usize) {
         let needed = len + key_values.len() / (2 * width);
         if needed > self.capacity {
@@ -86,7 +87,7 @@ impl LayerRow {
         }
     }
 
-    /// Attention of the queries that lie at the end of the first `len` tokens.
+    /// Attention of the queries at the end of the first `len` tokens.
     fn attend(&self, out: &mut [f32], queries: &[f32], heads: Heads, len: usize) {
         let Heads { key_value_heads, group, head_dim } = heads;
         let (width, query_width) = (heads.key_width(), heads.query_width());
@@ -100,7 +101,7 @@ impl LayerRow {
             if new == 1 {
                 scores.resize(len, 0.0);
                 let (query, out) = (&queries[at.clone()], &mut out[at]);
-                attend_one(out, query, keys, self.capacity, values, width, &mut scores);
+                attend_single_query(out, query, keys, self.capacity, values, width, &mut scores);
                 continue;
             }
             for start in (0..new).step_by(TILE) {
@@ -111,32 +112,32 @@ impl LayerRow {
                 let part = start * query_width + at.start;
                 let query = Matrix::part(&queries[part..], rows, head_dim, query_width);
                 let keys = Matrix::part(keys, head_dim, seen, self.capacity);
-                product(MatrixMut::of(&mut scores, seen), query, keys, Into::Replace);
+                product(MatrixMut::of(&mut scores, seen), query, keys, Write::Replace);
                 softmax(&mut scores, seen, &visible);
                 let out = MatrixMut::part(&mut out[part..], rows, head_dim, query_width);
                 let values = Matrix::part(values, seen, head_dim, width);
-                product(out, Matrix::of(&scores, seen), values, Into::Replace);
+                product(out, Matrix::of(&scores, seen), values, Write::Replace);
             }
         }
     }
 }
 
 impl HostNetwork {
-    /// Feeds each sequence its next tokens (none for one that has finished) and returns the logits
-    /// after the last of them, `[rows, vocab]`; zeros for a sequence that got none.
+    /// Feeds each sequence its next tokens (none for a finished one) and returns the logits after
+    /// the last one, `[rows, vocab]`; zeros for a sequence without tokens.
     pub(crate) fn feed(&self, rows: &mut [HostRow], tokens: &[Vec<TokenId>]) -> Vec<f32> {
         let mut hidden = vec![0.0; rows.len() * self.width()];
-        let mut feeds: Vec<Feed> = Vec::new();
+        let mut feeds: Vec<PassTokens> = Vec::new();
         let mut ids: Vec<TokenId> = Vec::new();
         for (row, tokens) in tokens.iter().enumerate() {
-            for part in tokens.chunks(PASS) {
+            for part in tokens.chunks(MAX_PASS_TOKENS) {
                 let continues = feeds.last().is_some_and(|it| it.row == row);
-                if continues || ids.len() + part.len() > PASS {
+                if continues || ids.len() + part.len() > MAX_PASS_TOKENS {
                     self.pass(rows, &feeds, &ids, &mut hidden);
                     feeds.clear();
                     ids.clear();
                 }
-                feeds.push(Feed { row, places: ids.len()..ids.len() + part.len() });
+                feeds.push(PassTokens { row, indices: ids.len()..ids.len() + part.len() });
                 ids.extend_from_slice(part);
             }
         }
@@ -144,21 +145,28 @@ impl HostNetwork {
         self.logits(&hidden)
     }
 
-    /// One pass of the network; the hidden state of each sequence's last token goes to its row.
-    fn pass(&self, rows: &mut [HostRow], feeds: &[Feed], ids: &[TokenId], hidden: &mut [f32]) {
+    /// Runs one forward pass and writes the hidden state of each sequence's last token to its row.
+    fn pass(
+        &self,
+        rows: &mut [HostRow],
+        feeds: &[PassTokens],
+        ids: &[TokenId],
+        hidden: &mut [f32],
+    ) {
         if feeds.is_empty() {
             return;
         }
         let positions = feeds.iter().flat_map(|feed| {
             let before = rows[feed.row].len as u32;
-            before..before + feed.places.len() as u32
+            before..before + feed.indices.len() as u32
         });
         let positions: Vec<u32> = positions.collect();
         let angles = self.angles(positions.iter().copied());
-        let last: Vec<usize> = feeds.iter().map(|it| it.places.end - 1).collect();
+        let last: Vec<usize> = feeds.iter().map(|it| it.indices.end - 1).collect();
         let last_angles = self.angles(last.iter().map(|it| positions[*it]));
-        let ends: Vec<Feed> =
-            (0..feeds.len()).map(|it| Feed { row: feeds[it].row, places: it..it + 1 }).collect();
+        let ends: Vec<PassTokens> = (0..feeds.len())
+            .map(|it| PassTokens { row: feeds[it].row, indices: it..it + 1 })
+            .collect();
         let mut x = self.embed(ids.iter().map(|it| *it as usize));
         for (index, block) in self.blocks.iter().enumerate() {
             let is_last = index + 1 == self.blocks.len();
@@ -170,19 +178,19 @@ impl HostNetwork {
                     let row = &mut rows[feed.row];
                     row.layers.resize_with(self.blocks.len(), LayerRow::default);
                     let layer = &mut row.layers[index];
-                    let new = feed.places.start * 2 * key_width..feed.places.end * 2 * key_width;
+                    let new = feed.indices.start * 2 * key_width..feed.indices.end * 2 * key_width;
                     layer.append(&key_values[new], key_width, row.len);
-                    let places = if is_last { &end.places } else { &feed.places };
-                    let part = places.start * width..places.end * width;
-                    let len = row.len + feed.places.len();
+                    let indices = if is_last { &end.indices } else { &feed.indices };
+                    let part = indices.start * width..indices.end * width;
+                    let len = row.len + feed.indices.len();
                     layer.attend(&mut out[part.clone()], &queries[part], heads, len);
                 }
                 out
             };
-            let asked: Option<(&[usize], &Angles)> = is_last.then_some((&last, &last_angles));
-            x = block.forward_cached(&x, &angles, asked, attend);
+            let selected: Option<(&[usize], &Angles)> = is_last.then_some((&last, &last_angles));
+            x = block.forward_cached(&x, &angles, selected, attend);
         }
-        feeds.iter().for_each(|it| rows[it.row].len += it.places.len());
+        feeds.iter().for_each(|it| rows[it.row].len += it.indices.len());
         let (normed, _) = self.norm.forward(&x);
         let width = self.width();
         for (feed, row) in feeds.iter().zip(normed.chunks_exact(width)) {
@@ -196,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_and_values_stay_in_place_while_the_row_grows() {
+    fn appending_keeps_earlier_keys_and_values() {
         let mut row = LayerRow::default();
         for token in 0..100 {
             let at = token as f32;

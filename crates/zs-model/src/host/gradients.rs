@@ -1,18 +1,18 @@
-//! Scores of tokens, and gradients of a loss on them.
+//! Token scores, and gradients of a loss on them.
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::HostNetwork;
-use super::block::{gather, scatter};
+use super::block::{gather, scatter_add};
 use super::kernels::{RowStatistics, scores_backward, statistics};
-use super::layout::Packed;
-use super::leaf::Gradients;
-use super::product::{Into, Matrix, MatrixMut, product};
+use super::layout::PackedRows;
+use super::parameter::Gradients;
+use super::product::{Matrix, MatrixMut, Write, product};
 use crate::network::FlatScores;
 use crate::{TokenId, TokenRow};
 
-/// Log-probabilities and entropies of the tokens that carry loss, in row order.
+/// Log-probabilities and entropies of the loss tokens, in row order.
 #[derive(Debug, Default)]
 pub(crate) struct HostScores {
     log_probs: Vec<f32>,
@@ -20,11 +20,11 @@ pub(crate) struct HostScores {
 }
 
 impl HostScores {
-    /// As tensors on a device; the entropy only where it is wanted.
+    /// The scores as tensors on a device; the entropy only if requested.
     pub(crate) fn flat(&self, device: &Device, with_entropy: bool) -> FlatScores {
-        let tensor = |numbers: Vec<f32>| {
-            let len = numbers.len();
-            Tensor::<1>::from_data(TensorData::new(numbers, [len]), device)
+        let tensor = |values: Vec<f32>| {
+            let len = values.len();
+            Tensor::<1>::from_data(TensorData::new(values, [len]), device)
         };
         let entropy = || tensor(self.statistics.iter().map(|it| it.entropy).collect());
         FlatScores {
@@ -34,29 +34,30 @@ impl HostScores {
     }
 }
 
-/// Hidden states that the tokens with loss are predicted from, and those tokens.
-struct Predicting<'a> {
+/// Loss tokens and the hidden states that predict them.
+struct PredictingStates<'a> {
     hidden: Vec<f32>,
     targets: Vec<TokenId>,
-    /// The row of the trunk's hidden states that each comes from.
-    sources: Vec<usize>,
-    /// Positions that the head runs on at a time.
+    /// Row of each hidden state in the trunk's output.
+    hidden_rows: Vec<usize>,
+    /// Number of positions per call of the head.
     chunk: usize,
     network: &'a HostNetwork,
 }
 
 impl HostNetwork {
-    /// Scores of the tokens that carry loss; no logits beyond `max_logits` at a time.
+    /// Scores of the loss tokens, with at most `max_logits` logits in memory.
     pub(crate) fn scores(&self, rows: &[TokenRow], max_logits: usize) -> HostScores {
-        let packed = Packed::new(rows);
+        let packed = PackedRows::new(rows);
         let (hidden, trunk) = self.forward(&packed, false);
-        let predicting = Predicting::new(self, rows, &packed, &trunk.places, &hidden, max_logits);
+        let predicting =
+            PredictingStates::new(self, rows, &packed, &trunk.indices, &hidden, max_logits);
         predicting.scores().0
     }
 
-    /// Gradient of a loss on the scores of the tokens that carry loss.
+    /// Gradients of a loss on the scores of the loss tokens.
     ///
-    /// `device` is the one that the loss is computed on, with gradients.
+    /// The loss is computed on `device`, with autodiff.
     pub(crate) fn gradients<T>(
         &self,
         rows: &[TokenRow],
@@ -65,36 +66,37 @@ impl HostNetwork {
         device: &Device,
         loss: impl FnOnce(FlatScores) -> (Tensor<1>, T),
     ) -> (GradientsParams, T) {
-        let packed = Packed::new(rows);
+        let packed = PackedRows::new(rows);
         let (hidden, trunk) = self.forward(&packed, true);
-        let predicting = Predicting::new(self, rows, &packed, &trunk.places, &hidden, max_logits);
+        let predicting =
+            PredictingStates::new(self, rows, &packed, &trunk.indices, &hidden, max_logits);
         let (scores, logits) = predicting.scores();
 
-        // The loss sees its scores as leaves.
+        // The scores are leaves of the loss's graph.
         let FlatScores { log_probs, entropy } = scores.flat(device, with_entropy);
         let log_probs = log_probs.require_grad();
         let entropy = entropy.map(Tensor::require_grad);
-        let (loss, kept) =
+        let (loss, output) =
             loss(FlatScores { log_probs: log_probs.clone(), entropy: entropy.clone() });
         let mut from_loss = loss.backward();
-        let mut numbers = |leaf: Tensor<1>| -> Option<Vec<f32>> {
+        let mut values = |leaf: Tensor<1>| -> Option<Vec<f32>> {
             Some(leaf.grad_remove(&mut from_loss)?.into_data().iter::<f32>().collect())
         };
-        let of_log_probs = numbers(log_probs).unwrap_or_else(|| vec![0.0; scores.log_probs.len()]);
-        let of_entropy = entropy.and_then(numbers);
+        let log_prob_grads = values(log_probs).unwrap_or_else(|| vec![0.0; scores.log_probs.len()]);
+        let entropy_grads = entropy.and_then(values);
 
         let mut grads = Gradients::default();
-        let of_entropy = of_entropy.as_deref();
-        let of_predicting =
-            predicting.backward(&scores, logits, &of_log_probs, of_entropy, &mut grads);
-        let mut of_hidden = vec![0.0; hidden.len()];
-        scatter(&mut of_hidden, &of_predicting, self.width(), &predicting.sources);
-        let of_embedded = self.backward(trunk, &of_hidden, &mut grads);
+        let entropy_grads = entropy_grads.as_deref();
+        let predicting_grads =
+            predicting.backward(&scores, logits, &log_prob_grads, entropy_grads, &mut grads);
+        let mut hidden_grads = vec![0.0; hidden.len()];
+        scatter_add(&mut hidden_grads, &predicting_grads, self.width(), &predicting.hidden_rows);
+        let embedded_grads = self.backward(trunk, &hidden_grads, &mut grads);
         if self.embedding.is_trained() {
             let tokens: Vec<usize> = packed.tokens.iter().map(|it| *it as usize).collect();
-            scatter(grads.sum(&self.embedding), &of_embedded, self.width(), &tokens);
+            scatter_add(grads.sum(&self.embedding), &embedded_grads, self.width(), &tokens);
         }
-        (grads.into_params(), kept)
+        (grads.into_params(), output)
     }
 
     /// Logits of hidden states.
@@ -103,38 +105,41 @@ impl HostNetwork {
         let mut logits = vec![0.0; x.rows() * self.vocab()];
         let out = MatrixMut::of(&mut logits, self.vocab());
         match &self.head {
-            Some(head) => head.forward(out, x, Into::Replace),
+            Some(head) => head.forward(out, x, Write::Replace),
             None => {
-                let embedding = Matrix::of(self.embedding.numbers(), self.width());
-                product(out, x, embedding.t(), Into::Replace);
+                let embedding = Matrix::of(self.embedding.values(), self.width());
+                product(out, x, embedding.t(), Write::Replace);
             }
         }
         logits
     }
 
     fn vocab(&self) -> usize {
-        self.embedding.numbers().len() / self.width()
+        self.embedding.values().len() / self.width()
     }
 }
 
-impl<'a> Predicting<'a> {
+impl<'a> PredictingStates<'a> {
     fn new(
         network: &'a HostNetwork,
         rows: &[TokenRow],
-        packed: &Packed,
-        places: &[usize],
+        packed: &PackedRows,
+        indices: &[usize],
         hidden: &[f32],
         max_logits: usize,
     ) -> Self {
-        let sources: Vec<usize> =
-            packed.predicting.iter().map(|it| places.partition_point(|place| place < it)).collect();
+        let hidden_rows: Vec<usize> = packed
+            .predicting
+            .iter()
+            .map(|it| indices.partition_point(|index| index < it))
+            .collect();
         let targets = rows.iter().flat_map(|row| {
             row.tokens.iter().zip(&row.loss_mask).filter(|it| *it.1).map(|it| *it.0)
         });
         Self {
-            hidden: gather(hidden, network.width(), &sources),
+            hidden: gather(hidden, network.width(), &hidden_rows),
             targets: targets.collect(),
-            sources,
+            hidden_rows,
             chunk: (max_logits / network.vocab()).max(1),
             network,
         }
@@ -144,66 +149,66 @@ impl<'a> Predicting<'a> {
         self.targets.len() <= self.chunk
     }
 
-    /// Scores, and the logits where all of them are there at once.
+    /// Scores, and the logits if they fit in one chunk.
     fn scores(&self) -> (HostScores, Option<Vec<f32>>) {
         let (width, vocab) = (self.network.width(), self.network.vocab());
         let mut scores = HostScores::default();
-        let mut kept = None;
+        let mut all_logits = None;
         for (hidden, targets) in
             self.hidden.chunks(self.chunk * width).zip(self.targets.chunks(self.chunk))
         {
             let logits = self.network.logits(hidden);
-            let mut of_rows = vec![RowStatistics::default(); targets.len()];
-            statistics(&logits, vocab, &mut of_rows);
-            let rows = logits.chunks(vocab).zip(targets).zip(&of_rows);
+            let mut row_statistics = vec![RowStatistics::default(); targets.len()];
+            statistics(&logits, vocab, &mut row_statistics);
+            let rows = logits.chunks(vocab).zip(targets).zip(&row_statistics);
             let log_prob = |((row, target), it): ((&[f32], &TokenId), &RowStatistics)| {
                 row[*target as usize] - it.log_sum
             };
             scores.log_probs.extend(rows.map(log_prob));
-            scores.statistics.extend(of_rows);
-            kept = self.is_one_chunk().then_some(logits);
+            scores.statistics.extend(row_statistics);
+            all_logits = self.is_one_chunk().then_some(logits);
         }
-        (scores, kept)
+        (scores, all_logits)
     }
 
-    /// Gradient of the hidden states; those of the head go to its parameters.
+    /// Gradients of the hidden states; those of the head are added to `grads`.
     fn backward(
         &self,
         scores: &HostScores,
         mut logits: Option<Vec<f32>>,
-        of_log_probs: &[f32],
-        of_entropy: Option<&[f32]>,
+        log_prob_grads: &[f32],
+        entropy_grads: Option<&[f32]>,
         grads: &mut Gradients,
     ) -> Vec<f32> {
         let (width, vocab) = (self.network.width(), self.network.vocab());
-        let mut below = vec![0.0; self.hidden.len()];
+        let mut input_grads = vec![0.0; self.hidden.len()];
         for (index, targets) in self.targets.chunks(self.chunk).enumerate() {
             let rows = index * self.chunk..index * self.chunk + targets.len();
-            let numbers = rows.start * width..rows.end * width;
-            let hidden = &self.hidden[numbers.clone()];
+            let range = rows.start * width..rows.end * width;
+            let hidden = &self.hidden[range.clone()];
             let mut logits = logits.take().unwrap_or_else(|| self.network.logits(hidden));
-            let of_log_probs = &of_log_probs[rows.clone()];
-            let of_entropy = of_entropy.map(|it| &it[rows.clone()]);
+            let log_prob_grads = &log_prob_grads[rows.clone()];
+            let entropy_grads = entropy_grads.map(|it| &it[rows.clone()]);
             let statistics = &scores.statistics[rows];
-            scores_backward(&mut logits, vocab, statistics, of_log_probs, of_entropy);
-            for ((row, target), grad) in logits.chunks_mut(vocab).zip(targets).zip(of_log_probs) {
+            scores_backward(&mut logits, vocab, statistics, log_prob_grads, entropy_grads);
+            for ((row, target), grad) in logits.chunks_mut(vocab).zip(targets).zip(log_prob_grads) {
                 row[*target as usize] += grad;
             }
             let (x, upstream) = (Matrix::of(hidden, width), Matrix::of(&logits, vocab));
-            let below = MatrixMut::of(&mut below[numbers], width);
+            let input_grads = MatrixMut::of(&mut input_grads[range], width);
             match &self.network.head {
-                Some(head) => head.backward(x, upstream, below, Into::Replace, grads),
+                Some(head) => head.backward(x, upstream, input_grads, Write::Replace, grads),
                 None => {
                     let embedding = &self.network.embedding;
-                    let weights = Matrix::of(embedding.numbers(), width);
-                    product(below, upstream, weights, Into::Replace);
+                    let weights = Matrix::of(embedding.values(), width);
+                    product(input_grads, upstream, weights, Write::Replace);
                     if embedding.is_trained() {
                         let sum = MatrixMut::of(grads.sum(embedding), width);
-                        product(sum, upstream.t(), x, Into::Add);
+                        product(sum, upstream.t(), x, Write::Add);
                     }
                 }
             }
         }
-        below
+        input_grads
     }
 }

@@ -1,14 +1,15 @@
-//! Element-wise passes and reductions over rows, compiled for the vector units that the machine has.
+//! Element-wise operations and row reductions, compiled for several vector instruction sets.
 //!
-//! Sums run in a fixed order of [`LANES`] partial sums whatever the vector width, so one machine
-//! always gives the same bytes.
+//! Sums use [`LANES`] partial sums in a fixed order for every vector width, so results are bitwise
+//! reproducible on a machine.
 
 use multiversion::multiversion;
 
-/// Partial sums of a reduction.
+/// Number of partial sums of a reduction.
 const LANES: usize = 32;
 
-/// `e^x` to about 2 units in the last place; beyond ±87 the value at ±87.
+/// `e^x` with an error of about 2 units in the last place; clamped to the values at ±87 beyond
+/// them.
 ///
 /// ```text
 /// e^x = 2^n e^r,   n = round(x / ln 2),   |r| <= ln(2) / 2
@@ -16,7 +17,7 @@ const LANES: usize = 32;
 ///
 /// # References
 ///
-/// - Cephes, `expf`: the polynomial
+/// - Cephes, `expf`: polynomial coefficients
 #[inline(always)]
 #[expect(clippy::excessive_precision, reason = "as published")]
 pub(crate) fn exp(x: f32) -> f32 {
@@ -37,7 +38,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     e * f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000))
 }
 
-/// Folds a reduction of numbers that `term` makes out of two rows.
+/// Sums `term` over pairs of elements of two rows.
 #[inline(always)]
 fn reduce(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0.0_f32; LANES];
@@ -81,7 +82,7 @@ fn fold(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
-/// RMS norm of rows; `inverse` gets one over each row's root mean square.
+/// RMS norm of each row; `inverse` receives the reciprocal root mean square of each row.
 ///
 /// ```text
 /// y = x / sqrt(mean(x^2) + eps) * weight
@@ -126,15 +127,15 @@ pub(crate) fn rms_norm_backward(
         }
         let mean = fold(sums, |a, b| a + b) / width as f32;
         let back = mean * scale * scale * scale;
-        let numbers = x.iter().zip(dy).zip(weight).zip(dx.iter_mut()).zip(dweight.iter_mut());
-        for ((((x, dy), weight), dx), dweight) in numbers {
+        let values = x.iter().zip(dy).zip(weight).zip(dx.iter_mut()).zip(dweight.iter_mut());
+        for ((((x, dy), weight), dx), dweight) in values {
             *dx += scale * weight * dy - x * back;
             *dweight += dy * x * scale;
         }
     }
 }
 
-/// `silu(gate) * up`.
+/// Computes `silu(gate) * up`.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
 pub(crate) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
     for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
@@ -142,8 +143,8 @@ pub(crate) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
     }
 }
 
-/// The way back through [`swiglu`], in place: `gate` and `up` become their gradients, `out` turns
-/// from the gradient of the output into the output.
+/// Backward pass of [`swiglu`], in place: `gate` and `up` are replaced by their gradients, and
+/// `out` by the output, given the gradient of the output.
 ///
 /// ```text
 /// s = 1 / (1 + exp(-g))
@@ -161,7 +162,7 @@ pub(crate) fn swiglu_backward(gate: &mut [f32], up: &mut [f32], out: &mut [f32])
     }
 }
 
-/// Softmax of the first `visible` numbers of each row, in place; the others become 0.
+/// Softmax of the first `visible` elements of each row, in place; the others become 0.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
 pub(crate) fn softmax(scores: &mut [f32], width: usize, visible: &[usize]) {
     for (row, &visible) in scores.chunks_exact_mut(width).zip(visible) {
@@ -176,17 +177,17 @@ pub(crate) fn softmax(scores: &mut [f32], width: usize, visible: &[usize]) {
     }
 }
 
-/// Attention of one query over keys that lie transposed; `scores` has one number a key.
+/// Attention of one query over transposed keys; `scores` has one element per key.
 ///
-/// Sums run key by key and number by number, so what else is computed at the same time changes
-/// nothing.
+/// Sums run sequentially over keys and elements, so the result does not depend on the rest of the
+/// batch.
 ///
 /// # Shapes
 ///
-/// - out, query: `[head_dim]`; keys: `[head_dim, capacity]`; values: rows of `head_dim` numbers,
-///   `stride` apart
+/// - out, query: `[head_dim]`; keys: `[head_dim, capacity]`; values: rows of `head_dim` elements
+///   with stride `stride`
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
-pub(crate) fn attend_one(
+pub(crate) fn attend_single_query(
     out: &mut [f32],
     query: &[f32],
     keys: &[f32],
@@ -197,13 +198,13 @@ pub(crate) fn attend_one(
 ) {
     let len = scores.len();
     scores.fill(0.0);
-    // Blocks of keys stay in registers while the numbers of the query go by.
+    // Scores of a block of keys stay in registers during the loop over the query's elements.
     for (block, scores) in scores.chunks_mut(LANES).enumerate() {
         let mut sums = [0.0_f32; LANES];
         let count = scores.len();
         for (q, row) in query.iter().zip(keys.chunks_exact(capacity)) {
             let row = &row[block * LANES..];
-            // The capacity is a multiple of a block, so a whole block is always there.
+            // The capacity is a multiple of the block size, so every block is complete.
             for lane in 0..LANES {
                 sums[lane] = row[lane].mul_add(*q, sums[lane]);
             }
@@ -224,7 +225,7 @@ pub(crate) fn attend_one(
     out.iter_mut().for_each(|it| *it *= scale);
 }
 
-/// The way back through [`softmax`]: `grads` turn from those of the output to those of the input.
+/// Backward pass of [`softmax`], in place: maps gradients of the output to those of the input.
 ///
 /// ```text
 /// ds = p (dp - sum(p dp))
@@ -240,16 +241,16 @@ pub(crate) fn softmax_backward(probabilities: &[f32], grads: &mut [f32], width: 
     }
 }
 
-/// Statistics of one row of logits.
+/// Statistics of a row of logits.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct RowStatistics {
-    /// `log sum exp`.
+    /// Log-sum-exp of the logits.
     pub(crate) log_sum: f32,
     /// Entropy of the softmax.
     pub(crate) entropy: f32,
 }
 
-/// `log sum exp` and entropy of each row.
+/// Log-sum-exp and entropy of each row.
 ///
 /// ```text
 /// L = m + log S,   S = sum exp(z - m),   H = log S - sum (z - m) exp(z - m) / S
@@ -282,8 +283,8 @@ pub(crate) fn statistics(logits: &[f32], vocab: usize, out: &mut [RowStatistics]
     }
 }
 
-/// Turns rows of logits into gradients of a loss on log-probabilities and entropies, but for the
-/// term of the target.
+/// Replaces rows of logits by the gradients of a loss on log-probabilities and entropies, without
+/// the term of the target.
 ///
 /// ```text
 /// dz_k = -g p_k - h p_k (log p_k + H),   log p_k = z_k - L
@@ -313,8 +314,8 @@ pub(crate) fn scores_backward(
     }
 }
 
-/// Rotates pairs of a head's halves, in place, by angles whose cosines and sines are given for each
-/// row, and scales.
+/// Rotates the two halves of each head against each other, in place, by the given angles of each
+/// row, and scales the result.
 ///
 /// ```text
 /// (a, b) -> scale (a cos - b sin, b cos + a sin)
@@ -322,7 +323,8 @@ pub(crate) fn scores_backward(
 ///
 /// # Shapes
 ///
-/// - x: rows of `heads` heads, `2 half` numbers each, `stride` apart; cos, sin: `[rows, half]`
+/// - x: rows of `heads` heads with `2 half` elements each and stride `stride`; cos, sin: `[rows,
+///   half]`
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
 pub(crate) fn rotate(
     x: &mut [f32],
@@ -345,7 +347,7 @@ pub(crate) fn rotate(
     }
 }
 
-/// `out += x`.
+/// Computes `out += x`.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
 pub(crate) fn add(out: &mut [f32], x: &[f32]) {
     out.iter_mut().zip(x).for_each(|(out, x)| *out += x);
@@ -356,7 +358,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exponentials_are_those_of_double_precision() {
+    fn exp_agrees_with_double_precision() {
         for step in -8_600..8_600 {
             let x = step as f32 / 100.0;
             let expected = f64::from(x).exp();
@@ -367,14 +369,14 @@ mod tests {
     }
 
     #[test]
-    fn softmax_hides_what_is_not_visible() {
+    fn softmax_is_zero_beyond_the_visible_elements() {
         let mut rows = [0.0, 9.0, 9.0, 1.0, 1.0, 9.0];
         softmax(&mut rows, 3, &[1, 2]);
         assert_eq!(rows, [1.0, 0.0, 0.0, 0.5, 0.5, 0.0]);
     }
 
     #[test]
-    fn statistics_by_hand() {
+    fn statistics_of_known_rows() {
         let mut out = [RowStatistics::default(); 1];
         statistics(&[3.0, 3.0, 3.0, 3.0], 4, &mut out);
         let four = 4.0_f32.ln();

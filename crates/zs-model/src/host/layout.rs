@@ -1,40 +1,39 @@
-//! Ragged rows packed one behind the other, without padding and with common beginnings once.
+//! Packing of ragged rows into spans, without padding and with shared prefixes stored once.
 
 use std::ops::Range;
 
 use crate::{TokenId, TokenRow};
 
-/// Common tokens from which rows share their beginning.
-const SHARED_FROM: usize = 8;
+/// Minimum length of a shared prefix.
+const MIN_SHARED_PREFIX: usize = 8;
 
-/// One run of tokens that attends to itself and to an earlier run.
+/// Segment of packed tokens that attends causally to itself and fully to a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
-    /// Packed places of what comes before, the same for every run of a group.
+pub(crate) struct Span {
+    /// Packed range of the prefix, which the spans of a group share.
     pub(crate) prefix: Range<usize>,
-    /// Packed places of its own tokens.
+    /// Packed range of the span's own tokens.
     pub(crate) own: Range<usize>,
 }
 
-/// Rows packed for one pass, each up to the last token that something is predicted from.
+/// Rows packed for one forward pass, each up to the last token that predicts a loss token.
 ///
-/// Rows that begin with the same tokens share the places of their beginning, so it is computed once,
-/// forward and backward.
+/// Rows with a common prefix share its packed tokens, so it is computed once, forward and backward.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Packed {
+pub(crate) struct PackedRows {
     pub(crate) tokens: Vec<TokenId>,
-    /// The position of each token in its row.
+    /// Position of each token in its row.
     pub(crate) positions: Vec<u32>,
-    pub(crate) runs: Vec<Run>,
-    /// Where each token that carries loss is predicted, in row order.
+    pub(crate) spans: Vec<Span>,
+    /// Packed index of the token that predicts each loss token, in row order.
     pub(crate) predicting: Vec<usize>,
 }
 
-impl Packed {
+impl PackedRows {
     /// # Panics
     ///
-    /// When a first token carries loss, which nothing predicts, or a mask has another length than
-    /// its row.
+    /// Panics if a first token carries loss, since nothing predicts it, or if a mask's length
+    /// differs from its row's.
     pub(crate) fn new(rows: &[TokenRow]) -> Self {
         for row in rows {
             assert_eq!(row.tokens.len(), row.loss_mask.len(), "one mask value a token");
@@ -43,7 +42,7 @@ impl Packed {
         let ends: Vec<usize> =
             rows.iter().map(|row| row.loss_mask.iter().rposition(|it| *it).unwrap_or(0)).collect();
         let inputs = |row: usize| &rows[row].tokens[..ends[row]];
-        // Neighbours in this order have the longest beginnings in common.
+        // Adjacent rows in sorted order have the longest common prefixes.
         let mut order: Vec<usize> = (0..rows.len()).filter(|it| ends[*it] > 0).collect();
         order.sort_by_key(|&it| (inputs(it), it));
 
@@ -71,13 +70,13 @@ impl Packed {
         packed
     }
 
-    /// Appends a run and returns its places.
+    /// Appends a span and returns its packed range.
     fn push(&mut self, tokens: &[TokenId], position: usize, prefix: Range<usize>) -> Range<usize> {
         let own = self.tokens.len()..self.tokens.len() + tokens.len();
         if !tokens.is_empty() {
             self.tokens.extend_from_slice(tokens);
             self.positions.extend((position..position + tokens.len()).map(|it| it as u32));
-            self.runs.push(Run { prefix, own: own.clone() });
+            self.spans.push(Span { prefix, own: own.clone() });
         }
         own
     }
@@ -86,24 +85,24 @@ impl Packed {
         self.tokens.len()
     }
 
-    /// The places that something is predicted from, ascending and once each.
-    pub(crate) fn predicting_places(&self) -> Vec<usize> {
-        let mut places = self.predicting.clone();
-        places.sort_unstable();
-        places.dedup();
-        places
+    /// Distinct packed indices of tokens that predict loss tokens, ascending.
+    pub(crate) fn predicting_indices(&self) -> Vec<usize> {
+        let mut indices = self.predicting.clone();
+        indices.sort_unstable();
+        indices.dedup();
+        indices
     }
 }
 
-/// How many of the next rows share a beginning, and how long it is; `common(i)` is what row `i` has
-/// in common with the first.
+/// Number of next rows that share a prefix, and the prefix's length. `common(i)` is the length of
+/// the common prefix of row `i` and the first row.
 ///
-/// A row joins while that saves more than shortening the beginning of those before it costs.
+/// A row joins if it saves more tokens than shortening the prefix of the earlier rows costs.
 fn group(rows: usize, common: impl Fn(usize) -> usize) -> (usize, usize) {
     let (mut size, mut shared) = (1, 0);
     for row in 1..rows {
         let with = if row == 1 { common(row) } else { shared.min(common(row)) };
-        if with < SHARED_FROM || with * row < shared * (row - 1) {
+        if with < MIN_SHARED_PREFIX || with * row < shared * (row - 1) {
             break;
         }
         (size, shared) = (row + 1, with);
@@ -125,16 +124,16 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_cut_behind_the_last_prediction() {
-        let packed = Packed::new(&[row(&[5, 6, 7, 8, 9], &[1, 3]), row(&[1, 2], &[])]);
+    fn rows_end_at_the_last_predicting_token() {
+        let packed = PackedRows::new(&[row(&[5, 6, 7, 8, 9], &[1, 3]), row(&[1, 2], &[])]);
         assert_eq!(packed.tokens, [5, 6, 7]);
         assert_eq!(packed.positions, [0, 1, 2]);
-        assert_eq!(packed.runs, [Run { prefix: 0..0, own: 0..3 }]);
+        assert_eq!(packed.spans, [Span { prefix: 0..0, own: 0..3 }]);
         assert_eq!(packed.predicting, [0, 2]);
     }
 
     #[test]
-    fn a_common_beginning_is_there_once() {
+    fn a_shared_prefix_is_packed_once() {
         let prompt: Vec<TokenId> = (10..20).collect();
         let with = |tail: &[TokenId]| [&prompt[..], tail].concat();
         let rows = [
@@ -142,28 +141,28 @@ mod tests {
             row(&[7, 7, 7], &[2]),
             row(&with(&[1, 2, 3]), &[10, 12]),
         ];
-        let packed = Packed::new(&rows);
+        let packed = PackedRows::new(&rows);
         assert_eq!(packed.tokens, [&[7, 7][..], &prompt, &[1, 2], &[3]].concat());
         assert_eq!(packed.positions[12..], [10, 11, 10]);
         let prefix = 2..12;
         assert_eq!(
-            packed.runs,
+            packed.spans,
             [
-                Run { prefix: 0..0, own: 0..2 },
-                Run { prefix: 0..0, own: 2..12 },
-                Run { prefix: prefix.clone(), own: 12..14 },
-                Run { prefix, own: 14..15 },
+                Span { prefix: 0..0, own: 0..2 },
+                Span { prefix: 0..0, own: 2..12 },
+                Span { prefix: prefix.clone(), own: 12..14 },
+                Span { prefix, own: 14..15 },
             ]
         );
-        // The first token behind the prompt is predicted from the prompt's last.
+        // The first token after the prompt is predicted from the prompt's last token.
         assert_eq!(packed.predicting, [11, 14, 1, 11, 13]);
-        assert_eq!(packed.predicting_places(), [1, 11, 13, 14]);
+        assert_eq!(packed.predicting_indices(), [1, 11, 13, 14]);
     }
 
     #[test]
-    fn rows_that_are_all_the_same_leave_nothing_over() {
+    fn identical_rows_share_all_tokens() {
         let tokens: Vec<TokenId> = (0..9).collect();
-        let packed = Packed::new(&[row(&tokens, &[8]), row(&tokens, &[8])]);
+        let packed = PackedRows::new(&[row(&tokens, &[8]), row(&tokens, &[8])]);
         assert_eq!(packed.tokens, tokens[..8]);
         assert_eq!(packed.predicting, [7, 7]);
     }

@@ -1,15 +1,15 @@
-//! The network on a CPU in f32: fused passes over slices, forward and backward.
+//! f32 implementation of the network in host memory: fused operations on slices, forward and
+//! backward.
 //!
-//! Burn's tensors remain the reference, and the only way on other devices and types: a
-//! [`HostNetwork`] is there only where it applies, shares the parameters' memory, and gives what
-//! [`CausalLm`] gives on tensors, gradients included, within rounding. What it saves:
+//! The tensor implementation remains the reference, and the only one for other devices and dtypes.
+//! A [`HostNetwork`] shares the parameters' memory and computes the same results as [`CausalLm`],
+//! gradients included, within rounding. It saves work in three ways:
 //!
-//! - element-wise chains (norms, rotation, SwiGLU, softmax, scores) are one pass each, in the
-//!   machine's vector width;
-//! - rows are packed without padding, common beginnings once, and each only up to the last token that
-//!   something is predicted from ([`layout`]); the last block and the head run only where something is
-//!   predicted;
-//! - attention computes no keys behind a tile of queries, and nothing is transposed or repeated.
+//! - element-wise chains (norms, rotation, SwiGLU, softmax, scores) are fused into one pass each
+//!   and vectorised;
+//! - rows are packed without padding, with shared prefixes once, up to the last token that predicts
+//!   a loss token ([`layout`]); the last block and the head run only at predicting positions;
+//! - attention skips keys after a tile of queries, and nothing is transposed or repeated.
 
 mod attention;
 mod block;
@@ -17,51 +17,52 @@ mod decode;
 mod gradients;
 mod kernels;
 mod layout;
-mod leaf;
 mod linear;
+mod parameter;
 mod product;
 #[cfg(test)]
 mod tests;
 
-use attention::RunQueries;
-use block::{Angles, Asked, HostBlock, Kept, gather};
-use layout::Packed;
-use leaf::{Gradients, Leaf};
+use attention::SpanQueries;
+use block::{Angles, HostBlock, OutputPositions, SavedActivations, gather};
+use layout::PackedRows;
 use linear::{HostLinear, HostNorm};
+use parameter::{Gradients, Parameter};
 
 pub(crate) use decode::HostRow;
 
 use crate::{CausalLm, Precision};
 
-/// [`CausalLm`] on slices.
+/// [`CausalLm`] in host memory.
 #[derive(Debug)]
 pub(crate) struct HostNetwork {
-    embedding: Leaf,
+    embedding: Parameter,
     blocks: Vec<HostBlock>,
     norm: HostNorm,
-    /// `None` where it shares the embedding's weights.
+    /// `None` if the head shares the embedding's weights.
     head: Option<HostLinear>,
-    /// Angle of one position, for each pair of a head.
+    /// Rotary angle per position, for each pair of a head's elements.
     frequencies: Vec<f32>,
-    recomputes: bool,
+    checkpoints_activations: bool,
 }
 
-/// The way through the blocks, with what the way back needs.
+/// State of a forward pass through the blocks, for the backward pass.
 struct Trunk<'a> {
-    packed: &'a Packed,
-    places: Vec<usize>,
+    packed: &'a PackedRows,
+    indices: Vec<usize>,
     all: Vec<usize>,
     angles: Angles,
-    asked_angles: Angles,
-    /// The input of each block, and what else it kept; of the final norm, the input alone.
+    selected_angles: Angles,
+    /// Input of each block, then the input of the final norm.
     inputs: Vec<Vec<f32>>,
-    kept: Vec<Option<Kept>>,
+    saved: Vec<Option<SavedActivations>>,
 }
 
 impl HostNetwork {
-    /// `None` where the network is not in f32 on the CPU, or does not compute in it.
+    /// Returns `None` if the network is not on the CPU, not in f32, or set to another compute
+    /// dtype.
     pub(crate) fn of(network: &CausalLm) -> Option<Self> {
-        if network.memory.products != Precision::F32 {
+        if network.memory.compute_dtype != Precision::F32 {
             return None;
         }
         let blocks = network.model.layers.iter().map(HostBlock::of).collect::<Option<_>>()?;
@@ -70,12 +71,12 @@ impl HostNetwork {
             None => None,
         };
         Some(Self {
-            embedding: Leaf::of(&network.model.embed_tokens.weight)?,
+            embedding: Parameter::of(&network.model.embed_tokens.weight)?,
             blocks,
             norm: HostNorm::of(&network.model.norm)?,
             head,
             frequencies: network.model.rotary.frequencies().map(|it| it as f32).collect(),
-            recomputes: network.memory.recompute_blocks,
+            checkpoints_activations: network.memory.gradient_checkpointing,
         })
     }
 
@@ -84,14 +85,14 @@ impl HostNetwork {
     }
 
     fn embed(&self, tokens: impl Iterator<Item = usize>) -> Vec<f32> {
-        gather(self.embedding.numbers(), self.width(), &tokens.collect::<Vec<_>>())
+        gather(self.embedding.values(), self.width(), &tokens.collect::<Vec<_>>())
     }
 
     fn angles(&self, positions: impl Iterator<Item = u32>) -> Angles {
         let mut angles = Angles::default();
         for position in positions {
             for frequency in &self.frequencies {
-                // transformers computes angles in f32; so do we, to agree at long contexts.
+                // f32 as in transformers, for agreement at long contexts.
                 let angle = f64::from(position as f32 * frequency);
                 angles.cos.push(angle.cos() as f32);
                 angles.sin.push(angle.sin() as f32);
@@ -100,27 +101,27 @@ impl HostNetwork {
         angles
     }
 
-    /// Hidden states, normalised, at the places that something is predicted from.
-    fn forward<'a>(&self, packed: &'a Packed, keeps: bool) -> (Vec<f32>, Trunk<'a>) {
-        let places = packed.predicting_places();
+    /// Normalised hidden states at the predicting positions.
+    fn forward<'a>(&self, packed: &'a PackedRows, save: bool) -> (Vec<f32>, Trunk<'a>) {
+        let indices = packed.predicting_indices();
         let mut trunk = Trunk {
             packed,
             all: (0..packed.len()).collect(),
             angles: self.angles(packed.positions.iter().copied()),
-            asked_angles: self.angles(places.iter().map(|it| packed.positions[*it])),
-            places,
+            selected_angles: self.angles(indices.iter().map(|it| packed.positions[*it])),
+            indices,
             inputs: Vec::new(),
-            kept: Vec::new(),
+            saved: Vec::new(),
         };
         let mut x = self.embed(packed.tokens.iter().map(|it| *it as usize));
         for (index, block) in self.blocks.iter().enumerate() {
-            let asked = trunk.asked(index + 1 == self.blocks.len());
-            let keeps_all = keeps && !self.recomputes;
-            let (next, kept) = block.forward(&x, &trunk.angles, &asked, keeps_all);
+            let selected = trunk.selected(index + 1 == self.blocks.len());
+            let save_activations = save && !self.checkpoints_activations;
+            let (next, saved) = block.forward(&x, &trunk.angles, &selected, save_activations);
             let input = std::mem::replace(&mut x, next);
-            if keeps {
+            if save {
                 trunk.inputs.push(input);
-                trunk.kept.push(kept);
+                trunk.saved.push(saved);
             }
         }
         let (hidden, _) = self.norm.forward(&x);
@@ -128,38 +129,39 @@ impl HostNetwork {
         (hidden, trunk)
     }
 
-    /// The gradient of the embeddings of the packed tokens, given that of the hidden states.
+    /// Gradient of the packed tokens' embeddings, given that of the hidden states.
     fn backward(&self, mut trunk: Trunk<'_>, upstream: &[f32], grads: &mut Gradients) -> Vec<f32> {
         let x = trunk.inputs.pop().unwrap_or_default();
         let (_, inverse) = self.norm.forward(&x);
-        let mut below = vec![0.0; x.len()];
-        self.norm.backward(&x, &inverse, upstream, &mut below, grads);
+        let mut input_grads = vec![0.0; x.len()];
+        self.norm.backward(&x, &inverse, upstream, &mut input_grads, grads);
         for (index, block) in self.blocks.iter().enumerate().rev() {
-            let (input, kept) = (trunk.inputs.pop(), trunk.kept.pop().flatten());
-            let asked = trunk.asked(index + 1 == self.blocks.len());
+            let (input, saved) = (trunk.inputs.pop(), trunk.saved.pop().flatten());
+            let selected = trunk.selected(index + 1 == self.blocks.len());
             let input = input.unwrap_or_default();
-            let kept = kept.or_else(|| block.forward(&input, &trunk.angles, &asked, true).1);
-            if let Some(kept) = kept {
-                below = block.backward(&input, kept, &trunk.angles, &asked, below, grads);
+            let saved = saved.or_else(|| block.forward(&input, &trunk.angles, &selected, true).1);
+            if let Some(saved) = saved {
+                input_grads =
+                    block.backward(&input, saved, &trunk.angles, &selected, input_grads, grads);
             }
         }
-        below
+        input_grads
     }
 }
 
 impl Trunk<'_> {
-    /// What a block is asked for: everything, or in the last block what predicts something.
-    fn asked(&self, is_last: bool) -> Asked<'_> {
-        let places = if is_last { &self.places } else { &self.all };
-        let runs = self.packed.runs.iter().map(|run| {
-            let start = places.partition_point(|it| *it < run.own.start);
-            let end = places.partition_point(|it| *it < run.own.end);
-            RunQueries { run, queries: start..end, places: &places[start..end] }
+    /// Output positions of a block: all, or in the last block only the predicting ones.
+    fn selected(&self, is_last: bool) -> OutputPositions<'_> {
+        let indices = if is_last { &self.indices } else { &self.all };
+        let spans = self.packed.spans.iter().map(|span| {
+            let start = indices.partition_point(|it| *it < span.own.start);
+            let end = indices.partition_point(|it| *it < span.own.end);
+            SpanQueries { span, queries: start..end, indices: &indices[start..end] }
         });
-        Asked {
-            places: is_last.then_some(&places[..]),
-            runs: runs.collect(),
-            angles: if is_last { &self.asked_angles } else { &self.angles },
+        OutputPositions {
+            indices: is_last.then_some(&indices[..]),
+            spans: spans.collect(),
+            angles: if is_last { &self.selected_angles } else { &self.angles },
         }
     }
 }

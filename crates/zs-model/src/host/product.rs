@@ -6,60 +6,60 @@ use gemm::Parallelism;
 
 use super::kernels::add;
 
-/// Multiplications from which a product is spread over the threads of the pool that it runs in.
-const SPREAD_FROM: usize = 192 * 192 * 192;
+/// Minimum number of multiplications for a product to use several threads.
+const MIN_PARALLEL_MULTIPLICATIONS: usize = 192 * 192 * 192;
 
-/// A matrix that lies in a slice with a stride for each direction.
+/// Strided view of a matrix in a slice.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Matrix<'a> {
-    numbers: &'a [f32],
+    values: &'a [f32],
     rows: usize,
     columns: usize,
     row_stride: usize,
     column_stride: usize,
 }
 
-/// A matrix that is written to, its rows contiguous.
+/// Mutable view of a matrix with contiguous rows.
 #[derive(Debug)]
 pub(crate) struct MatrixMut<'a> {
-    numbers: &'a mut [f32],
+    values: &'a mut [f32],
     rows: usize,
     columns: usize,
     row_stride: usize,
 }
 
-/// Whether a product replaces what was there.
+/// Write mode of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Into {
+pub(crate) enum Write {
     /// `out = a b`.
     Replace,
     /// `out = out + a b`.
     Add,
 }
 
-/// The last index of a matrix in its slice.
+/// Index of the last element in the slice.
 fn last_index(rows: usize, columns: usize, row_stride: usize, column_stride: usize) -> usize {
     rows.saturating_sub(1) * row_stride + columns.saturating_sub(1) * column_stride
 }
 
 impl<'a> Matrix<'a> {
-    /// A whole slice as rows of some length.
-    pub(crate) fn of(numbers: &'a [f32], columns: usize) -> Self {
-        Self::part(numbers, numbers.len() / columns.max(1), columns, columns)
+    /// Views a whole slice as rows of `columns` elements.
+    pub(crate) fn of(values: &'a [f32], columns: usize) -> Self {
+        Self::part(values, values.len() / columns.max(1), columns, columns)
     }
 
-    /// Rows that lie `row_stride` apart.
+    /// Views rows with stride `row_stride`.
     ///
     /// # Panics
     ///
-    /// When the slice is too short.
-    pub(crate) fn part(numbers: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+    /// Panics if the slice is too short.
+    pub(crate) fn part(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         let is_empty = rows == 0 || columns == 0;
-        assert!(is_empty || last_index(rows, columns, row_stride, 1) < numbers.len(), "too short");
-        Self { numbers, rows, columns, row_stride, column_stride: 1 }
+        assert!(is_empty || last_index(rows, columns, row_stride, 1) < values.len(), "too short");
+        Self { values, rows, columns, row_stride, column_stride: 1 }
     }
 
-    /// The transpose, nothing moved.
+    /// Transposed view.
     pub(crate) fn t(self) -> Self {
         Self {
             rows: self.columns,
@@ -78,11 +78,11 @@ impl<'a> Matrix<'a> {
         self.columns
     }
 
-    /// The sum of the rows of a matrix that is not transposed.
+    /// Sum over the rows of a matrix that is not transposed.
     pub(crate) fn sum_of_rows(&self) -> Vec<f32> {
         debug_assert_eq!(self.column_stride, 1);
         let mut sum = vec![0.0; self.columns];
-        for row in self.numbers.chunks(self.row_stride.max(1)).take(self.rows) {
+        for row in self.values.chunks(self.row_stride.max(1)).take(self.rows) {
             add(&mut sum, &row[..self.columns]);
         }
         sum
@@ -90,64 +90,64 @@ impl<'a> Matrix<'a> {
 }
 
 impl<'a> MatrixMut<'a> {
-    /// A whole slice as rows of some length.
-    pub(crate) fn of(numbers: &'a mut [f32], columns: usize) -> Self {
-        let rows = numbers.len() / columns.max(1);
-        Self::part(numbers, rows, columns, columns)
+    /// Views a whole slice as rows of `columns` elements.
+    pub(crate) fn of(values: &'a mut [f32], columns: usize) -> Self {
+        let rows = values.len() / columns.max(1);
+        Self::part(values, rows, columns, columns)
     }
 
-    /// Rows that lie `row_stride` apart.
+    /// Views rows with stride `row_stride`.
     ///
     /// # Panics
     ///
-    /// When the slice is too short, or rows overlap.
+    /// Panics if the slice is too short or rows overlap.
     pub(crate) fn part(
-        numbers: &'a mut [f32],
+        values: &'a mut [f32],
         rows: usize,
         columns: usize,
         row_stride: usize,
     ) -> Self {
         let is_empty = rows == 0 || columns == 0;
-        assert!(is_empty || last_index(rows, columns, row_stride, 1) < numbers.len(), "too short");
+        assert!(is_empty || last_index(rows, columns, row_stride, 1) < values.len(), "too short");
         assert!(rows <= 1 || row_stride >= columns, "rows overlap");
-        Self { numbers, rows, columns, row_stride }
+        Self { values, rows, columns, row_stride }
     }
 
-    /// The same matrix for a shorter time.
+    /// Reborrows the view.
     pub(crate) fn reborrow(&mut self) -> MatrixMut<'_> {
-        MatrixMut { numbers: &mut *self.numbers, ..*self }
+        MatrixMut { values: &mut *self.values, ..*self }
     }
 
-    /// Adds a row to each.
+    /// Adds `row` to every row.
     pub(crate) fn add_row(&mut self, row: &[f32]) {
-        for out in self.numbers.chunks_mut(self.row_stride.max(1)).take(self.rows) {
+        for out in self.values.chunks_mut(self.row_stride.max(1)).take(self.rows) {
             add(&mut out[..self.columns], row);
         }
     }
 }
 
-/// A matrix product.
+/// Matrix product.
 ///
-/// Cut in as many parts as the current pool has threads where it is large enough; the result is the
-/// same bytes for the same shapes and the same number of threads.
+/// A large product is split over the threads of the current pool. Results are bitwise reproducible
+/// for the same shapes and number of threads.
 ///
 /// # Panics
 ///
-/// When the shapes do not fit.
-pub(crate) fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, into: Into) {
+/// Panics if the shapes do not match.
+pub(crate) fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, mode: Write) {
     let (rows, columns, inner) = (out.rows, out.columns, a.columns);
     assert_eq!((a.rows, b.rows, b.columns), (rows, inner, columns), "shapes of a product");
     if rows == 0 || columns == 0 {
         return;
     }
-    let is_large = rows * columns * inner >= SPREAD_FROM;
+    let is_large = rows * columns * inner >= MIN_PARALLEL_MULTIPLICATIONS;
     let parts = if is_large { rayon::current_num_threads() } else { 1 };
-    let target = Target { first: out.numbers.as_mut_ptr(), row_stride: out.row_stride };
+    let target = Target { first: out.values.as_mut_ptr(), row_stride: out.row_stride };
     let along_rows = rows >= columns;
     let part = |index: usize| {
         let cut = |len: usize| index * len / parts..(index + 1) * len / parts;
         let part = if along_rows { (cut(rows), 0..columns) } else { (0..rows, cut(columns)) };
-        target.multiply(part, a, b, into);
+        target.multiply(part, a, b, mode);
     };
     if parts == 1 {
         part(0);
@@ -156,7 +156,8 @@ pub(crate) fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, into: In
     }
 }
 
-/// Where a product goes. Only [`product`] makes one, from a slice that it holds exclusively.
+/// Output location of a product. Created only by [`product`], from a slice that it borrows
+/// exclusively.
 #[derive(Clone, Copy)]
 struct Target {
     first: *mut f32,
@@ -164,7 +165,7 @@ struct Target {
 }
 
 #[expect(unsafe_code, reason = "parts of one product write to one matrix from several threads")]
-// SAFETY: every thread writes to another part of the matrix.
+// SAFETY: each thread writes to a different part of the matrix.
 unsafe impl Send for Target {}
 
 #[expect(unsafe_code, reason = "as above")]
@@ -172,24 +173,24 @@ unsafe impl Send for Target {}
 unsafe impl Sync for Target {}
 
 impl Target {
-    /// Some rows and columns of a product.
+    /// Computes a block of rows and columns of a product.
     fn multiply(
         self,
         (rows, columns): (Range<usize>, Range<usize>),
         a: Matrix<'_>,
         b: Matrix<'_>,
-        into: Into,
+        mode: Write,
     ) {
         if rows.is_empty() || columns.is_empty() {
             return;
         }
         let out = self.first.wrapping_add(rows.start * self.row_stride + columns.start);
-        let a_first = a.numbers.as_ptr().wrapping_add(rows.start * a.row_stride);
-        let b_first = b.numbers.as_ptr().wrapping_add(columns.start * b.column_stride);
+        let a_first = a.values.as_ptr().wrapping_add(rows.start * a.row_stride);
+        let b_first = b.values.as_ptr().wrapping_add(columns.start * b.column_stride);
         #[expect(unsafe_code, reason = "the constructors checked that every index is in its slice")]
-        // SAFETY: `product` checked that the shapes fit and the constructors that the matrices lie in
-        // their slices, all borrowed for the call; the rows of the target do not overlap, and its
-        // parts are disjoint.
+        // SAFETY: `product` checked that the shapes match, and the constructors that the matrices
+        // lie in their slices, all borrowed for the call. The rows of the target do not overlap,
+        // and its parts are disjoint.
         unsafe {
             gemm::gemm(
                 rows.len(),
@@ -198,7 +199,7 @@ impl Target {
                 out,
                 1,
                 self.row_stride as isize,
-                into == Into::Add,
+                mode == Write::Add,
                 a_first,
                 a.column_stride as isize,
                 a.row_stride as isize,
@@ -221,18 +222,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn products_by_hand() {
+    fn products_of_small_matrices() {
         let a = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         let b = [1.0, 0.0, -1.0, 2.0, 1.0, 1.0];
         let mut out = [10.0; 4];
-        product(MatrixMut::of(&mut out, 2), Matrix::of(&a, 3), Matrix::of(&b, 2), Into::Replace);
+        product(MatrixMut::of(&mut out, 2), Matrix::of(&a, 3), Matrix::of(&b, 2), Write::Replace);
         assert_eq!(out, [2.0, 7.0, 5.0, 16.0]);
-        product(MatrixMut::of(&mut out, 2), Matrix::of(&a, 3), Matrix::of(&b, 2), Into::Add);
+        product(MatrixMut::of(&mut out, 2), Matrix::of(&a, 3), Matrix::of(&b, 2), Write::Add);
         assert_eq!(out, [4.0, 14.0, 10.0, 32.0]);
-        // A transpose, and columns 1.. of wider matrices.
+        // A transposed matrix, and columns 1.. of wider matrices.
         let mut wide = [0.0; 9];
         let part = MatrixMut::part(&mut wide[1..], 3, 2, 3);
-        product(part, Matrix::of(&a, 3).t(), Matrix::part(&b[1..], 2, 2, 3), Into::Replace);
+        product(part, Matrix::of(&a, 3).t(), Matrix::part(&b[1..], 2, 2, 3), Write::Replace);
         assert_eq!(wide, [0.0, 4.0, 3.0, 0.0, 5.0, 3.0, 0.0, 6.0, 3.0]);
     }
 }

@@ -1,4 +1,4 @@
-//! Slices against tensors: the same scores and the same gradients.
+//! Equality of host and tensor implementation: scores and gradients.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -14,8 +14,8 @@ fn network(config: ModelConfig) -> CausalLm {
     LanguageModel::initialize(config, byte_tokenizer(), 3, &Device::flex()).network().clone()
 }
 
-/// Rows of several lengths, the first three with a common beginning; one of more than a tile, and one
-/// that nothing is predicted in.
+/// Rows of several lengths: three with a common prefix, one longer than a tile, and one without
+/// loss tokens.
 fn rows() -> Vec<TokenRow> {
     let row = |tokens: Vec<u32>, carries: &dyn Fn(usize) -> bool| TokenRow {
         loss_mask: (0..tokens.len()).map(|it| it > 0 && carries(it)).collect(),
@@ -33,7 +33,7 @@ fn rows() -> Vec<TokenRow> {
     ]
 }
 
-/// A loss in which every token counts differently.
+/// Loss with a different weight for every token.
 fn loss(scores: FlatScores) -> (Tensor<1>, f32) {
     let len = scores.log_probs.dims()[0];
     let weights = Tensor::arange(0..len as i64, &scores.log_probs.device()).float() * 0.01;
@@ -44,7 +44,7 @@ fn loss(scores: FlatScores) -> (Tensor<1>, f32) {
     (loss.clone(), loss.into_scalar::<f32>())
 }
 
-fn numbers(values: Tensor<1>) -> Vec<f32> {
+fn values(values: Tensor<1>) -> Vec<f32> {
     values.into_data().iter::<f32>().collect()
 }
 
@@ -67,21 +67,21 @@ fn check(network: &CausalLm, expected_tensors: usize) {
         let host = HostNetwork::of(network).unwrap();
         let actual = host.scores(&rows, max_logits).flat(&plain_device, true);
         let all = |it: &FlatScores| {
-            [numbers(it.log_probs.clone()), numbers(it.entropy.clone().unwrap())].concat()
+            [values(it.log_probs.clone()), values(it.entropy.clone().unwrap())].concat()
         };
         assert_close(&all(&expected), &all(&actual), 5.0, "scores");
     }
 
     let device = plain_device.autodiff();
     for with_entropy in [false, true] {
-        for (recompute_blocks, max_logits) in [(false, 1 << 25), (true, 300)] {
+        for (gradient_checkpointing, max_logits) in [(false, 1 << 25), (true, 300)] {
             let network = network.clone().train();
             let (mut expected, expected_loss) =
                 network.tensor_gradients(&batch, with_entropy, loss);
             let expected = named_gradients(&network, &mut expected);
             assert_eq!(expected.len(), expected_tensors);
             let memory = crate::MemoryConfig {
-                recompute_blocks,
+                gradient_checkpointing,
                 max_logits,
                 ..crate::MemoryConfig::default()
             };
@@ -94,7 +94,7 @@ fn check(network: &CausalLm, expected_tensors: usize) {
             assert_eq!(actual.len(), expected_tensors);
             let all = expected.iter().flat_map(|it| it.to_vec());
             let scale = all.fold(0.0_f32, |max, it| max.max(it.abs()));
-            assert!(scale > 1e-3, "a gradient that says nothing");
+            assert!(scale > 1e-3, "the gradient is too small to compare");
             for (expected, actual) in expected.iter().zip(&actual) {
                 assert_eq!(expected.entry.name, actual.entry.name);
                 let name = &expected.entry.name;
@@ -105,7 +105,7 @@ fn check(network: &CausalLm, expected_tensors: usize) {
 }
 
 #[test]
-fn slices_give_what_tensors_give() {
+fn host_network_equals_tensor_network() {
     check(&network(tiny_config()), 26);
     check(&network(ModelConfig { tie_word_embeddings: false, ..tiny_config() }), 27);
     let qwen3 = ModelConfig { architecture: Architecture::Qwen3, qkv_bias: false, ..tiny_config() };
@@ -114,7 +114,7 @@ fn slices_give_what_tensors_give() {
 }
 
 #[test]
-fn adapters_get_their_gradients_and_frozen_weights_none() {
+fn only_adapters_get_gradients() {
     let config = LoraConfig {
         r: 2,
         alpha: 8.0,

@@ -1,17 +1,18 @@
-//! A residual and the norm behind it in one pass.
+//! Residual addition and RMS norm in one pass.
 
 use burn::tensor::{DType, Tensor};
 
 use super::rms_norm;
 
-/// Adds what a layer says to the stream, and normalises the sum.
+/// Adds a layer's output to the residual stream and normalises the sum.
 ///
 /// ```text
 /// s = x + d,   y = s / sqrt(mean(s^2) + eps) * w
 /// ```
 ///
-/// On an accelerator one kernel, which reads x and d once and rounds y on the way out. Without a
-/// gradient: this is for decoding, where a step is made of many small kernels and each costs its launch.
+/// A single kernel on an accelerator, which reads x and d once and rounds y when writing it. Has no
+/// gradient: it is used in decoding, where a step consists of many small kernels and launch
+/// overhead dominates.
 ///
 /// # Shapes
 ///
@@ -32,11 +33,11 @@ pub(crate) fn add_norm(
     if !crate::workers::is_host(&x.device()) {
         return kernel::run(x, delta, weight, eps as f32, dtype);
     }
-    plain(x, delta, weight, eps, dtype)
+    reference(x, delta, weight, eps, dtype)
 }
 
-/// [`add_norm`] in other operations.
-pub(super) fn plain(
+/// [`add_norm`] as a composition of tensor operations.
+pub(super) fn reference(
     x: Tensor<2>,
     delta: Tensor<2>,
     weight: Tensor<1>,
@@ -58,9 +59,9 @@ mod kernel {
     use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
     use cubecl::prelude::*;
 
-    use super::super::cube_norm::{cube_a_row, norm_scale};
+    use super::super::cube_norm::{norm_scale, one_cube_per_row};
 
-    /// Units of a cube at most.
+    /// Maximum number of units of a cube.
     const UNITS: usize = 256;
 
     pub(super) fn run(
@@ -118,7 +119,7 @@ mod kernel {
             let units = width.next_power_of_two().clamp(32, UNITS);
             add_norm_kernel::launch(
                 &client,
-                cube_a_row(rows),
+                one_cube_per_row(rows),
                 CubeDim::new_1d(units as u32),
                 x.into_tensor_arg(),
                 delta.into_tensor_arg(),
@@ -133,7 +134,7 @@ mod kernel {
         }
     }
 
-    /// One cube a row.
+    /// One cube per row.
     #[cube(launch)]
     fn add_norm_kernel<O: Float>(
         x: &Tensor<f32>,
@@ -163,7 +164,7 @@ mod kernel {
         let scale = norm_scale(square, width as u32, eps, units);
         at = unit;
         while at < width {
-            // Each unit reads what it wrote itself.
+            // Each unit reads only elements that it wrote itself.
             normed[first + at] = O::cast_from(sum[first + at] * scale * weight[at]);
             at += units;
         }

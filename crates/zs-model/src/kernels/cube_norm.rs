@@ -1,17 +1,17 @@
-//! What kernels that normalise have in common.
+//! Shared parts of normalisation kernels.
 
 use cubecl::prelude::*;
 
-/// Cubes for so many rows, one each: a dimension of the grid holds no more than 2^16.
-pub(super) fn cube_a_row(rows: usize) -> CubeCount {
+/// Grid with one cube per row; a dimension of the grid is limited to 2^16.
+pub(super) fn one_cube_per_row(rows: usize) -> CubeCount {
     let rows_a_line = rows.min(1 << 15);
     CubeCount::Static(rows_a_line as u32, rows.div_ceil(rows_a_line) as u32, 1)
 }
 
-/// What RMS norm multiplies by, given the sum of squares of each unit's numbers, for all units of the
-/// cube; `units` is a power of two.
+/// Scale of RMS norm, given each unit's sum of squares; the result is the same for all units of the
+/// cube. `units` must be a power of two.
 ///
-/// Every unit has to call it, and none twice without a barrier in between.
+/// Every unit must call it, and two calls need a barrier in between.
 #[cube]
 pub(super) fn norm_scale(squares: f32, width: u32, eps: f32, #[comptime] units: usize) -> f32 {
     let unit = UNIT_POS_X as usize;

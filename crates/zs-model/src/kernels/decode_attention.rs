@@ -1,31 +1,31 @@
-//! Attention of one new token a row to a key-value cache.
+//! Attention of one new token per row over a KV cache.
 
 use burn::tensor::{DType, FloatDType, Int, Tensor};
 
 use crate::network::attend;
 
-/// What every row's new token attends to in a cache, of which `filled` columns hold something.
+/// Attention of every row's new token over the first `filled` columns of a cache.
 ///
 /// ```text
 /// o_h = sum over t < filled of w_ht v_t,   w_h = softmax over t of (q_h . k_t + mask_t)
 /// ```
 ///
-/// Scores and sums are f32, whatever the cache is kept in. On an accelerator one kernel reads every key
-/// and value once for all query heads that share it, and stops at `filled`, which is read there, so
-/// that the host need not say how long the rows have become. Elsewhere all columns are read.
+/// Scores and sums are f32 for every cache dtype. On an accelerator a single kernel reads each key
+/// and value once for all query heads that share it. It stops at column `filled`, which it reads on
+/// the device, so the host need not synchronise. Elsewhere all columns are read.
 ///
 /// # Shapes
 ///
 /// - queries: `[rows, key_value_heads, group, 1, head_dim]`, scaled; output: the same, in `dtype`
 /// - keys, values: `[rows, key_value_heads, capacity, head_dim]`
-/// - mask: `[rows, capacity]`, 0 where a column holds a token of the row, [`MASKED`](crate::network::MASKED)
-///   elsewhere, as in every column from `filled` on
+/// - mask: `[rows, capacity]`, 0 where a column holds a token of the row,
+///   [`MASKED`](crate::network::MASKED) elsewhere, including all columns from `filled` on
 /// - filled: `[1]`
 ///
 /// # References
 ///
-/// - [Online normalizer calculation for softmax](https://arxiv.org/abs/1805.02867), algorithm 3: how
-///   the kernel goes through a cache once
+/// - [Online normalizer calculation for softmax](https://arxiv.org/abs/1805.02867), algorithm 3:
+///   single pass over the cache
 pub(crate) fn decode_attention(
     queries: Tensor<5>,
     keys: Tensor<4>,
@@ -35,15 +35,15 @@ pub(crate) fn decode_attention(
     dtype: DType,
 ) -> Tensor<5> {
     #[cfg(feature = "accelerator")]
-    if !crate::workers::is_host(&queries.device()) && kernel::takes(queries.dims()) {
+    if !crate::workers::is_host(&queries.device()) && kernel::is_supported(queries.dims()) {
         return kernel::run(queries, keys, values, mask, filled, dtype);
     }
     let _ = filled;
-    plain(queries, keys, values, mask).cast(dtype)
+    reference(queries, keys, values, mask).cast(dtype)
 }
 
-/// [`decode_attention`] in plain tensors, over all columns.
-pub(super) fn plain(
+/// [`decode_attention`] as a composition of tensor operations, over all columns.
+pub(super) fn reference(
     queries: Tensor<5>,
     keys: Tensor<4>,
     values: Tensor<4>,
@@ -64,15 +64,15 @@ mod kernel {
     use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
     use cubecl::prelude::*;
 
-    /// Units of a cube, where a head is not wider.
+    /// Units of a cube, for heads that are not wider.
     const UNITS: usize = 128;
-    /// Query heads that a unit can sum for.
+    /// Maximum number of query heads per key-value head.
     const MAX_GROUP: usize = 32;
-    /// What scores of columns that are not there get.
-    const NOTHING: f32 = -1e30;
+    /// Score of a missing column.
+    const MASKED_SCORE: f32 = -1e30;
 
-    /// Whether the kernel can be run for queries of a shape.
-    pub(super) fn takes([_, _, group, new, head_dim]: [usize; 5]) -> bool {
+    /// True if the kernel supports queries of this shape.
+    pub(super) fn is_supported([_, _, group, new, head_dim]: [usize; 5]) -> bool {
         new == 1 && group <= MAX_GROUP && head_dim <= 256
     }
 
@@ -119,8 +119,8 @@ mod kernel {
             let queries = into_contiguous(queries);
             let mask = into_contiguous(mask);
             let filled = into_contiguous(filled);
-            // The caches as they are: a copy of them is what this kernel is there to avoid. Their last
-            // dimension is contiguous by construction.
+            // The caches are not made contiguous, since avoiding a copy is the purpose of this
+            // kernel. Their last dimension is contiguous by construction.
             let shape = queries.meta.shape().clone();
             let (rows, heads, group, head_dim) = (shape[0], shape[1], shape[2], shape[4]);
             let parts = (UNITS / head_dim).max(1);
@@ -156,11 +156,13 @@ mod kernel {
         }
     }
 
-    /// One cube for a row and a key-value head; tiles of as many columns as it has units.
+    /// One cube per row and key-value head, which processes tiles of as many columns as it has
+    /// units.
     ///
-    /// Scores: a unit has one column of the tile, and reads its key once for all query heads. Sums: a
-    /// unit has one number of the head and every so manieth column, and reads each value once for all
-    /// query heads. In between the running maxima and sums of the softmax move on.
+    /// Scores: each unit handles one column of the tile and reads its key once for all query heads.
+    /// Sums: each unit handles one element of the head and every n-th column, and reads each value
+    /// once for all query heads. In between, the running maximum and sum of the softmax are
+    /// updated.
     #[cube(launch)]
     fn decode_attention_kernel<E: Float, I: Numeric, O: Float, N: Size>(
         queries: &Tensor<f32>,
@@ -175,7 +177,7 @@ mod kernel {
         #[define(E, I, O)] _types: [ElemType; 3],
     ) {
         let units = comptime!(parts * head_dim);
-        // Units that share the work on the scores of one query head.
+        // Units that share the scores of one query head.
         let lanes = comptime!((units / group).max(1));
         let row = CUBE_POS_X as usize;
         let head = CUBE_POS_Y as usize;
@@ -197,7 +199,7 @@ mod kernel {
         }
         at = unit;
         while at < group {
-            max[at] = f32::new(NOTHING);
+            max[at] = f32::new(MASKED_SCORE);
             sum[at] = f32::new(0.0);
             at += units;
         }
@@ -216,12 +218,12 @@ mod kernel {
         let mut tile = 0usize.runtime();
         while tile < columns {
             let column = tile + unit;
-            let mut of_column = Array::<f32>::new(group);
+            let mut column_scores = Array::<f32>::new(group);
             if column < columns {
                 let masked = mask[row * mask.stride(0) + column];
                 #[unroll]
                 for query in 0..group {
-                    of_column[query] = masked;
+                    column_scores[query] = masked;
                 }
                 let key = (first_key + column * keys.stride(2)) / vector;
                 for chunk in 0..comptime!(head_dim / vector) {
@@ -231,7 +233,7 @@ mod kernel {
                         let number = numbers.extract(index);
                         #[unroll]
                         for query in 0..group {
-                            of_column[query] +=
+                            column_scores[query] +=
                                 shared_queries[query * head_dim + chunk * vector + index] * number;
                         }
                     }
@@ -239,20 +241,20 @@ mod kernel {
             } else {
                 #[unroll]
                 for query in 0..group {
-                    of_column[query] = f32::new(NOTHING);
+                    column_scores[query] = f32::new(MASKED_SCORE);
                 }
             }
             #[unroll]
             for query in 0..group {
-                scores[query * units + unit] = of_column[query];
+                scores[query * units + unit] = column_scores[query];
             }
             sync_cube();
 
-            // The largest score of each query head.
+            // Maximum score of each query head.
             at = unit;
             while at < comptime!(group * lanes) {
                 let query = at / lanes;
-                let mut largest = f32::new(NOTHING);
+                let mut largest = f32::new(MASKED_SCORE);
                 let mut place = at % lanes;
                 while place < units {
                     largest = max_of(largest, scores[query * units + place]);
@@ -274,7 +276,7 @@ mod kernel {
             }
             sync_cube();
 
-            // Weights, and their sum.
+            // Attention weights and their sum.
             at = unit;
             while at < comptime!(group * lanes) {
                 let query = at / lanes;
@@ -300,7 +302,7 @@ mod kernel {
                 at += units;
             }
 
-            // Values.
+            // Weighted sum of values.
             #[unroll]
             for query in 0..group {
                 mixed[query] = mixed[query] * factor[query];
@@ -319,7 +321,7 @@ mod kernel {
             tile += units;
         }
 
-        // The parts together.
+        // Sum of the partial results.
         #[unroll]
         for query in 0..group {
             scores[query * units + unit] = mixed[query];

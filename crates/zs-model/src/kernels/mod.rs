@@ -1,9 +1,10 @@
-//! Operations that burn lacks, as functions on tensors.
+//! Operations that burn does not provide, as functions on tensors.
 //!
-//! Each has a twin in plain tensors, which is its reference: it is what runs where no kernel does, or
-//! what the kernel and its gradient are tested against.
+//! Each has a reference implementation as a composition of tensor operations. The reference runs
+//! where no kernel does, and kernels and gradients are tested against it.
 
 mod add_norm;
+mod bf16_matmul;
 #[cfg(feature = "accelerator")]
 mod cube_norm;
 mod decode_attention;
@@ -11,15 +12,14 @@ mod new_heads;
 mod rms_norm;
 mod rotate;
 mod swiglu;
-mod wide_product;
 
 pub(crate) use add_norm::add_norm;
+pub(crate) use bf16_matmul::{matmul_bf16, matmul_dtype, to_matmul_dtype};
 pub(crate) use decode_attention::decode_attention;
 pub(crate) use new_heads::NewHeads;
 pub(crate) use rms_norm::rms_norm;
 pub(crate) use rotate::rotate;
 pub(crate) use swiglu::swiglu;
-pub(crate) use wide_product::{rounded, rounded_type, wide_product};
 
 #[cfg(test)]
 #[cfg(feature = "flex")]

@@ -1,17 +1,17 @@
-//! What happens to the heads of a new token before attention, and their way into the cache.
+//! Preparation of a new token's heads for attention, and their insertion into the cache.
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
 use super::{rms_norm, rotate};
 
-/// Products of one new token a row with the weights of queries, keys and values, and what is still to be
-/// done with them.
+/// Projected queries, keys and values of one new token per row, with the parameters of the
+/// remaining steps.
 ///
 /// # Shapes
 ///
 /// - queries: `[rows, key_value_heads * group * head_dim]`; keys, values:
 ///   `[rows, key_value_heads * head_dim]`
-/// - biases: of queries, keys and values, as wide as they are
+/// - biases: of queries, keys and values, with the same widths
 /// - norms: of queries and keys, `[head_dim]`
 /// - cos, sin: `[rows, 1, 1, head_dim / 2]`
 /// - column: `[1]`
@@ -24,35 +24,36 @@ pub(crate) struct NewHeads {
     pub(crate) eps: f64,
     pub(crate) cos: Tensor<4>,
     pub(crate) sin: Tensor<4>,
-    /// The column of the cache that the token fills, in every row.
+    /// Column of the cache that the token fills in every row.
     pub(crate) column: Tensor<1, Int>,
 }
 
 impl NewHeads {
-    /// Adds biases, normalises heads where they have norms, rotates, scales the queries, and puts keys and
-    /// values where they belong.
+    /// Adds biases, normalises heads if the model has head norms, rotates, scales the queries, and
+    /// writes keys and values into the caches.
     ///
     /// ```text
     /// q_h = R norm(q_h + b) / sqrt(head_dim),   k_h = R norm(k_h + b),   v_h = v_h + b
     /// ```
     ///
-    /// `R` is the rotation by the token's position ([`rotate`]). On an accelerator one kernel, which
-    /// writes into the caches as they are where nobody else holds them.
+    /// `R` is the rotation by the token's position ([`rotate`]). A single kernel on an accelerator;
+    /// it writes in place if the caches are not shared.
     ///
     /// # Shapes
     ///
-    /// - caches (keys, values), and as they come back: `[rows, key_value_heads, capacity, head_dim]`
+    /// - caches (keys, values), as input and as output: `[rows, key_value_heads, capacity,
+    ///   head_dim]`
     /// - queries: `[rows, key_value_heads, group, 1, head_dim]`
     pub(crate) fn place(self, caches: [Tensor<4>; 2]) -> (Tensor<5>, [Tensor<4>; 2]) {
         #[cfg(feature = "accelerator")]
         if !crate::workers::is_host(&self.queries.device()) {
             return kernel::run(self, caches);
         }
-        self.place_plainly(caches)
+        self.place_reference(caches)
     }
 
-    /// [`place`](Self::place) in other operations.
-    pub(super) fn place_plainly(self, caches: [Tensor<4>; 2]) -> (Tensor<5>, [Tensor<4>; 2]) {
+    /// [`place`](Self::place) as a composition of tensor operations.
+    pub(super) fn place_reference(self, caches: [Tensor<4>; 2]) -> (Tensor<5>, [Tensor<4>; 2]) {
         let [rows, key_value_heads, _, head_dim] = caches[0].dims();
         let Self { queries, keys, values, biases, norms, eps, cos, sin, column } = self;
         let split = |x: Tensor<2>| -> Tensor<4> {
@@ -102,8 +103,7 @@ mod kernel {
     use super::super::cube_norm::norm_scale;
     use super::NewHeads;
 
-    /// [`NewHeads`] and the caches on a backend; where there are no biases or norms, anything in their
-    /// place.
+    /// [`NewHeads`] and the caches on a backend; absent biases or norms are replaced by any tensor.
     #[derive(Clone, Debug, ExtensionType)]
     #[extension_type(fusion)]
     pub(super) struct HeadTensors<B: Backend> {
@@ -122,7 +122,7 @@ mod kernel {
         value_cache: FloatTensor<B>,
     }
 
-    /// What there is beside tensors.
+    /// Arguments that are not tensors.
     #[derive(Clone, Copy, Debug)]
     pub(super) struct Plan {
         has_biases: bool,
@@ -174,7 +174,7 @@ mod kernel {
     #[backend_extension(Cube, Fusion)]
     pub(super) trait PlaceHeads: Backend {
         #[fusion(meta = |tensors: &HeadTensorsMetadata, _: &Plan| {
-            let shape = by_head(&tensors.queries.shape, &tensors.key_cache.shape);
+            let shape = query_shape(&tensors.queries.shape, &tensors.key_cache.shape);
             let queries = TensorSpec::new(shape, tensors.queries.dtype);
             (queries, tensors.key_cache.clone(), tensors.value_cache.clone())
         })]
@@ -184,8 +184,8 @@ mod kernel {
         ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
     }
 
-    /// `[rows, key_value_heads, group, 1, head_dim]`, given the shapes of queries and cache.
-    fn by_head(queries: &Shape, cache: &Shape) -> Shape {
+    /// Shape `[rows, key_value_heads, group, 1, head_dim]`, given the shapes of queries and cache.
+    fn query_shape(queries: &Shape, cache: &Shape) -> Shape {
         let (heads, head_dim) = (cache[1], cache[3]);
         Shape::new([queries[0], heads, queries[1] / heads / head_dim, 1, head_dim])
     }
@@ -196,11 +196,11 @@ mod kernel {
             plan: Plan,
         ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
             let read = |it| into_contiguous(it).into_tensor_arg();
-            // In place, unless somebody else looks at them.
+            // In place, unless the tensor is shared.
             let own = |it: FloatTensor<Self>| if it.can_mut() { it } else { it.copy() };
             let (key_cache, value_cache) = (own(tensors.key_cache), own(tensors.value_cache));
             let queries = into_contiguous(tensors.queries);
-            let shape = by_head(queries.meta.shape(), key_cache.meta.shape());
+            let shape = query_shape(queries.meta.shape(), key_cache.meta.shape());
             let (rows, heads, group, head_dim) = (shape[0], shape[1], shape[2], shape[4]);
             let client = queries.client.clone();
             let output = empty_device_contiguous_dtype(
@@ -239,7 +239,7 @@ mod kernel {
         }
     }
 
-    /// One for each pair of numbers that are rotated against each other, where a cube has as many.
+    /// Units of a cube: one per rotated pair of elements, up to the limit.
     fn units(head_dim: usize) -> usize {
         (head_dim / 2).next_power_of_two().clamp(32, 128)
     }
@@ -252,9 +252,9 @@ mod kernel {
         units: usize,
     }
 
-    /// One cube for a head of a row: first those of queries, then of keys, then of values.
+    /// One cube per head and row: first query heads, then keys, then values.
     #[cube(launch)]
-    #[expect(clippy::too_many_arguments, reason = "as the operation itself")]
+    #[expect(clippy::too_many_arguments, reason = "the operation has these inputs")]
     fn place_heads_kernel<E: Float, I: Numeric>(
         queries: &Tensor<f32>,
         keys: &Tensor<f32>,
@@ -327,7 +327,7 @@ mod kernel {
         }
     }
 
-    /// The numbers of a head, biases added, where all units of the cube see them.
+    /// Loads a head, with its bias added, into shared memory.
     #[cube]
     fn load_head(
         x: &Tensor<f32>,

@@ -1,4 +1,4 @@
-//! Root-mean-square normalisation in one pass, with a gradient that keeps its input only.
+//! RMS norm in one pass, with a gradient that saves only the input.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -42,19 +42,19 @@ pub(crate) trait Norm: Backend {
 #[cfg(feature = "flex")]
 impl Norm for burn::backend::Flex {
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
-        plain::<Self>(x, weight, eps)
+        reference::<Self>(x, weight, eps)
     }
 }
 
-/// [`rms_norm`] in burn's operations.
+/// [`rms_norm`] as a composition of burn's operations.
 #[cfg(feature = "flex")]
-fn plain<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, eps: f32) -> FloatTensor<B> {
+fn reference<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, eps: f32) -> FloatTensor<B> {
     let width = x.shape()[1];
     let (normed, _) = normed::<B>(x, eps);
     B::float_mul(normed, B::float_reshape(weight, Shape::new([1, width])))
 }
 
-/// `x r` and `1 / r`.
+/// Returns `x r` and `1 / r`.
 fn normed<B: Backend>(x: FloatTensor<B>, eps: f32) -> (FloatTensor<B>, FloatTensor<B>) {
     let mean = B::float_mean_dim(B::float_mul(x.clone(), x.clone()), 1);
     let root = B::float_sqrt(B::float_add_scalar(mean, eps.into()));
@@ -117,7 +117,7 @@ mod kernel {
     use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
     use cubecl::prelude::*;
 
-    use super::super::cube_norm::{cube_a_row, norm_scale};
+    use super::super::cube_norm::{norm_scale, one_cube_per_row};
     use super::Norm;
 
     impl Norm for CubeBackend {
@@ -135,7 +135,7 @@ mod kernel {
             let units = width.next_power_of_two().clamp(32, 128);
             rms_norm_kernel::launch(
                 &client,
-                cube_a_row(rows),
+                one_cube_per_row(rows),
                 CubeDim::new_1d(units as u32),
                 x.into_tensor_arg(),
                 weight.into_tensor_arg(),
@@ -147,7 +147,7 @@ mod kernel {
         }
     }
 
-    /// One cube a row.
+    /// One cube per row.
     #[cube(launch)]
     fn rms_norm_kernel(
         x: &Tensor<f32>,

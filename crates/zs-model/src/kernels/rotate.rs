@@ -9,14 +9,14 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Slice, Tensor};
 
-/// Rotates the two halves of each head against each other, and scales.
+/// Rotates the two halves of each head against each other and scales the result.
 ///
 /// ```text
 /// y_i     = s (x_i cos_i - x_(i+h) sin_i)
 /// y_(i+h) = s (x_(i+h) cos_i + x_i sin_i),   h = head_dim / 2,   i < h
 /// ```
 ///
-/// The gradient is the rotation back, with the same scale. Cosines and sines get none.
+/// The gradient is the inverse rotation with the same scale. Cosines and sines get no gradient.
 ///
 /// # Shapes
 ///
@@ -25,7 +25,8 @@ use burn::tensor::{Slice, Tensor};
 ///
 /// # References
 ///
-/// - [RoFormer](https://arxiv.org/abs/2104.09864), equation 34, with halves for neighbours
+/// - [RoFormer](https://arxiv.org/abs/2104.09864), equation 34, with halves of a head in place of
+///   adjacent elements
 pub(crate) fn rotate(x: Tensor<4>, cos: Tensor<4>, sin: Tensor<4>, scale: f64) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::rotate(
         x.into_dispatch(),
@@ -60,13 +61,13 @@ impl Rotation for burn::backend::Flex {
         sin: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        plain::<Self>(x, cos, sin, scale)
+        reference::<Self>(x, cos, sin, scale)
     }
 }
 
-/// [`rotate`] in burn's operations.
+/// [`rotate`] as a composition of burn's operations.
 #[cfg(feature = "flex")]
-fn plain<B: Backend>(
+fn reference<B: Backend>(
     x: FloatTensor<B>,
     cos: FloatTensor<B>,
     sin: FloatTensor<B>,
@@ -161,7 +162,7 @@ mod kernel {
         }
     }
 
-    /// One unit a pair of numbers.
+    /// One unit per pair of elements.
     #[cube(launch)]
     fn rotate_kernel(
         x: &Tensor<f32>,
@@ -179,7 +180,7 @@ mod kernel {
         }
         let index = ABSOLUTE_POS % half;
         let token = head / heads;
-        // The same angles for every row, or each row its own.
+        // Angles are shared by all rows, or given for each row.
         let angle = if cos.shape(0) == 1 { token % new } else { token } * half + index;
         let first = head * (2 * half) + index;
         let second = first + half;

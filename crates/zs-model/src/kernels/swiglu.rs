@@ -1,4 +1,4 @@
-//! SwiGLU with a gradient that keeps its two inputs only.
+//! SwiGLU with a gradient that saves only its two inputs.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -9,15 +9,15 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
-/// `silu(gate) up`.
+/// SwiGLU activation, `silu(gate) up`.
 ///
 /// ```text
 /// y = a p u,   p = 1 / (1 + exp(-a))
 /// dL/da = g u p (1 + a (1 - p)),   dL/du = g a p,   g = dL/dy
 /// ```
 ///
-/// Autodiff would keep four more tensors of this size. burn fuses each line above into one kernel where
-/// it fuses.
+/// Autodiff would save four more tensors of this size. On backends with fusion each line above is
+/// one kernel.
 ///
 /// # Shapes
 ///

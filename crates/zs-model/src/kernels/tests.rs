@@ -1,11 +1,11 @@
-//! Each operation beside the same in burn's tensors and autodiff, on the CPU and on the accelerator
-//! that was built for.
+//! Equality of each operation with burn's tensors and autodiff, on the CPU and on the accelerator
+//! of the build.
 
 use burn::tensor::activation::silu;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 use super::{
-    NewHeads, add_norm, decode_attention, rms_norm, rotate, rounded_type, swiglu, wide_product,
+    NewHeads, add_norm, decode_attention, matmul_bf16, matmul_dtype, rms_norm, rotate, swiglu,
 };
 use crate::network::MASKED;
 
@@ -19,7 +19,7 @@ fn devices() -> Vec<Device> {
     ]
 }
 
-/// Numbers between -1 and 1 that look random.
+/// Deterministic values between -1 and 1 that look random.
 fn numbers(len: usize, salt: f32) -> Vec<f32> {
     (0..len).map(|it| ((it as f32 + salt) * 12.9898).sin()).collect()
 }
@@ -29,7 +29,7 @@ fn tensor<const D: usize>(shape: [usize; D], salt: f32, device: &Device) -> Tens
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
-/// What a function of two tensors returns, and its gradients under an uneven upstream.
+/// Result of a function of two tensors, and its gradients for a non-uniform upstream gradient.
 fn pulled<const D: usize, const E: usize>(
     device: &Device,
     shapes: ([usize; D], [usize; E]),
@@ -41,12 +41,12 @@ fn pulled<const D: usize, const E: usize>(
     let output = function(first.clone(), second.clone());
     let upstream = tensor(output.dims(), 0.5, &device);
     let mut grads = (output.clone() * upstream).sum().backward();
-    let of_first = first.grad_remove(&mut grads).map(Tensor::into_data);
-    let of_second = second.grad_remove(&mut grads).map(Tensor::into_data);
+    let first_grads = first.grad_remove(&mut grads).map(Tensor::into_data);
+    let second_grads = second.grad_remove(&mut grads).map(Tensor::into_data);
     let list = |it: Option<TensorData>| -> Vec<f32> {
         it.map_or_else(Vec::new, |it| it.iter::<f32>().collect())
     };
-    [list(Some(output.into_data())), list(of_first), list(of_second)]
+    [list(Some(output.into_data())), list(first_grads), list(second_grads)]
 }
 
 #[track_caller]
@@ -62,9 +62,9 @@ fn close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
 fn check<const D: usize, const E: usize>(
     shapes: ([usize; D], [usize; E]),
     ours: &dyn Fn(Tensor<D>, Tensor<E>) -> Tensor<D>,
-    plain: &dyn Fn(Tensor<D>, Tensor<E>) -> Tensor<D>,
+    reference: &dyn Fn(Tensor<D>, Tensor<E>) -> Tensor<D>,
 ) {
-    let expected = pulled(&Device::flex(), shapes, plain);
+    let expected = pulled(&Device::flex(), shapes, reference);
     for device in devices() {
         let found = pulled(&device, shapes, ours);
         for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
@@ -74,7 +74,7 @@ fn check<const D: usize, const E: usize>(
 }
 
 #[test]
-fn norms_are_those_of_burn() {
+fn rms_norm_equals_burns() {
     for shape in [[1, 1], [3, 5], [7, 64], [2, 300]] {
         check(
             (shape, [shape[1]]),
@@ -88,15 +88,15 @@ fn norms_are_those_of_burn() {
 }
 
 #[test]
-fn gated_units_are_those_of_burn() {
+fn swiglu_equals_burns() {
     for shape in [[1, 1], [5, 33]] {
         check((shape, shape), &|a, b: Tensor<2>| swiglu(a * 6.0, b), &|a, b| silu(a * 6.0) * b);
     }
 }
 
-/// Angles of every row alike, and of each row its own.
+/// Angles shared by all rows, and angles of each row.
 #[test]
-fn rotations_are_those_of_complex_numbers() {
+fn rotation_equals_complex_multiplication() {
     let [rows, new, heads, half] = [2, 3, 2, 4];
     for own in [1, rows] {
         let angle = |device: &Device| tensor([own, new, 1, half], 0.1, device) * 3.0;
@@ -104,7 +104,7 @@ fn rotations_are_those_of_complex_numbers() {
             let angle = angle(&x.device());
             rotate(x, angle.clone().cos(), angle.sin(), 0.25)
         };
-        let plain = |x: Tensor<4>| {
+        let reference = |x: Tensor<4>| {
             let angle = angle(&x.device());
             let (cos, sin) = (angle.clone().cos(), angle.sin());
             let (a, b) = (x.clone().narrow(3, 0, half), x.narrow(3, half, half));
@@ -112,28 +112,28 @@ fn rotations_are_those_of_complex_numbers() {
             Tensor::cat(vec![real, b * cos + a * sin], 3) * 0.25
         };
         let shape = [rows, new, heads, 2 * half];
-        // The second argument adds what has a gradient of 1.
+        // The second argument adds a term with gradient 1.
         check(
             (shape, shape),
             &|x: Tensor<4>, y: Tensor<4>| rotated(x) + y,
-            &|x: Tensor<4>, y: Tensor<4>| plain(x) + y,
+            &|x: Tensor<4>, y: Tensor<4>| reference(x) + y,
         );
     }
 }
 
-/// A product whose left side is square, so that its result has the shape of the right one's rows.
+/// Product with a square left matrix, so that the result has the shape of the right one.
 #[test]
-fn wide_products_are_those_of_rounded_numbers() {
+fn bf16_matmul_equals_the_product_of_rounded_inputs() {
     let round = |it: Tensor<2>| it.cast(FloatDType::BF16).cast(FloatDType::F32);
     let (x, weight) = (tensor([5, 7], 0.2, &Device::flex()), tensor([7, 3], 0.4, &Device::flex()));
     let expected = round(x.clone()).matmul(round(weight.clone())).into_data();
     let expected: Vec<f32> = expected.iter::<f32>().collect();
-    let found = wide_product(x, weight).into_data();
+    let found = matmul_bf16(x, weight).into_data();
     close(&found.iter::<f32>().collect::<Vec<_>>(), &expected, 1e-6, "flex");
-    // An accelerator without bfloat16 multiplies in f32, which is closer to the numbers themselves.
+    // An accelerator without bfloat16 multiplies in f32, which is closer to the exact result.
     for device in devices() {
         let (x, weight) = (tensor([5, 7], 0.2, &device), tensor([7, 3], 0.4, &device));
-        let found = wide_product(x, weight).into_data();
+        let found = matmul_bf16(x, weight).into_data();
         let found: Vec<f32> = found.iter::<f32>().collect();
         close(&found, &expected, 2e-2, &format!("{device:?}"));
     }
@@ -143,25 +143,25 @@ fn list<const D: usize>(it: Tensor<D>) -> Vec<f32> {
     it.cast(FloatDType::F32).into_data().iter::<f32>().collect()
 }
 
-/// Types of results, with how far they may be off: rounding may go the other way where a number lies
-/// between two.
+/// Result dtypes with their tolerances: rounding may differ for values between two representable
+/// ones.
 fn types(device: &Device) -> Vec<(DType, f32)> {
     let mut types = vec![(DType::F32, 2e-5)];
-    if rounded_type(device) == DType::BF16 {
+    if matmul_dtype(device) == DType::BF16 {
         types.push((DType::BF16, 1e-2));
     }
     types
 }
 
 #[test]
-fn added_norms_are_a_sum_and_a_norm() {
+fn add_norm_equals_addition_and_norm() {
     for shape in [[1, 1], [3, 5], [7, 64], [2, 300], [3, 896]] {
         let on = |device: &Device| {
             let (x, delta) = (tensor(shape, 0.3, device), tensor(shape, 0.8, device));
             (x, delta, tensor([shape[1]], 0.1, device))
         };
         let (x, delta, weight) = on(&Device::flex());
-        let (sum, normed) = super::add_norm::plain(x, delta, weight, 1e-3, DType::F32);
+        let (sum, normed) = super::add_norm::reference(x, delta, weight, 1e-3, DType::F32);
         let expected = [list(sum), list(normed)];
         for device in devices() {
             for (dtype, tolerance) in types(&device) {
@@ -176,7 +176,7 @@ fn added_norms_are_a_sum_and_a_norm() {
     }
 }
 
-/// New heads with and without biases and norms, into caches that nobody else, or somebody, holds.
+/// New heads with and without biases and norms, written to shared and unshared caches.
 #[track_caller]
 fn check_new_heads([rows, heads, group, head_dim]: [usize; 4], has_biases: bool, has_norms: bool) {
     let (capacity, column) = (5, 3);
@@ -205,7 +205,7 @@ fn check_new_heads([rows, heads, group, head_dim]: [usize; 4], has_biases: bool,
         for (dtype, tolerance) in types(&device) {
             for is_shared in [false, true] {
                 let what = format!("{rows} {heads} {group} {head_dim} {dtype:?} on {device:?}");
-                let (queries, expected) = on(&cpu).place_plainly(caches(&cpu, dtype));
+                let (queries, expected) = on(&cpu).place_reference(caches(&cpu, dtype));
                 let given = caches(&device, dtype);
                 let held = is_shared.then(|| given.clone());
                 let (found_queries, found) = on(&device).place(given);
@@ -215,7 +215,7 @@ fn check_new_heads([rows, heads, group, head_dim]: [usize; 4], has_biases: bool,
                     assert_eq!(found.dtype(), dtype, "{what}");
                     close(&list(found), &list(expected), tolerance, &what);
                 }
-                // Who else holds the caches sees nothing of it.
+                // Other holders of the caches see no change.
                 for (held, before) in held.into_iter().flatten().zip(caches(&cpu, dtype)) {
                     assert_eq!(list(held), list(before), "{what}");
                 }
@@ -225,7 +225,7 @@ fn check_new_heads([rows, heads, group, head_dim]: [usize; 4], has_biases: bool,
 }
 
 #[test]
-fn new_heads_go_where_they_belong() {
+fn new_heads_equal_the_reference() {
     check_new_heads([1, 1, 1, 2], false, false);
     check_new_heads([3, 2, 7, 64], true, false);
     check_new_heads([2, 2, 2, 128], false, true);
@@ -233,25 +233,25 @@ fn new_heads_go_where_they_belong() {
     check_new_heads([5, 3, 1, 10], false, false);
 }
 
-/// As with matrices, for each of several.
+/// Batched products equal the products of the single matrices.
 #[test]
-fn wide_products_of_several_matrices_are_those_of_each() {
+fn batched_bf16_matmul_equals_single_products() {
     for device in devices() {
         let (x, weight) = (tensor([2, 3, 5, 7], 0.2, &device), tensor([2, 3, 7, 4], 0.4, &device));
-        let found = wide_product(x.clone(), weight.clone());
+        let found = matmul_bf16(x.clone(), weight.clone());
         assert_eq!((found.dims(), found.dtype()), ([2, 3, 5, 4], DType::F32));
         for (row, head) in [(0, 0), (1, 2)] {
             let one = |it: &Tensor<4>| -> Tensor<2> {
                 let [_, _, n, m] = it.dims();
                 it.clone().slice([row..row + 1, head..head + 1]).reshape([n, m])
             };
-            let expected = list(wide_product(one(&x), one(&weight)));
+            let expected = list(matmul_bf16(one(&x), one(&weight)));
             close(&list(one(&found)), &expected, 1e-5, &format!("{row} {head} on {device:?}"));
         }
     }
 }
 
-/// Attention of one token a row, of caches of which a part is filled and a part of that is masked.
+/// Attention of one token per row over partly filled, partly masked caches.
 #[track_caller]
 fn check_decode(shape: [usize; 5], capacity: usize, filled: usize) {
     let [rows, heads, _, _, head_dim] = shape;
@@ -275,7 +275,7 @@ fn check_decode(shape: [usize; 5], capacity: usize, filled: usize) {
         (queries, keys, values, mask, filled)
     };
     let (queries, keys, values, mask, _) = on(&Device::flex());
-    let expected = list(super::decode_attention::plain(queries, keys, values, mask));
+    let expected = list(super::decode_attention::reference(queries, keys, values, mask));
     for device in devices() {
         for (dtype, tolerance) in types(&device) {
             let (queries, keys, values, mask, columns) = on(&device);
@@ -288,8 +288,8 @@ fn check_decode(shape: [usize; 5], capacity: usize, filled: usize) {
 }
 
 #[test]
-fn decoding_attends_as_plain_tensors_do() {
-    // One key; tiles that are full, just begun, and several; heads wider than a tile; odd widths.
+fn decode_attention_equals_the_reference() {
+    // One key; full, partial and several tiles; heads wider than a tile; odd widths.
     check_decode([1, 1, 1, 1, 8], 4, 1);
     check_decode([3, 2, 2, 1, 8], 300, 257);
     check_decode([2, 2, 7, 1, 64], 256, 128);

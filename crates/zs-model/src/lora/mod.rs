@@ -1,4 +1,4 @@
-//! Low-rank adapters: where they sit, how they start, and how they come off again.
+//! Low-rank adapters: placement, initialisation, merging and removal.
 
 mod peft;
 
@@ -14,7 +14,7 @@ use crate::checkpoint::{fill, uniform};
 use crate::network::{Linear, LowRank};
 use crate::{CausalLm, PolicyModel};
 
-/// Which linear maps get an adapter, and of which size.
+/// Targets and rank of adapters.
 ///
 /// ```
 /// use zs_model::LoraConfig;
@@ -28,15 +28,15 @@ use crate::{CausalLm, PolicyModel};
 pub struct LoraConfig {
     /// Rank of an adapter.
     pub r: usize,
-    /// The adapter's output is multiplied by `alpha / r`.
+    /// Numerator of the adapter's scale, `alpha / r`.
     pub alpha: f64,
-    /// Names of linear maps: the last part of a tensor's path (`"q_proj"`) or a longer end of it
-    /// (`"layers.3.mlp.up_proj"`).
+    /// Names of linear layers: the last part of a tensor's path (`"q_proj"`) or a longer suffix of
+    /// it (`"layers.3.mlp.up_proj"`).
     pub target_modules: Vec<String>,
 }
 
 impl Default for LoraConfig {
-    /// Rank 16 on every linear map of the blocks.
+    /// Rank 16 on every linear layer of the blocks.
     fn default() -> Self {
         let maps = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
         Self { r: 16, alpha: 32.0, target_modules: maps.map(str::to_owned).to_vec() }
@@ -44,46 +44,46 @@ impl Default for LoraConfig {
 }
 
 impl LoraConfig {
-    /// `alpha / r`.
+    /// Scale of the adapter's output, `alpha / r`.
     #[must_use]
     pub fn scale(&self) -> f64 {
         self.alpha / self.r as f64
     }
 }
 
-/// Why adapters could not be put on a network.
+/// Error while adding adapters to a network.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoraError {
     /// The rank is zero.
-    #[error("`r` of a LoRA configuration is 0; use a rank of at least 1")]
+    #[error("`r` of a LoRA configuration is 0; set `r` to at least 1")]
     NoRank,
-    /// A name matches no linear map.
-    #[error("target module `{name}` is no linear map of this model; it has {available}")]
+    /// A name matches no linear layer.
+    #[error("target module `{name}` is not a linear layer of this model; use one of {available}")]
     UnknownTarget {
         /// The name.
         name: String,
-        /// The last parts of the names that there are.
+        /// Available last parts of names.
         available: String,
     },
-    /// No name was given.
-    #[error("`target_modules` of a LoRA configuration is empty; name at least one linear map")]
+    /// No target was given.
+    #[error("`target_modules` of a LoRA configuration is empty; name at least one linear layer")]
     NoTargets,
 }
 
 impl CausalLm {
-    /// Freezes the network and puts a trainable adapter on every target.
+    /// Freezes the network and adds a trainable adapter to every target.
     ///
     /// ```text
     /// A ~ U(-1 / sqrt(in), 1 / sqrt(in)),   B = 0
     /// ```
     ///
-    /// so the network computes at first what it did without. The draws are a function of the seed.
-    /// Adapters that are there already are dropped.
+    /// The adapted network initially computes the same function as the base network. The random
+    /// values are a function of the seed. Existing adapters are replaced.
     ///
     /// # Errors
     ///
-    /// Fails when the rank is zero or a target names no linear map.
+    /// Fails if the rank is zero or a target names no linear layer.
     ///
     /// # References
     ///
@@ -91,7 +91,8 @@ impl CausalLm {
     pub fn with_lora(&self, config: &LoraConfig, seed: u64) -> Result<Self, LoraError> {
         let mut index = 0;
         let filled = fill(self.with_zero_lora(config)?, |entry| {
-            // Zeros are filled in too: what is filled is known by its name ever after.
+            // Zeros are filled in explicitly, since filling also derives a parameter's identifier
+            // from its name.
             if entry.name.ends_with("lora_b") {
                 return Ok::<_, Infallible>(Some(vec![0.0; entry.len()]));
             }
@@ -100,7 +101,7 @@ impl CausalLm {
             }
             index += 1;
             let key = StreamKey { step: index, ..StreamKey::new(seed) };
-            // The file has `[r, in]`.
+            // The file layout is `[r, in]`.
             let bound = 1.0 / (entry.shape[1] as f64).sqrt();
             Ok(Some(uniform(&mut key.rng(Domain::Weights), entry.len(), bound)))
         });
@@ -110,7 +111,7 @@ impl CausalLm {
         }
     }
 
-    /// The frozen network with adapters that add nothing and learn nothing yet.
+    /// Frozen network with zero adapters.
     fn with_zero_lora(&self, config: &LoraConfig) -> Result<Self, LoraError> {
         if config.r == 0 {
             return Err(LoraError::NoRank);
@@ -143,9 +144,10 @@ impl CausalLm {
         Ok(network)
     }
 
-    /// The network with its adapters off: what they were put on, sharing its weights.
+    /// Base network without the adapters, sharing its weights.
     ///
-    /// A reference model for the divergence of a policy that trains adapters, without a second copy.
+    /// Serves as the reference model of the KL term when only adapters are trained, without a
+    /// second copy of the weights.
     #[must_use]
     pub fn without_lora(&self) -> Self {
         let mut network = self.clone();
@@ -154,7 +156,7 @@ impl CausalLm {
         network
     }
 
-    /// The network with its adapters folded into the weights, all of which can be trained again.
+    /// Network with the adapters merged into the weights, all of which are trainable again.
     ///
     /// ```text
     /// W' = W + alpha / r A B
@@ -170,19 +172,19 @@ impl CausalLm {
         network.set_require_grad(true)
     }
 
-    /// The configuration of the adapters, if there are any.
+    /// Configuration of the adapters, if any.
     #[must_use]
     pub fn lora_config(&self) -> Option<&LoraConfig> {
         self.lora.as_ref()
     }
 
-    /// Every linear map of the blocks.
+    /// Linear layers of the blocks.
     pub(crate) fn block_linears_mut(&mut self) -> Vec<&mut Linear> {
         let linears = self.linears_mut().into_iter();
         linears.filter(|(name, _)| name != "lm_head").map(|(_, linear)| linear).collect()
     }
 
-    /// Every linear map with its path.
+    /// Linear layers with their paths.
     fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
         let mut linears = Vec::new();
         for (index, block) in self.model.layers.iter_mut().enumerate() {
@@ -204,7 +206,7 @@ impl CausalLm {
     }
 }
 
-/// Whether a path ends with the parts that a target names.
+/// True if a path ends with the parts that a target names.
 fn is_target(path: &str, target: &str) -> bool {
     path.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
@@ -214,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_match_whole_parts() {
+    fn targets_match_whole_path_components() {
         let path = "model.layers.3.mlp.up_proj";
         for (target, matches) in [
             ("up_proj", true),

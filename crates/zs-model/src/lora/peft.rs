@@ -1,4 +1,4 @@
-//! Adapters on disk, in the layout of the PEFT library.
+//! Adapter files in the layout of the PEFT library.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::checkpoint::{
 };
 use crate::{CausalLm, CheckpointError, LanguageModel, SaveError};
 
-/// Why adapters could not be loaded.
+/// Error while loading adapters.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdapterError {
@@ -21,10 +21,10 @@ pub enum AdapterError {
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the defect.
         message: String,
     },
-    /// The adapters are of a kind that this crate does not implement.
+    /// The adapter type is not supported.
     #[error("{path}: {field} = {value} is not supported; {advice}", path = path.display())]
     Unsupported {
         /// The file.
@@ -33,7 +33,7 @@ pub enum AdapterError {
         field: &'static str,
         /// Its value.
         value: String,
-        /// What is supported.
+        /// Supported alternative.
         advice: &'static str,
     },
     /// The adapters do not fit the model.
@@ -41,7 +41,7 @@ pub enum AdapterError {
     Lora {
         /// The configuration file.
         path: PathBuf,
-        /// Why.
+        /// Cause.
         source: LoraError,
     },
     /// The weights do not fit the configuration.
@@ -52,7 +52,7 @@ pub enum AdapterError {
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 
-/// `adapter_config.json`: what decides the arithmetic.
+/// Fields of `adapter_config.json` that affect the computation.
 #[derive(Deserialize)]
 struct PeftConfig {
     peft_type: String,
@@ -66,36 +66,38 @@ struct PeftConfig {
 }
 
 impl LanguageModel {
-    /// The model with fresh adapters on a frozen network, a function of the seed.
+    /// Model with new adapters on a frozen network, a function of the seed.
     ///
     /// # Errors
     ///
-    /// As [`CausalLm::with_lora`].
+    /// Fails like [`CausalLm::with_lora`].
     pub fn with_lora(&self, config: &LoraConfig, seed: u64) -> Result<Self, LoraError> {
         Ok(self.with_network(&self.network().with_lora(config, seed)?))
     }
 
-    /// The model with its adapters off, sharing its weights.
+    /// Base model without the adapters, sharing its weights.
     #[must_use]
     pub fn without_lora(&self) -> Self {
         self.with_network(&self.network().without_lora())
     }
 
-    /// Writes the adapters alone, in PEFT's layout: `adapter_config.json` and
+    /// Writes only the adapters, in PEFT's layout: `adapter_config.json` and
     /// `adapter_model.safetensors` with names under `base_model.model.`, in f32.
     ///
-    /// `base_model` is what loaders should put the adapters on: a path or a name on a hub.
+    /// `base_model` is the path or hub name of the model that loaders should add the adapters to.
     ///
     /// # Errors
     ///
-    /// Fails when a file cannot be written; `dir` is then as it was.
+    /// Fails if a file cannot be written; `dir` is then unchanged.
     ///
     /// # Panics
     ///
-    /// When the model has no adapters.
+    /// Panics if the model has no adapters.
     pub fn save_adapter(&self, dir: &Path, base_model: &str) -> Result<(), SaveError> {
-        let config =
-            self.network().lora_config().expect("only a model with adapters has them saved");
+        let config = self
+            .network()
+            .lora_config()
+            .expect("`save_adapter` is called on a model with adapters");
         let json = json!({
             "peft_type": "LORA",
             "task_type": "CAUSAL_LM",
@@ -124,7 +126,7 @@ impl LanguageModel {
         })
     }
 
-    /// The model with adapters from a directory in PEFT's layout, on a frozen network.
+    /// Model with adapters loaded from a directory in PEFT's layout, on a frozen network.
     ///
     /// # Errors
     ///
@@ -146,7 +148,8 @@ impl LanguageModel {
     }
 }
 
-/// `model.layers.0.mlp.up_proj.adapter.lora_a` as PEFT calls it; `None` for other tensors.
+/// PEFT's name of an adapter tensor such as `model.layers.0.mlp.up_proj.adapter.lora_a`; `None` for
+/// other tensors.
 fn peft_name(name: &str) -> Option<String> {
     let (path, side) = name.split_once(".adapter.")?;
     let side = if side == "lora_a" { "lora_A" } else { "lora_B" };
@@ -163,7 +166,7 @@ fn read_config(path: &Path) -> Result<LoraConfig, AdapterError> {
     if config.peft_type != "LORA" {
         return unsupported("peft_type", config.peft_type, "use LORA");
     }
-    // Fields that change the arithmetic, with the values that leave it as it is.
+    // Fields that change the computation, with their neutral values.
     let plain = |value: &Value| match value {
         Value::Null | Value::Bool(false) => true,
         Value::Object(it) => it.is_empty(),
@@ -195,9 +198,15 @@ fn read_config(path: &Path) -> Result<LoraConfig, AdapterError> {
             .into_iter()
             .map(|it| it.as_str().map(str::to_owned))
             .collect::<Option<Vec<String>>>()
-            .ok_or_else(|| malformed("target_modules holds something else than names".into()))?,
+            .ok_or_else(|| {
+                malformed("target_modules contains a value that is not a string".into())
+            })?,
         other => {
-            return unsupported("target_modules", other.to_string(), "list the names of the maps");
+            return unsupported(
+                "target_modules",
+                other.to_string(),
+                "list the names of the linear layers",
+            );
         }
     };
     // Rank-stabilised adapters are scaled by alpha / sqrt(r).

@@ -1,4 +1,4 @@
-//! Grouped-query attention, over a whole sequence or over a key-value cache.
+//! Grouped-query attention, over whole sequences or over a KV cache.
 
 use burn::module::Module;
 use burn::tensor::activation::softmax;
@@ -9,7 +9,7 @@ use super::rope::{Rotary, RotaryTable};
 use super::{Linear, RmsNorm};
 use crate::ModelConfig;
 
-/// What masked scores get: low enough to vanish in the softmax, finite so that nothing becomes NaN.
+/// Bias of masked scores: low enough to vanish in the softmax, finite to avoid NaN.
 pub(crate) const MASKED: f32 = -1e9;
 
 /// Grouped-query self-attention.
@@ -18,8 +18,8 @@ pub(crate) const MASKED: f32 = -1e9;
 /// softmax(Q K^T / sqrt(head_dim) + bias) V,   one K, V per group of query heads
 /// ```
 ///
-/// Keys and values are not repeated: the query heads of a group are stacked along the sequence, so
-/// one batched product serves the group.
+/// Keys and values are not repeated: the query heads of a group are stacked along the sequence
+/// dimension, so one batched product serves the group.
 ///
 /// # References
 ///
@@ -44,25 +44,25 @@ struct HeadShape {
     head_dim: usize,
 }
 
-/// Keys and values of every layer, `columns` of them filled.
+/// KV cache of all layers, of which `columns` columns are filled.
 ///
-/// Every row owns the same columns; which of them hold a token of the row is the caller's bias.
+/// All rows use the same columns; the caller's bias tells which of them hold a token of the row.
 #[derive(Clone, Debug)]
-pub(crate) struct KeyValueCache {
+pub(crate) struct KvCache {
     pub(crate) layers: Vec<LayerCache>,
     pub(crate) columns: usize,
-    /// What positions are rotated by, where the cache is: `[head_dim / 2]`.
+    /// Rotary frequencies on the cache's device: `[head_dim / 2]`.
     pub(crate) frequencies: Tensor<1>,
 }
 
-/// Keys and values of one layer, each `[rows, key_value_heads, capacity, head_dim]`.
+/// KV cache of one layer; keys and values are each `[rows, key_value_heads, capacity, head_dim]`.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerCache {
     pub(super) keys: Tensor<4>,
     pub(super) values: Tensor<4>,
 }
 
-impl KeyValueCache {
+impl KvCache {
     pub(crate) fn new(
         config: &ModelConfig,
         [rows, capacity]: [usize; 2],
@@ -77,17 +77,17 @@ impl KeyValueCache {
         Self { layers, columns: 0, frequencies: RotaryTable::new(config).on(device) }
     }
 
-    /// What keys and values are kept in.
+    /// Dtype of keys and values.
     pub(crate) fn dtype(&self) -> FloatDType {
         self.layers.first().map_or(FloatDType::F32, |it| it.keys.dtype().into())
     }
 
-    /// Keeps some rows and columns: output row `r` gets, from input row `rows[r]`, the columns
-    /// `columns[r]`, moved to the left, in a cache with room for `capacity` columns.
+    /// Selects rows and columns: output row `r` gets the columns `columns[r]` of input row
+    /// `rows[r]`, compacted to the left, in a cache with `capacity` columns.
     ///
     /// # Shapes
     ///
-    /// - columns: one list a kept row, of any lengths
+    /// - columns: one list per output row, of any length
     pub(crate) fn repack(
         &self,
         rows: &[usize],
@@ -97,12 +97,12 @@ impl KeyValueCache {
     ) -> Self {
         let kept = columns.iter().map(Vec::len).max().unwrap_or(0);
         let [_, heads, old_capacity, head_dim] = self.layers[0].keys.dims();
-        // One flat gather of whole [head_dim] vectors: row, head and column in one index.
+        // A single gather of `[head_dim]` vectors; the index combines row, head and column.
         let mut index = Vec::with_capacity(rows.len() * heads * kept);
         for (&row, columns) in rows.iter().zip(columns) {
             for head in 0..heads {
                 let base = (row * heads + head) * old_capacity;
-                // Past the row's end any column does: the bias masks it.
+                // Any column works after the row's end, since the bias masks it.
                 index.extend(
                     (0..kept).map(|it| (base + columns.get(it).copied().unwrap_or(0)) as i32),
                 );
@@ -130,8 +130,8 @@ impl KeyValueCache {
     }
 }
 
-impl KeyValueCache {
-    /// Caches of the same capacity, one below the other; as many columns as the widest fills.
+impl KvCache {
+    /// Concatenates the rows of caches of equal capacity; the number of columns is the maximum.
     pub(crate) fn stack(mut parts: Vec<Self>) -> Self {
         if parts.len() == 1 {
             return parts.remove(0);
@@ -151,19 +151,19 @@ impl KeyValueCache {
     }
 }
 
-/// What new tokens see of a cache, and from which column on their own keys and values go.
+/// Attention bias of new tokens over a cache, and the first column that they fill.
 ///
 /// # Shapes
 ///
-/// - bias: broadcasts to `[rows, key_value_heads, group, new, columns]`, 0 where a column may be attended
-///   to, [`MASKED`] elsewhere; the first columns are looked at
-pub(crate) struct Seen {
+/// - bias: broadcasts to `[rows, key_value_heads, group, new, columns]`, 0 where a column may be
+///   attended to, [`MASKED`] elsewhere; covers the first `columns` columns of the cache
+pub(crate) struct CacheMask {
     pub(crate) first: usize,
     pub(crate) bias: Tensor<5>,
 }
 
 impl LayerCache {
-    /// Writes new keys and values from column `first` on, in place.
+    /// Writes new keys and values in place, starting at column `first`.
     fn write(&mut self, keys: Tensor<4>, values: Tensor<4>, first: usize) {
         let [rows, heads, new, head_dim] = keys.dims();
         let place = [0..rows, 0..heads, first..first + new, 0..head_dim];
@@ -175,7 +175,7 @@ impl LayerCache {
         self.values.inplace(|it| put(it, values));
     }
 
-    /// Keys and values of the first columns, to be multiplied in f32.
+    /// Keys and values of the first columns, cast to f32.
     fn first(&self, columns: usize) -> (Tensor<4>, Tensor<4>) {
         let part = |it: &Tensor<4>| it.clone().slice_dim(2, 0..columns).cast(FloatDType::F32);
         (part(&self.keys), part(&self.values))
@@ -206,12 +206,12 @@ impl Attention {
         }
     }
 
-    /// Query heads.
+    /// Number of query heads.
     pub(crate) fn num_heads(&self) -> usize {
         self.shape.key_value_heads * self.shape.group
     }
 
-    /// Attends from the tokens of each row to themselves.
+    /// Self-attention of whole rows.
     ///
     /// # Shapes
     ///
@@ -229,7 +229,7 @@ impl Attention {
         self.output(attend(queries, keys, values, bias))
     }
 
-    /// Attends from new tokens of each row to what its cache holds, themselves included.
+    /// Attention of new tokens over the cache, including themselves.
     ///
     /// # Shapes
     ///
@@ -239,16 +239,16 @@ impl Attention {
         x: Tensor<2>,
         shape: [usize; 2],
         rotary: &Rotary,
-        seen: &Seen,
+        mask: &CacheMask,
         cache: &mut LayerCache,
     ) -> Tensor<2> {
         let Heads { queries, keys, values, .. } = self.heads(x, shape, rotary);
-        cache.write(keys, values, seen.first);
-        let (keys, values) = cache.first(seen.bias.dims()[4]);
-        self.output(attend(queries, keys, values, seen.bias.clone()))
+        cache.write(keys, values, mask.first);
+        let (keys, values) = cache.first(mask.bias.dims()[4]);
+        self.output(attend(queries, keys, values, mask.bias.clone()))
     }
 
-    /// Rotated queries, already scaled, rotated keys, and values of `new` tokens of each row.
+    /// Scaled and rotated queries, rotated keys, and values of `new` tokens per row.
     pub(crate) fn heads(&self, x: Tensor<2>, [rows, new]: [usize; 2], rotary: &Rotary) -> Heads {
         let HeadShape { key_value_heads, head_dim, .. } = self.shape;
         let x = Linear::shared_input(x, [&self.q_proj, &self.k_proj, &self.v_proj]);
@@ -256,11 +256,11 @@ impl Attention {
         let values: Tensor<4> =
             self.v_proj.forward(x).reshape([rows, new, key_value_heads, head_dim]);
         let values = values.swap_dims(1, 2);
-        Heads { queries, keys, values, products: self.q_proj.products }
+        Heads { queries, keys, values, compute_dtype: self.q_proj.compute_dtype }
     }
 
-    /// What the heads have mixed, `[rows, key_value_heads, group, new, head_dim]`, as what a block
-    /// adds, `[rows * new, hidden]`.
+    /// Output projection of the attention output, `[rows, key_value_heads, group, new, head_dim]`
+    /// to `[rows * new, hidden]`.
     pub(crate) fn output(&self, mixed: Tensor<5>) -> Tensor<2> {
         let [rows, heads, group, new, head_dim] = mixed.dims();
         let mixed: Tensor<4> = mixed.reshape([rows, heads * group, new, head_dim]).swap_dims(1, 2);
@@ -269,7 +269,7 @@ impl Attention {
 }
 
 impl Attention {
-    /// The largest score of each query head over a batch, `[heads]`.
+    /// Maximum attention logit of each query head over a batch, `[heads]`.
     ///
     /// # Shapes
     ///
@@ -288,7 +288,7 @@ impl Attention {
         scores.max_dim(2).max_dim(0).reshape([heads])
     }
 
-    /// Key-value heads, query heads a key-value head, and the width of a head.
+    /// Number of key-value heads, query heads per key-value head, and width of a head.
     pub(crate) fn head_shape(&self) -> [usize; 3] {
         let HeadShape { key_value_heads, group, head_dim } = self.shape;
         [key_value_heads, group, head_dim]
@@ -310,7 +310,7 @@ impl Attention {
         };
         let queries = split(self.q_proj.forward(x.clone()), key_value_heads * group);
         let keys = split(self.k_proj.forward(x), key_value_heads);
-        // Scaling the queries is cheaper than scaling the scores.
+        // Scaling queries is cheaper than scaling scores.
         let scale = 1.0 / (head_dim as f64).sqrt();
         let queries = rotary.apply(norm(queries, &self.q_norm), scale).swap_dims(1, 2);
         let keys = rotary.apply(norm(keys, &self.k_norm), 1.0).swap_dims(1, 2);
@@ -318,7 +318,8 @@ impl Attention {
     }
 }
 
-/// `softmax(Q K^T + bias) V` of every head: `[rows, key_value_heads, group, new, head_dim]`.
+/// Attention output `softmax(Q K^T + bias) V` of every head: `[rows, key_value_heads, group, new,
+/// head_dim]`.
 pub(crate) fn attend(
     queries: Tensor<5>,
     keys: Tensor<4>,
@@ -332,7 +333,7 @@ pub(crate) fn attend(
     mixed.reshape([rows, heads, group, new, head_dim])
 }
 
-/// `Q K^T` of every head: `[rows, key_value_heads, group, new, columns]`.
+/// Scores `Q K^T` of every head: `[rows, key_value_heads, group, new, columns]`.
 fn scores(queries: Tensor<5>, keys: Tensor<4>) -> Tensor<5> {
     let [rows, heads, group, new, head_dim] = queries.dims();
     let columns = keys.dims()[2];
@@ -340,7 +341,7 @@ fn scores(queries: Tensor<5>, keys: Tensor<4>) -> Tensor<5> {
     queries.matmul(keys.swap_dims(2, 3)).reshape([rows, heads, group, new, columns])
 }
 
-/// 0 on and below the diagonal, [`MASKED`] above: `[1, 1, 1, seq, seq]`.
+/// Causal bias: 0 on and below the diagonal, [`MASKED`] above, `[1, 1, 1, seq, seq]`.
 pub(crate) fn causal_bias(seq: usize, device: &Device) -> Tensor<5> {
     let values: Vec<f32> = (0..seq)
         .flat_map(|row| (0..seq).map(move |column| if column <= row { 0.0 } else { MASKED }))

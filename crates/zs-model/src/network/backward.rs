@@ -1,15 +1,17 @@
-//! Gradients in stages: no tensor of `[positions, vocabulary]` beyond a chunk, no scores of attention
-//! beyond a block of queries, and if asked no activations beyond one block of the network.
+//! Staged computation of gradients, which bounds memory: logits of one chunk of positions,
+//! attention scores of one block of queries and, with gradient checkpointing, activations of one
+//! decoder block.
 //!
-//! A stage is a graph of its own from its input as a leaf. On the way back the gradient of its output is
-//! pulled through; stages of which no graph was kept run again first.
+//! Each stage has its own autodiff graph, with its input as a leaf. The backward pass runs the
+//! stages in reverse, given the gradient of each output; stages without a saved graph are
+//! recomputed first.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
-use super::block::{BlockRun, GradientContext};
+use super::block::{BlockForward, GradientContext};
 use super::scores::{FlatScores, rows_of};
 use super::{CausalLm, RowContext};
 use crate::batch::PaddedBatch;
@@ -18,9 +20,9 @@ use crate::optim::add_gradients;
 use crate::{PolicyModel, TokenRow};
 
 impl CausalLm {
-    /// Gradient of a loss on the scores of some rows, of which at least one token carries loss.
+    /// Gradients of a loss on the scores of rows with at least one loss token.
     ///
-    /// On slices where the network is in f32 on the CPU, else on tensors.
+    /// Uses the host implementation for an f32 network on the CPU, else tensors.
     pub(crate) fn flat_gradients<T>(
         &self,
         rows: &[TokenRow],
@@ -31,10 +33,10 @@ impl CausalLm {
             let max_logits = self.memory.max_logits;
             return host.gradients(rows, max_logits, with_entropy, &self.device(), loss);
         }
-        self.tensor_gradients(&PaddedBatch::on(rows, &self.device()), with_entropy, loss)
+        self.tensor_gradients(&PaddedBatch::for_device(rows, &self.device()), with_entropy, loss)
     }
 
-    /// [`flat_gradients`](Self::flat_gradients) on tensors, on any device.
+    /// [`flat_gradients`](Self::flat_gradients) in tensors, on any device.
     pub(crate) fn tensor_gradients<T>(
         &self,
         batch: &PaddedBatch,
@@ -42,33 +44,35 @@ impl CausalLm {
         loss: impl FnOnce(FlatScores) -> (Tensor<1>, T),
     ) -> (GradientsParams, T) {
         let trunk = Trunk::forward(self, batch);
-        let plain = self.valid();
-        let predicting = trunk.hidden.clone().select(0, batch.predicting(&plain.device()));
-        let targets = batch.targets(&plain.device());
-        let scores = plain.score_predicting(predicting.clone(), targets.clone(), with_entropy);
+        let detached = self.valid();
+        let predicting =
+            trunk.hidden.clone().select(0, batch.predicting_positions(&detached.device()));
+        let targets = batch.targets(&detached.device());
+        let scores = detached.score_predicting(predicting.clone(), targets.clone(), with_entropy);
         let known = scores.entropy.clone();
 
-        // The loss sees its scores as leaves.
+        // The scores are leaves of the loss's graph.
         let leaf = |values: Tensor<1>| Tensor::from_inner(values).require_grad();
         let log_probs = leaf(scores.log_probs);
         let entropy = scores.entropy.map(leaf);
-        let (loss, kept) =
+        let (loss, output) =
             loss(FlatScores { log_probs: log_probs.clone(), entropy: entropy.clone() });
         let mut grads = loss.backward();
         let upstream = ScoreGradients {
             log_probs: log_probs
                 .grad_remove(&mut grads)
-                .unwrap_or_else(|| Tensor::zeros([batch.num_loss_tokens()], &plain.device())),
+                .unwrap_or_else(|| Tensor::zeros([batch.num_loss_tokens()], &detached.device())),
             entropy: entropy.and_then(|it| it.grad_remove(&mut grads)).zip(known),
         };
 
         let mut total = GradientsParams::new();
-        let below = self.head_backward(&predicting, &targets, &upstream, &mut total);
-        trunk.backward(self, batch, below, &mut total);
-        (total, kept)
+        let input_grads = self.head_backward(&predicting, &targets, &upstream, &mut total);
+        trunk.backward(self, batch, input_grads, &mut total);
+        (total, output)
     }
 
-    /// Pulls the gradients of scores through the head, chunk by chunk.
+    /// Backward pass of the head: maps gradients of scores to those of hidden states, chunk by
+    /// chunk.
     ///
     /// # Shapes
     ///
@@ -80,22 +84,29 @@ impl CausalLm {
         upstream: &ScoreGradients,
         total: &mut GradientsParams,
     ) -> Tensor<2> {
-        let mut below = Vec::new();
+        let mut input_grads = Vec::new();
         for (start, len) in self.chunks(predicting.dims()[0]) {
             let input = rows_of(predicting, start, len);
             let targets = targets.clone().narrow(0, start, len).reshape([len, 1]);
             let upstream = upstream.chunk(start, len);
             let logits_gradient = |logits: Tensor<2>| upstream.of_logits(logits, targets);
-            below.push(pull(input, |it| self.head(it), logits_gradient, self, total));
+            input_grads.push(backward_stage(
+                input,
+                |it| self.head(it),
+                logits_gradient,
+                self,
+                total,
+            ));
         }
-        Tensor::cat(below, 0)
+        Tensor::cat(input_grads, 0)
     }
 }
 
 /// Gradients of a loss with respect to scores, `[n]` each.
 struct ScoreGradients {
     log_probs: Tensor<1>,
-    /// With the entropies themselves; `None` where the loss does not depend on them.
+    /// Gradients with respect to entropies, and the entropies; `None` if the loss does not use
+    /// them.
     entropy: Option<(Tensor<1>, Tensor<1>)>,
 }
 
@@ -108,7 +119,7 @@ impl ScoreGradients {
         }
     }
 
-    /// The gradient with respect to the logits.
+    /// Gradient with respect to the logits.
     ///
     /// ```text
     /// dL/dz_k = g (1[k = target] - p_k) - h p_k (log p_k + H)
@@ -127,52 +138,52 @@ impl ScoreGradients {
             }
             None => column(&self.log_probs),
         };
-        let pull = -(log_p.exp() * factor);
-        pull.scatter(1, targets, column(&self.log_probs), IndexingUpdateOp::Add)
+        let backward_stage = -(log_p.exp() * factor);
+        backward_stage.scatter(1, targets, column(&self.log_probs), IndexingUpdateOp::Add)
     }
 }
 
-/// Everything below the head on a batch, with what its way back needs.
+/// Forward pass of the layers below the head, with the state for the backward pass.
 struct Trunk {
     /// Final hidden states, `[rows * seq, hidden]`.
     hidden: Tensor<2>,
-    blocks: Vec<KeptBlock>,
-    /// What went into the final norm.
+    blocks: Vec<SavedBlock>,
+    /// Input of the final norm.
     last: Tensor<2>,
 }
 
-/// What is kept of a block until the way back.
-enum KeptBlock {
-    /// Its input, from which it is run again.
+/// State of a block saved for the backward pass.
+enum SavedBlock {
+    /// Input, from which the block is recomputed.
     Input(Box<Tensor<2>>),
-    Run(Box<BlockRun>),
+    Run(Box<BlockForward>),
 }
 
 impl Trunk {
     fn forward(network: &CausalLm, batch: &PaddedBatch) -> Self {
-        let plain = network.valid();
-        let device = plain.device();
-        let mut x = plain.model.embed(batch.tokens(&device));
-        let mut blocks = Vec::with_capacity(plain.model.layers.len());
-        if network.memory.recompute_blocks {
-            let context = RowContext::new(&plain.model, batch.shape(), &device);
-            for block in &plain.model.layers {
-                blocks.push(KeptBlock::Input(Box::new(x.clone())));
+        let detached = network.valid();
+        let device = detached.device();
+        let mut x = detached.model.embed(batch.tokens(&device));
+        let mut blocks = Vec::with_capacity(detached.model.layers.len());
+        if network.memory.gradient_checkpointing {
+            let context = RowContext::new(&detached.model, batch.shape(), &device);
+            for block in &detached.model.layers {
+                blocks.push(SavedBlock::Input(Box::new(x.clone())));
                 x = block.forward(x, &context);
             }
         } else {
             let context = GradientContext::new(&network.model, batch.shape(), &network.device());
             for block in &network.model.layers {
-                let run = BlockRun::forward(block, x, &context);
+                let run = BlockForward::forward(block, x, &context);
                 x = run.output();
-                blocks.push(KeptBlock::Run(Box::new(run)));
+                blocks.push(SavedBlock::Run(Box::new(run)));
             }
         }
-        Self { hidden: plain.model.norm.forward(x.clone()), blocks, last: x }
+        Self { hidden: detached.model.norm.forward(x.clone()), blocks, last: x }
     }
 
-    /// Adds the gradients of the parameters below the head, given those of the hidden states that
-    /// predict tokens with loss.
+    /// Accumulates the gradients of the parameters below the head, given those of the predicting
+    /// hidden states.
     fn backward(
         mut self,
         network: &CausalLm,
@@ -181,31 +192,32 @@ impl Trunk {
         total: &mut GradientsParams,
     ) {
         let device = network.device();
-        let places = batch.predicting(&self.hidden.device());
+        let loss_positions = batch.predicting_positions(&self.hidden.device());
         let spread = self.hidden.zeros_like();
-        let upstream = spread.select_assign(0, places, upstream, IndexingUpdateOp::Add);
+        let upstream = spread.select_assign(0, loss_positions, upstream, IndexingUpdateOp::Add);
         let norm = &network.model.norm;
-        let mut below = pull(self.last, |it| norm.forward(it), |_| upstream, norm, total);
+        let mut input_grads =
+            backward_stage(self.last, |it| norm.forward(it), |_| upstream, norm, total);
         let context = GradientContext::new(&network.model, batch.shape(), &device);
         for block in network.model.layers.iter().rev() {
-            let run = match self.blocks.pop().expect("something is kept of every block") {
-                KeptBlock::Run(run) => *run,
-                KeptBlock::Input(input) => BlockRun::forward(block, *input, &context),
+            let run = match self.blocks.pop().expect("the state of every block is saved") {
+                SavedBlock::Run(run) => *run,
+                SavedBlock::Input(input) => BlockForward::forward(block, *input, &context),
             };
-            below = run.backward(block, below, &context, total);
+            input_grads = run.backward(block, input_grads, &context, total);
         }
         let embedding = &network.model.embed_tokens;
         if embedding.weight.is_require_grad() {
             let embedded = network.model.embed(batch.tokens(&device));
-            let grads = (embedded * Tensor::from_inner(below)).sum().backward();
+            let grads = (embedded * Tensor::from_inner(input_grads)).sum().backward();
             add_gradients(embedding, total, GradientsParams::from_grads(grads, embedding));
         }
     }
 }
 
-/// Runs a stage on its input as a leaf, pulls the gradient of its output through, adds those of the
-/// module's parameters to `total` and returns that of the input.
-fn pull<M: Module>(
+/// Runs a stage with its input as a leaf, adds the parameter gradients to `total` and returns the
+/// gradient of the input.
+fn backward_stage<M: Module>(
     input: Tensor<2>,
     run: impl FnOnce(Tensor<2>) -> Tensor<2>,
     upstream: impl FnOnce(Tensor<2>) -> Tensor<2>,
@@ -215,11 +227,12 @@ fn pull<M: Module>(
     let leaf = Tensor::from_inner(input).require_grad();
     let output = run(leaf.clone());
     let upstream = upstream(output.clone().inner());
-    // The gradient of sum(output * upstream) with respect to the output is upstream.
+    // The gradient of sum(output * upstream) with respect to the output is `upstream`.
     let mut grads = (output * Tensor::from_inner(upstream)).sum().backward();
-    let below = leaf.grad_remove(&mut grads).expect("a stage depends on its input");
+    let input_grads =
+        leaf.grad_remove(&mut grads).expect("the output of a stage depends on its input");
     add_gradients(module, total, GradientsParams::from_grads(grads, module));
-    below
+    input_grads
 }
 
 #[cfg(test)]
@@ -249,8 +262,8 @@ mod tests {
             .collect()
     }
 
-    /// Loss, and every gradient by name, of a loss in which every position counts differently; without
-    /// a memory config as autodiff has them from one graph.
+    /// Loss and all gradients by name, for a loss with a different weight at every position.
+    /// Without a memory config, computed by autodiff in one graph.
     fn gradients(
         network: &CausalLm,
         memory: Option<MemoryConfig>,
@@ -261,7 +274,7 @@ mod tests {
         let loss = |scores: FlatScores| {
             let len = batch.num_loss_tokens() as i64;
             let weights = Tensor::arange(0..len, &device).float() * 0.01;
-            let entropy = scores.entropy.expect("the entropy was asked for");
+            let entropy = scores.entropy.expect("the entropy was requested");
             let loss = (scores.log_probs.exp() * weights.clone()).sum()
                 - (entropy * (weights + 0.5)).sum() * 0.1;
             (loss.clone(), loss.into_scalar::<f32>())
@@ -286,7 +299,7 @@ mod tests {
         assert_eq!((expected.len(), actual.len()), (expected_tensors, expected_tensors));
         let scale =
             expected.iter().flat_map(|(_, it)| it).fold(0.0_f32, |max, it| max.max(it.abs()));
-        assert!(scale > 1e-3, "a gradient that says nothing");
+        assert!(scale > 1e-3, "the gradient is too small to compare");
         for ((name, expected), (_, actual)) in expected.iter().zip(&actual) {
             let error = expected.iter().zip(actual).map(|(e, a)| (e - a).abs());
             let error = error.fold(0.0_f32, f32::max) / scale;
@@ -294,17 +307,21 @@ mod tests {
         }
     }
 
-    /// Chunks of one, of seven and of all 30 positions, with and without recomputation.
+    /// Chunks of one, seven and all 30 positions, with and without gradient checkpointing.
     #[test]
-    fn stages_give_the_gradient_of_the_whole_graph() {
+    fn staged_gradients_equal_those_of_one_graph() {
         for tied in [true, false] {
             let network = network(tied);
             let tensors = if tied { 26 } else { 27 };
-            for recompute_blocks in [false, true] {
+            for gradient_checkpointing in [false, true] {
                 for max_logits in [1, 7 * 257, 1 << 25] {
                     check(
                         &network,
-                        MemoryConfig { max_logits, recompute_blocks, ..MemoryConfig::default() },
+                        MemoryConfig {
+                            max_logits,
+                            gradient_checkpointing,
+                            ..MemoryConfig::default()
+                        },
                         tensors,
                     );
                 }
@@ -313,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn adapters_get_their_gradients_and_frozen_weights_get_none() {
+    fn only_adapters_get_gradients() {
         let config = LoraConfig {
             r: 2,
             alpha: 8.0,
@@ -323,14 +340,14 @@ mod tests {
                 "lm_head".into(),
             ],
         };
-        // A second seed for B, which would be zero otherwise and hide the gradient of A.
+        // Random values for B, since the initial zeros would hide the gradient of A.
         let network = network(false).with_lora(&config, 5).unwrap();
         let network = crate::testing::with_random_lora(&network, 6);
-        for recompute_blocks in [false, true] {
+        for gradient_checkpointing in [false, true] {
             for max_logits in [7 * 257, 1 << 25] {
                 check(
                     &network,
-                    MemoryConfig { max_logits, recompute_blocks, ..MemoryConfig::default() },
+                    MemoryConfig { max_logits, gradient_checkpointing, ..MemoryConfig::default() },
                     8,
                 );
             }
@@ -338,10 +355,10 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_on_log_probs_alone_needs_no_entropy() {
+    fn gradients_without_entropy() {
         let network = network(true).with_memory(MemoryConfig {
             max_logits: 300,
-            recompute_blocks: true,
+            gradient_checkpointing: true,
             ..MemoryConfig::default()
         });
         let network = network.train();

@@ -1,4 +1,4 @@
-//! A decoder block: forward, and backward through a graph in which attention is no node.
+//! Decoder block, with a backward pass that computes attention outside of autodiff.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -11,7 +11,7 @@ use super::{Decoder, Linear, RmsNorm};
 use crate::kernels::swiglu;
 use crate::optim::add_gradients;
 
-/// One decoder block: `x + attention(norm(x))`, then `x + mlp(norm(x))`.
+/// Decoder block: `x + attention(norm(x))`, then `x + mlp(norm(x))`.
 #[derive(Module, Debug)]
 pub(crate) struct Block {
     pub(crate) self_attn: Attention,
@@ -20,7 +20,7 @@ pub(crate) struct Block {
     pub(crate) post_attention_layernorm: RmsNorm,
 }
 
-/// SwiGLU: `down(silu(gate(x)) * up(x))`.
+/// SwiGLU feed-forward layer: `down(silu(gate(x)) * up(x))`.
 #[derive(Module, Debug)]
 pub(crate) struct FeedForward {
     pub(crate) gate_proj: Linear,
@@ -28,22 +28,22 @@ pub(crate) struct FeedForward {
     pub(crate) down_proj: Linear,
 }
 
-/// What every block needs to know about whole rows that start at position 0.
+/// Rotary angles and attention mask of whole rows that start at position 0.
 pub(crate) struct RowContext {
     shape: [usize; 2],
     rotary: Rotary,
     mask: Mask,
 }
 
-/// How what is behind a token is kept from it.
+/// Causal mask.
 enum Mask {
-    /// In a graph, where attention is one with all scores.
+    /// Whole bias, for attention inside an autodiff graph.
     Whole(Box<Tensor<5>>),
     Blocks(CausalBlocks),
 }
 
 impl RowContext {
-    /// For a device with graphs or without.
+    /// Context for a device with or without autodiff.
     pub(crate) fn new(decoder: &Decoder, shape: [usize; 2], device: &Device) -> Self {
         let [_, seq] = shape;
         let mask = match device.is_autodiff() {
@@ -55,7 +55,7 @@ impl RowContext {
 }
 
 impl Block {
-    /// `[rows * seq, hidden]` to the same, for whole rows.
+    /// Forward pass over whole rows, `[rows * seq, hidden]` to the same shape.
     pub(crate) fn forward(&self, x: Tensor<2>, context: &RowContext) -> Tensor<2> {
         let RowContext { shape, rotary, mask } = context;
         let normed = self.input_layernorm.forward(x.clone());
@@ -69,7 +69,7 @@ impl Block {
         self.finish(x, attended)
     }
 
-    /// Adds what attention says, and what the feed-forward layer makes of the sum.
+    /// Adds the projected attention output and then the feed-forward layer.
     pub(crate) fn finish(&self, x: Tensor<2>, attended: Tensor<2>) -> Tensor<2> {
         let x = x + attended;
         let normed = self.post_attention_layernorm.forward(x.clone());
@@ -82,26 +82,26 @@ impl FeedForward {
         let x = Linear::shared_input(x, [&self.gate_proj, &self.up_proj]);
         let gate = self.gate_proj.forward(x.clone());
         let inner = swiglu(gate, self.up_proj.forward(x));
-        // Here burn makes one kernel of both.
+        // burn fuses the cast with the activation here.
         self.down_proj.forward(Linear::shared_input(inner, [&self.down_proj]))
     }
 }
 
-/// A block as it ran on whole rows, with what its way back needs: the graph before attention, that
-/// after it, and between them heads without a graph.
-pub(crate) struct BlockRun {
+/// Forward pass of a block on whole rows, with the state for its backward pass: one graph before
+/// attention, one after it, and detached heads in between.
+pub(crate) struct BlockForward {
     input: Tensor<2>,
-    /// Of the graph from the input.
+    /// Heads attached to the first graph.
     tracked: Heads,
     heads: Heads,
     attended: Attended,
-    /// Leaves of the second graph: the input again, and what the heads have mixed.
+    /// Leaves of the second graph: the block's input and the attention output.
     residual: Tensor<2>,
     mixed: Tensor<5>,
     output: Tensor<2>,
 }
 
-/// What gradients through blocks need to know about whole rows, on a device with graphs.
+/// Context of gradient computation on whole rows, for a device with autodiff.
 pub(crate) struct GradientContext {
     shape: [usize; 2],
     rotary: Rotary,
@@ -116,8 +116,8 @@ impl GradientContext {
     }
 }
 
-impl BlockRun {
-    /// Runs a block of a training copy on a value without a graph.
+impl BlockForward {
+    /// Runs a block of a training copy on a detached input.
     pub(crate) fn forward(block: &Block, x: Tensor<2>, context: &GradientContext) -> Self {
         let GradientContext { shape, rotary, blocks } = context;
         let attention = &block.self_attn;
@@ -128,7 +128,7 @@ impl BlockRun {
             queries: tracked.queries.clone().inner(),
             keys: tracked.keys.clone().inner(),
             values: tracked.values.clone().inner(),
-            products: tracked.products,
+            compute_dtype: tracked.compute_dtype,
         };
         let attended = heads.attend(blocks);
         let residual = Tensor::from_inner(x).require_grad();
@@ -137,13 +137,13 @@ impl BlockRun {
         Self { input, tracked, heads, attended, residual, mixed, output }
     }
 
-    /// What the block put out, without its graph.
+    /// Detached output of the block.
     pub(crate) fn output(&self) -> Tensor<2> {
         self.output.clone().inner()
     }
 
-    /// Pulls the gradient of the output through, adds those of the block's parameters to `total` and
-    /// returns that of the input.
+    /// Backward pass: adds the parameter gradients to `total` and returns the gradient of the
+    /// input.
     pub(crate) fn backward(
         self,
         block: &Block,
@@ -152,19 +152,19 @@ impl BlockRun {
         total: &mut GradientsParams,
     ) -> Tensor<2> {
         const LEAF: &str = "a block depends on its input";
-        // The gradient of sum(output * upstream) with respect to the output is upstream.
+        // The gradient of sum(output * upstream) with respect to the output is `upstream`.
         let mut grads = (self.output * Tensor::from_inner(upstream)).sum().backward();
-        let around = self.residual.grad_remove(&mut grads).expect(LEAF);
+        let residual_grads = self.residual.grad_remove(&mut grads).expect(LEAF);
         let mixed = self.mixed.grad_remove(&mut grads).expect(LEAF);
         add_gradients(block, total, GradientsParams::from_grads(grads, block));
 
-        let pulled = self.heads.pull(&context.blocks, &self.attended, &mixed);
-        let through = (self.tracked.queries * Tensor::from_inner(pulled.queries)).sum()
-            + (self.tracked.keys * Tensor::from_inner(pulled.keys)).sum()
-            + (self.tracked.values * Tensor::from_inner(pulled.values)).sum();
+        let head_grads = self.heads.backward(&context.blocks, &self.attended, &mixed);
+        let through = (self.tracked.queries * Tensor::from_inner(head_grads.queries)).sum()
+            + (self.tracked.keys * Tensor::from_inner(head_grads.keys)).sum()
+            + (self.tracked.values * Tensor::from_inner(head_grads.values)).sum();
         let mut grads = through.backward();
-        let below = self.input.grad_remove(&mut grads).expect(LEAF);
+        let input_grads = self.input.grad_remove(&mut grads).expect(LEAF);
         add_gradients(block, total, GradientsParams::from_grads(grads, block));
-        around + below
+        residual_grads + input_grads
     }
 }

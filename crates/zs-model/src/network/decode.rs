@@ -1,17 +1,17 @@
-//! One new token a row: what a decoding step computes, in as few kernels as it takes.
+//! Decoding step of one new token per row, in few kernels.
 
 use burn::tensor::{DType, Int, Tensor};
 
-use super::attention::{Attention, KeyValueCache, LayerCache};
+use super::attention::{Attention, KvCache, LayerCache};
 use super::rope::Rotary;
 use super::{CausalLm, Linear, RmsNorm};
 use crate::kernels::{NewHeads, add_norm, decode_attention};
 
-/// The column that the new token of every row fills, known where the cache is.
+/// Column that the new tokens fill, stored on the cache's device.
 ///
 /// # Shapes
 ///
-/// - column, filled: `[1]`; filled counts the column too
+/// - column, filled: `[1]`; `filled` includes the column
 /// - mask: `[rows, capacity]`, 0 where a column may be attended to, [`MASKED`](super::MASKED) elsewhere
 pub(crate) struct NextColumn {
     pub(crate) column: Tensor<1, Int>,
@@ -20,10 +20,11 @@ pub(crate) struct NextColumn {
 }
 
 impl CausalLm {
-    /// Final hidden states of one new token a row, each of which continues a cached row.
+    /// Final hidden states of one new token per cached row.
     ///
-    /// As [`hidden_cached`](Self::hidden_cached) of one token, up to rounding. On an accelerator a block
-    /// is a dozen kernels: seven products, and five of ours between them.
+    /// Equals [`hidden_cached`](Self::hidden_cached) with one token, up to rounding. On an
+    /// accelerator a block is a dozen kernels: seven matrix products and five kernels of this
+    /// crate.
     ///
     /// # Shapes
     ///
@@ -34,7 +35,7 @@ impl CausalLm {
         tokens: Tensor<1, Int>,
         positions: Tensor<1, Int>,
         next: &NextColumn,
-        cache: &mut KeyValueCache,
+        cache: &mut KvCache,
     ) -> Tensor<2> {
         let ([rows], device) = (tokens.dims(), tokens.device());
         let mut stream = Stream { sum: self.model.embed(tokens.unsqueeze_dim(1)), said: None };
@@ -54,14 +55,14 @@ impl CausalLm {
     }
 }
 
-/// What flows from block to block, and what the last layer has to say to it.
+/// Residual stream between blocks, and the output of the last layer to add to it.
 struct Stream {
     sum: Tensor<2>,
     said: Option<Tensor<2>>,
 }
 
 impl Stream {
-    /// Adds what was said, and normalises, to a result of this type.
+    /// Adds the pending output to the stream and returns the normalised sum in the given dtype.
     fn normed(&mut self, norm: &RmsNorm, dtype: DType) -> Tensor<2> {
         let Some(said) = self.said.take() else {
             return norm.forward(self.sum.clone()).cast(dtype);
@@ -73,7 +74,7 @@ impl Stream {
 }
 
 impl Attention {
-    /// Attends from one new token of each row to what its cache holds, itself included.
+    /// Attention of one new token per row over the cache, including itself.
     ///
     /// # Shapes
     ///
@@ -114,7 +115,7 @@ impl Attention {
 }
 
 impl LayerCache {
-    /// Writes the keys and values of one token a row, in place; the queries that go with them.
+    /// Writes the keys and values of one token per row in place and returns its queries.
     fn place(&mut self, heads: NewHeads) -> Tensor<5> {
         let Self { keys, values } = self;
         let mut queries = None;

@@ -1,23 +1,22 @@
-//! A linear map, stored so that the forward product needs no transposition.
+//! Linear layer, stored so that the forward product needs no transposition.
 
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 
 use super::{LowRank, Precision};
-use crate::kernels::rounded_type;
+use crate::kernels::matmul_dtype;
 
-/// `y = x W + b`, and with an adapter `+ scale (x A) B`.
+/// Linear layer `y = x W + b`, with an adapter `+ scale (x A) B`.
 ///
-/// The weight is `[in, out]`; checkpoints hold its transpose and are transposed on the way in and
-/// out.
+/// The weight is `[in, out]`; checkpoints store its transpose.
 #[derive(Module, Debug)]
 pub(crate) struct Linear {
     pub(crate) weight: Param<Tensor<2>>,
     pub(crate) bias: Option<Param<Tensor<1>>>,
     pub(crate) adapter: Option<LowRank>,
-    /// What it multiplies in; adapters in f32.
+    /// Precision of the product; adapters use f32.
     #[module(skip)]
-    pub(crate) products: Precision,
+    pub(crate) compute_dtype: Precision,
 }
 
 impl Linear {
@@ -26,11 +25,11 @@ impl Linear {
             weight: Param::from_tensor(Tensor::zeros([input, output], device)),
             bias: bias.then(|| Param::from_tensor(Tensor::zeros([output], device))),
             adapter: None,
-            products: Precision::F32,
+            compute_dtype: Precision::F32,
         }
     }
 
-    /// `[n, in]` to `[n, out]`.
+    /// Maps `[n, in]` to `[n, out]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let y = self.forward_unbiased(x);
         match &self.bias {
@@ -39,29 +38,30 @@ impl Linear {
         }
     }
 
-    /// [`forward`](Self::forward) before the bias is added.
+    /// [`forward`](Self::forward) without the bias.
     pub(crate) fn forward_unbiased(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.adapter {
             Some(adapter) => {
-                self.products.product(x.clone(), self.weight.val()) + adapter.forward(x)
+                self.compute_dtype.product(x.clone(), self.weight.val()) + adapter.forward(x)
             }
-            None => self.products.product(x, self.weight.val()),
+            None => self.compute_dtype.product(x, self.weight.val()),
         }
     }
 
-    /// The type of an input of several maps: rounded where each of them would start with rounding it.
+    /// Dtype of an input shared by several layers: the rounded dtype if each of them would round
+    /// it.
     pub(crate) fn input_type<const N: usize>(maps: [&Self; N], device: &Device) -> DType {
-        let rounds = |it: &Self| it.products == Precision::Bf16 && it.adapter.is_none();
-        if maps.into_iter().all(rounds) { rounded_type(device) } else { DType::F32 }
+        let rounds = |it: &Self| it.compute_dtype == Precision::Bf16 && it.adapter.is_none();
+        if maps.into_iter().all(rounds) { matmul_dtype(device) } else { DType::F32 }
     }
 
-    /// The input of several maps, in its [type](Self::input_type), so that it is rounded once.
+    /// Input of several layers in its [dtype](Self::input_type), rounded once.
     pub(crate) fn shared_input<const N: usize>(x: Tensor<2>, maps: [&Self; N]) -> Tensor<2> {
         let dtype = Self::input_type(maps, &x.device());
         x.cast(dtype)
     }
 
-    /// Folds the adapter, if any, into the weight.
+    /// Merges the adapter, if any, into the weight.
     pub(crate) fn merge(&mut self) {
         if let Some(adapter) = self.adapter.take() {
             self.weight = self.weight.clone().map(|weight| weight + adapter.product());

@@ -1,17 +1,17 @@
-//! The trainable low-rank addition to a frozen linear map.
+//! Low-rank adapter of a frozen linear layer.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-/// A low-rank adapter (LoRA).
+/// Low-rank adapter (LoRA).
 ///
 /// ```text
 /// y = x W + scale (x A) B,   scale = alpha / r
 /// ```
 ///
-/// The products are taken from the left, so neither pass forms a matrix of the size of `W`: backward
-/// needs `A`, `B`, `x`, `x A` and the gradient of `y`. `W` is frozen, so its gradient is never
-/// computed.
+/// Products are evaluated from the left, so neither pass forms a matrix of the size of `W`. The
+/// backward pass needs `A`, `B`, `x`, `x A` and the gradient of `y`. The gradient of the frozen `W`
+/// is never computed.
 ///
 /// # Shapes
 ///
@@ -22,7 +22,7 @@ use burn::tensor::{Device, Tensor};
 /// - [LoRA](https://arxiv.org/abs/2106.09685), section 4.1
 #[derive(Module, Debug)]
 pub(crate) struct LowRank {
-    // The names of PEFT's tensors without their case.
+    // PEFT's tensor names in lower case.
     pub(crate) lora_a: Param<Tensor<2>>,
     pub(crate) lora_b: Param<Tensor<2>>,
     #[module(skip)]
@@ -48,12 +48,12 @@ impl LowRank {
         self.scale
     }
 
-    /// `[n, in]` to `[n, out]`.
+    /// Maps `[n, in]` to `[n, out]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         (x.matmul(self.lora_a.val()) * self.scale).matmul(self.lora_b.val())
     }
 
-    /// `scale A B`, `[in, out]`.
+    /// Merged update `scale A B`, `[in, out]`.
     pub(crate) fn product(&self) -> Tensor<2> {
         self.lora_a.val().matmul(self.lora_b.val()) * self.scale
     }

@@ -1,6 +1,6 @@
-//! The decoder: embedding, blocks of attention and feed-forward, head.
+//! Decoder-only transformer: embedding, blocks of attention and feed-forward layers, head.
 //!
-//! Fields carry the names of Hugging Face's tensors, so a parameter's path in the module *is* its
+//! Fields have the names of Hugging Face's tensors, so a parameter's path in the module *is* its
 //! name in a checkpoint.
 
 mod attention;
@@ -20,7 +20,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 use attention::{Attention, causal_bias};
-pub(crate) use attention::{KeyValueCache, MASKED, Seen, attend};
+pub(crate) use attention::{CacheMask, KvCache, MASKED, attend};
 pub(crate) use block::{Block, FeedForward, RowContext};
 pub(crate) use decode::NextColumn;
 pub(crate) use linear::Linear;
@@ -35,23 +35,23 @@ pub use value::ValueNetwork;
 use crate::batch::PaddedBatch;
 use crate::{LoraConfig, ModelConfig, TokenRow};
 
-/// A causal language model of the Qwen2, Qwen3 or Llama family.
+/// Causal language model of the Qwen2, Qwen3 or Llama family.
 #[derive(Module, Debug)]
 pub struct CausalLm {
     pub(crate) model: Decoder,
-    /// The head; `None` where it shares the embedding's weights.
+    /// Output head; `None` if it shares the embedding's weights.
     pub(crate) lm_head: Option<Linear>,
-    /// The adapters on its linear maps, if there are any.
+    /// Configuration of the adapters, if any.
     #[module(skip)]
     pub(crate) lora: Option<LoraConfig>,
     #[module(skip)]
     pub(crate) memory: MemoryConfig,
-    /// Devices beside its own that it computes on.
+    /// Devices of the other replicas.
     #[module(skip)]
-    pub(crate) beside: Vec<Device>,
+    pub(crate) secondary_devices: Vec<Device>,
 }
 
-/// Everything below the head.
+/// Layers below the head.
 #[derive(Module, Debug)]
 pub(crate) struct Decoder {
     pub(crate) embed_tokens: Embedding,
@@ -68,7 +68,7 @@ pub(crate) struct Embedding {
 }
 
 impl CausalLm {
-    /// A model with all weights zero, to be filled by a checkpoint or by initialisation.
+    /// Model with zero weights, to be filled from a checkpoint or by initialisation.
     pub(crate) fn zeros(config: &ModelConfig, device: &Device) -> Self {
         let width = config.hidden_size;
         let layers = (0..config.num_hidden_layers)
@@ -95,7 +95,7 @@ impl CausalLm {
                 .then(|| Linear::zeros(width, config.vocab_size, false, device)),
             lora: None,
             memory: MemoryConfig::default(),
-            beside: Vec::new(),
+            secondary_devices: Vec::new(),
         }
     }
 
@@ -109,8 +109,8 @@ impl CausalLm {
         &self,
         tokens: Tensor<2, Int>,
         positions: Tensor<1, Int>,
-        seen: &Seen,
-        cache: &mut KeyValueCache,
+        mask: &CacheMask,
+        cache: &mut KvCache,
     ) -> Tensor<2> {
         let [rows, new] = tokens.dims();
         let mut x = self.model.embed(tokens);
@@ -118,36 +118,36 @@ impl CausalLm {
         for (block, layer) in self.model.layers.iter().zip(cache.layers.iter_mut()) {
             let normed = block.input_layernorm.forward(x.clone());
             let attended =
-                block.self_attn.forward_cached(normed, [rows, new], &rotary, seen, layer);
+                block.self_attn.forward_cached(normed, [rows, new], &rotary, mask, layer);
             x = block.finish(x, attended);
         }
         self.model.norm.forward(x)
     }
 
-    /// Query heads of a block.
+    /// Number of query heads of a block.
     pub(crate) fn num_heads(&self) -> usize {
         self.model.layers.first().map_or(1, |it| it.self_attn.num_heads())
     }
 
-    /// Logits of hidden states: `[n, hidden]` to `[n, vocab]`.
+    /// Logits of hidden states, `[n, hidden]` to `[n, vocab]`.
     pub(crate) fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.forward(hidden),
             None => {
                 let weight = self.model.embed_tokens.weight.val().transpose();
-                self.memory.products.product(hidden, weight)
+                self.memory.compute_dtype.product(hidden, weight)
             }
         }
     }
 
-    /// The largest attention logit of each layer and query head over a batch: what
-    /// [`qk_clip`](crate::qk_clip) looks at.
+    /// Maximum attention logit of each layer and query head over a batch, the input of
+    /// [`qk_clip`](crate::qk_clip).
     ///
     /// ```text
     /// S_lh = max over rows, over s <= t of q_t . k_s / sqrt(head_dim)
     /// ```
     ///
-    /// Costs one forward pass; no gradient.
+    /// Costs one forward pass without gradients.
     ///
     /// # Shapes
     ///
@@ -155,7 +155,7 @@ impl CausalLm {
     ///
     /// # Panics
     ///
-    /// As [`PolicyModel::token_scores`](crate::PolicyModel::token_scores).
+    /// Panics like [`PolicyModel::token_scores`](crate::PolicyModel::token_scores).
     #[must_use]
     pub fn max_attention_logits(&self, rows: &[TokenRow]) -> Vec<Vec<f32>> {
         let decoder = self.model.valid();
@@ -180,9 +180,9 @@ impl CausalLm {
 }
 
 impl Decoder {
-    /// Final hidden states of right-padded rows, each row starting at position 0.
+    /// Final hidden states of right-padded rows that start at position 0.
     ///
-    /// Padding is on the right, so the causal mask alone keeps it out of every real position.
+    /// Padding is on the right, so the causal mask alone hides it from all tokens.
     ///
     /// # Shapes
     ///
@@ -197,7 +197,7 @@ impl Decoder {
         self.norm.forward(x)
     }
 
-    /// Embeddings of tokens: `[rows, seq]` to `[rows * seq, hidden]`.
+    /// Token embeddings, `[rows, seq]` to `[rows * seq, hidden]`.
     pub(crate) fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
         let [rows, seq] = tokens.dims();
         let embedded = self.embed_tokens.weight.val().select(0, tokens.reshape([rows * seq]));

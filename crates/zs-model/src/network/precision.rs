@@ -1,31 +1,31 @@
-//! Products of the blocks in bfloat16, with weights, gradients and moments in f32.
+//! Mixed precision: matrix products in bfloat16, with weights, gradients and moments in f32.
 
 use burn::module::Param;
 use burn::tensor::{FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::CausalLm;
-use crate::kernels::{rounded, wide_product};
+use crate::kernels::{matmul_bf16, to_matmul_dtype};
 
-/// What the matrix products of the blocks and of the head are computed in.
+/// Precision of the matrix products of blocks and head.
 ///
 /// ```text
 /// bf16:  y = bf16(x) bf16(W) + b,   summed in f32
 /// ```
 ///
-/// In training everything else stays in f32 either way: weights and what optimisers keep, their
-/// gradients, norms, rotation, softmax, logits and the loss. Sampling,
-/// which is bound by what it reads, also keeps embedding, head, keys and values in bf16. On accelerators
-/// bf16 has matrix units of its own; on a CPU it only costs time, and is there for tests.
+/// During training everything else is f32: weights, optimiser state, gradients, norms, rotation,
+/// softmax, logits and loss. Sampling, which is bound by memory bandwidth, also stores embedding,
+/// head and KV cache in bf16. Accelerators have matrix units for bf16; on a CPU it only costs time
+/// and exists for tests.
 ///
 /// # References
 ///
-/// - [Mixed Precision Training](https://arxiv.org/abs/1710.03740), section 3.1: master weights; with
-///   bfloat16 the loss needs no scale
+/// - [Mixed Precision Training](https://arxiv.org/abs/1710.03740), section 3.1: master weights;
+///   bfloat16 needs no loss scaling
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// 32 bits.
+    /// f32.
     #[default]
     F32,
     /// bfloat16: the range of f32 at 8 bits of precision.
@@ -33,13 +33,13 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Whether it is the default.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it may leave out so")]
+    /// True for the default, f32.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "signature required by serde")]
     pub(crate) fn is_f32(&self) -> bool {
         *self == Self::F32
     }
 
-    /// What sampling keeps keys and values in.
+    /// Dtype of the KV cache in sampling.
     pub(crate) fn of_cache(self) -> FloatDType {
         match self {
             Self::F32 => FloatDType::F32,
@@ -47,28 +47,28 @@ impl Precision {
         }
     }
 
-    /// `[.., n, in]` times `[.., in, out]`.
+    /// Product of `[.., n, in]` and `[.., in, out]`.
     pub(crate) fn product<const D: usize>(self, x: Tensor<D>, weight: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x.matmul(weight),
-            Self::Bf16 => wide_product(x, weight),
+            Self::Bf16 => matmul_bf16(x, weight),
         }
     }
 
-    /// What several products take, rounded once.
+    /// Rounds an input once for several products.
     pub(crate) fn round<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x,
-            Self::Bf16 => rounded(x),
+            Self::Bf16 => to_matmul_dtype(x),
         }
     }
 }
 
 impl CausalLm {
-    /// The network with its matrices in the type that they are multiplied in, so that sampling reads no
-    /// more than it needs. Not to be trained or saved.
+    /// Network with its matrices in the compute dtype, so that sampling reads less memory. Must not
+    /// be trained or saved.
     pub(crate) fn for_sampling(mut self) -> Self {
-        if self.memory.products == Precision::Bf16 {
+        if self.memory.compute_dtype == Precision::Bf16 {
             let round = |it: &mut Param<Tensor<2>>| {
                 *it = it.clone().map(|it| it.cast(FloatDType::BF16));
             };
@@ -81,12 +81,12 @@ impl CausalLm {
         self
     }
 
-    /// Sets what every linear map multiplies in.
-    pub(crate) fn set_products(&mut self, products: Precision) {
+    /// Sets the precision of every linear layer.
+    pub(crate) fn set_compute_dtype(&mut self, compute_dtype: Precision) {
         if let Some(head) = &mut self.lm_head {
-            head.products = products;
+            head.compute_dtype = compute_dtype;
         }
-        self.block_linears_mut().into_iter().for_each(|it| it.products = products);
+        self.block_linears_mut().into_iter().for_each(|it| it.compute_dtype = compute_dtype);
     }
 }
 
@@ -109,8 +109,8 @@ mod tests {
         LanguageModel::initialize(tiny_config(), byte_tokenizer(), 5, &Device::flex())
     }
 
-    fn memory(products: Precision) -> MemoryConfig {
-        MemoryConfig { products, ..MemoryConfig::default() }
+    fn memory(compute_dtype: Precision) -> MemoryConfig {
+        MemoryConfig { compute_dtype, ..MemoryConfig::default() }
     }
 
     fn rows() -> Vec<TokenRow> {
@@ -121,7 +121,7 @@ mod tests {
         (0..4).map(row).collect()
     }
 
-    /// Loss and gradient of a network, all parameters in one row.
+    /// Loss and gradient of a network, concatenated over all parameters.
     fn gradient(network: &CausalLm) -> (f32, Vec<f32>) {
         let network = network.clone().train();
         let devices = network.compute_devices();
@@ -135,7 +135,8 @@ mod tests {
         (loss[0], tensors.iter().flat_map(|it| it.to_vec()).collect())
     }
 
-    /// bf16 has a relative precision of 2^-8; the gradient of a few layers is a few of these off.
+    /// bf16 has a relative precision of 2^-8; the gradient of a few layers deviates by a few of
+    /// these.
     #[track_caller]
     fn check(network: &CausalLm) {
         let (expected_loss, expected) =
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_those_of_f32_within_the_precision_of_bf16() {
+    fn bf16_gradients_equal_f32_gradients_within_precision() {
         let network = model().network().clone();
         check(&network);
         let lora = LoraConfig { r: 4, ..LoraConfig::default() };
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_trained_and_saved_stays_in_f32() {
+    fn trained_weights_stay_in_f32() {
         let start = model();
         let mut network = start.network().clone().with_memory(memory(Precision::Bf16)).train();
         let config = OptimizerConfig { learning_rate: 1e-5, ..OptimizerConfig::default() };
@@ -168,7 +169,7 @@ mod tests {
         let before = named_parameters(&network.valid());
         (network, _) = crate::supervised_step(network, &mut optimizer, &rows(), 100);
         let trained = start.with_network(&network);
-        // Steps that bf16 could not hold are not lost.
+        // Updates too small for bf16 are kept.
         let moved = named_parameters(trained.network())
             .iter()
             .zip(&before)
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn sampling_agrees_with_training() {
+    fn bf16_sampling_agrees_with_bf16_scoring() {
         let model = model();
         let network = model.network().clone().with_memory(memory(Precision::Bf16));
         let model = model.with_network(&network);
@@ -204,11 +205,13 @@ mod tests {
     }
 
     #[test]
-    fn run_files_name_it_and_leave_it_out() {
+    fn parses_the_field_and_its_old_name_and_omits_the_default() {
         let parse = |text: &str| serde_json::from_str::<MemoryConfig>(text).unwrap();
-        assert_eq!(parse("{\"products\": \"bf16\"}").products, Precision::Bf16);
-        assert_eq!(parse("{}").products, Precision::F32);
+        assert_eq!(parse("{\"compute_dtype\": \"bf16\"}").compute_dtype, Precision::Bf16);
+        assert_eq!(parse("{}").compute_dtype, Precision::F32);
+        assert_eq!(parse("{\"products\": \"bf16\"}").compute_dtype, Precision::Bf16);
+        assert!(parse("{\"recompute_blocks\": true}").gradient_checkpointing);
         let text = serde_json::to_string(&MemoryConfig::default()).unwrap();
-        assert!(!text.contains("products"), "{text}");
+        assert!(!text.contains("compute_dtype"), "{text}");
     }
 }

@@ -5,24 +5,24 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use crate::ModelConfig;
 use crate::kernels::rotate;
 
-/// Cosines and sines of every position, computed once on the host in double precision.
+/// Rotary frequencies, computed on the host in double precision.
 ///
 /// ```text
 /// angle(p, i) = p * f_i,   f_i = theta^(-2i / head_dim),   i = 0 .. head_dim / 2
 /// ```
 ///
-/// Llama 3 divides low frequencies by `factor`, keeps high ones, and blends between.
+/// Llama 3 divides low frequencies by `factor`, keeps high ones, and interpolates between.
 ///
 /// # References
 ///
-/// - [RoFormer](https://arxiv.org/abs/2104.09864), equation 34, with the two halves of a head paired
-///   instead of neighbours (transformers' `rotate_half`)
+/// - [RoFormer](https://arxiv.org/abs/2104.09864), equation 34, with the two halves of a head
+///   paired instead of adjacent elements (transformers' `rotate_half`)
 #[derive(Clone, Debug)]
 pub(crate) struct RotaryTable {
     frequencies: Vec<f64>,
 }
 
-/// Cosines and sines of some positions, each `[rows or 1, new, 1, head_dim / 2]`.
+/// Cosines and sines of positions, each `[rows or 1, new, 1, head_dim / 2]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotary {
     pub(super) cos: Tensor<4>,
@@ -54,17 +54,17 @@ impl RotaryTable {
         Self { frequencies }
     }
 
-    /// Angle of one position, for each pair of a head.
+    /// Angle per position, for each pair of a head's elements.
     #[cfg(feature = "flex")]
     pub(crate) fn frequencies(&self) -> impl Iterator<Item = f64> {
         self.frequencies.iter().copied()
     }
 
-    /// Positions `0..seq`, the same for every row.
+    /// Rotary embedding of positions `0..seq`, shared by all rows.
     pub(crate) fn at_start(&self, seq: usize, device: &Device) -> Rotary {
         let half = self.frequencies.len();
         let table = |f: fn(f64) -> f64| {
-            // transformers computes angles in f32; so do we, to agree at long contexts.
+            // f32 as in transformers, for agreement at long contexts.
             let values: Vec<f32> = (0..seq)
                 .flat_map(|position| {
                     self.frequencies.iter().map(move |frequency| {
@@ -78,7 +78,7 @@ impl RotaryTable {
         Rotary { cos: table(f64::cos).reshape(shape), sin: table(f64::sin).reshape(shape) }
     }
 
-    /// The frequencies on a device, `[head_dim / 2]`, for [`Rotary::at_positions`].
+    /// Frequencies on a device, `[head_dim / 2]`, for [`Rotary::at_positions`].
     pub(crate) fn on(&self, device: &Device) -> Tensor<1> {
         let frequencies: Vec<f32> = self.frequencies.iter().map(|it| *it as f32).collect();
         let half = frequencies.len();
@@ -87,7 +87,7 @@ impl RotaryTable {
 }
 
 impl Rotary {
-    /// Given positions, `[rows * new]`; nothing comes from the host.
+    /// Rotary embedding of given positions, `[rows * new]`, computed on the device.
     pub(crate) fn at_positions(
         frequencies: &Tensor<1>,
         positions: Tensor<1, Int>,

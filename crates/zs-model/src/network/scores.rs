@@ -1,5 +1,4 @@
-//! Log-probabilities and entropies of the tokens that carry loss, through a head that runs on a
-//! bounded number of positions at a time.
+//! Log-probabilities and entropies of loss tokens, with a bounded number of logits in memory.
 
 use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
@@ -9,78 +8,83 @@ use serde::{Deserialize, Serialize};
 use super::Precision;
 use crate::batch::PaddedBatch;
 use crate::host::HostNetwork;
-use crate::replicas::{beside, with_beside};
+use crate::replicas::{all_devices, secondary_devices};
 use crate::{CausalLm, PolicyModel, TokenId, TokenRow, TokenScores};
 
-/// What training keeps in memory, what it computes again, and how precisely.
+/// Memory and precision settings of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MemoryConfig {
-    /// Logits that exist at a time: `positions x vocabulary` never exceeds this, at one position at
-    /// least.
+    /// Maximum number of logits (`positions x vocabulary`) in memory; at least one position is
+    /// computed.
     pub max_logits: usize,
-    /// Keep the input of each block only and run the block again on the way back: activations of
-    /// one block instead of all, for one more forward pass.
-    pub recompute_blocks: bool,
-    /// What the matrix products of blocks and head are computed in; weights stay in f32.
-    #[serde(skip_serializing_if = "Precision::is_f32")]
-    pub products: Precision,
+    /// Recompute each block in the backward pass and save only its input (activation
+    /// checkpointing). Memory holds the activations of one block instead of all, at the cost of one
+    /// more forward pass.
+    #[serde(alias = "recompute_blocks")]
+    pub gradient_checkpointing: bool,
+    /// Precision of the matrix products of blocks and head; weights stay in f32.
+    #[serde(alias = "products", skip_serializing_if = "Precision::is_f32")]
+    pub compute_dtype: Precision,
 }
 
 impl Default for MemoryConfig {
-    /// 2^25 logits (128 MiB in f32, 220 positions of Qwen2.5), no recomputation, f32.
+    /// 2^25 logits (128 MiB in f32, 220 positions of Qwen2.5), no checkpointing, f32.
     fn default() -> Self {
-        Self { max_logits: 1 << 25, recompute_blocks: false, products: Precision::F32 }
+        Self { max_logits: 1 << 25, gradient_checkpointing: false, compute_dtype: Precision::F32 }
     }
 }
 
-/// Scores of the tokens that carry loss, in row order, each `[loss tokens]`.
+/// Scores of the loss tokens, in row order, each `[loss tokens]`.
 #[derive(Clone, Debug)]
 pub(crate) struct FlatScores {
     pub(crate) log_probs: Tensor<1>,
-    /// Left out where nobody asked.
+    /// `None` if not requested.
     pub(crate) entropy: Option<Tensor<1>>,
 }
 
 impl CausalLm {
-    /// The same network with another trade of memory for time in training.
+    /// Network with other memory settings.
     #[must_use]
     pub fn with_memory(mut self, memory: MemoryConfig) -> Self {
         self.memory = memory;
-        self.set_products(memory.products);
+        self.set_compute_dtype(memory.compute_dtype);
         self
     }
 
-    /// How training trades memory for time.
+    /// Memory settings.
     #[must_use]
     pub fn memory(&self) -> MemoryConfig {
         self.memory
     }
 
-    /// The same network, computing on these devices: sampling and training deal sequences and
-    /// micro-batches out to replicas. Its own device comes first, and keeps parameters, sums of
-    /// gradients, and the state of optimisers.
+    /// Network with a replica on each of these devices. Sequences and micro-batches are distributed
+    /// over the replicas (data parallelism). The first device must be the network's own, which
+    /// holds parameters, summed gradients and optimiser state.
     ///
-    /// What comes out is the same up to rounding. The same device may be named several times.
+    /// Results are equal up to rounding. A device may be listed more than once.
     ///
     /// # Panics
     ///
-    /// When the first is not the device that the parameters live on.
+    /// Panics if the first device is not the one of the parameters.
     #[must_use]
     pub fn with_devices(mut self, devices: &[Device]) -> Self {
-        self.beside = beside(&self.device(), devices);
+        self.secondary_devices = secondary_devices(&self.device(), devices);
         self
     }
 
-    /// Log-probabilities of the tokens that carry loss, in row order, `[loss tokens]`.
+    /// Log-probabilities of the loss tokens, in row order, `[loss tokens]`.
     pub(crate) fn flat_log_probs(&self, rows: &[TokenRow]) -> Tensor<1> {
         self.flat_scores(rows, false).log_probs
     }
 
-    /// Scores the tokens that carry loss, at least one; with a graph on a device that has graphs.
+    /// Scores at least one loss token; on a device with autodiff the result carries a graph.
     #[cfg_attr(
         not(feature = "flex"),
-        expect(unreachable_code, reason = "without the CPU backend there are no scores on slices")
+        expect(
+            unreachable_code,
+            reason = "without the CPU backend there is no host implementation"
+        )
     )]
     fn flat_scores(&self, rows: &[TokenRow], with_entropy: bool) -> FlatScores {
         let device = self.device();
@@ -89,7 +93,7 @@ impl CausalLm {
         {
             return host.scores(rows, self.memory.max_logits).flat(&device, with_entropy);
         }
-        let batch = PaddedBatch::on(rows, &device);
+        let batch = PaddedBatch::for_device(rows, &device);
         let hidden = self.model.hidden(batch.tokens(&device));
         self.score(hidden, &batch, with_entropy)
     }
@@ -102,7 +106,7 @@ impl CausalLm {
         with_entropy: bool,
     ) -> FlatScores {
         let device = self.device();
-        let predicting = hidden.select(0, batch.predicting(&device));
+        let predicting = hidden.select(0, batch.predicting_positions(&device));
         self.score_predicting(predicting, batch.targets(&device), with_entropy)
     }
 
@@ -130,26 +134,27 @@ impl CausalLm {
         }
     }
 
-    /// Most likely tokens at the places that carry loss, with the true ones and their rows.
+    /// Most likely tokens at the loss positions, with the target tokens and their rows.
     pub(crate) fn greedy_predictions(
         &self,
         rows: &[TokenRow],
     ) -> (Vec<TokenId>, Vec<TokenId>, Vec<usize>) {
         let device = self.device();
-        let batch = PaddedBatch::on(rows, &device);
+        let batch = PaddedBatch::for_device(rows, &device);
         if batch.num_loss_tokens() == 0 {
             return (Vec::new(), Vec::new(), Vec::new());
         }
-        let hidden = self.model.hidden(batch.tokens(&device)).select(0, batch.predicting(&device));
+        let hidden =
+            self.model.hidden(batch.tokens(&device)).select(0, batch.predicting_positions(&device));
         let mut predicted = Vec::with_capacity(batch.num_loss_tokens());
         for (start, len) in self.chunks(batch.num_loss_tokens()) {
             let best = self.head(rows_of(&hidden, start, len)).argmax(1).into_data();
             predicted.extend(best.iter::<i64>().map(|it| it as TokenId));
         }
-        (predicted, batch.target_ids().collect(), batch.owners().collect())
+        (predicted, batch.target_ids().collect(), batch.loss_rows().collect())
     }
 
-    /// Start and length of each chunk of positions that the head runs on at a time.
+    /// Start and length of each chunk of positions for the head.
     pub(crate) fn chunks(
         &self,
         num_positions: usize,
@@ -162,7 +167,7 @@ impl CausalLm {
     }
 }
 
-/// Entropy of each row's distribution, `[n, vocab]` to `[n]`.
+/// Entropy of each row's softmax distribution, `[n, vocab]` to `[n]`.
 ///
 /// ```text
 /// H = -sum over the vocabulary of p log p
@@ -172,7 +177,7 @@ fn entropy(log_softmax: Tensor<2>) -> Tensor<1> {
     -(log_softmax.clone().exp() * log_softmax).sum_dim(1).reshape([len])
 }
 
-/// Some rows of a matrix; the matrix itself where they are all.
+/// Rows of a matrix; avoids a copy if all rows are selected.
 pub(crate) fn rows_of(matrix: &Tensor<2>, start: usize, len: usize) -> Tensor<2> {
     if len == matrix.dims()[0] { matrix.clone() } else { matrix.clone().narrow(0, start, len) }
 }
@@ -181,13 +186,13 @@ fn concatenate(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
     if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
 }
 
-/// Flat scores as the rectangle of the batch, zero where no loss is.
+/// Scatters flat scores into a `[rows, longest]` tensor; positions without loss are zero.
 fn spread(scores: FlatScores, batch: &PaddedBatch, device: &Device) -> TokenScores {
     let [height, width] = batch.shape();
-    let places = batch.places(device);
+    let loss_positions = batch.loss_positions(device);
     let spread = |values: Tensor<1>| -> Tensor<2> {
         Tensor::<1>::zeros([height * width], device)
-            .select_assign(0, places.clone(), values, IndexingUpdateOp::Add)
+            .select_assign(0, loss_positions.clone(), values, IndexingUpdateOp::Add)
             .reshape([height, width])
     };
     let log_probs = spread(scores.log_probs);
@@ -213,8 +218,8 @@ impl PolicyModel for CausalLm {
     ) -> (GradientsParams, T) {
         let batch = PaddedBatch::new(rows);
         if batch.num_loss_tokens() == 0 {
-            let (loss, kept) = loss(self.token_scores(rows));
-            return (GradientsParams::from_grads(loss.backward(), self), kept);
+            let (loss, output) = loss(self.token_scores(rows));
+            return (GradientsParams::from_grads(loss.backward(), self), output);
         }
         let device = self.device();
         self.flat_gradients(rows, true, |scores| loss(spread(scores, &batch, &device)))
@@ -225,6 +230,6 @@ impl PolicyModel for CausalLm {
     }
 
     fn compute_devices(&self) -> Vec<Device> {
-        with_beside(&self.device(), &self.beside)
+        all_devices(&self.device(), &self.secondary_devices)
     }
 }

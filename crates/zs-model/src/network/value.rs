@@ -1,4 +1,4 @@
-//! The value model of PPO: the body of a language model with a head that says how good a state is.
+//! Value model of PPO: the layers of a language model with a scalar head.
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -9,34 +9,34 @@ use burn::tensor::{Device, IndexingUpdateOp, Tensor};
 use super::{CausalLm, Decoder, Linear};
 use crate::batch::PaddedBatch;
 use crate::checkpoint::{fill, load_module, named_parameters, write_safetensors};
-use crate::replicas::{beside, with_beside};
+use crate::replicas::{all_devices, secondary_devices};
 use crate::{CheckpointError, ModelConfig, SaveError, TokenRow, ValueModel, WeightDtype};
 
-/// A body of the Qwen2, Qwen3 or Llama family with a scalar head.
+/// Decoder of the Qwen2, Qwen3 or Llama family with a scalar head.
 ///
 /// ```text
 /// V_t = w . hidden_(t-1) + b
 /// ```
 ///
-/// - `hidden_(t-1)`: the final hidden state of the token before `t`, which `t` is predicted from; so
-///   `V_t` is the value of the state in which `t` was chosen
+/// - `hidden_(t-1)`: final hidden state of the token before `t`, which predicts `t`; so `V_t` is
+///   the value of the state in which `t` is chosen
 ///
-/// Saved in a folder of its own beside the policy (`value/model.safetensors`): it is of no use for
-/// sampling, and other programs load the policy without it.
+/// Saved in its own directory beside the policy (`value/model.safetensors`), since sampling does
+/// not need it and other programs load the policy without it.
 #[derive(Module, Debug)]
 pub struct ValueNetwork {
     model: Decoder,
     value_head: Linear,
-    /// Devices beside its own that it computes on.
+    /// Devices of the other replicas.
     #[module(skip)]
-    beside: Vec<Device>,
+    secondary_devices: Vec<Device>,
 }
 
-/// The folder of the value model inside a model directory.
+/// Directory of the value model inside a model directory.
 const FOLDER: &str = "value";
 
 impl ValueNetwork {
-    /// A value model that starts from a policy's body and says 0 everywhere.
+    /// Value model with a copy of the policy's decoder that predicts 0.
     ///
     /// `policy` is a sampling copy; `.train()` of the result gives a copy to train.
     #[must_use]
@@ -44,9 +44,13 @@ impl ValueNetwork {
         let width = policy.model.norm.weight.val().dims()[0];
         let device = policy.model.norm.weight.val().device();
         let value_head = Linear::zeros(width, 1, true, &device);
-        let unnamed =
-            Self { model: policy.model.clone(), value_head, beside: policy.beside.clone() };
-        // Parameters are known by their names, so that an optimiser's state fits them again.
+        let unnamed = Self {
+            model: policy.model.clone(),
+            value_head,
+            secondary_devices: policy.secondary_devices.clone(),
+        };
+        // Parameter identifiers derive from names, so that a saved optimiser state matches the
+        // reloaded model.
         let named = fill(unnamed, |entry| {
             let is_head = entry.name.starts_with("value_head.");
             Ok::<_, Infallible>(is_head.then(|| vec![0.0; entry.len()]))
@@ -57,7 +61,7 @@ impl ValueNetwork {
         }
     }
 
-    /// Loads the value model that lies beside a policy.
+    /// Loads the value model beside a policy.
     ///
     /// # Errors
     ///
@@ -71,18 +75,18 @@ impl ValueNetwork {
         load_module(&dir.join(FOLDER), empty, |_| false)
     }
 
-    /// The same value model, computing on these devices, its own first.
+    /// Value model with a replica on each of these devices, its own first.
     ///
     /// # Panics
     ///
-    /// When the first is not the device that the parameters live on.
+    /// Panics if the first device is not the one of the parameters.
     #[must_use]
     pub fn with_devices(mut self, devices: &[Device]) -> Self {
-        self.beside = beside(&ValueModel::device(&self), devices);
+        self.secondary_devices = secondary_devices(&ValueModel::device(&self), devices);
         self
     }
 
-    /// Writes the value model beside a policy that was saved to `dir`.
+    /// Writes the value model beside a policy saved to `dir`.
     ///
     /// # Errors
     ///
@@ -107,10 +111,10 @@ impl ValueModel for ValueNetwork {
             return zeros.reshape([height, width]);
         }
         let hidden = self.model.hidden(batch.tokens(&device));
-        let predicting = hidden.select(0, batch.predicting(&device));
+        let predicting = hidden.select(0, batch.predicting_positions(&device));
         let values = self.value_head.forward(predicting).reshape([n]);
         zeros
-            .select_assign(0, batch.places(&device), values, IndexingUpdateOp::Add)
+            .select_assign(0, batch.loss_positions(&device), values, IndexingUpdateOp::Add)
             .reshape([height, width])
     }
 
@@ -119,7 +123,7 @@ impl ValueModel for ValueNetwork {
     }
 
     fn compute_devices(&self) -> Vec<Device> {
-        with_beside(&ValueModel::device(self), &self.beside)
+        all_devices(&ValueModel::device(self), &self.secondary_devices)
     }
 }
 
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn learns_values_where_the_mask_is_true_and_survives_a_file() {
+    fn learns_values_of_loss_tokens_and_round_trips() {
         let policy =
             LanguageModel::initialize(tiny_config(), byte_tokenizer(), 1, &Device::default());
         let mut model = ValueNetwork::from_policy(policy.network()).train();

@@ -1,4 +1,4 @@
-//! Gradients of a batch from its micro-batches, and their norm.
+//! Gradient accumulation over micro-batches, and gradient norms.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,22 +8,22 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, StreamId, Tensor};
 
-use crate::replicas::{on_each_device, shares, workers_of};
-use crate::workers::alone;
+use crate::replicas::{assign_round_robin, on_each_device, workers_of};
+use crate::workers::run_single_threaded;
 use crate::{PolicyModel, TokenRow, TokenScores, ValueModel};
 
 /// Runs micro-batches forward and backward and sums their gradients.
 ///
-/// On a CPU, micro-batches run on one thread a core; the sum is taken in the order of the
-/// micro-batches whatever finishes first, so the result is the same bytes on any number of threads.
-/// Where the model has several [devices](PolicyModel::compute_devices), each of them sums the gradients of its
-/// share, and the sums are added on the first, in the order of the devices.
-/// `loss` gets the index of the micro-batch and its scores, and returns the loss, already weighted
-/// for the whole batch, and whatever the caller wants to keep.
+/// On a CPU, micro-batches run in parallel, one per core. Gradients are added in the order of the
+/// micro-batches, so the sum is bit-exact for any number of threads. If the model has several
+/// [devices](PolicyModel::compute_devices), each sums the gradients of its micro-batches, and the
+/// sums are added on the first device, in the order of the devices. `loss` receives the index of
+/// the micro-batch and its scores. It returns the loss, already weighted for the whole batch, and a
+/// value for the caller.
 ///
 /// # Panics
 ///
-/// When `loss` panics, or a micro-batch breaks the contract of [`PolicyModel::token_scores`].
+/// Panics if `loss` panics or a micro-batch violates the contract of [`PolicyModel::token_scores`].
 pub fn accumulate_gradients<M, T>(
     model: &M,
     micro_batches: &[Vec<TokenRow>],
@@ -38,11 +38,11 @@ where
     })
 }
 
-/// [`accumulate_gradients`] for a value model: `loss` gets the values of the micro-batch.
+/// [`accumulate_gradients`] for a value model; `loss` receives the values of the micro-batch.
 ///
 /// # Panics
 ///
-/// When `loss` panics, or a micro-batch breaks the contract of [`ValueModel::values`].
+/// Panics if `loss` panics or a micro-batch violates the contract of [`ValueModel::values`].
 pub fn accumulate_value_gradients<M, T>(
     model: &M,
     micro_batches: &[Vec<TokenRow>],
@@ -53,12 +53,12 @@ where
     T: Send,
 {
     accumulate(model, &model.compute_devices(), micro_batches.len(), |model, index| {
-        let (loss, kept) = loss(index, model.values(&micro_batches[index]));
-        (GradientsParams::from_grads(loss.backward(), model), kept)
+        let (loss, output) = loss(index, model.values(&micro_batches[index]));
+        (GradientsParams::from_grads(loss.backward(), model), output)
     })
 }
 
-/// [`accumulate_gradients`] over any work that ends in gradients, on the devices of a model.
+/// [`accumulate_gradients`] for any work that returns gradients.
 pub(crate) fn accumulate<M, T>(
     model: &M,
     devices: &[Device],
@@ -70,27 +70,27 @@ where
     T: Send,
 {
     let workers = workers_of(devices);
-    let dealt = shares(count, devices.len());
-    if let ([workers], [all]) = (&workers[..], &dealt[..]) {
+    let assigned = assign_round_robin(count, devices.len());
+    if let ([workers], [all]) = (&workers[..], &assigned[..]) {
         return accumulate_share(model, *workers, all, &work);
     }
     let sums = on_each_device(model, devices, |at, replica| {
-        // Leaves of its own on each device, as with threads of one.
-        accumulate_share(&replica.train(), workers[at], &dealt[at], &work)
+        // Each device gets its own gradient leaves, as each thread does.
+        accumulate_share(&replica.train(), workers[at], &assigned[at], &work)
     });
     let mut total = GradientsParams::new();
-    let mut kept: Vec<(usize, T)> = Vec::with_capacity(count);
+    let mut outputs: Vec<(usize, T)> = Vec::with_capacity(count);
     let first = devices.first().map(|it| it.clone().without_autodiff());
-    for (at, ((grads, of_share), share)) in sums.into_iter().zip(&dealt).enumerate() {
+    for (at, ((grads, of_share), share)) in sums.into_iter().zip(&assigned).enumerate() {
         let grads = match &first {
             Some(first) if at > 0 => grads.to_device(first, model),
             _ => grads,
         };
         add_gradients(model, &mut total, grads);
-        kept.extend(share.iter().copied().zip(of_share));
+        outputs.extend(share.iter().copied().zip(of_share));
     }
-    kept.sort_by_key(|(index, _)| *index);
-    (total, kept.into_iter().map(|(_, it)| it).collect())
+    outputs.sort_by_key(|(index, _)| *index);
+    (total, outputs.into_iter().map(|(_, it)| it).collect())
 }
 
 /// [`accumulate`] over some of the indices, on one device.
@@ -111,8 +111,10 @@ where
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(&index) = indices.get(at) else { return };
-            let (grads, kept) = work(&model, index);
-            sum.lock().expect("no thread panics with the lock held").add(&model, at, grads, kept);
+            let (grads, outputs) = work(&model, index);
+            sum.lock()
+                .expect("no thread panics with the lock held")
+                .add(&model, at, grads, outputs);
         }
     };
     let workers = workers.min(count);
@@ -122,10 +124,11 @@ where
         let stream = StreamId::current();
         std::thread::scope(|scope| {
             let spawn = |_| {
-                // A copy with gradient leaves of its own: burn's autodiff merges graphs that share
-                // leaves, and its locks deadlock when one graph is used from two threads.
+                // Each thread gets a copy with its own gradient leaves: burn's autodiff merges
+                // graphs that share leaves, and its locks deadlock when one graph is used from two
+                // threads.
                 let model = model.valid().train();
-                scope.spawn(|| alone(stream, || run(model)))
+                scope.spawn(|| run_single_threaded(stream, || run(model)))
             };
             let handles: Vec<_> = (0..workers).map(spawn).collect();
             for handle in handles {
@@ -136,15 +139,15 @@ where
         });
     }
     let sum = sum.into_inner().expect("no thread panics with the lock held");
-    (sum.total, sum.kept.into_iter().flatten().collect())
+    (sum.total, sum.outputs.into_iter().flatten().collect())
 }
 
-/// Adds gradients in the order of their index, holding back those that come early.
+/// Sum of gradients in the order of their indices; early results wait.
 struct OrderedSum<T> {
     total: GradientsParams,
     waiting: BTreeMap<usize, GradientsParams>,
     next: usize,
-    kept: Vec<Option<T>>,
+    outputs: Vec<Option<T>>,
 }
 
 impl<T> OrderedSum<T> {
@@ -153,12 +156,12 @@ impl<T> OrderedSum<T> {
             total: GradientsParams::new(),
             waiting: BTreeMap::new(),
             next: 0,
-            kept: (0..count).map(|_| None).collect(),
+            outputs: (0..count).map(|_| None).collect(),
         }
     }
 
-    fn add<M: Module>(&mut self, model: &M, index: usize, grads: GradientsParams, kept: T) {
-        self.kept[index] = Some(kept);
+    fn add<M: Module>(&mut self, model: &M, index: usize, grads: GradientsParams, outputs: T) {
+        self.outputs[index] = Some(outputs);
         self.waiting.insert(index, grads);
         while let Some(grads) = self.waiting.remove(&self.next) {
             add_gradients(model, &mut self.total, grads);
@@ -192,7 +195,7 @@ impl ModuleVisitor for AddInto<'_> {
     }
 }
 
-/// The L2 norm over all parameters together.
+/// L2 norm over all parameters.
 ///
 /// ```text
 /// norm = sqrt(sum over parameters of sum(g^2))
@@ -214,7 +217,7 @@ pub(crate) fn global_norm<M: Module>(model: &M, grads: &GradientsParams) -> f64 
     if squares.sums.is_empty() {
         return 0.0;
     }
-    // One transfer for all parameters.
+    // A single transfer for all parameters.
     let sums = Tensor::cat(squares.sums, 0).into_data();
     sums.iter::<f32>().map(f64::from).sum::<f64>().sqrt()
 }

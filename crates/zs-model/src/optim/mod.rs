@@ -1,5 +1,5 @@
-//! Optimisers over a whole model: global-norm clipping, a learning-rate schedule, and AdamW with or
-//! without Muon on the hidden matrices.
+//! Optimisers: global-norm clipping, learning-rate schedules, and AdamW with or without Muon on the
+//! hidden matrices.
 
 mod gradients;
 mod qk_clip;
@@ -20,33 +20,33 @@ pub use qk_clip::{KeySharing, QkClipError, QkScale, qk_clip, qk_scale};
 pub use schedule::Schedule;
 pub use state::OptimizerStateError;
 
-/// How parameters are updated.
+/// Optimiser configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
-    /// The update rule.
+    /// Update rule.
     pub kind: OptimizerKind,
     /// Learning rate after warm-up.
     pub learning_rate: f64,
-    /// Steps over which the learning rate rises linearly from `learning_rate / warmup_steps`.
+    /// Steps of linear warm-up from `learning_rate / warmup_steps`.
     pub warmup_steps: usize,
-    /// Steps of the whole run, for schedules that end.
+    /// Total steps of the run, for decaying schedules.
     pub total_steps: usize,
-    /// What the learning rate does after warm-up.
+    /// Learning-rate schedule after warm-up.
     pub schedule: Schedule,
-    /// Decoupled weight decay of matrices; norms and biases never decay.
+    /// Decoupled weight decay of matrices; norms and biases do not decay.
     pub weight_decay: f64,
-    /// Gradients are scaled down to this global norm.
+    /// Maximum global gradient norm; larger gradients are scaled down to it.
     pub max_grad_norm: f64,
-    /// Decay of AdamW's first moment.
+    /// Decay rate of AdamW's first moment.
     pub beta_1: f64,
-    /// Decay of AdamW's second moment.
+    /// Decay rate of AdamW's second moment.
     pub beta_2: f64,
     /// AdamW's epsilon.
     pub epsilon: f64,
 }
 
-/// The update rule of [`OptimizerConfig`].
+/// Update rule of [`OptimizerConfig`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
@@ -55,8 +55,8 @@ pub enum OptimizerKind {
     AdamW,
     /// Muon on the matrices of the blocks, AdamW on embedding, head, norms and biases.
     ///
-    /// Muon's step is scaled to AdamW's root mean square (`0.2 sqrt(max(rows, columns))`), so both
-    /// share one learning rate.
+    /// Muon's update is scaled to the root mean square of AdamW's (`0.2 sqrt(max(rows, columns))`),
+    /// so both share one learning rate.
     Muon,
 }
 
@@ -77,16 +77,16 @@ impl Default for OptimizerConfig {
     }
 }
 
-/// What one optimiser step did.
+/// Statistics of an optimiser step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepStats {
     /// Global L2 norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// The learning rate of this step.
+    /// Learning rate of the step.
     pub learning_rate: f64,
 }
 
-/// An optimiser with its moments and its step counter.
+/// Optimiser with its moments and step counter.
 ///
 /// # References
 ///
@@ -109,7 +109,7 @@ impl std::fmt::Debug for Optimizer {
 }
 
 impl Optimizer {
-    /// An optimiser for the parameters of `model`.
+    /// Creates an optimiser for the parameters of `model`.
     #[must_use]
     pub fn new<M: Module>(config: &OptimizerConfig, model: &M) -> Self {
         let mut roles = ParameterRoles::default();
@@ -143,10 +143,9 @@ impl Optimizer {
 
     /// Clips the gradients to the global norm and takes one step.
     ///
-    /// A gradient whose norm is not finite changes nothing: neither weights nor moments nor the step
-    /// counter.
+    /// A non-finite gradient norm skips the step: weights, moments and step counter are unchanged.
     ///
-    /// `model` is the training copy that the gradients were computed with.
+    /// `model` must be the training copy that the gradients were computed with.
     pub fn step<M: Module>(&mut self, model: M, mut grads: GradientsParams) -> (M, StepStats) {
         let grad_norm = global_norm(&model, &grads);
         if !grad_norm.is_finite() {
@@ -161,13 +160,13 @@ impl Optimizer {
         (model, StepStats { grad_norm, learning_rate })
     }
 
-    /// The learning rate of the next step.
+    /// Learning rate of the next step.
     ///
     /// ```text
     /// lr_t = learning_rate * min(1, (t + 1) / warmup_steps) * schedule(t)
     /// ```
     ///
-    /// The first step already moves; the reference code of ZeroSearch takes it at a rate of 0.
+    /// The first step has a positive rate; the reference code of ZeroSearch uses 0.
     #[must_use]
     pub fn learning_rate(&self) -> f64 {
         let OptimizerConfig { learning_rate, warmup_steps, total_steps, schedule, .. } =
@@ -179,14 +178,14 @@ impl Optimizer {
         learning_rate * warm * schedule.factor(self.step, warmup_steps, total_steps)
     }
 
-    /// Steps taken so far.
+    /// Number of steps taken.
     #[must_use]
     pub fn steps(&self) -> usize {
         self.step
     }
 }
 
-/// Which parameters are vectors, and which are matrices inside a block.
+/// Parameters by role: vectors, and matrices inside a block.
 #[derive(Default)]
 struct ParameterRoles {
     path: Vec<String>,
@@ -241,8 +240,8 @@ mod tests {
     }
 
     #[test]
-    fn first_adam_w_step_by_hand() {
-        // Gradients 3, 3, 4: norm sqrt(34). The first AdamW step is lr * sign(g), whatever the
+    fn first_adam_w_step_has_the_learning_rate_as_its_size() {
+        // Gradients 3, 3, 4 have norm sqrt(34). The first AdamW step is lr * sign(g) for any
         // clipping, and decay takes lr * wd * w from matrices only.
         let config = OptimizerConfig {
             learning_rate: 0.1,
@@ -261,13 +260,13 @@ mod tests {
         assert!((bias[0] - 3.9).abs() < 1e-4, "{bias:?}");
     }
 
-    /// A module whose matrix is treated as one of a block.
+    /// Module whose matrix has the role of a block's matrix.
     #[derive(Module, Debug)]
     struct Blocks {
         layers: Vec<Param<Tensor<2>>>,
     }
 
-    /// One step of Muon at rate 1 without decay on weights of 0, by rows.
+    /// One Muon step at rate 1 without decay on zero weights, given by rows.
     #[track_caller]
     fn check_muon(gradient: &[&[f32]], orthogonalized: &[f32]) {
         let shape = [gradient.len(), gradient[0].len()];
@@ -294,9 +293,9 @@ mod tests {
     }
 
     #[test]
-    fn muon_agrees_with_float64() {
-        // Five quintic steps in numpy. They do not end at 1: singular values of 0.01 and more end
-        // between 0.68 and 1.13.
+    fn muon_agrees_with_a_float64_reference() {
+        // Five quintic iterations in numpy. They do not converge to 1: singular values of at least
+        // 0.01 end between 0.68 and 1.13.
         check_muon(&[&[3.0, 0.0], &[0.0, 4.0]], &[0.722_876, 0.0, 0.0, 1.119_204]);
         let [a, b, c] = [-0.568_290, 0.057_742, 0.683_774];
         let [d, e, f] = [0.563_355, 0.405_613, 0.247_871];

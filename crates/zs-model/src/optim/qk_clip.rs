@@ -1,34 +1,33 @@
-//! QK-clip: takes attention logits that have grown too large back, head by head, by rescaling the
-//! projections that make them.
+//! QK-clip: limits attention logits head by head by rescaling the query and key projections.
 
 use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::CausalLm;
 
-/// Whether the queries of other heads meet the same keys.
+/// Sharing of keys among query heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeySharing {
     /// Each head has its own keys (multi-head attention).
     Own,
-    /// The heads of a group share theirs (grouped-query attention).
+    /// Heads of a group share their keys (grouped-query attention).
     Grouped,
-    /// Each head has its own content keys and shares the rotary one (multi-head latent attention).
+    /// Each head has its own content keys and shares the rotary key (multi-head latent attention).
     Latent,
 }
 
-/// Factors on the projections of one head.
+/// Scale factors for the projections of one head.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct QkScale {
-    /// On the query projection, or on its content part.
+    /// Factor of the query projection, or of its content part.
     pub query: f32,
-    /// On the key projection, or on its content part.
+    /// Factor of the key projection, or of its content part.
     pub key: f32,
-    /// On the rotary part of the query projection, where content and rotary part are apart.
+    /// Factor of the rotary part of the query projection, if it is separate.
     pub rotary_query: f32,
 }
 
-/// The factors that take the largest logit of a head back to `tau`.
+/// Scale factors that reduce a head's maximum logit to `tau`.
 ///
 /// ```text
 /// g = min(1, tau / S)
@@ -37,17 +36,16 @@ pub struct QkScale {
 /// latent:   query sqrt(g), key sqrt(g), rotary query g, rotary key 1
 /// ```
 ///
-/// - `S`: the largest `q.k / sqrt(head_dim)` of the head over a batch
-/// - `tau`: the largest logit that is left alone; 100 in Kimi K2
+/// - `S`: maximum of `q.k / sqrt(head_dim)` of the head over a batch
+/// - `tau`: threshold; 100 in Kimi K2
 ///
-/// Each product of a query and a key is multiplied by `g`, and nothing that another head uses is
-/// touched.
+/// Each query-key product is multiplied by `g`, and parameters used by other heads are unchanged.
 ///
 /// # Differences
 ///
-/// - The report has no grouped keys (K2's attention is latent). The square root on a key that is
-///   shared would shrink the logits of heads that did nothing; so all of `g` goes to the query, as
-///   the report does for its shared rotary key.
+/// - The report has no grouped keys (K2's attention is latent). A square root on a shared key would
+///   also shrink the logits of other heads. So all of `g` goes to the query, as in the report for
+///   its shared rotary key.
 ///
 /// # References
 ///
@@ -71,38 +69,40 @@ pub fn qk_scale(max_logit: f32, tau: f32, sharing: KeySharing) -> QkScale {
     }
 }
 
-/// Why logits could not be taken back.
+/// Error of QK-clip.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QkClipError {
-    /// Queries and keys are normalised after their projection.
+    /// The model normalises queries and keys after their projection.
     #[error(
-        "the model normalises queries and keys, so scaling their projections changes nothing; it \
-         needs no QK-clip"
+        "the model normalises queries and keys, so scaling their projections has no effect; \
+         disable QK-clip"
     )]
     Normalized,
-    /// One number a layer and head was expected.
-    #[error("{found} maximal logits were given for {expected} {of}")]
+    /// The number of maximum logits does not match layers and heads.
+    #[error(
+        "{found} maximum logits were given for {expected} {of}; pass one per layer and query head"
+    )]
     Count {
-        /// How many there are.
+        /// Given count.
         found: usize,
-        /// How many were expected.
+        /// Expected count.
         expected: usize,
-        /// Of what.
+        /// Counted item: layers or heads.
         of: &'static str,
     },
 }
 
-/// Rescales the query and key projections, weights and biases, of every head whose largest logit is
-/// above `tau`; returns the model and how many heads those were.
+/// Rescales the query and key projections, weights and biases, of every head whose maximum logit
+/// exceeds `tau`. Returns the model and the number of rescaled heads.
 ///
-/// Heads below `tau` keep their weights bit for bit. `max_logits` comes from
-/// [`CausalLm::max_attention_logits`], one number a layer and query head. Called after an optimiser
-/// step; moments are left as they are.
+/// Weights of heads below `tau` are bitwise unchanged. `max_logits` comes from
+/// [`CausalLm::max_attention_logits`], one value per layer and query head. Call it after an
+/// optimiser step; moments are unchanged.
 ///
 /// # Errors
 ///
-/// Fails on a model that normalises queries and keys, and on the wrong number of logits.
+/// Fails if the model normalises queries and keys, or on a wrong number of logits.
 pub fn qk_clip(
     mut model: CausalLm,
     max_logits: &[Vec<f32>],
@@ -133,7 +133,7 @@ pub fn qk_clip(
             factors.into_iter().flat_map(|it| std::iter::repeat_n(it, head_dim)).collect()
         };
         let queries = columns(scales.iter().map(|it| it.query).collect());
-        // With keys of its own each head has one factor; with shared ones all are 1.
+        // Factors of keys are 1 unless each head has its own keys.
         let keys = columns(scales.iter().step_by(group).map(|it| it.key).collect());
         for (projection, factors) in
             [(&mut attention.q_proj, queries), (&mut attention.k_proj, keys)]
@@ -146,7 +146,7 @@ pub fn qk_clip(
     Ok((model, num_clipped))
 }
 
-/// A parameter times factors, a leaf as before.
+/// Scaled parameter, again a leaf.
 fn scaled<const D: usize>(
     param: Param<Tensor<D>>,
     factors: &[f32],
@@ -171,16 +171,16 @@ mod tests {
     use crate::{Architecture, LanguageModel, ModelConfig, TokenRow};
 
     #[test]
-    fn factors_by_hand() {
+    fn factors_bring_the_logits_to_the_threshold() {
         let half = std::f32::consts::FRAC_1_SQRT_2;
         let own = qk_scale(200.0, 100.0, KeySharing::Own);
         assert!((own.query - half).abs() < 1e-6 && (own.key - half).abs() < 1e-6);
         assert!((200.0 * own.query * own.key - 100.0).abs() < 1e-4);
-        // Content 150 and rotary 50 make 200; 75 and 25 make 100.
+        // Content 150 and rotary 50 sum to 200; 75 and 25 sum to 100.
         let latent = qk_scale(200.0, 100.0, KeySharing::Latent);
         assert!((150.0 * latent.query * latent.key - 75.0).abs() < 1e-4);
         assert!((50.0 * latent.rotary_query - 25.0).abs() < 1e-5);
-        // A square root on shared keys would take a sibling's 50 to 35.36.
+        // A square root on shared keys would reduce another head's 50 to 35.36.
         let grouped = qk_scale(200.0, 100.0, KeySharing::Grouped);
         assert_eq!((grouped.query, 50.0 * grouped.key), (0.5, 50.0));
         for sharing in [KeySharing::Own, KeySharing::Grouped, KeySharing::Latent] {
@@ -203,7 +203,7 @@ mod tests {
         let config = ModelConfig { num_key_value_heads: key_value_heads, ..tiny_config() };
         let network = model(config).network().clone().train();
         let before = network.max_attention_logits(&rows());
-        // Between the two largest logits of the first layer: one head is clipped there.
+        // A threshold between the two largest logits of the first layer clips one head there.
         let mut sorted = before[0].clone();
         sorted.sort_by(|a, b| b.total_cmp(a));
         let tau = (sorted[0] + sorted[1]) / 2.0;
@@ -220,13 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn the_loud_head_is_taken_back_and_its_siblings_are_left_alone() {
+    fn only_the_head_above_the_threshold_is_rescaled() {
         check(4);
         check(2);
     }
 
     #[test]
-    fn quiet_models_are_bit_identical_and_misfits_refused() {
+    fn models_below_the_threshold_are_bitwise_unchanged_and_mismatches_are_errors() {
         let network = model(tiny_config()).network().clone();
         let logits = network.max_attention_logits(&rows());
         let (same, num_clipped) = qk_clip(network.clone(), &logits, 1e9).unwrap();

@@ -1,25 +1,25 @@
-//! What the learning rate does after warm-up.
+//! Learning-rate schedules after warm-up.
 
 use serde::{Deserialize, Serialize};
 
-/// A factor on the learning rate, a pure function of the step.
+/// Factor of the learning rate, a pure function of the step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", deny_unknown_fields)]
 pub enum Schedule {
-    /// Stays at 1.
+    /// Constant 1.
     #[default]
     Constant,
-    /// Falls on a line from 1 at the end of warm-up to `end` at the last step.
+    /// Linear decay from 1 at the end of warm-up to `end` at the last step.
     Linear {
         /// Factor at the last step.
         end: f64,
     },
-    /// Falls on half a cosine from 1 to `end`.
+    /// Cosine decay from 1 to `end`.
     Cosine {
         /// Factor at the last step.
         end: f64,
     },
-    /// Stays at 1 for the fraction `hold` of the run, then falls on a line to `end`.
+    /// Constant 1 for the fraction `hold` of the run, then linear decay to `end`.
     Trapezoid {
         /// Fraction of the run without decay.
         hold: f64,
@@ -29,7 +29,7 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The factor at `step` of `total_steps`, of which `warmup_steps` were warm-up.
+    /// Factor at `step` of `total_steps`, of which `warmup_steps` are warm-up.
     ///
     /// ```text
     /// x      = clamp((step - warmup) / (total - warmup), 0, 1)
@@ -63,7 +63,7 @@ mod tests {
 
     #[track_caller]
     fn check(schedule: Schedule, expected: [f64; 5]) {
-        // Warm-up of 2 out of 10 steps.
+        // Warm-up takes 2 of 10 steps.
         let actual = [0, 2, 4, 6, 10].map(|step| schedule.factor(step, 2, 10));
         for (a, e) in actual.iter().zip(expected) {
             assert!((a - e).abs() < 1e-12, "{schedule:?}: {actual:?}");
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn factors_by_hand() {
+    fn factors_decay_from_the_end_of_warm_up() {
         let quarter = 0.5 + 0.5 * (std::f64::consts::PI / 4.0).cos();
         check(Schedule::Constant, [1.0; 5]);
         check(Schedule::Linear { end: 0.2 }, [1.0, 1.0, 0.8, 0.6, 0.2]);

@@ -1,4 +1,4 @@
-//! The state of an optimiser as a file, so that an interrupted run goes on to the bit.
+//! Saving and loading of optimiser state, for bit-exact resumption.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,49 +11,49 @@ use burn_pack::{Reader, Scalar, Writer};
 
 use super::{Optimizer, OptimizerConfig};
 
-/// The entry that holds the step counter.
+/// Name of the entry with the step counter.
 const STEP: &str = "zs.step";
 
-/// Why the state of an optimiser could not be written or read.
+/// Error while saving or loading optimiser state.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptimizerStateError {
-    /// The file could not be written or read, or is cut short.
-    #[error("{path}: the state of the optimiser cannot be written or read: {message}", path = path.display())]
+    /// The file cannot be written or read, or is truncated.
+    #[error("{path}: optimiser state cannot be written or read: {message}", path = path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What went wrong.
+        /// Cause.
         message: String,
     },
     /// The file belongs to another model.
     #[error(
-        "{path}: the state of the optimiser belongs to another model ({tensor}); resume with the \
+        "{path}: optimiser state belongs to another model ({tensor}); resume with the \
          model that it was saved with",
         path = path.display()
     )]
     AnotherModel {
         /// The file.
         path: PathBuf,
-        /// The entry that does not fit.
+        /// Entry that does not match.
         tensor: String,
     },
 }
 
 impl Optimizer {
-    /// Writes moments and step counter; a reader sees the old file or the new one, never a part.
+    /// Writes moments and step counter atomically.
     ///
-    /// The same state is the same bytes.
+    /// Equal states give identical files.
     ///
     /// # Errors
     ///
-    /// Fails when the file cannot be written; an earlier one is then as it was.
+    /// Fails if the file cannot be written; an existing file is then unchanged.
     pub fn save(&self, path: &Path) -> Result<(), OptimizerStateError> {
         let failed = |error: &dyn std::fmt::Display| OptimizerStateError::File {
             path: path.to_owned(),
             message: error.to_string(),
         };
-        // burn keeps the states in a hash map; reading its own bytes back puts them in order.
+        // burn stores the states in a hash map; reading its own bytes back sorts them.
         let unordered: Result<Bytes, RecordError> = self.inner.to_record().into_bytes();
         let reader =
             Reader::from_bytes(unordered.map_err(|it| failed(&it))?).map_err(|it| failed(&it))?;
@@ -70,14 +70,14 @@ impl Optimizer {
         writer.write_to_file(path).map_err(|it| failed(&it))
     }
 
-    /// The optimiser as it was [saved](Self::save), for the same configuration and the same model.
+    /// Loads a [saved](Self::save) optimiser for the same configuration and model.
     ///
-    /// Only models that were loaded or initialised by this crate are known again: their parameters
-    /// are identified by name.
+    /// Requires a model loaded or initialised by this crate, whose parameters are identified by
+    /// name.
     ///
     /// # Errors
     ///
-    /// Fails when the file cannot be read, and when it is the state of another model.
+    /// Fails if the file cannot be read or belongs to another model.
     pub fn load<M: Module>(
         config: &OptimizerConfig,
         model: &M,
@@ -108,7 +108,7 @@ impl Optimizer {
     }
 }
 
-/// The shape of every parameter, by its identity.
+/// Shape of every parameter, by its identifier.
 fn shapes<M: Module>(model: &M) -> BTreeMap<u64, Vec<usize>> {
     struct Shapes(BTreeMap<u64, Vec<usize>>);
     impl ModuleVisitor for Shapes {

@@ -1,4 +1,4 @@
-//! Writing a golden file: what one device computes, for another to be compared with.
+//! Writing of golden files from one device, for verification of another.
 
 use std::path::Path;
 
@@ -10,12 +10,13 @@ use super::{Subject, VerifyError};
 use crate::checkpoint::load_network;
 use crate::{CheckpointError, ModelConfig, TokenId};
 
-/// Writes what a model directory computes on a device as a golden file, for [`verify()`](crate::verify()) on another
-/// device: three rows of arbitrary tokens, of different lengths.
+/// Writes the results of a model directory on a device as a golden file for
+/// [`verify()`](crate::verify()) on another device. The inputs are three rows of arbitrary tokens
+/// of different lengths.
 ///
 /// # Errors
 ///
-/// Fails when the model cannot be read or the file cannot be written.
+/// Fails if the model cannot be read or the file cannot be written.
 pub fn write_golden(dir: &Path, golden: &Path, device: &Device) -> Result<(), VerifyError> {
     const LENGTHS: [usize; 3] = [24, 17, 5];
     const GREEDY: usize = 16;
@@ -61,7 +62,7 @@ pub fn write_golden(dir: &Path, golden: &Path, device: &Device) -> Result<(), Ve
     safetensors::serialize_to_file(views, None, golden).map_err(|it| bad(it.to_string()))
 }
 
-/// A tensor of a golden file that is written: its name, type, shape and bytes.
+/// Tensor of a golden file: name, dtype, shape and bytes.
 type GoldenTensor = (String, Dtype, Vec<usize>, Vec<u8>);
 
 fn ints(name: &str, shape: &[usize], values: Vec<i64>) -> GoldenTensor {
@@ -82,7 +83,7 @@ mod tests {
     use crate::{LanguageModel, verify};
 
     #[test]
-    fn a_device_agrees_with_itself_and_another_model_does_not() {
+    fn a_device_agrees_with_itself_and_not_with_another_model() {
         let folder = tempfile::tempdir().unwrap();
         let (dir, golden) = (folder.path().join("model"), folder.path().join("golden.safetensors"));
         let save = |seed| {
@@ -95,7 +96,8 @@ mod tests {
         write_golden(&dir, &golden, &Device::flex()).unwrap();
         let report = verify(&dir, &golden, 1e-6, &Device::flex()).unwrap();
         assert!(report.passed(), "{report:#?}");
-        // Logits twice and greedy tokens for three rows, a loss, and a gradient a tensor, in two ways.
+        // Logits twice and greedy tokens for three rows, a loss, and a gradient per tensor, with
+        // two implementations.
         assert!(report.checks.len() > 9 + 2 * (1 + 2 * 9), "{}", report.checks.len());
         save(2);
         assert!(!verify(&dir, &golden, 1e-2, &Device::flex()).unwrap().passed());

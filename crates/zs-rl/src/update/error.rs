@@ -53,7 +53,7 @@ pub enum UpdateError {
     /// The device's memory is exhausted, with half the tokens at once as well.
     #[error(
         "the device ran out of memory with {micro_batch_tokens} tokens at once (`micro_batch_tokens`, \
-         halved already); set it lower, let blocks be recomputed (`memory.recompute_blocks`), or \
+         halved already); set it lower, set `memory.gradient_checkpointing = true`, or \
          train adapters"
     )]
     OutOfMemory {

@@ -113,7 +113,7 @@ impl Placement {
 pub fn parts(config: &TrainConfig, on: Placement) -> Result<Vec<Part>> {
     let shape = shape(&config.policy)?;
     let training = &config.training;
-    let is_bf16 = training.memory.products == Precision::Bf16;
+    let is_bf16 = training.memory.compute_dtype == Precision::Bf16;
     let weights = BYTES * shape.num_parameters() as u64;
     let copy = match is_bf16 {
         true => BYTES_BF16 * (of_blocks(&shape) + shape.vocab_size * shape.hidden_size) as u64,
@@ -176,7 +176,7 @@ pub fn peak(parts: &[Part]) -> u64 {
 
 /// Whether the network computes on slices: in f32 on a CPU.
 fn is_on_slices(config: &TrainConfig, on: Placement) -> bool {
-    !on.is_gpu && config.training.memory.products == Precision::F32
+    !on.is_gpu && config.training.memory.compute_dtype == Precision::F32
 }
 
 /// What one micro-batch needs on its way.
@@ -191,14 +191,14 @@ fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 
         return BYTES * (tokens * (blocks * (block + heads * row) + d)) as u64;
     }
     let scores = 3 * heads * row.min(ATTENTION_WIDTH);
-    let of_products = match memory.products {
+    let of_products = match memory.compute_dtype {
         Precision::F32 => 0,
         Precision::Bf16 => {
             let inputs = 5 * d + heads * shape.head_dim + f;
             BYTES_BF16 * (tokens * inputs + of_blocks(shape) / blocks.max(1)) as u64
         }
     };
-    match memory.recompute_blocks {
+    match memory.gradient_checkpointing {
         false => {
             BYTES * (tokens * (blocks * block + d + scores)) as u64 + blocks as u64 * of_products
         }
@@ -227,7 +227,7 @@ impl Sampling {
             true => (rows.next_power_of_two(), tokens.next_multiple_of(64)),
             false => (rows, tokens),
         };
-        let number = match training.memory.products {
+        let number = match training.memory.compute_dtype {
             Precision::F32 => BYTES,
             Precision::Bf16 => BYTES_BF16,
         };

@@ -74,7 +74,7 @@ impl<'a> Plan<'a> {
         }
         bail!(
             "the run needs about {} of memory and {}; set `training.update.\
-             micro_batch_tokens` lower, `training.memory.recompute_blocks`, adapters \
+             micro_batch_tokens` lower, `training.memory.gradient_checkpointing`, adapters \
              (`training.lora`), or --force (see --dry-run for the parts)",
             gib(peak),
             self.available
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn what_computes_on_slices_keeps_its_blocks() {
         let plain = config("");
-        let recomputed = config("[training.memory]\nrecompute_blocks = true\n");
+        let recomputed = config("[training.memory]\ngradient_checkpointing = true\n");
         let of = |on, config| part_on(on, config, "activations").unwrap();
         assert_eq!(of(CPU, &recomputed), of(CPU, &plain));
         assert!(of(Placement::GPU, &recomputed) < of(Placement::GPU, &plain));
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_fine_tune_of_three_billion_weights_fits_100_gib() {
-        let (_dir, config) = qwen("products = \"bf16\"\nrecompute_blocks = true\n");
+        let (_dir, config) = qwen("compute_dtype = \"bf16\"\ngradient_checkpointing = true\n");
         // P = 3,085,938,688: 311,164,928 of the embedding, 36 blocks of 77,076,992, 2,048 of the norm.
         let expected = [
             ("weights", 12_343_754_752),
@@ -278,10 +278,10 @@ mod tests {
             memory::peak(&memory::parts(&config, on).unwrap())
         };
         // In f32 neither the cache nor the activations of all blocks fit beside the rest.
-        assert!(peak(Placement::GPU, "recompute_blocks = true\n") > 100 << 30);
-        assert!(peak(Placement::GPU, "products = \"bf16\"\n") > 100 << 30);
+        assert!(peak(Placement::GPU, "gradient_checkpointing = true\n") > 100 << 30);
+        assert!(peak(Placement::GPU, "compute_dtype = \"bf16\"\n") > 100 << 30);
         // Five lanes of 64 rows fill their shapes, and one moves at a time.
-        let (_dir, mut config) = qwen("products = \"bf16\"\nrecompute_blocks = true\n");
+        let (_dir, mut config) = qwen("compute_dtype = \"bf16\"\ngradient_checkpointing = true\n");
         config.training.rollout.lanes = 5;
         assert_eq!(part_on(Placement::GPU, &config, "key-value cache"), Some(320 * 1024 * 36_864));
         // Two GPUs share the rows.
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(
             plan.check().unwrap_err().to_string(),
             "the run needs about 3.0 GiB of memory and 2.0 GiB is free; set \
-             `training.update.micro_batch_tokens` lower, `training.memory.recompute_blocks`, \
+             `training.update.micro_batch_tokens` lower, `training.memory.gradient_checkpointing`, \
              adapters (`training.lora`), or --force (see --dry-run for the parts)"
         );
         plan.available.bytes = 3 << 30;

@@ -1,4 +1,4 @@
-//! The files of a model directory beside its weights, carried along from loading to saving.
+//! Non-weight files of a model directory, preserved from load to save.
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Formatter};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{CheckpointError, SaveError, WeightDtype};
 use crate::{ChatTemplate, ModelConfig, Tokenizer};
 
-/// What transformers and vLLM may want to read beside the weights.
+/// Files that transformers and vLLM may read besides the weights.
 const NAMES: [&str; 11] = [
     "config.json",
     "generation_config.json",
@@ -26,18 +26,18 @@ const NAMES: [&str; 11] = [
     "tokenizer.model",
 ];
 
-/// Files as they were found, by name. Cloning shares them.
+/// File contents by name. Clones share the data.
 #[derive(Clone, Default)]
-pub(crate) struct CarriedFiles(Arc<BTreeMap<&'static str, Vec<u8>>>);
+pub(crate) struct AuxiliaryFiles(Arc<BTreeMap<&'static str, Vec<u8>>>);
 
-impl Debug for CarriedFiles {
+impl Debug for AuxiliaryFiles {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-impl CarriedFiles {
-    /// Reads those that are there.
+impl AuxiliaryFiles {
+    /// Reads the files that exist.
     pub(crate) fn read(dir: &Path) -> Result<Self, CheckpointError> {
         let mut files = BTreeMap::new();
         for name in NAMES {
@@ -51,8 +51,8 @@ impl CarriedFiles {
         Ok(Self(Arc::new(files)))
     }
 
-    /// Writes them as they were, but for the type of the weights in `config.json`; those that a
-    /// loader needs and that were never there are made.
+    /// Writes the files unchanged, except for the weight dtype in `config.json`. Generates the
+    /// files that a loader needs and that were absent.
     pub(crate) fn write(
         &self,
         dir: &Path,
@@ -68,7 +68,7 @@ impl CarriedFiles {
         let found = files.get("config.json").and_then(|it| serde_json::from_slice(it).ok());
         files.insert("config.json", pretty(&with_dtype(found, config, dtype)));
         if let Some(template) = tokenizer.chat_template() {
-            // One that was found in `tokenizer_config.json` is there already, and the same.
+            // A template found in `tokenizer_config.json` is written with that file.
             let source = || template.source().as_bytes().to_vec();
             files.entry("chat_template.jinja").or_insert_with(source);
         }
@@ -92,16 +92,16 @@ impl CarriedFiles {
     }
 }
 
-/// `config.json` as it was found, or from scratch, with the type of the weights.
+/// `config.json` as loaded, or generated, with the dtype of the saved weights.
 fn with_dtype(found: Option<Value>, config: &ModelConfig, dtype: WeightDtype) -> Value {
     let mut json = found.filter(Value::is_object).unwrap_or_else(|| config.to_value());
-    // Newer configurations say `dtype`, older ones `torch_dtype`.
+    // Newer versions of transformers write `dtype`, older ones `torch_dtype`.
     let key = if json.get("dtype").is_some() { "dtype" } else { "torch_dtype" };
     json[key] = dtype.torch_name().into();
     json
 }
 
-/// What `AutoTokenizer` needs to take `tokenizer.json` as it is.
+/// Minimal `tokenizer_config.json` that makes `AutoTokenizer` load `tokenizer.json` unchanged.
 fn tokenizer_config(config: &ModelConfig, tokenizer: &Tokenizer) -> Value {
     let mut json = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -115,7 +115,7 @@ fn tokenizer_config(config: &ModelConfig, tokenizer: &Tokenizer) -> Value {
             json[key] = text.into();
         }
     }
-    // What the chat template writes comes before what the model was configured with.
+    // Special tokens of the chat template override those of the model configuration.
     for (key, text) in tokenizer.chat_template().into_iter().flat_map(ChatTemplate::special_tokens)
     {
         if !text.is_empty() {

@@ -1,4 +1,4 @@
-//! Parameters as slices, and gradients on their way to them.
+//! Parameters as slices, and accumulation of their gradients.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,16 +11,16 @@ use burn_flex::{Flex, FlexTensor};
 use super::kernels::add;
 use crate::workers::is_host;
 
-/// A parameter in f32 on the CPU. Shares the tensor's memory.
+/// f32 parameter on the CPU, sharing the tensor's memory.
 #[derive(Debug)]
-pub(crate) struct Leaf {
+pub(crate) struct Parameter {
     tensor: FlexTensor,
     id: ParamId,
     is_trained: bool,
 }
 
-impl Leaf {
-    /// `None` for a parameter that is elsewhere or of another type.
+impl Parameter {
+    /// Returns `None` for a parameter on another device or with another dtype.
     pub(crate) fn of<const D: usize>(param: &Param<Tensor<D>>) -> Option<Self> {
         let value = param.val();
         let is_trained = value.is_require_grad();
@@ -34,8 +34,8 @@ impl Leaf {
         Some(Self { tensor: tensor.to_contiguous(), id: param.id, is_trained })
     }
 
-    /// The numbers, row by row.
-    pub(crate) fn numbers(&self) -> &[f32] {
+    /// Values in row-major order.
+    pub(crate) fn values(&self) -> &[f32] {
         let layout = self.tensor.layout();
         let start = layout.start_offset();
         &self.tensor.storage::<f32>()[start..start + layout.num_elements()]
@@ -45,13 +45,13 @@ impl Leaf {
         self.tensor.layout().shape().as_slice().to_vec()
     }
 
-    /// Whether a gradient is wanted.
+    /// True if the parameter requires a gradient.
     pub(crate) fn is_trained(&self) -> bool {
         self.is_trained
     }
 }
 
-/// Gradients of parameters on their way to an optimiser.
+/// Accumulated gradients of parameters.
 #[derive(Debug, Default)]
 pub(crate) struct Gradients {
     of: HashMap<ParamId, Gradient>,
@@ -60,31 +60,32 @@ pub(crate) struct Gradients {
 #[derive(Debug)]
 struct Gradient {
     shape: Vec<usize>,
-    numbers: Vec<f32>,
+    values: Vec<f32>,
 }
 
 impl Gradients {
     /// Adds to the gradient of a parameter.
-    pub(crate) fn put(&mut self, leaf: &Leaf, numbers: Vec<f32>) {
-        match self.of.entry(leaf.id) {
-            Entry::Occupied(mut sum) => add(&mut sum.get_mut().numbers, &numbers),
+    pub(crate) fn put(&mut self, parameter: &Parameter, values: Vec<f32>) {
+        match self.of.entry(parameter.id) {
+            Entry::Occupied(mut sum) => add(&mut sum.get_mut().values, &values),
             Entry::Vacant(place) => {
-                place.insert(Gradient { shape: leaf.shape(), numbers });
+                place.insert(Gradient { shape: parameter.shape(), values });
             }
         }
     }
 
-    /// The gradient of a parameter so far, to be added to.
-    pub(crate) fn sum(&mut self, leaf: &Leaf) -> &mut [f32] {
-        let zero = || Gradient { shape: leaf.shape(), numbers: vec![0.0; leaf.numbers().len()] };
-        &mut self.of.entry(leaf.id).or_insert_with(zero).numbers
+    /// Gradient of a parameter so far, for accumulation.
+    pub(crate) fn sum(&mut self, parameter: &Parameter) -> &mut [f32] {
+        let zero =
+            || Gradient { shape: parameter.shape(), values: vec![0.0; parameter.values().len()] };
+        &mut self.of.entry(parameter.id).or_insert_with(zero).values
     }
 
-    /// As an optimiser wants them, on the CPU.
+    /// Converts to burn's gradient container, on the CPU.
     pub(crate) fn into_params(self) -> GradientsParams {
         let mut params = GradientsParams::new();
-        for (id, Gradient { shape, numbers }) in self.of {
-            let data = TensorData::new(numbers, shape.clone());
+        for (id, Gradient { shape, values }) in self.of {
+            let data = TensorData::new(values, shape.clone());
             match shape.len() {
                 1 => params.register(id, Tensor::<1>::from_data(data, &Device::flex())),
                 _ => params.register(id, Tensor::<2>::from_data(data, &Device::flex())),
