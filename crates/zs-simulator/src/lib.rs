@@ -38,11 +38,9 @@ pub mod audit;
 mod bm25;
 pub mod collect;
 pub mod conformance;
-mod corpus;
 mod fixed;
 #[cfg(feature = "http")]
 pub mod http;
-mod jsonl;
 mod ledger;
 #[cfg(feature = "http")]
 mod remote;
@@ -58,9 +56,7 @@ pub mod world;
 mod wrap;
 
 pub use bm25::{Bm25Engine, Bm25Error, Bm25Fields, BuildProgress, IndexBuild, IndexSummary};
-pub use corpus::{CorpusError, read_corpus};
 pub use fixed::{FaultyEngine, FixedEngine};
-pub use jsonl::JsonLinesError;
 pub use ledger::{EngineCost, Latency, Ledger, Price, Usage};
 #[cfg(feature = "http")]
 pub use remote::{RemoteApi, RemoteConfig, RemoteEngine};

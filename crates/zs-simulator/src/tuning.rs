@@ -8,12 +8,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, DocumentQuality, Domain, StreamKey, normalize_answer};
 
-use crate::jsonl::{JsonLinesError, read_rows};
 use crate::simulated::{SimulationPrompt, SimulationTemplates, TemplateError};
 use crate::world::{
     Example, ExampleError, QueryMix, World, case_example, pick, pick_weighted, render_reply,
     simulation_case,
 };
+use zs_data::{JsonLinesError, read_rows};
 
 /// One search of a policy on a real engine: a row of the JSON Lines that tuning data is kept in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

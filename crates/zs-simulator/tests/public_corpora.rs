@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
-use zs_simulator::{Bm25Engine, IndexBuild, ReplayEngine, read_corpus};
+use zs_data::read_corpus;
+use zs_simulator::{Bm25Engine, IndexBuild, ReplayEngine};
 
 fn corpora() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/corpora");

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use zs_core::{Document, Question, SearchEngine};
+use zs_data::read_corpus;
 use zs_model::{Generator, LanguageModel, Tokenizer};
 use zs_rl::RolloutConfig;
 use zs_rl::consult::{ConsultRegistry, GeneratorAgent};
 use zs_rl::judge::LmJudge;
 use zs_simulator::world::{self, World};
-use zs_simulator::{
-    Bm25Engine, SimulatedConfig, SimulatedEngine, SimulationTemplates, read_corpus,
-};
+use zs_simulator::{Bm25Engine, SimulatedConfig, SimulatedEngine, SimulationTemplates};
 
 use crate::config::{
     ConsultantsConfig, CorpusSource, EngineConfig, JudgeConfig, QuestionSource, TemplatesConfig,

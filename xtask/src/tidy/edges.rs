@@ -15,8 +15,16 @@ struct Rule {
 }
 
 /// The crates that are published.
-const EVERY_CRATE: &[&str] =
-    &["zs-core", "zs-curriculum", "zs-eval", "zs-model", "zs-rl", "zs-simulator", "zs-train"];
+const EVERY_CRATE: &[&str] = &[
+    "zs-core",
+    "zs-curriculum",
+    "zs-data",
+    "zs-eval",
+    "zs-model",
+    "zs-rl",
+    "zs-simulator",
+    "zs-train",
+];
 
 const RULES: &[Rule] = &[
     Rule {
@@ -37,6 +45,11 @@ const RULES: &[Rule] = &[
         package: "zs-curriculum",
         workspace: &["zs-core"],
         external: Some(&["serde", "thiserror"]),
+    },
+    Rule {
+        package: "zs-data",
+        workspace: &["zs-core"],
+        external: Some(&["flate2", "parquet", "serde", "serde_json", "thiserror"]),
     },
     Rule {
         package: "zs-model",
@@ -67,7 +80,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-simulator",
-        workspace: &["zs-core", "zs-model"],
+        workspace: &["zs-core", "zs-data", "zs-model"],
         external: Some(&[
             "backon",
             "flate2",
@@ -76,7 +89,6 @@ const RULES: &[Rule] = &[
             "heed",
             "httpdate",
             "minijinja",
-            "parquet",
             "rand",
             "rand_chacha",
             "rayon",
@@ -122,7 +134,15 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-train",
-        workspace: &["zs-core", "zs-curriculum", "zs-eval", "zs-model", "zs-rl", "zs-simulator"],
+        workspace: &[
+            "zs-core",
+            "zs-curriculum",
+            "zs-data",
+            "zs-eval",
+            "zs-model",
+            "zs-rl",
+            "zs-simulator",
+        ],
         external: None,
     },
     Rule { package: "zs-benches", workspace: EVERY_CRATE, external: None },

@@ -14,7 +14,7 @@ use zs_core::Document;
 
 use super::schema::{ANALYSIS, Fields, analyser, build_segment, schema};
 use super::{Bm25Engine, Bm25Error, Bm25Fields};
-use crate::corpus::for_each_document;
+use zs_data::for_each_document;
 
 /// The file beside an index that says what it was made of.
 const ABOUT: &str = "zs.json";
@@ -87,7 +87,7 @@ type Shard = (usize, Vec<Document>);
 
 impl IndexBuild {
     /// A build of the index `out` from the corpus file `corpus`, in any form that
-    /// [`read_corpus`](crate::read_corpus) knows.
+    /// [`read_corpus`](zs_data::read_corpus) knows.
     #[must_use]
     pub fn new(corpus: &Path, out: &Path) -> Self {
         Self {
@@ -429,7 +429,7 @@ mod tests {
     fn shards_add_up_to_the_same_index() {
         let folder = tempfile::tempdir().unwrap();
         let corpus = corpus(folder.path(), 23, None);
-        let documents = crate::read_corpus(&corpus).unwrap();
+        let documents = zs_data::read_corpus(&corpus).unwrap();
         let expected = Bm25Engine::from_documents(documents).unwrap();
         for shard_size in [1, 4, 23, 100] {
             let out = folder.path().join(format!("index-{shard_size}"));
@@ -456,7 +456,7 @@ mod tests {
         let build = IndexBuild::new(&path, &out).with_shard_size(5);
         let partial = partial_dir(&out);
         // As an interruption leaves it: two shards done, a third half written.
-        let documents = crate::read_corpus(&path).unwrap();
+        let documents = zs_data::read_corpus(&path).unwrap();
         fs::create_dir_all(partial_dir(&shard_dir(&partial, 2))).unwrap();
         fs::write(partial_dir(&shard_dir(&partial, 2)).join("junk"), "x").unwrap();
         keep_to_plan(&partial, &build.plan().unwrap()).unwrap();

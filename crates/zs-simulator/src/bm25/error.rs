@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tantivy::TantivyError;
 
-use crate::CorpusError;
+use zs_data::CorpusError;
 
 /// Why an index could not be made or opened.
 #[derive(Debug, thiserror::Error)]

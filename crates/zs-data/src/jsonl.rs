@@ -63,7 +63,11 @@ pub enum JsonLinesError {
 /// Reads every row; `convert` turns it into a value or says which field is amiss.
 ///
 /// Blank lines are passed over.
-pub(crate) fn read_rows<R: DeserializeOwned, T>(
+///
+/// # Errors
+///
+/// Fails at the first row that is malformed, and when there is none.
+pub fn read_rows<R: DeserializeOwned, T>(
     path: &Path,
     expected: &'static str,
     convert: impl Fn(R) -> Result<T, String>,
@@ -73,7 +77,11 @@ pub(crate) fn read_rows<R: DeserializeOwned, T>(
 }
 
 /// As [`read_rows`], from a reader; `path` names it in errors.
-pub(crate) fn parse_rows<R: DeserializeOwned, T>(
+///
+/// # Errors
+///
+/// As [`read_rows`].
+pub fn parse_rows<R: DeserializeOwned, T>(
     mut reader: impl BufRead,
     path: &Path,
     expected: &'static str,

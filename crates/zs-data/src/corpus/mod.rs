@@ -92,7 +92,7 @@ pub enum CorpusError {
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("corpus.json");
 /// std::fs::write(&path, r#"[{"title": "Bamboo", "text": "A grass."}, {"contents": "\"Oak\"\nA tree."}]"#)?;
-/// let documents = zs_simulator::read_corpus(&path)?;
+/// let documents = zs_data::read_corpus(&path)?;
 /// assert_eq!((documents[1].title.as_str(), documents[1].text.as_str()), ("Oak", "A tree."));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -109,10 +109,14 @@ pub fn read_corpus(path: &Path) -> Result<Vec<Document>, CorpusError> {
 }
 
 /// What is done with a document and the part of the file that has been read, in [0, 1].
-pub(crate) type Visit<'a> = dyn FnMut(Document, f64) -> ControlFlow<()> + 'a;
+pub type Visit<'a> = dyn FnMut(Document, f64) -> ControlFlow<()> + 'a;
 
 /// Shows every document of a corpus, in order, until told to stop; keeps none in memory.
-pub(crate) fn for_each_document(path: &Path, visit: &mut Visit<'_>) -> Result<(), CorpusError> {
+///
+/// # Errors
+///
+/// As [`read_corpus`], but for a corpus without documents.
+pub fn for_each_document(path: &Path, visit: &mut Visit<'_>) -> Result<(), CorpusError> {
     let unreadable = |source| CorpusError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let total = file.metadata().map_err(unreadable)?.len();
