@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use zs_model::LanguageModel;
-use zs_simulator::world;
+
 use zs_train::config::ModelShape;
 use zs_train::run::pretrain::model_config;
 use zs_train::run::rollouts::{RecordedGroup, read_rollouts, recorded_steps};
@@ -20,7 +20,7 @@ pub(crate) fn tiny_model(seed: u64) -> LanguageModel {
         num_key_value_heads: 1,
         max_position_embeddings: 256,
     };
-    let tokenizer = world::tokenizer();
+    let tokenizer = zs_simulator::pretraining::world_tokenizer();
     let config = model_config(shape, &tokenizer).unwrap();
     LanguageModel::initialize(config, tokenizer, seed, &zs_train::device::select().unwrap())
 }

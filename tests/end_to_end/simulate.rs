@@ -10,15 +10,16 @@ use serde_json::{Value, json};
 use zs_core::{Document, Question, SearchEngine, SearchRequest};
 use zs_model::testing::ScriptedGenerator;
 use zs_rl::RolloutConfig;
+use zs_search::FixedEngine;
+use zs_simulator::audit::QuestionAudit;
 use zs_simulator::tuning::read_records;
-use zs_simulator::world::{Split, World};
-use zs_simulator::{FixedEngine, audit::QuestionAudit};
 use zs_train::console::Console;
 use zs_train::serve::{ServeConfig, ServedModel, Server, Services};
 use zs_train::simulate::collect::{
     CollectConfig, JudgeChoice, PolicySource, SearchSource, collect,
 };
 use zs_train::simulate::{LlmJudgeConfig, Manifest};
+use zs_world::{Split, World};
 
 /// Recorded turns about an embedded world: for each question what its engine finds for a good query
 /// and for a bad one, and a malformed query.

@@ -58,7 +58,6 @@ impl<'a> TextStream<'a> {
 #[cfg(test)]
 mod tests {
     use zs_model::testing::byte_tokenizer;
-    use zs_simulator::world;
 
     use super::*;
 
@@ -76,7 +75,10 @@ mod tests {
         for text in ["", "a", "état — 東京 🎬", "a b  c\n\nd"] {
             check(&byte_tokenizer(), text);
         }
-        check(&world::tokenizer(), "<search> David Bada spouse </search>");
+        check(
+            &zs_simulator::pretraining::world_tokenizer(),
+            "<search> David Bada spouse </search>",
+        );
         // The end of a text cut inside a character is shown as far as it can be.
         let tokenizer = byte_tokenizer();
         let mut stream = TextStream::new(&tokenizer);

@@ -15,8 +15,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde_json::{Map, json};
 use zs_core::{Document, Question};
-use zs_simulator::world::{Split, World};
 use zs_train::console::write_json;
+use zs_world::{Split, World};
 
 /// As in the command `zs`.
 #[global_allocator]

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use zs_core::{DocumentQuality, SearchEngine, SearchRequest};
-use zs_simulator::Bm25Engine;
+use zs_search::Bm25Engine;
 use zs_train::serve::{ServeConfig, Server, Services};
 
 use crate::{Result, Workload};

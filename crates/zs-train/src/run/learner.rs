@@ -12,7 +12,7 @@ use zs_rl::{
     Algorithm, Companions, Critic, LearningState, TrajectoryGroup, UpdateMetrics, ValueLearner,
     update_with,
 };
-use zs_simulator::Usage;
+use zs_search::Usage;
 
 use super::rl::Training;
 use super::sft::next_batch;

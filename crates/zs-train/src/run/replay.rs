@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use zs_rl::{RewardScore, Trajectory, TrajectoryGroup};
-use zs_simulator::FixedEngine;
+use zs_search::FixedEngine;
 
 use super::learner::Learner;
 use super::log::read_metrics;

@@ -155,7 +155,7 @@ impl ServeConfig {
 /// use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 /// use std::sync::Arc;
 /// use zs_core::Document;
-/// use zs_simulator::FixedEngine;
+/// use zs_search::FixedEngine;
 /// use zs_train::serve::{ServeConfig, Server, Services};
 ///
 /// let engine = Arc::new(FixedEngine::new(vec![Document::new("Bamboo", "A grass.")]));
