@@ -5,7 +5,7 @@
 //! let rows = zs_benches::transcripts(500)?;
 //! let tokens: usize = rows.iter().map(|it| it.tokens.len()).sum();
 //! assert!((500..1_000).contains(&tokens));
-//! # Ok::<(), zs_simulator::world::ExampleError>(())
+//! # Ok::<(), zs_simulator::pretraining::ExampleError>(())
 //! ```
 
 mod floor;
@@ -17,9 +17,8 @@ use zs_core::{Action, Question, StreamKey};
 use zs_model::testing::tiny_config;
 use zs_model::{Completion, LanguageModel, ModelConfig, StopReason, TokenId, TokenRow};
 use zs_rl::{RewardScore, RewardedTrajectory, Trajectory, TrajectoryGroup, Turn};
-use zs_simulator::world::{
-    BehaviourMix, CorpusMix, ExampleError, Split, World, generate_examples, tokenizer,
-};
+use zs_simulator::pretraining::{CorpusMix, ExampleError, generate_examples, world_tokenizer};
+use zs_world::{BehaviourMix, Split, World};
 
 pub use floor::Floor;
 pub use shapes::{SHAPES, Work, WorkSize, num_block_weights, random_model, shape, work};
@@ -27,13 +26,13 @@ pub use shapes::{SHAPES, Work, WorkSize, num_block_weights, random_model, shape,
 /// A model of the shipped shape with random weights.
 #[must_use]
 pub fn tiny_model() -> LanguageModel {
-    LanguageModel::initialize(shipped_shape(), tokenizer(), 1, &Device::default())
+    LanguageModel::initialize(shipped_shape(), world_tokenizer(), 1, &Device::default())
 }
 
 /// The shape of the shipped model.
 pub(crate) fn shipped_shape() -> ModelConfig {
     ModelConfig {
-        vocab_size: tokenizer().vocab_size(),
+        vocab_size: world_tokenizer().vocab_size(),
         hidden_size: 128,
         intermediate_size: 384,
         num_hidden_layers: 4,
@@ -53,7 +52,8 @@ pub fn transcripts(num_tokens: usize) -> Result<Vec<TokenRow>, ExampleError> {
     let worlds = [World::generate(1, Split::Train)];
     let mix = CorpusMix { simulation: 0.0, reading: 0.0, page: 0.0, ..CorpusMix::default() };
     let behaviours = BehaviourMix { guess: 0.0, useless_query: 0.0, careless: 0.2, good: 0.8 };
-    let rows = generate_examples(&worlds, &tokenizer(), &mix, &behaviours, 500, StreamKey::new(1))?;
+    let rows =
+        generate_examples(&worlds, &world_tokenizer(), &mix, &behaviours, 500, StreamKey::new(1))?;
     let mut total = 0;
     let wanted = rows.into_iter().take_while(|row| {
         let goes_on = total < num_tokens;

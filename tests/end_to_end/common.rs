@@ -6,7 +6,6 @@ use std::process::{Command, Output};
 
 use burn::tensor::Device;
 use zs_model::LanguageModel;
-use zs_simulator::world;
 use zs_trainer::config::ModelShape;
 use zs_trainer::supervised::pretrain::model_config;
 use zs_trainer::{RecordedGroup, read_rollouts, recorded_steps};
@@ -21,7 +20,7 @@ pub(crate) fn tiny_model(seed: u64) -> LanguageModel {
         num_key_value_heads: 1,
         max_position_embeddings: 256,
     };
-    let tokenizer = world::tokenizer();
+    let tokenizer = zs_simulator::pretraining::world_tokenizer();
     let config = model_config(shape, &tokenizer).unwrap();
     LanguageModel::initialize(config, tokenizer, seed, &Device::flex())
 }

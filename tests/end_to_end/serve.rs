@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use zs_core::{Document, SearchEngine, SearchRequest, SearchResult};
 use zs_model::testing::ScriptedGenerator;
 use zs_serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
-use zs_simulator::{FaultyEngine, FixedEngine};
+use zs_search::{FaultyEngine, FixedEngine};
 
 /// Finds a page that repeats the request, and remembers the sizes of its batches.
 #[derive(Debug, Default)]

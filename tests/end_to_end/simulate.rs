@@ -12,13 +12,14 @@ use zs_model::testing::ScriptedGenerator;
 use zs_rl::RolloutConfig;
 use zs_serve::{ServeConfig, ServedModel, Server, Services};
 use zs_simulator::tuning::read_records;
-use zs_simulator::world::{Split, World};
-use zs_simulator::{FixedEngine, audit::QuestionAudit};
+use zs_simulator::audit::QuestionAudit;
+use zs_search::FixedEngine;
 use zs_train::simulate::collect::{
     CollectConfig, JudgeChoice, PolicySource, SearchSource, collect,
 };
 use zs_train::simulate::{LlmJudgeConfig, Manifest};
 use zs_trainer::QuietConsole;
+use zs_world::{Split, World};
 
 /// Recorded turns about an embedded world: for each question what its engine finds for a good query
 /// and for a bad one, and a malformed query.

@@ -11,11 +11,11 @@ use std::time::Duration;
 use burn::tensor::Device;
 use zs_core::{Document, DocumentQuality, Question, SearchEngine, SearchRequest};
 use zs_model::LanguageModel;
-use zs_simulator::world::{Split, World};
+use zs_search::Ledger;
 use zs_simulator::{
-    Ledger, RemoteApi, RemoteConfig, RemoteEngine, SimulatedConfig, SimulatedEngine,
-    SimulationTemplates,
+    RemoteApi, RemoteConfig, RemoteEngine, SimulatedConfig, SimulatedEngine, SimulationTemplates,
 };
+use zs_world::{Split, World};
 
 use crate::common::python_with;
 

@@ -17,6 +17,7 @@
 
 mod action;
 mod document;
+mod names;
 mod observation;
 mod question;
 mod random;
@@ -27,6 +28,7 @@ mod transcript;
 
 pub use action::{Action, parse_action};
 pub use document::{Document, DocumentQuality};
+pub use names::{SENTENCE_WORDS, contains_words, names_in, query_names_entity};
 pub use observation::{
     INVALID_ACTION_MESSAGE, NO_DOCUMENTS, RESERVED_TAGS, neutralize_tags, render_observation,
 };

@@ -131,7 +131,7 @@ pub enum EngineScope {
 /// order of the requests, and must not let one failing request fail the others. An engine that
 /// returns fewer documents than `k` is fine; one that returns more is not. Where
 /// [`is_deterministic`](Self::is_deterministic) is true, the same request must give the same result
-/// whatever else is in the batch. `zs_simulator::conformance` checks all of this.
+/// whatever else is in the batch. `zs_search::conformance` checks all of this.
 ///
 /// ```
 /// use zs_core::{Document, SearchEngine, SearchRequest, SearchResult};

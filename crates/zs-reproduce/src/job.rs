@@ -9,7 +9,7 @@ use zs_model::LanguageModel;
 use zs_rl::RolloutConfig;
 use zs_simulator::SimulatedEngine;
 use zs_simulator::audit::{AuditReport, audit, audit_queries};
-use zs_simulator::world::{Split, World};
+use zs_world::{Split, World};
 
 use zs_trainer::RunContext;
 use zs_trainer::config::{TrainingConfig, ValidationMetric};

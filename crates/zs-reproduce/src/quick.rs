@@ -233,7 +233,7 @@ mod tests {
         let config = preset().unwrap();
         assert!(2 * config.worlds.test_per_hop >= 500);
         assert_eq!(config.preset, "quick");
-        assert_eq!(config.training.rollout.prompt_template, zs_simulator::world::PROMPT_TEMPLATE);
+        assert_eq!(config.training.rollout.prompt_template, zs_world::PROMPT_TEMPLATE);
         // Worlds of the job are none of the worlds that models are tuned on.
         let tuning = config.data.first_seed..config.data.first_seed + config.data.worlds as u64;
         assert!(!tuning.contains(&config.worlds.first_seed));

@@ -17,7 +17,7 @@
 //! use std::sync::Arc;
 //! use zs_core::Document;
 //! use zs_serve::{ServeConfig, Server, Services};
-//! use zs_simulator::FixedEngine;
+//! use zs_search::FixedEngine;
 //!
 //! let engine = Arc::new(FixedEngine::new(vec![Document::new("Bamboo", "A grass.")]));
 //! let services = Services { engine: Some(engine), model: None };

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zs_core::{SearchEngine, SearchError, SearchRequest, SearchResult};
+use zs_search::Ledger;
+use zs_search::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
 
-use crate::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
 use crate::simulated::Counters;
 use crate::{
-    Ledger, QueryGate, SimulatedStats, SimulationError, SimulationPrompt, SimulationTemplates,
+    QueryGate, SimulatedStats, SimulationError, SimulationPrompt, SimulationTemplates,
     parse_documents,
 };
 
@@ -126,7 +127,7 @@ impl RemoteConfig {
 /// let templates = SimulationTemplates::zerosearch_sft();
 /// let engine = RemoteEngine::new(RemoteConfig::new(servers), templates, Default::default())?;
 /// assert_eq!(engine.stats().num_requests, 0);
-/// # Ok::<(), zs_simulator::http::HttpError>(())
+/// # Ok::<(), zs_search::http::HttpError>(())
 /// ```
 ///
 /// # References
@@ -233,7 +234,7 @@ impl RemoteEngine {
         };
         let written = self.client.send(&sent, |text| self.read(text)).map_err(|error| {
             self.counters.num_failed.add(1);
-            search_error(NAME, request.query, error)
+            error.for_search(NAME, request.query)
         })?;
         if written.is_cut {
             self.counters.num_cut.add(1);
@@ -310,23 +311,13 @@ impl SearchEngine for RemoteEngine {
     }
 }
 
-/// What a failed request means for a search.
-pub(crate) fn search_error(engine: &str, query: &str, error: HttpError) -> SearchError {
-    let engine = engine.to_owned();
-    if error.is_transient() {
-        SearchError::Unreachable { engine, source: error.into() }
-    } else {
-        SearchError::Engine { engine, query: query.to_owned(), source: error.into() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use zs_core::{DocumentQuality, Question};
 
     use super::*;
-    use crate::conformance::{check_engine, check_own_question};
-    use crate::http::testing::{Received, Reply as Sent, TestServer, config};
+    use zs_search::conformance::{check_engine, check_own_question};
+    use zs_search::http::testing::{Received, Reply as Sent, TestServer, config};
 
     /// Says the golden answer in the prompt, the quality asked for, and the seed.
     fn simulate(number: usize, received: &Received) -> Sent {

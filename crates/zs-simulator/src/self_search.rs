@@ -4,8 +4,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use zs_core::{SearchEngine, SearchRequest, SearchResult};
 use zs_model::Generator;
+use zs_search::Ledger;
 
-use crate::{Ledger, SimulatedConfig, SimulatedEngine, SimulationTemplates, TemplateError};
+use crate::{SimulatedConfig, SimulatedEngine, SimulationTemplates, TemplateError};
 
 /// Search in the policy's own memory, after SSRL: the model that asks also writes the documents.
 ///
@@ -122,7 +123,7 @@ mod tests {
     use zs_model::testing::ScriptedGenerator;
 
     use super::*;
-    use crate::conformance::{check_engine, check_own_question};
+    use zs_search::conformance::{check_engine, check_own_question};
 
     fn policy(version: u32) -> Arc<dyn Generator> {
         let reply = move |prompt: &str, _| {

@@ -8,12 +8,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, DocumentQuality, Domain, StreamKey, normalize_answer};
 
-use crate::jsonl::{JsonLinesError, read_rows};
+use crate::pretraining::{ExampleError, case_example, render_reply};
 use crate::simulated::{SimulationPrompt, SimulationTemplates, TemplateError};
-use crate::world::{
-    Example, ExampleError, QueryMix, World, case_example, pick, pick_weighted, render_reply,
-    simulation_case,
-};
+use zs_data::{JsonLinesError, read_rows};
+use zs_world::{Example, QueryMix, World, pick, pick_weighted, simulation_case};
 
 /// One search of a policy on a real engine: a row of the JSON Lines that tuning data is kept in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -243,7 +241,7 @@ pub fn world_tuning_examples(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::Split;
+    use zs_world::Split;
 
     fn record(query: &str, document: &str, hop: u8) -> SearchRecord {
         SearchRecord {

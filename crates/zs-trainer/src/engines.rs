@@ -11,11 +11,12 @@ use burn::tensor::Device;
 use sha2::{Digest, Sha256};
 use zs_core::SearchEngine;
 use zs_model::Generator;
-use zs_simulator::{
+use zs_search::{
     Bm25Engine, BudgetedEngine, CachedEngine, FaultInjector, FixedEngine, Ledger, MeteredEngine,
-    Price, RateLimitedEngine, RemoteEngine, ReplayEngine, RetrieverEngine, RetryingEngine,
-    SelfSearchEngine, Usage, WebEngine, WebProvider,
+    Price, RateLimitedEngine, ReplayEngine, RetrieverEngine, RetryingEngine, Usage, WebEngine,
+    WebProvider,
 };
+use zs_simulator::{RemoteEngine, SelfSearchEngine};
 
 use crate::Metrics;
 use crate::config::EngineConfig;
@@ -253,7 +254,7 @@ pub fn open_alone(config: &EngineConfig, context: &RunContext) -> Result<Arc<dyn
 /// # Errors
 ///
 /// Fails when the file is missing or not of this form.
-pub fn read_costs(run: &Path) -> Result<Vec<zs_simulator::EngineCost>> {
+pub fn read_costs(run: &Path) -> Result<Vec<zs_search::EngineCost>> {
     let path = run.join(COSTS);
     let text =
         std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use zs_core::{Document, Question, SearchEngine};
+use zs_data::read_corpus;
 use zs_model::{Generator, LanguageModel, Tokenizer};
 use zs_rl::RolloutConfig;
 use zs_rl::consult::{ConsultRegistry, GeneratorAgent};
 use zs_rl::judge::LmJudge;
-use zs_simulator::world::{self, World};
-use zs_simulator::{
-    Bm25Engine, SimulatedConfig, SimulatedEngine, SimulationTemplates, read_corpus,
-};
+use zs_search::Bm25Engine;
+use zs_simulator::{SimulatedConfig, SimulatedEngine, SimulationTemplates};
+use zs_world::World;
 
 use crate::RunContext;
 use crate::config::{
@@ -205,7 +205,7 @@ pub fn default_rollout(tokenizer: &Tokenizer) -> RolloutConfig {
         return RolloutConfig::default();
     }
     RolloutConfig {
-        prompt_template: world::PROMPT_TEMPLATE.to_owned(),
+        prompt_template: zs_world::PROMPT_TEMPLATE.to_owned(),
         max_new_tokens: 64,
         ..RolloutConfig::default()
     }
@@ -213,9 +213,9 @@ pub fn default_rollout(tokenizer: &Tokenizer) -> RolloutConfig {
 
 /// Whether a tokenizer is that of embedded worlds.
 fn speaks_of_worlds(tokenizer: &Tokenizer) -> bool {
-    let world = world::tokenizer();
+    let world = zs_simulator::pretraining::world_tokenizer();
     tokenizer.vocab_size() == world.vocab_size()
-        && [world::BOS_TOKEN, world::EOS_TOKEN, world::PAD_TOKEN, "<search>", "Doc 1:"]
+        && [zs_world::BOS_TOKEN, zs_world::EOS_TOKEN, zs_world::PAD_TOKEN, "<search>", "Doc 1:"]
             .iter()
             .all(|it| tokenizer.token_id(it) == world.token_id(it))
 }
@@ -235,8 +235,8 @@ mod tests {
 
     #[test]
     fn prompts_follow_the_tokenizer() {
-        let tiny = default_rollout(&world::tokenizer());
-        assert_eq!(tiny.prompt_template, world::PROMPT_TEMPLATE);
+        let tiny = default_rollout(&zs_simulator::pretraining::world_tokenizer());
+        assert_eq!(tiny.prompt_template, zs_world::PROMPT_TEMPLATE);
         let other = default_rollout(&zs_model::testing::byte_tokenizer());
         assert_eq!(other, RolloutConfig::default());
     }

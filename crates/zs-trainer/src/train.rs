@@ -9,7 +9,7 @@ use zs_model::{Generator, LanguageModel, TokenRow, ValueNetwork};
 use zs_rl::RewardResources;
 use zs_rl::consult::ConsultRegistry;
 use zs_rl::judge::RubricJudge;
-use zs_simulator::FixedEngine;
+use zs_search::FixedEngine;
 
 use crate::config::{TrainConfig, load};
 use crate::engines::{self, Engines};

@@ -48,7 +48,7 @@ use crate::metrics::Metrics;
 /// use zs_core::Question;
 /// use zs_model::LanguageModel;
 /// use zs_rl::Grpo;
-/// use zs_simulator::Bm25Engine;
+/// use zs_search::Bm25Engine;
 /// use zs_trainer::Trainer;
 ///
 /// # fn main() -> anyhow::Result<()> {

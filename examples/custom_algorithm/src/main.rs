@@ -11,7 +11,7 @@ use zs_rl::{
     Advantages, Algorithm, Earned, Episode, EpisodeView, LossOutput, PolicyBatch, Reward,
     RewardFunction, RolloutBatch, RolloutConfig, TrajectoryGroup, UpdateConfig, rollout, update,
 };
-use zs_simulator::world::{self, Split, World};
+use zs_world::{Split, World};
 
 /// F1 of the answer and something for answering at all, less in episodes of many turns.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub fn train(model: &Path, steps: u64) -> Result<Vec<f32>, Box<dyn Error>> {
     let mut policy = LanguageModel::load(model, &Device::flex())?;
     let world = World::generate(1, Split::Train);
     let (engine, questions) = (world.engine().as_ref(), world.questions(1, 1, 8));
-    let prompt_template = world::PROMPT_TEMPLATE.to_owned();
+    let prompt_template = zs_world::PROMPT_TEMPLATE.to_owned();
     let config = RolloutConfig { max_new_tokens: 32, prompt_template, ..RolloutConfig::default() };
     let reward = RewardFunction::single(Frugal);
     let mut network = policy.network().clone().train();

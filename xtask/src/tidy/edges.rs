@@ -18,15 +18,18 @@ struct Rule {
 const EVERY_CRATE: &[&str] = &[
     "zs-core",
     "zs-curriculum",
+    "zs-data",
     "zs-eval",
     "zs-model",
-    "zs-rl",
-    "zs-serve",
-    "zs-simulator",
     "zs-observe",
     "zs-reproduce",
+    "zs-rl",
+    "zs-search",
+    "zs-serve",
+    "zs-simulator",
     "zs-train",
     "zs-trainer",
+    "zs-world",
 ];
 
 const RULES: &[Rule] = &[
@@ -48,6 +51,11 @@ const RULES: &[Rule] = &[
         package: "zs-curriculum",
         workspace: &["zs-core"],
         external: Some(&["serde", "thiserror"]),
+    },
+    Rule {
+        package: "zs-data",
+        workspace: &["zs-core"],
+        external: Some(&["flate2", "parquet", "serde", "serde_json", "thiserror"]),
     },
     Rule {
         package: "zs-model",
@@ -78,7 +86,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-simulator",
-        workspace: &["zs-core", "zs-model"],
+        workspace: &["zs-core", "zs-data", "zs-model"],
         external: Some(&[
             "backon",
             "flate2",
@@ -87,7 +95,6 @@ const RULES: &[Rule] = &[
             "heed",
             "httpdate",
             "minijinja",
-            "parquet",
             "rand",
             "rand_chacha",
             "rayon",
@@ -237,6 +244,7 @@ const RULES: &[Rule] = &[
             "zs-serve",
             "zs-simulator",
             "zs-trainer",
+            "zs-data",
         ],
         external: None,
     },

@@ -16,7 +16,7 @@ use clap::Parser;
 use serde_json::{Map, json};
 use zs_core::{Document, Question};
 use zs_observe::write_json;
-use zs_simulator::world::{Split, World};
+use zs_world::{Split, World};
 
 /// As in the command `zs`.
 #[global_allocator]
@@ -128,7 +128,7 @@ fn read(corpus: &Path, questions: &Path) -> Result<Workload> {
     Ok(Workload {
         name: name.split('.').next().unwrap_or_default().to_owned(),
         path: corpus.to_owned(),
-        passages: zs_simulator::read_corpus(corpus)?,
+        passages: zs_data::read_corpus(corpus)?,
         questions: zs_eval::read_questions(questions)?,
     })
 }

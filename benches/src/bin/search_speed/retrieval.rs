@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use zs_core::{Document, DocumentQuality, SearchEngine, SearchRequest, SearchResult};
 use zs_eval::RetrievalReport;
-use zs_simulator::{Bm25Engine, IndexBuild};
+use zs_search::{Bm25Engine, IndexBuild};
 
 use crate::peer::Peer;
 use crate::rates::Rates;

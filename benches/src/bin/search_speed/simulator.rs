@@ -8,8 +8,9 @@ use burn::tensor::Device;
 use serde_json::{Value, json};
 use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
 use zs_model::LanguageModel;
-use zs_simulator::world::{Split, World};
-use zs_simulator::{Ledger, SimulatedConfig, SimulatedEngine, SimulationTemplates};
+use zs_search::Ledger;
+use zs_simulator::{SimulatedConfig, SimulatedEngine, SimulationTemplates};
+use zs_world::{Split, World};
 
 use crate::Result;
 use crate::rates::Rates;

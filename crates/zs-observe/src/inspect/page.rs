@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde_json::{Value, json};
-use zs_simulator::EngineCost;
+use zs_search::EngineCost;
 
 use super::curves::figures;
 use super::data::Episodes;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use zs_core::{Action, Document, Question, StreamKey, normalize_answer};
+use zs_core::{contains_words, query_names_entity};
 use zs_eval::Evaluation;
 use zs_model::{Generator, SamplingParams, TokenId};
 use zs_rl::{RolloutConfig, Trajectory};
-use zs_simulator::world::{contains_words, query_names_entity};
 
 use super::result::CurvePoint;
 use crate::config::ClaimMetric;

@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use zs_core::{Question, SearchEngine};
 use zs_eval::Evaluation;
 use zs_model::LanguageModel;
-use zs_simulator::{MispairedEngine, SimulatedEngine};
+use zs_search::MispairedEngine;
+use zs_simulator::SimulatedEngine;
 
 use super::measure::{self, Measures};
 use super::plan::{ArmWork, Work};

@@ -92,7 +92,7 @@ impl QuestionAudit {
 ///
 /// ```
 /// use zs_core::{Document, DocumentQuality, Question};
-/// use zs_simulator::FixedEngine;
+/// use zs_search::FixedEngine;
 /// use zs_simulator::audit::{QueryForm, QuestionAuditConfig, audit_questions};
 ///
 /// // An engine that always gives the answer is not faithful to queries.
@@ -204,8 +204,8 @@ impl Replies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::{Split, World};
-    use crate::{FaultyEngine, FixedEngine};
+    use zs_search::{FaultyEngine, FixedEngine};
+    use zs_world::{Split, World};
 
     #[test]
     fn a_real_engine_is_faithful_to_queries() {

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use zs_core::{Document, DocumentQuality, Domain, Question, SearchEngine, StreamKey};
 
 use super::{Probe, hold_answer, search_all};
-use crate::world::{QueryKind, QueryMix, World, contains_words};
+use zs_core::contains_words;
+use zs_world::{QueryKind, QueryMix, World};
 
 /// What an audited query is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -90,7 +91,7 @@ pub fn audit_queries(world: &World, n: usize, key: StreamKey) -> Vec<AuditQuery>
 /// ```
 /// use zs_core::StreamKey;
 /// use zs_simulator::audit::{audit, audit_queries};
-/// use zs_simulator::world::{Split, World};
+/// use zs_world::{Split, World};
 ///
 /// let world = World::generate(0, Split::Validation);
 /// let queries = audit_queries(&world, 20, StreamKey::new(1));
@@ -175,8 +176,8 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::Split;
-    use crate::{FaultyEngine, FixedEngine};
+    use zs_search::{FaultyEngine, FixedEngine};
+    use zs_world::Split;
 
     #[test]
     fn the_real_engine_answers_queries_and_not_questions() {

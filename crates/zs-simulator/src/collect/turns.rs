@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use zs_core::Document;
 
-use crate::jsonl::{JsonLinesError, parse_rows};
+use zs_data::{JsonLinesError, parse_rows};
 
 /// One search as it was recorded, nothing checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +56,7 @@ struct TurnRow {
 ///     [{"query": "author", "docs": [{"title": "T", "text": "It was Anna."}]}]}"#.replace('\n', "");
 /// let searches = zs_simulator::collect::read_turns(row.as_bytes(), "turns.jsonl".as_ref())?;
 /// assert_eq!((searches[0].query.as_str(), searches[0].hop), ("author", 1));
-/// # Ok::<(), zs_simulator::JsonLinesError>(())
+/// # Ok::<(), zs_data::JsonLinesError>(())
 /// ```
 pub fn read_turns(text: impl std::io::Read, name: &Path) -> Result<Vec<RawSearch>, JsonLinesError> {
     let reader = std::io::BufReader::new(text);

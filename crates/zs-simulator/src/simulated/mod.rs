@@ -8,16 +8,18 @@ mod prompt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use zs_core::{DocumentQuality, SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey};
+use zs_core::{
+    DocumentQuality, SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey,
+    query_names_entity,
+};
 use zs_model::{Completion, Generator, SamplingParams, StopReason, TokenId};
 
-use crate::Ledger;
-use crate::world::query_names_entity;
+use zs_search::Ledger;
 
 pub(crate) use counters::Counters;
 pub use header::TemplateHeader;
 pub use parse::parse_documents;
-pub use prompt::{SimulationPrompt, SimulationTemplates, TINY_NOISY, TINY_USEFUL, TemplateError};
+pub use prompt::{SimulationPrompt, SimulationTemplates, TemplateError};
 
 /// How the simulation LLM samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -146,7 +146,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::world::render_reply;
+    use crate::pretraining::render_reply;
 
     #[track_caller]
     fn check(reply: &str, expected: &[&str]) {

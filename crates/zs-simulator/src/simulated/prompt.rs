@@ -4,14 +4,7 @@ use super::header::TemplateHeader;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 use zs_core::{DocumentQuality, neutralize_tags};
-
-/// The prompt for useful documents of models trained on worlds; short, since they are small.
-pub const TINY_USEFUL: &str = "useful documents. Question: {{ question }} Answer: \
-{{ golden_answer }} Query: {{ query }}\nDocuments: ";
-
-/// The prompt for noisy documents of models trained on worlds.
-pub const TINY_NOISY: &str = "noisy documents. Question: {{ question }} Answer: \
-{{ golden_answer }} Query: {{ query }}\nDocuments: ";
+use zs_world::{TINY_NOISY, TINY_USEFUL};
 
 /// How long documents are asked to be where nothing else is said, as in `ZeroSearch`.
 const DEFAULT_WORDS: usize = 30;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use comfy_table::Table;
 use serde_json::{Value, json};
-use zs_simulator::{EngineCost, WebProvider};
+use zs_search::{EngineCost, WebProvider};
 
 use zs_trainer::engines;
 use zs_trainer::files::SUMMARY;

@@ -9,7 +9,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
 use zs_model::{Generator, LanguageModel, ModelConfig, Tokenizer};
-use zs_simulator::WebProvider;
+use zs_search::WebProvider;
 
 use crate::cuda::Survey;
 use zs_trainer::config::{EngineConfig, TrainConfig, load};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use zs_simulator::{Bm25Fields, BuildProgress, IndexBuild};
+use zs_search::{Bm25Fields, BuildProgress, IndexBuild};
 
 use crate::session::Session;
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, DocumentQuality, Question, SearchEngine, SearchRequest, SearchResult};
-use zs_simulator::Bm25Engine;
+use zs_search::Bm25Engine;
 
 use zs_trainer::source;
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use zs_model::{OptimizerConfig, Schedule};
-use zs_simulator::world::{BehaviourMix, CorpusMix};
+use zs_simulator::pretraining::CorpusMix;
+use zs_world::BehaviourMix;
 
 use super::{Check, check_optimizer, ensure};
 

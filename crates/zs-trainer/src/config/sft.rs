@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use zs_model::{LoraConfig, MemoryConfig, OptimizerConfig};
 use zs_simulator::tuning::HopMix;
-use zs_simulator::world::QueryMix;
+use zs_world::QueryMix;
 
 use super::{Check, TemplatesConfig, check_optimizer, ensure};
 

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 use zs_core::Document;
-use zs_simulator::http::HttpConfig;
-use zs_simulator::world::Split;
-use zs_simulator::{
-    BudgetConfig, FaultConfig, RateLimitConfig, RemoteConfig, RetrieverConfig, RetryConfig,
-    SimulatedConfig, WebConfig,
+use zs_search::http::HttpConfig;
+use zs_search::{
+    BudgetConfig, FaultConfig, RateLimitConfig, RetrieverConfig, RetryConfig, WebConfig,
 };
+use zs_simulator::{RemoteConfig, SimulatedConfig};
+use zs_world::Split;
 
 use super::{Check, ensure, load};
 

@@ -9,7 +9,7 @@ use zs_curriculum::CurriculumConfig;
 use zs_eval::Summary;
 use zs_model::{LoraConfig, MemoryConfig, OptimizerConfig};
 use zs_rl::{AlgorithmConfig, RewardConfig, RolloutConfig, TemperatureSchedule, UpdateConfig};
-use zs_simulator::Price;
+use zs_search::Price;
 
 use super::{
     AlarmsConfig, Check, CheckpointConfig, ConsultantsConfig, CorpusSource, EngineConfig,

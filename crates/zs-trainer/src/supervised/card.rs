@@ -41,7 +41,7 @@ pub(crate) fn write(
         "# {name}\n\n\
          A small language model for `zs reproduce`: it writes queries and copies names out of \
          documents, and behaves poorly, as a base model does. It knows the embedded world of \
-         `zs_simulator::world` and nothing else; it is of no use outside of it.\n\n\
+         `zs_world` and nothing else; it is of no use outside of it.\n\n\
          - **Shape**: Llama layout, width {hidden}, {layers} layers, {heads} heads ({kv} for keys \
          and values), feed-forward {ff}, context {context}, vocabulary {vocab}, tied head.\n\
          - **Data**: synthetic text of {worlds} worlds of the training split (seeds {first} to \

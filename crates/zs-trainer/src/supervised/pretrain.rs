@@ -12,7 +12,8 @@ use zs_model::{
     Architecture, CausalLm, LanguageModel, ModelConfig, Optimizer, OptimizerConfig, TokenRow,
     Tokenizer, supervised_step,
 };
-use zs_simulator::world::{self, ExampleError, Split, World, generate_examples};
+use zs_simulator::pretraining::{ExampleError, generate_examples};
+use zs_world::{Split, World};
 
 use super::card;
 use super::probe::CopyProbe;
@@ -62,7 +63,7 @@ pub fn pretrain(
 ) -> Result<LanguageModel> {
     let devices = context.devices.all();
     let device = context.devices.first();
-    let tokenizer = world::tokenizer();
+    let tokenizer = zs_simulator::pretraining::world_tokenizer();
     let checkpoints = Checkpoints::of(run, KEEP_LAST);
     let checkpoint = match resume {
         true => checkpoints.newest(context)?.map(|(_, dir)| dir),
@@ -290,8 +291,8 @@ pub fn model_config(shape: ModelShape, tokenizer: &Tokenizer) -> Result<ModelCon
         qkv_bias: false,
         output_bias: false,
         tie_word_embeddings: true,
-        bos_token_id: Some(token(world::BOS_TOKEN)?),
-        eos_token_ids: vec![token(world::EOS_TOKEN)?],
+        bos_token_id: Some(token(zs_world::BOS_TOKEN)?),
+        eos_token_ids: vec![token(zs_world::EOS_TOKEN)?],
     })
 }
 

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use zs_core::{Domain, StreamKey};
 use zs_model::{CausalLm, TokenRow, Tokenizer, teacher_forced_matches};
-use zs_simulator::world::{Behaviour, Example, Split, World, transcript};
+use zs_simulator::pretraining::encode_example;
+use zs_world::{Behaviour, Example, Split, World, transcript};
 
 /// Transcripts of a validation world, cut where the policy is about to write the name that it has
 /// just read. No training text holds these names.
@@ -23,7 +24,7 @@ impl CopyProbe {
             let whole = transcript(&world, question, Behaviour::Good, &mut rng);
             if let Some(cut) = cut(&whole, &question.question.golden_answers[0]) {
                 // Without an end, the end token is not used.
-                rows.push(cut.encode(tokenizer, 0)?);
+                rows.push(encode_example(&cut, tokenizer, 0)?);
             }
         }
         Ok(Self { rows })
@@ -51,13 +52,12 @@ fn cut(whole: &Example, name: &str) -> Option<Example> {
 
 #[cfg(test)]
 mod tests {
-    use zs_simulator::world;
 
     use super::*;
 
     #[test]
     fn the_name_alone_is_learned() {
-        let tokenizer = world::tokenizer();
+        let tokenizer = zs_simulator::pretraining::world_tokenizer();
         let probe = CopyProbe::new(20, 1, &tokenizer).unwrap();
         assert!(probe.rows.len() >= 15, "{}", probe.rows.len());
         let world = World::generate(1, Split::Validation);

@@ -11,7 +11,7 @@ use zs_model::{CausalLm, LanguageModel, Optimizer, TokenRow, ValueNetwork};
 use zs_rl::{
     Companions, Critic, LearningState, TrajectoryGroup, UpdateMetrics, ValueLearner, update_with,
 };
-use zs_simulator::Usage;
+use zs_search::Usage;
 
 use super::Trainer;
 use super::validation::Best;

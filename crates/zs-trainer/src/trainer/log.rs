@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use zs_core::query_names_entity;
 use zs_core::{Document, exact_match};
 use zs_rl::{RewardedTrajectory, TrajectoryGroup};
-use zs_simulator::world::query_names_entity;
 
 use super::collect::Collected;
 use super::learner::Learner;

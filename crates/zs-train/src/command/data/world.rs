@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufWriter;
 
 use anyhow::{Context, Result};
-use zs_simulator::world::{self, World};
+use zs_world::World;
 
 use crate::cli::WorldArgs;
 use crate::session::Session;
@@ -24,9 +24,9 @@ pub(crate) fn data_world(args: &WorldArgs, session: &Session) -> Result<()> {
         Ok(BufWriter::new(file))
     };
     let passages = world.passages();
-    world::write_questions(open("questions.jsonl")?, &questions).context("questions.jsonl")?;
-    world::write_corpus(open("corpus.jsonl")?, &passages).context("corpus.jsonl")?;
-    dir.write_text("tokenizer.json", &world::tokenizer_json())?;
+    zs_world::write_questions(open("questions.jsonl")?, &questions).context("questions.jsonl")?;
+    zs_world::write_corpus(open("corpus.jsonl")?, &passages).context("corpus.jsonl")?;
+    dir.write_text("tokenizer.json", &zs_world::tokenizer_json())?;
     session.console.note(&format!(
         "wrote {} questions and {} passages to {}",
         questions.len(),

@@ -13,7 +13,7 @@ use zs_eval::{
 use zs_model::{Generator, LanguageModel};
 use zs_rl::RolloutConfig;
 use zs_rl::program::WebFunction;
-use zs_simulator::FixedEngine;
+use zs_search::FixedEngine;
 
 use super::output::{EvalDir, Settings};
 use crate::cli::EngineArgs;

@@ -6,8 +6,9 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use zs_core::StreamKey;
 use zs_model::{Generator, LanguageModel, TokenId, TokenRow, Tokenizer};
+use zs_simulator::pretraining::encode_example;
 use zs_simulator::tuning::{read_records, split_by_label, tuning_examples, world_tuning_examples};
-use zs_simulator::world::{Example, Split, World};
+use zs_world::{Example, Split, World};
 
 use crate::config::{RecordedSearches, ReplyContents, SftData, WorldExamples};
 use crate::source;
@@ -92,8 +93,10 @@ fn recorded_rows(
 
 fn encode_all(examples: &[Example], model: &LanguageModel) -> Result<Vec<TokenRow>> {
     let end = end_token(model)?;
-    let rows: Vec<TokenRow> =
-        examples.iter().map(|it| it.encode(model.tokenizer(), end)).collect::<Result<_, _>>()?;
+    let rows: Vec<TokenRow> = examples
+        .iter()
+        .map(|it| encode_example(it, model.tokenizer(), end))
+        .collect::<Result<_, _>>()?;
     let most = model.config().max_position_embeddings;
     match rows.iter().map(|it| it.tokens.len()).max() {
         Some(longest) if longest > most => {

@@ -1,0 +1,491 @@
+//! Indexes on disk: built in shards, so that an interrupted build goes on where it stopped, and
+//! opened memory-mapped.
+
+use std::fs::{self, File};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tantivy::directory::MmapDirectory;
+use tantivy::{Index, TantivyError};
+use zs_core::Document;
+
+use super::schema::{ANALYSIS, Fields, analyser, build_segment, schema};
+use super::{Bm25Engine, Bm25Error, Bm25Fields};
+use zs_data::for_each_document;
+
+/// The file beside an index that says what it was made of.
+const ABOUT: &str = "zs.json";
+/// The folder of the merged index inside the folder of a build.
+const MERGED: &str = "merged";
+/// The file that a running build holds a lock on.
+const LOCK: &str = "lock";
+
+/// Building an index on disk from a corpus file.
+///
+/// The corpus is read once, as a stream, and cut into shards that are indexed side by side; at the
+/// end they are merged into one segment, whose documents stand in the order of the corpus. Until
+/// then everything lies in `OUT.partial` beside the index. A build that was interrupted is taken up
+/// by building again: finished shards are kept, if corpus and settings are the same.
+///
+/// ```
+/// use zs_search::{Bm25Engine, IndexBuild};
+///
+/// let folder = tempfile::tempdir()?;
+/// let corpus = folder.path().join("corpus.jsonl");
+/// std::fs::write(&corpus, "{\"title\": \"Bamboo\", \"text\": \"A grass.\"}\n")?;
+/// let index = folder.path().join("index");
+/// let summary = IndexBuild::new(&corpus, &index).run(&mut |_| {})?;
+/// assert_eq!(summary.num_documents, 1);
+/// assert_eq!(Bm25Engine::open(&index)?.num_documents(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct IndexBuild {
+    corpus: PathBuf,
+    out: PathBuf,
+    fields: Bm25Fields,
+    shard_size: usize,
+}
+
+/// How far a build is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BuildProgress {
+    /// Documents read so far.
+    pub num_documents: u64,
+    /// The part of the corpus that has been read, in [0, 1].
+    pub fraction: f64,
+    /// Whether the shards are being merged: everything has been read and indexed.
+    pub is_merging: bool,
+}
+
+/// What a build came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexSummary {
+    /// Documents in the index.
+    pub num_documents: u64,
+    /// Of those, how many an earlier, interrupted build had indexed already.
+    pub num_resumed: u64,
+}
+
+/// What an index is made of; a build is taken up only by one with the same plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Plan {
+    version: u32,
+    analysis: String,
+    fields: Bm25Fields,
+    corpus: PathBuf,
+    corpus_bytes: u64,
+    corpus_modified_ns: u128,
+    shard_size: usize,
+}
+
+/// A shard's number and its documents.
+type Shard = (usize, Vec<Document>);
+
+impl IndexBuild {
+    /// A build of the index `out` from the corpus file `corpus`, in any form that
+    /// [`read_corpus`](zs_data::read_corpus) knows.
+    #[must_use]
+    pub fn new(corpus: &Path, out: &Path) -> Self {
+        Self {
+            corpus: corpus.to_owned(),
+            out: out.to_owned(),
+            fields: Bm25Fields::default(),
+            shard_size: 1 << 16,
+        }
+    }
+
+    /// The same with other fields.
+    #[must_use]
+    pub fn with_fields(mut self, fields: Bm25Fields) -> Self {
+        self.fields = fields;
+        self
+    }
+
+    /// The same with another number of documents a shard: what is lost when a build is interrupted,
+    /// and, times the number of cores, what is in memory at once. The index is the same.
+    #[must_use]
+    pub fn with_shard_size(mut self, documents: usize) -> Self {
+        self.shard_size = documents.max(1);
+        self
+    }
+
+    /// Builds the index, or goes on with a build that was interrupted; `progress` hears about every
+    /// document.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the corpus has a malformed row or none, `out` exists and is not empty, another
+    /// build is under way, what an interrupted build left belongs to another corpus, or a file
+    /// cannot be written.
+    pub fn run(&self, progress: &mut dyn FnMut(BuildProgress)) -> Result<IndexSummary, Bm25Error> {
+        refuse_taken(&self.out)?;
+        let plan = self.plan()?;
+        let partial = partial_dir(&self.out);
+        fs::create_dir_all(&partial).map_err(io(&partial))?;
+        let lock = File::create(partial.join(LOCK)).map_err(io(&partial))?;
+        if lock.try_lock().is_err() {
+            return Err(Bm25Error::Busy { path: partial });
+        }
+        keep_to_plan(&partial, &plan)?;
+        let summary = self.build_shards(&partial, progress)?;
+        if summary.num_documents == 0 {
+            fs::remove_dir_all(&partial).map_err(io(&partial))?;
+            return Err(Bm25Error::EmptyCorpus);
+        }
+        progress(BuildProgress {
+            num_documents: summary.num_documents,
+            fraction: 1.0,
+            is_merging: true,
+        });
+        let merged = self.merge(&partial, summary.num_documents)?;
+        write_json(&merged.join(ABOUT), &plan)?;
+        move_into_place(&merged, &self.out)?;
+        drop(lock);
+        fs::remove_dir_all(&partial).map_err(io(&partial))?;
+        Ok(summary)
+    }
+
+    fn plan(&self) -> Result<Plan, Bm25Error> {
+        let unreadable = io(&self.corpus);
+        let corpus = fs::canonicalize(&self.corpus).map_err(unreadable)?;
+        let file = fs::metadata(&corpus).map_err(io(&corpus))?;
+        let modified = file.modified().map_err(io(&corpus))?;
+        let age = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Ok(Plan {
+            version: 1,
+            analysis: ANALYSIS.to_owned(),
+            fields: self.fields,
+            corpus_bytes: file.len(),
+            corpus_modified_ns: age.as_nanos(),
+            corpus,
+            shard_size: self.shard_size,
+        })
+    }
+
+    /// Reads the corpus on this thread and indexes its shards on others.
+    fn build_shards(
+        &self,
+        partial: &Path,
+        progress: &mut dyn FnMut(BuildProgress),
+    ) -> Result<IndexSummary, Bm25Error> {
+        let num_workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let (sender, receiver) = sync_channel::<Shard>(1);
+        let receiver = Mutex::new(receiver);
+        let failure: Mutex<Option<Bm25Error>> = Mutex::new(None);
+        let mut summary = IndexSummary { num_documents: 0, num_resumed: 0 };
+        let read = std::thread::scope(|scope| {
+            for _ in 0..num_workers {
+                scope.spawn(|| self.index_shards(partial, &receiver, &failure));
+            }
+            let mut shard: Shard = (0, Vec::new());
+            let mut send = |shard: &mut Shard| {
+                let (number, documents) = std::mem::replace(shard, (shard.0 + 1, Vec::new()));
+                if shard_dir(partial, number).is_dir() {
+                    summary.num_resumed += documents.len() as u64;
+                    return ControlFlow::Continue(());
+                }
+                if has_failed(&failure) || sender.send((number, documents)).is_err() {
+                    return ControlFlow::Break(());
+                }
+                ControlFlow::Continue(())
+            };
+            let read = for_each_document(&self.corpus, &mut |document, fraction| {
+                shard.1.push(document);
+                summary.num_documents += 1;
+                let num_documents = summary.num_documents;
+                progress(BuildProgress { num_documents, fraction, is_merging: false });
+                if shard.1.len() == self.shard_size {
+                    send(&mut shard)
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+            if read.is_ok() && !shard.1.is_empty() {
+                // A failure here is found in `failure`, as any of a worker.
+                let _ = send(&mut shard);
+            }
+            drop(sender);
+            read
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => read.map(|()| summary).map_err(Bm25Error::from),
+        }
+    }
+
+    /// What one worker does: takes shards until there are no more, or one has failed.
+    fn index_shards(
+        &self,
+        partial: &Path,
+        receiver: &Mutex<Receiver<Shard>>,
+        failure: &Mutex<Option<Bm25Error>>,
+    ) {
+        loop {
+            let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok((number, documents)) = next else { return };
+            // After a failure, shards are taken and dropped, so that the reader is never stuck.
+            if has_failed(failure) {
+                continue;
+            }
+            if let Err(error) = self.index_shard(&shard_dir(partial, number), &documents) {
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        }
+    }
+
+    fn index_shard(&self, dir: &Path, documents: &[Document]) -> Result<(), Bm25Error> {
+        let unfinished = partial_dir(dir);
+        clear(&unfinished)?;
+        let failed = index_error(&unfinished);
+        let files = MmapDirectory::open(&unfinished).map_err(|it| failed(it.into()))?;
+        drop(build_segment(files, documents, self.fields, true, &failed)?);
+        fs::rename(&unfinished, dir).map_err(io(dir))
+    }
+
+    /// One segment of all shards, in order; a single shard is taken as it is.
+    fn merge(&self, partial: &Path, num_documents: u64) -> Result<PathBuf, Bm25Error> {
+        let num_shards = num_documents.div_ceil(self.shard_size as u64) as usize;
+        if num_shards == 1 {
+            return Ok(shard_dir(partial, 0));
+        }
+        let merged = partial.join(MERGED);
+        clear(&merged)?;
+        let failed = index_error(&merged);
+        let mut shards = Vec::with_capacity(num_shards);
+        for number in 0..num_shards {
+            shards.push(Index::open_in_dir(shard_dir(partial, number)).map_err(&failed)?);
+        }
+        let files = MmapDirectory::open(&merged).map_err(|it| failed(it.into()))?;
+        tantivy::indexer::merge_indices(&shards, files).map_err(&failed)?;
+        Ok(merged)
+    }
+}
+
+impl Bm25Engine {
+    /// Indexes documents in a new folder and opens it.
+    ///
+    /// The index is built beside the folder and renamed, so that what is interrupted leaves no half
+    /// of an index. For a corpus that does not fit in memory, there is [`IndexBuild`].
+    ///
+    /// # Errors
+    ///
+    /// Fails when there are no documents, the folder exists and is not empty, or a file cannot be
+    /// written.
+    pub fn create(
+        dir: &Path,
+        documents: &[Document],
+        layout: Bm25Fields,
+    ) -> Result<Self, Bm25Error> {
+        refuse_taken(dir)?;
+        let parent = match dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        fs::create_dir_all(parent).map_err(io(parent))?;
+        let temporary = tempfile::Builder::new()
+            .prefix(".index-")
+            .suffix(".partial")
+            .tempdir_in(parent)
+            .map_err(io(parent))?;
+        let failed = index_error(dir);
+        let files = MmapDirectory::open(temporary.path()).map_err(|it| failed(it.into()))?;
+        drop(build_segment(files, documents, layout, true, &failed)?);
+        move_into_place(temporary.path(), dir)?;
+        // The folder has moved; there is nothing left to clean up.
+        drop(temporary.keep());
+        Self::open(dir)
+    }
+
+    /// Opens an index that [`IndexBuild`] or [`create`](Self::create) made. Its files are mapped
+    /// into memory and read as they are needed.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the folder is missing or holds no index of this program.
+    pub fn open(dir: &Path) -> Result<Self, Bm25Error> {
+        fs::read_dir(dir).map_err(io(dir))?;
+        let not_an_index = |it: TantivyError| Bm25Error::NotAnIndex {
+            path: dir.to_owned(),
+            message: it.to_string(),
+        };
+        let index = Index::open_in_dir(dir).map_err(not_an_index)?;
+        index.tokenizers().register(ANALYSIS, analyser());
+        let fields = Fields::of(&index.schema()).map_err(not_an_index)?;
+        let known = [Bm25Fields::default(), Bm25Fields::Separate];
+        if !known.iter().any(|it| index.schema() == schema(*it, true)) {
+            let message = "its fields are analysed in another way".to_owned();
+            return Err(Bm25Error::NotAnIndex { path: dir.to_owned(), message });
+        }
+        Self::over(&index, fields, None).map_err(not_an_index)
+    }
+}
+
+fn has_failed(failure: &Mutex<Option<Bm25Error>>) -> bool {
+    failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Bm25Error + use<> {
+    let path = path.to_owned();
+    move |source| Bm25Error::Io { path, source }
+}
+
+fn index_error(dir: &Path) -> impl Fn(TantivyError) -> Bm25Error + use<> {
+    let place = dir.display().to_string();
+    move |source| Bm25Error::Index { place: place.clone(), source }
+}
+
+/// A name beside `path` for what is not finished.
+fn partial_dir(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
+fn shard_dir(partial: &Path, number: usize) -> PathBuf {
+    partial.join(format!("shard-{number:06}"))
+}
+
+fn refuse_taken(dir: &Path) -> Result<(), Bm25Error> {
+    if dir.exists() && fs::read_dir(dir).map_err(io(dir))?.next().is_some() {
+        return Err(Bm25Error::NotEmpty { path: dir.to_owned() });
+    }
+    Ok(())
+}
+
+/// An empty folder at `dir`, whatever was there.
+fn clear(dir: &Path) -> Result<(), Bm25Error> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).map_err(io(dir))?;
+    }
+    fs::create_dir_all(dir).map_err(io(dir))
+}
+
+/// Notes the plan of a new build, or checks it against that of the build to be taken up.
+fn keep_to_plan(partial: &Path, plan: &Plan) -> Result<(), Bm25Error> {
+    let path = partial.join(ABOUT);
+    if !path.exists() {
+        return write_json(&path, plan);
+    }
+    let text = fs::read(&path).map_err(io(&path))?;
+    match serde_json::from_slice::<Plan>(&text) {
+        Ok(earlier) if earlier == *plan => Ok(()),
+        _ => Err(Bm25Error::OtherBuild { path: partial.to_owned() }),
+    }
+}
+
+fn write_json(path: &Path, plan: &Plan) -> Result<(), Bm25Error> {
+    let text = serde_json::to_string_pretty(plan).unwrap_or_else(|it| {
+        unreachable!("numbers and paths that were read from disk have a JSON form: {it}")
+    });
+    let unfinished = partial_dir(path);
+    fs::write(&unfinished, text).map_err(io(&unfinished))?;
+    fs::rename(&unfinished, path).map_err(io(path))
+}
+
+fn move_into_place(from: &Path, to: &Path) -> Result<(), Bm25Error> {
+    if to.exists() {
+        fs::remove_dir(to).map_err(io(to))?;
+    }
+    fs::rename(from, to).map_err(io(to))
+}
+
+#[cfg(test)]
+mod tests {
+    use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
+
+    use super::*;
+
+    const WORDS: [&str; 5] = ["red", "fish", "blue", "tree", "stone"];
+
+    /// A corpus of `count` rows, of which row `bad`, if any, is malformed.
+    fn corpus(folder: &Path, count: usize, bad: Option<usize>) -> PathBuf {
+        let rows = (0..count).map(|row| {
+            let (a, b) = (WORDS[row % 5], WORDS[row / 5 % 5]);
+            match bad {
+                Some(bad) if bad == row => "{\"title\": \"no text\"}\n".to_owned(),
+                _ => {
+                    format!("{{\"id\": {row}, \"title\": \"{a}\", \"text\": \"{a} {b} {row}\"}}\n")
+                }
+            }
+        });
+        let path = folder.join("corpus.jsonl");
+        fs::write(&path, rows.collect::<String>()).unwrap();
+        path
+    }
+
+    fn ids(engine: &Bm25Engine, query: &str) -> Vec<String> {
+        let question = Question::new("q", "?", ["a"]);
+        let quality = DocumentQuality::Useful;
+        let request =
+            SearchRequest { query, question: &question, quality, read: &[], k: 7, seed: 0 };
+        engine.search(request).unwrap().into_iter().map(|it| it.id).collect()
+    }
+
+    #[test]
+    fn shards_add_up_to_the_same_index() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = corpus(folder.path(), 23, None);
+        let documents = zs_data::read_corpus(&corpus).unwrap();
+        let expected = Bm25Engine::from_documents(documents).unwrap();
+        for shard_size in [1, 4, 23, 100] {
+            let out = folder.path().join(format!("index-{shard_size}"));
+            let build = IndexBuild::new(&corpus, &out).with_shard_size(shard_size);
+            let mut last = None;
+            let summary = build.run(&mut |it| last = Some(it)).unwrap();
+            assert_eq!(summary, IndexSummary { num_documents: 23, num_resumed: 0 });
+            assert!(last.is_some_and(|it| it.is_merging && it.num_documents == 23));
+            let engine = Bm25Engine::open(&out).unwrap();
+            assert_eq!(engine.num_documents(), 23);
+            for query in WORDS {
+                assert_eq!(ids(&engine, query), ids(&expected, query), "{query}, {shard_size}");
+            }
+            assert!(!partial_dir(&out).exists());
+            assert!(matches!(build.run(&mut |_| {}), Err(Bm25Error::NotEmpty { .. })));
+        }
+    }
+
+    #[test]
+    fn an_interrupted_build_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = corpus(folder.path(), 23, None);
+        let out = folder.path().join("index");
+        let build = IndexBuild::new(&path, &out).with_shard_size(5);
+        let partial = partial_dir(&out);
+        // As an interruption leaves it: two shards done, a third half written.
+        let documents = zs_data::read_corpus(&path).unwrap();
+        fs::create_dir_all(partial_dir(&shard_dir(&partial, 2))).unwrap();
+        fs::write(partial_dir(&shard_dir(&partial, 2)).join("junk"), "x").unwrap();
+        keep_to_plan(&partial, &build.plan().unwrap()).unwrap();
+        for number in 0..2 {
+            let rows = &documents[5 * number..5 * (number + 1)];
+            build.index_shard(&shard_dir(&partial, number), rows).unwrap();
+        }
+        let other = build.clone().with_fields(Bm25Fields::Separate);
+        assert!(matches!(other.run(&mut |_| {}), Err(Bm25Error::OtherBuild { .. })));
+        let held = File::create(partial.join(LOCK)).unwrap();
+        held.lock().unwrap();
+        assert!(matches!(build.run(&mut |_| {}), Err(Bm25Error::Busy { .. })));
+        drop(held);
+        let summary = build.run(&mut |_| {}).unwrap();
+        assert_eq!(summary, IndexSummary { num_documents: 23, num_resumed: 10 });
+        let expected = Bm25Engine::from_documents(documents).unwrap();
+        assert_eq!(ids(&Bm25Engine::open(&out).unwrap(), "fish"), ids(&expected, "fish"));
+    }
+
+    #[test]
+    fn a_bad_row_stops_the_build_and_keeps_its_shards() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = corpus(folder.path(), 23, Some(17));
+        let out = folder.path().join("index");
+        let build = IndexBuild::new(&path, &out).with_shard_size(5);
+        let error = build.run(&mut |_| {}).unwrap_err();
+        assert!(error.to_string().contains("row 18"), "{error}");
+        assert!(!out.exists() && shard_dir(&partial_dir(&out), 0).is_dir());
+        let missing = IndexBuild::new(&folder.path().join("none.jsonl"), &out).run(&mut |_| {});
+        assert!(matches!(missing, Err(Bm25Error::Io { .. })));
+    }
+}

@@ -1,0 +1,67 @@
+//! Why an index could not be made or opened.
+
+use std::path::PathBuf;
+
+use tantivy::TantivyError;
+
+use zs_data::CorpusError;
+
+/// Why an index could not be made or opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Bm25Error {
+    /// There is nothing to search.
+    #[error("the corpus has no documents")]
+    EmptyCorpus,
+    /// The corpus could not be read.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    /// The folder for a new index has something in it.
+    #[error("{path}: not empty; name a new folder for the index", path = path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// What is left of an interrupted build belongs to another corpus or other settings.
+    #[error(
+        "{path}: left by a build of another corpus, of an older state of this one, or with other \
+         settings; remove it to start anew",
+        path = path.display()
+    )]
+    OtherBuild {
+        /// The folder of the interrupted build.
+        path: PathBuf,
+    },
+    /// Another process is building the same index.
+    #[error("{path}: another process is building this index", path = path.display())]
+    Busy {
+        /// The folder of the running build.
+        path: PathBuf,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: could not be written or read", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's own error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The folder holds no index that this version can search.
+    #[error("{path}: not an index of this program ({message}); build it again", path = path.display())]
+    NotAnIndex {
+        /// The folder.
+        path: PathBuf,
+        /// What is amiss.
+        message: String,
+    },
+    /// tantivy failed.
+    #[error("{place}: indexing failed")]
+    Index {
+        /// The folder, or that the index is in memory.
+        place: String,
+        /// tantivy's own error.
+        #[source]
+        source: TantivyError,
+    },
+}

@@ -1,0 +1,361 @@
+//! What searching costs: calls, tokens, bytes, time and dollars, counted in one place for all engines
+//! of a run.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// Counts of one engine. A *search* is a request of the policy; a *call* is a request that an engine
+/// sends over the wire, of which a search may need none (a cache), one, or several (retries).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Searches answered in any way.
+    pub searches: u64,
+    /// Of those, how many failed.
+    pub failed_searches: u64,
+    /// Of those, how many a cache answered.
+    pub cache_hits: u64,
+    /// Searches that a cache was asked for, whether it knew them or not.
+    pub cache_lookups: u64,
+    /// Batches whose answers a cache could not read or keep; they went to the engine all the same.
+    pub cache_failures: u64,
+    /// Calls over the wire, every attempt counted.
+    pub calls: u64,
+    /// Of those, how many failed.
+    pub failed_calls: u64,
+    /// Of those, how many repeated an earlier call.
+    pub retries: u64,
+    /// Tokens of prompts, as the server or the model here counted them.
+    pub prompt_tokens: u64,
+    /// Tokens of replies, as the server or the model here counted them.
+    pub completion_tokens: u64,
+    /// Bytes of request bodies.
+    pub bytes_sent: u64,
+    /// Bytes of reply bodies.
+    pub bytes_received: u64,
+}
+
+impl Usage {
+    /// These counts and those.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        self.combine(other, u64::saturating_add)
+    }
+
+    /// What these counts have beyond earlier ones.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        self.combine(earlier, u64::saturating_sub)
+    }
+
+    fn combine(self, other: Self, with: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            searches: with(self.searches, other.searches),
+            failed_searches: with(self.failed_searches, other.failed_searches),
+            cache_hits: with(self.cache_hits, other.cache_hits),
+            cache_lookups: with(self.cache_lookups, other.cache_lookups),
+            cache_failures: with(self.cache_failures, other.cache_failures),
+            calls: with(self.calls, other.calls),
+            failed_calls: with(self.failed_calls, other.failed_calls),
+            retries: with(self.retries, other.retries),
+            prompt_tokens: with(self.prompt_tokens, other.prompt_tokens),
+            completion_tokens: with(self.completion_tokens, other.completion_tokens),
+            bytes_sent: with(self.bytes_sent, other.bytes_sent),
+            bytes_received: with(self.bytes_received, other.bytes_received),
+        }
+    }
+}
+
+/// What an engine's provider bills, in dollars.
+///
+/// ```text
+/// dollars = per_1000_calls * calls / 1000
+///         + per_million_prompt_tokens * prompt_tokens / 10^6
+///         + per_million_completion_tokens * completion_tokens / 10^6
+/// ```
+///
+/// ```
+/// use zs_search::{Price, Usage};
+///
+/// let price = Price { per_1000_calls: 2.0, per_million_prompt_tokens: 0.5, ..Price::default() };
+/// let usage = Usage { calls: 1500, prompt_tokens: 4_000_000, ..Usage::default() };
+/// assert_eq!(price.dollars(&usage), 5.0);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Price {
+    /// Dollars for a thousand calls.
+    pub per_1000_calls: f64,
+    /// Dollars for a million tokens of prompts.
+    pub per_million_prompt_tokens: f64,
+    /// Dollars for a million tokens of replies.
+    pub per_million_completion_tokens: f64,
+}
+
+impl Price {
+    /// What some usage costs.
+    #[must_use]
+    pub fn dollars(&self, usage: &Usage) -> f64 {
+        self.per_1000_calls * usage.calls as f64 / 1e3
+            + self.per_million_prompt_tokens * usage.prompt_tokens as f64 / 1e6
+            + self.per_million_completion_tokens * usage.completion_tokens as f64 / 1e6
+    }
+}
+
+/// How long something took, in milliseconds, each to three digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// The median.
+    pub p50_ms: f64,
+    /// Nine in ten took at most this.
+    pub p90_ms: f64,
+    /// Ninety-nine in a hundred took at most this.
+    pub p99_ms: f64,
+    /// The longest.
+    pub max_ms: f64,
+}
+
+/// What one engine has done and cost.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EngineCost {
+    /// The engine's name.
+    pub engine: String,
+    /// What it has done.
+    #[serde(flatten)]
+    pub usage: Usage,
+    /// What that costs at the configured price.
+    pub dollars: f64,
+    /// How long searches waited: a whole batch for each of its requests.
+    pub search_latency: Latency,
+    /// How long calls took.
+    pub call_latency: Latency,
+}
+
+/// The books of a run: engines and wrappers write what they did under the engine's name, and whoever
+/// wants to know reads totals, or what has been added since the last look.
+///
+/// ```
+/// use std::time::Duration;
+/// use zs_search::{Ledger, Price};
+///
+/// let price = Price { per_1000_calls: 1.0, ..Price::default() };
+/// let ledger = Ledger::new([("serper".to_owned(), price)].into());
+/// ledger.record_call("serper", Duration::from_millis(80), |usage| usage.bytes_received += 900);
+/// let total = &ledger.totals()[0];
+/// assert_eq!((total.usage.calls, total.usage.bytes_received, total.dollars), (1, 900, 0.001));
+/// ```
+#[derive(Debug, Default)]
+pub struct Ledger {
+    prices: BTreeMap<String, Price>,
+    books: Mutex<BTreeMap<String, Book>>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    usage: Usage,
+    at_last_step: Usage,
+    search_latency: Times,
+    call_latency: Times,
+}
+
+impl Ledger {
+    /// Empty books, with the prices of some engines; others are free.
+    #[must_use]
+    pub fn new(prices: BTreeMap<String, Price>) -> Self {
+        Self { prices, books: Mutex::default() }
+    }
+
+    /// Adds to an engine's counts.
+    pub fn record(&self, engine: &str, add: impl FnOnce(&mut Usage)) {
+        self.with_book(engine, |book| add(&mut book.usage));
+    }
+
+    /// Adds one call over the wire, and whatever else `add` says.
+    pub fn record_call(&self, engine: &str, took: Duration, add: impl FnOnce(&mut Usage)) {
+        self.with_book(engine, |book| {
+            book.usage.calls += 1;
+            book.call_latency.record(took, 1);
+            add(&mut book.usage);
+        });
+    }
+
+    /// Adds the searches of one batch, all of which waited for the whole batch.
+    pub fn record_searches(&self, engine: &str, searches: u64, failed: u64, took: Duration) {
+        self.with_book(engine, |book| {
+            book.usage.searches += searches;
+            book.usage.failed_searches += failed;
+            book.search_latency.record(took, searches);
+        });
+    }
+
+    /// What every engine has done so far, by name.
+    #[must_use]
+    pub fn totals(&self) -> Vec<EngineCost> {
+        let books = self.lock();
+        let cost = |(engine, book): (&String, &Book)| EngineCost {
+            engine: engine.clone(),
+            usage: book.usage,
+            dollars: self.dollars_of(engine, &book.usage),
+            search_latency: book.search_latency.summary(),
+            call_latency: book.call_latency.summary(),
+        };
+        books.iter().map(cost).collect()
+    }
+
+    /// The counts of every engine, by name; [`restore`](Self::restore) takes them back.
+    #[must_use]
+    pub fn usage(&self) -> BTreeMap<String, Usage> {
+        self.lock().iter().map(|(engine, book)| (engine.clone(), book.usage)).collect()
+    }
+
+    /// Goes on from the counts of an earlier process; how long things took there is not known here.
+    pub fn restore(&self, usage: BTreeMap<String, Usage>) {
+        for (engine, usage) in usage {
+            self.with_book(&engine, |book| {
+                (book.usage, book.at_last_step) = (usage, usage);
+            });
+        }
+    }
+
+    /// What every engine has done since this was last asked, by name: a step of training.
+    pub fn take_step(&self) -> BTreeMap<String, Usage> {
+        let mut books = self.lock();
+        let step = |(engine, book): (&String, &mut Book)| {
+            let added = book.usage.since(book.at_last_step);
+            book.at_last_step = book.usage;
+            (engine.clone(), added)
+        };
+        books.iter_mut().map(step).collect()
+    }
+
+    /// Dollars that some usage of an engine costs.
+    #[must_use]
+    pub fn dollars_of(&self, engine: &str, usage: &Usage) -> f64 {
+        self.prices.get(engine).map_or(0.0, |it| it.dollars(usage))
+    }
+
+    /// Dollars spent on all engines so far.
+    #[must_use]
+    pub fn dollars(&self) -> f64 {
+        let dollars = |(engine, book): (&String, &Book)| self.dollars_of(engine, &book.usage);
+        self.lock().iter().map(dollars).sum::<f64>() + 0.0 // the sum of nothing is -0
+    }
+
+    fn with_book(&self, engine: &str, write: impl FnOnce(&mut Book)) {
+        let mut books = self.lock();
+        if !books.contains_key(engine) {
+            books.insert(engine.to_owned(), Book::default());
+        }
+        if let Some(book) = books.get_mut(engine) {
+            write(book);
+        }
+    }
+
+    /// Counts stay usable when a thread that was writing one panicked.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Book>> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A day; what takes longer is counted as that.
+const LONGEST_MICROS: u64 = 86_400_000_000;
+
+/// Durations in microseconds, in constant memory.
+#[derive(Debug)]
+struct Times(Histogram<u64>);
+
+impl Default for Times {
+    fn default() -> Self {
+        let bounds = Histogram::new_with_bounds(1, LONGEST_MICROS, 3);
+        Self(bounds.expect("three digits over these bounds are what histograms have"))
+    }
+}
+
+impl Times {
+    fn record(&mut self, took: Duration, count: u64) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.0.saturating_record_n(micros, count);
+    }
+
+    fn summary(&self) -> Latency {
+        let at = |quantile| self.0.value_at_quantile(quantile) as f64 / 1e3;
+        if self.0.is_empty() {
+            return Latency::default();
+        }
+        Latency { p50_ms: at(0.5), p90_ms: at(0.9), p99_ms: at(0.99), max_ms: at(1.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn books_add_up_by_engine_and_step() {
+        let price = Price {
+            per_1000_calls: 5.0,
+            per_million_prompt_tokens: 2.0,
+            per_million_completion_tokens: 10.0,
+        };
+        let ledger = Ledger::new([("remote".to_owned(), price)].into());
+        ledger.record_searches("bm25", 3, 1, Duration::from_millis(7));
+        for tokens in [100, 200] {
+            ledger.record_call("remote", Duration::from_millis(tokens), |usage| {
+                usage.prompt_tokens += tokens;
+                usage.completion_tokens += 10 * tokens;
+            });
+        }
+        let totals = ledger.totals();
+        let [bm25, remote] = totals.as_slice() else { panic!("{totals:?}") };
+        assert_eq!((bm25.usage.searches, bm25.usage.failed_searches, bm25.dollars), (3, 1, 0.0));
+        assert!((bm25.search_latency.p99_ms - 7.0).abs() < 0.01);
+        assert_eq!((remote.usage.calls, remote.usage.prompt_tokens), (2, 300));
+        // 2 calls at 0.005, 300 tokens at 2e-6, 3000 at 1e-5.
+        assert!((remote.dollars - (0.01 + 0.0006 + 0.03)).abs() < 1e-12);
+        assert_eq!(ledger.dollars(), remote.dollars);
+        assert!((remote.call_latency.p50_ms - 100.0).abs() < 0.1);
+        assert!((remote.call_latency.max_ms - 200.0).abs() < 0.2);
+
+        let step = ledger.take_step();
+        assert_eq!(step["bm25"].searches, 3);
+        ledger.record("bm25", |usage| usage.cache_hits += 2);
+        let step = ledger.take_step();
+        assert_eq!(step["bm25"], Usage { cache_hits: 2, ..Usage::default() });
+        assert_eq!(step["remote"], Usage::default());
+    }
+
+    #[test]
+    fn counts_are_taken_to_another_process() {
+        let (first, second) = (Ledger::default(), Ledger::default());
+        first.record_searches("x", 3, 1, Duration::from_millis(2));
+        second.restore(first.usage());
+        assert_eq!(second.usage(), first.usage());
+        second.record("x", |usage| usage.searches += 1);
+        assert_eq!(second.take_step()["x"].searches, 1);
+        assert_eq!(second.totals()[0].usage.searches, 4);
+    }
+
+    #[test]
+    fn sums_and_differences_are_opposites() {
+        let a = Usage { searches: 5, calls: 3, bytes_sent: 9, ..Usage::default() };
+        let b = Usage { searches: 2, retries: 1, ..Usage::default() };
+        assert_eq!(a.plus(b).since(a), b);
+        assert_eq!(b.since(a).searches, 0);
+    }
+
+    #[test]
+    fn costs_have_a_flat_json_form() {
+        let ledger = Ledger::default();
+        assert_eq!(format!("{:.2}", ledger.dollars()), "0.00");
+        ledger.record("x", |usage| usage.searches += 1);
+        let json = serde_json::to_value(ledger.totals()).unwrap();
+        assert_eq!(json[0]["engine"], "x");
+        assert_eq!(json[0]["searches"], 1);
+        let back: Vec<EngineCost> = serde_json::from_value(json).unwrap();
+        assert_eq!(back, ledger.totals());
+    }
+}

@@ -1,0 +1,54 @@
+//! Search engines without tensors: BM25 over a local corpus, retrieval servers, live web search,
+//! recordings and fixed documents; wrappers around any engine; and the [`Ledger`] of what they cost.
+//!
+//! All engines implement [`zs_core::SearchEngine`] and are held to it by [`conformance`].
+//!
+//! - [`Bm25Engine`]: retrieval from documents in memory or an index on disk.
+//! - `RetrieverEngine`, `WebEngine`: retrieval servers and live web search (feature `http`).
+//! - [`ReplayEngine`], [`FixedEngine`]: recordings, and documents for tests.
+//! - [`CachedEngine`], [`RateLimitedEngine`], [`RetryingEngine`], [`BudgetedEngine`],
+//!   [`FaultInjector`], [`MeteredEngine`]: around any engine, in any order.
+//!
+//! **Invariant:** no tensor framework is reached from here. An engine knows neither the training step
+//! nor why documents are noisy; everything but servers is deterministic given its seeds.
+//!
+//! ```
+//! use zs_core::{Document, DocumentQuality, Question, SearchEngine, SearchRequest};
+//! use zs_search::Bm25Engine;
+//!
+//! let documents = vec![Document::new("Bamboo", "A grass."), Document::new("Oak", "A tree.")];
+//! let engine = Bm25Engine::from_documents(documents)?;
+//! let question = Question::new("q", "What is bamboo?", ["a grass"]);
+//! let quality = DocumentQuality::Useful;
+//! let request =
+//!     SearchRequest { query: "bamboo", question: &question, quality, read: &[], k: 1, seed: 0 };
+//! assert_eq!(engine.search(request)?[0].text, "A grass.");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod bm25;
+pub mod conformance;
+mod fixed;
+#[cfg(feature = "http")]
+pub mod http;
+mod ledger;
+mod replay;
+#[cfg(feature = "http")]
+mod retriever;
+#[cfg(feature = "http")]
+mod web;
+mod wrap;
+
+pub use bm25::{Bm25Engine, Bm25Error, Bm25Fields, BuildProgress, IndexBuild, IndexSummary};
+pub use fixed::{FaultyEngine, FixedEngine};
+pub use ledger::{EngineCost, Latency, Ledger, Price, Usage};
+pub use replay::{ReplayEngine, ReplayError};
+#[cfg(feature = "http")]
+pub use retriever::{RetrieverConfig, RetrieverEngine, RetrieverProtocol};
+#[cfg(feature = "http")]
+pub use web::{WebConfig, WebEngine, WebProvider};
+pub use wrap::{
+    BudgetConfig, BudgetedEngine, CacheError, CachedEngine, FaultConfig, FaultInjector,
+    MeteredEngine, MispairedEngine, RateLimitConfig, RateLimitError, RateLimitedEngine,
+    RetryConfig, RetryingEngine,
+};

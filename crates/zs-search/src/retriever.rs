@@ -1,0 +1,331 @@
+//! Retrieval servers of other projects, as a client: Search-R1's and ZeroSearch's `/retrieve`.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use zs_core::{Document, EngineScope, SearchEngine, SearchError, SearchRequest, SearchResult};
+
+use crate::Ledger;
+use crate::http::{HttpClient, HttpConfig, HttpError, HttpRequest};
+
+const NAME: &str = "retriever";
+
+/// What a retrieval server speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetrieverProtocol {
+    /// `{"queries": [..], "topk", "return_scores"}`, a whole batch in one request, answered by
+    /// `{"result": [[{"document", "score"}, ..], ..]}`.
+    #[default]
+    SearchR1,
+    /// `{"query", "top_k"}`, answered by `[{"text"}, ..]`.
+    Zerosearch,
+}
+
+/// Which retrieval servers are asked, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetrieverConfig {
+    /// The servers' addresses without `/retrieve`, all over the same corpus.
+    pub endpoints: Vec<String>,
+    /// What they speak.
+    #[serde(default)]
+    pub protocol: RetrieverProtocol,
+    /// Queries in one request at most, where a request takes several.
+    #[serde(default = "default_batch_size")]
+    pub batch_size: usize,
+    /// Deadlines, retries and limits.
+    #[serde(default)]
+    pub http: HttpConfig,
+}
+
+fn default_batch_size() -> usize {
+    512
+}
+
+impl RetrieverConfig {
+    /// Servers at some addresses that speak a protocol.
+    #[must_use]
+    pub fn new(endpoints: Vec<String>, protocol: RetrieverProtocol) -> Self {
+        let (batch_size, http) = (default_batch_size(), HttpConfig::default());
+        Self { endpoints, protocol, batch_size, http }
+    }
+}
+
+/// Search by a retrieval server.
+///
+/// Blank queries find nothing and are not sent. Where a server refuses a whole batch because of what
+/// is in it, the batch is halved until the query at fault is alone, so that it fails alone.
+///
+/// # References
+///
+/// - [Search-R1](https://github.com/PeterGriffinJin/Search-R1), `retrieval_server.py` 318-358
+/// - [ZeroSearch](https://github.com/Alibaba-NLP/ZeroSearch), `generation.py` 602-615
+#[derive(Debug)]
+pub struct RetrieverEngine {
+    client: HttpClient,
+    config: RetrieverConfig,
+}
+
+impl RetrieverEngine {
+    /// An engine over the servers of a configuration; nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// Fails when an address cannot be used.
+    pub fn new(config: RetrieverConfig, ledger: Arc<Ledger>) -> Result<Self, HttpError> {
+        let client = HttpClient::new(NAME, &config.endpoints, None, config.http.clone(), ledger)?;
+        Ok(Self { client, config })
+    }
+
+    /// All requests in one, which ask for as many documents as the greediest of them.
+    fn search_r1(&self, requests: &[&SearchRequest<'_>]) -> Vec<SearchResult> {
+        let queries: Vec<&str> = requests.iter().map(|it| it.query).collect();
+        let k = requests.iter().map(|it| it.k).max().unwrap_or(0);
+        let body = json!({ "queries": queries, "topk": k, "return_scores": true });
+        let sent = post(&body, requests[0].seed);
+        match self.client.send(&sent, |text| read_batch(text, requests.len())) {
+            Ok(found) => {
+                let cut = |(mut documents, request): (Vec<Document>, &&SearchRequest<'_>)| {
+                    documents.truncate(request.k);
+                    Ok(documents)
+                };
+                found.into_iter().zip(requests).map(cut).collect()
+            }
+            Err(error) if requests.len() > 1 && error.blames_request() => {
+                let (first, second) = requests.split_at(requests.len() / 2);
+                let mut results = self.search_r1(first);
+                results.extend(self.search_r1(second));
+                results
+            }
+            Err(error) => {
+                let (is_transient, message) = (error.is_transient(), error.to_string());
+                let failed = |request: &&SearchRequest<'_>| {
+                    let (engine, source) = (NAME.to_owned(), message.clone().into());
+                    Err(if is_transient {
+                        SearchError::Unreachable { engine, source }
+                    } else {
+                        SearchError::Engine { engine, query: request.query.to_owned(), source }
+                    })
+                };
+                requests.iter().map(failed).collect()
+            }
+        }
+    }
+
+    fn zerosearch(&self, request: &SearchRequest<'_>) -> SearchResult {
+        let sent = post(&json!({ "query": request.query, "top_k": request.k }), request.seed);
+        let mut documents = self
+            .client
+            .send(&sent, read_list)
+            .map_err(|error| error.for_search(NAME, request.query))?;
+        documents.truncate(request.k);
+        Ok(documents)
+    }
+}
+
+impl SearchEngine for RetrieverEngine {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
+        let asks = |it: &&SearchRequest<'_>| it.k > 0 && !it.query.trim().is_empty();
+        let asking: Vec<&SearchRequest<'_>> = requests.iter().filter(asks).collect();
+        let mut results = match self.config.protocol {
+            RetrieverProtocol::Zerosearch => {
+                self.client.for_each(&asking, |it| self.zerosearch(it))
+            }
+            RetrieverProtocol::SearchR1 => {
+                let chunks: Vec<_> = asking.chunks(self.config.batch_size.max(1)).collect();
+                self.client
+                    .for_each(&chunks, |it| self.search_r1(it))
+                    .into_iter()
+                    .flatten()
+                    .collect()
+            }
+        }
+        .into_iter();
+        let answer = |it: &SearchRequest<'_>| match asks(&it) {
+            true => results.next().unwrap_or_else(|| Ok(Vec::new())),
+            false => Ok(Vec::new()),
+        };
+        requests.iter().map(answer).collect()
+    }
+
+    fn is_deterministic(&self) -> bool {
+        false
+    }
+
+    fn scope(&self) -> EngineScope {
+        EngineScope::Query
+    }
+}
+
+fn post(body: &Value, seed: u64) -> HttpRequest {
+    HttpRequest { path: "/retrieve", body: Some(body.to_string()), seed, ..HttpRequest::default() }
+}
+
+fn read_batch(text: &str, num_queries: usize) -> Result<Vec<Vec<Document>>, String> {
+    #[derive(Deserialize)]
+    struct Reply {
+        result: Vec<Vec<Value>>,
+    }
+    let reply: Reply = serde_json::from_str(text)
+        .map_err(|error| format!("not {{\"result\": [[..], ..]}}: {error}"))?;
+    if reply.result.len() != num_queries {
+        return Err(format!("{} results for {num_queries} queries", reply.result.len()));
+    }
+    reply.result.iter().map(|it| it.iter().map(document).collect()).collect()
+}
+
+fn read_list(text: &str) -> Result<Vec<Document>, String> {
+    let rows: Vec<Value> =
+        serde_json::from_str(text).map_err(|error| format!("not [{{\"text\"}}, ..]: {error}"))?;
+    rows.iter().map(document).collect()
+}
+
+/// A document as any of the known servers writes it: bare or under `document` with a score, as an
+/// object with `contents`, or with `title` and `text`, or as text alone.
+fn document(row: &Value) -> Result<Document, String> {
+    let score = row.get("score").and_then(Value::as_f64).map(|it| it as f32);
+    let body = row.get("document").unwrap_or(row);
+    let text_of = |key: &str| body.get(key).and_then(Value::as_str);
+    let id = match body.get("id") {
+        Some(Value::String(id)) => id.clone(),
+        Some(Value::Number(id)) => id.to_string(),
+        _ => String::new(),
+    };
+    let contents = body.as_str().or(text_of("contents"));
+    let (title, text) = match (text_of("text"), contents) {
+        (Some(text), _) => (text_of("title").unwrap_or_default(), text),
+        (None, Some(contents)) => match contents.split_once('\n') {
+            Some((title, text)) if !text.trim().is_empty() => {
+                (title.trim().trim_matches('"'), text)
+            }
+            _ => ("", contents),
+        },
+        (None, None) => return Err("a document has neither `contents` nor `text`".to_owned()),
+    };
+    let text = if text.trim().is_empty() { title } else { text };
+    if text.trim().is_empty() {
+        return Err("a document is empty".to_owned());
+    }
+    Ok(Document { id, title: title.to_owned(), text: text.to_owned(), score })
+}
+
+#[cfg(test)]
+mod tests {
+    use zs_core::{DocumentQuality, Question};
+
+    use super::*;
+    use crate::conformance::{check_engine, check_failure_is_contained};
+    use crate::http::testing::{Received, Reply, TestServer, config};
+
+    /// Both protocols, as their reference servers answer; refuses what holds `refuse`.
+    fn retrieve(_: usize, received: &Received) -> Reply {
+        assert_eq!(received.target, "/retrieve");
+        let body: Value = serde_json::from_str(&received.body).unwrap();
+        if received.body.contains("refuse") {
+            return Reply::status(422, "bad query");
+        }
+        let k = body["topk"].as_u64().or(body["top_k"].as_u64()).unwrap();
+        let rows = |query: &Value| -> Vec<Value> {
+            (0..k)
+                .map(|rank| {
+                    let contents = format!("\"Title {rank}\"\nabout {}", query.as_str().unwrap());
+                    json!({ "document": { "id": rank, "contents": contents }, "score": 9 - rank as i64 })
+                })
+                .collect()
+        };
+        let reply = match body["queries"].as_array() {
+            Some(queries) => json!({ "result": queries.iter().map(rows).collect::<Vec<_>>() }),
+            None => json!(
+                rows(&body["query"])
+                    .iter()
+                    .map(|it| json!({ "text": it["document"]["contents"] }))
+                    .collect::<Vec<_>>()
+            ),
+        };
+        Reply::ok(&reply.to_string())
+    }
+
+    fn engine(server: &TestServer, protocol: RetrieverProtocol) -> RetrieverEngine {
+        let config = RetrieverConfig {
+            http: config(),
+            batch_size: 5,
+            ..RetrieverConfig::new(vec![server.url()], protocol)
+        };
+        RetrieverEngine::new(config, Arc::default()).unwrap()
+    }
+
+    #[test]
+    fn keep_the_contract() {
+        for protocol in [RetrieverProtocol::SearchR1, RetrieverProtocol::Zerosearch] {
+            let server = TestServer::start(retrieve);
+            let engine = engine(&server, protocol);
+            check_engine(&engine);
+            check_failure_is_contained(&engine, "please refuse this");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_one_request() {
+        let server = TestServer::start(retrieve);
+        let engine = engine(&server, RetrieverProtocol::SearchR1);
+        let question = Question::new("q", "?", ["a"]);
+        let quality = DocumentQuality::Useful;
+        let requests = [("a", 2), ("", 2), ("b", 1)].map(|(query, k)| SearchRequest {
+            query,
+            question: &question,
+            quality,
+            read: &[],
+            k,
+            seed: 0,
+        });
+        let results: Vec<Vec<Document>> =
+            engine.search_batch(&requests).into_iter().map(Result::unwrap).collect();
+        assert_eq!(server.num_requests(), 1);
+        assert_eq!(results.iter().map(Vec::len).collect::<Vec<_>>(), [2, 0, 1]);
+        let expected = Document {
+            id: "0".into(),
+            title: "Title 0".into(),
+            text: "about b".into(),
+            score: Some(9.0),
+        };
+        assert_eq!(results[2], [expected]);
+    }
+
+    #[test]
+    fn every_spelling_of_a_document_is_read() {
+        let check = |row: Value, expected: (&str, &str)| {
+            let read = document(&row).unwrap();
+            assert_eq!((read.title.as_str(), read.text.as_str()), expected, "{row}");
+        };
+        check(json!({ "document": { "contents": "\"T\"\nx\ny" }, "score": 1.0 }), ("T", "x\ny"));
+        check(json!({ "document": "(Title: T) x" }), ("", "(Title: T) x"));
+        check(json!({ "text": "x" }), ("", "x"));
+        check(json!({ "title": "T", "text": "x" }), ("T", "x"));
+        check(json!({ "contents": "only" }), ("", "only"));
+        assert!(document(&json!({ "score": 1 })).is_err());
+        assert!(document(&json!({ "text": " " })).is_err());
+        assert!(read_batch("{\"result\": [[]]}", 2).unwrap_err().contains("1 results for 2"));
+    }
+
+    #[test]
+    fn a_server_that_is_gone_makes_every_search_unreachable() {
+        let url = TestServer::start(retrieve).url();
+        let config = RetrieverConfig {
+            http: config(),
+            ..RetrieverConfig::new(vec![url], RetrieverProtocol::SearchR1)
+        };
+        let engine = RetrieverEngine::new(config, Arc::default()).unwrap();
+        let question = Question::new("q", "?", ["a"]);
+        let quality = DocumentQuality::Useful;
+        let request =
+            SearchRequest { query: "a", question: &question, quality, read: &[], k: 1, seed: 0 };
+        let first = engine.search_batch(&[request; 2]).remove(0);
+        assert!(matches!(first, Err(SearchError::Unreachable { .. })), "{first:?}");
+    }
+}
