@@ -14,7 +14,7 @@
 //! use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, StreamKey};
 //! use zs_model::testing::ScriptedGenerator;
 //! use zs_rl::{
-//!     AlgorithmConfig, Episode, RewardConfig, RolloutBatch, RolloutConfig, TrajectoryGroup, rollout,
+//!     Algorithm, Episode, Grpo, RewardConfig, RolloutBatch, RolloutConfig, TrajectoryGroup, rollout,
 //! };
 //!
 //! #[derive(Debug)]
@@ -54,13 +54,12 @@
 //! let group = TrajectoryGroup::score(question.clone(), output.trajectories, &reward);
 //! assert_eq!(group.rewards(), [1.0, 0.0, 1.0, 0.0]);
 //!
-//! let algorithm = AlgorithmConfig::Grpo(Default::default()).build().unwrap();
-//! let advantages = algorithm.advantages(&RolloutBatch::new(&[group])).tokens;
+//! let advantages = Grpo::default().advantages(&RolloutBatch::new(&[group])).tokens;
 //! assert!(advantages[0].last() > Some(&0.0) && advantages[1].last() < Some(&0.0));
 //! ```
 
 pub mod advantage;
-mod algorithm;
+pub mod algorithm;
 pub mod consult;
 pub mod judge;
 pub mod loss;
@@ -73,11 +72,10 @@ mod trajectory;
 mod update;
 
 pub use algorithm::{
-    Advantages, AipoStyle, AipoStyleConfig, Algorithm, AlgorithmConfig, AlgorithmError, Cispo,
-    CispoConfig, Dapo, DapoConfig, DrGrpo, DrGrpoConfig, DynamicSampling, Gigpo, GigpoConfig, Grpo,
-    GrpoConfig, Gspo, GspoConfig, KlPlacement, LearningState, LossOutput, LossTerms, PolicyBatch,
-    Ppo, PpoConfig, Reinforce, ReinforceConfig, ReinforcePlusPlus, ReinforcePlusPlusBaseline,
-    ReinforcePlusPlusConfig, Rloo, RlooConfig, RolloutBatch, SquaredRegret, SquaredRegretConfig,
+    Advantages, AipoStyle, Algorithm, AlgorithmRegistry, Cispo, Dapo, DrGrpo, DynamicSampling,
+    Gigpo, Grpo, Gspo, KlPlacement, LearningState, LossOutput, LossTerms, PolicyBatch, Ppo,
+    Reinforce, ReinforcePlusPlus, ReinforcePlusPlusBaseline, Requirements, Rloo, RolloutBatch,
+    SquaredRegret,
 };
 pub use record::{RECORD_VERSION, RecordError, read_records, write_records};
 pub use reward::{
@@ -97,7 +95,7 @@ pub use trajectory::{
     Turn,
 };
 pub use update::{
-    Companions, Critic, SkippedStep, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner,
+    Critic, SkippedStep, TrainerResources, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner,
     ValueRow, update, update_with,
 };
 

@@ -33,11 +33,7 @@ const RULES: &[Rule] = &[
             "unicode-properties",
         ]),
     },
-    Rule {
-        package: "zs-curriculum",
-        workspace: &["zs-core"],
-        external: Some(&["serde", "thiserror"]),
-    },
+    Rule { package: "zs-curriculum", workspace: &["zs-core"], external: Some(&["garde", "serde"]) },
     Rule {
         package: "zs-model",
         workspace: &["zs-core"],
@@ -96,6 +92,7 @@ const RULES: &[Rule] = &[
         workspace: &["zs-core", "zs-model"],
         external: Some(&[
             "burn",
+            "garde",
             "minijinja",
             "rand",
             "rand_chacha",

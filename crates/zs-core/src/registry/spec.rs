@@ -133,8 +133,10 @@ fn key_of_run_files(key: &str, written: &Value) -> Option<String> {
         let table = value.and_then(Value::as_object);
         if value.is_some_and(field) {
             value = value.and_then(|it| it.get(name));
-        } else if let Some((variant, fields)) =
-            table.filter(|it| it.len() == 1).and_then(|it| it.iter().next()).filter(|it| field(it.1))
+        } else if let Some((variant, fields)) = table
+            .filter(|it| it.len() == 1)
+            .and_then(|it| it.iter().next())
+            .filter(|it| field(it.1))
         {
             path.push(variant.clone());
             value = fields.get(name);

@@ -1,23 +1,30 @@
 //! Group-in-group advantages: episodes against episodes, and steps against steps that were taken in
 //! the same state.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 
 use super::{GroupAdvantageOptions, group_relative_advantages};
 
 /// How rewards become advantages.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct GigpoOptions {
     /// Discount of rewards a step.
+    #[garde(custom(check::fraction))]
     pub gamma: f64,
     /// Weight of the step advantage.
+    #[garde(custom(check::non_negative))]
     pub omega: f64,
     /// Whether advantages are divided by the standard deviation of their group.
+    #[garde(skip)]
     pub normalize_std: bool,
     /// Keeps the standard deviation away from zero.
+    #[garde(custom(check::non_negative))]
     pub std_epsilon: f64,
     /// What the episode's mean and standard deviation are taken over.
+    #[garde(skip)]
     pub pooling: Pooling,
 }
 

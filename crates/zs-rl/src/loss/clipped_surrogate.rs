@@ -1,21 +1,33 @@
 //! The clipped surrogate of PPO, with separate bounds and an optional second clip.
 
 use burn::tensor::{Bool, Tensor};
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 
 use super::masked_difference;
 
-/// How far the probability ratio may move before its gradient stops.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Bounds of the importance ratio, beyond which its gradient stops.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct ClipOptions {
     /// `epsilon_low`: the ratio is clipped at `1 - low`.
+    #[garde(custom(check::fraction))]
     pub low: f64,
     /// `epsilon_high`: the ratio is clipped at `1 + high`.
+    #[garde(custom(check::non_negative))]
     pub high: f64,
     /// `c > 1`: the loss of a token with negative advantage is at most `-c A`; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(above_one)))]
     pub dual: Option<f64>,
+}
+
+fn above_one(value: &f64, (): &()) -> garde::Result {
+    match value.is_finite() && *value > 1.0 {
+        true => Ok(()),
+        false => Err(garde::Error::new(format!("be finite and above 1, is {value}"))),
+    }
 }
 
 impl Default for ClipOptions {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use zs_rl::{AlgorithmConfig, LossTokens, RewardConfig};
+use zs_core::registry::Spec;
+use zs_rl::{LossTokens, RewardConfig};
 use zs_simulator::QueryGate;
 
-use super::{Check, CriticConfig, Curriculum, ReproduceConfig, TrainingConfig, ensure};
+use super::{Check, CriticConfig, ReproduceConfig, TrainingConfig, ensure, no_noise, resolved};
 
 /// One claim: what is said, by whom, and how it is put to the test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,13 +71,13 @@ pub struct ArmConfig {
     pub asks_simulator: bool,
     /// Another noise schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub curriculum: Option<Curriculum>,
+    pub curriculum: Option<Spec>,
     /// Another reward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reward: Option<RewardConfig>,
     /// Another algorithm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub algorithm: Option<AlgorithmConfig>,
+    pub algorithm: Option<Spec>,
     /// Another pace of the value model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critic: Option<CriticConfig>,
@@ -137,7 +138,7 @@ impl ArmConfig {
             update.loss_tokens = it;
         }
         match &self.engine {
-            ArmEngine::Untrained {} | ArmEngine::Real {} => *curriculum = Curriculum::default(),
+            ArmEngine::Untrained {} | ArmEngine::Real {} => *curriculum = no_noise(),
             ArmEngine::Simulated { tuning_steps, gate, .. } => {
                 settings.tuning.steps = tuning_steps.unwrap_or(settings.tuning.steps);
                 settings.simulator.gate = gate.unwrap_or(settings.simulator.gate);
@@ -265,6 +266,19 @@ pub struct PublishedConfig {
 }
 
 impl Check for ClaimConfig {
+    fn resolve(&mut self) -> Result<()> {
+        for (name, ArmConfig { curriculum, algorithm, .. }) in &mut self.arms {
+            if let Some(it) = curriculum {
+                *it = resolved(&zs_curriculum::builtin(), it, &format!("arms.{name}.curriculum"))?;
+            }
+            if let Some(it) = algorithm {
+                let key = format!("arms.{name}.algorithm");
+                *it = resolved(&zs_rl::algorithm::builtin(), it, &key)?;
+            }
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<()> {
         for (index, it) in self.comparisons.iter().enumerate() {
             let key = format!("comparisons[{index}]");
@@ -346,7 +360,7 @@ margin = 0.03
         same.training.curriculum = base.training.curriculum.clone();
         assert_eq!(same, base);
         let real = claim.arms["real"].settings(&base);
-        assert_eq!(real.training.curriculum, Curriculum::default());
+        assert_eq!(real.training.curriculum, no_noise());
         check_claims(&base, &[claim]).unwrap();
     }
 

@@ -1,9 +1,11 @@
 //! Reading a run file: what is wrong with it is said with the file, the line and the key.
 
+use std::error::Error as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
+use zs_core::registry::{Registry, RegistryError, Spec};
 
 use super::set::{Assignment, apply};
 
@@ -15,6 +17,35 @@ pub trait Check {
     ///
     /// Fails with the first key whose value is out of range, and what it must be.
     fn check(&self) -> Result<()>;
+
+    /// Fills in the defaults of components that are chosen by name.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first key that a component does not know or accept.
+    fn resolve(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Failure to resolve a component, and the table that it stands in.
+#[derive(Debug, thiserror::Error)]
+#[error("{table}: {error}{cause}")]
+struct ComponentError {
+    table: String,
+    error: RegistryError,
+    cause: String,
+}
+
+/// Notes the table of a component in its error, so that the line is looked up.
+pub(crate) fn at_table(error: RegistryError, table: &str) -> anyhow::Error {
+    let cause = error.source().map_or_else(String::new, |it| format!(": {it}"));
+    ComponentError { table: table.to_owned(), error, cause }.into()
+}
+
+/// Fills in the defaults of a component.
+pub(crate) fn resolved<T, C>(registry: &Registry<T, C>, spec: &Spec, table: &str) -> Result<Spec> {
+    registry.resolve(spec).map_err(|error| at_table(error, table))
 }
 
 /// Reads and checks a run file.
@@ -51,11 +82,11 @@ pub fn load_with<C: DeserializeOwned + Check>(path: &Path, set: &[Assignment]) -
     let set_text = apply(&text, set).with_context(|| source.clone())?;
     let set: Vec<String> = set.iter().map(|it| format!("--set {it}")).collect();
     let source = format!("{source} with {}", set.join(" "));
-    let config: C = toml::from_str(&set_text).map_err(|error| {
+    let mut config: C = toml::from_str(&set_text).map_err(|error| {
         let message = suggest(error.message().trim()).replace('\n', " ");
         anyhow!("{source}: {message}")
     })?;
-    config.check().with_context(|| source)?;
+    config.resolve().and_then(|()| config.check()).with_context(|| source)?;
     Ok(config)
 }
 
@@ -72,9 +103,38 @@ pub fn load_with<C: DeserializeOwned + Check>(path: &Path, set: &[Assignment]) -
 /// assert!(format!("{error:#}").starts_with("run.toml: line 2: unknown field `steps`"));
 /// ```
 pub fn parse<C: DeserializeOwned + Check>(text: &str, source: &str) -> Result<C> {
-    let config: C = toml::from_str(text).map_err(|error| describe(text, source, &error))?;
-    config.check().with_context(|| source.to_owned())?;
+    let mut config: C = toml::from_str(text).map_err(|error| describe(text, source, &error))?;
+    config.resolve().and_then(|()| config.check()).map_err(|error| {
+        let component = error.downcast_ref::<ComponentError>();
+        match component.and_then(|it| line_of_component(text, it)) {
+            Some(line) => error.context(format!("{source}: line {line}")),
+            None => error.context(source.to_owned()),
+        }
+    })?;
     Ok(config)
+}
+
+/// Line of the setting at fault, or of the innermost table around it that the file has.
+fn line_of_component(text: &str, error: &ComponentError) -> Option<usize> {
+    let document = toml_edit::Document::parse(text).ok()?;
+    let key = match &error.error {
+        RegistryError::Unknown { .. } => Some("kind".to_owned()),
+        error => error.key().map(|it| it.replace('[', ".").replace(']', "")),
+    };
+    let mut item = document.as_item();
+    let mut span = None;
+    for part in error.table.split('.').chain(key.iter().flat_map(|it| it.split('.'))) {
+        let next = match part.parse::<usize>() {
+            Ok(index) => item.get(index),
+            Err(_) => item.as_table_like().and_then(|table| {
+                span = table.get_key_value(part).and_then(|(key, _)| key.span()).or(span.take());
+                table.get(part)
+            }),
+        };
+        let Some(next) = next else { break };
+        item = next;
+    }
+    span.map(|it| text[..it.start.min(text.len())].matches('\n').count() + 1)
 }
 
 fn describe(text: &str, source: &str, error: &toml::de::Error) -> anyhow::Error {

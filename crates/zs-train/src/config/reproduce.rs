@@ -69,6 +69,10 @@ pub struct EvaluationConfig {
 }
 
 impl Check for ReproduceConfig {
+    fn resolve(&mut self) -> Result<()> {
+        self.training.resolve()
+    }
+
     fn check(&self) -> Result<()> {
         let counts = [
             ("worlds.train_per_hop", self.worlds.train_per_hop),

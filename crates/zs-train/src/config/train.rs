@@ -5,15 +5,16 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use zs_curriculum::CurriculumConfig;
+use zs_core::registry::{Settings, Spec};
+use zs_curriculum::ConstantCurriculum;
 use zs_eval::Summary;
 use zs_model::{LoraConfig, MemoryConfig, OptimizerConfig};
-use zs_rl::{AlgorithmConfig, RewardConfig, RolloutConfig, TemperatureSchedule, UpdateConfig};
+use zs_rl::{Reinforce, RewardConfig, RolloutConfig, TemperatureSchedule, UpdateConfig};
 use zs_simulator::Price;
 
 use super::{
     AlarmsConfig, Check, CheckpointConfig, ConsultantsConfig, CorpusSource, EngineConfig,
-    FaultPolicy, JudgeConfig, LoggingConfig, QuestionSource, ensure,
+    FaultPolicy, JudgeConfig, LoggingConfig, QuestionSource, at_table, ensure, resolved,
 };
 
 /// A run of `zs train`: which policy learns from which questions with which engine.
@@ -108,7 +109,7 @@ fn yes() -> bool {
 }
 
 /// How a policy learns.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingConfig {
     /// Steps, and what one is made of.
@@ -118,7 +119,7 @@ pub struct TrainingConfig {
     /// What an episode is worth.
     pub reward: RewardConfig,
     /// Credit assignment and loss.
-    pub algorithm: AlgorithmConfig,
+    pub algorithm: Spec,
     /// How a batch becomes optimiser steps.
     pub update: UpdateConfig,
     /// How parameters are updated; `total_steps = 0` means the steps of the schedule.
@@ -134,7 +135,7 @@ pub struct TrainingConfig {
     /// What is kept in memory and what is computed again.
     pub memory: MemoryConfig,
     /// How likely noisy documents are.
-    pub curriculum: Curriculum,
+    pub curriculum: Spec,
     /// How the sampling temperature changes; that of the rollout throughout by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<TemperatureSchedule>,
@@ -142,6 +143,38 @@ pub struct TrainingConfig {
     pub checkpoints: CheckpointConfig,
     /// What the run bears before it stops.
     pub faults: FaultPolicy,
+}
+
+/// The settings of ZeroSearch, without noise.
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            schedule: ScheduleConfig::default(),
+            rollout: RolloutConfig::default(),
+            reward: RewardConfig::default(),
+            algorithm: spec_of(&Reinforce::default()),
+            update: UpdateConfig::default(),
+            optimizer: OptimizerConfig::default(),
+            critic: CriticConfig::default(),
+            ptx: None,
+            lora: None,
+            memory: MemoryConfig::default(),
+            curriculum: no_noise(),
+            temperature: None,
+            checkpoints: CheckpointConfig::default(),
+            faults: FaultPolicy::default(),
+        }
+    }
+}
+
+/// Writes settings that serialize to a table, as those of built-in components do.
+fn spec_of<S: Settings>(settings: &S) -> Spec {
+    Spec::of(settings).unwrap_or_else(|_| Spec::named(S::KIND))
+}
+
+/// Curriculum without noise.
+pub(crate) fn no_noise() -> Spec {
+    spec_of(&ConstantCurriculum { probability: 0.0 })
 }
 
 impl TrainingConfig {
@@ -176,21 +209,6 @@ pub struct PtxConfig {
     pub path: PathBuf,
     /// Tokens a training step, prompts included; at least one row is taken.
     pub tokens_per_step: usize,
-}
-
-/// [`CurriculumConfig`] with a default of no noise at all.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Curriculum(pub CurriculumConfig);
-
-impl Default for Curriculum {
-    fn default() -> Self {
-        no_noise()
-    }
-}
-
-fn no_noise() -> Curriculum {
-    Curriculum(CurriculumConfig::Constant { probability: 0.0 })
 }
 
 /// Steps, and what one is made of.
@@ -232,6 +250,10 @@ impl Default for ScheduleConfig {
 }
 
 impl Check for TrainConfig {
+    fn resolve(&mut self) -> Result<()> {
+        self.training.resolve()
+    }
+
     fn check(&self) -> Result<()> {
         self.questions.check("questions")?;
         self.engine.check("engine")?;
@@ -261,6 +283,13 @@ impl Check for TrainConfig {
 }
 
 impl Check for TrainingConfig {
+    fn resolve(&mut self) -> Result<()> {
+        let Self { algorithm, curriculum, .. } = self;
+        *algorithm = resolved(&zs_rl::algorithm::builtin(), algorithm, "training.algorithm")?;
+        *curriculum = resolved(&zs_curriculum::builtin(), curriculum, "training.curriculum")?;
+        Ok(())
+    }
+
     fn check(&self) -> Result<()> {
         let ScheduleConfig { steps, questions_per_step, group_size, eval_every, .. } =
             self.schedule;
@@ -277,7 +306,8 @@ impl Check for TrainingConfig {
             let key = "training.temperature";
             ensure(schedule.is_valid(), key, "finite and not negative at both ends", "not")?;
         }
-        self.algorithm.build().context("training.algorithm")?;
+        let algorithms = zs_rl::algorithm::builtin();
+        algorithms.resolve(&self.algorithm).map_err(|it| at_table(it, "training.algorithm"))?;
         self.update.validate().context("training.update")?;
         let critic = self.critic.learning_rate;
         let is_positive = critic.is_finite() && critic > 0.0;
@@ -295,7 +325,8 @@ impl Check for TrainingConfig {
             ensure(tokens > 0, "training.ptx.tokens_per_step", "at least 1", tokens)?;
             ensure(coefficient > 0.0, key, "above 0 with training.ptx", coefficient)?;
         }
-        self.curriculum.0.build().context("training")?;
+        let curricula = zs_curriculum::builtin();
+        curricula.build(&self.curriculum, &()).map_err(|it| at_table(it, "training.curriculum"))?;
         self.checkpoints.check()?;
         self.faults.check()?;
         check_optimizer(&self.optimizer, "training.optimizer")

@@ -117,14 +117,14 @@ pub(crate) fn parts(config: &TrainConfig, on: Placement) -> Result<Vec<Part>> {
         None => shape.num_parameters(),
         Some(lora) => num_adapter_parameters(&shape, lora),
     } as u64;
-    let algorithm = training.algorithm.build()?;
+    let algorithm = zs_rl::algorithm::builtin().build(&training.algorithm, &())?;
     let mut parts = vec![Part { name: "weights", bytes: weights, phase: None }];
     let mut add = |name, bytes, phase| {
         if bytes > 0 {
             parts.push(Part { name, bytes, phase });
         }
     };
-    if algorithm.needs_reference() && training.lora.is_none() {
+    if algorithm.requirements().needs_reference && training.lora.is_none() {
         add("reference model", weights, None);
     }
     add("copy for sampling, bf16", copy, None);
@@ -136,7 +136,7 @@ pub(crate) fn parts(config: &TrainConfig, on: Placement) -> Result<Vec<Part>> {
         OptimizerKind::Muon => BYTES * trained,
     };
     add("optimizer", moments(trained), None);
-    if algorithm.value_clip().is_some() {
+    if algorithm.requirements().value_clip.is_some() {
         add("value model and its optimizer", weights + 2 * weights, None);
     }
     add("gradients", 2 * BYTES * trained, Some(Phase::Update));

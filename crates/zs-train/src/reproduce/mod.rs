@@ -23,7 +23,7 @@ pub use self::report::{
 use self::job::{Job, TrainingEngines, write_evaluation};
 use self::output::Output;
 use crate::cli::{Preset, ReproduceArgs};
-use crate::config::{Check, Curriculum, ReproduceConfig, TrainingConfig, load, parse};
+use crate::config::{Check, ReproduceConfig, TrainingConfig, load, no_noise, parse};
 use crate::console::{self, Console};
 use crate::run::Metrics;
 use crate::source;
@@ -131,7 +131,7 @@ pub fn reproduce(config: &ReproduceConfig, console: &Console) -> Result<Report> 
 
     console.note("[5/6] training on the real engine, for comparison");
     let clock = Instant::now();
-    let settings = TrainingConfig { curriculum: Curriculum::default(), ..config.training.clone() };
+    let settings = TrainingConfig { curriculum: no_noise(), ..config.training.clone() };
     let engines = TrainingEngines { engine: job.train_world.engine().as_ref(), beside: None };
     let real = job
         .train(&base, engines, &settings, &output.run("real")?)

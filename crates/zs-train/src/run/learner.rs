@@ -9,8 +9,8 @@ use burn::module::Module;
 use serde::{Deserialize, Serialize};
 use zs_model::{CausalLm, LanguageModel, Optimizer, TokenRow, ValueNetwork};
 use zs_rl::{
-    Algorithm, Companions, Critic, LearningState, TrajectoryGroup, UpdateMetrics, ValueLearner,
-    update_with,
+    Algorithm, Critic, LearningState, TrainerResources, TrajectoryGroup, UpdateMetrics,
+    ValueLearner, update_with,
 };
 use zs_simulator::Usage;
 
@@ -74,8 +74,9 @@ impl<'a> Learner<'a> {
         let network = trainable(&policy, config.lora.as_ref(), config.memory, training.seed)?;
         let policy = policy.with_network(&network);
         let optimizer = Optimizer::new(&training.optimizer_config(), &network);
-        let reference = algorithm.needs_reference().then(|| training.policy.network().clone());
-        let critic = algorithm.value_clip().map(|_| {
+        let reference =
+            algorithm.requirements().needs_reference.then(|| training.policy.network().clone());
+        let critic = algorithm.requirements().value_clip.map(|_| {
             let values = training.values.clone();
             let values =
                 values.unwrap_or_else(|| ValueNetwork::from_policy(training.policy.network()));
@@ -105,14 +106,14 @@ impl<'a> Learner<'a> {
         let optimizer =
             Optimizer::load(&training.optimizer_config(), &network, &dir.join(OPTIMIZER))?;
         let refreshed = dir.join(REFERENCE);
-        let reference = match algorithm.needs_reference() {
+        let reference = match algorithm.requirements().needs_reference {
             false => None,
             true if refreshed.exists() => {
                 Some(load_weights(&refreshed, &training.policy)?.network().clone())
             }
             true => Some(training.policy.network().clone()),
         };
-        let critic = match algorithm.value_clip() {
+        let critic = match algorithm.requirements().value_clip {
             None => None,
             Some(_) => {
                 let device = policy.device();
@@ -191,7 +192,7 @@ impl<'a> Learner<'a> {
         let updated = update_with(
             network,
             &mut self.optimizer,
-            Companions {
+            TrainerResources {
                 reference: self.reference.as_ref(),
                 critic: self.critic.as_mut().map(|it| it as &mut dyn Critic),
                 ptx: &texts,

@@ -38,7 +38,7 @@ pub fn command(args: &ReplayArgs, console: &Console) -> Result<()> {
     let loaded = Loaded::new(config_of(run)?)?;
     let engine = FixedEngine::new(Vec::new());
     let training = loaded.training(&[], &engine);
-    let algorithm = training.config.algorithm.build()?;
+    let algorithm = zs_rl::algorithm::builtin().build(&training.config.algorithm, &())?;
     let mut reward = training.config.reward.build_with(&training.aids.resources)?;
 
     let mut learner = begin(&training, run, args.step, console)?;
@@ -90,7 +90,7 @@ fn begin<'a>(
     step: usize,
     console: &Console,
 ) -> Result<Learner<'a>> {
-    let algorithm = training.config.algorithm.build()?;
+    let algorithm = zs_rl::algorithm::builtin().build(&training.config.algorithm, &())?;
     match Checkpoints::in_dir(run).newest_before(step, console)? {
         None => Learner::new(training, algorithm.as_ref()),
         Some((_, dir)) => Learner::load(training, algorithm.as_ref(), &dir)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use tracing::info_span;
 use zs_core::{Question, SearchEngine};
-use zs_curriculum::Progress;
+use zs_curriculum::{Curriculum, Progress};
 use zs_model::{Generator, LanguageModel, OptimizerConfig, TokenRow, ValueNetwork};
 use zs_rl::consult::ConsultRegistry;
 use zs_rl::{Algorithm, RewardResources, RolloutConfig};
@@ -100,7 +100,7 @@ impl Training<'_> {
     /// [`FaultPolicy`](crate::config::FaultPolicy) bears, or when a file cannot be written. What was
     /// learned until then is saved, if that is possible.
     pub fn run(&self, run: &RunDir, console: &Console) -> Result<Trained> {
-        let algorithm = self.config.algorithm.build()?;
+        let algorithm = zs_rl::algorithm::builtin().build(&self.config.algorithm, &())?;
         let learner = Learner::new(self, algorithm.as_ref())?;
         let log = Log::open(run, Kept::None, self.engines.is_some())?;
         self.train(run, console, algorithm.as_ref(), learner, log)
@@ -116,7 +116,7 @@ impl Training<'_> {
     ///
     /// As [`run`](Self::run); and when every checkpoint is damaged.
     pub fn resume(&self, run: &RunDir, console: &Console) -> Result<Trained> {
-        let algorithm = self.config.algorithm.build()?;
+        let algorithm = zs_rl::algorithm::builtin().build(&self.config.algorithm, &())?;
         let checkpoints = Checkpoints::of(run, self.config.checkpoints.keep_last);
         let (learner, kept) = match checkpoints.newest(console)? {
             None => {
@@ -147,7 +147,9 @@ impl Training<'_> {
     ) -> Result<Trained> {
         let steps = self.config.schedule.steps;
         let mut keeper = Keeper::new(run, self.config.checkpoints, self.engines);
-        let mut collector = Collector::new(self, algorithm.dynamic_sampling())?;
+        let mut collector = Collector::new(self, algorithm.requirements().dynamic_sampling)?;
+        let curriculum = zs_curriculum::builtin().build(&self.config.curriculum, &())?;
+        let parts = (algorithm, curriculum.as_ref());
         let progress = console.training(self.title, steps);
         let max_searches = self.config.rollout.max_searches;
         let observe = &self.aids.observe;
@@ -164,7 +166,7 @@ impl Training<'_> {
         while learner.state.step < steps {
             let done = learner.state.step;
             if let Err(error) =
-                self.step(algorithm, &mut collector, &mut learner, &mut log, &mut observers)
+                self.step(parts, &mut collector, &mut learner, &mut log, &mut observers)
             {
                 // A step that was begun is not part of the run; the steps before it are.
                 let is_whole = log.num_rows() == learner.state.step + 1;
@@ -207,7 +209,7 @@ impl Training<'_> {
     /// One step: play, learn, log, validate.
     fn step(
         &self,
-        algorithm: &dyn Algorithm,
+        (algorithm, curriculum): (&dyn Algorithm, &dyn Curriculum),
         collector: &mut Collector<'_>,
         learner: &mut Learner<'_>,
         log: &mut Log,
@@ -216,7 +218,6 @@ impl Training<'_> {
         let TrainingConfig { schedule, rollout, .. } = self.config;
         let step = learner.state.step + 1;
         let _span = info_span!("step", step).entered();
-        let curriculum = self.config.curriculum.0.build()?;
         let successes = log.success_rates();
         let so_far = Progress::new(step, schedule.steps).after(&successes);
         let turns = 0..rollout.max_searches.max(1);

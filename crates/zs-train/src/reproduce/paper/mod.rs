@@ -148,10 +148,10 @@ fn describe(runs: &[PaperRun], places: &Places) -> Result<String> {
     let mut total = 0.0;
     for PaperRun { name, config } in runs {
         let training = &config.training;
-        let algorithm = training.algorithm.build()?;
+        let algorithm = zs_rl::algorithm::builtin().build(&training.algorithm, &())?;
         let needs = Needs {
-            reference: algorithm.needs_reference(),
-            critic: algorithm.value_clip().is_some(),
+            reference: algorithm.requirements().needs_reference,
+            critic: algorithm.requirements().value_clip.is_some(),
         };
         let (engine, simulator) = match &config.engine {
             EngineConfig::Simulated { .. } => ("simulator", Some(&simulator)),
