@@ -6,8 +6,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use zs_benches::{episodes, tiny_model};
 use zs_model::{Optimizer, OptimizerConfig, TokenScores};
+use zs_rl::algorithm::builtin;
 use zs_rl::{
-    Algorithm, AlgorithmConfig, PolicyBatch, RolloutBatch, TrajectoryGroup, UpdateConfig, update,
+    Algorithm, PolicyBatch, RolloutBatch, TrajectoryGroup, UpdateConfig, update,
 };
 
 const GROUPS: usize = 8;
@@ -28,7 +29,7 @@ const KINDS: [&str; 11] = [
 
 fn algorithm(kind: &str) -> Box<dyn Algorithm> {
     let json = serde_json::json!({ "kind": kind, "kl_coef": 0.0 });
-    serde_json::from_value::<AlgorithmConfig>(json).unwrap().build().unwrap()
+    builtin().build(&serde_json::from_value(json).unwrap(), &()).unwrap()
 }
 
 fn num_tokens(groups: &[TrajectoryGroup]) -> u64 {

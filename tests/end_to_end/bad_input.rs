@@ -123,7 +123,7 @@ fn run_files_are_checked_before_anything_is_written() {
     write(&good.replace("steps = 3", "steps = 0"));
     check(dir, &train, &["run.toml", "training.schedule.steps", "at least 1"]);
     write(&good.replace("end = 0.5", "end = 1.5"));
-    check(dir, &train, &["run.toml", "curriculum.end", "1.5"]);
+    check(dir, &train, &["run.toml", "training.curriculum", "`end`", "1.5"]);
     write(&good.replace("{{ question }}", "nothing"));
     check(dir, &train, &["run.toml", "prompt_template"]);
     write(&good.replace("seed = 3", "seed = ="));

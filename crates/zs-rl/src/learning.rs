@@ -7,7 +7,7 @@ use zs_model::{Optimizer, OptimizerConfig};
 use crate::algorithm::{builtin, from_json};
 use crate::testing::bigram::{Bigram, BigramGenerator, BigramValues};
 use crate::{
-    Episode, LearningState, RewardConfig, RolloutConfig, TrainerResources, TrajectoryGroup,
+    Episode, F1, LearningState, RewardFunction, RolloutConfig, TrainerResources, TrajectoryGroup,
     UpdateConfig, ValueLearner, rollout, update_with,
 };
 
@@ -42,7 +42,7 @@ fn train(algorithm: &str, seed: u64) -> Vec<f32> {
     let questions =
         [Question::new("fr", "France?", ["Paris"]), Question::new("it", "Italy?", ["Rome"])];
     let algorithm = from_json(algorithm).unwrap();
-    let reward = RewardConfig::default().build().unwrap();
+    let reward = RewardFunction::single(F1::default());
     let config = RolloutConfig {
         max_searches: 1,
         max_new_tokens: 1,

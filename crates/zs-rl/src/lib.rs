@@ -14,7 +14,7 @@
 //! use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, StreamKey};
 //! use zs_model::testing::ScriptedGenerator;
 //! use zs_rl::{
-//!     Algorithm, Episode, Grpo, RewardConfig, RolloutBatch, RolloutConfig, TrajectoryGroup, rollout,
+//!     Algorithm, Episode, F1, Grpo, RewardFunction, RolloutBatch, RolloutConfig, TrajectoryGroup, rollout,
 //! };
 //!
 //! #[derive(Debug)]
@@ -50,7 +50,7 @@
 //!     rollout(&policy, &OnePage, &episodes, 0.25, &RolloutConfig::default(), &mut |_| {}).unwrap();
 //! assert_eq!(output.stats.num_searches, 2);
 //!
-//! let reward = RewardConfig::default().build().unwrap();
+//! let reward = RewardFunction::single(F1::default());
 //! let group = TrajectoryGroup::score(question.clone(), output.trajectories, &reward);
 //! assert_eq!(group.rewards(), [1.0, 0.0, 1.0, 0.0]);
 //!
@@ -65,7 +65,7 @@ pub mod judge;
 pub mod loss;
 pub mod program;
 mod record;
-mod reward;
+pub mod reward;
 mod rollout;
 mod schedule;
 mod trajectory;
@@ -81,15 +81,15 @@ pub use record::{RECORD_VERSION, RecordError, read_records, write_records};
 pub use reward::{
     CoverExactMatch, CoverageGain, DefaultAnswer, Earned, EpisodeView, ExactMatch, F1, Format,
     GroupReward, InformationGain, InvalidAction, Length, OverBudget, Overlong, Redundancy,
-    RetrievalAnswer, RetrievalReward, Reward, RewardComponent, RewardConfig, RewardError,
-    RewardFunction, RewardResources, RewardScore, RewardTerm, SearchR1, SearchStep, SearchView,
-    TurnDecay, TurnPenalty, TurnView, information_gain, length_rewards,
+    RetrievalAnswer, RetrievalReward, Reward, RewardComponent, RewardError, RewardFunction,
+    RewardNeeds, RewardRegistry, RewardResources, RewardScore, RewardSum, RewardTerm, SearchR1,
+    SearchStep, SearchView, TurnDecay, TurnPenalty, TurnView, information_gain, length_rewards,
 };
 pub use rollout::{
     Episode, Rollout, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats,
     TokenBudget, TurnNoise, ZEROSEARCH_PROMPT, rollout,
 };
-pub use schedule::{TemperatureSchedule, prioritized_weights};
+pub use schedule::TemperatureSchedule;
 pub use trajectory::{
     Consult, LossTokens, Provenance, RewardedTrajectory, SearchRecord, Trajectory, TrajectoryGroup,
     Turn,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Spec;
-use zs_rl::{LossTokens, RewardConfig};
+use zs_rl::LossTokens;
 use zs_simulator::QueryGate;
 
 use super::{Check, CriticConfig, ReproduceConfig, TrainingConfig, ensure, no_noise, resolved};
@@ -74,7 +74,7 @@ pub struct ArmConfig {
     pub curriculum: Option<Spec>,
     /// Another reward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reward: Option<RewardConfig>,
+    pub reward: Option<Spec>,
     /// Another algorithm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Spec>,
@@ -267,9 +267,12 @@ pub struct PublishedConfig {
 
 impl Check for ClaimConfig {
     fn resolve(&mut self) -> Result<()> {
-        for (name, ArmConfig { curriculum, algorithm, .. }) in &mut self.arms {
+        for (name, ArmConfig { curriculum, reward, algorithm, .. }) in &mut self.arms {
             if let Some(it) = curriculum {
                 *it = resolved(&zs_curriculum::builtin(), it, &format!("arms.{name}.curriculum"))?;
+            }
+            if let Some(it) = reward {
+                *it = resolved(&zs_rl::reward::builtin(), it, &format!("arms.{name}.reward"))?;
             }
             if let Some(it) = algorithm {
                 let key = format!("arms.{name}.algorithm");

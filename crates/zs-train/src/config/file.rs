@@ -202,6 +202,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::config::TrainConfig;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -276,5 +277,60 @@ mod tests {
         check("seed = = 1", "run.toml: line 1:");
         check("seed = 1\n[engine]\nkind = \"google\"\n", "run.toml: line ");
         check("seed = 1\n", "run.toml: line 1: missing field `engine`");
+    }
+
+    #[track_caller]
+    fn check_component(text: &str, expected: &str) {
+        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = { path = \"q\" }\n\
+                   engine = { kind = \"fixed\", documents = [{ text = \"x\" }] }\n";
+        let error = parse::<TrainConfig>(&format!("{run}{text}"), "run.toml").unwrap_err();
+        let message = format!("{error:#}");
+        assert!(message.starts_with(expected), "{message}");
+    }
+
+    #[test]
+    fn settings_of_components_are_named_with_their_lines() {
+        check_component(
+            "[training.algorithm]\nkind = \"grpo\"\nkl_coeff = 0.1\n",
+            "run.toml: line 8: training.algorithm: unknown setting `kl_coeff` of algorithm `grpo` (did \
+             you mean `kl_coef`?)",
+        );
+        check_component(
+            "[training.algorithm]\nkind = \"grop\"\n",
+            "run.toml: line 7: training.algorithm: unknown algorithm `grop` (did you mean `grpo`?)",
+        );
+        check_component(
+            "[training.algorithm]\nkind = \"grpo\"\nclip = { low = 0.2, high = -1 }\n",
+            "run.toml: line 8: training.algorithm: `clip.high` of algorithm `grpo` must be finite and \
+             not negative, is -1",
+        );
+        check_component(
+            "[training.algorithm]\nkind = \"grpo\"\nkl_coef = \"x\"\n",
+            "run.toml: line 6: training.algorithm: algorithm `grpo`: invalid type: string \"x\"",
+        );
+        check_component(
+            "[training]\ncurriculum = { kind = \"constant\", probability = 1.5 }\n",
+            "run.toml: line 7: training.curriculum: `probability` of curriculum `constant`",
+        );
+        check_component(
+            "[training.reward]\nkind = \"sum\"\n[[training.reward.terms]]\nweight = 1.0\n\
+             reward = { kind = \"f1\", rule = 1 }\n",
+            "run.toml: line 10: training.reward: unknown setting `rule` of reward `f1`",
+        );
+        check_component(
+            "[training.reward]\nkind = \"rubric\"\n",
+            "run.toml: `training.reward` needs the table `judge`",
+        );
+    }
+
+    #[test]
+    fn defaults_of_components_are_filled_in() {
+        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = { path = \"q\" }\n\
+                   engine = { kind = \"fixed\", documents = [{ text = \"x\" }] }\n\
+                   training.algorithm.kind = \"cispo\"\n";
+        let config: TrainConfig = parse(run, "run.toml").unwrap();
+        let written = toml::to_string_pretty(&config).unwrap();
+        assert!(written.contains("entropy_coef = 0.0"), "{written}");
+        assert_eq!(parse::<TrainConfig>(&written, "written").unwrap(), config);
     }
 }

@@ -9,7 +9,8 @@ use zs_core::registry::{Settings, Spec};
 use zs_curriculum::ConstantCurriculum;
 use zs_eval::Summary;
 use zs_model::{LoraConfig, MemoryConfig, OptimizerConfig};
-use zs_rl::{Reinforce, RewardConfig, RolloutConfig, TemperatureSchedule, UpdateConfig};
+use zs_rl::reward::{RewardNeeds, needs};
+use zs_rl::{F1, Reinforce, RolloutConfig, TemperatureSchedule, UpdateConfig};
 use zs_simulator::Price;
 
 use super::{
@@ -117,7 +118,7 @@ pub struct TrainingConfig {
     /// How episodes are played.
     pub rollout: RolloutConfig,
     /// What an episode is worth.
-    pub reward: RewardConfig,
+    pub reward: Spec,
     /// Credit assignment and loss.
     pub algorithm: Spec,
     /// How a batch becomes optimiser steps.
@@ -151,7 +152,7 @@ impl Default for TrainingConfig {
         Self {
             schedule: ScheduleConfig::default(),
             rollout: RolloutConfig::default(),
-            reward: RewardConfig::default(),
+            reward: spec_of(&F1::default()),
             algorithm: spec_of(&Reinforce::default()),
             update: UpdateConfig::default(),
             optimizer: OptimizerConfig::default(),
@@ -178,6 +179,12 @@ pub(crate) fn no_noise() -> Spec {
 }
 
 impl TrainingConfig {
+    /// Resources that the reward needs.
+    fn reward_needs(&self) -> Result<RewardNeeds> {
+        let registry = zs_rl::reward::builtin();
+        needs(&registry, &self.reward).map_err(|it| at_table(it, "training.reward"))
+    }
+
     /// Tokens of curated texts a step.
     pub(crate) fn texts_per_step(&self) -> usize {
         self.ptx.as_ref().map_or(0, |it| it.tokens_per_step)
@@ -269,13 +276,12 @@ impl Check for TrainConfig {
         if let Some(judge) = &self.judge {
             judge.check("judge")?;
         }
-        let reward = &self.training.reward;
-        if self.corpus.is_none() && reward.any(&|it| matches!(it, RewardConfig::InformationGain {}))
-        {
-            bail!("the reward `information_gain` needs the table `corpus`");
+        let needs = self.training.reward_needs()?;
+        if self.corpus.is_none() && needs.corpus {
+            bail!("`training.reward` needs the table `corpus`");
         }
-        if self.judge.is_none() && reward.any(&|it| matches!(it, RewardConfig::Rubric(_))) {
-            bail!("the reward `rubric` needs the table `judge`");
+        if self.judge.is_none() && needs.judge {
+            bail!("`training.reward` needs the table `judge`");
         }
         self.alarms.check()?;
         self.training.check()
@@ -284,7 +290,8 @@ impl Check for TrainConfig {
 
 impl Check for TrainingConfig {
     fn resolve(&mut self) -> Result<()> {
-        let Self { algorithm, curriculum, .. } = self;
+        let Self { reward, algorithm, curriculum, .. } = self;
+        *reward = resolved(&zs_rl::reward::builtin(), reward, "training.reward")?;
         *algorithm = resolved(&zs_rl::algorithm::builtin(), algorithm, "training.algorithm")?;
         *curriculum = resolved(&zs_curriculum::builtin(), curriculum, "training.curriculum")?;
         Ok(())
@@ -301,7 +308,7 @@ impl Check for TrainingConfig {
         let batch_size = self.schedule.eval_batch_size;
         ensure(batch_size > 0, "training.schedule.eval_batch_size", "at least 1", batch_size)?;
         self.rollout.validate().context("training.rollout")?;
-        self.reward.validate().context("training.reward")?;
+        self.reward_needs()?;
         if let Some(schedule) = self.temperature {
             let key = "training.temperature";
             ensure(schedule.is_valid(), key, "finite and not negative at both ends", "not")?;

@@ -49,7 +49,8 @@ impl<'a> Collector<'a> {
         training: &'a Training<'a>,
         sampling: Option<DynamicSampling>,
     ) -> Result<Self> {
-        let reward = training.config.reward.build_with(&training.aids.resources)?;
+        let reward =
+            zs_rl::reward::builtin().build(&training.config.reward, &training.aids.resources)?;
         let order = EpochOrder::new(training.seed, training.questions.len());
         Ok(Self { training, reward, sampling, order })
     }

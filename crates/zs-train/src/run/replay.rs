@@ -39,7 +39,8 @@ pub fn command(args: &ReplayArgs, console: &Console) -> Result<()> {
     let engine = FixedEngine::new(Vec::new());
     let training = loaded.training(&[], &engine);
     let algorithm = zs_rl::algorithm::builtin().build(&training.config.algorithm, &())?;
-    let mut reward = training.config.reward.build_with(&training.aids.resources)?;
+    let mut reward =
+        zs_rl::reward::builtin().build(&training.config.reward, &training.aids.resources)?;
 
     let mut learner = begin(&training, run, args.step, console)?;
     let progress = console.progress("replaying", args.step - learner.state.step);

@@ -223,10 +223,8 @@ fn aids(config: &TrainConfig, device: &Device) -> Result<Aids> {
     let judge = config.judge.as_ref().map(|it| source::judge(it, device)).transpose()?;
     let consultants =
         config.consultants.as_ref().map(|it| source::consultants(it, device)).transpose()?;
-    let resources = RewardResources {
-        corpus: corpus.map(Into::into),
-        judge: judge.map(|it| Arc::new(it) as Arc<dyn RubricJudge>),
-    };
+    let judge = judge.map(|it| Arc::new(it) as Arc<dyn RubricJudge>);
+    let resources = RewardResources::new(corpus.map(Into::into), judge);
     let observe = Observe { alarms: config.alarms.clone(), logging: config.logging };
     Ok(Aids { resources, consultants, interrupt: Interrupt::default(), observe })
 }
