@@ -7,9 +7,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use zs_benches::{episodes, tiny_model};
 use zs_model::{Optimizer, OptimizerConfig, TokenScores};
 use zs_rl::algorithm::builtin;
-use zs_rl::{
-    Algorithm, PolicyBatch, RolloutBatch, TrajectoryGroup, UpdateConfig, update,
-};
+use zs_rl::{Algorithm, PolicyBatch, RolloutBatch, TrajectoryGroup, UpdateConfig, update};
 
 const GROUPS: usize = 8;
 const GROUP_SIZE: usize = 8;

@@ -10,7 +10,7 @@ use zs_core::registry::check;
 use super::similarity::Matcher;
 use crate::{Trajectory, TrajectoryGroup};
 
-/// What makes two states the same.
+/// Rule by which two states are the same.
 ///
 /// The state of a first turn is the question, that of a later turn what the turn before it observed.
 /// A sampled simulator hardly ever writes the same documents twice; there `query_sequence` finds

@@ -4,7 +4,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::check;
 
-/// How far credit reaches back.
+/// Discount and bias of generalized advantage estimation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default)]
 pub struct GaeOptions {

@@ -6,11 +6,11 @@ use zs_core::registry::check;
 
 use super::mean;
 
-/// How rewards are compared inside a group.
+/// Settings of the comparison of rewards inside a group.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default)]
 pub struct GroupAdvantageOptions {
-    /// Whether to divide by the group's standard deviation.
+    /// Division by the group's standard deviation.
     #[garde(skip)]
     pub normalize_std: bool,
     /// Keeps the standard deviation away from zero.

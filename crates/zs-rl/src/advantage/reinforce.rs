@@ -6,7 +6,7 @@ use zs_core::registry::check;
 
 use super::mean;
 
-/// What is taken off every return.
+/// Baseline that is subtracted from every return.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(rename_all = "snake_case")]
 pub enum Baseline {
@@ -17,7 +17,7 @@ pub enum Baseline {
     BatchMean,
     /// A running mean of the mean returns of the batches before.
     Ema {
-        /// What the running mean keeps of itself at each update, in `[0, 1)`.
+        /// Share that the running mean keeps of itself at each update, in `[0, 1)`.
         #[garde(custom(check::below_one))]
         decay: f64,
     },

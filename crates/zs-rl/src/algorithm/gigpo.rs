@@ -39,7 +39,7 @@ pub struct Gigpo {
     /// Discount, weight of the step advantage, normalisation, pooling.
     #[garde(dive)]
     pub credit: GigpoOptions,
-    /// Which steps were taken in the same state.
+    /// States in which steps count as the same.
     #[garde(dive)]
     pub anchor: AnchorKey,
     /// Bounds of the probability ratio.

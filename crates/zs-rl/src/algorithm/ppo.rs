@@ -39,10 +39,10 @@ pub struct Ppo {
     /// Discount and bias of the advantage estimator.
     #[garde(dive)]
     pub gae: GaeOptions,
-    /// Whether advantages are whitened over the tokens that the policy wrote.
+    /// Whitening of advantages over the tokens that the policy wrote.
     #[garde(skip)]
     pub whiten: bool,
-    /// How far a value may move from the one that advantages were computed from.
+    /// Distance that a value may move from the one that advantages were computed from.
     #[garde(custom(check::positive))]
     pub value_clip: f64,
     /// Bounds of the probability ratio.

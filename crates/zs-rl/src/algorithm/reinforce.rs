@@ -36,7 +36,7 @@ use crate::loss::{Aggregation, ClipOptions, KlEstimator};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default)]
 pub struct Reinforce {
-    /// What is taken off every return.
+    /// Baseline that is subtracted from every return.
     #[garde(dive)]
     pub baseline: Baseline,
     /// Bounds of the probability ratio; without effect while a batch is used for one step.

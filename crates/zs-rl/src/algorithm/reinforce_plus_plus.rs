@@ -36,7 +36,7 @@ use crate::loss::{Aggregation, ClipOptions, KlEstimator};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default)]
 pub struct ReinforcePlusPlus {
-    /// What is taken off the returns before they are normalised.
+    /// Baseline that is subtracted from the returns before they are normalised.
     #[garde(skip)]
     pub baseline: ReinforcePlusPlusBaseline,
     /// Discount of rewards a token; without effect with a group's mean as baseline.
@@ -72,7 +72,7 @@ impl Default for ReinforcePlusPlus {
 
 zs_core::settings!(ReinforcePlusPlus, "reinforce_plus_plus");
 
-/// What is taken off the returns before they are normalised.
+/// Baseline that is subtracted from the returns before they are normalised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReinforcePlusPlusBaseline {

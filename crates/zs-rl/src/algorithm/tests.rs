@@ -154,7 +154,7 @@ proptest! {
     }
 }
 
-/// What a loss is computed from: two tokens with loss and one without.
+/// Inputs of a loss: two tokens with loss and one without.
 struct Case {
     advantage: f32,
     log_probs: [f32; 3],

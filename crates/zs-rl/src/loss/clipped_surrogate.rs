@@ -41,7 +41,7 @@ impl Default for ClipOptions {
 pub struct ClippedSurrogate {
     /// The loss of each token. Carries the gradient.
     pub loss: Tensor<2>,
-    /// Whether the upper or lower bound was active; its mean is `actor/pg_clipfrac`.
+    /// True where the upper or lower bound was active; its mean is `actor/pg_clipfrac`.
     pub is_clipped: Tensor<2, Bool>,
 }
 

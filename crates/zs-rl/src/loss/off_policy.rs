@@ -7,7 +7,7 @@ use zs_core::registry::check;
 
 use super::masked_difference;
 
-/// How much a token that the policy did not write itself counts.
+/// Weight of a token that the policy did not write itself.
 ///
 /// ```text
 /// rho_t = exp(log_prob_t - behaviour_log_prob_t)
@@ -39,7 +39,7 @@ pub enum OffPolicyWeight {
     ExactRatio {},
     /// The ratio, bent so that unlikely tokens still learn.
     Shaped {
-        /// Where the gradient is greatest; above 0.
+        /// Ratio at which the gradient is greatest; above 0.
         #[garde(custom(check::positive))]
         gamma: f64,
     },

@@ -35,7 +35,7 @@ impl Reward for Format {
 }
 
 impl Format {
-    /// Whether one turn, as the policy wrote it, is well formed.
+    /// Returns true if one turn, as the policy wrote it, is well formed.
     #[must_use]
     pub fn is_well_formed(self, text: &str) -> bool {
         let text = text.trim();

@@ -81,7 +81,7 @@ pub trait RetrievalReward: Debug + Send + Sync {
     /// As [`Reward::name`].
     fn name(&self) -> &'static str;
 
-    /// What the episode earned; finite. `documents` has one list a turn, as the engine returned
+    /// Returns the reward of the episode; finite. `documents` has one list a turn, as the engine returned
     /// them, empty where nothing was searched.
     fn score(&self, episode: &EpisodeView<'_>, documents: &[&[Document]]) -> Earned;
 }
@@ -91,7 +91,7 @@ pub trait GroupReward: Debug + Send + Sync {
     /// As [`Reward::name`].
     fn name(&self) -> &'static str;
 
-    /// What each episode earned, in their order; finite.
+    /// Returns the reward of each episode, in their order; finite.
     fn score_group(&self, episodes: &[EpisodeView<'_>]) -> Vec<Earned>;
 }
 

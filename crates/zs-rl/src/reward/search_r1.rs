@@ -34,10 +34,10 @@ use super::{Earned, EpisodeView, Reward};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default)]
 pub struct SearchR1 {
-    /// What a well-formed episode earns, and what a right one loses without it.
+    /// Reward of a well-formed episode, and loss of a right one without it.
     #[garde(custom(check::fraction))]
     pub structure: f32,
-    /// What a wrong answer earns in an episode that is not well formed.
+    /// Reward of a wrong answer in an episode that is not well formed.
     #[garde(custom(check::fraction))]
     pub final_answer: f32,
 }

@@ -17,7 +17,7 @@ pub enum UpdateError {
         field: &'static str,
         /// Its value.
         value: f64,
-        /// What it must be.
+        /// Requirement.
         requirement: &'static str,
     },
     /// There is nothing to learn from.

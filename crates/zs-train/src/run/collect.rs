@@ -1,5 +1,5 @@
-//! The episodes of a training step, played and scored, and groups that teach nothing replaced where
-//! the algorithm asks for it.
+//! The episodes of a training step, played and scored, and zero-variance groups replaced where the
+//! algorithm asks for it.
 
 use anyhow::Result;
 use tracing::info_span;
@@ -84,7 +84,8 @@ impl<'a> Collector<'a> {
             num_groups += missing;
             num_rollouts += 1;
             let new = self.group(stage.play(&episodes, &mut played)?, &episodes);
-            let is_dropped = |it: &TrajectoryGroup| self.sampling.is_some() && it.is_even();
+            let is_dropped =
+                |it: &TrajectoryGroup| self.sampling.is_some() && it.has_zero_variance();
             let (even, informative): (Vec<_>, Vec<_>) = new.into_iter().partition(is_dropped);
             groups.extend(informative);
             dropped.extend(even);
