@@ -42,7 +42,7 @@ pub struct FeedbackCurriculum {
     #[garde(custom(check::fraction))]
     pub start: f64,
     /// Greatest noise probability.
-    #[garde(custom(check::fraction), custom(at_least(&self.start)))]
+    #[garde(custom(check::fraction), custom(check::at_least("start", self.start)))]
     pub end: f64,
     /// Success rate from which on noise rises.
     #[garde(custom(check::fraction))]
@@ -62,13 +62,6 @@ pub struct FeedbackCurriculum {
 
 fn one() -> usize {
     1
-}
-
-fn at_least(start: &f64) -> impl FnOnce(&f64, &()) -> garde::Result + '_ {
-    move |end, (): &()| match end >= start {
-        true => Ok(()),
-        false => Err(garde::Error::new(format!("be at least `start`, is {end}"))),
-    }
 }
 
 impl Settings for FeedbackCurriculum {

@@ -235,6 +235,32 @@ pub mod check {
         ensure((0.0..1.0).contains(&value), "lie in [0, 1)", value)
     }
 
+    /// Accepts finite numbers above 1.
+    ///
+    /// # Errors
+    ///
+    /// Fails on others.
+    pub fn above_one<T: Into<f64> + Copy>(value: &T, _: &()) -> garde::Result {
+        let value: f64 = (*value).into();
+        ensure(value.is_finite() && value > 1.0, "be finite and above 1", value)
+    }
+
+    /// Accepts values up to that of another setting.
+    pub fn at_most<T: Copy + PartialOrd + Display>(
+        name: &str,
+        limit: T,
+    ) -> impl FnOnce(&T, &()) -> garde::Result {
+        move |value, (): &()| ensure(*value <= limit, &format!("be at most `{name}`"), *value)
+    }
+
+    /// Accepts values from that of another setting on.
+    pub fn at_least<T: Copy + PartialOrd + Display>(
+        name: &str,
+        limit: T,
+    ) -> impl FnOnce(&T, &()) -> garde::Result {
+        move |value, (): &()| ensure(*value >= limit, &format!("be at least `{name}`"), *value)
+    }
+
     /// Accepts counts of at least 1.
     ///
     /// # Errors

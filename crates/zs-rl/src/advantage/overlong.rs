@@ -11,19 +11,12 @@ pub struct OverlongPunishment {
     #[garde(custom(check::at_least_one))]
     pub max_tokens: usize,
     /// The punishment sets in this many tokens earlier, `L_cache`.
-    #[garde(custom(at_most(&self.max_tokens)))]
+    #[garde(custom(check::at_most("max_tokens", self.max_tokens)))]
     pub buffer: usize,
     /// Its weight in the return.
     #[serde(default = "one")]
     #[garde(custom(check::non_negative))]
     pub weight: f64,
-}
-
-fn at_most(max_tokens: &usize) -> impl FnOnce(&usize, &()) -> garde::Result + '_ {
-    move |buffer, (): &()| match buffer <= max_tokens {
-        true => Ok(()),
-        false => Err(garde::Error::new(format!("be at most `max_tokens`, is {buffer}"))),
-    }
 }
 
 fn one() -> f64 {

@@ -19,15 +19,8 @@ pub struct ClipOptions {
     pub high: f64,
     /// `c > 1`: the loss of a token with negative advantage is at most `-c A`; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[garde(inner(custom(above_one)))]
+    #[garde(inner(custom(check::above_one)))]
     pub dual: Option<f64>,
-}
-
-fn above_one(value: &f64, (): &()) -> garde::Result {
-    match value.is_finite() && *value > 1.0 {
-        true => Ok(()),
-        false => Err(garde::Error::new(format!("be finite and above 1, is {value}"))),
-    }
 }
 
 impl Default for ClipOptions {

@@ -49,16 +49,9 @@ pub enum OffPolicyWeight {
         #[garde(custom(check::non_negative))]
         lo: f64,
         /// The greatest weight.
-        #[garde(custom(at_least(lo)))]
+        #[garde(custom(check::non_negative), custom(check::at_least("lo", *lo)))]
         hi: f64,
     },
-}
-
-fn at_least(lo: &f64) -> impl FnOnce(&f64, &()) -> garde::Result + '_ {
-    move |hi, (): &()| match hi.is_finite() && hi >= lo {
-        true => Ok(()),
-        false => Err(garde::Error::new(format!("be finite and at least `lo`, is {hi}"))),
-    }
 }
 
 impl Default for OffPolicyWeight {

@@ -3,7 +3,7 @@
 use super::{Earned, EpisodeView, Reward};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use zs_core::registry::{Settings, SettingsError};
+use zs_core::registry::{Settings, SettingsError, check};
 
 /// DAPO's soft punishment of overlong episodes.
 ///
@@ -28,7 +28,7 @@ pub struct Overlong {
     #[garde(skip)]
     pub max_tokens: usize,
     /// Over how many tokens before `max_tokens` it grows; at least 1 and at most `max_tokens`.
-    #[garde(custom(within(&self.max_tokens)))]
+    #[garde(custom(check::at_least_one), custom(check::at_most("max_tokens", self.max_tokens)))]
     pub cache_tokens: usize,
 }
 
@@ -37,15 +37,6 @@ impl Settings for Overlong {
 
     fn check(&self) -> Result<(), SettingsError> {
         Ok(self.validate()?)
-    }
-}
-
-fn within(max_tokens: &usize) -> impl FnOnce(&usize, &()) -> garde::Result + '_ {
-    move |cache_tokens, (): &()| match (1..=*max_tokens).contains(cache_tokens) {
-        true => Ok(()),
-        false => Err(garde::Error::new(format!(
-            "be at least 1 and at most `max_tokens`, is {cache_tokens}"
-        ))),
     }
 }
 

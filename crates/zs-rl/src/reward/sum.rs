@@ -146,7 +146,7 @@ mod tests {
         check_refused(&sum(&format!("{f1},{f1}")), "reward term `f1` occurs twice");
         check_refused(
             r#"{"kind":"overlong","max_tokens":5,"cache_tokens":6}"#,
-            "`cache_tokens` of reward `overlong` must be at least 1 and at most `max_tokens`, is 6",
+            "`cache_tokens` of reward `overlong` must be at most `max_tokens`, is 6",
         );
         check_refused(r#"{"kind":"search_r1","structure":2}"#, "`structure`");
         check_refused(r#"{"kind":"information_gain"}"#, "gold documents");
