@@ -1,7 +1,8 @@
 //! The information-scent reward of InForage: how much of the gold evidence each search uncovers.
 
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
 
 use zs_core::Document;

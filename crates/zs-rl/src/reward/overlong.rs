@@ -1,9 +1,10 @@
 //! Prices on length itself: the soft punishment of DAPO, and a spent token budget.
 
-use super::{Earned, EpisodeView, Reward};
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::{Settings, SettingsError, check};
+
+use super::{Earned, EpisodeView, Reward};
 
 /// DAPO's soft punishment of overlong episodes.
 ///

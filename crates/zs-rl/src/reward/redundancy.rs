@@ -1,7 +1,8 @@
 //! A price on asking the same thing again.
 
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
 
 use zs_core::normalize_answer;

@@ -1,8 +1,9 @@
 //! A price on turns.
 
-use super::{Earned, EpisodeView, Reward};
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
+
+use super::{Earned, EpisodeView, Reward};
 
 /// Minus one for each turn beyond those that are free.
 ///
