@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use zs_core::registry::Settings;
-
 use zs_core::normalize_answer;
+use zs_core::registry::Settings;
 
 use super::{Earned, EpisodeView, Reward};
 
