@@ -6,9 +6,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use zs_benches::{episodes, tiny_model};
 use zs_model::{Optimizer, OptimizerConfig, TokenScores};
-use zs_rl::{
-    Algorithm, AlgorithmConfig, PolicyBatch, RolloutBatch, TrajectoryGroup, UpdateConfig, update,
-};
+use zs_rl::algorithm::builtin;
+use zs_rl::{Algorithm, PolicyBatch, RolloutBatch, TrajectoryGroup, UpdateConfig, update};
 
 const GROUPS: usize = 8;
 const GROUP_SIZE: usize = 8;
@@ -28,7 +27,7 @@ const KINDS: [&str; 11] = [
 
 fn algorithm(kind: &str) -> Box<dyn Algorithm> {
     let json = serde_json::json!({ "kind": kind, "kl_coef": 0.0 });
-    serde_json::from_value::<AlgorithmConfig>(json).unwrap().build().unwrap()
+    builtin().build(&serde_json::from_value(json).unwrap(), &()).unwrap()
 }
 
 fn num_tokens(groups: &[TrajectoryGroup]) -> u64 {

@@ -119,11 +119,11 @@ fn run_files_are_checked_before_anything_is_written() {
     write(&good.replace("steps = 3", "steps = 3\nstpes = 4"));
     check(dir, &train, &["run.toml", "line 14", "unknown field `stpes`"]);
     write(&good.replace("start = 0.0", "start = 0.0\nbegin = 1"));
-    check(dir, &train, &["run.toml", "line ", "unknown field `begin`"]);
+    check(dir, &train, &["run.toml", "line ", "unknown setting `begin` of curriculum"]);
     write(&good.replace("steps = 3", "steps = 0"));
     check(dir, &train, &["run.toml", "training.schedule.steps", "at least 1"]);
     write(&good.replace("end = 0.5", "end = 1.5"));
-    check(dir, &train, &["run.toml", "curriculum.end", "1.5"]);
+    check(dir, &train, &["run.toml", "training.curriculum", "`end`", "1.5"]);
     write(&good.replace("{{ question }}", "nothing"));
     check(dir, &train, &["run.toml", "prompt_template"]);
     write(&good.replace("seed = 3", "seed = ="));

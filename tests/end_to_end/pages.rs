@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use zs_core::registry::Spec;
 use zs_train::cli::Cli;
 use zs_trainer::config::{TrainConfig, parse};
 
@@ -66,9 +67,37 @@ fn whole_run_files_are_understood() {
         let runs =
             blocks(&page, "toml").into_iter().filter(|it| it.contains("[training.schedule]"));
         for text in runs.filter(|it| it.contains("policy = ")) {
-            parse::<TrainConfig>(text, &name).unwrap();
+            parse::<TrainConfig>(text, &name, &Components::built_in()).unwrap();
             num_runs += 1;
         }
     }
     assert!(num_runs > 0);
+}
+
+/// A whole run file, to which pages about parts of one are added.
+const RUN: &str = "seed = 1\nout = \"runs/a\"\npolicy = \"p\"\n\
+    questions = { path = \"q.jsonl\" }\nengine = { kind = \"fixed\", documents = [{ text = \"x\" }] }\n";
+
+/// Every block of settings on the pages of algorithms is part of a run file, and those of an
+/// algorithm are its defaults.
+#[test]
+fn pages_of_algorithms_show_what_run_files_say() {
+    let registry = zs_rl::algorithm::builtin();
+    let mut kinds = Vec::new();
+    for (name, page) in pages().into_iter().filter(|(name, _)| name.contains("docs/algorithms/")) {
+        for block in blocks(&page, "toml") {
+            parse::<TrainConfig>(&format!("{RUN}{block}"), &name, &Components::built_in()).unwrap();
+            let tables: toml::Table = toml::from_str(block).unwrap();
+            let algorithm = tables.get("training").and_then(|it| it.get("algorithm"));
+            let Some(algorithm) = algorithm else { continue };
+            let shown: Spec = algorithm.clone().try_into().unwrap();
+            let stem = Path::new(&name).file_stem().unwrap().to_str().unwrap().to_owned();
+            assert_eq!(shown.kind, stem);
+            let default = registry.resolve(&Spec::named(&stem)).unwrap();
+            assert_eq!(registry.resolve(&shown).unwrap(), default, "{name}");
+            kinds.push(stem);
+        }
+    }
+    kinds.sort();
+    assert_eq!(kinds, registry.kinds().collect::<Vec<_>>());
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use zs_core::{Document, SearchEngine, SearchRequest, SearchResult};
 use zs_model::testing::ScriptedGenerator;
-use zs_serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 use zs_search::{FaultyEngine, FixedEngine};
+use zs_serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 
 /// Finds a page that repeats the request, and remembers the sizes of its batches.
 #[derive(Debug, Default)]

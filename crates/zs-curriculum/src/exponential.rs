@@ -1,8 +1,11 @@
 //! ZeroSearch's curriculum: noise that rises slowly at first and fast at the end.
 
-use crate::config::probability;
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use zs_core::registry::{Settings, SettingsError, check};
+
 use crate::linear::interpolate;
-use crate::{Curriculum, CurriculumError, Progress};
+use crate::{Curriculum, Progress};
 
 /// An exponential curve from `start` to `end`.
 ///
@@ -25,45 +28,45 @@ use crate::{Curriculum, CurriculumError, Progress};
 /// ```
 /// use zs_curriculum::{Curriculum, ExponentialCurriculum, Progress};
 ///
-/// let curriculum = ExponentialCurriculum::new(0.0, 0.5, 4.0)?;
+/// let curriculum = ExponentialCurriculum { start: 0.0, end: 0.5, base: 4.0 };
 /// // (4^0.5 - 1) / (4 - 1) * 0.5 = 1/6
 /// let p = curriculum.noise_probability(Progress::new(50, 100));
 /// assert!((p - 1.0 / 6.0).abs() < 1e-12);
-/// # Ok::<(), zs_curriculum::CurriculumError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 pub struct ExponentialCurriculum {
-    start: f64,
-    end: f64,
-    log_base: f64,
+    /// Noise probability at the start.
+    #[garde(custom(check::fraction))]
+    pub start: f64,
+    /// Noise probability at the end.
+    #[garde(custom(check::fraction))]
+    pub end: f64,
+    /// Base of the exponential; the paper's 4 by default.
+    #[serde(default = "paper_base")]
+    #[garde(custom(check::positive))]
+    pub base: f64,
 }
 
-impl ExponentialCurriculum {
-    /// The paper's base.
-    pub const PAPER_BASE: f64 = 4.0;
+fn paper_base() -> f64 {
+    4.0
+}
 
-    /// A curve between two probabilities.
-    ///
-    /// # Errors
-    ///
-    /// Fails when a probability is outside of `[0, 1]` or the base is not positive and finite.
-    pub fn new(start: f64, end: f64, base: f64) -> Result<Self, CurriculumError> {
-        let (start, end) = (probability("start", start)?, probability("end", end)?);
-        if base.is_finite() && base > 0.0 {
-            Ok(Self { start, end, log_base: base.ln() })
-        } else {
-            Err(CurriculumError::Base { value: base })
-        }
+impl Settings for ExponentialCurriculum {
+    const KIND: &'static str = "exponential";
+
+    fn check(&self) -> Result<(), SettingsError> {
+        Ok(self.validate()?)
     }
 }
 
 impl Curriculum for ExponentialCurriculum {
     fn noise_probability(&self, progress: Progress<'_>) -> f64 {
         let fraction = progress.fraction();
-        let ramp = if self.log_base == 0.0 {
+        let log_base = self.base.ln();
+        let ramp = if log_base == 0.0 {
             fraction
         } else {
-            (fraction * self.log_base).exp_m1() / self.log_base.exp_m1()
+            (fraction * log_base).exp_m1() / log_base.exp_m1()
         };
         interpolate(self.start, self.end, ramp)
     }
@@ -75,7 +78,8 @@ mod tests {
 
     #[track_caller]
     fn check(curve: (f64, f64, f64), step: usize, expected: f64, tolerance: f64) {
-        let curriculum = ExponentialCurriculum::new(curve.0, curve.1, curve.2).unwrap();
+        let (start, end, base) = curve;
+        let curriculum = ExponentialCurriculum { start, end, base };
         let actual = curriculum.noise_probability(Progress::new(step, 203));
         assert!((actual - expected).abs() <= tolerance, "step {step}: {actual} != {expected}");
     }

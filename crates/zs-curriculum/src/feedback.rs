@@ -1,33 +1,10 @@
 //! Noise that follows the policy: more of it while the policy copes, less when it does not.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::{Settings, SettingsError, check};
 
-use crate::config::probability;
-use crate::{Curriculum, CurriculumError, Progress};
-
-/// Settings of a [`FeedbackCurriculum`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FeedbackConfig {
-    /// Noise probability at the start, and the least it falls back to.
-    pub start: f64,
-    /// The most that it rises to.
-    pub end: f64,
-    /// The success rate from which on noise rises.
-    pub threshold: f64,
-    /// How much it rises after a step.
-    pub rise: f64,
-    /// How much it falls after a step below the threshold; by default not at all.
-    #[serde(default)]
-    pub fall: f64,
-    /// Steps whose success rates are averaged.
-    #[serde(default = "one")]
-    pub window: usize,
-}
-
-fn one() -> usize {
-    1
-}
+use crate::{Curriculum, Progress};
 
 /// A controller on the success rate of training episodes.
 ///
@@ -48,60 +25,66 @@ fn one() -> usize {
 /// Not part of `ZeroSearch`, whose schedule looks at the step alone.
 ///
 /// ```
-/// use zs_curriculum::{Curriculum, FeedbackConfig, FeedbackCurriculum, Progress};
+/// use zs_curriculum::{Curriculum, FeedbackCurriculum, Progress};
 ///
-/// let config = FeedbackConfig {
+/// let curriculum = FeedbackCurriculum {
 ///     start: 0.0, end: 0.5, threshold: 0.6, rise: 0.1, fall: 0.0, window: 1,
 /// };
-/// let curriculum = FeedbackCurriculum::new(config)?;
 /// let at = |rates: &[f64]| curriculum.noise_probability(Progress::new(1, 9).after(rates));
 /// assert_eq!(at(&[]), 0.0);
 /// assert_eq!(at(&[0.7]), 0.1);
 /// assert_eq!(at(&[0.7, 0.5]), 0.1);
 /// assert_eq!(at(&[0.7, 0.5, 0.9]), 0.2);
-/// # Ok::<(), zs_curriculum::CurriculumError>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 pub struct FeedbackCurriculum {
-    config: FeedbackConfig,
+    /// Noise probability at the start, and the least it falls back to.
+    #[garde(custom(check::fraction))]
+    pub start: f64,
+    /// Greatest noise probability.
+    #[garde(custom(check::fraction), custom(check::at_least("start", self.start)))]
+    pub end: f64,
+    /// Success rate from which on noise rises.
+    #[garde(custom(check::fraction))]
+    pub threshold: f64,
+    /// Rise after a step.
+    #[garde(custom(check::fraction))]
+    pub rise: f64,
+    /// Fall after a step below the threshold; none by default.
+    #[serde(default)]
+    #[garde(custom(check::fraction))]
+    pub fall: f64,
+    /// Steps whose success rates are averaged.
+    #[serde(default = "one")]
+    #[garde(custom(check::at_least_one))]
+    pub window: usize,
 }
 
-impl FeedbackCurriculum {
-    /// A controller with some settings.
-    ///
-    /// # Errors
-    ///
-    /// Fails when a setting is outside of `[0, 1]`, `end` lies below `start`, or the window is empty.
-    pub fn new(config: FeedbackConfig) -> Result<Self, CurriculumError> {
-        let FeedbackConfig { start, end, threshold, rise, fall, window } = config;
-        for (field, value) in [
-            ("start", start),
-            ("end", end),
-            ("threshold", threshold),
-            ("rise", rise),
-            ("fall", fall),
-        ] {
-            probability(field, value)?;
-        }
-        if end < start {
-            return Err(CurriculumError::FeedbackRange { start, end });
-        }
-        if window == 0 {
-            return Err(CurriculumError::FeedbackWindow);
-        }
-        Ok(Self { config })
+fn one() -> usize {
+    1
+}
+
+impl Settings for FeedbackCurriculum {
+    const KIND: &'static str = "feedback";
+
+    fn check(&self) -> Result<(), SettingsError> {
+        Ok(self.validate()?)
     }
 }
 
 impl Curriculum for FeedbackCurriculum {
     fn noise_probability(&self, progress: Progress<'_>) -> f64 {
-        let FeedbackConfig { start, end, threshold, rise, fall, window } = self.config;
+        let Self { start, end, threshold, rise, fall, window } = *self;
         let rates = progress.success_rates;
         (1..=rates.len()).fold(start, |p, num_recorded| {
             let recent = &rates[num_recorded.saturating_sub(window)..num_recorded];
             let mean = recent.iter().sum::<f64>() / recent.len() as f64;
             if mean >= threshold { (p + rise).min(end) } else { (p - fall).max(start) }
         })
+    }
+
+    fn follows_success(&self) -> bool {
+        true
     }
 }
 
@@ -111,13 +94,18 @@ mod tests {
 
     use super::*;
 
-    const CONFIG: FeedbackConfig =
-        FeedbackConfig { start: 0.1, end: 0.4, threshold: 0.5, rise: 0.2, fall: 0.05, window: 2 };
+    const CURRICULUM: FeedbackCurriculum = FeedbackCurriculum {
+        start: 0.1,
+        end: 0.4,
+        threshold: 0.5,
+        rise: 0.2,
+        fall: 0.05,
+        window: 2,
+    };
 
     #[track_caller]
     fn check(rates: &[f64], expected: f64) {
-        let curriculum = FeedbackCurriculum::new(CONFIG).unwrap();
-        let actual = curriculum.noise_probability(Progress::new(1, 5).after(rates));
+        let actual = CURRICULUM.noise_probability(Progress::new(1, 5).after(rates));
         assert!((actual - expected).abs() < 1e-12, "{rates:?}: {actual} != {expected}");
     }
 
@@ -135,10 +123,13 @@ mod tests {
 
     #[test]
     fn refuses_what_makes_no_sense() {
-        let refused = |config| FeedbackCurriculum::new(config).unwrap_err().to_string();
-        assert!(refused(FeedbackConfig { rise: 1.5, ..CONFIG }).contains("curriculum.rise"));
-        assert!(refused(FeedbackConfig { end: 0.0, ..CONFIG }).contains("curriculum.end"));
-        assert!(refused(FeedbackConfig { window: 0, ..CONFIG }).contains("curriculum.window"));
+        let refused = |it: FeedbackCurriculum| it.check().unwrap_err().to_string();
+        assert!(refused(FeedbackCurriculum { rise: 1.5, ..CURRICULUM }).contains("`rise`"));
+        assert!(
+            refused(FeedbackCurriculum { end: 0.0, ..CURRICULUM })
+                .contains("`end` must be at least `start`")
+        );
+        assert!(refused(FeedbackCurriculum { window: 0, ..CURRICULUM }).contains("`window`"));
     }
 
     proptest! {
@@ -146,7 +137,7 @@ mod tests {
         fn a_prefix_of_the_records_gives_the_earlier_value(
             rates in proptest::collection::vec(0.0..=1.0_f64, 0..20), window in 1_usize..5,
         ) {
-            let curriculum = FeedbackCurriculum::new(FeedbackConfig { window, ..CONFIG }).unwrap();
+            let curriculum = FeedbackCurriculum { window, ..CURRICULUM };
             let path: Vec<f64> = (0..=rates.len())
                 .map(|it| curriculum.noise_probability(Progress::new(1, 9).after(&rates[..it])))
                 .collect();

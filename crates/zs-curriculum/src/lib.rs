@@ -6,17 +6,17 @@
 //! else. Who draws, and for which query, is the rollout's business.
 //!
 //! ```
-//! use zs_curriculum::{CurriculumConfig, Progress};
+//! use zs_core::registry::Spec;
+//! use zs_curriculum::{Progress, builtin};
 //!
 //! // The schedule of ZeroSearch's README for Qwen2.5-3B-Instruct: 0 to 0.5 over 203 steps.
-//! let config = CurriculumConfig::Exponential { start: 0.0, end: 0.5, base: 4.0 };
-//! let curriculum = config.build()?;
+//! let spec: Spec = serde_json::from_str(r#"{"kind": "exponential", "start": 0.0, "end": 0.5}"#)?;
+//! let curriculum = builtin().build(&spec, &())?;
 //! let p = curriculum.noise_probability(Progress::new(101, 203));
 //! assert!((p - 0.166).abs() < 5e-4);
-//! # Ok::<(), zs_curriculum::CurriculumError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod config;
 mod constant;
 mod exponential;
 mod feedback;
@@ -28,23 +28,63 @@ mod step;
 
 use std::fmt::Debug;
 
-pub use config::{CurriculumConfig, CurriculumError};
+use zs_core::registry::{Registry, RegistryError, Settings};
+
 pub use constant::ConstantCurriculum;
 pub use exponential::ExponentialCurriculum;
-pub use feedback::{FeedbackConfig, FeedbackCurriculum};
+pub use feedback::FeedbackCurriculum;
 pub use linear::LinearCurriculum;
-pub use per_turn::PerTurnCurriculum;
+pub use per_turn::{PerTurn, PerTurnCurriculum};
 pub use piecewise::{PiecewiseCurriculum, Point};
-pub use reverse::ReverseCurriculum;
+pub use reverse::{Reverse, ReverseCurriculum};
 pub use step::{Stage, StepCurriculum};
 
-/// Decides how often the simulation LLM returns noisy documents.
+/// Registry of curricula.
+pub type CurriculumRegistry = Registry<Box<dyn Curriculum>>;
+
+/// Registers the built-in curricula.
+///
+/// # Errors
+///
+/// Fails where one of their names is taken.
+pub fn register_curricula(registry: &mut CurriculumRegistry) -> Result<(), RegistryError> {
+    register_curriculum::<ConstantCurriculum>(registry)?;
+    register_curriculum::<ExponentialCurriculum>(registry)?;
+    register_curriculum::<FeedbackCurriculum>(registry)?;
+    register_curriculum::<LinearCurriculum>(registry)?;
+    register_curriculum::<PiecewiseCurriculum>(registry)?;
+    register_curriculum::<StepCurriculum>(registry)?;
+    registry.register(|it: PerTurn, (): &(), registry| it.build(registry))?;
+    registry.register(|it: Reverse, (): &(), registry| it.build(registry))
+}
+
+/// Registers a curriculum whose struct is its settings.
+///
+/// # Errors
+///
+/// Fails where its name is taken.
+pub fn register_curriculum<C: Curriculum + Settings>(
+    registry: &mut CurriculumRegistry,
+) -> Result<(), RegistryError> {
+    registry.register(|it: C, (): &(), _| Ok(Box::new(it)))
+}
+
+/// Creates a registry of the built-in curricula.
+#[must_use]
+pub fn builtin() -> CurriculumRegistry {
+    let mut registry = Registry::new("curriculum");
+    let registered = register_curricula(&mut registry);
+    debug_assert!(registered.is_ok(), "an empty registry has no name taken");
+    registry
+}
+
+/// Schedule of the fraction of searches for which the simulation LLM returns noisy documents.
 ///
 /// # Implementing
 ///
 /// Return a number in `[0, 1]` for every progress, also before the first and after the last step,
-/// and the same number for the same progress. Adding one takes a file here, a variant of
-/// [`CurriculumConfig`] and a line in the property tests of that enum.
+/// and the same number for the same progress. A type that is also its
+/// [`Settings`](zs_core::registry::Settings) is chosen by name after one line of registration.
 ///
 /// ```
 /// use zs_curriculum::{Curriculum, Progress};
@@ -64,9 +104,14 @@ pub use step::{Stage, StepCurriculum};
 pub trait Curriculum: Debug + Send + Sync {
     /// The probability, in `[0, 1]`, that one search of this step and turn returns noisy documents.
     fn noise_probability(&self, progress: Progress<'_>) -> f64;
+
+    /// Returns true if the probability depends on recorded success rates.
+    fn follows_success(&self) -> bool {
+        false
+    }
 }
 
-/// A point in training, and all that a curriculum may know of it.
+/// A point in training: all that a curriculum may depend on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress<'a> {
     /// The step being made; the reference counts from 1.
@@ -86,7 +131,7 @@ impl<'a> Progress<'a> {
         Self { step, total_steps, turn: 0, success_rates: &[] }
     }
 
-    /// The same step with what earlier ones came to.
+    /// The same step with the success rates of those before.
     #[must_use]
     pub fn after(self, success_rates: &'a [f64]) -> Self {
         Self { success_rates, ..self }
@@ -104,6 +149,9 @@ impl<'a> Progress<'a> {
         if self.step >= self.total_steps { 1.0 } else { self.step as f64 / self.total_steps as f64 }
     }
 }
+
+#[cfg(test)]
+mod registry_tests;
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,10 @@
 //! Noise that rises in a straight line.
 
-use crate::config::probability;
-use crate::{Curriculum, CurriculumError, Progress};
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use zs_core::registry::{Settings, SettingsError, check};
+
+use crate::{Curriculum, Progress};
 
 /// A straight line from `start` to `end`.
 ///
@@ -12,20 +15,21 @@ use crate::{Curriculum, CurriculumError, Progress};
 /// - `i`: the step; `m`: steps of the whole run; from `m` on, `p = end`
 ///
 /// `start > end` falls, i.e. goes from hard to easy.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 pub struct LinearCurriculum {
-    start: f64,
-    end: f64,
+    /// Noise probability at the start.
+    #[garde(custom(check::fraction))]
+    pub start: f64,
+    /// Noise probability at the end.
+    #[garde(custom(check::fraction))]
+    pub end: f64,
 }
 
-impl LinearCurriculum {
-    /// A line between two probabilities.
-    ///
-    /// # Errors
-    ///
-    /// Fails when one is outside of `[0, 1]`.
-    pub fn new(start: f64, end: f64) -> Result<Self, CurriculumError> {
-        Ok(Self { start: probability("start", start)?, end: probability("end", end)? })
+impl Settings for LinearCurriculum {
+    const KIND: &'static str = "linear";
+
+    fn check(&self) -> Result<(), SettingsError> {
+        Ok(self.validate()?)
     }
 }
 
@@ -46,7 +50,7 @@ mod tests {
 
     #[track_caller]
     fn check(start: f64, end: f64, step: usize, expected: f64) {
-        let curriculum = LinearCurriculum::new(start, end).unwrap();
+        let curriculum = LinearCurriculum { start, end };
         let actual = curriculum.noise_probability(Progress::new(step, 8));
         assert!((actual - expected).abs() < 1e-12, "step {step}: {actual} != {expected}");
     }

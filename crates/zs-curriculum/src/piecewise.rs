@@ -1,10 +1,11 @@
 //! Noise along straight pieces between given points.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::{Settings, SettingsError, check};
 
-use crate::config::probability;
 use crate::linear::interpolate;
-use crate::{Curriculum, CurriculumError, Progress};
+use crate::{Curriculum, Progress};
 
 /// Straight pieces through given points.
 ///
@@ -19,49 +20,54 @@ use crate::{Curriculum, CurriculumError, Progress};
 /// use zs_curriculum::{Curriculum, PiecewiseCurriculum, Point, Progress};
 ///
 /// // Nothing but useful documents in the first fifth, then a rise that ends early.
-/// let curriculum = PiecewiseCurriculum::new(vec![
+/// let curriculum = PiecewiseCurriculum { points: vec![
 ///     Point { at: 0.2, probability: 0.0 },
 ///     Point { at: 0.8, probability: 0.5 },
-/// ])?;
+/// ] };
 /// assert_eq!(curriculum.noise_probability(Progress::new(1, 10)), 0.0);
 /// assert!((curriculum.noise_probability(Progress::new(5, 10)) - 0.25).abs() < 1e-12);
-/// # Ok::<(), zs_curriculum::CurriculumError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 pub struct PiecewiseCurriculum {
-    points: Vec<Point>,
+    /// Corners, in order.
+    #[garde(dive, custom(in_order))]
+    pub points: Vec<Point>,
+}
+
+impl Settings for PiecewiseCurriculum {
+    const KIND: &'static str = "piecewise";
+
+    fn check(&self) -> Result<(), SettingsError> {
+        Ok(self.validate()?)
+    }
+}
+
+fn in_order(points: &[Point], (): &()) -> garde::Result {
+    if points.is_empty() {
+        return Err(garde::Error::new("hold at least { at = 0.0, probability = … }"));
+    }
+    let rises = |index: usize| {
+        let at = points[index].at;
+        (0.0..=1.0).contains(&at) && index.checked_sub(1).is_none_or(|it| at > points[it].at)
+    };
+    match (0..points.len()).find(|index| !rises(*index)) {
+        None => Ok(()),
+        Some(index) => Err(garde::Error::new(format!(
+            "rise between 0 and 1; `points[{index}].at` is {}",
+            points[index].at
+        ))),
+    }
 }
 
 /// A corner of a [`PiecewiseCurriculum`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 pub struct Point {
     /// The finished fraction of training, in `[0, 1]`.
+    #[garde(skip)]
     pub at: f64,
     /// The noise probability there.
+    #[garde(custom(check::fraction))]
     pub probability: f64,
-}
-
-impl PiecewiseCurriculum {
-    /// A curriculum through some points.
-    ///
-    /// # Errors
-    ///
-    /// Fails when there is no point, they do not rise inside `[0, 1]`, or a probability is outside
-    /// of it.
-    pub fn new(points: Vec<Point>) -> Result<Self, CurriculumError> {
-        if points.is_empty() {
-            return Err(CurriculumError::NoPoints);
-        }
-        for (index, point) in points.iter().enumerate() {
-            let rises = index == 0 || point.at > points[index - 1].at;
-            if !(rises && (0.0..=1.0).contains(&point.at)) {
-                return Err(CurriculumError::PointOrder { index, value: point.at });
-            }
-            probability(&format!("points[{index}].probability"), point.probability)?;
-        }
-        Ok(Self { points })
-    }
 }
 
 impl Curriculum for PiecewiseCurriculum {
@@ -74,7 +80,7 @@ impl Curriculum for PiecewiseCurriculum {
                 interpolate(from.probability, to.probability, ramp)
             }
             (Some(last), None) => last.probability,
-            (None, _) => self.points[0].probability,
+            (None, first) => first.map_or(0.0, |it| it.probability),
         }
     }
 }
@@ -90,7 +96,7 @@ mod tests {
     #[track_caller]
     fn check(step: usize, expected: f64) {
         let curriculum =
-            PiecewiseCurriculum::new(points(&[(0.25, 0.2), (0.5, 0.6), (0.75, 0.0)])).unwrap();
+            PiecewiseCurriculum { points: points(&[(0.25, 0.2), (0.5, 0.6), (0.75, 0.0)]) };
         let actual = curriculum.noise_probability(Progress::new(step, 8));
         assert!((actual - expected).abs() < 1e-12, "step {step}: {actual} != {expected}");
     }
@@ -109,8 +115,8 @@ mod tests {
     #[test]
     fn refuses_disorder() {
         for bad in [&[(0.5, 0.1), (0.5, 0.2)][..], &[(1.5, 0.1)], &[(f64::NAN, 0.1)]] {
-            let error = PiecewiseCurriculum::new(points(bad)).unwrap_err();
-            assert!(matches!(error, CurriculumError::PointOrder { .. }), "{error}");
+            let error = PiecewiseCurriculum { points: points(bad) }.check().unwrap_err();
+            assert!(error.to_string().contains("rise between 0 and 1"), "{error}");
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Any curriculum from its end to its start.
 
-use crate::{Curriculum, Progress};
+use serde::{Deserialize, Serialize};
+use zs_core::registry::{BoxedError, Settings, Spec};
+
+use crate::{Curriculum, CurriculumRegistry, Progress};
 
 /// Another curriculum, run backwards: from hard to easy where that one goes from easy to hard.
 ///
@@ -12,17 +15,39 @@ use crate::{Curriculum, Progress};
 ///
 /// A control for the claim that easy-to-hard matters. Success rates are handed on as they were
 /// recorded, so a [`FeedbackCurriculum`](crate::FeedbackCurriculum), which does not look at the
-/// step, is not changed by it; [`CurriculumConfig`](crate::CurriculumConfig) refuses that.
+/// step, is not changed by it; building one is refused.
 #[derive(Debug)]
 pub struct ReverseCurriculum {
     inner: Box<dyn Curriculum>,
 }
 
-impl ReverseCurriculum {
-    /// `inner`, backwards.
-    #[must_use]
-    pub fn new(inner: Box<dyn Curriculum>) -> Self {
-        Self { inner }
+/// Settings of [`ReverseCurriculum`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reverse {
+    /// Curriculum to reverse.
+    pub curriculum: Spec,
+}
+
+impl Settings for Reverse {
+    const KIND: &'static str = "reverse";
+
+    fn nested(&self) -> Vec<String> {
+        vec!["curriculum".to_owned()]
+    }
+}
+
+impl Reverse {
+    pub(crate) fn build(
+        self,
+        registry: &CurriculumRegistry,
+    ) -> Result<Box<dyn Curriculum>, BoxedError> {
+        let inner = registry.build(&self.curriculum, &())?;
+        if inner.follows_success() {
+            let message = "a curriculum that follows the success rate has no reverse; reverse one \
+                           that follows the step";
+            return Err(message.into());
+        }
+        Ok(Box::new(ReverseCurriculum { inner }))
     }
 }
 
@@ -36,12 +61,13 @@ impl Curriculum for ReverseCurriculum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::LinearCurriculum;
+    use crate::{LinearCurriculum, builtin};
 
     #[test]
     fn goes_from_end_to_start() {
-        let line = LinearCurriculum::new(0.0, 0.8).unwrap();
-        let curriculum = ReverseCurriculum::new(Box::new(line));
+        let curriculum = Spec::of(&LinearCurriculum { start: 0.0, end: 0.8 }).unwrap();
+        let spec = Spec::of(&Reverse { curriculum }).unwrap();
+        let curriculum = builtin().build(&spec, &()).unwrap();
         for (step, expected) in [(0, 0.8), (2, 0.6), (4, 0.4), (8, 0.0), (99, 0.0)] {
             let p = curriculum.noise_probability(Progress::new(step, 8));
             assert!((p - expected).abs() < 1e-12, "step {step}: {p}");

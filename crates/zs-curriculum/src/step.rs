@@ -1,9 +1,10 @@
 //! Noise in constant stretches.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::{Settings, SettingsError, check};
 
-use crate::config::probability;
-use crate::{Curriculum, CurriculumError, Progress};
+use crate::{Curriculum, Progress};
 
 /// Constant stretches: the probability of the last stage that has begun.
 ///
@@ -16,53 +17,53 @@ use crate::{Curriculum, CurriculumError, Progress};
 /// ```
 /// use zs_curriculum::{Curriculum, Progress, Stage, StepCurriculum};
 ///
-/// let curriculum = StepCurriculum::new(vec![
+/// let curriculum = StepCurriculum { stages: vec![
 ///     Stage { from: 0.0, probability: 0.0 },
 ///     Stage { from: 0.5, probability: 0.25 },
-/// ])?;
+/// ] };
 /// assert_eq!(curriculum.noise_probability(Progress::new(5, 10)), 0.25);
-/// # Ok::<(), zs_curriculum::CurriculumError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 pub struct StepCurriculum {
-    stages: Vec<Stage>,
+    /// Stretches, in order; the first begins at 0.
+    #[garde(dive, custom(in_order))]
+    pub stages: Vec<Stage>,
+}
+
+impl Settings for StepCurriculum {
+    const KIND: &'static str = "step";
+
+    fn check(&self) -> Result<(), SettingsError> {
+        Ok(self.validate()?)
+    }
+}
+
+fn in_order(stages: &[Stage], (): &()) -> garde::Result {
+    if stages.is_empty() {
+        return Err(garde::Error::new("hold at least { from = 0.0, probability = … }"));
+    }
+    let rises = |index: usize| match index.checked_sub(1) {
+        None => stages[index].from == 0.0,
+        Some(before) => stages[index].from > stages[before].from && stages[index].from < 1.0,
+    };
+    match (0..stages.len()).find(|index| !rises(*index)) {
+        None => Ok(()),
+        Some(index) => Err(garde::Error::new(format!(
+            "begin at 0 and rise, each below 1; `stages[{index}].from` is {}",
+            stages[index].from
+        ))),
+    }
 }
 
 /// One stretch of a [`StepCurriculum`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 pub struct Stage {
     /// The finished fraction of training at which the stage begins, in `[0, 1)`.
+    #[garde(skip)]
     pub from: f64,
     /// Its noise probability.
+    #[garde(custom(check::fraction))]
     pub probability: f64,
-}
-
-impl StepCurriculum {
-    /// A curriculum of the given stages.
-    ///
-    /// # Errors
-    ///
-    /// Fails when there is no stage, the first does not begin at 0, they do not rise below 1, or a
-    /// probability is outside of `[0, 1]`.
-    pub fn new(stages: Vec<Stage>) -> Result<Self, CurriculumError> {
-        if stages.is_empty() {
-            return Err(CurriculumError::NoStages);
-        }
-        let mut previous = None;
-        for (index, stage) in stages.iter().enumerate() {
-            let in_order = match previous {
-                None => stage.from == 0.0,
-                Some(previous) => stage.from > previous && stage.from < 1.0,
-            };
-            if !in_order {
-                return Err(CurriculumError::StageOrder { index, value: stage.from });
-            }
-            probability(&format!("stages[{index}].probability"), stage.probability)?;
-            previous = Some(stage.from);
-        }
-        Ok(Self { stages })
-    }
 }
 
 impl Curriculum for StepCurriculum {
@@ -70,7 +71,7 @@ impl Curriculum for StepCurriculum {
         let fraction = progress.fraction();
         let begun = self.stages.partition_point(|stage| stage.from <= fraction);
         // The first stage begins at 0, so at least one has begun.
-        self.stages[begun - 1].probability
+        begun.checked_sub(1).map_or(0.0, |it| self.stages[it].probability)
     }
 }
 
@@ -84,8 +85,8 @@ mod tests {
 
     #[track_caller]
     fn check(step: usize, expected: f64) {
-        let curriculum = StepCurriculum::new(stages(&[(0.0, 0.1), (0.5, 0.4), (0.75, 0.2)]));
-        let actual = curriculum.unwrap().noise_probability(Progress::new(step, 8));
+        let curriculum = StepCurriculum { stages: stages(&[(0.0, 0.1), (0.5, 0.4), (0.75, 0.2)]) };
+        let actual = curriculum.noise_probability(Progress::new(step, 8));
         assert_eq!(actual, expected, "step {step}");
     }
 
@@ -103,8 +104,8 @@ mod tests {
     #[test]
     fn refuses_disorder() {
         for bad in [&[(0.0, 0.1), (0.0, 0.2)][..], &[(0.0, 0.1), (1.0, 0.2)], &[(f64::NAN, 0.1)]] {
-            let error = StepCurriculum::new(stages(bad)).unwrap_err();
-            assert!(matches!(error, CurriculumError::StageOrder { .. }), "{error}");
+            let error = StepCurriculum { stages: stages(bad) }.check().unwrap_err();
+            assert!(error.to_string().contains("begin at 0 and rise"), "{error}");
         }
     }
 }

@@ -17,8 +17,8 @@ pub use self::report::{
     Calls, CurvePoint, Example, ExampleTurn, PolicyScores, RealEngine, Report, Seconds,
 };
 
-use zs_trainer::config::{Check, Curriculum, TrainingConfig, load, parse};
-use zs_trainer::{Metrics, RunContext, source};
+use zs_trainer::config::{Check, TrainingConfig, load, no_noise, parse};
+use zs_trainer::{Components, Metrics, RunContext, source};
 
 use crate::arguments::ReproduceArgs;
 use crate::config::ReproduceConfig;
@@ -32,8 +32,8 @@ const QUICK: &str = include_str!("../presets/reproduce_quick.toml");
 pub(crate) fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
     refuse_arguments(args)?;
     let mut config = match &args.config {
-        Some(path) => load(path)?,
-        None => preset()?,
+        Some(path) => load(path, &context.components)?,
+        None => preset(&context.components)?,
     };
     config.seed = args.seed.unwrap_or(config.seed);
     config.base = args.base.clone().unwrap_or(config.base);
@@ -72,8 +72,8 @@ fn refuse_arguments(args: &ReproduceArgs) -> Result<()> {
 /// # Errors
 ///
 /// Never: the preset is part of this crate and tested.
-pub fn preset() -> Result<ReproduceConfig> {
-    parse(QUICK, "presets/reproduce_quick.toml")
+pub fn preset(components: &Components) -> Result<ReproduceConfig> {
+    parse(QUICK, "presets/reproduce_quick.toml", components)
 }
 
 /// Runs the whole job and writes the report; an earlier report in the same place is replaced when
@@ -83,7 +83,7 @@ pub fn preset() -> Result<ReproduceConfig> {
 ///
 /// Fails on a missing base model, an output directory that is not ours, or any failing stage.
 pub fn reproduce(config: &ReproduceConfig, context: &RunContext) -> Result<Report> {
-    config.check()?;
+    config.check(&context.components)?;
     let start = Instant::now();
     let output = Output::begin(&config.out)?;
     output.write_text("config.toml", &toml::to_string_pretty(config)?)?;
@@ -116,7 +116,7 @@ pub fn reproduce(config: &ReproduceConfig, context: &RunContext) -> Result<Repor
 
     context.note("[5/6] training on the real engine, for comparison");
     let clock = Instant::now();
-    let settings = TrainingConfig { curriculum: Curriculum::default(), ..config.training.clone() };
+    let settings = TrainingConfig { curriculum: no_noise(), ..config.training.clone() };
     let engines =
         TrainingEngines { engine: Arc::clone(job.train_world.engine()) as _, beside: None };
     let real = job
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_preset_is_valid_and_asks_enough() {
-        let config = preset().unwrap();
+        let config = preset(&Components::built_in()).unwrap();
         assert!(2 * config.worlds.test_per_hop >= 500);
         assert_eq!(config.preset, "quick");
         assert_eq!(config.training.rollout.prompt_template, zs_world::PROMPT_TEMPLATE);
@@ -238,6 +238,9 @@ mod tests {
         let tuning = config.data.first_seed..config.data.first_seed + config.data.worlds as u64;
         assert!(!tuning.contains(&config.worlds.first_seed));
         let written = toml::to_string_pretty(&config).unwrap();
-        assert_eq!(parse::<ReproduceConfig>(&written, "written").unwrap(), config);
+        assert_eq!(
+            parse::<ReproduceConfig>(&written, "written", &Components::built_in()).unwrap(),
+            config
+        );
     }
 }

@@ -4,11 +4,11 @@ use burn::module::Module;
 use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, StreamKey};
 use zs_model::{Optimizer, OptimizerConfig};
 
-use crate::algorithm::KINDS;
+use crate::algorithm::{builtin, from_json};
 use crate::testing::bigram::{Bigram, BigramGenerator, BigramValues};
 use crate::{
-    AlgorithmConfig, Companions, Episode, LearningState, RewardConfig, RolloutConfig,
-    TrajectoryGroup, UpdateConfig, ValueLearner, rollout, update_with,
+    Episode, F1, LearningState, RewardFunction, RolloutConfig, TrainerResources, TrajectoryGroup,
+    UpdateConfig, ValueLearner, rollout, update_with,
 };
 
 const VOCAB: [&str; 8] = [
@@ -41,9 +41,8 @@ impl SearchEngine for Nothing {
 fn train(algorithm: &str, seed: u64) -> Vec<f32> {
     let questions =
         [Question::new("fr", "France?", ["Paris"]), Question::new("it", "Italy?", ["Rome"])];
-    let algorithm: AlgorithmConfig = serde_json::from_str(algorithm).unwrap();
-    let algorithm = algorithm.build().unwrap();
-    let reward = RewardConfig::default().build().unwrap();
+    let algorithm = from_json(algorithm).unwrap();
+    let reward = RewardFunction::single(F1::default());
     let config = RolloutConfig {
         max_searches: 1,
         max_new_tokens: 1,
@@ -80,7 +79,7 @@ fn train(algorithm: &str, seed: u64) -> Vec<f32> {
             .collect();
         let of_step: Vec<f32> = groups.iter().flat_map(TrajectoryGroup::rewards).collect();
         rewards.push(of_step.iter().sum::<f32>() / of_step.len() as f32);
-        let companions = Companions {
+        let resources = TrainerResources {
             reference: Some(&reference),
             critic: Some(&mut critic),
             ptx: &[],
@@ -88,7 +87,7 @@ fn train(algorithm: &str, seed: u64) -> Vec<f32> {
         };
         let (algorithm, config) = (algorithm.as_ref(), UpdateConfig::default());
         (model, _) =
-            update_with(model, &mut optimizer, companions, &groups, algorithm, &config).unwrap();
+            update_with(model, &mut optimizer, resources, &groups, algorithm, &config).unwrap();
     }
     rewards
 }
@@ -103,7 +102,7 @@ fn check(algorithm: &str) {
 
 #[test]
 fn every_algorithm_learns() {
-    for kind in KINDS {
+    for kind in builtin().kinds() {
         check(&format!(r#"{{"kind":"{kind}"}}"#));
     }
 }

@@ -14,7 +14,7 @@
 //! use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, StreamKey};
 //! use zs_model::testing::ScriptedGenerator;
 //! use zs_rl::{
-//!     AlgorithmConfig, Episode, RewardConfig, RolloutBatch, RolloutConfig, TrajectoryGroup, rollout,
+//!     Algorithm, Episode, F1, Grpo, RewardFunction, RolloutBatch, RolloutConfig, TrajectoryGroup, rollout,
 //! };
 //!
 //! #[derive(Debug)]
@@ -50,54 +50,52 @@
 //!     rollout(&policy, &OnePage, &episodes, 0.25, &RolloutConfig::default(), &mut |_| {}).unwrap();
 //! assert_eq!(output.stats.num_searches, 2);
 //!
-//! let reward = RewardConfig::default().build().unwrap();
+//! let reward = RewardFunction::single(F1::default());
 //! let group = TrajectoryGroup::score(question.clone(), output.trajectories, &reward);
 //! assert_eq!(group.rewards(), [1.0, 0.0, 1.0, 0.0]);
 //!
-//! let algorithm = AlgorithmConfig::Grpo(Default::default()).build().unwrap();
-//! let advantages = algorithm.advantages(&RolloutBatch::new(&[group])).tokens;
+//! let advantages = Grpo::default().advantages(&RolloutBatch::new(&[group])).tokens;
 //! assert!(advantages[0].last() > Some(&0.0) && advantages[1].last() < Some(&0.0));
 //! ```
 
 pub mod advantage;
-mod algorithm;
+pub mod algorithm;
 pub mod consult;
 pub mod judge;
 pub mod loss;
 pub mod program;
 mod record;
-mod reward;
+pub mod reward;
 mod rollout;
 mod schedule;
 mod trajectory;
 mod update;
 
 pub use algorithm::{
-    Advantages, AipoStyle, AipoStyleConfig, Algorithm, AlgorithmConfig, AlgorithmError, Cispo,
-    CispoConfig, Dapo, DapoConfig, DrGrpo, DrGrpoConfig, DynamicSampling, Gigpo, GigpoConfig, Grpo,
-    GrpoConfig, Gspo, GspoConfig, KlPlacement, LearningState, LossOutput, LossTerms, PolicyBatch,
-    Ppo, PpoConfig, Reinforce, ReinforceConfig, ReinforcePlusPlus, ReinforcePlusPlusBaseline,
-    ReinforcePlusPlusConfig, Rloo, RlooConfig, RolloutBatch, SquaredRegret, SquaredRegretConfig,
+    Advantages, AipoStyle, Algorithm, AlgorithmRegistry, Cispo, Dapo, DrGrpo, DynamicSampling,
+    Gigpo, Grpo, Gspo, KlPlacement, LearningState, LossOutput, LossTerms, PolicyBatch, Ppo,
+    Reinforce, ReinforcePlusPlus, ReinforcePlusPlusBaseline, Requirements, Rloo, RolloutBatch,
+    SquaredRegret,
 };
 pub use record::{RECORD_VERSION, RecordError, read_records, write_records};
 pub use reward::{
     CoverExactMatch, CoverageGain, DefaultAnswer, Earned, EpisodeView, ExactMatch, F1, Format,
     GroupReward, InformationGain, InvalidAction, Length, OverBudget, Overlong, Redundancy,
-    RetrievalAnswer, RetrievalReward, Reward, RewardComponent, RewardConfig, RewardError,
-    RewardFunction, RewardResources, RewardScore, RewardTerm, SearchR1, SearchStep, SearchView,
-    TurnDecay, TurnPenalty, TurnView, information_gain, length_rewards,
+    RetrievalAnswer, RetrievalReward, Reward, RewardComponent, RewardError, RewardFunction,
+    RewardNeeds, RewardRegistry, RewardResources, RewardScore, RewardSum, RewardTerm, SearchR1,
+    SearchStep, SearchView, TurnDecay, TurnPenalty, TurnView, information_gain, length_rewards,
 };
 pub use rollout::{
     Episode, Rollout, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats,
     TokenBudget, TurnNoise, ZEROSEARCH_PROMPT, rollout,
 };
-pub use schedule::{TemperatureSchedule, prioritized_weights};
+pub use schedule::TemperatureSchedule;
 pub use trajectory::{
     Consult, LossTokens, Provenance, RewardedTrajectory, SearchRecord, Trajectory, TrajectoryGroup,
     Turn,
 };
 pub use update::{
-    Companions, Critic, SkippedStep, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner,
+    Critic, SkippedStep, TrainerResources, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner,
     ValueRow, update, update_with,
 };
 

@@ -66,7 +66,7 @@ pub enum RecordError {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row<T> {
+struct RecordLine<T> {
     version: u32,
     record: T,
 }
@@ -101,7 +101,7 @@ pub fn write_records<T: Serialize>(
 ) -> Result<(), RecordError> {
     for (index, record) in records.into_iter().enumerate() {
         let row = index + 1;
-        let mut line = serde_json::to_string(&Row { version: RECORD_VERSION, record })
+        let mut line = serde_json::to_string(&RecordLine { version: RECORD_VERSION, record })
             .map_err(|source| RecordError::Serialize { row, source })?;
         line.push('\n');
         writer.write_all(line.as_bytes()).map_err(|source| RecordError::Write { row, source })?;
@@ -133,7 +133,7 @@ fn parse<T: DeserializeOwned>(row: usize, line: &str) -> Result<T, RecordError> 
     if !(1..=RECORD_VERSION).contains(&found) {
         return Err(RecordError::Version { row, found });
     }
-    let record: Row<T> = serde_json::from_str(line).map_err(parse_error)?;
+    let record: RecordLine<T> = serde_json::from_str(line).map_err(parse_error)?;
     Ok(record.record)
 }
 

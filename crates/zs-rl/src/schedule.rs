@@ -71,39 +71,6 @@ impl TemperatureSchedule {
     }
 }
 
-/// How likely each question is to be asked again, given how often it has been answered right.
-///
-/// ```text
-/// p_i = (1 - s_i) / sum_j (1 - s_j)
-/// ```
-///
-/// - `s_i`: the success rate of question `i`, in `[0, 1]`; 0 for one that was never asked
-///
-/// Where every question is always answered right, all are equally likely.
-///
-/// # Shapes
-///
-/// - success_rates, output: `[questions]`; the output sums to 1
-///
-/// # References
-///
-/// - [Kimi k1.5](https://arxiv.org/abs/2501.12599), section 2.3.4, prioritised sampling
-///
-/// ```
-/// use zs_rl::prioritized_weights;
-///
-/// assert_eq!(prioritized_weights(&[1.0, 0.5, 0.0, 0.5]), [0.0, 0.25, 0.5, 0.25]);
-/// ```
-#[must_use]
-pub fn prioritized_weights(success_rates: &[f64]) -> Vec<f64> {
-    let missing: Vec<f64> = success_rates.iter().map(|it| (1.0 - it).max(0.0)).collect();
-    let sum: f64 = missing.iter().sum();
-    match sum > 0.0 {
-        true => missing.iter().map(|it| it / sum).collect(),
-        false => vec![1.0 / success_rates.len().max(1) as f64; success_rates.len()],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,13 +93,5 @@ mod tests {
         assert!(TemperatureSchedule::Linear { start, end: 0.0 }.is_valid());
         assert!(!TemperatureSchedule::Cosine { start: -1.0, end }.is_valid());
         assert!(!TemperatureSchedule::Linear { start, end: f32::NAN }.is_valid());
-    }
-
-    #[test]
-    fn hard_questions_come_back() {
-        assert_eq!(prioritized_weights(&[0.5, 0.5]), [0.5, 0.5]);
-        assert_eq!(prioritized_weights(&[1.0, 1.0]), [0.5, 0.5]);
-        assert_eq!(prioritized_weights(&[0.0, 0.75]), [0.8, 0.2]);
-        assert!(prioritized_weights(&[]).is_empty());
     }
 }

@@ -186,10 +186,10 @@ impl TrajectoryGroup {
         self.trajectories.iter().map(|it| it.reward.total).collect()
     }
 
-    /// Whether all trajectories earned the same: a group that teaches nothing to algorithms which
-    /// compare its members.
+    /// Returns true for a zero-variance group: all rewards are equal, so that algorithms which compare
+    /// its members get no advantages from it.
     #[must_use]
-    pub fn is_even(&self) -> bool {
+    pub fn has_zero_variance(&self) -> bool {
         self.trajectories.windows(2).all(|it| it[0].reward.total == it[1].reward.total)
     }
 }

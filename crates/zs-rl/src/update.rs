@@ -18,12 +18,12 @@ pub use self::error::UpdateError;
 
 use self::memory::MicroBatchTokens;
 use self::policy_step::MiniBatch;
-use self::row::{Prepared, Row, prepare};
+use self::row::{Prepared, UpdateRow, prepare};
 use crate::TrajectoryGroup;
 use crate::algorithm::{Algorithm, LearningState};
 use crate::loss::adapted_kl_scale;
 
-/// What an update did.
+/// Result of an update.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpdateMetrics {
     /// Metric keys and their values, averaged over the optimiser steps.
@@ -70,9 +70,9 @@ impl UpdateMetrics {
     }
 }
 
-/// What an update may use besides the policy model and its optimiser.
+/// Models, texts and state that an update uses besides the policy model and its optimiser.
 #[derive(Debug)]
-pub struct Companions<'a, M> {
+pub struct TrainerResources<'a, M> {
     /// The model that the policy is to stay close to, a sampling copy.
     pub reference: Option<&'a M>,
     /// The value model, for algorithms that have one.
@@ -80,7 +80,7 @@ pub struct Companions<'a, M> {
     /// Curated texts whose cross-entropy is added with the weight
     /// [`ptx_coef`](UpdateConfig::ptx_coef), all of them at each optimiser step.
     pub ptx: &'a [TokenRow],
-    /// What is remembered from one update to the next.
+    /// State that is carried from one update to the next.
     pub state: &'a mut LearningState,
 }
 
@@ -89,10 +89,6 @@ pub struct Companions<'a, M> {
 /// As [`update_with`] with a [`LearningState`] of its own: nothing is remembered between updates.
 ///
 /// # Errors
-///
-/// As [`update_with`].
-///
-/// # Panics
 ///
 /// As [`update_with`].
 pub fn update<M: PolicyModel + Sync>(
@@ -104,8 +100,8 @@ pub fn update<M: PolicyModel + Sync>(
     config: &UpdateConfig,
 ) -> Result<(M, UpdateMetrics), UpdateError> {
     let mut state = LearningState::default();
-    let companions = Companions { reference, critic: None, ptx: &[], state: &mut state };
-    update_with(model, optimizer, companions, groups, algorithm, config)
+    let resources = TrainerResources { reference, critic: None, ptx: &[], state: &mut state };
+    update_with(model, optimizer, resources, groups, algorithm, config)
 }
 
 /// Updates the policy model on a batch of trajectories.
@@ -126,39 +122,37 @@ pub fn update<M: PolicyModel + Sync>(
 /// # Errors
 ///
 /// Fails on an empty batch, on a missing reference or value model, on settings that do not go
-/// together, and when the device's memory is exhausted a second time.
-///
-/// # Panics
-///
-/// When the algorithm returns advantages of the wrong shape.
+/// together, on advantages of the wrong shape or that are not finite, on a loss that is not one number
+/// or has no gradient, and when the device's memory is exhausted a second time.
 pub fn update_with<M: PolicyModel + Sync>(
     mut model: M,
     optimizer: &mut Optimizer,
-    mut companions: Companions<'_, M>,
+    mut resources: TrainerResources<'_, M>,
     groups: &[TrajectoryGroup],
     algorithm: &dyn Algorithm,
     config: &UpdateConfig,
 ) -> Result<(M, UpdateMetrics), UpdateError> {
     config.validate()?;
-    if config.ptx_coef > 0.0 && !companions.ptx.iter().any(|it| it.loss_mask.contains(&true)) {
+    let requirements = algorithm.requirements();
+    if config.ptx_coef > 0.0 && !resources.ptx.iter().any(|it| it.loss_mask.contains(&true)) {
         return Err(UpdateError::MissingTexts);
     }
-    if config.adaptive_kl.is_some() && !algorithm.terms().needs_reference() {
+    if config.adaptive_kl.is_some() && requirements.terms.kl_coef == 0.0 {
         return Err(UpdateError::NothingToAdapt { algorithm: algorithm.name() });
     }
-    let mut tokens = MicroBatchTokens::new(config.micro_batch_tokens, companions.state);
-    let Prepared { rows, metrics: prepared, mean_return, reward_kl } = tokens
-        .attempt(|tokens| prepare(&model, &companions, groups, algorithm, config, tokens))??;
+    let mut tokens = MicroBatchTokens::new(config.micro_batch_tokens, resources.state);
+    let Prepared { rows, metrics: prepared, memory, reward_kl } = tokens
+        .attempt(|tokens| prepare(&model, &resources, groups, algorithm, config, tokens))??;
     let mut metrics = UpdateMetrics::default();
     let mut of_critic = Mean::default();
     for _ in 0..config.epochs {
         for range in mini_batches(rows.len(), config.mini_batches) {
             let rows = &rows[range];
-            let (ptx, kl_scale) = (companions.ptx, companions.state.kl_scale);
+            let (ptx, kl_scale) = (resources.ptx, resources.state.kl_scale);
             let mini_batch = MiniBatch { rows, ptx, kl_scale, algorithm, config };
             model = mini_batch.step(model, optimizer, &mut tokens, &mut metrics)?;
             if let (Some(critic), Some(clip)) =
-                (companions.critic.as_deref_mut(), algorithm.value_clip())
+                (resources.critic.as_deref_mut(), requirements.value_clip)
             {
                 let rows: Vec<ValueRow<'_>> = rows.iter().map(value_row).collect();
                 let values = tokens.attempt(|tokens| critic.step(&rows, clip, tokens))?;
@@ -184,16 +178,14 @@ pub fn update_with<M: PolicyModel + Sync>(
     }
     if let Some(adaptive) = config.adaptive_kl {
         let kl = reward_kl.or_else(|| metrics.values.get("actor/kl").copied());
-        let state = &mut *companions.state;
-        metrics.values.insert("actor/kl_coef", algorithm.terms().kl_coef * state.kl_scale);
+        let state = &mut *resources.state;
+        metrics.values.insert("actor/kl_coef", requirements.terms.kl_coef * state.kl_scale);
         if let Some(kl) = kl.filter(|it| it.is_finite()) {
             state.kl_scale = adapted_kl_scale(state.kl_scale, kl, rows.len(), adaptive);
         }
     }
-    if mean_return.is_none_or(f64::is_finite) {
-        companions.state.mean_return = mean_return;
-    }
-    companions.state.micro_batch_tokens = tokens.halved();
+    resources.state.memory = memory;
+    resources.state.micro_batch_tokens = tokens.halved();
     metrics.advantages = rows.into_iter().map(|it| it.advantages).collect();
     Ok((model, metrics))
 }
@@ -203,7 +195,7 @@ fn mini_batches(len: usize, count: usize) -> impl Iterator<Item = Range<usize>> 
     (0..count).map(move |it| it * len / count..(it + 1) * len / count).filter(|it| !it.is_empty())
 }
 
-fn value_row(row: &Row) -> ValueRow<'_> {
+fn value_row(row: &UpdateRow) -> ValueRow<'_> {
     ValueRow { tokens: &row.tokens, old_values: &row.old_values, returns: &row.returns }
 }
 

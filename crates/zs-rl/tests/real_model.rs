@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, StreamKey};
 use zs_model::{Generator, LanguageModel, Optimizer, OptimizerConfig};
 use zs_rl::{
-    AlgorithmConfig, Episode, RewardComponent, RewardScore, RewardedTrajectory, RolloutConfig,
+    Episode, Grpo, RewardComponent, RewardScore, RewardedTrajectory, RolloutConfig,
     TrajectoryGroup, UpdateConfig, rollout, update,
 };
 
@@ -78,13 +78,13 @@ fn samples_and_trains_stories260k() {
     let groups = [TrajectoryGroup { question: question.clone(), trajectories }];
     let model = policy.network().clone().train();
     let mut optimizer = Optimizer::new(&OptimizerConfig::default(), &model);
-    let algorithm = AlgorithmConfig::Grpo(Default::default()).build().unwrap();
+    let algorithm = Grpo::default();
     let (_, metrics) = update(
         model,
         &mut optimizer,
         Some(policy.network()),
         &groups,
-        algorithm.as_ref(),
+        &algorithm,
         &UpdateConfig { micro_batch_tokens: 1024, ..UpdateConfig::default() },
     )
     .unwrap();

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use zs_core::registry::RegistryError;
 use zs_observe::{InspectOptions, TerminalConsole, Tracing, print_error};
 use zs_reproduce::ReproduceArgs;
 use zs_simulator::SimulatedConfig;
+use zs_trainer::Components;
 use zs_trainer::config::{Assignment, EngineConfig, TemplatesConfig, load_engine};
 
 use crate::command;
@@ -163,9 +166,9 @@ impl EngineArgs {
     /// # Errors
     ///
     /// Fails on an unreadable or invalid engine file.
-    pub(crate) fn config(&self) -> Result<Option<EngineConfig>> {
+    pub(crate) fn config(&self, components: &Components) -> Result<Option<EngineConfig>> {
         Ok(match self.clone() {
-            Self { engine: Some(path), .. } => Some(load_engine(&path)?),
+            Self { engine: Some(path), .. } => Some(load_engine(&path, components)?),
             Self { simulator: Some(model), .. } => Some(EngineConfig::Simulated {
                 model,
                 templates: TemplatesConfig::Auto,
@@ -254,10 +257,13 @@ pub struct WorldArgs {
 }
 
 /// Reads the process's arguments, does what they ask for, and reports failure in one line.
-#[must_use]
-pub fn main() -> ExitCode {
+pub(crate) fn main(components: Result<Components, RegistryError>) -> ExitCode {
     let cli = Cli::parse();
-    match run(&cli) {
+    let result = match components {
+        Ok(components) => run(&cli, Arc::new(components)),
+        Err(error) => Err(error.into()),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(&error);
@@ -266,16 +272,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Does what a parsed command line asks for.
+/// Does what a parsed command line asks for, with these components.
 ///
 /// # Errors
 ///
 /// Fails with what went wrong, named by file, row and field where there is one.
-pub fn run(cli: &Cli) -> Result<()> {
+pub fn run(cli: &Cli, components: Arc<Components>) -> Result<()> {
     let tracing = Tracing::begin(cli.trace.as_deref())?;
     let spans = tracing.sums();
     let console = TerminalConsole::create(cli.quiet, spans.clone());
-    let session = Session { console, device: cli.device.clone(), spans };
+    let session = Session { console, device: cli.device.clone(), spans, components };
     match &cli.command {
         Command::Pretrain(args) => command::pretrain(args, &session),
         Command::Sft(args) => command::sft(args, &session),

@@ -1,12 +1,35 @@
-//! The command `zs`: run files in, runs out. It composes the crates below it and holds what only a
-//! command line needs.
+//! The command `zs`, and the same command with components of one's own.
 //!
-//! ```
-//! use clap::Parser;
-//! use zs_train::cli::Cli;
+//! A program that adds an algorithm, a reward or a curriculum registers it and runs: every command,
+//! run file, resume and replay then knows it by name.
 //!
-//! let cli = Cli::parse_from(["zs", "--quiet", "train", "run.toml", "--dry-run"]);
-//! assert!(cli.quiet);
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use serde::{Deserialize, Serialize};
+//! use zs_core::registry::Settings;
+//! use zs_curriculum::{Curriculum, Progress};
+//! use zs_train::Zs;
+//!
+//! /// Noisy documents in the second half only.
+//! #[derive(Debug, Serialize, Deserialize)]
+//! struct SecondHalf {
+//!     probability: f64,
+//! }
+//!
+//! impl Settings for SecondHalf {
+//!     const KIND: &'static str = "second_half";
+//! }
+//!
+//! impl Curriculum for SecondHalf {
+//!     fn noise_probability(&self, progress: Progress<'_>) -> f64 {
+//!         if progress.fraction() < 0.5 { 0.0 } else { self.probability }
+//!     }
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     Zs::new().curriculum::<SecondHalf>().run()
+//! }
 //! ```
 
 pub mod cli;
@@ -16,5 +39,7 @@ pub mod device;
 mod pages;
 mod session;
 pub mod simulate;
+mod zs;
 
 pub use pages::keep_pages;
+pub use zs::Zs;

@@ -7,5 +7,5 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     zs_train::keep_pages();
-    zs_train::cli::main()
+    zs_train::Zs::new().run()
 }

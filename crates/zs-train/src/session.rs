@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use zs_trainer::{Console, Devices, Interrupt, RunContext, SpanSums};
+use zs_trainer::{Components, Console, Devices, Interrupt, RunContext, SpanSums};
 
 use crate::device::{DeviceArgs, DeviceError};
 
@@ -13,6 +13,7 @@ pub(crate) struct Session {
     pub(crate) console: Arc<dyn Console>,
     pub(crate) device: DeviceArgs,
     pub(crate) spans: Option<Arc<dyn SpanSums>>,
+    pub(crate) components: Arc<Components>,
 }
 
 impl Session {
@@ -46,6 +47,7 @@ impl Session {
             console: Arc::clone(&self.console),
             interrupt,
             spans: self.spans.clone(),
+            components: Arc::clone(&self.components),
             clock: Instant::now,
         })
     }
@@ -61,6 +63,7 @@ impl Session {
     /// Creates a session that says nothing.
     pub(crate) fn quiet() -> Self {
         let console = Arc::new(zs_trainer::QuietConsole);
-        Self { console, device: DeviceArgs::default(), spans: None }
+        let components = Arc::new(Components::built_in());
+        Self { console, device: DeviceArgs::default(), spans: None, components }
     }
 }

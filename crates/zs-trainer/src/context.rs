@@ -6,6 +6,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 
 use crate::callback::Callback;
+use crate::components::Components;
 use crate::console::{Console, Progress, QuietConsole};
 use crate::device_name::DeviceName;
 use crate::interrupt::Interrupt;
@@ -21,6 +22,8 @@ pub struct RunContext {
     pub interrupt: Interrupt,
     /// Sums of tracing spans, where somebody takes them.
     pub spans: Option<Arc<dyn SpanSums>>,
+    /// Everything that run files choose by name.
+    pub components: Arc<Components>,
     /// Source of time for checkpoints every so many minutes.
     pub clock: fn() -> Instant,
 }
@@ -34,6 +37,7 @@ impl RunContext {
             console: Arc::new(QuietConsole),
             interrupt: Interrupt::default(),
             spans: None,
+            components: Arc::new(Components::built_in()),
             clock: Instant::now,
         }
     }

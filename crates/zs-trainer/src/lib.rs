@@ -5,6 +5,7 @@
 //! watches is a [`Callback`]; devices, console and clock come in a [`RunContext`].
 //!
 //! ```
+//! use zs_trainer::Components;
 //! use zs_trainer::config::{TrainConfig, parse};
 //!
 //! let text = r#"
@@ -17,7 +18,7 @@
 //! [training.schedule]
 //! steps = 10
 //! "#;
-//! let config: TrainConfig = parse(text, "example.toml")?;
+//! let config: TrainConfig = parse(text, "example.toml", &Components::built_in())?;
 //! assert_eq!(config.training.schedule.steps, 10);
 //! assert_eq!(config.training.rollout.max_searches, 5);
 //! # Ok::<(), anyhow::Error>(())
@@ -26,6 +27,7 @@
 pub mod alarm;
 mod callback;
 mod checkpoint;
+mod components;
 pub mod config;
 mod console;
 mod context;
@@ -47,6 +49,7 @@ pub mod versions;
 mod weights;
 
 pub use callback::{Callback, CallbackError, Flow, StepReport, StepTimes};
+pub use components::{Components, TrackerRegistry};
 pub use console::{Console, Progress, QuietConsole};
 pub use context::{Devices, GpuMemory, RolloutTimes, RunContext, SpanSums, host_threads};
 pub use device_name::{DeviceName, DeviceNameError};

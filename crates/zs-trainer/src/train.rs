@@ -48,7 +48,7 @@ pub fn resume(path: &Path, context: &RunContext) -> Result<()> {
         context.note(&format!("{}: the run is finished", path.display()));
         return Ok(());
     }
-    let config: TrainConfig = load(&run.join(CONFIG))?;
+    let config: TrainConfig = load(&run.join(CONFIG), &context.components)?;
     let prepared = Prepared::new(config, context)?;
     for change in prepared.environment()?.check(&run)? {
         context.note(&format!("{change}: the rest may differ in its last digits"));
@@ -62,7 +62,7 @@ pub fn resume(path: &Path, context: &RunContext) -> Result<()> {
 ///
 /// As [`Trainer::replay`], and when the run file or what it names cannot be read.
 pub fn replay(run: &Path, step: usize, context: &RunContext) -> Result<Comparison> {
-    let config: TrainConfig = load(&run.join(CONFIG))
+    let config: TrainConfig = load(&run.join(CONFIG), &context.components)
         .with_context(|| format!("{}: not a training run", run.display()))?;
     let loaded = Loaded::new(&config, context)?;
     let engine = Arc::new(FixedEngine::new(Vec::new()));
@@ -99,10 +99,8 @@ impl Loaded {
         let judge = config.judge.as_ref().map(|it| source::judge(it, &device)).transpose()?;
         let consultants =
             config.consultants.as_ref().map(|it| source::consultants(it, &device)).transpose()?;
-        let resources = RewardResources {
-            corpus: corpus.map(Into::into),
-            judge: judge.map(|it| Arc::new(it) as Arc<dyn RubricJudge>),
-        };
+        let judge = judge.map(|it| Arc::new(it) as Arc<dyn RubricJudge>);
+        let resources = RewardResources::new(corpus.map(Into::into), judge);
         Ok(Self { policy, values, texts, resources, consultants })
     }
 

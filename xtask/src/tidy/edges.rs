@@ -47,11 +47,7 @@ const RULES: &[Rule] = &[
             "unicode-properties",
         ]),
     },
-    Rule {
-        package: "zs-curriculum",
-        workspace: &["zs-core"],
-        external: Some(&["serde", "thiserror"]),
-    },
+    Rule { package: "zs-curriculum", workspace: &["zs-core"], external: Some(&["garde", "serde"]) },
     Rule {
         package: "zs-data",
         workspace: &["zs-core"],
@@ -114,6 +110,7 @@ const RULES: &[Rule] = &[
         workspace: &["zs-core", "zs-model"],
         external: Some(&[
             "burn",
+            "garde",
             "minijinja",
             "rand",
             "rand_chacha",
@@ -159,14 +156,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-trainer",
-        workspace: &[
-            "zs-core",
-            "zs-curriculum",
-            "zs-eval",
-            "zs-model",
-            "zs-rl",
-            "zs-simulator",
-        ],
+        workspace: &["zs-core", "zs-curriculum", "zs-eval", "zs-model", "zs-rl", "zs-simulator"],
         external: Some(&[
             "anyhow",
             "burn",

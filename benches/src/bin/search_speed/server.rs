@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use zs_core::{DocumentQuality, SearchEngine, SearchRequest};
-use zs_serve::{ServeConfig, Server, Services};
 use zs_search::Bm25Engine;
+use zs_serve::{ServeConfig, Server, Services};
 
 use crate::{Result, Workload};
 

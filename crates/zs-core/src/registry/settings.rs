@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Typed settings of one registered kind.
 ///
@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 ///
 /// [`KIND`](Self::KIND) is enough for a type that serde can read and write. Every setting must be
 /// written again, except for `Option`s that are `None`: what is not written again counts as an
-/// unknown key. Give defaults with `#[serde(default)]`, and put groups of settings that several
-/// kinds share into one type with `#[serde(flatten)]`.
+/// unknown key. Put groups of settings that several kinds share into one type with
+/// `#[serde(flatten)]`. A type that derives `Default` and `garde::Validate` is implemented by
+/// [`settings!`](crate::settings) in one line.
 pub trait Settings: Serialize + DeserializeOwned + 'static {
     /// Name in run files, e.g. `"grpo"`.
     const KIND: &'static str;
@@ -26,6 +27,12 @@ pub trait Settings: Serialize + DeserializeOwned + 'static {
         Ok(())
     }
 
+    /// Settings that hold where a run file gives none, key by key. `None` leaves defaults to
+    /// `#[serde(default)]`, which cannot give those of a flattened group to each kind.
+    fn defaults() -> Option<Self> {
+        None
+    }
+
     /// Paths of settings that hold the [`Spec`](super::Spec) of another component of the same
     /// registry, e.g. `engine` or `terms.0.reward`.
     fn nested(&self) -> Vec<String> {
@@ -36,6 +43,56 @@ pub trait Settings: Serialize + DeserializeOwned + 'static {
     fn inputs(&self) -> Vec<PathBuf> {
         Vec::new()
     }
+}
+
+/// Implements [`Settings`](crate::registry::Settings) for a type that derives `Default` and
+/// `garde::Validate`: its default settings, and its checks.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use zs_core::registry::{Settings, Spec, check};
+///
+/// #[derive(Default, Serialize, Deserialize, garde::Validate)]
+/// struct Scaled {
+///     #[garde(custom(check::non_negative))]
+///     factor: f64,
+/// }
+///
+/// zs_core::settings!(Scaled, "scaled");
+///
+/// assert_eq!(Spec::named("scaled").parse::<Scaled>()?.factor, 0.0);
+/// assert!(Spec::named("scaled").with("factor", -1.0).parse::<Scaled>().is_err());
+/// # Ok::<(), zs_core::registry::SettingsError>(())
+/// ```
+#[macro_export]
+macro_rules! settings {
+    ($type:ty, $kind:literal) => {
+        impl $crate::registry::Settings for $type {
+            const KIND: &'static str = $kind;
+
+            fn check(&self) -> Result<(), $crate::registry::SettingsError> {
+                Ok(garde::Validate::validate(self)?)
+            }
+
+            fn defaults() -> Option<Self> {
+                Some(Self::default())
+            }
+        }
+    };
+}
+
+/// Reads settings inside of other settings, for `#[serde(deserialize_with = "with_defaults")]`:
+/// their own [`defaults`](Settings::defaults) hold where a key is missing.
+///
+/// # Errors
+///
+/// As [`Spec::parse`](super::Spec::parse).
+pub fn with_defaults<'de, S: Settings, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<S, D::Error> {
+    let settings = serde_json::Map::deserialize(deserializer)?;
+    let spec = super::Spec { kind: S::KIND.to_owned(), settings };
+    spec.parse().map_err(|it| serde::de::Error::custom(it.describe("settings of", S::KIND)))
 }
 
 /// Settings that a kind does not know or accept.
@@ -176,6 +233,32 @@ pub mod check {
     pub fn below_one<T: Into<f64> + Copy>(value: &T, _: &()) -> garde::Result {
         let value: f64 = (*value).into();
         ensure((0.0..1.0).contains(&value), "lie in [0, 1)", value)
+    }
+
+    /// Accepts finite numbers above 1.
+    ///
+    /// # Errors
+    ///
+    /// Fails on others.
+    pub fn above_one<T: Into<f64> + Copy>(value: &T, _: &()) -> garde::Result {
+        let value: f64 = (*value).into();
+        ensure(value.is_finite() && value > 1.0, "be finite and above 1", value)
+    }
+
+    /// Accepts values up to that of another setting.
+    pub fn at_most<T: Copy + PartialOrd + Display>(
+        name: &str,
+        limit: T,
+    ) -> impl FnOnce(&T, &()) -> garde::Result {
+        move |value, (): &()| ensure(*value <= limit, &format!("be at most `{name}`"), *value)
+    }
+
+    /// Accepts values from that of another setting on.
+    pub fn at_least<T: Copy + PartialOrd + Display>(
+        name: &str,
+        limit: T,
+    ) -> impl FnOnce(&T, &()) -> garde::Result {
+        move |value, (): &()| ensure(*value >= limit, &format!("be at least `{name}`"), *value)
     }
 
     /// Accepts counts of at least 1.

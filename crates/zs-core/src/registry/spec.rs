@@ -44,8 +44,7 @@ impl Spec {
     ///
     /// Fails when the settings do not serialize to a table.
     pub fn of<S: Settings>(settings: &S) -> Result<Self, SettingsError> {
-        let value = serde_json::to_value(settings).map_err(SettingsError::malformed)?;
-        let settings = match value {
+        let settings = match written(settings)? {
             Value::Object(settings) => settings,
             Value::Null => Map::new(),
             other => {
@@ -64,12 +63,16 @@ impl Spec {
     ///
     /// Fails on settings that are unknown, missing, of the wrong type or out of range.
     pub fn parse<S: Settings>(&self) -> Result<S, SettingsError> {
-        let given = Value::Object(self.settings.clone());
+        let mut all = match S::defaults() {
+            Some(defaults) => Self::of(&defaults)?.settings,
+            None => Map::new(),
+        };
+        all.extend(self.settings.clone());
         let settings: S =
-            serde_json::from_value(given.clone()).map_err(SettingsError::malformed)?;
-        let written = serde_json::to_value(&settings).map_err(SettingsError::malformed)?;
-        refuse_unknown(&given, &written, "")?;
-        settings.check().map_err(|it| without_flattened(it, &written))?;
+            serde_json::from_value(Value::Object(all)).map_err(SettingsError::malformed)?;
+        let written = written(&settings)?;
+        refuse_unknown(&Value::Object(self.settings.clone()), &written, "")?;
+        settings.check().map_err(|it| with_key_of_run_files(it, &written))?;
         Ok(settings)
     }
 
@@ -104,22 +107,48 @@ fn pointer(path: &str) -> String {
     format!("/{}", path.replace('.', "/"))
 }
 
-/// Drops the names of fields that serde flattens from the key of an error, since run files have no
-/// such key.
-fn without_flattened(error: SettingsError, written: &Value) -> SettingsError {
+/// Settings as JSON. Through text, so that a 32-bit 0.1 is 0.1 and not 0.10000000149011612.
+fn written<S: Settings>(settings: &S) -> Result<Value, SettingsError> {
+    let text = serde_json::to_string(settings).map_err(SettingsError::malformed)?;
+    serde_json::from_str(&text).map_err(SettingsError::malformed)
+}
+
+/// Names the setting at fault as run files do: without fields that serde flattens, and with the
+/// names of enum variants.
+fn with_key_of_run_files(error: SettingsError, written: &Value) -> SettingsError {
     match error {
         SettingsError::OutOfRange { key, requirement } => {
-            let is_known =
-                |it: &str| written.get(it.split(['.', '[']).next().unwrap_or(it)).is_some();
-            let mut rest = key.as_str();
-            while let (false, Some((_, tail))) = (is_known(rest), rest.split_once('.')) {
-                rest = tail;
-            }
-            let key = if is_known(rest) { rest.to_owned() } else { key };
+            let key = key_of_run_files(&key, written).unwrap_or(key);
             SettingsError::OutOfRange { key, requirement }
         }
         other => other,
     }
+}
+
+fn key_of_run_files(key: &str, written: &Value) -> Option<String> {
+    let (mut path, mut value) = (Vec::new(), Some(written));
+    for part in key.split('.') {
+        let (name, index) = part.split_once('[').unwrap_or((part, ""));
+        let field = |it: &'_ Value| it.get(name).is_some();
+        let table = value.and_then(Value::as_object);
+        if value.is_some_and(field) {
+            value = value.and_then(|it| it.get(name));
+        } else if let Some((variant, fields)) = table
+            .filter(|it| it.len() == 1)
+            .and_then(|it| it.iter().next())
+            .filter(|it| field(it.1))
+        {
+            path.push(variant.clone());
+            value = fields.get(name);
+        } else {
+            continue;
+        }
+        path.push(part.to_owned());
+        if let Ok(index) = index.trim_end_matches(']').parse::<usize>() {
+            value = value.and_then(|it| it.get(index));
+        }
+    }
+    (!path.is_empty()).then(|| path.join("."))
 }
 
 /// Fails on a key of `given` that typed settings did not take over into `written`.

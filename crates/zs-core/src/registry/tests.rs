@@ -152,3 +152,65 @@ fn a_failing_constructor_is_named() {
     assert_eq!(error.to_string(), "cannot build part `leaf`");
     assert_eq!(error.source().unwrap().to_string(), "no such file");
 }
+
+#[derive(Debug, Serialize, Deserialize, Validate)]
+#[serde(rename_all = "snake_case")]
+enum Shape {
+    Point,
+    Round {
+        #[garde(custom(check::positive))]
+        radius: f32,
+    },
+}
+
+/// Settings whose defaults differ from those of the group that they share.
+#[derive(Debug, Serialize, Deserialize, Validate)]
+struct Own {
+    #[serde(flatten)]
+    #[garde(dive)]
+    shared: Shared,
+    #[garde(dive)]
+    shapes: Vec<Shape>,
+    #[garde(custom(check::fraction))]
+    share: f32,
+}
+
+impl Default for Own {
+    fn default() -> Self {
+        let shapes = vec![Shape::Point, Shape::Round { radius: 1.0 }];
+        Self { shared: Shared { kl_coef: 0.5 }, shapes, share: 0.1 }
+    }
+}
+
+crate::settings!(Own, "own");
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Outer {
+    #[serde(deserialize_with = "with_defaults")]
+    own: Own,
+}
+
+impl Settings for Outer {
+    const KIND: &'static str = "outer";
+}
+
+#[test]
+fn a_kind_has_defaults_of_its_own_for_what_it_shares() {
+    let own: Own = Spec::named("own").with("share", 0.25).parse().unwrap();
+    assert_eq!((own.shared.kl_coef, own.share), (0.5, 0.25));
+    let outer: Outer = spec(r#"{"kind":"outer","own":{"share":0.25}}"#).parse().unwrap();
+    assert_eq!((outer.own.shared.kl_coef, outer.own.share), (0.5, 0.25));
+    let of = Spec::of(&Own::default()).unwrap();
+    assert_eq!(serde_json::to_string(&of.settings["share"]).unwrap(), "0.1");
+}
+
+#[test]
+fn variants_and_items_are_part_of_the_key() {
+    let own = |shapes: serde_json::Value| Spec::named("own").with("shapes", shapes).parse::<Own>();
+    let error = own(serde_json::json!([{ "round": { "radius": -1 } }])).unwrap_err();
+    assert_eq!(error.key(), Some("shapes[0].round.radius"));
+    let error = own(serde_json::json!([{ "round": { "radius": 1, "x": 1 } }])).unwrap_err();
+    assert_eq!(error.key(), Some("shapes.0.round.x"));
+    let error = Spec::named("own").with("kl_coef", -1).parse::<Own>().unwrap_err();
+    assert_eq!(error.key(), Some("kl_coef"));
+}

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use zs_model::Tokenizer;
 use zs_trainer::alarm::{ALARMS, AlarmRecord};
-use zs_trainer::config::{TrainConfig, parse};
+use zs_trainer::config::TrainConfig;
 use zs_trainer::files::{SUMMARY, write_atomic};
 use zs_trainer::{Console, Metrics, engines};
 
@@ -114,8 +114,7 @@ fn tokenizer(args: &InspectOptions, config: Option<&str>) -> Result<Option<Token
         Err(_) => Vec::new(),
     };
     dirs.sort();
-    let source = || "config.toml";
-    if let Some(config) = config.and_then(|it| parse::<TrainConfig>(it, source()).ok()) {
+    if let Some(config) = config.and_then(|it| toml::from_str::<TrainConfig>(it).ok()) {
         dirs.push(config.policy);
     }
     let found = dirs.into_iter().find(|it| it.join("tokenizer.json").exists());

@@ -56,7 +56,7 @@ pub struct Request {
 /// Fails on an unknown claim, a missing base model, an output directory that is not ours, and, after
 /// everything else was done and reported, on any work that failed.
 pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
-    let mut preset = preset()?;
+    let mut preset = preset(&context.components)?;
     preset.base.seed = args.seed.unwrap_or(preset.base.seed);
     preset.base.base = args.base.clone().unwrap_or(preset.base.base);
     preset.base.out = args.out.clone().unwrap_or(preset.base.out);

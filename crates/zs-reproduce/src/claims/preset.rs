@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use zs_trainer::Components;
 use zs_trainer::config::{Check, ensure, parse};
 
 use crate::config::{ClaimConfig, ReproduceConfig, check_claims};
@@ -55,7 +56,7 @@ struct BaseFile {
 }
 
 impl Check for BaseFile {
-    fn check(&self) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<()> {
         ensure(self.seeds > 0, "seeds", "at least 1", self.seeds)?;
         ensure(self.steps > 0, "steps", "at least 1", self.steps)
     }
@@ -77,9 +78,9 @@ pub struct ClaimsPreset {
 /// # Errors
 ///
 /// Never: the preset is part of this crate and tested.
-pub fn preset() -> Result<ClaimsPreset> {
-    let file: BaseFile = parse(BASE, "presets/claims/base.toml")?;
-    let mut base = crate::quick::preset()?;
+pub fn preset(components: &Components) -> Result<ClaimsPreset> {
+    let file: BaseFile = parse(BASE, "presets/claims/base.toml", components)?;
+    let mut base = crate::quick::preset(components)?;
     base.preset = "claims".to_owned();
     base.out = file.out;
     base.worlds.validation_per_hop = file.validation_per_hop;
@@ -90,12 +91,12 @@ pub fn preset() -> Result<ClaimsPreset> {
     // A piece of work is done again from its start.
     base.training.checkpoints.every = 0;
     base.training.checkpoints.minutes = 0.0;
-    base.check()?;
+    base.check(components)?;
     let claims = CLAIMS
         .iter()
-        .map(|(name, text)| parse(text, &format!("presets/claims/{name}")))
+        .map(|(name, text)| parse(text, &format!("presets/claims/{name}"), components))
         .collect::<Result<Vec<ClaimConfig>>>()?;
-    check_claims(&base, &claims)?;
+    check_claims(&base, &claims, components)?;
     Ok(ClaimsPreset { base, num_seeds: file.seeds, claims })
 }
 
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_preset_is_whole() {
-        let preset = preset().unwrap();
+        let preset = preset(&Components::built_in()).unwrap();
         assert!(preset.num_seeds >= 5);
         let mut numbers: Vec<u32> = preset.claims.iter().map(|it| it.number).collect();
         numbers.sort_unstable();

@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use zs_rl::{AlgorithmConfig, LossTokens, RewardConfig};
+use zs_core::registry::Spec;
+use zs_rl::LossTokens;
 use zs_simulator::QueryGate;
 
+use zs_trainer::Components;
+use zs_trainer::config::{Check, CriticConfig, TrainingConfig, ensure, no_noise, resolved};
+
 use super::ReproduceConfig;
-use zs_trainer::config::{Check, CriticConfig, Curriculum, TrainingConfig, ensure};
 
 /// One claim: what is said, by whom, and how it is put to the test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,13 +74,13 @@ pub struct ArmConfig {
     pub asks_simulator: bool,
     /// Another noise schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub curriculum: Option<Curriculum>,
+    pub curriculum: Option<Spec>,
     /// Another reward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reward: Option<RewardConfig>,
+    pub reward: Option<Spec>,
     /// Another algorithm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub algorithm: Option<AlgorithmConfig>,
+    pub algorithm: Option<Spec>,
     /// Another pace of the value model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub critic: Option<CriticConfig>,
@@ -138,7 +141,7 @@ impl ArmConfig {
             update.loss_tokens = it;
         }
         match &self.engine {
-            ArmEngine::Untrained {} | ArmEngine::Real {} => *curriculum = Curriculum::default(),
+            ArmEngine::Untrained {} | ArmEngine::Real {} => *curriculum = no_noise(),
             ArmEngine::Simulated { tuning_steps, gate, .. } => {
                 settings.tuning.steps = tuning_steps.unwrap_or(settings.tuning.steps);
                 settings.simulator.gate = gate.unwrap_or(settings.simulator.gate);
@@ -266,7 +269,23 @@ pub struct PublishedConfig {
 }
 
 impl Check for ClaimConfig {
-    fn check(&self) -> Result<()> {
+    fn resolve(&mut self, components: &Components) -> Result<()> {
+        for (name, ArmConfig { curriculum, reward, algorithm, .. }) in &mut self.arms {
+            if let Some(it) = curriculum {
+                *it = resolved(&components.curricula, it, &format!("arms.{name}.curriculum"))?;
+            }
+            if let Some(it) = reward {
+                *it = resolved(&components.rewards, it, &format!("arms.{name}.reward"))?;
+            }
+            if let Some(it) = algorithm {
+                let key = format!("arms.{name}.algorithm");
+                *it = resolved(&components.algorithms, it, &key)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, _: &Components) -> Result<()> {
         for (index, it) in self.comparisons.iter().enumerate() {
             let key = format!("comparisons[{index}]");
             let is_margin = it.margin.is_finite() && it.margin > 0.0;
@@ -284,7 +303,11 @@ impl Check for ClaimConfig {
 /// # Errors
 ///
 /// Fails with the claim and key that is wrong.
-pub fn check_claims(base: &ReproduceConfig, claims: &[ClaimConfig]) -> Result<()> {
+pub fn check_claims(
+    base: &ReproduceConfig,
+    claims: &[ClaimConfig],
+    components: &Components,
+) -> Result<()> {
     let mut arms: BTreeMap<&str, &str> = BTreeMap::new();
     for (index, claim) in claims.iter().enumerate() {
         if claims[..index].iter().any(|it| it.id == claim.id) {
@@ -296,7 +319,7 @@ pub fn check_claims(base: &ReproduceConfig, claims: &[ClaimConfig]) -> Result<()
             }
             let settings = arm.settings(base);
             let in_arm = || format!("claim `{}`: arm `{name}`", claim.id);
-            settings.training.check().with_context(in_arm)?;
+            settings.training.check(components).with_context(in_arm)?;
         }
     }
     for claim in claims {
@@ -333,12 +356,12 @@ margin = 0.03
 "#;
 
     fn claim(text: &str) -> ClaimConfig {
-        parse(text, "claim.toml").unwrap()
+        parse(text, "claim.toml", &Components::built_in()).unwrap()
     }
 
     #[test]
     fn arms_change_what_they_name_and_nothing_else() {
-        let base = crate::quick::preset().unwrap();
+        let base = crate::quick::preset(&Components::built_in()).unwrap();
         let claim = claim(CLAIM);
         assert_eq!(claim.arm_names(), ["noisy", "real"]);
         let noisy = claim.arms["noisy"].settings(&base);
@@ -347,14 +370,15 @@ margin = 0.03
         same.training.curriculum = base.training.curriculum.clone();
         assert_eq!(same, base);
         let real = claim.arms["real"].settings(&base);
-        assert_eq!(real.training.curriculum, Curriculum::default());
-        check_claims(&base, &[claim]).unwrap();
+        assert_eq!(real.training.curriculum, no_noise());
+        check_claims(&base, &[claim], &Components::built_in()).unwrap();
     }
 
     #[track_caller]
     fn check_refused(claims: &[ClaimConfig], expected: &str) {
-        let base = crate::quick::preset().unwrap();
-        let message = format!("{:#}", check_claims(&base, claims).unwrap_err());
+        let base = crate::quick::preset(&Components::built_in()).unwrap();
+        let message =
+            format!("{:#}", check_claims(&base, claims, &Components::built_in()).unwrap_err());
         assert!(message.contains(expected), "{message}");
     }
 
@@ -371,7 +395,9 @@ margin = 0.03
             &[claim(&CLAIM.replace("probability = 0.5", "probability = 1.5"))],
             "claim `c`: arm `noisy`",
         );
-        let message = |text: &str| format!("{:#}", parse::<ClaimConfig>(text, "c").unwrap_err());
+        let message = |text: &str| {
+            format!("{:#}", parse::<ClaimConfig>(text, "c", &Components::built_in()).unwrap_err())
+        };
         assert!(message(&CLAIM.replace("0.03", "0")).contains("`comparisons[0].margin`"));
         let itself = CLAIM.replace("control = \"real\"", "control = \"noisy\"");
         assert!(message(&itself).contains("compares `noisy` with itself"));

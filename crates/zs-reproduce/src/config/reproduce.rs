@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use zs_simulator::SimulatedConfig;
 
+use zs_trainer::Components;
 use zs_trainer::config::{Check, TrainingConfig, TuningConfig, WorldExamples, ensure};
 
 /// The whole main job in one file.
@@ -69,7 +70,11 @@ pub struct EvaluationConfig {
 }
 
 impl Check for ReproduceConfig {
-    fn check(&self) -> Result<()> {
+    fn resolve(&mut self, components: &Components) -> Result<()> {
+        self.training.resolve(components)
+    }
+
+    fn check(&self, components: &Components) -> Result<()> {
         let counts = [
             ("worlds.train_per_hop", self.worlds.train_per_hop),
             ("worlds.validation_per_hop", self.worlds.validation_per_hop),
@@ -85,8 +90,8 @@ impl Check for ReproduceConfig {
         let price = self.evaluation.dollars_per_1000_searches;
         let is_price = price.is_finite() && price >= 0.0;
         ensure(is_price, "evaluation.dollars_per_1000_searches", "at least 0", price)?;
-        self.data.check()?;
-        self.tuning.check()?;
-        self.training.check()
+        self.data.check(components)?;
+        self.tuning.check(components)?;
+        self.training.check(components)
     }
 }

@@ -12,10 +12,10 @@ use zs_model::ModelConfig;
 pub use self::estimate::{EPISODE, Episode, H100, Needs, Rates, hours};
 
 use crate::arguments::ReproduceArgs;
-use zs_trainer::RunContext;
 use zs_trainer::config::{EngineConfig, QuestionSource, TrainConfig, parse};
 use zs_trainer::plan::{gib, memory};
 use zs_trainer::train;
+use zs_trainer::{Components, RunContext};
 
 macro_rules! run_files {
     ($($name:literal),* $(,)?) => {
@@ -41,9 +41,9 @@ pub struct PaperRun {
 /// # Errors
 ///
 /// Never: the files are part of this crate and tested.
-pub fn runs() -> Result<Vec<PaperRun>> {
+pub fn runs(components: &Components) -> Result<Vec<PaperRun>> {
     let read = |(name, text): (&'static str, &str)| {
-        let config = parse(text, &format!("presets/paper/{name}.toml"))?;
+        let config = parse(text, &format!("presets/paper/{name}.toml"), components)?;
         Ok(PaperRun { name, config })
     };
     RUNS.into_iter().map(read).collect()
@@ -65,7 +65,7 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
         out: args.out.clone().unwrap_or_else(|| "target/reproduce/paper".into()),
     };
     let mut wanted = Vec::new();
-    for mut run in runs()? {
+    for mut run in runs(&context.components)? {
         if args.only.is_empty() || args.only.iter().any(|it| it == run.name) {
             run.config.seed = args.seed.unwrap_or(run.config.seed);
             places.apply(&mut run);
@@ -76,7 +76,7 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
         let known: Vec<&str> = RUNS.iter().map(|it| it.0).collect();
         bail!("`--only {unknown}`: there is no such run; there are {}", known.join(", "));
     }
-    context.print(&describe(&wanted, &places)?);
+    context.print(&describe(&wanted, &places, &context.components)?);
     if args.dry_run {
         return Ok(());
     }
@@ -127,7 +127,7 @@ fn train_questions(data: &Path) -> Result<PathBuf> {
 }
 
 /// The plan: each run with memory and hours, and what these are computed from.
-fn describe(runs: &[PaperRun], places: &Places) -> Result<String> {
+fn describe(runs: &[PaperRun], places: &Places, components: &Components) -> Result<String> {
     let policy = ModelConfig::from_dir(&places.model)?;
     let simulator = ModelConfig::from_dir(&places.simulator)?;
     let billions = |it: &ModelConfig| it.num_parameters() as f64 / 1e9;
@@ -148,17 +148,17 @@ fn describe(runs: &[PaperRun], places: &Places) -> Result<String> {
     let mut total = 0.0;
     for PaperRun { name, config } in runs {
         let training = &config.training;
-        let algorithm = training.algorithm.build()?;
+        let algorithm = components.algorithms.build(&training.algorithm, &())?;
         let needs = Needs {
-            reference: algorithm.needs_reference(),
-            critic: algorithm.value_clip().is_some(),
+            reference: algorithm.requirements().needs_reference,
+            critic: algorithm.requirements().value_clip.is_some(),
         };
         let (engine, simulator) = match &config.engine {
             EngineConfig::Simulated { .. } => ("simulator", Some(&simulator)),
             _ => ("web", None),
         };
         // An accelerator works on one micro-batch at a time.
-        let parts = memory::parts(config, memory::Placement::GPU)?;
+        let parts = memory::parts(config, memory::Placement::GPU, components)?;
         let during =
             |phase| -> u64 { parts.iter().filter(|it| it.phase == phase).map(|it| it.bytes).sum() };
         let hours = hours(&policy, simulator, training, needs, H100);
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_runs_are_valid_and_differ_where_they_should() {
-        let runs = runs().unwrap();
+        let runs = runs(&Components::built_in()).unwrap();
         let run = |name: &str| &runs.iter().find(|it| it.name == name).unwrap().config;
         let reinforce = run("reinforce");
         for other in &runs {
@@ -258,7 +258,7 @@ mod tests {
             questions: train_questions(data).unwrap(),
             out: "o".into(),
         };
-        let mut run = runs().unwrap().remove(0);
+        let mut run = runs(&Components::built_in()).unwrap().remove(0);
         places.apply(&mut run);
         assert_eq!(run.config.policy, Path::new("m"));
         assert_eq!(run.config.out, Path::new("o/reinforce"));

@@ -2,18 +2,20 @@
 
 use std::collections::HashMap;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 use zs_core::normalize_answer;
+use zs_core::registry::check;
 
 use super::similarity::Matcher;
 use crate::{Trajectory, TrajectoryGroup};
 
-/// What makes two states the same.
+/// Rule by which two states are the same.
 ///
 /// The state of a first turn is the question, that of a later turn what the turn before it observed.
 /// A sampled simulator hardly ever writes the same documents twice; there `query_sequence` finds
 /// groups where the others do not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(rename_all = "snake_case")]
 pub enum AnchorKey {
     /// The last observation, to the letter.
@@ -22,6 +24,7 @@ pub enum AnchorKey {
     /// The last observation, as far as it is alike: [`cluster_similar`].
     Similar {
         /// The least [`sequence_ratio`](super::sequence_ratio) to the first member of a group.
+        #[garde(custom(check::fraction))]
         threshold: f64,
     },
     /// The searches so far, normalised as answers are.

@@ -1,14 +1,18 @@
 //! Generalised advantage estimation and discounted returns over the tokens that the policy wrote.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 
-/// How far credit reaches back.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Discount and bias of generalized advantage estimation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct GaeOptions {
     /// Discount of rewards a token.
+    #[garde(custom(check::fraction))]
     pub gamma: f64,
     /// Trade of bias (0: one step of the value model) against variance (1: the whole return).
+    #[garde(custom(check::fraction))]
     pub lambda: f64,
 }
 

@@ -1,27 +1,34 @@
 //! Group-in-group advantages: episodes against episodes, and steps against steps that were taken in
 //! the same state.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 
 use super::{GroupAdvantageOptions, group_relative_advantages};
 
-/// How rewards become advantages.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Settings of the advantages of steps.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct GigpoOptions {
     /// Discount of rewards a step.
+    #[garde(custom(check::fraction))]
     pub gamma: f64,
     /// Weight of the step advantage.
+    #[garde(custom(check::non_negative))]
     pub omega: f64,
-    /// Whether advantages are divided by the standard deviation of their group.
+    /// Division of advantages by the standard deviation of their group.
+    #[garde(skip)]
     pub normalize_std: bool,
     /// Keeps the standard deviation away from zero.
+    #[garde(custom(check::non_negative))]
     pub std_epsilon: f64,
-    /// What the episode's mean and standard deviation are taken over.
+    /// Population of the episode's mean and standard deviation.
+    #[garde(skip)]
     pub pooling: Pooling,
 }
 
-/// What the episode's mean and standard deviation are taken over.
+/// Population of the episode's mean and standard deviation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
@@ -50,7 +57,7 @@ impl Default for GigpoOptions {
 pub struct GigpoStep {
     /// The state it was taken in; equal labels are equal states.
     pub anchor: usize,
-    /// What it earned.
+    /// Reward.
     pub reward: f32,
 }
 

@@ -1,16 +1,20 @@
 //! Group-relative advantages: each sample against its siblings.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 
 use super::mean;
 
-/// How rewards are compared inside a group.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Settings of the comparison of rewards inside a group.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct GroupAdvantageOptions {
-    /// Whether to divide by the group's standard deviation.
+    /// Division by the group's standard deviation.
+    #[garde(skip)]
     pub normalize_std: bool,
     /// Keeps the standard deviation away from zero.
+    #[garde(custom(check::non_negative))]
     pub std_epsilon: f64,
 }
 

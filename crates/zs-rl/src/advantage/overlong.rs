@@ -1,17 +1,21 @@
 //! A soft punishment of episodes that write too much.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 
 /// When an episode is too long, and what that costs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 pub struct OverlongPunishment {
     /// Tokens that an episode may write at most, `L_max`.
+    #[garde(custom(check::at_least_one))]
     pub max_tokens: usize,
     /// The punishment sets in this many tokens earlier, `L_cache`.
+    #[garde(custom(check::at_most("max_tokens", self.max_tokens)))]
     pub buffer: usize,
     /// Its weight in the return.
     #[serde(default = "one")]
+    #[garde(custom(check::non_negative))]
     pub weight: f64,
 }
 

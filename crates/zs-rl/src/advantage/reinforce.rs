@@ -1,11 +1,13 @@
 //! REINFORCE: the return itself, or the return minus a baseline.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 
 use super::mean;
 
-/// What is taken off every return.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Baseline that is subtracted from every return.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(rename_all = "snake_case")]
 pub enum Baseline {
     /// Nothing: the raw return, as in ZeroSearch.
@@ -15,7 +17,8 @@ pub enum Baseline {
     BatchMean,
     /// A running mean of the mean returns of the batches before.
     Ema {
-        /// What the running mean keeps of itself at each update, in `[0, 1)`.
+        /// Share that the running mean keeps of itself at each update, in `[0, 1)`.
+        #[garde(custom(check::below_one))]
         decay: f64,
     },
 }

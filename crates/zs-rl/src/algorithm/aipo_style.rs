@@ -1,40 +1,30 @@
-//! GRPO that also learns from what consulted agents wrote, in the manner of AIPO.
+//! GRPO that also learns from the tokens of helper models, in the manner of AIPO.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::{Settings, with_defaults};
 use zs_model::TokenScores;
 
-use super::{
-    Advantages, Algorithm, AlgorithmError, Check, Grpo, GrpoConfig, LossOutput, LossTerms,
-    PolicyBatch, RolloutBatch,
-};
+use super::{Advantages, Algorithm, Grpo, LossOutput, PolicyBatch, Requirements, RolloutBatch};
 use crate::loss::{OffPolicyWeight, off_policy_surrogate};
 
-/// Settings of [`AipoStyle`].
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AipoStyleConfig {
-    /// What holds for the policy's own tokens.
-    pub grpo: GrpoConfig,
-    /// How much the tokens of agents count.
-    pub off_policy: OffPolicyWeight,
-}
-
-/// Learning with consulted agents, in the manner of AIPO.
+/// Learning with helper models, in the manner of AIPO.
 ///
 /// ```text
-/// A_it = as in GRPO, also for tokens of agents in the same episode
+/// A_it = as in GRPO, also for tokens of helper models in the same episode
 /// L    = agg_it[ policy_it  * grpo_it
 ///              + agent_it   * off_policy_surrogate(rho_it, A_it) ]
 /// ```
 ///
-/// - `policy_it`, `agent_it`: who wrote the token; observations and prompts are neither
+/// - `policy_it`, `agent_it`: 1 where the policy or a helper model wrote the token; observations and
+///   prompts are neither
 /// - `grpo_it`: the token loss of [`Grpo`], KL and entropy terms included
 /// - `rho_it`: the policy's probability over that of the agent, which counts as 1 where it is not
 ///   known; see [`OffPolicyWeight`]
 ///
-/// A batch without tokens of agents is trained exactly as by [`Grpo`].
+/// A batch without tokens of helper models is trained exactly as by [`Grpo`].
 ///
-/// # What is not known
+/// # Differences
 ///
 /// Of AIPO only the abstract was at hand: the policy consults verify, knowledge and reasoning agents
 /// at bottlenecks of its reasoning, a "tailored importance sampling coefficient together with a
@@ -47,47 +37,27 @@ pub struct AipoStyleConfig {
 ///
 /// - [AIPO](https://arxiv.org/abs/2605.08401), abstract
 /// - [LUFFY](https://arxiv.org/abs/2504.14945): shaped off-policy ratio without clipping
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct AipoStyle {
-    grpo: Grpo,
-    off_policy: OffPolicyWeight,
+    /// Settings for the policy's own tokens.
+    #[serde(deserialize_with = "with_defaults")]
+    #[garde(dive)]
+    pub grpo: Grpo,
+    /// Weight of the tokens of helper models.
+    #[garde(dive)]
+    pub off_policy: OffPolicyWeight,
 }
 
-impl AipoStyle {
-    /// The algorithm with these settings.
-    ///
-    /// # Errors
-    ///
-    /// Fails on a setting out of range.
-    pub fn new(config: &AipoStyleConfig) -> Result<Self, AlgorithmError> {
-        let check = Check("aipo_style");
-        match config.off_policy {
-            OffPolicyWeight::ExactRatio {} => {}
-            OffPolicyWeight::Shaped { gamma } => {
-                let holds = gamma.is_finite() && gamma > 0.0;
-                check.that(holds, "off_policy.gamma", gamma, "be finite and above 0")?;
-            }
-            OffPolicyWeight::Truncated { lo, hi } => {
-                check.coefficient("off_policy.lo", lo)?;
-                let holds = hi.is_finite() && hi >= lo;
-                check.that(holds, "off_policy.hi", hi, "be finite and at least `lo`")?;
-            }
-        }
-        Ok(Self { grpo: Grpo::new(&config.grpo)?, off_policy: config.off_policy })
-    }
-}
+zs_core::settings!(AipoStyle, "aipo_style");
 
 impl Algorithm for AipoStyle {
     fn name(&self) -> &'static str {
-        "aipo_style"
+        Self::KIND
     }
 
-    fn terms(&self) -> LossTerms {
-        self.grpo.terms()
-    }
-
-    fn learns_from_agents(&self) -> bool {
-        true
+    fn requirements(&self) -> Requirements {
+        Requirements { learns_from_helpers: true, ..self.grpo.requirements() }
     }
 
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
@@ -131,16 +101,20 @@ impl Algorithm for AipoStyle {
 #[cfg(feature = "flex")]
 mod tests {
     use burn::tensor::{Device, Int, Tensor, TensorData};
+    use zs_core::registry::Spec;
     use zs_core::{Action, Question};
     use zs_model::{Completion, StopReason};
 
     use super::*;
+    use crate::LossTerms;
     use crate::consult::AgentKind;
     use crate::testing::reference::{numbers, tensor};
     use crate::{Consult, RewardScore, RewardedTrajectory, Trajectory, TrajectoryGroup, Turn};
 
     fn algorithm(json: &str) -> AipoStyle {
-        AipoStyle::new(&serde_json::from_str(json).unwrap()).unwrap()
+        let spec =
+            serde_json::from_str(json).map(|settings| Spec { kind: "aipo_style".into(), settings });
+        spec.unwrap().parse().unwrap()
     }
 
     /// Prompt, two tokens of a question, two of a reply (or an error), one of an answer, one observed.
@@ -223,7 +197,7 @@ mod tests {
     #[test]
     fn without_agents_it_is_grpo_bit_for_bit() {
         let algorithm = algorithm("{}");
-        let grpo = Grpo::new(&GrpoConfig::default()).unwrap();
+        let grpo = Grpo::default();
         for sources in ["ppppo", "ppooo", "ppppp"] {
             let expected = loss_and_gradient(&grpo, sources);
             assert_eq!(loss_and_gradient(&algorithm, sources), expected);
@@ -234,9 +208,9 @@ mod tests {
     fn each_author_has_its_own_loss() {
         let algorithm = algorithm(r#"{"grpo":{"kl_coef":0.5,"entropy_coef":0.1}}"#);
         let (loss, gradient) = loss_and_gradient(&algorithm, "ppaao");
-        let grpo =
-            Grpo::new(&GrpoConfig { kl_coef: 0.5, entropy_coef: 0.1, ..GrpoConfig::default() });
-        let (own_loss, own_gradient) = loss_and_gradient(&grpo.unwrap(), "ppooo");
+        let defaults = Grpo::default();
+        let terms = LossTerms { kl_coef: 0.5, entropy_coef: 0.1, ..defaults.terms };
+        let (own_loss, own_gradient) = loss_and_gradient(&Grpo { terms, ..defaults }, "ppooo");
         // Shaped by 0.1, a quarter each: f(0.01) and f(exp(-0.5)).
         let p = (-0.5_f32).exp();
         let of_agents = 0.25 * (0.01 / 0.11 + p / (p + 0.1));
@@ -254,7 +228,9 @@ mod tests {
             (r#"{"off_policy":{"kind":"truncated","lo":1,"hi":0.5}}"#, "`off_policy.hi`"),
             (r#"{"grpo":{"kl_coef":-1}}"#, "`kl_coef`"),
         ] {
-            let error = AipoStyle::new(&serde_json::from_str(json).unwrap()).unwrap_err();
+            let settings = serde_json::from_str(json).unwrap();
+            let spec = Spec { kind: "aipo_style".to_owned(), settings };
+            let error = spec.parse::<AipoStyle>().unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
     }

@@ -1,4 +1,4 @@
-//! What a policy loss is computed from.
+//! Inputs of a policy loss.
 
 use burn::tensor::{Bool, Int, Tensor};
 
@@ -14,15 +14,15 @@ pub struct PolicyBatch {
     pub old_log_probs: Tensor<2>,
     /// Log-probabilities under the reference model, `[rows, tokens]`, where the algorithm needs them.
     pub ref_log_probs: Option<Tensor<2>>,
-    /// Tokens that carry loss, `[rows, tokens]`: those that the policy wrote, and those of agents
-    /// where the algorithm [learns from them](super::Algorithm::learns_from_agents).
+    /// Tokens that carry loss, `[rows, tokens]`: those that the policy wrote, and those of helper
+    /// models where the algorithm [learns from them](super::Requirements::learns_from_helpers).
     pub loss_mask: Tensor<2, Bool>,
     /// The turn that wrote each token, counted from 1 over the whole micro-batch, `[rows, tokens]`; 0
     /// where the mask is false.
     pub turn_ids: Tensor<2, Int>,
     /// Turns in the micro-batch.
     pub num_turns: usize,
-    /// Of those, the ones that consulted agents wrote, `[rows, tokens]`; absent where there are none.
+    /// Tokens of these that helper models wrote, `[rows, tokens]`; absent where there are none.
     pub agent_mask: Option<Tensor<2, Bool>>,
     /// The weight of each row's tokens in the loss of the whole mini-batch, `[rows, 1]`: see
     /// [`Aggregation::row_weights`](crate::loss::Aggregation::row_weights).

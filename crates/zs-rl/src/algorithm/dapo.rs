@@ -1,73 +1,14 @@
 //! Decoupled Clip and Dynamic sAmpling Policy Optimization.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
-use zs_model::TokenScores;
+use zs_core::registry::{Settings, check};
 
-use super::{
-    Advantages, Algorithm, AlgorithmError, Check, KlPlacement, LossOutput, LossTerms, PolicyBatch,
-    RolloutBatch,
-};
+use super::{Advantages, Algorithm, KlPlacement, LossTerms, Requirements, RolloutBatch};
 use crate::advantage::{
     GroupAdvantageOptions, OverlongPunishment, group_relative_advantages, overlong_punishment,
 };
 use crate::loss::{Aggregation, ClipOptions, KlEstimator};
-
-/// Settings of [`Dapo`]; the defaults are those of the paper, overlong shaping apart,
-/// which depends on the rollout's lengths.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DapoConfig {
-    /// Whether groups that teach nothing are replaced.
-    pub dynamic_sampling: DynamicSampling,
-    /// What writing too much costs; nothing by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub overlong: Option<OverlongPunishment>,
-    /// Keeps the standard deviation away from zero.
-    pub std_epsilon: f64,
-    /// Bounds of the probability ratio.
-    pub clip: ClipOptions,
-    /// Weight of the divergence from the reference model; 0 needs no reference model.
-    pub kl_coef: f64,
-    /// How that divergence is estimated.
-    pub kl_estimator: KlEstimator,
-    /// Where that divergence enters.
-    pub kl_placement: KlPlacement,
-    /// Weight of the entropy bonus.
-    pub entropy_coef: f64,
-    /// How token losses are averaged.
-    pub aggregation: Aggregation,
-}
-
-impl Default for DapoConfig {
-    fn default() -> Self {
-        Self {
-            dynamic_sampling: DynamicSampling::default(),
-            overlong: None,
-            std_epsilon: 1e-6,
-            clip: ClipOptions { low: 0.2, high: 0.28, dual: None },
-            kl_coef: 0.0,
-            kl_estimator: KlEstimator::LowVarKl,
-            kl_placement: KlPlacement::Loss,
-            entropy_coef: 0.0,
-            aggregation: Aggregation::TokenMean,
-        }
-    }
-}
-
-/// How groups that teach nothing are replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DynamicSampling {
-    /// Rollouts a step, besides the first, that may go into replacing groups whose rewards are all
-    /// equal; what is still missing then is missing. 0 keeps all groups.
-    pub max_refills: usize,
-}
-
-impl Default for DynamicSampling {
-    fn default() -> Self {
-        Self { max_refills: 4 }
-    }
-}
 
 /// Decoupled Clip and Dynamic sAmpling Policy Optimization.
 ///
@@ -95,48 +36,81 @@ impl Default for DynamicSampling {
 /// # References
 ///
 /// - [DAPO](https://arxiv.org/abs/2503.14476), section 3, equations 8 to 13
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct Dapo {
-    config: DapoConfig,
+    /// Replacement of zero-variance groups.
+    #[garde(skip)]
+    pub dynamic_sampling: DynamicSampling,
+    /// Punishment of episodes that write too much; none by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    pub overlong: Option<OverlongPunishment>,
+    /// Keeps the standard deviation away from zero.
+    #[garde(custom(check::non_negative))]
+    pub std_epsilon: f64,
+    /// Bounds of the probability ratio.
+    #[garde(dive)]
+    pub clip: ClipOptions,
+    /// Average over tokens, and the terms that are added to the loss.
+    #[serde(flatten)]
+    #[garde(dive)]
+    pub terms: LossTerms,
 }
 
-impl Dapo {
-    /// The algorithm with these settings.
-    ///
-    /// # Errors
-    ///
-    /// Fails on a setting out of range.
-    pub fn new(config: &DapoConfig) -> Result<Self, AlgorithmError> {
-        let check = Check("dapo");
-        check.coefficient("std_epsilon", config.std_epsilon)?;
-        if let Some(overlong) = config.overlong {
-            let max_tokens = overlong.max_tokens as f64;
-            check.positive("overlong.max_tokens", max_tokens)?;
-            let buffer = overlong.buffer as f64;
-            let holds = buffer <= max_tokens;
-            check.that(holds, "overlong.buffer", buffer, "be at most `overlong.max_tokens`")?;
-            check.coefficient("overlong.weight", overlong.weight)?;
+/// defaults are those of the paper, overlong shaping apart,
+/// which depends on the rollout's lengths.
+impl Default for Dapo {
+    fn default() -> Self {
+        Self {
+            dynamic_sampling: DynamicSampling::default(),
+            overlong: None,
+            std_epsilon: 1e-6,
+            clip: ClipOptions { low: 0.2, high: 0.28, dual: None },
+            terms: LossTerms {
+                aggregation: Aggregation::TokenMean,
+                kl_coef: 0.0,
+                kl_estimator: KlEstimator::LowVarKl,
+                kl_placement: KlPlacement::Loss,
+                entropy_coef: 0.0,
+            },
         }
-        check.clip(config.clip)?;
-        let algorithm = Self { config: config.clone() };
-        check.terms(algorithm.terms())?;
-        Ok(algorithm)
+    }
+}
+
+zs_core::settings!(Dapo, "dapo");
+
+/// Replacement of zero-variance groups, whose rewards are all equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DynamicSampling {
+    /// Rollouts a step, besides the first, that may replace zero-variance groups; groups that are
+    /// still missing then stay missing. 0 keeps all groups.
+    pub max_refills: usize,
+}
+
+impl Default for DynamicSampling {
+    fn default() -> Self {
+        Self { max_refills: 4 }
     }
 }
 
 impl Algorithm for Dapo {
     fn name(&self) -> &'static str {
-        "dapo"
+        Self::KIND
     }
 
-    fn terms(&self) -> LossTerms {
-        let DapoConfig { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef, .. } =
-            self.config;
-        LossTerms { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef }
+    fn requirements(&self) -> Requirements {
+        let is_used = self.dynamic_sampling.max_refills > 0;
+        Requirements {
+            clip: self.clip,
+            dynamic_sampling: is_used.then_some(self.dynamic_sampling),
+            ..self.terms.into()
+        }
     }
 
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
-        let DapoConfig { overlong, std_epsilon, .. } = self.config;
+        let Self { overlong, std_epsilon, .. } = *self;
         let options = GroupAdvantageOptions { normalize_std: true, std_epsilon };
         let Some(overlong) = overlong else {
             let of_group = |returns: &[f32]| group_relative_advantages(returns, options);
@@ -154,14 +128,5 @@ impl Algorithm for Dapo {
             metrics: vec![("dapo/overlong_punishment", total / punishments.len().max(1) as f64)],
             ..shaped.group_advantages(of_group).into()
         }
-    }
-
-    fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
-        let surrogate = batch.clipped_surrogate(scores, self.config.clip);
-        self.terms().policy_loss(surrogate, scores, batch)
-    }
-
-    fn dynamic_sampling(&self) -> Option<DynamicSampling> {
-        (self.config.dynamic_sampling.max_refills > 0).then_some(self.config.dynamic_sampling)
     }
 }

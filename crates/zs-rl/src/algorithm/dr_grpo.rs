@@ -1,46 +1,12 @@
 //! GRPO without its two biases: no division by the standard deviation, none by the length.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
-use zs_model::TokenScores;
+use zs_core::registry::Settings;
 
-use super::{
-    Advantages, Algorithm, AlgorithmError, Check, KlPlacement, LossOutput, LossTerms, PolicyBatch,
-    RolloutBatch,
-};
+use super::{Advantages, Algorithm, KlPlacement, LossTerms, Requirements, RolloutBatch};
 use crate::advantage::{GroupAdvantageOptions, group_relative_advantages};
 use crate::loss::{Aggregation, ClipOptions, KlEstimator};
-
-/// Settings of [`DrGrpo`]; the defaults are those of the paper, with the length that
-/// ZeroSearch allows an episode.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DrGrpoConfig {
-    /// Bounds of the probability ratio.
-    pub clip: ClipOptions,
-    /// Weight of the divergence from the reference model; 0 needs no reference model.
-    pub kl_coef: f64,
-    /// How that divergence is estimated.
-    pub kl_estimator: KlEstimator,
-    /// Where that divergence enters.
-    pub kl_placement: KlPlacement,
-    /// Weight of the entropy bonus.
-    pub entropy_coef: f64,
-    /// How token losses are averaged.
-    pub aggregation: Aggregation,
-}
-
-impl Default for DrGrpoConfig {
-    fn default() -> Self {
-        Self {
-            clip: ClipOptions::default(),
-            kl_coef: 0.0,
-            kl_estimator: KlEstimator::LowVarKl,
-            kl_placement: KlPlacement::Loss,
-            entropy_coef: 0.0,
-            aggregation: Aggregation::FixedLength { length: 4096 },
-        }
-    }
-}
 
 /// Dr. GRPO ("GRPO done right").
 ///
@@ -62,44 +28,48 @@ impl Default for DrGrpoConfig {
 /// # References
 ///
 /// - [Understanding R1-Zero-like training](https://arxiv.org/abs/2503.20783), section 3.2
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct DrGrpo {
-    config: DrGrpoConfig,
+    /// Bounds of the probability ratio.
+    #[garde(dive)]
+    pub clip: ClipOptions,
+    /// Average over tokens, and the terms that are added to the loss.
+    #[serde(flatten)]
+    #[garde(dive)]
+    pub terms: LossTerms,
 }
 
-impl DrGrpo {
-    /// The algorithm with these settings.
-    ///
-    /// # Errors
-    ///
-    /// Fails on a setting out of range.
-    pub fn new(config: &DrGrpoConfig) -> Result<Self, AlgorithmError> {
-        let check = Check("dr_grpo");
-        check.clip(config.clip)?;
-        let algorithm = Self { config: config.clone() };
-        check.terms(algorithm.terms())?;
-        Ok(algorithm)
+/// defaults are those of the paper, with the length that
+/// ZeroSearch allows an episode.
+impl Default for DrGrpo {
+    fn default() -> Self {
+        Self {
+            clip: ClipOptions::default(),
+            terms: LossTerms {
+                aggregation: Aggregation::FixedLength { length: 4096 },
+                kl_coef: 0.0,
+                kl_estimator: KlEstimator::LowVarKl,
+                kl_placement: KlPlacement::Loss,
+                entropy_coef: 0.0,
+            },
+        }
     }
 }
+
+zs_core::settings!(DrGrpo, "dr_grpo");
 
 impl Algorithm for DrGrpo {
     fn name(&self) -> &'static str {
-        "dr_grpo"
+        Self::KIND
     }
 
-    fn terms(&self) -> LossTerms {
-        let DrGrpoConfig { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef, .. } =
-            self.config;
-        LossTerms { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef }
+    fn requirements(&self) -> Requirements {
+        Requirements { clip: self.clip, ..self.terms.into() }
     }
 
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
         let options = GroupAdvantageOptions { normalize_std: false, std_epsilon: 0.0 };
         batch.group_advantages(|returns| group_relative_advantages(returns, options)).into()
-    }
-
-    fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
-        let surrogate = batch.clipped_surrogate(scores, self.config.clip);
-        self.terms().policy_loss(surrogate, scores, batch)
     }
 }

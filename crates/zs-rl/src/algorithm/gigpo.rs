@@ -1,52 +1,13 @@
 //! Group-in-Group Policy Optimization: credit for steps without a value model.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
-use zs_model::TokenScores;
+use zs_core::registry::Settings;
 
-use super::{
-    Advantages, Algorithm, AlgorithmError, Check, KlPlacement, LossOutput, LossTerms, PolicyBatch,
-    RolloutBatch,
-};
+use super::{Advantages, Algorithm, KlPlacement, LossTerms, Requirements, RolloutBatch};
 use crate::advantage::{AnchorKey, GigpoOptions, GigpoStep, gigpo_advantages};
 use crate::loss::{Aggregation, ClipOptions, KlEstimator};
 use crate::{Trajectory, TrajectoryGroup};
-
-/// Settings of [`Gigpo`]; the defaults are those of the paper's search experiments.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GigpoConfig {
-    /// Discount, weight of the step advantage, normalisation, pooling.
-    pub credit: GigpoOptions,
-    /// Which steps were taken in the same state.
-    pub anchor: AnchorKey,
-    /// Bounds of the probability ratio.
-    pub clip: ClipOptions,
-    /// Weight of the divergence from the reference model; 0 needs no reference model.
-    pub kl_coef: f64,
-    /// How that divergence is estimated.
-    pub kl_estimator: KlEstimator,
-    /// Where that divergence enters.
-    pub kl_placement: KlPlacement,
-    /// Weight of the entropy bonus.
-    pub entropy_coef: f64,
-    /// How token losses are averaged.
-    pub aggregation: Aggregation,
-}
-
-impl Default for GigpoConfig {
-    fn default() -> Self {
-        Self {
-            credit: GigpoOptions::default(),
-            anchor: AnchorKey::Similar { threshold: 0.9 },
-            clip: ClipOptions::default(),
-            kl_coef: 0.001,
-            kl_estimator: KlEstimator::LowVarKl,
-            kl_placement: KlPlacement::Loss,
-            entropy_coef: 0.0,
-            aggregation: Aggregation::TokenMean,
-        }
-    }
-}
 
 /// Group-in-Group Policy Optimization.
 ///
@@ -72,45 +33,55 @@ impl Default for GigpoConfig {
 /// # References
 ///
 /// - [GiGPO](https://arxiv.org/abs/2505.10978), section 4; langfengQ/verl-agent
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct Gigpo {
-    config: GigpoConfig,
+    /// Discount, weight of the step advantage, normalisation, pooling.
+    #[garde(dive)]
+    pub credit: GigpoOptions,
+    /// States in which steps count as the same.
+    #[garde(dive)]
+    pub anchor: AnchorKey,
+    /// Bounds of the probability ratio.
+    #[garde(dive)]
+    pub clip: ClipOptions,
+    /// Average over tokens, and the terms that are added to the loss.
+    #[serde(flatten)]
+    #[garde(dive)]
+    pub terms: LossTerms,
 }
 
-impl Gigpo {
-    /// The algorithm with these settings.
-    ///
-    /// # Errors
-    ///
-    /// Fails on a setting out of range.
-    pub fn new(config: &GigpoConfig) -> Result<Self, AlgorithmError> {
-        let check = Check("gigpo");
-        check.share("credit.gamma", config.credit.gamma)?;
-        check.coefficient("credit.omega", config.credit.omega)?;
-        check.coefficient("credit.std_epsilon", config.credit.std_epsilon)?;
-        if let AnchorKey::Similar { threshold } = config.anchor {
-            check.share("anchor.similar.threshold", threshold)?;
+/// defaults are those of the paper's search experiments.
+impl Default for Gigpo {
+    fn default() -> Self {
+        Self {
+            credit: GigpoOptions::default(),
+            anchor: AnchorKey::Similar { threshold: 0.9 },
+            clip: ClipOptions::default(),
+            terms: LossTerms {
+                aggregation: Aggregation::TokenMean,
+                kl_coef: 0.001,
+                kl_estimator: KlEstimator::LowVarKl,
+                kl_placement: KlPlacement::Loss,
+                entropy_coef: 0.0,
+            },
         }
-        check.clip(config.clip)?;
-        let algorithm = Self { config: config.clone() };
-        check.terms(algorithm.terms())?;
-        Ok(algorithm)
     }
 }
+
+zs_core::settings!(Gigpo, "gigpo");
 
 impl Algorithm for Gigpo {
     fn name(&self) -> &'static str {
-        "gigpo"
+        Self::KIND
     }
 
-    fn terms(&self) -> LossTerms {
-        let GigpoConfig { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef, .. } =
-            self.config;
-        LossTerms { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef }
+    fn requirements(&self) -> Requirements {
+        Requirements { clip: self.clip, ..self.terms.into() }
     }
 
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
-        let GigpoConfig { credit, anchor, .. } = self.config;
+        let Self { credit, anchor, .. } = *self;
         let (mut tokens, mut start) = (Vec::new(), 0);
         let (mut num_groups, mut num_singletons) = (0, 0);
         for group in batch.groups {
@@ -127,11 +98,6 @@ impl Algorithm for Gigpo {
         }
         let share = num_singletons as f64 / num_groups.max(1) as f64;
         Advantages { metrics: vec![("gigpo/singleton_frac", share)], ..tokens.into() }
-    }
-
-    fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
-        let surrogate = batch.clipped_surrogate(scores, self.config.clip);
-        self.terms().policy_loss(surrogate, scores, batch)
     }
 }
 

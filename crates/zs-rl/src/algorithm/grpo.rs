@@ -1,52 +1,12 @@
 //! Group Relative Policy Optimization with outcome rewards.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
-use zs_model::TokenScores;
+use zs_core::registry::Settings;
 
-use super::{
-    Advantages, Algorithm, AlgorithmError, Check, KlPlacement, LossOutput, LossTerms, PolicyBatch,
-    RolloutBatch,
-};
+use super::{Advantages, Algorithm, KlPlacement, LossTerms, Requirements, RolloutBatch};
 use crate::advantage::{GroupAdvantageOptions, group_relative_advantages};
 use crate::loss::{Aggregation, ClipOptions, KlEstimator};
-
-/// Settings of [`Grpo`]; the defaults are those of ZeroSearch's reference code (`train_grpo.sh`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GrpoConfig {
-    /// Whether advantages are divided by the group's standard deviation.
-    pub normalize_std: bool,
-    /// Keeps the standard deviation away from zero.
-    pub std_epsilon: f64,
-    /// Bounds of the probability ratio.
-    pub clip: ClipOptions,
-    /// Weight of the divergence from the reference model; 0 needs no reference model.
-    pub kl_coef: f64,
-    /// How that divergence is estimated.
-    pub kl_estimator: KlEstimator,
-    /// Where that divergence enters.
-    pub kl_placement: KlPlacement,
-    /// Weight of the entropy bonus.
-    pub entropy_coef: f64,
-    /// How token losses are averaged.
-    pub aggregation: Aggregation,
-}
-
-impl Default for GrpoConfig {
-    fn default() -> Self {
-        let GroupAdvantageOptions { normalize_std, std_epsilon } = GroupAdvantageOptions::default();
-        Self {
-            normalize_std,
-            std_epsilon,
-            clip: ClipOptions::default(),
-            kl_coef: 0.001,
-            kl_estimator: KlEstimator::LowVarKl,
-            kl_placement: KlPlacement::Loss,
-            entropy_coef: 0.001,
-            aggregation: Aggregation::TokenMean,
-        }
-    }
-}
 
 /// Group Relative Policy Optimization.
 ///
@@ -70,46 +30,51 @@ impl Default for GrpoConfig {
 /// # References
 ///
 /// - [DeepSeekMath](https://arxiv.org/abs/2402.03300), section 4.1, equations 3 and 4
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct Grpo {
-    config: GrpoConfig,
+    /// Comparison of the returns of one question.
+    #[serde(flatten)]
+    #[garde(dive)]
+    pub group: GroupAdvantageOptions,
+    /// Bounds of the probability ratio.
+    #[garde(dive)]
+    pub clip: ClipOptions,
+    /// Average over tokens, and the terms that are added to the loss.
+    #[serde(flatten)]
+    #[garde(dive)]
+    pub terms: LossTerms,
 }
 
-impl Grpo {
-    /// The algorithm with these settings.
-    ///
-    /// # Errors
-    ///
-    /// Fails on a setting out of range.
-    pub fn new(config: &GrpoConfig) -> Result<Self, AlgorithmError> {
-        let check = Check("grpo");
-        check.coefficient("std_epsilon", config.std_epsilon)?;
-        check.clip(config.clip)?;
-        let algorithm = Self { config: config.clone() };
-        check.terms(algorithm.terms())?;
-        Ok(algorithm)
+/// defaults are those of ZeroSearch's reference code (`train_grpo.sh`).
+impl Default for Grpo {
+    fn default() -> Self {
+        Self {
+            group: GroupAdvantageOptions::default(),
+            clip: ClipOptions::default(),
+            terms: LossTerms {
+                aggregation: Aggregation::TokenMean,
+                kl_coef: 0.001,
+                kl_estimator: KlEstimator::LowVarKl,
+                kl_placement: KlPlacement::Loss,
+                entropy_coef: 0.001,
+            },
+        }
     }
 }
+
+zs_core::settings!(Grpo, "grpo");
 
 impl Algorithm for Grpo {
     fn name(&self) -> &'static str {
-        "grpo"
+        Self::KIND
     }
 
-    fn terms(&self) -> LossTerms {
-        let GrpoConfig { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef, .. } =
-            self.config;
-        LossTerms { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef }
+    fn requirements(&self) -> Requirements {
+        Requirements { clip: self.clip, ..self.terms.into() }
     }
 
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
-        let GrpoConfig { normalize_std, std_epsilon, .. } = self.config;
-        let options = GroupAdvantageOptions { normalize_std, std_epsilon };
-        batch.group_advantages(|returns| group_relative_advantages(returns, options)).into()
-    }
-
-    fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
-        let surrogate = batch.clipped_surrogate(scores, self.config.clip);
-        self.terms().policy_loss(surrogate, scores, batch)
+        batch.group_advantages(|returns| group_relative_advantages(returns, self.group)).into()
     }
 }

@@ -1,51 +1,16 @@
 //! Group Sequence Policy Optimization: ratio and clip belong to the whole episode.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::Settings;
 use zs_model::TokenScores;
 
 use super::{
-    Advantages, Algorithm, AlgorithmError, Check, KlPlacement, LossOutput, LossTerms, PolicyBatch,
-    RolloutBatch,
+    Advantages, Algorithm, KlPlacement, LossOutput, LossTerms, PolicyBatch, Requirements,
+    RolloutBatch, without_dual,
 };
 use crate::advantage::{GroupAdvantageOptions, group_relative_advantages};
 use crate::loss::{Aggregation, ClipOptions, KlEstimator, sequence_clipped_surrogate};
-
-/// Settings of [`Gspo`]; the defaults are those of the paper.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GspoConfig {
-    /// Whether advantages are divided by the group's standard deviation.
-    pub normalize_std: bool,
-    /// Keeps the standard deviation away from zero.
-    pub std_epsilon: f64,
-    /// Bounds of the probability ratio.
-    pub clip: ClipOptions,
-    /// Weight of the divergence from the reference model; 0 needs no reference model.
-    pub kl_coef: f64,
-    /// How that divergence is estimated.
-    pub kl_estimator: KlEstimator,
-    /// Where that divergence enters.
-    pub kl_placement: KlPlacement,
-    /// Weight of the entropy bonus.
-    pub entropy_coef: f64,
-    /// How token losses are averaged.
-    pub aggregation: Aggregation,
-}
-
-impl Default for GspoConfig {
-    fn default() -> Self {
-        Self {
-            normalize_std: true,
-            std_epsilon: 1e-6,
-            clip: ClipOptions { low: 3e-4, high: 4e-4, dual: None },
-            kl_coef: 0.0,
-            kl_estimator: KlEstimator::LowVarKl,
-            kl_placement: KlPlacement::Loss,
-            entropy_coef: 0.0,
-            aggregation: Aggregation::SequenceMeanTokenMean,
-        }
-    }
-}
 
 /// Group Sequence Policy Optimization.
 ///
@@ -66,42 +31,52 @@ impl Default for GspoConfig {
 /// # References
 ///
 /// - [GSPO](https://arxiv.org/abs/2507.18071), equations 5 to 7
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct Gspo {
-    config: GspoConfig,
+    /// Comparison of the returns of one question.
+    #[serde(flatten)]
+    #[garde(dive)]
+    pub group: GroupAdvantageOptions,
+    /// Bounds of the probability ratio.
+    #[garde(dive, custom(without_dual))]
+    pub clip: ClipOptions,
+    /// Average over tokens, and the terms that are added to the loss.
+    #[serde(flatten)]
+    #[garde(dive)]
+    pub terms: LossTerms,
 }
 
-impl Gspo {
-    /// The algorithm with these settings.
-    ///
-    /// # Errors
-    ///
-    /// Fails on a setting out of range.
-    pub fn new(config: &GspoConfig) -> Result<Self, AlgorithmError> {
-        let check = Check("gspo");
-        check.coefficient("std_epsilon", config.std_epsilon)?;
-        check.clip_without_dual(config.clip)?;
-        let algorithm = Self { config: config.clone() };
-        check.terms(algorithm.terms())?;
-        Ok(algorithm)
+/// defaults are those of the paper.
+impl Default for Gspo {
+    fn default() -> Self {
+        Self {
+            group: GroupAdvantageOptions::default(),
+            clip: ClipOptions { low: 3e-4, high: 4e-4, dual: None },
+            terms: LossTerms {
+                aggregation: Aggregation::SequenceMeanTokenMean,
+                kl_coef: 0.0,
+                kl_estimator: KlEstimator::LowVarKl,
+                kl_placement: KlPlacement::Loss,
+                entropy_coef: 0.0,
+            },
+        }
     }
 }
+
+zs_core::settings!(Gspo, "gspo");
 
 impl Algorithm for Gspo {
     fn name(&self) -> &'static str {
-        "gspo"
+        Self::KIND
     }
 
-    fn terms(&self) -> LossTerms {
-        let GspoConfig { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef, .. } =
-            self.config;
-        LossTerms { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef }
+    fn requirements(&self) -> Requirements {
+        Requirements { clip: self.clip, ..self.terms.into() }
     }
 
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
-        let GspoConfig { normalize_std, std_epsilon, .. } = self.config;
-        let options = GroupAdvantageOptions { normalize_std, std_epsilon };
-        batch.group_advantages(|returns| group_relative_advantages(returns, options)).into()
+        batch.group_advantages(|returns| group_relative_advantages(returns, self.group)).into()
     }
 
     fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
@@ -110,8 +85,8 @@ impl Algorithm for Gspo {
             batch.old_log_probs.clone(),
             batch.advantages.clone(),
             &batch.loss_mask,
-            self.config.clip,
+            self.clip,
         );
-        self.terms().policy_loss(surrogate, scores, batch)
+        self.terms.policy_loss(surrogate, scores, batch)
     }
 }

@@ -1,11 +1,9 @@
-//! Policy-optimisation algorithms. One file is one algorithm and reads from top to bottom; what
-//! they share is in [`advantage`](crate::advantage), [`loss`](crate::loss) and [`LossTerms`].
+//! Policy-optimisation algorithms. One file is one algorithm and reads from top to bottom; shared
+//! parts are in [`advantage`](crate::advantage), [`loss`](crate::loss) and [`LossTerms`].
 
 mod aipo_style;
 mod batch;
-mod check;
 mod cispo;
-mod config;
 mod dapo;
 mod dr_grpo;
 mod gigpo;
@@ -14,6 +12,7 @@ mod gspo;
 mod ppo;
 mod reinforce;
 mod reinforce_plus_plus;
+mod requirements;
 mod rloo;
 mod rollout_batch;
 mod squared_regret;
@@ -22,43 +21,92 @@ mod terms;
 use std::fmt::Debug;
 
 use burn::tensor::Tensor;
+use zs_core::registry::{Registry, RegistryError, Settings};
 use zs_model::TokenScores;
 
-pub use self::aipo_style::{AipoStyle, AipoStyleConfig};
+pub use self::aipo_style::AipoStyle;
 pub use self::batch::PolicyBatch;
-pub use self::check::AlgorithmError;
-pub use self::cispo::{Cispo, CispoConfig};
-pub use self::config::AlgorithmConfig;
-pub use self::dapo::{Dapo, DapoConfig, DynamicSampling};
-pub use self::dr_grpo::{DrGrpo, DrGrpoConfig};
-pub use self::gigpo::{Gigpo, GigpoConfig};
-pub use self::grpo::{Grpo, GrpoConfig};
-pub use self::gspo::{Gspo, GspoConfig};
-pub use self::ppo::{Ppo, PpoConfig};
-pub use self::reinforce::{Reinforce, ReinforceConfig};
-pub use self::reinforce_plus_plus::{
-    ReinforcePlusPlus, ReinforcePlusPlusBaseline, ReinforcePlusPlusConfig,
-};
-pub use self::rloo::{Rloo, RlooConfig};
+pub use self::cispo::Cispo;
+pub use self::dapo::{Dapo, DynamicSampling};
+pub use self::dr_grpo::DrGrpo;
+pub use self::gigpo::Gigpo;
+pub use self::grpo::Grpo;
+pub use self::gspo::Gspo;
+pub use self::ppo::Ppo;
+pub use self::reinforce::Reinforce;
+pub use self::reinforce_plus_plus::{ReinforcePlusPlus, ReinforcePlusPlusBaseline};
+pub use self::requirements::Requirements;
+pub use self::rloo::Rloo;
 pub use self::rollout_batch::{Advantages, LearningState, RolloutBatch};
-pub use self::squared_regret::{SquaredRegret, SquaredRegretConfig};
+pub use self::squared_regret::SquaredRegret;
 pub use self::terms::{KlPlacement, LossTerms};
 
-use self::check::Check;
-use crate::loss::Aggregation;
+use crate::loss::ClipOptions;
+
+/// Registry of algorithms.
+pub type AlgorithmRegistry = Registry<Box<dyn Algorithm>>;
+
+/// Registers the built-in algorithms.
+///
+/// # Errors
+///
+/// Fails where one of their names is taken.
+pub fn register_algorithms(registry: &mut AlgorithmRegistry) -> Result<(), RegistryError> {
+    register_algorithm::<AipoStyle>(registry)?;
+    register_algorithm::<Cispo>(registry)?;
+    register_algorithm::<Dapo>(registry)?;
+    register_algorithm::<DrGrpo>(registry)?;
+    register_algorithm::<Gigpo>(registry)?;
+    register_algorithm::<Grpo>(registry)?;
+    register_algorithm::<Gspo>(registry)?;
+    register_algorithm::<Ppo>(registry)?;
+    register_algorithm::<Reinforce>(registry)?;
+    register_algorithm::<ReinforcePlusPlus>(registry)?;
+    register_algorithm::<Rloo>(registry)?;
+    register_algorithm::<SquaredRegret>(registry)
+}
+
+/// Registers an algorithm whose struct is its settings.
+///
+/// # Errors
+///
+/// Fails where its name is taken.
+pub fn register_algorithm<A: Algorithm + Settings>(
+    registry: &mut AlgorithmRegistry,
+) -> Result<(), RegistryError> {
+    registry.register(|it: A, (): &(), _| Ok(Box::new(it)))
+}
+
+/// Creates a registry of the built-in algorithms.
+///
+/// ```
+/// use zs_core::registry::Spec;
+///
+/// let json = r#"{"kind":"grpo","kl_coef":0.0,"clip":{"high":0.28}}"#;
+/// let spec: Spec = serde_json::from_str(json)?;
+/// let algorithm = zs_rl::algorithm::builtin().build(&spec, &())?;
+/// assert_eq!(algorithm.name(), "grpo");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn builtin() -> AlgorithmRegistry {
+    let mut registry = Registry::new("algorithm");
+    let registered = register_algorithms(&mut registry);
+    debug_assert!(registered.is_ok(), "an empty registry has no name taken");
+    registry
+}
 
 /// Credit assignment and the policy loss.
 ///
-/// Only [`name`](Self::name), [`advantages`](Self::advantages) and
-/// [`policy_loss`](Self::policy_loss) must be written. To add one: a file here, a variant of
-/// [`AlgorithmConfig`], a line in the tests of this module, a page in `docs/algorithms/`.
+/// Only [`name`](Self::name) and [`advantages`](Self::advantages) must be written: the loss of those
+/// that write no other is the clipped surrogate. A type that is also its
+/// [`Settings`](zs_core::registry::Settings) is chosen by name after one line of registration.
 ///
 /// ```
 /// use zs_model::TokenScores;
-/// use zs_rl::advantage::broadcast_to_tokens;
 /// use zs_rl::{Advantages, Algorithm, LossOutput, PolicyBatch, RolloutBatch};
 ///
-/// /// Makes what earned something more likely, and nothing else.
+/// /// Makes rewarded episodes more likely, and leaves the others alone.
 /// #[derive(Debug)]
 /// struct Imitation;
 ///
@@ -68,10 +116,9 @@ use crate::loss::Aggregation;
 ///     }
 ///
 ///     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
-///         let earned = |reward: &f32| f32::from(u8::from(*reward > 0.0));
-///         let weights: Vec<f32> = batch.returns.iter().map(earned).collect();
-///         let rows = batch.trajectories().zip(weights);
-///         rows.map(|(it, weight)| broadcast_to_tokens(it, weight)).collect::<Vec<_>>().into()
+///         let is_rewarded = |it: &f32| f32::from(u8::from(*it > 0.0));
+///         let weights: Vec<f32> = batch.returns.iter().map(is_rewarded).collect();
+///         batch.broadcast(&weights).into()
 ///     }
 ///
 ///     fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
@@ -82,13 +129,13 @@ use crate::loss::Aggregation;
 /// }
 ///
 /// let algorithm: &dyn Algorithm = &Imitation;
-/// assert!(!algorithm.needs_reference());
+/// assert!(!algorithm.requirements().needs_reference);
 /// ```
 pub trait Algorithm: Debug + Send + Sync {
-    /// The name in configs, e.g. `"grpo"`.
+    /// Name in run files, metrics and errors, e.g. `"grpo"`.
     fn name(&self) -> &'static str;
 
-    /// The advantage of every token of every trajectory, groups in order; no gradient.
+    /// Returns the advantage of every token of every trajectory, groups in order; no gradient.
     ///
     /// # Shapes
     ///
@@ -96,58 +143,29 @@ pub trait Algorithm: Debug + Send + Sync {
     ///   ignored where the loss mask is false
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages;
 
-    /// The loss of one micro-batch, weighted so that the losses of all micro-batches of a mini-batch
-    /// add up to the mini-batch's loss.
-    fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput;
-
-    /// How token losses are averaged, and what is added to the policy loss: by default the mean over
-    /// tokens, and nothing.
-    fn terms(&self) -> LossTerms {
-        LossTerms::default()
+    /// Facts that an update acts on; by default the mean over tokens and no additional term.
+    fn requirements(&self) -> Requirements {
+        Requirements::default()
     }
 
-    /// How token losses are averaged over a mini-batch.
-    fn aggregation(&self) -> Aggregation {
-        self.terms().aggregation
-    }
-
-    /// Whether log-probabilities of a reference model are needed.
-    fn needs_reference(&self) -> bool {
-        self.terms().needs_reference()
-    }
-
-    /// Whether an episode whose advantages are all zero still has a gradient, e.g. from a KL or
-    /// entropy term. Where it has none, the update leaves the episode out.
-    fn needs_every_episode(&self) -> bool {
-        self.terms().have_gradient()
-    }
-
-    /// Whether tokens that consulted agents wrote carry loss; the policy loss then finds them in
-    /// [`PolicyBatch::agent_mask`]. Elsewhere they are context, like observations.
-    fn learns_from_agents(&self) -> bool {
-        false
-    }
-
-    /// How far a value may move from the one that advantages were computed from, where the algorithm
-    /// has a value model: it is then asked for [`RolloutBatch::values`] and trained on
-    /// [`Advantages::returns`].
-    fn value_clip(&self) -> Option<f64> {
-        None
-    }
-
-    /// Whether the rollout replaces groups that teach nothing.
-    fn dynamic_sampling(&self) -> Option<DynamicSampling> {
-        None
-    }
-
-    /// Whether the loss is proportional to the advantages, so that importance weights may be
-    /// multiplied into them.
-    fn is_linear_in_advantages(&self) -> bool {
-        true
+    /// Returns the loss of one micro-batch, weighted so that the losses of all micro-batches of a
+    /// mini-batch add up to the mini-batch's loss; by default the clipped surrogate with the
+    /// [`clip`](Requirements::clip) and the [`terms`](Requirements::terms) of the requirements.
+    fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
+        let Requirements { clip, terms, .. } = self.requirements();
+        terms.policy_loss(batch.clipped_surrogate(scores, clip), scores, batch)
     }
 }
 
-/// The loss of one micro-batch and what is logged about it.
+/// Check of clip options of losses that have no dual clip.
+fn without_dual(clip: &ClipOptions, (): &()) -> garde::Result {
+    match clip.dual {
+        None => Ok(()),
+        Some(_) => Err(garde::Error::new("be given without `dual`: this loss has no dual clip")),
+    }
+}
+
+/// Loss of one micro-batch, with its metrics.
 #[derive(Debug)]
 pub struct LossOutput {
     /// Scalar to minimise, `[1]`. Carries the gradient.
@@ -158,22 +176,18 @@ pub struct LossOutput {
     pub metrics: Vec<(&'static str, Tensor<1>)>,
 }
 
-/// Every `kind` of [`AlgorithmConfig`] whose settings are its own, for suites that all of them pass.
-/// (`aipo_style` wraps the settings of `grpo`, and its suite compares it with that.)
+/// Builds a built-in algorithm from JSON, for tests.
 #[cfg(test)]
-pub(crate) const KINDS: [&str; 11] = [
-    "reinforce",
-    "reinforce_plus_plus",
-    "rloo",
-    "grpo",
-    "dr_grpo",
-    "dapo",
-    "gspo",
-    "cispo",
-    "ppo",
-    "gigpo",
-    "squared_regret",
-];
+pub(crate) fn from_json(json: &str) -> Result<Box<dyn Algorithm>, RegistryError> {
+    builtin().build(&serde_json::from_str(json).unwrap(), &())
+}
+
+/// Names of the algorithms whose loss terms are settings of their own, for suites that set them.
+/// (`aipo_style` wraps the settings of `grpo`; its suite compares it with that.)
+#[cfg(test)]
+pub(crate) fn kinds() -> impl Iterator<Item = &'static str> {
+    builtin().kinds().filter(|it| *it != AipoStyle::KIND).collect::<Vec<_>>().into_iter()
+}
 
 #[cfg(test)]
 #[cfg(feature = "flex")]

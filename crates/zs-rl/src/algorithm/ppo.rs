@@ -1,55 +1,12 @@
 //! Proximal Policy Optimization with a value model.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
-use zs_model::TokenScores;
+use zs_core::registry::{Settings, check};
 
-use super::{
-    Advantages, Algorithm, AlgorithmError, Check, KlPlacement, LossOutput, LossTerms, PolicyBatch,
-    RolloutBatch,
-};
+use super::{Advantages, Algorithm, KlPlacement, LossTerms, Requirements, RolloutBatch};
 use crate::advantage::{GaeOptions, generalized_advantages, whiten};
 use crate::loss::{Aggregation, ClipOptions, KlEstimator};
-
-/// Settings of [`Ppo`]; the defaults are those of ZeroSearch's reference code
-/// (`train_ppo.sh`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct PpoConfig {
-    /// Discount and bias of the advantage estimator.
-    pub gae: GaeOptions,
-    /// Whether advantages are whitened over the tokens that the policy wrote.
-    pub whiten: bool,
-    /// How far a value may move from the one that advantages were computed from.
-    pub value_clip: f64,
-    /// Bounds of the probability ratio.
-    pub clip: ClipOptions,
-    /// Weight of the divergence from the reference model; 0 needs no reference model.
-    pub kl_coef: f64,
-    /// How that divergence is estimated.
-    pub kl_estimator: KlEstimator,
-    /// Where that divergence enters.
-    pub kl_placement: KlPlacement,
-    /// Weight of the entropy bonus.
-    pub entropy_coef: f64,
-    /// How token losses are averaged.
-    pub aggregation: Aggregation,
-}
-
-impl Default for PpoConfig {
-    fn default() -> Self {
-        Self {
-            gae: GaeOptions::default(),
-            whiten: true,
-            value_clip: 0.5,
-            clip: ClipOptions::default(),
-            kl_coef: 0.001,
-            kl_estimator: KlEstimator::K1,
-            kl_placement: KlPlacement::Reward,
-            entropy_coef: 0.001,
-            aggregation: Aggregation::TokenMean,
-        }
-    }
-}
 
 /// Proximal Policy Optimization.
 ///
@@ -76,38 +33,56 @@ impl Default for PpoConfig {
 ///
 /// - [PPO](https://arxiv.org/abs/1707.06347); [GAE](https://arxiv.org/abs/1506.02438)
 /// - [ZeroSearch](https://arxiv.org/abs/2505.04588), table 5
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct Ppo {
-    config: PpoConfig,
+    /// Discount and bias of the advantage estimator.
+    #[garde(dive)]
+    pub gae: GaeOptions,
+    /// Whitening of advantages over the tokens that the policy wrote.
+    #[garde(skip)]
+    pub whiten: bool,
+    /// Distance that a value may move from the one that advantages were computed from.
+    #[garde(custom(check::positive))]
+    pub value_clip: f64,
+    /// Bounds of the probability ratio.
+    #[garde(dive)]
+    pub clip: ClipOptions,
+    /// Average over tokens, and the terms that are added to the loss.
+    #[serde(flatten)]
+    #[garde(dive)]
+    pub terms: LossTerms,
 }
 
-impl Ppo {
-    /// The algorithm with these settings.
-    ///
-    /// # Errors
-    ///
-    /// Fails on a setting out of range.
-    pub fn new(config: &PpoConfig) -> Result<Self, AlgorithmError> {
-        let check = Check("ppo");
-        check.share("gae.gamma", config.gae.gamma)?;
-        check.share("gae.lambda", config.gae.lambda)?;
-        check.positive("value_clip", config.value_clip)?;
-        check.clip(config.clip)?;
-        let algorithm = Self { config: config.clone() };
-        check.terms(algorithm.terms())?;
-        Ok(algorithm)
+/// defaults are those of ZeroSearch's reference code
+/// (`train_ppo.sh`).
+impl Default for Ppo {
+    fn default() -> Self {
+        Self {
+            gae: GaeOptions::default(),
+            whiten: true,
+            value_clip: 0.5,
+            clip: ClipOptions::default(),
+            terms: LossTerms {
+                aggregation: Aggregation::TokenMean,
+                kl_coef: 0.001,
+                kl_estimator: KlEstimator::K1,
+                kl_placement: KlPlacement::Reward,
+                entropy_coef: 0.001,
+            },
+        }
     }
 }
+
+zs_core::settings!(Ppo, "ppo");
 
 impl Algorithm for Ppo {
     fn name(&self) -> &'static str {
-        "ppo"
+        Self::KIND
     }
 
-    fn terms(&self) -> LossTerms {
-        let PpoConfig { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef, .. } =
-            self.config;
-        LossTerms { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef }
+    fn requirements(&self) -> Requirements {
+        Requirements { clip: self.clip, value_clip: Some(self.value_clip), ..self.terms.into() }
     }
 
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
@@ -115,22 +90,13 @@ impl Algorithm for Ppo {
         assert_eq!(batch.values.len(), masks.len(), "PPO needs a value for each token");
         let rows = batch.token_rewards.iter().zip(&batch.values).zip(&masks);
         let estimates = rows.map(|((rewards, values), mask)| {
-            generalized_advantages(rewards, values, mask, self.config.gae)
+            generalized_advantages(rewards, values, mask, self.gae)
         });
         let (mut tokens, returns): (Vec<_>, Vec<_>) =
             estimates.map(|it| (it.advantages, it.returns)).unzip();
-        if self.config.whiten {
+        if self.whiten {
             whiten(&mut tokens, &masks);
         }
         Advantages { tokens, returns, ..Advantages::default() }
-    }
-
-    fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
-        let surrogate = batch.clipped_surrogate(scores, self.config.clip);
-        self.terms().policy_loss(surrogate, scores, batch)
-    }
-
-    fn value_clip(&self) -> Option<f64> {
-        Some(self.config.value_clip)
     }
 }

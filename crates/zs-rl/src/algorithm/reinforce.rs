@@ -1,48 +1,13 @@
 //! REINFORCE as ZeroSearch trains with it: the raw return as advantage.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
-use zs_model::TokenScores;
+use serde_json::Value;
+use zs_core::registry::Settings;
 
-use super::{
-    Advantages, Algorithm, AlgorithmError, Check, KlPlacement, LossOutput, LossTerms, PolicyBatch,
-    RolloutBatch,
-};
+use super::{Advantages, Algorithm, KlPlacement, LossTerms, Requirements, RolloutBatch};
 use crate::advantage::{Baseline, returns_minus_baseline};
 use crate::loss::{Aggregation, ClipOptions, KlEstimator};
-
-/// Settings of [`Reinforce`]; the defaults are those of the reference code (`train_reinforce.sh`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ReinforceConfig {
-    /// What is taken off every return.
-    pub baseline: Baseline,
-    /// Bounds of the probability ratio; without effect while a batch is used for one step.
-    pub clip: ClipOptions,
-    /// Weight of the divergence from the reference model; 0 needs no reference model.
-    pub kl_coef: f64,
-    /// How that divergence is estimated.
-    pub kl_estimator: KlEstimator,
-    /// Where that divergence enters.
-    pub kl_placement: KlPlacement,
-    /// Weight of the entropy bonus.
-    pub entropy_coef: f64,
-    /// How token losses are averaged.
-    pub aggregation: Aggregation,
-}
-
-impl Default for ReinforceConfig {
-    fn default() -> Self {
-        Self {
-            baseline: Baseline::None,
-            clip: ClipOptions::default(),
-            kl_coef: 0.001,
-            kl_estimator: KlEstimator::LowVarKl,
-            kl_placement: KlPlacement::Loss,
-            entropy_coef: 0.001,
-            aggregation: Aggregation::TokenMean,
-        }
-    }
-}
 
 /// REINFORCE with the clipped surrogate.
 ///
@@ -68,53 +33,57 @@ impl Default for ReinforceConfig {
 ///
 /// - [Williams 1992](https://doi.org/10.1007/BF00992696)
 /// - [ZeroSearch](https://arxiv.org/abs/2505.04588), table 5; reference code `core_algos.py` 158-165
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct Reinforce {
-    config: ReinforceConfig,
+    /// Baseline that is subtracted from every return.
+    #[garde(dive)]
+    pub baseline: Baseline,
+    /// Bounds of the probability ratio; without effect while a batch is used for one step.
+    #[garde(dive)]
+    pub clip: ClipOptions,
+    /// Average over tokens, and the terms that are added to the loss.
+    #[serde(flatten)]
+    #[garde(dive)]
+    pub terms: LossTerms,
 }
 
-impl Reinforce {
-    /// The algorithm with these settings.
-    ///
-    /// # Errors
-    ///
-    /// Fails on a setting out of range.
-    pub fn new(config: &ReinforceConfig) -> Result<Self, AlgorithmError> {
-        let check = Check("reinforce");
-        if let Baseline::Ema { decay } = config.baseline {
-            let holds = (0.0..1.0).contains(&decay);
-            check.that(holds, "baseline.ema.decay", decay, "lie in [0, 1)")?;
+/// defaults are those of the reference code (`train_reinforce.sh`).
+impl Default for Reinforce {
+    fn default() -> Self {
+        Self {
+            baseline: Baseline::None,
+            clip: ClipOptions::default(),
+            terms: LossTerms {
+                aggregation: Aggregation::TokenMean,
+                kl_coef: 0.001,
+                kl_estimator: KlEstimator::LowVarKl,
+                kl_placement: KlPlacement::Loss,
+                entropy_coef: 0.001,
+            },
         }
-        check.clip(config.clip)?;
-        let algorithm = Self { config: config.clone() };
-        check.terms(algorithm.terms())?;
-        Ok(algorithm)
     }
 }
+
+zs_core::settings!(Reinforce, "reinforce");
 
 impl Algorithm for Reinforce {
     fn name(&self) -> &'static str {
-        "reinforce"
+        Self::KIND
     }
 
-    fn terms(&self) -> LossTerms {
-        let ReinforceConfig {
-            aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef, ..
-        } = self.config;
-        LossTerms { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef }
+    fn requirements(&self) -> Requirements {
+        Requirements { clip: self.clip, ..self.terms.into() }
     }
 
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
-        let (baseline, running) = (self.config.baseline, batch.state.mean_return);
-        let advantages = returns_minus_baseline(&batch.returns, baseline, running);
+        // Of the updates before, the running mean of returns is remembered.
+        let running = batch.state.memory.as_f64();
+        let advantages = returns_minus_baseline(&batch.returns, self.baseline, running);
+        let mean = self.baseline.remember(running, &batch.returns).filter(|it| it.is_finite());
         Advantages {
-            mean_return: baseline.remember(running, &batch.returns),
+            memory: mean.or(running).map_or(Value::Null, Value::from),
             ..batch.broadcast(&advantages).into()
         }
-    }
-
-    fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
-        let surrogate = batch.clipped_surrogate(scores, self.config.clip);
-        self.terms().policy_loss(surrogate, scores, batch)
     }
 }

@@ -1,6 +1,7 @@
-//! What advantages are computed from, and what they are.
+//! Inputs and results of computing advantages.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::advantage::token_rewards;
 use crate::{LossTokens, RewardedTrajectory, Trajectory, TrajectoryGroup};
@@ -18,20 +19,23 @@ pub struct RolloutBatch<'a> {
     /// The value of the state before each token, one row a trajectory; empty where the algorithm has
     /// no value model.
     pub values: Vec<Vec<f32>>,
-    /// What is remembered from the updates before.
+    /// State that updates before have left; [`memory`](LearningState::memory) is the algorithm's own.
     pub state: LearningState,
-    /// Which tokens carry loss.
+    /// Tokens that carry loss.
     pub loss_tokens: LossTokens,
 }
 
-/// What learning remembers from one update to the next besides weights and moments.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// State that learning carries from one update to the next besides weights and moments.
+/// Checkpoints hold it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LearningState {
     /// Factor on the KL coefficient: 1 unless it adapts.
     pub kl_scale: f64,
-    /// The running mean of returns, where the algorithm keeps one.
-    pub mean_return: Option<f64>,
+    /// Value that the algorithm returned as [`Advantages::memory`] in the update before; null at
+    /// first. (Checkpoints of version 0.1 call it `mean_return`.)
+    #[serde(default, alias = "mean_return", skip_serializing_if = "Value::is_null")]
+    pub memory: Value,
     /// Tokens that run through a model at once, where the device's memory made them fewer than
     /// configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,20 +44,20 @@ pub struct LearningState {
 
 impl Default for LearningState {
     fn default() -> Self {
-        Self { kl_scale: 1.0, mean_return: None, micro_batch_tokens: None }
+        Self { kl_scale: 1.0, memory: Value::Null, micro_batch_tokens: None }
     }
 }
 
-/// Advantages, and what came of computing them.
+/// Advantages, and further results of computing them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Advantages {
     /// The advantage of each token, one row a trajectory.
     pub tokens: Vec<Vec<f32>>,
-    /// What the value model is to predict, one row a trajectory; empty without one.
+    /// Targets of the value model, one row a trajectory; empty without one.
     pub returns: Vec<Vec<f32>>,
-    /// The running mean of returns after this batch, where the algorithm keeps one.
-    pub mean_return: Option<f64>,
-    /// Key and value of what is logged, e.g. `gigpo/singleton_frac`.
+    /// Value for [`LearningState::memory`] at the next update; null remembers nothing.
+    pub memory: Value,
+    /// Metric keys and values, e.g. `gigpo/singleton_frac`.
     pub metrics: Vec<(&'static str, f64)>,
 }
 
@@ -88,7 +92,7 @@ impl<'a> RolloutBatch<'a> {
         self.rewarded().map(|it| &it.trajectory)
     }
 
-    /// Which tokens carry loss, one row a trajectory.
+    /// Loss masks, one row a trajectory.
     #[must_use]
     pub fn loss_masks(&self) -> Vec<Vec<bool>> {
         self.trajectories().map(|it| it.mask_of(self.loss_tokens)).collect()

@@ -1,45 +1,16 @@
 //! Squared regret, the policy optimisation of Kimi K1.5 and K2.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::{Settings, check};
 use zs_model::TokenScores;
 
 use super::{
-    Advantages, Algorithm, AlgorithmError, Check, KlPlacement, LossOutput, LossTerms, PolicyBatch,
+    Advantages, Algorithm, KlPlacement, LossOutput, LossTerms, PolicyBatch, Requirements,
     RolloutBatch,
 };
 use crate::advantage::{GroupAdvantageOptions, group_relative_advantages};
 use crate::loss::{Aggregation, KlEstimator, squared_regret};
-
-/// Settings of [`SquaredRegret`]; the papers publish none of theirs: `tau` is ours.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SquaredRegretConfig {
-    /// The price of moving away from the policy that sampled.
-    pub tau: f64,
-    /// Weight of the divergence from the reference model; 0 needs no reference model.
-    pub kl_coef: f64,
-    /// How that divergence is estimated.
-    pub kl_estimator: KlEstimator,
-    /// Where that divergence enters.
-    pub kl_placement: KlPlacement,
-    /// Weight of the entropy bonus.
-    pub entropy_coef: f64,
-    /// How token losses are averaged.
-    pub aggregation: Aggregation,
-}
-
-impl Default for SquaredRegretConfig {
-    fn default() -> Self {
-        Self {
-            tau: 0.1,
-            kl_coef: 0.0,
-            kl_estimator: KlEstimator::LowVarKl,
-            kl_placement: KlPlacement::Loss,
-            entropy_coef: 0.0,
-            aggregation: Aggregation::SequenceMeanTokenSum,
-        }
-    }
-}
 
 /// Squared regret of a relative-entropy problem (online mirror descent).
 ///
@@ -65,41 +36,48 @@ impl Default for SquaredRegretConfig {
 ///
 /// - [Kimi K1.5](https://arxiv.org/abs/2501.12599), section 2.3.2;
 ///   [Kimi K2](https://arxiv.org/abs/2507.20534), section 3.2
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct SquaredRegret {
-    config: SquaredRegretConfig,
+    /// The price of moving away from the policy that sampled.
+    #[garde(custom(check::positive))]
+    pub tau: f64,
+    /// Average over tokens, and the terms that are added to the loss.
+    #[serde(flatten)]
+    #[garde(dive)]
+    pub terms: LossTerms,
 }
 
-impl SquaredRegret {
-    /// The algorithm with these settings.
-    ///
-    /// # Errors
-    ///
-    /// Fails on a setting out of range.
-    pub fn new(config: &SquaredRegretConfig) -> Result<Self, AlgorithmError> {
-        let check = Check("squared_regret");
-        check.positive("tau", config.tau)?;
-        let algorithm = Self { config: config.clone() };
-        check.terms(algorithm.terms())?;
-        Ok(algorithm)
+/// papers publish none of theirs: `tau` is ours.
+impl Default for SquaredRegret {
+    fn default() -> Self {
+        Self {
+            tau: 0.1,
+            terms: LossTerms {
+                aggregation: Aggregation::SequenceMeanTokenSum,
+                kl_coef: 0.0,
+                kl_estimator: KlEstimator::LowVarKl,
+                kl_placement: KlPlacement::Loss,
+                entropy_coef: 0.0,
+            },
+        }
     }
 }
+
+zs_core::settings!(SquaredRegret, "squared_regret");
 
 impl Algorithm for SquaredRegret {
     fn name(&self) -> &'static str {
-        "squared_regret"
+        Self::KIND
     }
 
-    fn terms(&self) -> LossTerms {
-        let SquaredRegretConfig {
-            aggregation,
-            kl_coef,
-            kl_estimator,
-            kl_placement,
-            entropy_coef,
-            ..
-        } = self.config;
-        LossTerms { aggregation, kl_coef, kl_estimator, kl_placement, entropy_coef }
+    fn requirements(&self) -> Requirements {
+        // An episode without advantage is pulled back too, away from the sampling policy.
+        Requirements {
+            needs_every_episode: true,
+            is_linear_in_advantages: false,
+            ..self.terms.into()
+        }
     }
 
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
@@ -117,21 +95,12 @@ impl Algorithm for SquaredRegret {
             batch.old_log_probs.clone(),
             batch.advantages.clone(),
             &batch.loss_mask,
-            self.config.tau,
+            self.tau,
         );
         let loss = batch.aggregate(regret);
         let metrics = vec![("actor/pg_loss", loss.clone().detach())];
         let mut output = LossOutput { loss, metrics };
-        self.terms().add_to(&mut output, scores, batch);
+        self.terms.add_to(&mut output, scores, batch);
         output
-    }
-
-    /// Away from the sampling policy an episode without advantage is pulled back.
-    fn needs_every_episode(&self) -> bool {
-        true
-    }
-
-    fn is_linear_in_advantages(&self) -> bool {
-        false
     }
 }

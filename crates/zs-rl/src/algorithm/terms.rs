@@ -1,7 +1,9 @@
-//! What every policy loss is made of besides its surrogate: the average, the pull towards the
-//! reference model, and the entropy bonus.
+//! Parts of every policy loss besides its surrogate: the average, the pull towards the reference
+//! model, and the entropy bonus.
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 use zs_model::TokenScores;
 
 use super::{LossOutput, PolicyBatch};
@@ -17,21 +19,27 @@ use crate::loss::{Aggregation, ClippedSurrogate, KlEstimator, entropy_bonus, kl_
 ///
 /// - `KL_it`: estimated divergence from the reference model; `H_it`: entropy of the policy
 /// - `r_it`: the reward of token `t`, before advantages are computed from it
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct LossTerms {
-    /// How token losses are averaged.
+    /// Average over token losses.
+    #[garde(dive)]
     pub aggregation: Aggregation,
     /// Weight of the divergence from the reference model; 0 needs no reference model.
+    #[garde(custom(check::non_negative))]
     pub kl_coef: f64,
-    /// How that divergence is estimated.
+    /// Estimator of that divergence.
+    #[garde(skip)]
     pub kl_estimator: KlEstimator,
-    /// Where that divergence enters.
+    /// Place at which that divergence enters.
+    #[garde(skip)]
     pub kl_placement: KlPlacement,
     /// Weight of the entropy bonus.
+    #[garde(custom(check::non_negative))]
     pub entropy_coef: f64,
 }
 
-/// Where the divergence from the reference model enters.
+/// Place at which the divergence from the reference model enters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KlPlacement {
@@ -47,10 +55,6 @@ pub enum KlPlacement {
 }
 
 impl LossTerms {
-    pub(crate) fn needs_reference(self) -> bool {
-        self.kl_coef > 0.0
-    }
-
     pub(crate) fn kl_in_reward(self) -> bool {
         self.kl_coef > 0.0 && self.kl_placement == KlPlacement::Reward
     }
@@ -59,12 +63,12 @@ impl LossTerms {
         self.kl_coef > 0.0 && self.kl_placement != KlPlacement::Reward
     }
 
-    /// Whether the terms alone have a gradient.
-    pub(crate) fn have_gradient(self) -> bool {
+    /// Returns true if the terms alone have a gradient.
+    pub(super) fn have_gradient(self) -> bool {
         self.kl_in_loss() || self.entropy_coef > 0.0
     }
 
-    /// The whole loss of a micro-batch around a surrogate, and what is logged about it.
+    /// Loss of a micro-batch around a surrogate, and its metrics.
     #[must_use]
     pub fn policy_loss(
         self,

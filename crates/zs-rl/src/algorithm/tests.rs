@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use proptest::prelude::*;
+use zs_core::registry::Spec;
 use zs_model::TokenScores;
 
 use super::*;
@@ -10,13 +11,13 @@ use crate::testing::episodes::group;
 use crate::testing::reference::{assert_close, numbers, tensor};
 
 fn build(json: &str) -> Box<dyn Algorithm> {
-    serde_json::from_str::<AlgorithmConfig>(json).unwrap().build().unwrap()
+    from_json(json).unwrap()
 }
 
 /// Every algorithm with these settings, given as the inside of a JSON object.
 fn all(settings: &str) -> Vec<Box<dyn Algorithm>> {
     let comma = if settings.is_empty() { "" } else { "," };
-    KINDS.iter().map(|it| build(&format!(r#"{{"kind":"{it}"{comma}{settings}}}"#))).collect()
+    kinds().map(|it| build(&format!(r#"{{"kind":"{it}"{comma}{settings}}}"#))).collect()
 }
 
 /// A batch whose values are those of a model that knows nothing.
@@ -79,9 +80,9 @@ fn long_episodes_pay_for_their_length() {
         assert!((a - e).abs() < 1e-4, "{first:?}");
     }
     assert_eq!(output.metrics, [("dapo/overlong_punishment", -0.25)]);
-    assert_eq!(dapo.dynamic_sampling(), Some(DynamicSampling { max_refills: 4 }));
+    assert_eq!(dapo.requirements().dynamic_sampling, Some(DynamicSampling { max_refills: 4 }));
     let without = build(r#"{"kind":"dapo","dynamic_sampling":{"max_refills":0}}"#);
-    assert_eq!(without.dynamic_sampling(), None);
+    assert_eq!(without.requirements().dynamic_sampling, None);
 }
 
 #[test]
@@ -153,7 +154,7 @@ proptest! {
     }
 }
 
-/// What a loss is computed from: two tokens with loss and one without.
+/// Inputs of a loss: two tokens with loss and one without.
 struct Case {
     advantage: f32,
     log_probs: [f32; 3],
@@ -197,8 +198,8 @@ impl Case {
 fn the_first_step_is_the_policy_gradient() {
     for algorithm in all(r#""kl_coef":0.0,"entropy_coef":0.0"#) {
         let name = algorithm.name();
-        assert!(!algorithm.needs_reference());
-        assert_eq!(algorithm.needs_every_episode(), name == "squared_regret");
+        assert!(!algorithm.requirements().needs_reference);
+        assert_eq!(algorithm.requirements().needs_every_episode, name == "squared_regret");
         let (_, gradient, output) = Case::new(3.0, [-1.0, -2.0, -9.0]).run(algorithm.as_ref());
         // -A at ratio 1, spread over two tokens; squared regret has it times 2 tau.
         let scale = if name == "squared_regret" { 0.2 } else { 1.0 };
@@ -234,7 +235,10 @@ fn the_kl_term_pulls_towards_the_reference() {
             r#""kl_coef":0.1,"entropy_coef":0.0,"kl_estimator":"{estimator}","kl_placement":"loss""#
         );
         for algorithm in all(&settings) {
-            assert!(algorithm.needs_reference() && algorithm.needs_every_episode());
+            assert!(
+                algorithm.requirements().needs_reference
+                    && algorithm.requirements().needs_every_episode
+            );
             let mut case = Case::new(0.0, [-1.0, -2.0, -9.0]);
             case.ref_log_probs = Some([-2.0, -1.0, 0.0]);
             let (loss, gradient, output) = case.run(algorithm.as_ref());
@@ -255,7 +259,9 @@ fn the_reversed_kl_term_pushes_away_from_the_reference() {
         format!(r#""kl_coef":0.1,"entropy_coef":0.0,"kl_placement":"{placement}""#)
     };
     for (right, reversed) in all(&settings("loss")).iter().zip(all(&settings("reversed_loss"))) {
-        assert!(reversed.needs_reference() && reversed.needs_every_episode());
+        assert!(
+            reversed.requirements().needs_reference && reversed.requirements().needs_every_episode
+        );
         let mut case = Case::new(0.0, [-1.0, -2.0, -9.0]);
         case.ref_log_probs = Some([-2.0, -1.0, 0.0]);
         let (loss, gradient, _) = case.run(right.as_ref());
@@ -268,7 +274,7 @@ fn the_reversed_kl_term_pushes_away_from_the_reference() {
 #[test]
 fn a_divergence_in_the_reward_leaves_the_loss_alone() {
     for algorithm in all(r#""kl_coef":0.1,"entropy_coef":0.0,"kl_placement":"reward""#) {
-        assert!(algorithm.needs_reference());
+        assert!(algorithm.requirements().needs_reference);
         let mut case = Case::new(0.0, [-1.0, -2.0, -9.0]);
         case.ref_log_probs = Some([-2.0, -1.0, 0.0]);
         let (loss, gradient, _) = case.run(algorithm.as_ref());
@@ -279,7 +285,10 @@ fn a_divergence_in_the_reward_leaves_the_loss_alone() {
 #[test]
 fn the_entropy_term_rewards_entropy() {
     for algorithm in all(r#""kl_coef":0.0,"entropy_coef":0.5"#) {
-        assert!(algorithm.needs_every_episode() && !algorithm.needs_reference());
+        assert!(
+            algorithm.requirements().needs_every_episode
+                && !algorithm.requirements().needs_reference
+        );
         let (loss, ..) = Case::new(0.0, [-1.0; 3]).run(algorithm.as_ref());
         assert_eq!(loss, -0.5);
     }
@@ -314,33 +323,36 @@ fn nothing_masked_counts_and_nothing_is_infinite() {
 
 #[test]
 fn configs_survive_the_round_trip() {
-    for kind in KINDS {
-        let config: AlgorithmConfig =
-            serde_json::from_str(&format!(r#"{{"kind":"{kind}"}}"#)).unwrap();
-        assert_eq!(config.build().unwrap().name(), kind);
-        let json = serde_json::to_string(&config).unwrap();
-        assert_eq!(serde_json::from_str::<AlgorithmConfig>(&json).unwrap(), config, "{json}");
+    let registry = builtin();
+    for kind in registry.kinds() {
+        let resolved = registry.resolve(&Spec::named(kind)).unwrap();
+        assert_eq!(registry.build(&resolved, &()).unwrap().name(), kind);
+        assert!(!resolved.settings.is_empty());
+        assert_eq!(registry.resolve(&resolved).unwrap(), resolved);
     }
 }
 
 #[track_caller]
 fn check_refused(json: &str, expected: &str) {
-    let message = match serde_json::from_str::<AlgorithmConfig>(json) {
-        Ok(config) => config.build().unwrap_err().to_string(),
-        Err(error) => error.to_string(),
-    };
+    let message = from_json(json).unwrap_err().to_string();
     assert!(message.contains(expected), "{message}");
 }
 
 #[test]
 fn impossible_settings_are_refused() {
-    check_refused(r#"{"kind":"trpo"}"#, "trpo");
-    check_refused(r#"{"kind":"grpo","baseline":"none"}"#, "baseline");
-    check_refused(r#"{"kind":"grpo","clip":{"lo":0.1}}"#, "lo");
-    for kind in KINDS {
+    check_refused(r#"{"kind":"trpo"}"#, "unknown algorithm `trpo` (did you mean `grpo`?)");
+    check_refused(
+        r#"{"kind":"grpo","baseline":"none"}"#,
+        "unknown setting `baseline` of algorithm `grpo`, expected one of `normalize_std`",
+    );
+    check_refused(
+        r#"{"kind":"grpo","clip":{"lo":0.1}}"#,
+        "unknown setting `clip.lo` of algorithm `grpo` (did you mean `low`?)",
+    );
+    for kind in kinds() {
         check_refused(
             &format!(r#"{{"kind":"{kind}","kl_coef":-1}}"#),
-            &format!("`kl_coef` of algorithm `{kind}` is -1"),
+            &format!("`kl_coef` of algorithm `{kind}` must be finite and not negative, is -1"),
         );
         check_refused(
             &format!(r#"{{"kind":"{kind}","aggregation":{{"fixed_length":{{"length":0}}}}}}"#),
@@ -360,6 +372,9 @@ fn impossible_settings_are_refused() {
     check_refused(r#"{"kind":"ppo","gae":{"lambda":2}}"#, "`gae.lambda`");
     check_refused(r#"{"kind":"ppo","value_clip":0}"#, "`value_clip`");
     check_refused(r#"{"kind":"squared_regret","tau":0}"#, "`tau`");
-    check_refused(r#"{"kind":"gigpo","anchor":{"similar":{"threshold":2}}}"#, "threshold");
+    check_refused(
+        r#"{"kind":"gigpo","anchor":{"similar":{"threshold":2}}}"#,
+        "`anchor.similar.threshold`",
+    );
     check_refused(r#"{"kind":"dapo","overlong":{"max_tokens":4,"buffer":9}}"#, "`overlong.buffer`");
 }

@@ -3,18 +3,23 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use zs_core::registry::Settings;
 
 use super::{Comparison, JudgeError, Rubric, RubricJudge, RubricKind, Verdict};
 use crate::{Earned, EpisodeView, GroupReward};
 
-/// What episodes are compared by, and how.
+/// Settings of [`RubricReward`]: criteria of the comparison, and its order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct RubricConfig {
     /// What a good episode does.
     pub rubrics: Vec<Rubric>,
     /// Whether each pair is compared in both orders, since judges prefer a place.
     pub both_orders: bool,
+}
+
+impl Settings for RubricConfig {
+    const KIND: &'static str = "rubric";
 }
 
 /// Rubrics of our own; Kimi K2's are published in its appendix F, for chat.
@@ -142,8 +147,9 @@ pub(crate) mod tests {
     use zs_core::Question;
 
     use super::*;
+    use crate::RewardResources;
+    use crate::reward::builtin;
     use crate::reward::testing::trajectory;
-    use crate::{RewardConfig, RewardResources};
 
     /// A judge that says what a function says.
     #[derive(Debug)]
@@ -213,10 +219,9 @@ pub(crate) mod tests {
         let json = r#"{"kind":"sum","terms":[
             {"weight":1.0,"reward":{"kind":"exact_match"}},
             {"weight":0.5,"reward":{"kind":"rubric","both_orders":false}}]}"#;
-        let config: RewardConfig = serde_json::from_str(json).unwrap();
         let judge: Arc<dyn RubricJudge> = Arc::new(Scripted(longer));
-        let resources = RewardResources { judge: Some(judge), ..RewardResources::default() };
-        let reward = config.build_with(&resources).unwrap();
+        let resources = RewardResources::new(None, Some(judge));
+        let reward = builtin().build(&serde_json::from_str(json).unwrap(), &resources).unwrap();
         let question = Question::new("q", "?", ["a"]);
         let group = [trajectory(&["<answer>a</answer>"]), trajectory(&["<answer>bb</answer>"])];
         let totals: Vec<f32> =

@@ -1,9 +1,11 @@
 //! How token losses become one number: which tokens and episodes count how much.
 
 use burn::tensor::{Bool, Tensor, TensorData};
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 
-/// How token losses are averaged.
+/// Average over token losses.
 ///
 /// Every choice gives each episode one weight that all of its tokens share:
 ///
@@ -27,7 +29,7 @@ use serde::{Deserialize, Serialize};
 /// - `token_mean`: [DAPO](https://arxiv.org/abs/2503.14476), section 3.3; ZeroSearch's `masked_mean`
 /// - `sequence_mean_token_mean`: [DeepSeekMath](https://arxiv.org/abs/2402.03300), equation 3
 /// - `fixed_length`: [Dr. GRPO](https://arxiv.org/abs/2503.20783)
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[serde(rename_all = "snake_case")]
 pub enum Aggregation {
     /// Every token counts the same; long episodes count more.
@@ -40,6 +42,7 @@ pub enum Aggregation {
     /// Sum over tokens divided by a constant: no dependence on length at all.
     FixedLength {
         /// The constant, e.g. the most tokens that an episode may write.
+        #[garde(custom(check::at_least_one))]
         length: usize,
     },
 }

@@ -1,20 +1,25 @@
 //! The clipped surrogate of PPO, with separate bounds and an optional second clip.
 
 use burn::tensor::{Bool, Tensor};
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 
 use super::masked_difference;
 
-/// How far the probability ratio may move before its gradient stops.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Bounds of the importance ratio, beyond which its gradient stops.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct ClipOptions {
     /// `epsilon_low`: the ratio is clipped at `1 - low`.
+    #[garde(custom(check::fraction))]
     pub low: f64,
     /// `epsilon_high`: the ratio is clipped at `1 + high`.
+    #[garde(custom(check::non_negative))]
     pub high: f64,
     /// `c > 1`: the loss of a token with negative advantage is at most `-c A`; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(check::above_one)))]
     pub dual: Option<f64>,
 }
 
@@ -29,7 +34,7 @@ impl Default for ClipOptions {
 pub struct ClippedSurrogate {
     /// The loss of each token. Carries the gradient.
     pub loss: Tensor<2>,
-    /// Whether the upper or lower bound was active; its mean is `actor/pg_clipfrac`.
+    /// True where the upper or lower bound was active; its mean is `actor/pg_clipfrac`.
     pub is_clipped: Tensor<2, Bool>,
 }
 

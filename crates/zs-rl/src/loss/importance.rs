@@ -2,18 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How much a token counts whose probability differs between sampling and training.
+/// Weight of a token whose probability differs between sampling and training.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImportanceCorrection {
-    /// What happens to ratios out of bounds.
+    /// Treatment of ratios out of bounds.
     pub bound: ImportanceBound,
-    /// What a ratio is taken over.
+    /// Unit of a ratio.
     #[serde(default)]
     pub level: ImportanceLevel,
 }
 
-/// What happens to ratios out of bounds.
+/// Treatment of ratios out of bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ImportanceBound {
@@ -31,7 +31,7 @@ pub enum ImportanceBound {
     },
 }
 
-/// What a ratio is taken over.
+/// Unit of a ratio.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ImportanceLevel {

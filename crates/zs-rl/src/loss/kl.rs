@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::masked_difference;
 
-/// How the divergence is estimated from one sampled token.
+/// Estimator of the divergence from one sampled token.
 ///
 /// ```text
 /// d = log_prob - ref_log_prob

@@ -1,11 +1,13 @@
 //! The loss of tokens that another model wrote.
 
 use burn::tensor::{Bool, Tensor};
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 
 use super::masked_difference;
 
-/// How much a token that the policy did not write itself counts.
+/// Weight of a token that the policy did not write itself.
 ///
 /// ```text
 /// rho_t = exp(log_prob_t - behaviour_log_prob_t)
@@ -30,21 +32,24 @@ use super::masked_difference;
 /// - `shaped`: [LUFFY](https://arxiv.org/abs/2504.14945), section 3.2, `gamma` 0.1
 /// - `truncated`: [truncated importance sampling](https://doi.org/10.1198/106186008X320456), with a
 ///   lower bound of our own
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum OffPolicyWeight {
     /// The ratio itself: unbiased where the behaviour log-probabilities are known.
     ExactRatio {},
     /// The ratio, bent so that unlikely tokens still learn.
     Shaped {
-        /// Where the gradient is greatest; above 0.
+        /// Ratio at which the gradient is greatest; above 0.
+        #[garde(custom(check::positive))]
         gamma: f64,
     },
     /// The ratio within bounds, as a weight of the log-likelihood.
     Truncated {
         /// The least weight.
+        #[garde(custom(check::non_negative))]
         lo: f64,
         /// The greatest weight.
+        #[garde(custom(check::non_negative), custom(check::at_least("lo", *lo)))]
         hi: f64,
     },
 }

@@ -7,7 +7,7 @@ use burn::tensor::{Bool, Tensor};
 pub struct ClippedValueLoss {
     /// The loss of each token. Carries the gradient.
     pub loss: Tensor<2>,
-    /// Whether the clipped prediction was the worse one; its mean is `critic/clipfrac`.
+    /// True where the clipped prediction was the worse one; its mean is `critic/clipfrac`.
     pub is_clipped: Tensor<2, Bool>,
 }
 

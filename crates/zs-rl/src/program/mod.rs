@@ -3,8 +3,6 @@
 
 mod audit;
 mod harness;
-mod score;
-mod select;
 mod web;
 
 use std::fmt::Debug;
@@ -13,8 +11,6 @@ use zs_core::{Action, Document};
 
 pub use self::audit::{ProgramCheck, ProgramOutcome, ProgramStats};
 pub use self::harness::{Harness, Review, ReviewState};
-pub use self::score::{EpisodeSignals, StepFacts, StepSignals, score_episode, skill_score};
-pub use self::select::{Candidate, Selection, select};
 pub use self::web::WebFunction;
 
 use crate::Turn;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use zs_core::Document;
+use zs_core::registry::Settings;
 
 use super::{Earned, EpisodeView, RetrievalReward};
 
@@ -27,8 +29,12 @@ use super::{Earned, EpisodeView, RetrievalReward};
 /// # References
 ///
 /// - [InForage](https://arxiv.org/abs/2505.09316), section 3.2
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CoverageGain;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoverageGain {}
+
+impl Settings for CoverageGain {
+    const KIND: &'static str = "coverage_gain";
+}
 
 impl RetrievalReward for CoverageGain {
     fn name(&self) -> &'static str {
@@ -66,7 +72,7 @@ mod tests {
         let searches: Vec<Vec<Document>> = searches.iter().map(documents).collect();
         let by_turn: Vec<&[Document]> = searches.iter().map(Vec::as_slice).collect();
         let trajectory = Trajectory::new("q", vec![0]);
-        let earned = CoverageGain.score(&EpisodeView::new(&question, &trajectory), &by_turn);
+        let earned = CoverageGain {}.score(&EpisodeView::new(&question, &trajectory), &by_turn);
         assert_eq!(earned.turns, expected);
         assert_eq!(earned.details[0].1, f32::from(u8::from(gold.is_empty())));
     }

@@ -1,6 +1,8 @@
 //! F1 that scores an episode without an answer as if it had given a fixed one: a defect of the
 //! reference code, to measure what it costs.
 
+use serde::{Deserialize, Serialize};
+use zs_core::registry::Settings;
 use zs_core::{YesNoRule, f1};
 
 use super::{Earned, EpisodeView, Reward};
@@ -13,10 +15,14 @@ use super::{Earned, EpisodeView, Reward};
 /// # References
 ///
 /// - ZeroSearch reference code, `qa_em.py` 106-117
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DefaultAnswer {
-    /// What stands for a missing answer.
+    /// Text that stands for a missing answer.
     pub answer: String,
+}
+
+impl Settings for DefaultAnswer {
+    const KIND: &'static str = "default_answer";
 }
 
 impl Reward for DefaultAnswer {

@@ -1,5 +1,7 @@
 //! Exact match of the final answer, and its lenient sibling.
 
+use serde::{Deserialize, Serialize};
+use zs_core::registry::Settings;
 use zs_core::{cover_exact_match, exact_match};
 
 use super::{Earned, EpisodeView, Reward};
@@ -9,8 +11,12 @@ use super::{Earned, EpisodeView, Reward};
 /// # References
 ///
 /// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 4.1
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ExactMatch;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExactMatch {}
+
+impl Settings for ExactMatch {
+    const KIND: &'static str = "exact_match";
+}
 
 impl Reward for ExactMatch {
     fn name(&self) -> &'static str {
@@ -27,8 +33,12 @@ impl Reward for ExactMatch {
 ///
 /// The reference code of ZeroSearch computes this under the name exact match; it rewards answers
 /// that list every candidate.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CoverExactMatch;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoverExactMatch {}
+
+impl Settings for CoverExactMatch {
+    const KIND: &'static str = "cover_exact_match";
+}
 
 impl Reward for CoverExactMatch {
     fn name(&self) -> &'static str {
@@ -51,8 +61,8 @@ mod tests {
     #[track_caller]
     fn check(text: &str, exact: f32, cover: f32) {
         let question = Question::new("q", "?", ["Lyon", "The Paris"]);
-        assert_eq!(score(&ExactMatch, &question, &[text]), exact, "{text}");
-        assert_eq!(score(&CoverExactMatch, &question, &[text]), cover, "{text}");
+        assert_eq!(score(&ExactMatch {}, &question, &[text]), exact, "{text}");
+        assert_eq!(score(&CoverExactMatch {}, &question, &[text]), cover, "{text}");
     }
 
     #[test]

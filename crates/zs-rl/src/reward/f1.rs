@@ -1,5 +1,7 @@
 //! Word-overlap F1 of the final answer: the reward of ZeroSearch.
 
+use serde::{Deserialize, Serialize};
+use zs_core::registry::Settings;
 use zs_core::{YesNoRule, f1};
 
 use super::{Earned, EpisodeView, Reward};
@@ -16,10 +18,15 @@ use super::{Earned, EpisodeView, Reward};
 /// # References
 ///
 /// - [ZeroSearch](https://arxiv.org/abs/2505.04588), section 3.5
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct F1 {
-    /// What to do when one side is `yes`, `no` or `noanswer`.
+    /// Rule for the case that one side is `yes`, `no` or `noanswer`.
     pub yes_no: YesNoRule,
+}
+
+impl Settings for F1 {
+    const KIND: &'static str = "f1";
 }
 
 impl Reward for F1 {

@@ -1,6 +1,8 @@
 //! Whether an episode keeps to the tags that it was asked to use.
 
+use serde::{Deserialize, Serialize};
 use zs_core::Action;
+use zs_core::registry::Settings;
 
 use super::{Earned, EpisodeView, Reward, TurnView};
 
@@ -9,10 +11,15 @@ use super::{Earned, EpisodeView, Reward, TurnView};
 /// A turn is well formed when it holds exactly one action tag pair (`<search>…</search>` or
 /// `<answer>…</answer>`) and ends with it. ZeroSearch uses no format reward; it is meant as a small
 /// term of a sum for base models that leave the format.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Format {
-    /// Whether each turn must also open with a closed `<think>` block.
+    /// Each turn must also open with a closed `<think>` block.
     pub require_think: bool,
+}
+
+impl Settings for Format {
+    const KIND: &'static str = "format";
 }
 
 impl Reward for Format {
@@ -28,7 +35,7 @@ impl Reward for Format {
 }
 
 impl Format {
-    /// Whether one turn, as the policy wrote it, is well formed.
+    /// Returns true if one turn, as the policy wrote it, is well formed.
     #[must_use]
     pub fn is_well_formed(self, text: &str) -> bool {
         let text = text.trim();

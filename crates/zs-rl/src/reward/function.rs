@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 use zs_core::{Document, Question};
 
-use super::{Earned, EpisodeView, GroupReward, RetrievalReward, Reward};
+use super::{Earned, EpisodeView, GroupReward, RetrievalReward, Reward, RewardTerm};
 use crate::{Trajectory, Turn};
 
-/// What one episode earned, in total and by component.
+/// Reward of one episode, in total and by component.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardScore {
@@ -47,9 +49,9 @@ pub struct RewardComponent {
 /// ```
 /// use zs_core::{Action, Question};
 /// use zs_model::{Completion, StopReason};
-/// use zs_rl::{RewardConfig, Trajectory, Turn};
+/// use zs_rl::{F1, RewardFunction, Trajectory, Turn};
 ///
-/// let reward = RewardConfig::default().build().unwrap();
+/// let reward = RewardFunction::single(F1::default());
 /// let question = Question::new("q", "who?", ["the Beatles"]);
 /// let mut trajectory = Trajectory::new("q", vec![0]);
 /// trajectory.turns.push(Turn {
@@ -77,16 +79,16 @@ pub struct RewardFunction {
 
 /// A reward and how it counts.
 #[derive(Clone, Debug)]
-pub(super) struct Term {
-    pub(super) weight: f32,
-    pub(super) warm_up_steps: usize,
-    pub(super) turn_decay: Option<TurnDecay>,
-    pub(super) reward: AnyReward,
+struct Term {
+    weight: f32,
+    warm_up_steps: usize,
+    turn_decay: Option<TurnDecay>,
+    reward: AnyReward,
 }
 
 /// The three kinds of rewards, by what they may read.
 #[derive(Clone, Debug)]
-pub(super) enum AnyReward {
+enum AnyReward {
     Episode(Arc<dyn Reward>),
     Retrieval(Arc<dyn RetrievalReward>),
     Group(Arc<dyn GroupReward>),
@@ -103,13 +105,14 @@ pub(super) enum AnyReward {
 /// # References
 ///
 /// - [InForage](https://arxiv.org/abs/2505.09316), section 3.2, with `free = 2`
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 pub struct TurnDecay {
-    /// What each further turn leaves, in `(0, 1]`.
+    /// Factor of each further turn, in `(0, 1]`.
+    #[garde(custom(check::positive_fraction))]
     pub base: f32,
     /// Turns that cost nothing.
     #[serde(default = "two")]
+    #[garde(skip)]
     pub free_turns: usize,
 }
 
@@ -124,8 +127,7 @@ impl TurnDecay {
 }
 
 impl RewardFunction {
-    /// A single reward of weight 1, for rewards that have no entry in
-    /// [`RewardConfig`](super::RewardConfig).
+    /// A single reward of weight 1.
     #[must_use]
     pub fn single(reward: impl Reward + 'static) -> Self {
         Self::default().and(1.0, reward)
@@ -154,8 +156,23 @@ impl RewardFunction {
         self
     }
 
-    pub(super) fn from_terms(terms: Vec<Term>) -> Self {
-        Self { terms, step: None }
+    /// Adds the terms of another function, weighted as a term of a sum says; their own warm-ups and
+    /// decays replace those of the sum.
+    pub(super) fn extend(&mut self, inner: Self, share: &RewardTerm) {
+        let own = |it: usize| (it > 0).then_some(it);
+        self.terms.extend(inner.terms.into_iter().map(|it| Term {
+            weight: share.weight * it.weight,
+            warm_up_steps: own(it.warm_up_steps).unwrap_or(share.warm_up_steps),
+            turn_decay: it.turn_decay.or(share.turn_decay),
+            reward: it.reward,
+        }));
+    }
+
+    /// Returns the name of a term that occurs twice.
+    pub(super) fn duplicate(&self) -> Option<&'static str> {
+        let names: Vec<&str> = self.terms.iter().map(Term::name).collect();
+        let mut terms = self.terms.iter().map(Term::name).enumerate();
+        terms.find(|(index, it)| names[..*index].contains(it)).map(|(_, it)| it)
     }
 
     /// Says how far training is, which warm-ups depend on; without it they are over.
@@ -203,7 +220,7 @@ impl RewardFunction {
 }
 
 impl Term {
-    pub(super) fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match &self.reward {
             AnyReward::Episode(it) => it.name(),
             AnyReward::Retrieval(it) => it.name(),
@@ -250,8 +267,9 @@ impl RewardScore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reward::testing::build;
     use crate::reward::testing::trajectory;
-    use crate::{InvalidAction, Length, RewardConfig};
+    use crate::{InvalidAction, Length};
 
     const JSON: &str = r#"{"kind":"sum","terms":[
         {"weight":1.0,"reward":{"kind":"exact_match"}},
@@ -260,7 +278,7 @@ mod tests {
 
     #[test]
     fn groups_turns_warm_ups_and_decays() {
-        let mut reward = serde_json::from_str::<RewardConfig>(JSON).unwrap().build().unwrap();
+        let mut reward = build(JSON);
         let question = Question::new("q", "?", ["a"]);
         let group = [
             trajectory(&["<answer>a</answer>"]),
@@ -284,7 +302,7 @@ mod tests {
 
     #[test]
     fn built_by_hand() {
-        let reward = RewardFunction::single(InvalidAction).and_group(2.0, Length);
+        let reward = RewardFunction::single(InvalidAction {}).and_group(2.0, Length {});
         let question = Question::new("q", "?", ["a"]);
         let score = reward.score(&question, &trajectory(&["hm"]));
         assert_eq!((score.total, score.components.len()), (-1.0, 2));

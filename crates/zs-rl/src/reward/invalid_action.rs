@@ -1,6 +1,8 @@
 //! A price on turns without a valid action.
 
+use serde::{Deserialize, Serialize};
 use zs_core::Action;
+use zs_core::registry::Settings;
 
 use super::{Earned, EpisodeView, Reward, TurnView};
 
@@ -12,8 +14,12 @@ use super::{Earned, EpisodeView, Reward, TurnView};
 /// # References
 ///
 /// - [GiGPO](https://arxiv.org/abs/2505.10978), reference code
-#[derive(Clone, Copy, Debug, Default)]
-pub struct InvalidAction;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvalidAction {}
+
+impl Settings for InvalidAction {
+    const KIND: &'static str = "invalid_action";
+}
 
 impl Reward for InvalidAction {
     fn name(&self) -> &'static str {
@@ -38,7 +44,7 @@ mod tests {
         let texts = ["hm", "<search> q </search>", "<search> </search>", "<answer></answer>"];
         let question = Question::new("q", "?", ["a"]);
         let trajectory = trajectory(&texts);
-        let earned = InvalidAction.score(&EpisodeView::new(&question, &trajectory));
+        let earned = InvalidAction {}.score(&EpisodeView::new(&question, &trajectory));
         assert_eq!(earned.turns, [-1.0, 0.0, -1.0, 0.0]);
         assert_eq!(earned.total, -2.0);
     }

@@ -1,6 +1,8 @@
 //! The length reward of Kimi K1.5: short right answers over long ones, inside a group.
 
+use serde::{Deserialize, Serialize};
 use zs_core::exact_match;
+use zs_core::registry::Settings;
 
 use super::{Earned, EpisodeView, GroupReward};
 
@@ -9,8 +11,12 @@ use super::{Earned, EpisodeView, GroupReward};
 /// Lengths are tokens that the policy wrote; an episode is right on an exact match of its answer.
 /// The formula is [`length_rewards`]. K1.5 adds it only after a first stretch of training: set
 /// `warm_up_steps` of the term.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Length;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Length {}
+
+impl Settings for Length {
+    const KIND: &'static str = "length";
+}
 
 impl GroupReward for Length {
     fn name(&self) -> &'static str {
@@ -88,7 +94,7 @@ mod tests {
         let episodes = texts.map(|it| trajectory(&[it]));
         let views: Vec<_> = episodes.iter().map(|it| EpisodeView::new(&question, it)).collect();
         // Lengths 18, 21 and 25.
-        let rewards: Vec<f32> = Length.score_group(&views).iter().map(|it| it.total).collect();
+        let rewards: Vec<f32> = Length {}.score_group(&views).iter().map(|it| it.total).collect();
         assert_eq!(rewards, [0.5, (0.5 - 3.0 / 7.0_f64) as f32, -0.5]);
     }
 

@@ -1,7 +1,5 @@
-//! Rewards: what an episode was worth, read from the policy's own text and from records of what it
-//! did.
+//! Rewards of episodes, read from the policy's own text and from records of its actions.
 
-mod config;
 mod coverage_gain;
 mod default_answer;
 mod exact_match;
@@ -13,8 +11,10 @@ mod invalid_action;
 mod length;
 mod overlong;
 mod redundancy;
+mod registry;
 mod retrieval_answer;
 mod search_r1;
+mod sum;
 mod tf_idf;
 mod turn_penalty;
 mod view;
@@ -23,7 +23,6 @@ use std::fmt::Debug;
 
 use zs_core::Document;
 
-pub use self::config::{RewardConfig, RewardError, RewardResources, RewardTerm};
 pub use self::coverage_gain::CoverageGain;
 pub use self::default_answer::DefaultAnswer;
 pub use self::exact_match::{CoverExactMatch, ExactMatch};
@@ -35,8 +34,13 @@ pub use self::invalid_action::InvalidAction;
 pub use self::length::{Length, length_rewards};
 pub use self::overlong::{OverBudget, Overlong};
 pub use self::redundancy::Redundancy;
+pub use self::registry::{
+    InformationGainConfig, RewardError, RewardNeeds, RewardRegistry, RewardResources, builtin,
+    needs, register_group_reward, register_retrieval_reward, register_reward, register_rewards,
+};
 pub use self::retrieval_answer::RetrievalAnswer;
 pub use self::search_r1::SearchR1;
+pub use self::sum::{RewardSum, RewardTerm};
 pub use self::turn_penalty::TurnPenalty;
 pub use self::view::{EpisodeView, SearchView, TurnView};
 
@@ -64,10 +68,10 @@ pub use self::view::{EpisodeView, SearchView, TurnView};
 /// }
 /// ```
 pub trait Reward: Debug + Send + Sync {
-    /// The name in metric keys, e.g. `"f1"` in `reward/f1`.
+    /// Name in metric keys, e.g. `"f1"` in `reward/f1`.
     fn name(&self) -> &'static str;
 
-    /// What the episode earned; finite.
+    /// Returns the reward of the episode; finite.
     fn score(&self, episode: &EpisodeView<'_>) -> Earned;
 }
 
@@ -77,7 +81,7 @@ pub trait RetrievalReward: Debug + Send + Sync {
     /// As [`Reward::name`].
     fn name(&self) -> &'static str;
 
-    /// What the episode earned; finite. `documents` has one list a turn, as the engine returned
+    /// Returns the reward of the episode; finite. `documents` has one list a turn, as the engine returned
     /// them, empty where nothing was searched.
     fn score(&self, episode: &EpisodeView<'_>, documents: &[&[Document]]) -> Earned;
 }
@@ -87,11 +91,11 @@ pub trait GroupReward: Debug + Send + Sync {
     /// As [`Reward::name`].
     fn name(&self) -> &'static str;
 
-    /// What each episode earned, in their order; finite.
+    /// Returns the reward of each episode, in their order; finite.
     fn score_group(&self, episodes: &[EpisodeView<'_>]) -> Vec<Earned>;
 }
 
-/// What one reward gives one episode, before weighting.
+/// Reward of one episode, before weighting.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Earned {
     /// All of it.
@@ -131,7 +135,7 @@ pub(crate) mod testing {
     use zs_core::{Action, Document, DocumentQuality, Question, parse_action};
     use zs_model::{Completion, StopReason};
 
-    use super::{EpisodeView, Reward};
+    use super::{EpisodeView, Reward, RewardFunction, RewardResources, builtin};
     use crate::{SearchRecord, Trajectory, Turn};
 
     /// An episode of the policy's texts. One token is a byte; searches but for that of a last turn
@@ -169,7 +173,12 @@ pub(crate) mod testing {
         trajectory
     }
 
-    /// What a reward gives to an episode of these texts.
+    /// Builds a built-in reward from JSON.
+    pub(crate) fn build(json: &str) -> RewardFunction {
+        builtin().build(&serde_json::from_str(json).unwrap(), &RewardResources::default()).unwrap()
+    }
+
+    /// Reward of an episode of these texts.
     pub(crate) fn score(reward: &dyn Reward, question: &Question, texts: &[&str]) -> f32 {
         reward.score(&EpisodeView::new(question, &trajectory(texts))).total
     }

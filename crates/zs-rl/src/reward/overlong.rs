@@ -1,5 +1,9 @@
 //! Prices on length itself: the soft punishment of DAPO, and a spent token budget.
 
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use zs_core::registry::{Settings, SettingsError, check};
+
 use super::{Earned, EpisodeView, Reward};
 
 /// DAPO's soft punishment of overlong episodes.
@@ -19,12 +23,22 @@ use super::{Earned, EpisodeView, Reward};
 /// # References
 ///
 /// - [DAPO](https://arxiv.org/abs/2503.14476), section 3.4, equation 13
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 pub struct Overlong {
     /// From here on the punishment is whole.
+    #[garde(skip)]
     pub max_tokens: usize,
     /// Over how many tokens before `max_tokens` it grows; at least 1 and at most `max_tokens`.
+    #[garde(custom(check::at_least_one), custom(check::at_most("max_tokens", self.max_tokens)))]
     pub cache_tokens: usize,
+}
+
+impl Settings for Overlong {
+    const KIND: &'static str = "overlong";
+
+    fn check(&self) -> Result<(), SettingsError> {
+        Ok(self.validate()?)
+    }
 }
 
 impl Reward for Overlong {
@@ -48,8 +62,12 @@ impl Reward for Overlong {
 ///
 /// - [Kimi K2](https://arxiv.org/abs/2507.20534), section 3.2.3; the size of the penalty is not
 ///   published
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OverBudget;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverBudget {}
+
+impl Settings for OverBudget {
+    const KIND: &'static str = "over_budget";
+}
 
 impl Reward for OverBudget {
     fn name(&self) -> &'static str {
@@ -96,8 +114,8 @@ mod tests {
     fn a_spent_budget_costs() {
         let question = Question::new("q", "?", ["a"]);
         let mut trajectory = trajectory(&["x"]);
-        assert_eq!(OverBudget.score(&EpisodeView::new(&question, &trajectory)).total, 0.0);
+        assert_eq!(OverBudget {}.score(&EpisodeView::new(&question, &trajectory)).total, 0.0);
         trajectory.over_budget = true;
-        assert_eq!(OverBudget.score(&EpisodeView::new(&question, &trajectory)).total, -1.0);
+        assert_eq!(OverBudget {}.score(&EpisodeView::new(&question, &trajectory)).total, -1.0);
     }
 }

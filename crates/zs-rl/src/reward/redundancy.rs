@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
 use zs_core::normalize_answer;
+use zs_core::registry::Settings;
 
 use super::{Earned, EpisodeView, Reward};
 
@@ -21,8 +23,12 @@ use super::{Earned, EpisodeView, Reward};
 /// # References
 ///
 /// - [DeepDive](https://arxiv.org/abs/2509.10446); the paper does not say how words are normalised
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Redundancy;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redundancy {}
+
+impl Settings for Redundancy {
+    const KIND: &'static str = "redundancy";
+}
 
 impl Reward for Redundancy {
     fn name(&self) -> &'static str {
@@ -58,8 +64,7 @@ mod tests {
     use zs_core::Question;
 
     use super::*;
-    use crate::RewardConfig;
-    use crate::reward::testing::{score, trajectory};
+    use crate::reward::testing::{build, score, trajectory};
 
     #[track_caller]
     fn check(queries: &[&str], expected: f32) {
@@ -67,7 +72,7 @@ mod tests {
             queries.iter().map(|it| format!("<search> {it} </search>")).collect();
         let mut texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         texts.push("<answer> a </answer>");
-        let score = score(&Redundancy, &Question::new("q", "?", ["a"]), &texts);
+        let score = score(&Redundancy {}, &Question::new("q", "?", ["a"]), &texts);
         assert!((score - expected).abs() < 1e-6, "{queries:?}: {score}");
     }
 
@@ -89,7 +94,7 @@ mod tests {
         let json = r#"{"kind":"sum","terms":[
             {"weight":1.0,"reward":{"kind":"exact_match"}},
             {"weight":0.1,"reward":{"kind":"redundancy"}}]}"#;
-        let reward = serde_json::from_str::<RewardConfig>(json).unwrap().build().unwrap();
+        let reward = build(json);
         let texts = ["<search>x y z w</search>", "<search>x y v</search>", "<answer>a</answer>"];
         let score = reward.score(&Question::new("q", "?", ["a"]), &trajectory(&texts));
         assert!((score.total - 0.96).abs() < 1e-6, "{score:?}");

@@ -1,5 +1,7 @@
 //! Whether the searches brought up the answer at all.
 
+use serde::{Deserialize, Serialize};
+use zs_core::registry::Settings;
 use zs_core::{Document, normalize_answer};
 
 use super::{Earned, EpisodeView, RetrievalReward};
@@ -14,8 +16,12 @@ use super::{Earned, EpisodeView, RetrievalReward};
 /// # References
 ///
 /// - [Search-R1](https://arxiv.org/abs/2503.09516), code v0.3, `is_retrieval_correct`
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RetrievalAnswer;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetrievalAnswer {}
+
+impl Settings for RetrievalAnswer {
+    const KIND: &'static str = "retrieval_answer";
+}
 
 impl RetrievalReward for RetrievalAnswer {
     fn name(&self) -> &'static str {
@@ -47,7 +53,7 @@ mod tests {
         let trajectory = Trajectory::new("q", vec![0]);
         let documents = [Document::new("", "nothing"), Document::new("", text)];
         let view = EpisodeView::new(&question, &trajectory);
-        let earned = RetrievalAnswer.score(&view, &[&[], &documents]);
+        let earned = RetrievalAnswer {}.score(&view, &[&[], &documents]);
         assert_eq!(earned.total, expected, "{golden} in {text}");
     }
 

@@ -1,5 +1,8 @@
 //! The reward of Search-R1 v0.3: exact match with partial credit for the format.
 
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 use zs_core::{Action, exact_match};
 
 use super::{Earned, EpisodeView, Reward};
@@ -28,13 +31,18 @@ use super::{Earned, EpisodeView, Reward};
 /// # References
 ///
 /// - [Search-R1](https://arxiv.org/abs/2503.09516), code v0.3, `qa_em_format.py`
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
 pub struct SearchR1 {
-    /// What a well-formed episode earns, and what a right one loses without it.
+    /// Reward of a well-formed episode, and loss of a right one without it.
+    #[garde(custom(check::fraction))]
     pub structure: f32,
-    /// What a wrong answer earns in an episode that is not well formed.
+    /// Reward of a wrong answer in an episode that is not well formed.
+    #[garde(custom(check::fraction))]
     pub final_answer: f32,
 }
+
+zs_core::settings!(SearchR1, "search_r1");
 
 impl Default for SearchR1 {
     fn default() -> Self {

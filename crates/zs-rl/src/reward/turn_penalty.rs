@@ -1,5 +1,8 @@
 //! A price on turns.
 
+use serde::{Deserialize, Serialize};
+use zs_core::registry::Settings;
+
 use super::{Earned, EpisodeView, Reward};
 
 /// Minus one for each turn beyond those that are free.
@@ -13,10 +16,14 @@ use super::{Earned, EpisodeView, Reward};
 ///
 /// Its weight in a sum is the price of a turn. The exponential form of InForage,
 /// `beta^max(0, T - 2)`, multiplies other rewards and is [`TurnDecay`](super::TurnDecay).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TurnPenalty {
     /// Turns that cost nothing; 2 is a search and an answer.
     pub free_turns: usize,
+}
+
+impl Settings for TurnPenalty {
+    const KIND: &'static str = "turn_penalty";
 }
 
 impl Reward for TurnPenalty {

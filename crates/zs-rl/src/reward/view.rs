@@ -14,20 +14,20 @@ pub struct EpisodeView<'a> {
     pub question: &'a Question,
     /// The turns, in order.
     pub turns: Vec<TurnView<'a>>,
-    /// Whether the episode ended because the model's context was full.
+    /// True if the episode ended because the model's context was full.
     pub truncated: bool,
-    /// Whether the episode ended because the policy had written all the tokens that it may.
+    /// True if the episode ended because the policy had written all the tokens that it may.
     pub over_budget: bool,
 }
 
 /// One turn as rewards see it.
 #[derive(Clone, Debug)]
 pub struct TurnView<'a> {
-    /// What the policy wrote, tags included.
+    /// Text that the policy wrote, tags included.
     pub text: Cow<'a, str>,
     /// The action that was carried out.
     pub action: &'a Action,
-    /// How many tokens the policy wrote.
+    /// Number of tokens that the policy wrote.
     pub num_tokens: usize,
     /// The search, where one was carried out.
     pub search: Option<SearchView<'a>>,
@@ -36,11 +36,11 @@ pub struct TurnView<'a> {
 /// A search as rewards see it.
 #[derive(Clone, Copy, Debug)]
 pub struct SearchView<'a> {
-    /// What was asked.
+    /// Query.
     pub query: &'a str,
-    /// How many documents came back.
+    /// Number of documents returned.
     pub num_documents: usize,
-    /// Whether the engine failed.
+    /// True if the engine failed.
     pub failed: bool,
 }
 
@@ -80,13 +80,13 @@ impl<'a> EpisodeView<'a> {
         self.turns.iter().filter_map(|it| it.search.map(|search| search.query))
     }
 
-    /// How many searches were carried out.
+    /// Number of searches carried out.
     #[must_use]
     pub fn num_searches(&self) -> usize {
         self.queries().count()
     }
 
-    /// How many tokens the policy wrote.
+    /// Number of tokens that the policy wrote.
     #[must_use]
     pub fn num_tokens(&self) -> usize {
         self.turns.iter().map(|it| it.num_tokens).sum()

@@ -4,7 +4,7 @@ use zs_core::{StreamKey, neutralize_tags};
 use zs_model::{TokenId, Tokenizer};
 
 use super::RolloutError;
-use super::row::{Row, Rules};
+use super::row::{RolloutRow, Rules};
 use super::search::message_with_causes;
 use crate::consult::{AgentError, AgentKind, ConsultRegistry, ConsultReply, ConsultRequest};
 
@@ -29,7 +29,7 @@ fn agent_key(key: StreamKey, turn: u32, part: u32) -> StreamKey {
 
 /// Gets the replies of the rows whose last consultation has none, and appends them.
 pub(super) fn consult(
-    rows: &mut [Row<'_>],
+    rows: &mut [RolloutRow<'_>],
     asking: &[usize],
     registry: &ConsultRegistry,
     rules: &Rules<'_>,
@@ -37,7 +37,7 @@ pub(super) fn consult(
     (turn, part): (u32, u32),
 ) -> Result<(), RolloutError> {
     for kind in registry.kinds() {
-        let asked = |it: &Row<'_>| it.trajectory.consults.last().map(|last| last.agent);
+        let asked = |it: &RolloutRow<'_>| it.trajectory.consults.last().map(|last| last.agent);
         let indices: Vec<usize> =
             asking.iter().copied().filter(|&it| asked(&rows[it]) == Some(kind)).collect();
         let Some(agent) = registry.agent(kind).filter(|_| !indices.is_empty()) else { continue };
@@ -64,7 +64,7 @@ pub(super) fn consult(
         }
         for (&index, reply) in indices.iter().zip(replies) {
             let limit = max_tokens.min(rows[index].room(rules.observation_limit));
-            let reply = Reply::new(reply, kind, rules.tokenizer, limit)?;
+            let reply = HelperReply::new(reply, kind, rules.tokenizer, limit)?;
             rows[index].take_reply(reply);
         }
     }
@@ -72,7 +72,7 @@ pub(super) fn consult(
 }
 
 /// A reply as it is shown to the policy.
-pub(super) struct Reply {
+pub(super) struct HelperReply {
     pub(super) text: String,
     pub(super) tokens: Vec<TokenId>,
     /// Those of the agent; empty where they are not known.
@@ -80,7 +80,7 @@ pub(super) struct Reply {
     pub(super) error: Option<String>,
 }
 
-impl Reply {
+impl HelperReply {
     /// At most `limit` tokens of what the agent said, in the policy's tokens. The agent's
     /// log-probabilities are kept where its tokens are the same ones.
     fn new(
@@ -125,7 +125,8 @@ mod tests {
         let bytes: Vec<TokenId> = sampled.bytes().map(TokenId::from).collect();
         let log_probs = vec![-0.1; bytes.len()];
         let reply = ConsultReply { text: text.to_owned(), tokens: bytes, log_probs };
-        let reply = Reply::new(Ok(reply), AgentKind::Verify, &byte_tokenizer(), limit).unwrap();
+        let reply =
+            HelperReply::new(Ok(reply), AgentKind::Verify, &byte_tokenizer(), limit).unwrap();
         assert_eq!((reply.text.as_str(), reply.log_probs.len()), (shown, num_known));
     }
 
@@ -142,7 +143,7 @@ mod tests {
     #[test]
     fn silence_is_an_error() {
         let reply = ConsultReply { text: " \n".to_owned(), ..ConsultReply::default() };
-        let reply = Reply::new(Ok(reply), AgentKind::Verify, &byte_tokenizer(), 99).unwrap();
+        let reply = HelperReply::new(Ok(reply), AgentKind::Verify, &byte_tokenizer(), 99).unwrap();
         assert_eq!(reply.text, NO_REPLY);
         assert_eq!(reply.error.as_deref(), Some("agent `verify` gave an empty reply"));
     }

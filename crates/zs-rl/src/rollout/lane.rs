@@ -6,7 +6,7 @@ use zs_model::{SamplingParams, SequenceRequest, Session};
 
 use super::consult::{consult, part_key};
 use super::observation::Observer;
-use super::row::{Row, Rules, Written};
+use super::row::{RolloutRow, Rules, Written};
 use super::search::search;
 use super::{Rollout, RolloutError, RolloutEvent};
 use crate::Trajectory;
@@ -27,7 +27,7 @@ pub(super) struct Table<'a> {
 ///     report     the observer is told what has been responded
 /// ```
 pub(super) struct Lane<'e> {
-    rows: Vec<Row<'e>>,
+    rows: Vec<RolloutRow<'e>>,
     /// The first row's index among all episodes.
     first: usize,
     turn: u32,
@@ -40,7 +40,7 @@ pub(super) struct Lane<'e> {
 }
 
 impl<'e> Lane<'e> {
-    pub(super) fn new(first: usize, rows: Vec<Row<'e>>) -> Self {
+    pub(super) fn new(first: usize, rows: Vec<RolloutRow<'e>>) -> Self {
         let all: Vec<usize> = (0..rows.len()).collect();
         Self { rows, first, turn: 0, part: 0, active: all.clone(), writing: all }
     }
@@ -140,7 +140,11 @@ impl<'e> Lane<'e> {
 }
 
 /// What a turn, or a part of one, is sampled with.
-fn sampling_params(rows: &[Row<'_>], writing: &[usize], table: &Table<'_>) -> SamplingParams {
+fn sampling_params(
+    rows: &[RolloutRow<'_>],
+    writing: &[usize],
+    table: &Table<'_>,
+) -> SamplingParams {
     let mut params = table.rollout.config.sampling_params();
     params.stop.extend(table.rules.agents.iter().map(|it| it.closing_tag().to_owned()));
     // Each row is cut at its own budget afterwards; this only saves what all would throw away.

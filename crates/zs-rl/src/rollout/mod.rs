@@ -28,7 +28,7 @@ use self::lane::{Lane, Table};
 use self::lanes::{blocks, play_lanes};
 use self::observation::Observer;
 use self::prompt::PromptTemplate;
-use self::row::{Row, Rules};
+use self::row::{RolloutRow, Rules};
 use crate::consult::{AgentKind, ConsultRegistry};
 use crate::program::Harness;
 use crate::{Consult, Trajectory, Turn};
@@ -223,7 +223,7 @@ impl<'a> Rollout<'a> {
     }
 
     /// Encodes the prompts, and refuses those that leave no room for a token.
-    fn open<'e>(&self, episodes: &[Episode<'e>]) -> Result<Vec<Row<'e>>, RolloutError> {
+    fn open<'e>(&self, episodes: &[Episode<'e>]) -> Result<Vec<RolloutRow<'e>>, RolloutError> {
         let template = PromptTemplate::new(self.config)?;
         let context_length = self.generator.context_length();
         let open_row = |episode: &Episode<'e>| {
@@ -243,7 +243,7 @@ impl<'a> Rollout<'a> {
                 });
             }
             let budget = self.config.token_budget.as_ref().map(|it| it.of(episode.question));
-            Ok(Row::new(*episode, prompt, budget.unwrap_or(usize::MAX)))
+            Ok(RolloutRow::new(*episode, prompt, budget.unwrap_or(usize::MAX)))
         };
         episodes.iter().map(open_row).collect()
     }

@@ -8,8 +8,9 @@ use zs_model::testing::ScriptedGenerator;
 use super::hook_tests::{episodes, questions, registry};
 use super::tests::{Echo, config};
 use super::*;
+use crate::Provenance;
 use crate::program::{Intervention, ProgramContext, ProgramError, ProgramFunction};
-use crate::{Provenance, RewardConfig};
+use crate::reward::testing::build;
 
 /// A policy that searches, consults, babbles and answers by its key and by what it has seen.
 pub(super) fn lively() -> ScriptedGenerator {
@@ -182,13 +183,13 @@ proptest! {
         let trajectory = &output.trajectories[0];
         prop_assert!(trajectory.transcript().answer().is_none());
         for kind in [
-            RewardConfig::default(),
-            RewardConfig::ExactMatch {},
-            RewardConfig::CoverExactMatch {},
-            RewardConfig::Format { require_think: false },
-            RewardConfig::SearchR1 { structure: 0.2, final_answer: 0.1 },
+            r#"{"kind":"f1"}"#,
+            r#"{"kind":"exact_match"}"#,
+            r#"{"kind":"cover_exact_match"}"#,
+            r#"{"kind":"format"}"#,
+            r#"{"kind":"search_r1"}"#,
         ] {
-            let score = kind.build().unwrap().score(&question, trajectory);
+            let score = build(kind).score(&question, trajectory);
             prop_assert_eq!(score.total, 0.0, "{:?}", kind);
         }
     }
@@ -207,20 +208,20 @@ proptest! {
         let rollout = Rollout::new(&generator, &engine, &config);
         let output = rollout.play(&[episode], &mut |_| {}).unwrap();
         let kinds = [
-            RewardConfig::default(),
-            RewardConfig::CoverExactMatch {},
-            RewardConfig::Format { require_think: true },
-            RewardConfig::SearchR1 { structure: 0.2, final_answer: 0.1 },
-            RewardConfig::TurnPenalty { free_turns: 2 },
-            RewardConfig::Overlong { max_tokens: 30, cache_tokens: 10 },
-            RewardConfig::Redundancy {},
-            RewardConfig::InvalidAction {},
-            RewardConfig::CoverageGain {},
-            RewardConfig::RetrievalAnswer {},
-            RewardConfig::Length {},
+            r#"{"kind":"f1"}"#,
+            r#"{"kind":"cover_exact_match"}"#,
+            r#"{"kind":"format","require_think":true}"#,
+            r#"{"kind":"search_r1"}"#,
+            r#"{"kind":"turn_penalty","free_turns":2}"#,
+            r#"{"kind":"overlong","max_tokens":30,"cache_tokens":10}"#,
+            r#"{"kind":"redundancy"}"#,
+            r#"{"kind":"invalid_action"}"#,
+            r#"{"kind":"coverage_gain"}"#,
+            r#"{"kind":"retrieval_answer"}"#,
+            r#"{"kind":"length"}"#,
         ];
         for kind in kinds {
-            let score = kind.build().unwrap().score(&question, &output.trajectories[0]);
+            let score = build(kind).score(&question, &output.trajectories[0]);
             prop_assert!(score.total.is_finite());
             let turns: f32 = score.turns.iter().sum();
             prop_assert!(score.turns.is_empty() || (turns - score.total).abs() < 1e-4);

@@ -11,14 +11,14 @@ use crate::program::{Harness, ProgramContext, ReviewState};
 use crate::{Consult, Trajectory, Turn};
 
 /// An episode being played.
-pub(super) struct Row<'a> {
+pub(super) struct RolloutRow<'a> {
     pub(super) episode: Episode<'a>,
     pub(super) trajectory: Trajectory,
     /// What the session has not seen yet: the prompt, later an observation or a reply.
     pub(super) append: Vec<TokenId>,
     pub(super) num_tokens: usize,
     /// What the environment owes the policy for its last turn.
-    pub(super) reply: Reply,
+    pub(super) reply: TurnReply,
     pub(super) is_finished: bool,
     /// Tokens that the policy may still write.
     budget: usize,
@@ -28,7 +28,7 @@ pub(super) struct Row<'a> {
 }
 
 /// What follows a turn.
-pub(super) enum Reply {
+pub(super) enum TurnReply {
     /// The episode ends.
     Nothing,
     /// The documents of this search, once the engine has answered.
@@ -61,14 +61,14 @@ pub(super) struct Rules<'a> {
     pub(super) consult_budget: u32,
 }
 
-impl<'a> Row<'a> {
+impl<'a> RolloutRow<'a> {
     pub(super) fn new(episode: Episode<'a>, prompt: Vec<TokenId>, budget: usize) -> Self {
         Self {
             episode,
             append: prompt.clone(),
             num_tokens: prompt.len(),
             trajectory: Trajectory::new(&episode.question.id, prompt),
-            reply: Reply::Nothing,
+            reply: TurnReply::Nothing,
             is_finished: false,
             budget,
             review: ReviewState::default(),
@@ -124,8 +124,8 @@ impl<'a> Row<'a> {
             self.trajectory.refused_consults += 1;
         }
         self.end_turn(completion, text, step, rules);
-        if is_refused && matches!(self.reply, Reply::Message(_)) {
-            self.reply = Reply::Message(CONSULT_REFUSED);
+        if is_refused && matches!(self.reply, TurnReply::Message(_)) {
+            self.reply = TurnReply::Message(CONSULT_REFUSED);
         }
         Written::Turn
     }
@@ -145,7 +145,7 @@ impl<'a> Row<'a> {
     }
 
     /// Puts an agent's reply after the question.
-    pub(super) fn take_reply(&mut self, reply: consult::Reply) {
+    pub(super) fn take_reply(&mut self, reply: consult::HelperReply) {
         let Some(consult) = self.trajectory.consults.last_mut() else { return };
         self.num_tokens += reply.tokens.len();
         self.append.clone_from(&reply.tokens);
@@ -177,17 +177,17 @@ impl<'a> Row<'a> {
         }
         let may_go_on = step + 1 < rules.max_turns;
         self.reply = match &action {
-            Action::Answer(_) if self.injected.is_empty() => Reply::Nothing,
-            Action::Answer(_) => Reply::Injected,
-            Action::Invalid if has_ended => Reply::Nothing,
+            Action::Answer(_) if self.injected.is_empty() => TurnReply::Nothing,
+            Action::Answer(_) => TurnReply::Injected,
+            Action::Invalid if has_ended => TurnReply::Nothing,
             Action::Search(_) | Action::Invalid if is_full || is_over_budget => {
                 self.trajectory.truncated = is_full;
                 self.trajectory.over_budget = is_over_budget;
-                Reply::Nothing
+                TurnReply::Nothing
             }
-            Action::Search(_) | Action::Invalid if !may_go_on => Reply::Nothing,
-            Action::Search(_) => Reply::Documents,
-            Action::Invalid => Reply::Message(INVALID_ACTION_MESSAGE),
+            Action::Search(_) | Action::Invalid if !may_go_on => TurnReply::Nothing,
+            Action::Search(_) => TurnReply::Documents,
+            Action::Invalid => TurnReply::Message(INVALID_ACTION_MESSAGE),
         };
         self.trajectory.turns.push(Turn {
             completion,
@@ -206,7 +206,7 @@ impl<'a> Row<'a> {
         observations: &Observer<'_>,
         limit: usize,
     ) -> Result<(), RolloutError> {
-        if matches!(self.reply, Reply::Nothing) {
+        if matches!(self.reply, TurnReply::Nothing) {
             self.is_finished = true;
             return Ok(());
         }
@@ -214,7 +214,7 @@ impl<'a> Row<'a> {
         let turn = self.trajectory.turns.last_mut();
         let (Some(observation), Some(turn)) = (observation, turn) else {
             // An answer that cannot be sent back stands.
-            self.trajectory.truncated = !matches!(self.reply, Reply::Injected);
+            self.trajectory.truncated = !matches!(self.reply, TurnReply::Injected);
             self.is_finished = true;
             return Ok(());
         };
@@ -234,11 +234,11 @@ impl<'a> Row<'a> {
         let room = self.room(limit);
         let search = self.trajectory.turns.last().and_then(|it| it.search.as_ref());
         let observation = match &self.reply {
-            Reply::Documents => {
+            TurnReply::Documents => {
                 observations.documents(search.map_or(&[], |it| &it.documents), room)?
             }
-            Reply::Message(text) => observations.message(text, room)?,
-            Reply::Injected | Reply::Nothing => Some(Observation::default()),
+            TurnReply::Message(text) => observations.message(text, room)?,
+            TurnReply::Injected | TurnReply::Nothing => Some(Observation::default()),
         };
         let Some(mut observation) = observation else { return Ok(None) };
         for text in std::mem::take(&mut self.injected) {

@@ -5,13 +5,13 @@ use zs_core::{
     Action, Document, DocumentQuality, Domain, SearchEngine, SearchRequest, SearchResult, StreamKey,
 };
 
-use super::row::{Reply, Row};
+use super::row::{RolloutRow, TurnReply};
 use super::{Episode, RolloutConfig, RolloutError};
 use crate::SearchRecord;
 
 /// Sends the queries that are owed documents, and puts what comes back into their turns.
 pub(super) fn search(
-    rows: &mut [Row<'_>],
+    rows: &mut [RolloutRow<'_>],
     active: &[usize],
     engine: &dyn SearchEngine,
     turn: u32,
@@ -22,7 +22,7 @@ pub(super) fn search(
     for &index in active {
         let row = &rows[index];
         let action = row.trajectory.turns.last().map(|it| &it.action);
-        if let (Reply::Documents, Some(Action::Search(query))) = (&row.reply, action) {
+        if let (TurnReply::Documents, Some(Action::Search(query))) = (&row.reply, action) {
             let key = StreamKey { turn, ..row.episode.key };
             let quality = draw_quality(key, noise_probability);
             let query = query.clone();

@@ -6,7 +6,7 @@ use super::UpdateError;
 use crate::LossTokens;
 use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection};
 
-/// How a batch of trajectories is turned into optimiser steps.
+/// Settings of the optimiser steps on a batch of trajectories.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpdateConfig {

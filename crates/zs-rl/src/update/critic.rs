@@ -31,14 +31,14 @@ pub trait Critic: Debug {
     ) -> Vec<(&'static str, f64)>;
 }
 
-/// What a value model learns from one trajectory.
+/// Training row of a value model: one trajectory.
 #[derive(Clone, Copy, Debug)]
 pub struct ValueRow<'a> {
     /// The trajectory.
     pub tokens: &'a TokenRow,
     /// The values that its advantages were computed from.
     pub old_values: &'a [f32],
-    /// What to predict.
+    /// Targets.
     pub returns: &'a [f32],
 }
 

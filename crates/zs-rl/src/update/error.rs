@@ -1,6 +1,6 @@
-//! What can go wrong in an update.
+//! Errors of updates.
 
-/// Why a model could not be updated. The model is lost; the caller has its last checkpoint.
+/// Failure to update a model. The model is lost; the caller has its last checkpoint.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpdateError {
@@ -17,7 +17,7 @@ pub enum UpdateError {
         field: &'static str,
         /// Its value.
         value: f64,
-        /// What it must be.
+        /// Requirement.
         requirement: &'static str,
     },
     /// There is nothing to learn from.
@@ -30,7 +30,7 @@ pub enum UpdateError {
         algorithm: &'static str,
     },
     /// The algorithm has a value loss but no value model.
-    #[error("algorithm `{algorithm}` needs a value model; pass one as `Companions::critic`")]
+    #[error("algorithm `{algorithm}` needs a value model; pass one as `TrainerResources::critic`")]
     MissingCritic {
         /// The algorithm.
         algorithm: &'static str,
@@ -45,10 +45,72 @@ pub enum UpdateError {
         algorithm: &'static str,
     },
     /// Weights cannot be multiplied into the advantages of this algorithm.
-    #[error("`importance` does not go with algorithm `{algorithm}`: its loss is not linear")]
+    #[error("`importance` cannot be used with algorithm `{algorithm}`: its loss is not linear")]
     NotLinear {
         /// The algorithm.
         algorithm: &'static str,
+    },
+    /// The algorithm returned rows for another number of trajectories.
+    #[error(
+        "algorithm `{algorithm}` returned {found} rows of {field} for {expected} trajectories; return \
+         one row a trajectory"
+    )]
+    NumRows {
+        /// The algorithm.
+        algorithm: &'static str,
+        /// `advantages` or `returns`.
+        field: &'static str,
+        /// Trajectories.
+        expected: usize,
+        /// Rows.
+        found: usize,
+    },
+    /// The algorithm returned a row of another length than its trajectory.
+    #[error(
+        "algorithm `{algorithm}` returned {found} {field} for the {expected} tokens of trajectory \
+         {index}; return one a token"
+    )]
+    RowLength {
+        /// The algorithm.
+        algorithm: &'static str,
+        /// `advantages` or `returns`.
+        field: &'static str,
+        /// Trajectory, counted from 0.
+        index: usize,
+        /// Tokens of the trajectory.
+        expected: usize,
+        /// Numbers in the row.
+        found: usize,
+    },
+    /// The algorithm returned an advantage that is infinite or not a number.
+    #[error(
+        "algorithm `{algorithm}` returned the advantage {value} in trajectory {index} although all \
+         rewards are finite; check for a division by zero"
+    )]
+    NotFinite {
+        /// The algorithm.
+        algorithm: &'static str,
+        /// Trajectory, counted from 0.
+        index: usize,
+        /// Advantage.
+        value: f32,
+    },
+    /// The algorithm returned a loss that depends on no parameter.
+    #[error(
+        "the loss of algorithm `{algorithm}` has no gradient; compute it from `scores` without \
+         `detach`"
+    )]
+    NoGradient {
+        /// The algorithm.
+        algorithm: &'static str,
+    },
+    /// The algorithm returned a loss that is not one number.
+    #[error("the loss of algorithm `{algorithm}` has {found} numbers; aggregate it to one")]
+    LossShape {
+        /// The algorithm.
+        algorithm: &'static str,
+        /// Numbers.
+        found: usize,
     },
     /// The device's memory is exhausted, with half the tokens at once as well.
     #[error(

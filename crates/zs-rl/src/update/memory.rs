@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use super::UpdateError;
 use crate::algorithm::LearningState;
 
-/// How many tokens run through a model at once, and whether that number may still be halved.
+/// Tokens that run through a model at once; the number is halved at most once.
 ///
 /// Devices report exhausted memory by a panic of the computation that met it. Nothing that can meet
 /// it here changes anything before it is done, so it can be begun again.
@@ -56,7 +56,7 @@ impl MicroBatchTokens {
     }
 }
 
-/// Whether a panic says that an allocation failed, as CUDA, HIP and wgpu runtimes put it.
+/// Returns true if a panic says that an allocation failed, in the words of CUDA, HIP and wgpu runtimes.
 fn is_out_of_memory(panic: &(dyn Any + Send)) -> bool {
     let message = match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
         (Some(text), _) => text.as_str(),

@@ -9,7 +9,7 @@ use zs_model::{
 };
 
 use super::memory::MicroBatchTokens;
-use super::row::{Row, float_column, pick, policy_batch};
+use super::row::{UpdateRow, float_column, pick, policy_batch};
 use super::{UpdateConfig, UpdateError, UpdateMetrics};
 use crate::algorithm::{Algorithm, LossOutput, PolicyBatch};
 use crate::loss::likelihood_displacement;
@@ -22,9 +22,9 @@ const EFFECTIVE_SAMPLE_FRAC: &str = "rollout/effective_sample_frac";
 pub(super) const FIRST_STEP_ONLY: [&str; 4] =
     [LOG_PROB_DIFF, LOG_PROB_MAX_RATIO, LOG_PROB_K3, EFFECTIVE_SAMPLE_FRAC];
 
-/// A mini-batch and what its loss is computed with.
+/// A mini-batch and the inputs of its loss.
 pub(super) struct MiniBatch<'a> {
-    pub(super) rows: &'a [Row],
+    pub(super) rows: &'a [UpdateRow],
     /// Curated texts, for the loss that keeps the policy a language model.
     pub(super) ptx: &'a [TokenRow],
     pub(super) kl_scale: f64,
@@ -41,16 +41,17 @@ impl MiniBatch<'_> {
         tokens: &mut MicroBatchTokens,
         metrics: &mut UpdateMetrics,
     ) -> Result<M, UpdateError> {
-        let needs_all = self.algorithm.needs_every_episode() || self.config.llds_coef > 0.0;
+        let needs_all =
+            self.algorithm.requirements().needs_every_episode || self.config.llds_coef > 0.0;
         let carries_gradient =
-            |row: &Row| row.num_loss_tokens > 0 && (needs_all || row.has_advantage());
+            |row: &UpdateRow| row.num_loss_tokens > 0 && (needs_all || row.has_advantage());
         let num_used = self.rows.iter().filter(|it| carries_gradient(it)).count();
         metrics.num_skipped_episodes += self.rows.len() - num_used;
         if num_used == 0 && self.config.ptx_coef == 0.0 {
             return Ok(model);
         }
         let (grads, mut values) =
-            tokens.attempt(|tokens| self.gradients(&model, tokens, carries_gradient))?;
+            tokens.attempt(|tokens| self.gradients(&model, tokens, carries_gradient))??;
         if metrics.skip_if_not_finite(pairs(&values)) {
             return Ok(model);
         }
@@ -69,17 +70,17 @@ impl MiniBatch<'_> {
         Ok(model)
     }
 
-    /// The gradient of the mini-batch's loss and its metrics, from the rows that are used.
+    /// Gradient of the mini-batch's loss and its metrics, from the rows that are used.
     pub(super) fn gradients<M: PolicyModel>(
         &self,
         model: &M,
         micro_batch_tokens: usize,
-        is_used: impl Fn(&Row) -> bool,
-    ) -> (GradientsParams, BTreeMap<&'static str, f64>) {
+        is_used: impl Fn(&UpdateRow) -> bool,
+    ) -> Result<(GradientsParams, BTreeMap<&'static str, f64>), UpdateError> {
         // The normaliser counts every row, used or not.
         let counts: Vec<usize> = self.rows.iter().map(|it| it.num_loss_tokens).collect();
-        let weights = self.algorithm.aggregation().row_weights(&counts);
-        let used: Vec<(&Row, f32)> =
+        let weights = self.algorithm.requirements().terms.aggregation.row_weights(&counts);
+        let used: Vec<(&UpdateRow, f32)> =
             self.rows.iter().zip(weights).filter(|(it, _)| is_used(it)).collect();
         let num_loss_tokens = used.iter().map(|(row, _)| row.num_loss_tokens).sum();
         let token_rows: Vec<TokenRow> = used.iter().map(|(row, _)| row.tokens.clone()).collect();
@@ -92,19 +93,24 @@ impl MiniBatch<'_> {
             let Some(rows) = plan.get(index) else {
                 let loss = -scores.log_probs.sum() / texts.num_loss_tokens as f64;
                 let metrics = vec![("actor/ptx_loss", loss.clone().detach())];
-                return (loss * self.config.ptx_coef, Kept { metrics, mismatch: None });
+                let metrics = MicroBatchMetrics { metrics, mismatch: None };
+                return (loss * self.config.ptx_coef, Ok(metrics));
             };
-            let rows: Vec<(&Row, f32)> = rows.iter().map(|&at| used[at]).collect();
+            let rows: Vec<(&UpdateRow, f32)> = rows.iter().map(|&at| used[at]).collect();
             let batch = policy_batch(&rows, num_loss_tokens, self.kl_scale, &scores);
             let mut output = self.algorithm.policy_loss(&scores, &batch);
+            if let Err(error) = self.check(&output.loss) {
+                return (scores.log_probs.sum() * 0.0, Err(error));
+            }
             self.guard(&mut output, &scores, &batch);
             let mismatch = Some(Mismatch::new(&rows, &scores, &batch));
-            (output.loss, Kept { metrics: output.metrics, mismatch })
+            (output.loss, Ok(MicroBatchMetrics { metrics: output.metrics, mismatch }))
         });
 
         let mut values: BTreeMap<&'static str, f64> = BTreeMap::new();
         let mut mismatches = Vec::new();
         for kept in kept {
+            let kept = kept?;
             for (key, value) in kept.metrics {
                 *values.entry(key).or_default() += number(value);
             }
@@ -113,7 +119,16 @@ impl MiniBatch<'_> {
         if !mismatches.is_empty() {
             Mismatch::log(mismatches, num_loss_tokens, &mut values);
         }
-        (grads, values)
+        Ok((grads, values))
+    }
+
+    /// Fails on a loss that cannot be differentiated.
+    fn check(&self, loss: &Tensor<1>) -> Result<(), UpdateError> {
+        let (algorithm, [found]) = (self.algorithm.name(), loss.dims());
+        if found != 1 {
+            return Err(UpdateError::LossShape { algorithm, found });
+        }
+        if loss.is_tracked() { Ok(()) } else { Err(UpdateError::NoGradient { algorithm }) }
     }
 
     /// Adds the guard against likelihood displacement, where it is wanted.
@@ -153,13 +168,13 @@ struct Texts {
     num_loss_tokens: usize,
 }
 
-/// What is kept of one micro-batch until all are through.
-struct Kept {
+/// Metrics of one micro-batch, read once all are through.
+struct MicroBatchMetrics {
     metrics: Vec<(&'static str, Tensor<1>)>,
     mismatch: Option<Mismatch>,
 }
 
-/// How sampling and training disagree about one micro-batch.
+/// Mismatch between sampling and training in one micro-batch.
 struct Mismatch {
     diff: Tensor<1>,
     k3: Tensor<1>,
@@ -174,15 +189,15 @@ impl Mismatch {
     /// k1 = mean(d)    k3 = mean(w - 1 + d)    max ratio = exp(max |d|)
     /// effective sample share = (sum w)^2 / (N sum w^2)
     /// ```
-    fn new(rows: &[(&Row, f32)], scores: &TokenScores, batch: &PolicyBatch) -> Self {
+    fn new(rows: &[(&UpdateRow, f32)], scores: &TokenScores, batch: &PolicyBatch) -> Self {
         let trained = scores.log_probs.clone().detach();
         let is_other = rows.iter().any(|(row, _)| row.recorded_log_probs.is_some());
         let sampled = if is_other {
-            float_column(rows, Row::sampled_log_probs, trained.dims()[1], &trained.device())
+            float_column(rows, UpdateRow::sampled_log_probs, trained.dims()[1], &trained.device())
         } else {
             batch.old_log_probs.clone()
         };
-        // What agents wrote was never sampled from the policy.
+        // Tokens of helper models were never sampled from the policy.
         let masked = batch.policy_mask().bool_not();
         let diff = (sampled - trained).mask_fill(masked.clone(), 0.0);
         let weights = (-diff.clone()).clamp(-20.0, 20.0).exp();

@@ -1,25 +1,26 @@
 //! Trajectories as rows, ready for the model: advantages, log-probabilities, values.
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use serde_json::Value;
 use zs_model::{PolicyModel, TokenRow, TokenScores, map_replicas};
 
 use super::critic::{by_row, rows_of};
-use super::{Companions, UpdateConfig, UpdateError};
+use super::{TrainerResources, UpdateConfig, UpdateError};
 use crate::algorithm::{Advantages, Algorithm, LossTerms, PolicyBatch, RolloutBatch};
 use crate::loss::{importance_weights, kl_divergence};
 use crate::{LossTokens, Provenance, Trajectory, TrajectoryGroup};
 
 /// One trajectory, ready for the model.
-pub(super) struct Row {
+pub(super) struct UpdateRow {
     pub(super) tokens: TokenRow,
-    /// Which of them agents wrote; empty where that does not matter.
+    /// Tokens that helper models wrote; empty where that does not matter.
     agent_mask: Vec<bool>,
     pub(super) num_loss_tokens: usize,
     pub(super) num_turns: usize,
     pub(super) advantages: Vec<f32>,
-    /// What the probability ratio is taken against.
+    /// Denominator of the importance ratio.
     pub(super) old_log_probs: Vec<f32>,
-    /// What was recorded at sampling, where that is something else.
+    /// Log-probabilities recorded at sampling, where they differ from those.
     pub(super) recorded_log_probs: Option<Vec<f32>>,
     pub(super) ref_log_probs: Option<Vec<f32>>,
     /// Values and their targets; empty without a value model.
@@ -28,16 +29,16 @@ pub(super) struct Row {
     turn_numbers: Vec<usize>,
 }
 
-/// The rows of an update, and what came of preparing them.
+/// Rows of an update, and further results of preparing them.
 pub(super) struct Prepared {
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<UpdateRow>,
     pub(super) metrics: Vec<(&'static str, f64)>,
-    pub(super) mean_return: Option<f64>,
+    pub(super) memory: Value,
     /// Mean divergence from the reference model over tokens, where it is part of the reward.
     pub(super) reward_kl: Option<f64>,
 }
 
-impl Row {
+impl UpdateRow {
     fn new(trajectory: &Trajectory, with_agents: bool, loss_tokens: LossTokens) -> Self {
         let (mut tokens, agent_mask) = match with_agents && !trajectory.consults.is_empty() {
             true => (trajectory.token_row_with_agents(), trajectory.agent_mask()),
@@ -60,7 +61,7 @@ impl Row {
         }
     }
 
-    /// What was recorded at sampling.
+    /// Log-probabilities recorded at sampling.
     pub(super) fn sampled_log_probs(&self) -> &[f32] {
         self.recorded_log_probs.as_deref().unwrap_or(&self.old_log_probs)
     }
@@ -71,38 +72,35 @@ impl Row {
 }
 
 /// Scores the batch with every model that the algorithm asks for, and computes its advantages.
-///
-/// # Panics
-///
-/// When the algorithm returns advantages or returns of the wrong shape.
 pub(super) fn prepare<M: PolicyModel + Sync>(
     model: &M,
-    companions: &Companions<'_, M>,
+    resources: &TrainerResources<'_, M>,
     groups: &[TrajectoryGroup],
     algorithm: &dyn Algorithm,
     config: &UpdateConfig,
     micro_batch_tokens: usize,
 ) -> Result<Prepared, UpdateError> {
     let mut batch = RolloutBatch::new(groups);
-    batch.state = *companions.state;
-    let with_agents = algorithm.learns_from_agents();
+    batch.state = resources.state.clone();
+    let requirements = algorithm.requirements();
+    let with_agents = requirements.learns_from_helpers;
     batch.loss_tokens = config.loss_tokens;
-    let new_row = |it| Row::new(it, with_agents, config.loss_tokens);
-    let mut rows: Vec<Row> = batch.trajectories().map(new_row).collect();
+    let new_row = |it| UpdateRow::new(it, with_agents, config.loss_tokens);
+    let mut rows: Vec<UpdateRow> = batch.trajectories().map(new_row).collect();
     if rows.iter().all(|it| it.num_loss_tokens == 0) {
         return Err(UpdateError::EmptyBatch);
     }
     let token_rows: Vec<TokenRow> = rows.iter().map(|it| it.tokens.clone()).collect();
-    if algorithm.needs_reference() {
+    if requirements.needs_reference {
         let missing = || UpdateError::MissingReference { algorithm: algorithm.name() };
-        let reference = companions.reference.ok_or_else(missing)?;
+        let reference = resources.reference.ok_or_else(missing)?;
         let scores = score(reference, &token_rows, micro_batch_tokens);
         for (row, scores) in rows.iter_mut().zip(scores) {
             row.ref_log_probs = Some(scores);
         }
     }
     if config.importance.is_some() {
-        if !algorithm.is_linear_in_advantages() {
+        if !requirements.is_linear_in_advantages {
             return Err(UpdateError::NotLinear { algorithm: algorithm.name() });
         }
         let scores = score(&model.valid(), &token_rows, micro_batch_tokens);
@@ -124,24 +122,25 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
             }
         }
     }
-    if algorithm.value_clip().is_some() {
+    if requirements.value_clip.is_some() {
         let missing = || UpdateError::MissingCritic { algorithm: algorithm.name() };
-        let critic = companions.critic.as_deref().ok_or_else(missing)?;
+        let critic = resources.critic.as_deref().ok_or_else(missing)?;
         batch.values = critic.values(&token_rows, micro_batch_tokens);
     }
-    let terms = algorithm.terms();
+    let terms = requirements.terms;
     let reward_kl = terms
         .kl_in_reward()
         .then(|| take_divergence_off(&mut batch, &rows, terms, &model.device()));
 
-    let Advantages { tokens, returns, mean_return, mut metrics } = algorithm.advantages(&batch);
-    assert_eq!(tokens.len(), rows.len(), "one row of advantages a trajectory");
+    let Advantages { tokens, returns, memory, mut metrics } = algorithm.advantages(&batch);
+    let name = algorithm.name();
+    check_shape(name, "advantages", &tokens, &rows)?;
+    check_finite(name, &batch, &tokens, &rows)?;
     for (row, advantages) in rows.iter_mut().zip(tokens) {
-        assert_eq!(advantages.len(), row.tokens.tokens.len(), "one advantage a token");
         row.advantages = advantages;
     }
-    if algorithm.value_clip().is_some() {
-        assert_eq!(returns.len(), rows.len(), "one row of value targets a trajectory");
+    if requirements.value_clip.is_some() {
+        check_shape(name, "returns", &returns, &rows)?;
         metrics.push(("critic/explained_variance", explained_variance(&rows, &batch, &returns)));
         for ((row, values), returns) in rows.iter_mut().zip(batch.values).zip(returns) {
             (row.old_values, row.returns) = (values, returns);
@@ -149,7 +148,48 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
     }
     metrics.extend(reward_kl.map(|it| ("reward/kl", it)));
     metrics.extend(weigh(&mut rows, config));
-    Ok(Prepared { rows, metrics, mean_return, reward_kl })
+    Ok(Prepared { rows, metrics, memory, reward_kl })
+}
+
+/// Fails unless there is one row of numbers a trajectory, with one number a token.
+fn check_shape(
+    algorithm: &'static str,
+    field: &'static str,
+    numbers: &[Vec<f32>],
+    rows: &[UpdateRow],
+) -> Result<(), UpdateError> {
+    if numbers.len() != rows.len() {
+        let (expected, found) = (rows.len(), numbers.len());
+        return Err(UpdateError::NumRows { algorithm, field, expected, found });
+    }
+    for (index, (numbers, row)) in numbers.iter().zip(rows).enumerate() {
+        let (expected, found) = (row.tokens.tokens.len(), numbers.len());
+        if expected != found {
+            return Err(UpdateError::RowLength { algorithm, field, index, expected, found });
+        }
+    }
+    Ok(())
+}
+
+/// Fails on advantages that are not finite although everything that they are computed from is. (A
+/// reward or value that is not finite costs its optimiser step only.)
+fn check_finite(
+    algorithm: &'static str,
+    batch: &RolloutBatch<'_>,
+    advantages: &[Vec<f32>],
+    rows: &[UpdateRow],
+) -> Result<(), UpdateError> {
+    let mut inputs = batch.returns.iter().chain(batch.token_rewards.iter().flatten());
+    if !inputs.by_ref().chain(batch.values.iter().flatten()).all(|it| it.is_finite()) {
+        return Ok(());
+    }
+    for (index, (advantages, row)) in advantages.iter().zip(rows).enumerate() {
+        let mut used = advantages.iter().zip(&row.tokens.loss_mask).filter(|(_, mask)| **mask);
+        if let Some((&value, _)) = used.find(|(it, _)| !it.is_finite()) {
+            return Err(UpdateError::NotFinite { algorithm, index, value });
+        }
+    }
+    Ok(())
 }
 
 /// Log-probabilities of the tokens that carry loss, one row a row, without gradient.
@@ -164,7 +204,7 @@ fn score<M: PolicyModel + Sync>(model: &M, rows: &[TokenRow], max_tokens: usize)
 /// Takes the divergence from the reference model off the reward of each token, and returns its mean.
 fn take_divergence_off(
     batch: &mut RolloutBatch<'_>,
-    rows: &[Row],
+    rows: &[UpdateRow],
     terms: LossTerms,
     device: &Device,
 ) -> f64 {
@@ -195,7 +235,7 @@ fn take_divergence_off(
 }
 
 /// Multiplies importance weights into the advantages.
-fn weigh(rows: &mut [Row], config: &UpdateConfig) -> Vec<(&'static str, f64)> {
+fn weigh(rows: &mut [UpdateRow], config: &UpdateConfig) -> Vec<(&'static str, f64)> {
     let Some(correction) = config.importance else { return Vec::new() };
     let (mut sum, mut num_bounded, mut count) = (0.0, 0_usize, 0_usize);
     for row in rows {
@@ -216,12 +256,12 @@ fn weigh(rows: &mut [Row], config: &UpdateConfig) -> Vec<(&'static str, f64)> {
     ]
 }
 
-/// How much of the returns' variance the values foresaw.
+/// Share of the variance of returns that the values explain.
 ///
 /// ```text
 /// 1 - Var(G - V) / Var(G)
 /// ```
-fn explained_variance(rows: &[Row], batch: &RolloutBatch<'_>, returns: &[Vec<f32>]) -> f64 {
+fn explained_variance(rows: &[UpdateRow], batch: &RolloutBatch<'_>, returns: &[Vec<f32>]) -> f64 {
     let mut pairs = Vec::new();
     for ((row, values), returns) in rows.iter().zip(&batch.values).zip(returns) {
         let tokens = returns.iter().zip(values).zip(&row.tokens.loss_mask);
@@ -239,15 +279,15 @@ fn explained_variance(rows: &[Row], batch: &RolloutBatch<'_>, returns: &[Vec<f32
 
 /// The rows of one micro-batch as tensors, padded to the width and on the device of the scores.
 pub(super) fn policy_batch(
-    rows: &[(&Row, f32)],
+    rows: &[(&UpdateRow, f32)],
     num_loss_tokens: usize,
     kl_scale: f64,
     scores: &TokenScores,
 ) -> PolicyBatch {
     let [_, width] = scores.log_probs.dims();
     let device = &scores.log_probs.device();
-    let column = |pick: fn(&Row) -> &[f32]| float_column(rows, pick, width, device);
-    let mask = |pick: fn(&Row) -> &[bool]| {
+    let column = |pick: fn(&UpdateRow) -> &[f32]| float_column(rows, pick, width, device);
+    let mask = |pick: fn(&UpdateRow) -> &[bool]| {
         let values = rows.iter().flat_map(|(row, _)| padded(pick(row), width, false));
         let values = TensorData::new(values.collect::<Vec<bool>>(), [rows.len(), width]);
         Tensor::<2, Bool>::from_data(values, device)
@@ -279,8 +319,8 @@ pub(super) fn policy_batch(
 
 /// One kind of number of each row, padded with zeros.
 pub(super) fn float_column(
-    rows: &[(&Row, f32)],
-    pick: fn(&Row) -> &[f32],
+    rows: &[(&UpdateRow, f32)],
+    pick: fn(&UpdateRow) -> &[f32],
     width: usize,
     device: &Device,
 ) -> Tensor<2> {

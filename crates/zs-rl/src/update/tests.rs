@@ -5,8 +5,7 @@ use zs_core::{Action, Question};
 use zs_model::{Completion, OptimizerConfig, StopReason, TokenId, TokenScores};
 
 use super::*;
-use crate::algorithm::KINDS;
-use crate::algorithm::{Advantages, AlgorithmConfig, LossOutput, PolicyBatch, RolloutBatch};
+use crate::algorithm::{Advantages, LossOutput, PolicyBatch, RolloutBatch, from_json, kinds};
 use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection, ImportanceLevel};
 use crate::testing::bigram::{Bigram, BigramValues};
 use crate::testing::reference::numbers;
@@ -60,7 +59,7 @@ fn values() -> ValueLearner<BigramValues> {
 }
 
 fn algorithm(json: &str) -> Box<dyn Algorithm> {
-    serde_json::from_str::<AlgorithmConfig>(json).unwrap().build().unwrap()
+    from_json(json).unwrap()
 }
 
 fn config(micro_batch_tokens: usize) -> UpdateConfig {
@@ -75,14 +74,14 @@ fn optimizer(model: &Bigram, learning_rate: f64) -> Optimizer {
 fn gradient(
     algorithm: &dyn Algorithm,
     rewards: &[&[f32]],
-    is_used: fn(&Row) -> bool,
+    is_used: fn(&UpdateRow) -> bool,
     config: &UpdateConfig,
 ) -> (Vec<f32>, BTreeMap<&'static str, f64>) {
     let model = Bigram::spread(VOCAB).train();
     let reference = Bigram::uniform(VOCAB);
     let mut critic = values();
     let mut state = LearningState::default();
-    let companions = Companions {
+    let resources = TrainerResources {
         reference: Some(&reference),
         critic: Some(&mut critic),
         ptx: &[],
@@ -90,9 +89,9 @@ fn gradient(
     };
     let tokens = config.micro_batch_tokens;
     let groups = groups(rewards);
-    let rows = prepare(&model, &companions, &groups, algorithm, config, tokens).unwrap().rows;
+    let rows = prepare(&model, &resources, &groups, algorithm, config, tokens).unwrap().rows;
     let mini_batch = MiniBatch { rows: &rows, ptx: &[], kl_scale: 1.0, algorithm, config };
-    let (grads, metrics) = mini_batch.gradients(&model, tokens, is_used);
+    let (grads, metrics) = mini_batch.gradients(&model, tokens, is_used).unwrap();
     (numbers(grads.get::<2>(model.logits.id).unwrap()), metrics)
 }
 
@@ -107,7 +106,7 @@ fn assert_same(a: &[f32], b: &[f32], what: &str) {
 #[test]
 fn micro_batches_change_nothing() {
     let rewards: &[&[f32]] = &[&[1.0, 0.0, 0.5], &[0.25, 0.75]];
-    for kind in KINDS {
+    for kind in kinds() {
         for aggregation in [
             r#""token_mean""#,
             r#""sequence_mean_token_sum""#,
@@ -139,7 +138,8 @@ fn episodes_without_advantage_cost_nothing_and_change_nothing() {
     // The second group has equal rewards: advantages of zero.
     let rewards: &[&[f32]] = &[&[1.0, 0.0, 0.5], &[0.5, 0.5, 0.5]];
     let algorithm = algorithm(r#"{"kind":"grpo","kl_coef":0.0,"entropy_coef":0.0}"#);
-    let (skipping, _) = gradient(algorithm.as_ref(), rewards, Row::has_advantage, &config(40));
+    let (skipping, _) =
+        gradient(algorithm.as_ref(), rewards, UpdateRow::has_advantage, &config(40));
     let (whole, _) = gradient(algorithm.as_ref(), rewards, |_| true, &config(40));
     assert_same(&whole, &skipping, "skipping");
 
@@ -284,5 +284,5 @@ fn algorithms_are_object_safe_and_open() {
     assert!((metrics.values["actor/nll"] - (VOCAB as f64).ln()).abs() < 1e-5);
 }
 
-mod companions;
 mod faults;
+mod resources;

@@ -182,7 +182,7 @@ fn keys(findings: &mut Findings) {
 }
 
 fn run_file(path: &Path, findings: &mut Findings, session: &Session) {
-    let config: TrainConfig = match load(path) {
+    let config: TrainConfig = match load(path, &session.components) {
         Ok(config) => config,
         Err(error) => {
             return findings.bad("run file", zs_observe::one_line(&error), "correct the run file");
@@ -196,7 +196,7 @@ fn run_file(path: &Path, findings: &mut Findings, session: &Session) {
     findings.of(
         "memory of the run",
         session
-            .devices()
+            .context()
             .map_err(Into::into)
             .and_then(|it| Plan::new(&config, &it))
             .and_then(|it| it.check().map(|()| it.summary())),

@@ -76,7 +76,7 @@ pub struct ServeArgs {
 /// Serves until told to stop.
 pub(crate) fn serve(args: &ServeArgs, session: &Session) -> Result<()> {
     let context = session.context()?;
-    let engine = args.engine_config()?;
+    let engine = args.engine_config(&session.components)?;
     let engine = engine.map(|it| source::engine(&it, &context)).transpose()?;
     let model = match &args.model {
         None => None,
@@ -100,11 +100,11 @@ pub(crate) fn serve(args: &ServeArgs, session: &Session) -> Result<()> {
 }
 
 impl ServeArgs {
-    fn engine_config(&self) -> Result<Option<EngineConfig>> {
+    fn engine_config(&self, components: &zs_trainer::Components) -> Result<Option<EngineConfig>> {
         let Self { corpus, index, simulator, engine, .. } = self;
         let [corpus, index, simulator, engine] =
             [corpus, index, simulator, engine].map(Clone::clone);
-        EngineArgs { corpus, index, simulator, engine }.config()
+        EngineArgs { corpus, index, simulator, engine }.config(components)
     }
 
     fn config(&self) -> Result<ServeConfig> {

@@ -14,9 +14,9 @@ use crate::session::Session;
 pub(crate) fn train(args: &TrainArgs, session: &Session) -> Result<()> {
     match (&args.run, &args.resume) {
         (Some(path), None) => {
-            let mut config: TrainConfig = load_with(path, &args.set)?;
+            let mut config: TrainConfig = load_with(path, &args.set, &session.components)?;
             config.skip_bad_rows |= args.skip_bad_rows;
-            let plan = Plan::new(&config, &session.devices()?)?;
+            let plan = Plan::new(&config, &session.context()?)?;
             if args.dry_run {
                 session.print(&plan.describe()?);
             }

@@ -1,11 +1,14 @@
 //! Reading a run file: what is wrong with it is said with the file, the line and the key.
 
+use std::error::Error as _;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
+use zs_core::registry::{Registry, RegistryError, Spec};
 
 use super::set::{Assignment, apply};
+use crate::components::Components;
 
 /// A configuration whose values can be out of range.
 pub trait Check {
@@ -14,7 +17,42 @@ pub trait Check {
     /// # Errors
     ///
     /// Fails with the first key whose value is out of range, and what it must be.
-    fn check(&self) -> Result<()>;
+    fn check(&self, components: &Components) -> Result<()>;
+
+    /// Fills in the defaults of components that are chosen by name.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first key that a component does not know or accept.
+    fn resolve(&mut self, components: &Components) -> Result<()> {
+        let _ = components;
+        Ok(())
+    }
+}
+
+/// Failure to resolve a component, and the table that it stands in.
+#[derive(Debug, thiserror::Error)]
+#[error("{table}: {error}{cause}")]
+struct ComponentError {
+    table: String,
+    error: RegistryError,
+    cause: String,
+}
+
+/// Notes the table of a component in its error, so that the line is looked up.
+#[must_use]
+pub fn at_table(error: RegistryError, table: &str) -> anyhow::Error {
+    let cause = error.source().map_or_else(String::new, |it| format!(": {it}"));
+    ComponentError { table: table.to_owned(), error, cause }.into()
+}
+
+/// Fills in the defaults of a component.
+///
+/// # Errors
+///
+/// Fails on an unknown kind and on unknown or invalid settings, naming `table`.
+pub fn resolved<T, C>(registry: &Registry<T, C>, spec: &Spec, table: &str) -> Result<Spec> {
+    registry.resolve(spec).map_err(|error| at_table(error, table))
 }
 
 /// Reads and checks a run file.
@@ -23,8 +61,8 @@ pub trait Check {
 ///
 /// Fails when the file is missing, not UTF-8, not TOML, has an unknown key or a value out of range;
 /// the message names the file, and the line where there is one.
-pub fn load<C: DeserializeOwned + Check>(path: &Path) -> Result<C> {
-    load_with(path, &[])
+pub fn load<C: DeserializeOwned + Check>(path: &Path, components: &Components) -> Result<C> {
+    load_with(path, &[], components)
 }
 
 /// [`load`] with some keys set to other values.
@@ -32,7 +70,11 @@ pub fn load<C: DeserializeOwned + Check>(path: &Path) -> Result<C> {
 /// # Errors
 ///
 /// As [`load`]; also where a key leads into something that is not a table.
-pub fn load_with<C: DeserializeOwned + Check>(path: &Path, set: &[Assignment]) -> Result<C> {
+pub fn load_with<C: DeserializeOwned + Check>(
+    path: &Path,
+    set: &[Assignment],
+    components: &Components,
+) -> Result<C> {
     let bytes = std::fs::read(path)
         .with_context(|| format!("{}: cannot read the run file", path.display()))?;
     let Ok(text) = String::from_utf8(bytes) else {
@@ -40,7 +82,7 @@ pub fn load_with<C: DeserializeOwned + Check>(path: &Path, set: &[Assignment]) -
     };
     let source = path.display().to_string();
     if set.is_empty() {
-        return parse(&text, &source);
+        return parse(&text, &source, components);
     }
     // Errors of the file itself are said with the lines of the file.
     if let Err(error) = toml::from_str::<C>(&text)
@@ -51,11 +93,11 @@ pub fn load_with<C: DeserializeOwned + Check>(path: &Path, set: &[Assignment]) -
     let set_text = apply(&text, set).with_context(|| source.clone())?;
     let set: Vec<String> = set.iter().map(|it| format!("--set {it}")).collect();
     let source = format!("{source} with {}", set.join(" "));
-    let config: C = toml::from_str(&set_text).map_err(|error| {
+    let mut config: C = toml::from_str(&set_text).map_err(|error| {
         let message = suggest(error.message().trim()).replace('\n', " ");
         anyhow!("{source}: {message}")
     })?;
-    config.check().with_context(|| source)?;
+    config.resolve(components).and_then(|()| config.check(components)).with_context(|| source)?;
     Ok(config)
 }
 
@@ -66,15 +108,49 @@ pub fn load_with<C: DeserializeOwned + Check>(path: &Path, set: &[Assignment]) -
 /// As [`load`].
 ///
 /// ```
+/// use zs_trainer::Components;
 /// use zs_trainer::config::{TrainConfig, parse};
 ///
-/// let error = parse::<TrainConfig>("seed = 1\nsteps = 3\n", "run.toml").unwrap_err();
+/// let error = parse::<TrainConfig>("seed = 1\nsteps = 3\n", "run.toml", &Components::built_in()).unwrap_err();
 /// assert!(format!("{error:#}").starts_with("run.toml: line 2: unknown field `steps`"));
 /// ```
-pub fn parse<C: DeserializeOwned + Check>(text: &str, source: &str) -> Result<C> {
-    let config: C = toml::from_str(text).map_err(|error| describe(text, source, &error))?;
-    config.check().with_context(|| source.to_owned())?;
+pub fn parse<C: DeserializeOwned + Check>(
+    text: &str,
+    source: &str,
+    components: &Components,
+) -> Result<C> {
+    let mut config: C = toml::from_str(text).map_err(|error| describe(text, source, &error))?;
+    config.resolve(components).and_then(|()| config.check(components)).map_err(|error| {
+        let component = error.downcast_ref::<ComponentError>();
+        match component.and_then(|it| line_of_component(text, it)) {
+            Some(line) => error.context(format!("{source}: line {line}")),
+            None => error.context(source.to_owned()),
+        }
+    })?;
     Ok(config)
+}
+
+/// Line of the setting at fault, or of the innermost table around it that the file has.
+fn line_of_component(text: &str, error: &ComponentError) -> Option<usize> {
+    let document = toml_edit::Document::parse(text).ok()?;
+    let key = match &error.error {
+        RegistryError::Unknown { .. } => Some("kind".to_owned()),
+        error => error.key().map(|it| it.replace('[', ".").replace(']', "")),
+    };
+    let mut item = document.as_item();
+    let mut span = None;
+    for part in error.table.split('.').chain(key.iter().flat_map(|it| it.split('.'))) {
+        let next = match part.parse::<usize>() {
+            Ok(index) => item.get(index),
+            Err(_) => item.as_table_like().and_then(|table| {
+                span = table.get_key_value(part).and_then(|(key, _)| key.span()).or(span.take());
+                table.get(part)
+            }),
+        };
+        let Some(next) = next else { break };
+        item = next;
+    }
+    span.map(|it| text[..it.start.min(text.len())].matches('\n').count() + 1)
 }
 
 fn describe(text: &str, source: &str, error: &toml::de::Error) -> anyhow::Error {
@@ -141,6 +217,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::config::TrainConfig;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -158,14 +235,15 @@ mod tests {
     }
 
     impl Check for File {
-        fn check(&self) -> Result<()> {
+        fn check(&self, _: &Components) -> Result<()> {
             ensure(self.seed > 0, "seed", "positive", self.seed)
         }
     }
 
     #[track_caller]
     fn check(text: &str, expected: &str) {
-        let message = format!("{:#}", parse::<File>(text, "run.toml").unwrap_err());
+        let message =
+            format!("{:#}", parse::<File>(text, "run.toml", &Components::built_in()).unwrap_err());
         assert!(message.starts_with(expected), "{message}");
         assert!(!message.contains('\n'), "{message}");
     }
@@ -177,7 +255,7 @@ mod tests {
         std::fs::write(&path, "seed = 1\n[engine]\nkind = \"bm25\"\n").unwrap();
         let set = |texts: &[&str]| {
             let set: Vec<Assignment> = texts.iter().map(|it| it.parse().unwrap()).collect();
-            load_with::<File>(&path, &set)
+            load_with::<File>(&path, &set, &Components::built_in())
         };
         // What the file lacks may be set.
         assert_eq!(set(&["engine.corpus=c"]).unwrap().seed, 1);
@@ -215,5 +293,65 @@ mod tests {
         check("seed = = 1", "run.toml: line 1:");
         check("seed = 1\n[engine]\nkind = \"google\"\n", "run.toml: line ");
         check("seed = 1\n", "run.toml: line 1: missing field `engine`");
+    }
+
+    #[track_caller]
+    fn check_component(text: &str, expected: &str) {
+        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = { path = \"q\" }\n\
+                   engine = { kind = \"fixed\", documents = [{ text = \"x\" }] }\n";
+        let error =
+            parse::<TrainConfig>(&format!("{run}{text}"), "run.toml", &Components::built_in())
+                .unwrap_err();
+        let message = format!("{error:#}");
+        assert!(message.starts_with(expected), "{message}");
+    }
+
+    #[test]
+    fn settings_of_components_are_named_with_their_lines() {
+        check_component(
+            "[training.algorithm]\nkind = \"grpo\"\nkl_coeff = 0.1\n",
+            "run.toml: line 8: training.algorithm: unknown setting `kl_coeff` of algorithm `grpo` (did \
+             you mean `kl_coef`?)",
+        );
+        check_component(
+            "[training.algorithm]\nkind = \"grop\"\n",
+            "run.toml: line 7: training.algorithm: unknown algorithm `grop` (did you mean `grpo`?)",
+        );
+        check_component(
+            "[training.algorithm]\nkind = \"grpo\"\nclip = { low = 0.2, high = -1 }\n",
+            "run.toml: line 8: training.algorithm: `clip.high` of algorithm `grpo` must be finite and \
+             not negative, is -1",
+        );
+        check_component(
+            "[training.algorithm]\nkind = \"grpo\"\nkl_coef = \"x\"\n",
+            "run.toml: line 6: training.algorithm: algorithm `grpo`: invalid type: string \"x\"",
+        );
+        check_component(
+            "[training]\ncurriculum = { kind = \"constant\", probability = 1.5 }\n",
+            "run.toml: line 7: training.curriculum: `probability` of curriculum `constant`",
+        );
+        check_component(
+            "[training.reward]\nkind = \"sum\"\n[[training.reward.terms]]\nweight = 1.0\n\
+             reward = { kind = \"f1\", rule = 1 }\n",
+            "run.toml: line 10: training.reward: unknown setting `rule` of reward `f1`",
+        );
+        check_component(
+            "[training.reward]\nkind = \"rubric\"\n",
+            "run.toml: `training.reward` needs the table `judge`",
+        );
+    }
+
+    #[test]
+    fn defaults_of_components_are_filled_in() {
+        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = { path = \"q\" }\n\
+                   engine = { kind = \"fixed\", documents = [{ text = \"x\" }] }\n\
+                   training.algorithm.kind = \"cispo\"\n";
+        let config: TrainConfig = parse(run, "run.toml", &Components::built_in()).unwrap();
+        let written = toml::to_string_pretty(&config).unwrap();
+        assert!(written.contains("entropy_coef = 0.0"), "{written}");
+        assert_eq!(
+            parse::<TrainConfig>(&written, "written", &Components::built_in()).unwrap(),
+            config
+        );
     }
 }

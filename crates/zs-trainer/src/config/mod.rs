@@ -28,9 +28,9 @@ pub use source::{
     EngineConfig, QuestionSource, SplitName, TemplatesConfig, WorldSource, load_engine,
 };
 pub use train::{
-    CriticConfig, Curriculum, PtxConfig, ScheduleConfig, TrainConfig, TrainingConfig,
-    ValidationConfig, ValidationMetric,
+    CriticConfig, PtxConfig, ScheduleConfig, TrainConfig, TrainingConfig, ValidationConfig,
+    ValidationMetric,
 };
 
-pub use file::ensure;
-pub(crate) use train::check_optimizer;
+pub use file::{at_table, ensure, resolved};
+pub use train::{check_optimizer, no_noise};

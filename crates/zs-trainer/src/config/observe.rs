@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, ensure};
 use crate::alarm::Alarm;
+use crate::components::Components;
 
 /// When training is taken to go wrong: a threshold an alarm, under the alarm's own name.
 ///
@@ -62,7 +63,7 @@ impl Default for AlarmsConfig {
 }
 
 impl Check for AlarmsConfig {
-    fn check(&self) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<()> {
         ensure(self.window > 0, "alarms.window", "at least 1", self.window)?;
         for (key, value) in
             [("entropy_collapse", self.entropy_collapse), ("search_collapse", self.search_collapse)]
@@ -105,10 +106,10 @@ mod tests {
 
     #[test]
     fn thresholds_have_ranges() {
-        AlarmsConfig::default().check().unwrap();
+        AlarmsConfig::default().check(&Components::built_in()).unwrap();
         let check = |text: &str, expected: &str| {
             let config: AlarmsConfig = toml::from_str(text).unwrap();
-            assert_eq!(config.check().unwrap_err().to_string(), expected);
+            assert_eq!(config.check(&Components::built_in()).unwrap_err().to_string(), expected);
         };
         check("window = 0", "`alarms.window` must be at least 1, is 0");
         check("kl_spike = 1.0", "`alarms.kl_spike` must be above 1, is 1");

@@ -9,6 +9,7 @@ use zs_simulator::pretraining::CorpusMix;
 use zs_world::BehaviourMix;
 
 use super::{Check, check_optimizer, ensure};
+use crate::components::Components;
 
 /// A run of `zs pretrain`: a model from scratch on embedded worlds, in phases.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,7 +97,7 @@ pub struct ProbeConfig {
 }
 
 impl Check for PretrainConfig {
-    fn check(&self) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<()> {
         let counts = [
             ("worlds", self.worlds),
             ("tokens_per_step", self.tokens_per_step),

@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::{Check, ensure};
+use crate::components::Components;
 
 /// When a run is saved, beside its end and an interruption.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,7 +25,7 @@ impl Default for CheckpointConfig {
 }
 
 impl Check for CheckpointConfig {
-    fn check(&self) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<()> {
         let is_time = self.minutes.is_finite() && self.minutes >= 0.0;
         ensure(is_time, "training.checkpoints.minutes", "0 or more", self.minutes)?;
         let kept = self.keep_last;
@@ -82,7 +83,7 @@ impl FaultPolicy {
 }
 
 impl Check for FaultPolicy {
-    fn check(&self) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<()> {
         let rate = self.max_failure_rate;
         let key = "training.faults.max_failure_rate";
         ensure((0.0..=1.0).contains(&rate), key, "in [0, 1]", rate)?;

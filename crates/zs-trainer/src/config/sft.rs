@@ -9,6 +9,7 @@ use zs_simulator::tuning::HopMix;
 use zs_world::QueryMix;
 
 use super::{Check, TemplatesConfig, check_optimizer, ensure};
+use crate::components::Components;
 
 /// A run of `zs sft`: which model learns to complete which prompts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -164,22 +165,22 @@ pub struct EarlyStopConfig {
 }
 
 impl Check for SftConfig {
-    fn check(&self) -> Result<()> {
+    fn check(&self, components: &Components) -> Result<()> {
         match &self.data {
             SftData::File { .. } => {}
-            SftData::World(data) => data.check()?,
+            SftData::World(data) => data.check(components)?,
             SftData::Searches(data) => {
                 ensure(data.examples > 0, "data.examples", "at least 1", data.examples)?;
                 let count = data.num_documents;
                 ensure(count > 0, "data.num_documents", "at least 1", count)?;
             }
         }
-        self.tuning.check()
+        self.tuning.check(components)
     }
 }
 
 impl Check for WorldExamples {
-    fn check(&self) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<()> {
         ensure(self.worlds > 0, "data.worlds", "at least 1", self.worlds)?;
         ensure(self.examples > 0, "data.examples", "at least 1", self.examples)?;
         let is_share = (0.0..=1.0).contains(&self.distractor_loss);
@@ -192,7 +193,7 @@ impl Check for WorldExamples {
 }
 
 impl Check for TuningConfig {
-    fn check(&self) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<()> {
         let TuningConfig { steps, tokens_per_step, micro_batch_tokens, eval_every, .. } = *self;
         ensure(steps > 0, "tuning.steps", "at least 1", steps)?;
         ensure(tokens_per_step > 0, "tuning.tokens_per_step", "at least 1", tokens_per_step)?;

@@ -13,6 +13,7 @@ use zs_simulator::{RemoteConfig, SimulatedConfig};
 use zs_world::Split;
 
 use super::{Check, ensure, load};
+use crate::components::Components;
 
 /// Which part of the embedded world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -243,18 +244,18 @@ pub enum TemplatesConfig {
 /// # Errors
 ///
 /// As [`load`](super::load).
-pub fn load_engine(path: &Path) -> Result<EngineConfig> {
+pub fn load_engine(path: &Path, components: &Components) -> Result<EngineConfig> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct EngineFile {
         engine: EngineConfig,
     }
     impl Check for EngineFile {
-        fn check(&self) -> Result<()> {
+        fn check(&self, _: &Components) -> Result<()> {
             self.engine.check("engine")
         }
     }
-    Ok(load::<EngineFile>(path)?.engine)
+    Ok(load::<EngineFile>(path, components)?.engine)
 }
 
 impl EngineConfig {

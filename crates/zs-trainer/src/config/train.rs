@@ -5,16 +5,19 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use zs_curriculum::CurriculumConfig;
+use zs_core::registry::{Settings, Spec};
+use zs_curriculum::ConstantCurriculum;
 use zs_eval::Summary;
 use zs_model::{LoraConfig, MemoryConfig, OptimizerConfig};
-use zs_rl::{AlgorithmConfig, RewardConfig, RolloutConfig, TemperatureSchedule, UpdateConfig};
+use zs_rl::reward::{RewardNeeds, needs};
+use zs_rl::{F1, Reinforce, RolloutConfig, TemperatureSchedule, UpdateConfig};
 use zs_search::Price;
 
 use super::{
     AlarmsConfig, Check, CheckpointConfig, ConsultantsConfig, CorpusSource, EngineConfig,
-    FaultPolicy, JudgeConfig, LoggingConfig, QuestionSource, ensure,
+    FaultPolicy, JudgeConfig, LoggingConfig, QuestionSource, at_table, ensure, resolved,
 };
+use crate::components::Components;
 
 /// A run of `zs train`: which policy learns from which questions with which engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,7 +111,7 @@ fn yes() -> bool {
 }
 
 /// How a policy learns.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingConfig {
     /// Steps, and what one is made of.
@@ -116,9 +119,9 @@ pub struct TrainingConfig {
     /// How episodes are played.
     pub rollout: RolloutConfig,
     /// What an episode is worth.
-    pub reward: RewardConfig,
+    pub reward: Spec,
     /// Credit assignment and loss.
-    pub algorithm: AlgorithmConfig,
+    pub algorithm: Spec,
     /// How a batch becomes optimiser steps.
     pub update: UpdateConfig,
     /// How parameters are updated; `total_steps = 0` means the steps of the schedule.
@@ -134,7 +137,7 @@ pub struct TrainingConfig {
     /// What is kept in memory and what is computed again.
     pub memory: MemoryConfig,
     /// How likely noisy documents are.
-    pub curriculum: Curriculum,
+    pub curriculum: Spec,
     /// How the sampling temperature changes; that of the rollout throughout by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<TemperatureSchedule>,
@@ -144,7 +147,45 @@ pub struct TrainingConfig {
     pub faults: FaultPolicy,
 }
 
+/// The settings of ZeroSearch, without noise.
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            schedule: ScheduleConfig::default(),
+            rollout: RolloutConfig::default(),
+            reward: spec_of(&F1::default()),
+            algorithm: spec_of(&Reinforce::default()),
+            update: UpdateConfig::default(),
+            optimizer: OptimizerConfig::default(),
+            critic: CriticConfig::default(),
+            ptx: None,
+            lora: None,
+            memory: MemoryConfig::default(),
+            curriculum: no_noise(),
+            temperature: None,
+            checkpoints: CheckpointConfig::default(),
+            faults: FaultPolicy::default(),
+        }
+    }
+}
+
+/// Writes settings that serialize to a table, as those of built-in components do.
+fn spec_of<S: Settings>(settings: &S) -> Spec {
+    Spec::of(settings).unwrap_or_else(|_| Spec::named(S::KIND))
+}
+
+/// Curriculum without noise.
+#[must_use]
+pub fn no_noise() -> Spec {
+    spec_of(&ConstantCurriculum { probability: 0.0 })
+}
+
 impl TrainingConfig {
+    /// Resources that the reward needs.
+    fn reward_needs(&self, components: &Components) -> Result<RewardNeeds> {
+        needs(&components.rewards, &self.reward).map_err(|it| at_table(it, "training.reward"))
+    }
+
     /// Tokens of curated texts a step.
     pub(crate) fn texts_per_step(&self) -> usize {
         self.ptx.as_ref().map_or(0, |it| it.tokens_per_step)
@@ -176,21 +217,6 @@ pub struct PtxConfig {
     pub path: PathBuf,
     /// Tokens a training step, prompts included; at least one row is taken.
     pub tokens_per_step: usize,
-}
-
-/// [`CurriculumConfig`] with a default of no noise at all.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Curriculum(pub CurriculumConfig);
-
-impl Default for Curriculum {
-    fn default() -> Self {
-        no_noise()
-    }
-}
-
-fn no_noise() -> Curriculum {
-    Curriculum(CurriculumConfig::Constant { probability: 0.0 })
 }
 
 /// Steps, and what one is made of.
@@ -232,7 +258,11 @@ impl Default for ScheduleConfig {
 }
 
 impl Check for TrainConfig {
-    fn check(&self) -> Result<()> {
+    fn resolve(&mut self, components: &Components) -> Result<()> {
+        self.training.resolve(components)
+    }
+
+    fn check(&self, components: &Components) -> Result<()> {
         self.questions.check("questions")?;
         self.engine.check("engine")?;
         if let Some(validation) = &self.validation {
@@ -247,21 +277,28 @@ impl Check for TrainConfig {
         if let Some(judge) = &self.judge {
             judge.check("judge")?;
         }
-        let reward = &self.training.reward;
-        if self.corpus.is_none() && reward.any(&|it| matches!(it, RewardConfig::InformationGain {}))
-        {
-            bail!("the reward `information_gain` needs the table `corpus`");
+        let needs = self.training.reward_needs(components)?;
+        if self.corpus.is_none() && needs.corpus {
+            bail!("`training.reward` needs the table `corpus`");
         }
-        if self.judge.is_none() && reward.any(&|it| matches!(it, RewardConfig::Rubric(_))) {
-            bail!("the reward `rubric` needs the table `judge`");
+        if self.judge.is_none() && needs.judge {
+            bail!("`training.reward` needs the table `judge`");
         }
-        self.alarms.check()?;
-        self.training.check()
+        self.alarms.check(components)?;
+        self.training.check(components)
     }
 }
 
 impl Check for TrainingConfig {
-    fn check(&self) -> Result<()> {
+    fn resolve(&mut self, components: &Components) -> Result<()> {
+        let Self { reward, algorithm, curriculum, .. } = self;
+        *reward = resolved(&components.rewards, reward, "training.reward")?;
+        *algorithm = resolved(&components.algorithms, algorithm, "training.algorithm")?;
+        *curriculum = resolved(&components.curricula, curriculum, "training.curriculum")?;
+        Ok(())
+    }
+
+    fn check(&self, components: &Components) -> Result<()> {
         let ScheduleConfig { steps, questions_per_step, group_size, eval_every, .. } =
             self.schedule;
         ensure(steps > 0, "training.schedule.steps", "at least 1", steps)?;
@@ -272,12 +309,15 @@ impl Check for TrainingConfig {
         let batch_size = self.schedule.eval_batch_size;
         ensure(batch_size > 0, "training.schedule.eval_batch_size", "at least 1", batch_size)?;
         self.rollout.validate().context("training.rollout")?;
-        self.reward.validate().context("training.reward")?;
+        self.reward_needs(components)?;
         if let Some(schedule) = self.temperature {
             let key = "training.temperature";
             ensure(schedule.is_valid(), key, "finite and not negative at both ends", "not")?;
         }
-        self.algorithm.build().context("training.algorithm")?;
+        components
+            .algorithms
+            .resolve(&self.algorithm)
+            .map_err(|it| at_table(it, "training.algorithm"))?;
         self.update.validate().context("training.update")?;
         let critic = self.critic.learning_rate;
         let is_positive = critic.is_finite() && critic > 0.0;
@@ -295,14 +335,22 @@ impl Check for TrainingConfig {
             ensure(tokens > 0, "training.ptx.tokens_per_step", "at least 1", tokens)?;
             ensure(coefficient > 0.0, key, "above 0 with training.ptx", coefficient)?;
         }
-        self.curriculum.0.build().context("training")?;
-        self.checkpoints.check()?;
-        self.faults.check()?;
+        components
+            .curricula
+            .build(&self.curriculum, &())
+            .map_err(|it| at_table(it, "training.curriculum"))?;
+        self.checkpoints.check(components)?;
+        self.faults.check(components)?;
         check_optimizer(&self.optimizer, "training.optimizer")
     }
 }
 
-pub(crate) fn check_optimizer(config: &OptimizerConfig, key: &str) -> Result<()> {
+/// Checks the settings of an optimizer, which stand under `key`.
+///
+/// # Errors
+///
+/// Fails with the first key whose value is out of range.
+pub fn check_optimizer(config: &OptimizerConfig, key: &str) -> Result<()> {
     let key = |name: &str| format!("{key}.{name}");
     let OptimizerConfig { learning_rate, max_grad_norm, weight_decay, .. } = *config;
     let positive = |it: f64| it.is_finite() && it > 0.0;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use zs_model::{LoraConfig, ModelConfig, OptimizerKind, Precision};
 
 use super::episode_tokens;
+use crate::components::Components;
 use crate::config::{EngineConfig, TrainConfig};
 use crate::context::Devices;
 
@@ -110,7 +111,7 @@ impl Placement {
 /// new one exist together, for one lane at a time.
 ///
 /// It is an estimate: temporaries of the backward come on top, and pages are returned late.
-pub fn parts(config: &TrainConfig, on: Placement) -> Result<Vec<Part>> {
+pub fn parts(config: &TrainConfig, on: Placement, components: &Components) -> Result<Vec<Part>> {
     let shape = shape(&config.policy)?;
     let training = &config.training;
     let is_bf16 = training.memory.compute_dtype == Precision::Bf16;
@@ -123,14 +124,14 @@ pub fn parts(config: &TrainConfig, on: Placement) -> Result<Vec<Part>> {
         None => shape.num_parameters(),
         Some(lora) => num_adapter_parameters(&shape, lora),
     } as u64;
-    let algorithm = training.algorithm.build()?;
+    let algorithm = components.algorithms.build(&training.algorithm, &())?;
     let mut parts = vec![Part { name: "weights", bytes: weights, phase: None }];
     let mut add = |name, bytes, phase| {
         if bytes > 0 {
             parts.push(Part { name, bytes, phase });
         }
     };
-    if algorithm.needs_reference() && training.lora.is_none() {
+    if algorithm.requirements().needs_reference && training.lora.is_none() {
         add("reference model", weights, None);
     }
     add("copy for sampling, bf16", copy, None);
@@ -142,7 +143,7 @@ pub fn parts(config: &TrainConfig, on: Placement) -> Result<Vec<Part>> {
         OptimizerKind::Muon => BYTES * trained,
     };
     add("optimizer", moments(trained), None);
-    if algorithm.value_clip().is_some() {
+    if algorithm.requirements().value_clip.is_some() {
         add("value model and its optimizer", weights + 2 * weights, None);
     }
     add("gradients", 2 * BYTES * trained, Some(Phase::Update));

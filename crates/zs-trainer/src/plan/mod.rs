@@ -13,8 +13,8 @@ pub use self::available::memory_of_machine;
 
 use self::available::Available;
 use self::memory::{Part, Phase, Placement};
+use crate::RunContext;
 use crate::config::TrainConfig;
-use crate::context::Devices;
 
 /// Tokens of a prompt, where nothing is known about it: the template of ZeroSearch and a question.
 const PROMPT_TOKENS: usize = 256;
@@ -36,9 +36,10 @@ impl<'a> Plan<'a> {
     /// # Errors
     ///
     /// Fails where a model directory has no readable `config.json`.
-    pub fn new(config: &'a TrainConfig, devices: &Devices) -> Result<Self> {
+    pub fn new(config: &'a TrainConfig, context: &RunContext) -> Result<Self> {
+        let devices = &context.devices;
         let shape = ModelConfig::from_dir(&config.policy)?;
-        let parts = memory::parts(config, Placement::of(devices))?;
+        let parts = memory::parts(config, Placement::of(devices), &context.components)?;
         let apart = match devices.own_simulator_name() {
             Some(name) => Some((memory::simulator_bytes(config)?, Available::on(name, devices))),
             None => None,
@@ -162,7 +163,7 @@ mod tests {
 
     use super::available::Kind;
     use super::*;
-    use crate::RunContext;
+    use crate::components::Components;
     use crate::config::parse;
 
     fn config(extra: &str) -> TrainConfig {
@@ -173,14 +174,14 @@ mod tests {
              engine = {{ kind = \"fixed\", documents = [{{ text = \"x\" }}] }}\n{extra}",
             policy.display()
         );
-        parse(&text, "run.toml").unwrap()
+        parse(&text, "run.toml", &Components::built_in()).unwrap()
     }
 
     const CPU: Placement = Placement { is_gpu: false, ..Placement::GPU };
 
     #[track_caller]
     fn part_on(on: Placement, config: &TrainConfig, name: &str) -> Option<u64> {
-        let parts = memory::parts(config, on).unwrap();
+        let parts = memory::parts(config, on, &Components::built_in()).unwrap();
         parts.iter().find(|it| it.name == name).map(|it| it.bytes)
     }
 
@@ -263,7 +264,7 @@ mod tests {
             // 12 · 512 · 151,936 + 8 · 2^26
             ("a pass of sampling", 1_470_365_696),
         ];
-        let parts = memory::parts(&config, Placement::GPU).unwrap();
+        let parts = memory::parts(&config, Placement::GPU, &Components::built_in()).unwrap();
         let found: Vec<(&str, u64)> = parts.iter().map(|it| (it.name, it.bytes)).collect();
         assert_eq!(found, expected);
         // Playing needs 95.9e9 bytes, learning 86.6e9.
@@ -275,7 +276,7 @@ mod tests {
     fn what_makes_it_fit() {
         let peak = |on, extra: &str| {
             let (_dir, config) = qwen(extra);
-            memory::peak(&memory::parts(&config, on).unwrap())
+            memory::peak(&memory::parts(&config, on, &Components::built_in()).unwrap())
         };
         // In f32 neither the cache nor the activations of all blocks fit beside the rest.
         assert!(peak(Placement::GPU, "gradient_checkpointing = true\n") > 100 << 30);
@@ -293,7 +294,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let config = config("");
-        let mut plan = Plan::new(&config, &RunContext::default().devices).unwrap();
+        let mut plan = Plan::new(&config, &RunContext::default()).unwrap();
         plan.parts = vec![Part { name: "weights", bytes: 3 << 30, phase: None }];
         plan.available = Available { bytes: 2 << 30, kind: Kind::Machine };
         assert_eq!(
@@ -315,12 +316,15 @@ mod tests {
     #[test]
     fn the_plan_names_steps_tokens_and_memory() {
         let config = config("");
-        let text = Plan::new(&config, &RunContext::default().devices).unwrap().describe().unwrap();
+        let text = Plan::new(&config, &RunContext::default()).unwrap().describe().unwrap();
         for expected in ["seed = 1", "203 steps of 320 episodes", "tokens a step", "at the peak"] {
             assert!(text.contains(expected), "{text}");
         }
         // What is printed is a run file.
-        assert_eq!(parse::<TrainConfig>(&text, "printed").unwrap(), config);
+        assert_eq!(
+            parse::<TrainConfig>(&text, "printed", &Components::built_in()).unwrap(),
+            config
+        );
     }
 
     #[test]

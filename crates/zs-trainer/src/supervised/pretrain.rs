@@ -302,7 +302,7 @@ pub fn model_config(shape: ModelShape, tokenizer: &Tokenizer) -> Result<ModelCon
 ///
 /// Fails on anything wrong with the run file, or when the run directory is not as expected.
 pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<()> {
-    let config: PretrainConfig = load(file)?;
+    let config: PretrainConfig = load(file, &context.components)?;
     let run = if resume {
         RunDir::open_unfinished(&config.out)?
     } else {

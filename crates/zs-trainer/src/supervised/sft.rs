@@ -162,7 +162,7 @@ pub(crate) fn next_batch(
 /// Fails on anything wrong with the run file or what it names, before the run directory is made, and
 /// when the run directory is not as expected.
 pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<()> {
-    let config: SftConfig = load(file)?;
+    let config: SftConfig = load(file, &context.components)?;
     let resumed = match resume {
         true => Some(RunDir::open_unfinished(&config.out)?),
         false => RunDir::check_free(&config.out).map(|()| None)?,

@@ -202,23 +202,26 @@ impl TrainerBuilder {
         if self.questions.is_empty() {
             bail!("a trainer needs questions; give some with `questions`");
         }
-        self.config.check()?;
+        let device = self.policy.device();
+        let context =
+            self.context.unwrap_or_else(|| RunContext::quiet(DeviceName::DEFAULT, device));
+        let components = &context.components;
+        self.config.check(components)?;
         let TrainingConfig { algorithm, reward, curriculum, .. } = &self.config;
         let algorithm = match self.algorithm {
             Some(algorithm) => algorithm,
-            None => algorithm.build()?,
+            None => components.algorithms.build(algorithm, &())?,
         };
         let reward = match self.reward {
             Some(reward) => reward,
-            None => reward.build_with(&self.resources)?,
+            None => components.rewards.build(reward, &self.resources)?,
         };
         let curriculum = match self.curriculum {
             Some(curriculum) => curriculum,
-            None => curriculum.0.build()?,
+            None => components.curricula.build(curriculum, &())?,
         };
-        let device = self.policy.device();
         Ok(Trainer {
-            context: self.context.unwrap_or_else(|| RunContext::quiet(DeviceName::DEFAULT, device)),
+            context,
             title: self.title,
             policy: self.policy,
             questions: self.questions.into(),

@@ -1,5 +1,5 @@
-//! The episodes of a training step, played and scored, and groups that teach nothing replaced where
-//! the algorithm asks for it.
+//! The episodes of a training step, played and scored, and zero-variance groups replaced where the
+//! algorithm asks for it.
 
 use anyhow::Result;
 use tracing::info_span;
@@ -68,7 +68,7 @@ impl Collected {
 
 impl<'a> Collector<'a> {
     pub(super) fn new(trainer: &'a Trainer) -> Self {
-        let sampling = trainer.algorithm.dynamic_sampling();
+        let sampling = trainer.algorithm.requirements().dynamic_sampling;
         let order = EpochOrder::new(trainer.seed, trainer.questions.len());
         Self { trainer, reward: trainer.reward.clone(), sampling, order }
     }
@@ -102,7 +102,8 @@ impl<'a> Collector<'a> {
             num_groups += missing;
             num_rollouts += 1;
             let new = self.group(stage.play(&episodes, &mut played)?, &episodes);
-            let is_dropped = |it: &TrajectoryGroup| self.sampling.is_some() && it.is_even();
+            let is_dropped =
+                |it: &TrajectoryGroup| self.sampling.is_some() && it.has_zero_variance();
             let (even, informative): (Vec<_>, Vec<_>) = new.into_iter().partition(is_dropped);
             groups.extend(informative);
             dropped.extend(even);

@@ -9,7 +9,8 @@ use burn::module::Module;
 use serde::{Deserialize, Serialize};
 use zs_model::{CausalLm, LanguageModel, Optimizer, TokenRow, ValueNetwork};
 use zs_rl::{
-    Companions, Critic, LearningState, TrajectoryGroup, UpdateMetrics, ValueLearner, update_with,
+    Critic, LearningState, TrainerResources, TrajectoryGroup, UpdateMetrics, ValueLearner,
+    update_with,
 };
 use zs_search::Usage;
 
@@ -75,8 +76,9 @@ impl<'a> Learner<'a> {
         let network = trainable(&policy, config.lora.as_ref(), config.memory, trainer.seed)?;
         let policy = policy.with_network(&network);
         let optimizer = Optimizer::new(&trainer.optimizer_config(), &network);
-        let reference = algorithm.needs_reference().then(|| trainer.policy.network().clone());
-        let critic = algorithm.value_clip().map(|_| {
+        let reference =
+            algorithm.requirements().needs_reference.then(|| trainer.policy.network().clone());
+        let critic = algorithm.requirements().value_clip.map(|_| {
             let values = trainer.values.clone();
             let values =
                 values.unwrap_or_else(|| ValueNetwork::from_policy(trainer.policy.network()));
@@ -103,14 +105,14 @@ impl<'a> Learner<'a> {
         let optimizer =
             Optimizer::load(&trainer.optimizer_config(), &network, &dir.join(OPTIMIZER))?;
         let refreshed = dir.join(REFERENCE);
-        let reference = match algorithm.needs_reference() {
+        let reference = match algorithm.requirements().needs_reference {
             false => None,
             true if refreshed.exists() => {
                 Some(load_weights(&refreshed, &trainer.policy)?.network().clone())
             }
             true => Some(trainer.policy.network().clone()),
         };
-        let critic = match algorithm.value_clip() {
+        let critic = match algorithm.requirements().value_clip {
             None => None,
             Some(_) => {
                 let device = policy.device();
@@ -185,7 +187,7 @@ impl<'a> Learner<'a> {
         let updated = update_with(
             network,
             &mut self.optimizer,
-            Companions {
+            TrainerResources {
                 reference: self.reference.as_ref(),
                 critic: self.critic.as_mut().map(|it| it as &mut dyn Critic),
                 ptx: &texts,

@@ -133,7 +133,7 @@ impl Log {
                 rewarded.iter().map(|it| f64::from(it.reward.components[index].score)).sum();
             self.metrics.set(format!("reward/{name}"), sum / count);
         }
-        let num_even = groups.iter().filter(|it| it.is_even()).count();
+        let num_even = groups.iter().filter(|it| it.has_zero_variance()).count();
         self.metrics.set("reward/even_groups", num_even as f64 / groups.len().max(1) as f64);
         self.metrics.set("search/names_entity_frac", names_entity_frac(groups));
     }

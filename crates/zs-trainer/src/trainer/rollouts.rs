@@ -124,14 +124,14 @@ fn steps_in(dir: &Path) -> Result<Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use zs_core::Question;
-    use zs_rl::{RewardConfig, Trajectory};
+    use zs_rl::{F1, RewardFunction, Trajectory};
 
     use super::*;
 
     fn row(step: usize) -> RecordedGroup {
         let trajectories = vec![Trajectory::new("q", vec![1, 2])];
         let question = Question::new("q", "?", ["a"]);
-        let reward = RewardConfig::default().build().unwrap();
+        let reward = RewardFunction::single(F1::default());
         RecordedGroup {
             step,
             noise_probability: 0.25,

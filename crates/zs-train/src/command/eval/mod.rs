@@ -59,7 +59,7 @@ pub(super) fn engine(
         Some(policy) => engines.with_policy(policy),
         None => engines,
     };
-    match args.config()? {
+    match args.config(&context.components)? {
         Some(config) => engines.open(&config),
         None => bail!(
             "name a search engine: `--corpus FILE`, `--index DIR`, `--simulator DIR` or \

@@ -39,6 +39,7 @@ impl Settings {
         args: &EvalRunArgs,
         protocol: &Protocol,
         config: &EvalConfig,
+        components: &zs_trainer::Components,
     ) -> Result<Self> {
         let questions = fs::read(args.questions())
             .with_context(|| format!("{}: cannot read", args.questions().display()))?;
@@ -59,7 +60,7 @@ impl Settings {
             path.as_ref().map(|it| format!("{kind} {}", it.display()))
         };
         let engine = match &args.engine.engine {
-            Some(path) => Some(serde_json::to_string(&load_engine(path)?)?),
+            Some(path) => Some(serde_json::to_string(&load_engine(path, components)?)?),
             None => engine.into_iter().find_map(named),
         };
         Ok(Self {

@@ -15,13 +15,12 @@ fn update_all(
     let mut optimizer = optimizer(&model, 0.1);
     let reference = Bigram::uniform(VOCAB);
     let mut critic = values();
-    let companions =
-        Companions { reference: Some(&reference), critic: Some(&mut critic), ptx, state };
+    let resources =
+        TrainerResources { reference: Some(&reference), critic: Some(&mut critic), ptx, state };
     let algorithm = algorithm(json);
     let groups = groups(rewards);
     let (model, metrics) =
-        update_with(model, &mut optimizer, companions, &groups, algorithm.as_ref(), config)
-            .unwrap();
+        update_with(model, &mut optimizer, resources, &groups, algorithm.as_ref(), config).unwrap();
     (model, metrics.values)
 }
 
@@ -84,9 +83,9 @@ fn the_running_mean_is_remembered() {
     let json = r#"{"kind":"reinforce","baseline":{"ema":{"decay":0.5}},"kl_coef":0.0}"#;
     let mut state = LearningState::default();
     update_all(json, &[&[1.0, 0.0]], &config(99), &mut state, &[]);
-    assert_eq!(state.mean_return, Some(0.5));
+    assert_eq!(state.memory, 0.5);
     update_all(json, &[&[1.0, 1.0]], &config(99), &mut state, &[]);
-    assert_eq!(state.mean_return, Some(0.75));
+    assert_eq!(state.memory, 0.75);
 }
 
 #[test]
@@ -143,9 +142,10 @@ fn observations_carry_loss_where_they_are_asked_to() {
     let rows = |loss_tokens, importance| {
         let model = Bigram::spread(VOCAB).train();
         let mut state = LearningState::default();
-        let companions = Companions { reference: None, critic: None, ptx: &[], state: &mut state };
+        let resources =
+            TrainerResources { reference: None, critic: None, ptx: &[], state: &mut state };
         let config = UpdateConfig { loss_tokens, importance, ..config(99) };
-        prepare(&model, &companions, &groups, algorithm.as_ref(), &config, 99).unwrap().rows
+        prepare(&model, &resources, &groups, algorithm.as_ref(), &config, 99).unwrap().rows
     };
     let correction = ImportanceCorrection {
         bound: ImportanceBound::Truncate { max: 2.0 },
@@ -219,9 +219,10 @@ fn the_gradient_of_a_bandit_is_the_analytic_one() {
         let config = config(99);
         let model = Bigram::uniform(VOCAB).train();
         let mut state = LearningState::default();
-        let companions = Companions { reference: None, critic: None, ptx: &[], state: &mut state };
+        let resources =
+            TrainerResources { reference: None, critic: None, ptx: &[], state: &mut state };
         let groups = std::slice::from_ref(&group);
-        let prepared = prepare(&model, &companions, groups, algorithm.as_ref(), &config, 99);
+        let prepared = prepare(&model, &resources, groups, algorithm.as_ref(), &config, 99);
         let rows = prepared.unwrap().rows;
         let mini_batch = MiniBatch {
             rows: &rows,

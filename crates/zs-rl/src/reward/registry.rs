@@ -1,0 +1,211 @@
+//! Rewards by name, and the resources that some of them need.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+use zs_core::Document;
+use zs_core::registry::{Registry, RegistryError, Settings, Spec};
+
+use super::{
+    CoverExactMatch, CoverageGain, DefaultAnswer, ExactMatch, F1, Format, GroupReward,
+    InformationGain, InvalidAction, Length, OverBudget, Overlong, Redundancy, RetrievalAnswer,
+    RetrievalReward, Reward, RewardFunction, RewardSum, SearchR1, TurnPenalty,
+};
+use crate::judge::{Comparison, JudgeError, RubricConfig, RubricJudge, RubricReward, Verdict};
+
+/// Registry of rewards.
+pub type RewardRegistry = Registry<RewardFunction, RewardResources>;
+
+/// Registers the built-in rewards.
+///
+/// # Errors
+///
+/// Fails where one of their names is taken.
+pub fn register_rewards(registry: &mut RewardRegistry) -> Result<(), RegistryError> {
+    register_reward::<F1>(registry)?;
+    register_reward::<ExactMatch>(registry)?;
+    register_reward::<CoverExactMatch>(registry)?;
+    register_reward::<DefaultAnswer>(registry)?;
+    register_reward::<Format>(registry)?;
+    register_reward::<SearchR1>(registry)?;
+    register_reward::<TurnPenalty>(registry)?;
+    register_reward::<Overlong>(registry)?;
+    register_reward::<OverBudget>(registry)?;
+    register_reward::<Redundancy>(registry)?;
+    register_reward::<InvalidAction>(registry)?;
+    register_retrieval_reward::<CoverageGain>(registry)?;
+    register_retrieval_reward::<RetrievalAnswer>(registry)?;
+    register_group_reward::<Length>(registry)?;
+    registry.register(|_: InformationGainConfig, resources: &RewardResources, _| {
+        let reward = InformationGain::new(resources.corpus(InformationGainConfig::KIND)?);
+        Ok(RewardFunction::default().and_retrieval(1.0, reward))
+    })?;
+    registry.register(|it: RubricConfig, resources: &RewardResources, _| {
+        let judge = resources.judge(RubricConfig::KIND)?.clone();
+        Ok(RewardFunction::default().and_group(1.0, RubricReward::new(judge, it)))
+    })?;
+    registry.register(|it: RewardSum, resources: &RewardResources, registry| {
+        it.build(resources, registry)
+    })
+}
+
+/// Registers a [`Reward`] whose struct is its settings.
+///
+/// # Errors
+///
+/// Fails where its name is taken.
+pub fn register_reward<R: Reward + Settings>(
+    registry: &mut RewardRegistry,
+) -> Result<(), RegistryError> {
+    registry.register(|it: R, _: &RewardResources, _| Ok(RewardFunction::single(it)))
+}
+
+/// Registers a [`RetrievalReward`] whose struct is its settings.
+///
+/// # Errors
+///
+/// Fails where its name is taken.
+pub fn register_retrieval_reward<R: RetrievalReward + Settings>(
+    registry: &mut RewardRegistry,
+) -> Result<(), RegistryError> {
+    registry.register(|it: R, _: &RewardResources, _| {
+        Ok(RewardFunction::default().and_retrieval(1.0, it))
+    })
+}
+
+/// Registers a [`GroupReward`] whose struct is its settings.
+///
+/// # Errors
+///
+/// Fails where its name is taken.
+pub fn register_group_reward<R: GroupReward + Settings>(
+    registry: &mut RewardRegistry,
+) -> Result<(), RegistryError> {
+    registry
+        .register(|it: R, _: &RewardResources, _| Ok(RewardFunction::default().and_group(1.0, it)))
+}
+
+/// Creates a registry of the built-in rewards.
+///
+/// ```
+/// use zs_core::registry::Spec;
+/// use zs_rl::RewardResources;
+///
+/// let reward = zs_rl::reward::builtin().build(&Spec::named("f1"), &RewardResources::default())?;
+/// # let _ = reward;
+/// # Ok::<(), zs_core::registry::RegistryError>(())
+/// ```
+#[must_use]
+pub fn builtin() -> RewardRegistry {
+    let mut registry = Registry::new("reward");
+    let registered = register_rewards(&mut registry);
+    debug_assert!(registered.is_ok(), "an empty registry has no name taken");
+    registry
+}
+
+/// Settings of [`InformationGain`], which has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InformationGainConfig {}
+
+impl Settings for InformationGainConfig {
+    const KIND: &'static str = "information_gain";
+}
+
+/// Resources that some rewards need beside the episodes.
+#[derive(Clone, Debug, Default)]
+pub struct RewardResources {
+    corpus: Option<Arc<[Document]>>,
+    judge: Option<Arc<dyn RubricJudge>>,
+    asked: Arc<Asked>,
+}
+
+/// Resources that a reward has asked for.
+#[derive(Debug, Default)]
+struct Asked {
+    corpus: AtomicBool,
+    judge: AtomicBool,
+}
+
+impl RewardResources {
+    /// Creates resources: documents in which [`InformationGain`] finds the gold ones by title, and a
+    /// judge that compares episodes for [`RubricReward`].
+    #[must_use]
+    pub fn new(corpus: Option<Arc<[Document]>>, judge: Option<Arc<dyn RubricJudge>>) -> Self {
+        Self { corpus, judge, asked: Arc::default() }
+    }
+
+    /// Returns the corpus for the reward `name`.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is none.
+    pub fn corpus(&self, name: &'static str) -> Result<&Arc<[Document]>, RewardError> {
+        self.asked.corpus.store(true, Ordering::Relaxed);
+        let what = "the texts of the gold documents; name their `corpus`";
+        self.corpus.as_ref().ok_or(RewardError::Missing { name, what })
+    }
+
+    /// Returns the judge for the reward `name`.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is none.
+    pub fn judge(&self, name: &'static str) -> Result<&Arc<dyn RubricJudge>, RewardError> {
+        self.asked.judge.store(true, Ordering::Relaxed);
+        let what = "a model that compares episodes; name a `judge`";
+        self.judge.as_ref().ok_or(RewardError::Missing { name, what })
+    }
+}
+
+/// Resources that a reward needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RewardNeeds {
+    /// A corpus.
+    pub corpus: bool,
+    /// A judge.
+    pub judge: bool,
+}
+
+/// Finds the resources that a reward asks for, before they are loaded, and checks its settings.
+///
+/// # Errors
+///
+/// As building it would with those resources.
+pub fn needs(registry: &RewardRegistry, spec: &Spec) -> Result<RewardNeeds, RegistryError> {
+    #[derive(Debug)]
+    struct Absent;
+    impl RubricJudge for Absent {
+        fn compare_batch(
+            &self,
+            _comparisons: &[Comparison<'_>],
+        ) -> Vec<Result<Verdict, JudgeError>> {
+            Vec::new()
+        }
+    }
+    let resources = RewardResources::new(Some([].into()), Some(Arc::new(Absent)));
+    registry.build(spec, &resources)?;
+    let Asked { corpus, judge } = resources.asked.as_ref();
+    let is_asked = |it: &AtomicBool| it.load(Ordering::Relaxed);
+    Ok(RewardNeeds { corpus: is_asked(corpus), judge: is_asked(judge) })
+}
+
+/// Failure to build a reward.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RewardError {
+    /// Two terms would share a metric key.
+    #[error("reward term `{name}` occurs twice; merge both into one weight")]
+    Duplicate {
+        /// Term.
+        name: &'static str,
+    },
+    /// A resource beside the episodes is missing.
+    #[error("reward `{name}` needs {what}")]
+    Missing {
+        /// Reward.
+        name: &'static str,
+        /// Resource, and the way to give it.
+        what: &'static str,
+    },
+}

@@ -1,0 +1,76 @@
+//! The command line as a value that components are added to.
+
+use std::process::ExitCode;
+
+use zs_core::registry::{RegistryError, Settings};
+use zs_curriculum::Curriculum;
+use zs_rl::{Algorithm, GroupReward, RetrievalReward, Reward};
+use zs_trainer::Components;
+
+use crate::cli;
+
+/// The command `zs` with the components of a program; see the [crate](crate) for an example.
+///
+/// A name that is taken is reported when the command [runs](Self::run).
+#[derive(Debug)]
+#[must_use = "nothing happens until it is run"]
+pub struct Zs {
+    components: Result<Components, RegistryError>,
+}
+
+impl Default for Zs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Zs {
+    /// Creates the command with the built-in components.
+    pub fn new() -> Self {
+        Self { components: Ok(Components::built_in()) }
+    }
+
+    /// Adds an algorithm.
+    pub fn algorithm<A: Algorithm + Settings>(self) -> Self {
+        self.register(Components::algorithm::<A>)
+    }
+
+    /// Adds a reward.
+    pub fn reward<R: Reward + Settings>(self) -> Self {
+        self.register(Components::reward::<R>)
+    }
+
+    /// Adds a reward that reads documents.
+    pub fn retrieval_reward<R: RetrievalReward + Settings>(self) -> Self {
+        self.register(Components::retrieval_reward::<R>)
+    }
+
+    /// Adds a reward that compares the episodes of a question.
+    pub fn group_reward<R: GroupReward + Settings>(self) -> Self {
+        self.register(Components::group_reward::<R>)
+    }
+
+    /// Adds a curriculum.
+    pub fn curriculum<C: Curriculum + Settings>(self) -> Self {
+        self.register(Components::curriculum::<C>)
+    }
+
+    /// Adds anything to the registries.
+    pub fn register(
+        mut self,
+        register: impl FnOnce(&mut Components) -> Result<(), RegistryError>,
+    ) -> Self {
+        if let Ok(components) = &mut self.components
+            && let Err(error) = register(components)
+        {
+            self.components = Err(error);
+        }
+        self
+    }
+
+    /// Reads the process's arguments, does what they ask for, and reports failure in one line.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        cli::main(self.components)
+    }
+}
