@@ -31,8 +31,8 @@ enum Command {
     Ci(CiArguments),
     /// Check what rustc cannot
     ///
-    /// Edges between crates, cycles among modules, state of the whole process, symbolic links, file
-    /// lengths, READMEs, ignored tests, openings of doc comments.
+    /// Edges between crates, cycles among modules, state of the whole process, symbolic links,
+    /// files that are not packaged, file lengths, READMEs, features, ignored tests, doc comments.
     Tidy(tidy::Arguments),
     /// Train against a simulated search engine and evaluate against a real one
     ///
