@@ -26,8 +26,8 @@ struct Arguments {
 enum Command {
     /// Run every check that a change must pass, cheapest first
     ///
-    /// Formatting, tidy, clippy, documentation, tests, doctests, packaging. Stops at the first
-    /// failure. `.ci/run` runs the same.
+    /// Formatting, tidy, clippy, documentation, packaging, tests, doctests, each feature alone. Stops at
+    /// the first failure. `.ci/run` runs the same.
     Ci(CiArguments),
     /// Check what rustc cannot
     ///
