@@ -26,13 +26,13 @@ struct Arguments {
 enum Command {
     /// Run every check that a change must pass, cheapest first
     ///
-    /// Formatting, tidy, clippy, documentation, tests, doctests, packaging. Stops at the first
-    /// failure. `.ci/run` runs the same.
+    /// Formatting, tidy, clippy, documentation, packaging, tests, doctests, each feature alone. Stops at
+    /// the first failure. `.ci/run` runs the same.
     Ci(CiArguments),
     /// Check what rustc cannot
     ///
-    /// Edges between crates, cycles among modules, state of the whole process, symbolic links, file
-    /// lengths, READMEs, ignored tests, openings of doc comments.
+    /// Edges between crates, cycles among modules, state of the whole process, symbolic links,
+    /// files that are not packaged, file lengths, READMEs, features, ignored tests, doc comments.
     Tidy(tidy::Arguments),
     /// Train against a simulated search engine and evaluate against a real one
     ///

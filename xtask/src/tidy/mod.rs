@@ -6,6 +6,7 @@ mod features;
 mod files;
 mod links;
 mod modules;
+mod packaged;
 mod paths;
 mod source;
 mod state;
@@ -87,6 +88,11 @@ fn check_sources(
         .collect::<anyhow::Result<Vec<_>>>()?;
     modules::check(&package.name, &targets, findings);
     state::check(&package.name, targets.iter().flatten(), findings);
+    if package.publish.as_deref() != Some(&[]) {
+        let folder = package.manifest_path.parent().context("a manifest lies in a folder")?;
+        let folder = folder.strip_prefix(&metadata.workspace_root).unwrap_or(folder);
+        packaged::check(folder.as_std_path(), targets.iter().flatten(), findings);
+    }
     Ok(())
 }
 
