@@ -124,7 +124,7 @@ pub enum Provenance {
     /// The policy model. These tokens carry loss.
     Policy,
     /// A consulted agent. These carry loss where an algorithm
-    /// [learns from agents](crate::Algorithm::learns_from_agents), and none elsewhere.
+    /// [learns from them](crate::Requirements::learns_from_helpers), and none elsewhere.
     Agent(AgentKind),
     /// The environment: documents, or the message after an invalid action.
     Observation,

@@ -391,16 +391,15 @@ margin = 0.03
             &[claim(&CLAIM.replace("control = \"real\"", "control = \"reel\""))],
             "names the arm `reel`, which no claim defines",
         );
-        check_refused(
-            &[claim(&CLAIM.replace("probability = 0.5", "probability = 1.5"))],
-            "claim `c`: arm `noisy`",
-        );
         let message = |text: &str| {
             format!("{:#}", parse::<ClaimConfig>(text, "c", &Components::built_in()).unwrap_err())
         };
         assert!(message(&CLAIM.replace("0.03", "0")).contains("`comparisons[0].margin`"));
         let itself = CLAIM.replace("control = \"real\"", "control = \"noisy\"");
         assert!(message(&itself).contains("compares `noisy` with itself"));
-        assert!(message(&CLAIM.replace("probability", "chance")).contains("chance"));
+        let unknown = message(&CLAIM.replace("probability = 0.5", "probability = 0.5, chance = 1"));
+        assert!(unknown.starts_with("c: line 9: arms.noisy.curriculum"), "{unknown}");
+        let noisy = message(&CLAIM.replace("probability = 0.5", "probability = 1.5"));
+        assert!(noisy.contains("`probability` of curriculum `constant`"), "{noisy}");
     }
 }
