@@ -22,8 +22,10 @@ const EVERY_CRATE: &[&str] = &[
     "zs-eval",
     "zs-model",
     "zs-rl",
+    "zs-search",
     "zs-simulator",
     "zs-train",
+    "zs-world",
 ];
 
 const RULES: &[Rule] = &[
@@ -79,20 +81,20 @@ const RULES: &[Rule] = &[
         ]),
     },
     Rule {
-        package: "zs-simulator",
-        workspace: &["zs-core", "zs-data", "zs-model"],
+        package: "zs-search",
+        workspace: &["zs-core", "zs-data"],
         external: Some(&[
             "backon",
             "flate2",
+            "garde",
             "governor",
             "hdrhistogram",
             "heed",
             "httpdate",
-            "minijinja",
+            "parking_lot",
             "rand",
             "rand_chacha",
             "rayon",
-            "regex",
             "secrecy",
             "serde",
             "serde_json",
@@ -101,6 +103,27 @@ const RULES: &[Rule] = &[
             "tempfile",
             "thiserror",
             "ureq",
+        ]),
+    },
+    Rule {
+        package: "zs-world",
+        workspace: &["zs-core", "zs-search"],
+        external: Some(&["rand", "rand_chacha", "serde", "serde_json", "thiserror"]),
+    },
+    Rule {
+        package: "zs-simulator",
+        workspace: &["zs-core", "zs-data", "zs-model", "zs-search", "zs-world"],
+        external: Some(&[
+            "garde",
+            "minijinja",
+            "parking_lot",
+            "rand",
+            "rand_chacha",
+            "rayon",
+            "regex",
+            "serde",
+            "serde_json",
+            "thiserror",
         ]),
     },
     Rule {
@@ -141,7 +164,9 @@ const RULES: &[Rule] = &[
             "zs-eval",
             "zs-model",
             "zs-rl",
+            "zs-search",
             "zs-simulator",
+            "zs-world",
         ],
         external: None,
     },
@@ -206,6 +231,7 @@ mod tests {
         check("zs-core", "burn", false, false, false);
         check("zs-core", "proptest", false, true, true);
         check("zs-simulator", "zs-train", true, true, false);
+        check("zs-search", "zs-model", true, false, false);
         check("zs-train", "anything", false, false, true);
         check("xtask", "zs-core", true, false, false);
     }

@@ -2,6 +2,7 @@
 
 mod edges;
 mod files;
+mod tensors;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,7 @@ fn findings(metadata: &Metadata) -> anyhow::Result<Findings> {
         edges::check(package, &mut findings);
         files::check(package, &metadata.workspace_root, &mut findings)?;
     }
+    tensors::check(metadata, &mut findings)?;
     Ok(findings)
 }
 
