@@ -6,7 +6,7 @@ use std::process::Command;
 
 use zs_reproduce::claims::{ClaimsPreset, Request, Verdict, preset, run};
 use zs_reproduce::config::ClaimMetric;
-use zs_trainer::RunContext;
+use zs_trainer::{Components, RunContext};
 
 use super::common::{tiny_model, zs, zs_ok};
 

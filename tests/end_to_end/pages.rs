@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use zs_core::registry::Spec;
 use zs_train::cli::Cli;
+use zs_trainer::Components;
 use zs_trainer::config::{TrainConfig, parse};
 
 /// The README and everything in `docs`, with names.

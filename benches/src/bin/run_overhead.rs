@@ -4,12 +4,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
 use serde_json::{Value, json};
 use zs_observe::write_json;
 use zs_train::cli::{self, Cli};
+use zs_trainer::Components;
 
 /// Times what a training run does besides training, at the sizes of the shipped preset
 #[derive(Debug, Parser)]
@@ -118,7 +120,7 @@ learning_rate = 5e-4
 fn zs(arguments: &[&str]) -> Result<(), String> {
     let command = ["zs", "--quiet"].iter().chain(arguments);
     let cli = Cli::try_parse_from(command).map_err(|it| it.to_string())?;
-    cli::run(&cli).map_err(|it| format!("{it:#}"))
+    cli::run(&cli, Arc::new(Components::built_in())).map_err(|it| format!("{it:#}"))
 }
 
 fn rows(path: &Path) -> Result<Vec<Value>, String> {

@@ -170,22 +170,27 @@ pub trait SearchEngine: Debug + Send + Sync {
         self.search_batch(&[request]).pop().expect("one result a request")
     }
 
+    /// The engine inside of a wrapper, whose properties are the wrapper's unless it says otherwise.
+    fn inner(&self) -> Option<&dyn SearchEngine> {
+        None
+    }
+
     /// Whether the same request always gives the same result.
     fn is_deterministic(&self) -> bool {
-        true
+        self.inner().is_none_or(|it| it.is_deterministic())
     }
 
     /// Which parts of a request this engine reads; caches take it at its word.
     ///
     /// Everything, unless an engine says otherwise.
     fn scope(&self) -> EngineScope {
-        EngineScope::Request
+        self.inner().map_or(EngineScope::Request, |it| it.scope())
     }
 
     /// Why no further search can succeed, e.g. a budget that is used up; a run that trains with the
     /// engine stops at it. `None` while the engine answers.
     fn exhausted(&self) -> Option<String> {
-        None
+        self.inner().and_then(|it| it.exhausted())
     }
 }
 
@@ -197,6 +202,10 @@ impl<E: SearchEngine + ?Sized> SearchEngine for Arc<E> {
 
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         (**self).search_batch(requests)
+    }
+
+    fn inner(&self) -> Option<&dyn SearchEngine> {
+        (**self).inner()
     }
 
     fn is_deterministic(&self) -> bool {

@@ -2,10 +2,10 @@
 //! of a run.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 /// Counts of one engine. A *search* is a request of the policy; a *call* is a request that an engine
@@ -255,9 +255,8 @@ impl Ledger {
         }
     }
 
-    /// Counts stay usable when a thread that was writing one panicked.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Book>> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock()
     }
 }
 

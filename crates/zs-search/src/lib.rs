@@ -8,6 +8,7 @@
 //! - [`ReplayEngine`], [`FixedEngine`]: recordings, and documents for tests.
 //! - [`CachedEngine`], [`RateLimitedEngine`], [`RetryingEngine`], [`BudgetedEngine`],
 //!   [`FaultInjector`], [`MeteredEngine`]: around any engine, in any order.
+//! - [`register_engines`]: all of them by name, as run files choose them.
 //!
 //! **Invariant:** no tensor framework is reached from here. An engine knows neither the training step
 //! nor why documents are noisy; everything but servers is deterministic given its seeds.
@@ -32,6 +33,7 @@ mod fixed;
 #[cfg(feature = "http")]
 pub mod http;
 mod ledger;
+mod register;
 mod replay;
 #[cfg(feature = "http")]
 mod retriever;
@@ -42,6 +44,11 @@ mod wrap;
 pub use bm25::{Bm25Engine, Bm25Error, Bm25Fields, BuildProgress, IndexBuild, IndexSummary};
 pub use fixed::{FaultyEngine, FixedEngine};
 pub use ledger::{EngineCost, Latency, Ledger, Price, Usage};
+pub use register::{
+    Bm25Settings, BudgetedSettings, CachedSettings, EngineContext, EngineRegistry, FaultySettings,
+    FixedSettings, RateLimitedSettings, ReplaySettings, RetriedSettings, register_engines,
+    register_others,
+};
 pub use replay::{ReplayEngine, ReplayError};
 #[cfg(feature = "http")]
 pub use retriever::{RetrieverConfig, RetrieverEngine, RetrieverProtocol};

@@ -1,7 +1,8 @@
 //! Self-search: the policy writes the documents itself, from what it knows.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use zs_core::{SearchEngine, SearchRequest, SearchResult};
 use zs_model::Generator;
 use zs_search::Ledger;
@@ -83,11 +84,11 @@ impl SelfSearchEngine {
     /// Asks another policy from now on: the same one with new weights.
     pub fn set_policy(&self, policy: Arc<dyn Generator>) {
         let engine = asking(policy, &self.templates, &self.config, &self.ledger);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = engine;
+        *self.current.write() = engine;
     }
 
     fn current(&self) -> Arc<SimulatedEngine> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read())
     }
 }
 

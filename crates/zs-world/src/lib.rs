@@ -3,6 +3,26 @@
 //!
 //! It stands in for Wikipedia where nothing can be downloaded: the real engine of a run searches
 //! [`World::passages`], while training text ([`transcript`] and the drills) comes from other worlds.
+//!
+//! **Invariant:** a world is a function of seed and split, and no tensor framework is reached from here.
+//!
+//! ```
+//! use zs_core::{DocumentQuality, SearchEngine, SearchRequest};
+//! use zs_world::{Split, World};
+//!
+//! let world = World::generate(1, Split::Train);
+//! let asked = world.questions(0, 1, 1).remove(0);
+//! let subject = world.name(asked.chain[0].subject);
+//! let query = format!("{subject} {}", asked.chain[0].relation.keyword());
+//!
+//! let quality = DocumentQuality::Useful;
+//! let request =
+//!     SearchRequest { query: &query, question: &asked.question, quality, read: &[], k: 3, seed: 0 };
+//! let documents = world.engine().search(request)?;
+//! let answer = &asked.question.golden_answers[0];
+//! assert!(documents.iter().any(|it| it.text.contains(answer)));
+//! # Ok::<(), zs_core::SearchError>(())
+//! ```
 
 mod drill;
 mod entity_type;

@@ -81,20 +81,20 @@ const RULES: &[Rule] = &[
         ]),
     },
     Rule {
-        package: "zs-simulator",
-        workspace: &["zs-core", "zs-data", "zs-model"],
+        package: "zs-search",
+        workspace: &["zs-core", "zs-data"],
         external: Some(&[
             "backon",
             "flate2",
+            "garde",
             "governor",
             "hdrhistogram",
             "heed",
             "httpdate",
-            "minijinja",
+            "parking_lot",
             "rand",
             "rand_chacha",
             "rayon",
-            "regex",
             "secrecy",
             "serde",
             "serde_json",
@@ -103,6 +103,27 @@ const RULES: &[Rule] = &[
             "tempfile",
             "thiserror",
             "ureq",
+        ]),
+    },
+    Rule {
+        package: "zs-world",
+        workspace: &["zs-core", "zs-search"],
+        external: Some(&["rand", "rand_chacha", "serde", "serde_json", "thiserror"]),
+    },
+    Rule {
+        package: "zs-simulator",
+        workspace: &["zs-core", "zs-data", "zs-model", "zs-search", "zs-world"],
+        external: Some(&[
+            "garde",
+            "minijinja",
+            "parking_lot",
+            "rand",
+            "rand_chacha",
+            "rayon",
+            "regex",
+            "serde",
+            "serde_json",
+            "thiserror",
         ]),
     },
     Rule {
@@ -231,10 +252,12 @@ const RULES: &[Rule] = &[
             "zs-observe",
             "zs-reproduce",
             "zs-rl",
+            "zs-search",
             "zs-serve",
             "zs-simulator",
             "zs-trainer",
             "zs-data",
+            "zs-world",
         ],
         external: None,
     },
@@ -299,6 +322,7 @@ mod tests {
         check("zs-core", "burn", false, false, false);
         check("zs-core", "proptest", false, true, true);
         check("zs-simulator", "zs-train", true, true, false);
+        check("zs-search", "zs-model", true, false, false);
         check("zs-train", "anything", false, false, true);
         check("xtask", "zs-core", true, false, false);
     }

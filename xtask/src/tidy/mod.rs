@@ -10,6 +10,7 @@ mod packaged;
 mod paths;
 mod source;
 mod state;
+mod tensors;
 mod words;
 
 use std::collections::BTreeMap;
@@ -71,6 +72,7 @@ fn findings(metadata: &Metadata) -> anyhow::Result<Findings> {
         check_sources(package, metadata, &mut findings)?;
     }
     links::check(&metadata.workspace_root, &mut findings);
+    tensors::check(metadata, &mut findings)?;
     Ok(findings)
 }
 

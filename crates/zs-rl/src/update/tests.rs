@@ -265,8 +265,8 @@ fn algorithms_are_object_safe_and_open() {
         fn name(&self) -> &'static str {
             "log_likelihood"
         }
-        fn needs_every_episode(&self) -> bool {
-            true
+        fn requirements(&self) -> Requirements {
+            Requirements { needs_every_episode: true, ..Requirements::default() }
         }
         fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
             batch.broadcast(&vec![0.0; batch.returns.len()]).into()

@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tantivy::directory::MmapDirectory;
 use tantivy::{Index, TantivyError};
@@ -211,7 +211,7 @@ impl IndexBuild {
             drop(sender);
             read
         });
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match failure.into_inner() {
             Some(error) => Err(error),
             None => read.map(|()| summary).map_err(Bm25Error::from),
         }
@@ -225,14 +225,14 @@ impl IndexBuild {
         failure: &Mutex<Option<Bm25Error>>,
     ) {
         loop {
-            let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let next = receiver.lock().recv();
             let Ok((number, documents)) = next else { return };
             // After a failure, shards are taken and dropped, so that the reader is never stuck.
             if has_failed(failure) {
                 continue;
             }
             if let Err(error) = self.index_shard(&shard_dir(partial, number), &documents) {
-                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                failure.lock().get_or_insert(error);
             }
         }
     }
@@ -325,7 +325,7 @@ impl Bm25Engine {
 }
 
 fn has_failed(failure: &Mutex<Option<Bm25Error>>) -> bool {
-    failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    failure.lock().is_some()
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Bm25Error + use<> {

@@ -2,8 +2,8 @@
 //! when a query first has the word, and added up from there on as far as it can matter.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{PoisonError, RwLock};
 
+use parking_lot::RwLock;
 use tantivy::postings::Postings;
 use tantivy::query::Bm25Weight;
 use tantivy::schema::{Field, IndexRecordOption};
@@ -74,7 +74,7 @@ impl Impacts {
     ) -> Result<Vec<(f32, DocAddress)>, TantivyError> {
         scores.by_document.resize(searcher.segment_reader(0).max_doc() as usize, 0.0);
         let not_kept = self.work_out(searcher, words)?;
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept.read();
         let weighted = |(word, count): (&String, &u32)| {
             let word = kept.by_word.get(word).or_else(|| not_kept.get(word))?;
             Some(Weighted { word, count: *count as f32 })
@@ -91,7 +91,7 @@ impl Impacts {
         words: &BTreeMap<String, u32>,
     ) -> Result<HashMap<String, WordImpacts>, TantivyError> {
         let missing: Vec<&String> = {
-            let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+            let kept = self.kept.read();
             words.keys().filter(|it| !kept.by_word.contains_key(*it)).collect()
         };
         let mut not_kept = HashMap::new();
@@ -102,7 +102,7 @@ impl Impacts {
                 continue;
             }
             let bound = impacts.iter().map(|it| it.score).fold(0.0, f32::max);
-            let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.kept.write();
             let entry = WordImpacts { impacts, bound };
             match kept.num_postings + entry.impacts.len() <= MOST_POSTINGS {
                 true => kept.insert(word, entry),

@@ -1,8 +1,9 @@
 //! Which of several servers is asked next: the one with the least to do, among those that are not
 //! paused after failures.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::HttpError;
 
@@ -78,10 +79,7 @@ impl Pool {
             // A probe that is under way may be followed by a release; wake for it, too.
             let wait = wake.min(deadline).saturating_duration_since(now);
             let wait = if wait.is_zero() { Duration::from_millis(10) } else { wait };
-            servers = self
-                .freed
-                .wait_timeout(servers, wait)
-                .map_or_else(|it| it.into_inner().0, |(servers, _)| servers);
+            self.freed.wait_for(&mut servers, wait);
         }
     }
 
@@ -96,7 +94,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Server>> {
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.servers.lock()
     }
 }
 

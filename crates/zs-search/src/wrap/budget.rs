@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
-use zs_core::{EngineScope, SearchEngine, SearchError, SearchRequest, SearchResult};
+use zs_core::{SearchEngine, SearchError, SearchRequest, SearchResult};
 
 use super::search_some;
 use crate::Ledger;
@@ -76,6 +76,10 @@ impl<E: SearchEngine> SearchEngine for BudgetedEngine<E> {
         self.engine.name()
     }
 
+    fn inner(&self) -> Option<&dyn SearchEngine> {
+        Some(&self.engine)
+    }
+
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         let spent = self.dollars_spent();
         let granted = if spent.is_some() { 0 } else { self.take(requests.len() as u64) as usize };
@@ -89,10 +93,6 @@ impl<E: SearchEngine> SearchEngine for BudgetedEngine<E> {
     /// What is answered depends on what was asked before.
     fn is_deterministic(&self) -> bool {
         false
-    }
-
-    fn scope(&self) -> EngineScope {
-        self.engine.scope()
     }
 
     fn exhausted(&self) -> Option<String> {

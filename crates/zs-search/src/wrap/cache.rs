@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use heed::types::Bytes;
 use heed::{Database, Env, EnvOpenOptions};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use zs_core::{Document, EngineScope, SearchEngine, SearchRequest, SearchResult};
 
@@ -120,6 +121,10 @@ impl<E: SearchEngine> SearchEngine for CachedEngine<E> {
         self.engine.name()
     }
 
+    fn inner(&self) -> Option<&dyn SearchEngine> {
+        Some(&self.engine)
+    }
+
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         let keys: Vec<Key> = requests.iter().map(|it| self.key(it)).collect();
         let read = self.store.read(&keys);
@@ -160,18 +165,6 @@ impl<E: SearchEngine> SearchEngine for CachedEngine<E> {
         };
         keys.iter().zip(requests).map(answer).collect()
     }
-
-    fn is_deterministic(&self) -> bool {
-        self.engine.is_deterministic()
-    }
-
-    fn scope(&self) -> EngineScope {
-        self.engine.scope()
-    }
-
-    fn exhausted(&self) -> Option<String> {
-        self.engine.exhausted()
-    }
 }
 
 impl Store {
@@ -180,7 +173,7 @@ impl Store {
         let folder = |source| CacheError::Folder { path: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(folder)?;
         let path = dir.canonicalize().map_err(folder)?;
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = OPEN.lock();
         if let Some(store) = open.get(&path).and_then(Weak::upgrade) {
             return Ok(store);
         }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use garde::Validate;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 use zs_core::{
     Document, Domain, EngineScope, SearchEngine, SearchError, SearchRequest, SearchResult,
     StreamKey,
@@ -12,18 +14,23 @@ use zs_core::{
 use super::search_some;
 
 /// How much trouble.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(deny_unknown_fields, default)]
 pub struct FaultConfig {
     /// Seed of the draws.
     pub seed: u64,
     /// Share of searches that fail, as of a server that is out of reach.
+    #[garde(custom(check::fraction))]
     pub error_rate: f64,
     /// Share of searches that get a document of tags, markers and broken text.
+    #[garde(custom(check::fraction))]
     pub garbage_rate: f64,
     /// Share of batches that are delayed.
+    #[garde(custom(check::fraction))]
     pub delay_rate: f64,
     /// Seconds of a delay.
+    #[garde(custom(check::non_negative))]
     pub delay_s: f64,
 }
 
@@ -102,6 +109,10 @@ impl<E: SearchEngine> SearchEngine for FaultInjector<E> {
         self.engine.name()
     }
 
+    fn inner(&self) -> Option<&dyn SearchEngine> {
+        Some(&self.engine)
+    }
+
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         self.delay(requests);
         let faults: Vec<Fault> = requests.iter().map(|it| self.fault(it)).collect();
@@ -115,17 +126,9 @@ impl<E: SearchEngine> SearchEngine for FaultInjector<E> {
         search_some(&self.engine, requests, |index| faults[index] == Fault::None, answer)
     }
 
-    fn is_deterministic(&self) -> bool {
-        self.engine.is_deterministic()
-    }
-
     /// Seeds decide, whatever the engine inside reads.
     fn scope(&self) -> EngineScope {
         EngineScope::Request
-    }
-
-    fn exhausted(&self) -> Option<String> {
-        self.engine.exhausted()
     }
 }
 

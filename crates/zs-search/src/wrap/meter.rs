@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use zs_core::{EngineScope, SearchEngine, SearchRequest, SearchResult};
+use zs_core::{SearchEngine, SearchRequest, SearchResult};
 
 use crate::Ledger;
 
@@ -41,23 +41,15 @@ impl<E: SearchEngine> SearchEngine for MeteredEngine<E> {
         self.engine.name()
     }
 
+    fn inner(&self) -> Option<&dyn SearchEngine> {
+        Some(&self.engine)
+    }
+
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         let start = Instant::now();
         let results = self.engine.search_batch(requests);
         let failed = results.iter().filter(|it| it.is_err()).count() as u64;
         self.ledger.record_searches(self.name(), results.len() as u64, failed, start.elapsed());
         results
-    }
-
-    fn is_deterministic(&self) -> bool {
-        self.engine.is_deterministic()
-    }
-
-    fn scope(&self) -> EngineScope {
-        self.engine.scope()
-    }
-
-    fn exhausted(&self) -> Option<String> {
-        self.engine.exhausted()
     }
 }

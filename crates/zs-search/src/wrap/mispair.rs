@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use zs_core::{Question, SearchEngine, SearchRequest, SearchResult};
+use zs_core::{EngineScope, Question, SearchEngine, SearchRequest, SearchResult};
 
 /// Passes each request on with the question of another row.
 ///
@@ -75,6 +75,10 @@ impl<E: SearchEngine> SearchEngine for MispairedEngine<E> {
         self.engine.name()
     }
 
+    fn inner(&self) -> Option<&dyn SearchEngine> {
+        Some(&self.engine)
+    }
+
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         let batch = requests.first().and_then(|it| self.batch_of.get(&it.question.id));
         let rows = batch.map_or(&[][..], |it| &self.batches[*it]);
@@ -94,8 +98,8 @@ impl<E: SearchEngine> SearchEngine for MispairedEngine<E> {
         false
     }
 
-    fn exhausted(&self) -> Option<String> {
-        self.engine.exhausted()
+    fn scope(&self) -> EngineScope {
+        EngineScope::Request
     }
 }
 

@@ -3,21 +3,26 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use garde::Validate;
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use serde::{Deserialize, Serialize};
-use zs_core::{EngineScope, SearchEngine, SearchRequest, SearchResult};
+use zs_core::registry::check;
+use zs_core::{SearchEngine, SearchRequest, SearchResult};
 
 /// How fast.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimitConfig {
     /// Searches a second in the long run.
+    #[garde(custom(check::positive))]
     pub per_second: f64,
     /// Searches at once after a pause.
     #[serde(default = "default_burst")]
+    #[garde(custom(check::at_least_one))]
     pub burst: u32,
 }
 
@@ -98,6 +103,10 @@ where
         self.engine.name()
     }
 
+    fn inner(&self) -> Option<&dyn SearchEngine> {
+        Some(&self.engine)
+    }
+
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         let mut results = Vec::with_capacity(requests.len());
         let mut due = 0;
@@ -113,18 +122,6 @@ where
         }
         results.extend(self.engine.search_batch(&requests[results.len()..]));
         results
-    }
-
-    fn is_deterministic(&self) -> bool {
-        self.engine.is_deterministic()
-    }
-
-    fn scope(&self) -> EngineScope {
-        self.engine.scope()
-    }
-
-    fn exhausted(&self) -> Option<String> {
-        self.engine.exhausted()
     }
 }
 

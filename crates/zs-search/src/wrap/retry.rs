@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
-use zs_core::{EngineScope, SearchEngine, SearchRequest, SearchResult};
+use zs_core::registry::check;
+use zs_core::{SearchEngine, SearchRequest, SearchResult};
 
 /// How often, and after which waits.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryConfig {
     /// Attempts a search at most, the first included.
+    #[garde(custom(check::at_least_one))]
     pub max_attempts: u32,
     /// Seconds before the second attempt; each further wait is twice as long.
+    #[garde(custom(check::non_negative))]
     pub backoff_s: f64,
     /// Seconds of a wait at most.
+    #[garde(custom(check::non_negative))]
     pub max_backoff_s: f64,
 }
 
@@ -51,6 +57,10 @@ impl<E: SearchEngine> SearchEngine for RetryingEngine<E> {
         self.engine.name()
     }
 
+    fn inner(&self) -> Option<&dyn SearchEngine> {
+        Some(&self.engine)
+    }
+
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         let mut results = self.engine.search_batch(requests);
         for attempt in 1..self.config.max_attempts {
@@ -68,18 +78,6 @@ impl<E: SearchEngine> SearchEngine for RetryingEngine<E> {
             }
         }
         results
-    }
-
-    fn is_deterministic(&self) -> bool {
-        self.engine.is_deterministic()
-    }
-
-    fn scope(&self) -> EngineScope {
-        self.engine.scope()
-    }
-
-    fn exhausted(&self) -> Option<String> {
-        self.engine.exhausted()
     }
 }
 
