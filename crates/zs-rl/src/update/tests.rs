@@ -5,6 +5,7 @@ use zs_core::{Action, Question};
 use zs_model::{Completion, OptimizerConfig, StopReason, TokenId, TokenScores};
 
 use super::*;
+use crate::algorithm::Requirements;
 use crate::algorithm::{Advantages, LossOutput, PolicyBatch, RolloutBatch, from_json, kinds};
 use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection, ImportanceLevel};
 use crate::testing::bigram::{Bigram, BigramValues};
