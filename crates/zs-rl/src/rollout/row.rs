@@ -145,7 +145,7 @@ impl<'a> RolloutRow<'a> {
     }
 
     /// Puts an agent's reply after the question.
-    pub(super) fn take_reply(&mut self, reply: consult::TurnReply) {
+    pub(super) fn take_reply(&mut self, reply: consult::HelperReply) {
         let Some(consult) = self.trajectory.consults.last_mut() else { return };
         self.num_tokens += reply.tokens.len();
         self.append.clone_from(&reply.tokens);
