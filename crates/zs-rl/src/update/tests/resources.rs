@@ -231,7 +231,7 @@ fn the_gradient_of_a_bandit_is_the_analytic_one() {
             algorithm: algorithm.as_ref(),
             config: &config,
         };
-        let (grads, _) = mini_batch.gradients(&model, 99, |_| true);
+        let (grads, _) = mini_batch.gradients(&model, 99, |_| true).unwrap();
         let gradient = numbers(grads.get::<2>(model.logits.id).unwrap());
         for (arm, reward) in rewards.iter().enumerate() {
             let expected = -scale * (reward - mean) / 6.0;
