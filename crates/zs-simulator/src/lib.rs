@@ -60,7 +60,7 @@ pub use fixed::{FaultyEngine, FixedEngine};
 pub use ledger::{EngineCost, Latency, Ledger, Price, Usage};
 #[cfg(feature = "http")]
 pub use remote::{RemoteApi, RemoteConfig, RemoteEngine};
-pub use replay::{ReplayEngine, ReplayError};
+pub use replay::ReplayEngine;
 #[cfg(feature = "http")]
 pub use retriever::{RetrieverConfig, RetrieverEngine, RetrieverProtocol};
 pub use self_search::SelfSearchEngine;

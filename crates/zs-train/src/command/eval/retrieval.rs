@@ -43,7 +43,7 @@ pub(super) fn retrieval(args: &RetrievalArgs, console: &Console) -> Result<()> {
     if args.k == 0 {
         bail!("`--k 0` finds nothing");
     }
-    let mut questions = zs_eval::read_questions(&args.questions)?;
+    let mut questions = zs_data::read_questions(&args.questions)?;
     questions.truncate(args.limit.unwrap_or(usize::MAX));
     let engine = super::engine(&args.engine, None, &device::select()?)?;
     let progress = console.progress("searching", questions.len());

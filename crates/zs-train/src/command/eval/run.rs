@@ -114,7 +114,7 @@ pub(super) fn run(args: &EvalRunArgs, console: &Console) -> Result<()> {
         EvalDir::check(out)?;
     }
     let policy = Arc::new(source::load_chosen(args.model())?);
-    let mut questions = zs_eval::read_questions(args.questions())?;
+    let mut questions = zs_data::read_questions(args.questions())?;
     questions.truncate(args.limit.unwrap_or(usize::MAX));
     let questions = select_questions(&protocol, questions);
     if questions.is_empty() {
