@@ -197,14 +197,14 @@ impl Hub {
             on_bytes(total);
         }
         file.sync_data().map_err(&unwritable)?;
-        let problem = match total {
-            _ if total == bytes => return Ok(()),
-            _ if total > bytes => {
-                fs::remove_file(partial).map_err(&unwritable)?;
-                format!("more than the {bytes} bytes that were announced")
-            }
-            _ => "the connection ended early".to_owned(),
-        };
+        if total == bytes {
+            return Ok(());
+        }
+        let mut problem = "the connection ended early".to_owned();
+        if total > bytes {
+            fs::remove_file(partial).map_err(&unwritable)?;
+            problem = format!("more than the {bytes} bytes that were announced");
+        }
         Err(HubError::Interrupted { url: url.to_owned(), problem })
     }
 

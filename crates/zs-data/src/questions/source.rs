@@ -50,14 +50,14 @@ pub struct QuestionSet {
 /// let spec = Spec::named("file").with("path", path.to_str());
 /// let set = registry.build(&spec, &())?.read(false)?;
 /// assert_eq!(set.questions[0].text, "who wrote Dune?");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), zs_core::registry::BoxedError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuestionFile {
     /// File.
     pub path: PathBuf,
     /// Maximum number of questions, from the start of the file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub limit: Option<usize>,
 }
 

@@ -340,7 +340,7 @@ enum RawRow<'a> {
 impl<'a> RawRow<'a> {
     fn json(bytes: &'a [u8]) -> Result<Self, Failure> {
         let not_utf8 = |_| RowError::NotUtf8 { place: "the row".to_owned() };
-        Ok(Self::Json(std::str::from_utf8(bytes).map_err(not_utf8)?))
+        Ok(Self::Json(std::str::from_utf8(bytes).map_err(not_utf8)?.trim()))
     }
 
     fn parse<T: DeserializeOwned>(self, noun: &'static str) -> Result<T, RowError> {
