@@ -317,7 +317,14 @@ pub(super) mod tests {
             requests.len()
         };
         let (status, extra, body, announced): (_, _, &[u8], _) = match () {
+            () if line.contains("/elsewhere") && is_known => ("418 Leak", String::new(), b"", 0),
+            () if line.contains("/elsewhere") => ("200 OK", String::new(), FILE, 20),
             () if !is_known => ("401 Unauthorized", String::new(), b"", 0),
+            () if line.contains("moved") => {
+                let port = stream.local_addr().unwrap().port();
+                let extra = format!("Location: http://localhost:{port}/elsewhere\r\n");
+                ("302 Found", extra, b"", 0)
+            }
             () if line.contains("/api/") => ("200 OK", String::new(), INFO.as_bytes(), INFO.len()),
             () if line.contains("busy") => ("503 Busy", String::new(), b"", 0),
             () if !line.contains("a%20b.jsonl") => ("404 Not Found", String::new(), b"", 0),
@@ -386,6 +393,17 @@ pub(super) mod tests {
         check_refuses("wrong", "config.json", "HF_TOKEN");
         check_refuses("secret", "nowhere", "no such repository, revision or file");
         check_refuses("secret", "busy", "given up after 5 attempts");
+    }
+
+    #[test]
+    fn the_token_stays_with_the_hub() {
+        let requests = Arc::default();
+        let dir = tempfile::tempdir().unwrap();
+        let partial = dir.path().join("x.partial");
+        let repo = Repo::new("o/n".to_owned(), RepoType::Model);
+        hub(&requests, "secret").download(&repo, &file("moved"), &partial, &mut |_| {}).unwrap();
+        assert_eq!(fs::read(&partial).unwrap(), FILE);
+        assert!(requests.lock().unwrap()[1].starts_with("get /elsewhere"));
     }
 
     #[test]
