@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 use zs_data::hub::{self, Hub};
+use zs_trainer::{Console, Progress};
 
 use crate::command::report_table::table;
-use crate::console::{self, Console, Progress};
+use crate::session::Session;
 
 /// Arguments of `zs data fetch`.
 #[derive(Debug, Args)]
@@ -31,7 +32,8 @@ pub struct DataFetchArgs {
 }
 
 /// Fetches every name; files that are there already, with the right checksum, are kept.
-pub(crate) fn data_fetch(args: &DataFetchArgs, console: &Console) -> Result<()> {
+pub(crate) fn data_fetch(args: &DataFetchArgs, session: &Session) -> Result<()> {
+    let console = session.console.as_ref();
     let mut wanted = Vec::new();
     for name in &args.names {
         wanted.extend(hub::items(name)?);
@@ -60,12 +62,12 @@ pub(crate) fn data_fetch(args: &DataFetchArgs, console: &Console) -> Result<()> 
             ]);
         }
     }
-    console::print(&format!("{rows}\n"));
+    console.print(&format!("{rows}\n"));
     Ok(())
 }
 
 /// Counts the questions of a test set; a set that is not at full size is reported.
-fn count_questions(path: &Path, expected: usize, console: &Console) -> Result<String> {
+fn count_questions(path: &Path, expected: usize, console: &dyn Console) -> Result<String> {
     let count = zs_data::read_questions(path)?.len();
     if count != expected {
         console.note(&format!(
@@ -78,8 +80,8 @@ fn count_questions(path: &Path, expected: usize, console: &Console) -> Result<St
 
 /// Progress of one file on the console.
 struct Bar<'a> {
-    console: &'a Console,
-    progress: Option<Progress>,
+    console: &'a dyn Console,
+    progress: Option<Box<dyn Progress>>,
 }
 
 impl hub::Progress for Bar<'_> {
@@ -128,7 +130,7 @@ mod tests {
         fs::write(from.join("Qwen/tiny/config.json"), "{}").unwrap();
         fs::write(from.join("Qwen/tiny/model.bin"), "no").unwrap();
         let names = ["bamboogle", "model:Qwen/tiny"];
-        data_fetch(&args(&names, &cache, &from), &Console::quiet()).unwrap();
+        data_fetch(&args(&names, &cache, &from), &Session::quiet()).unwrap();
         let copied = cache.join("bamboogle/bamboogle/test.jsonl");
         assert_eq!(fs::read_to_string(copied).unwrap(), BAMBOOGLE);
         let model = cache.join("Qwen--tiny");
@@ -137,7 +139,7 @@ mod tests {
         let manifest = fs::read_to_string(model.join("manifest.json")).unwrap();
         let sha256 = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
         assert!(manifest.contains(sha256), "{manifest}");
-        let error = data_fetch(&args(&["nq"], &cache, &from), &Console::quiet()).unwrap_err();
+        let error = data_fetch(&args(&["nq"], &cache, &from), &Session::quiet()).unwrap_err();
         assert!(format!("{error:#}").contains("nq/test.jsonl"), "{error:#}");
     }
 }
