@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use zs_core::registry::{RegistryError, Settings};
 use zs_curriculum::Curriculum;
 use zs_rl::{Algorithm, GroupReward, RetrievalReward, Reward};
-use zs_trainer::Components;
+use zs_search::EngineSettings;
+use zs_trainer::{Components, QuestionSource, TrackerSettings};
 
 use crate::cli;
 
@@ -28,6 +29,7 @@ impl Zs {
     /// Creates the command with the built-in components.
     pub fn new() -> Self {
         Self { components: Ok(Components::built_in()) }
+            .register(|it| zs_observe::register_trackers(&mut it.trackers))
     }
 
     /// Adds an algorithm.
@@ -55,6 +57,21 @@ impl Zs {
         self.register(Components::curriculum::<C>)
     }
 
+    /// Adds a search engine by its settings.
+    pub fn engine<E: EngineSettings>(self) -> Self {
+        self.register(Components::engine::<E>)
+    }
+
+    /// Adds a source of questions.
+    pub fn question_source<Q: QuestionSource + Settings>(self) -> Self {
+        self.register(Components::question_source::<Q>)
+    }
+
+    /// Adds a tracker by its settings.
+    pub fn tracker<T: TrackerSettings>(self) -> Self {
+        self.register(Components::tracker::<T>)
+    }
+
     /// Adds anything to the registries.
     pub fn register(
         mut self,
@@ -66,6 +83,15 @@ impl Zs {
             self.components = Err(error);
         }
         self
+    }
+
+    /// Returns the components, for programs that read run files themselves.
+    ///
+    /// # Errors
+    ///
+    /// Fails where a name was taken.
+    pub fn components(self) -> Result<Components, RegistryError> {
+        self.components
     }
 
     /// Reads the process's arguments, does what they ask for, and reports failure in one line.

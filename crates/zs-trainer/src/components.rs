@@ -1,17 +1,31 @@
 //! Everything that run files choose by name: what is built in, and what a program adds.
 
-use anyhow::Result;
-use zs_core::registry::{Registry, RegistryError, Settings};
+use zs_core::registry::{BoxedError, Registry, RegistryError, Settings};
 use zs_curriculum::{Curriculum, CurriculumRegistry};
 use zs_rl::algorithm::AlgorithmRegistry;
 use zs_rl::reward::RewardRegistry;
 use zs_rl::{Algorithm, GroupReward, RetrievalReward, Reward};
+use zs_search::{EngineRegistry, EngineSettings};
 
+use crate::bm25::Bm25Settings;
 use crate::callback::Callback;
 use crate::files::RunDir;
+use crate::questions::{
+    QuestionRegistry, QuestionSource, register_question_source, register_question_sources,
+};
 
 /// Trackers by name; each is given the directory of its run.
 pub type TrackerRegistry = Registry<Box<dyn Callback>, RunDir>;
+
+/// Typed settings of a tracker.
+pub trait TrackerSettings: Settings {
+    /// Creates the tracker of a run, begun or resumed.
+    ///
+    /// # Errors
+    ///
+    /// Fails on what the run cannot be tracked with.
+    fn track(self, run: &RunDir) -> Result<Box<dyn Callback>, BoxedError>;
+}
 
 /// Registries of a program.
 ///
@@ -52,6 +66,10 @@ pub struct Components {
     pub rewards: RewardRegistry,
     /// Schedules of noisy documents.
     pub curricula: CurriculumRegistry,
+    /// Search engines.
+    pub engines: EngineRegistry,
+    /// Sources of questions.
+    pub question_sources: QuestionRegistry,
     /// Callbacks that run files name.
     pub trackers: TrackerRegistry,
 }
@@ -64,6 +82,8 @@ impl Components {
             algorithms: zs_rl::algorithm::builtin(),
             rewards: zs_rl::reward::builtin(),
             curricula: zs_curriculum::builtin(),
+            engines: engines(),
+            question_sources: question_sources(),
             trackers: Registry::new("tracker"),
         }
     }
@@ -112,4 +132,49 @@ impl Components {
     pub fn curriculum<C: Curriculum + Settings>(&mut self) -> Result<(), RegistryError> {
         self.curricula.register(|it: C, (): &(), _| Ok(Box::new(it) as _))
     }
+
+    /// Registers a search engine by its settings.
+    ///
+    /// # Errors
+    ///
+    /// Fails where its name is taken.
+    pub fn engine<E: EngineSettings>(&mut self) -> Result<(), RegistryError> {
+        zs_search::register_engine::<E>(&mut self.engines)
+    }
+
+    /// Registers a source of questions whose struct is its settings.
+    ///
+    /// # Errors
+    ///
+    /// Fails where its name is taken.
+    pub fn question_source<Q: QuestionSource + Settings>(&mut self) -> Result<(), RegistryError> {
+        register_question_source::<Q>(&mut self.question_sources)
+    }
+
+    /// Registers a tracker by its settings.
+    ///
+    /// # Errors
+    ///
+    /// Fails where its name is taken.
+    pub fn tracker<T: TrackerSettings>(&mut self) -> Result<(), RegistryError> {
+        self.trackers.register(|it: T, run, _| it.track(run))
+    }
+}
+
+/// Creates a registry of the built-in engines.
+fn engines() -> EngineRegistry {
+    let mut registry = Registry::new("search engine");
+    let registered = zs_search::register_others(&mut registry)
+        .and_then(|()| zs_simulator::register_engines(&mut registry))
+        .and_then(|()| zs_search::register_engine::<Bm25Settings>(&mut registry));
+    debug_assert!(registered.is_ok(), "the names are distinct");
+    registry
+}
+
+/// Creates a registry of the built-in sources of questions.
+fn question_sources() -> QuestionRegistry {
+    let mut registry = Registry::new("question source");
+    let registered = register_question_sources(&mut registry);
+    debug_assert!(registered.is_ok(), "an empty registry has no name taken");
+    registry
 }

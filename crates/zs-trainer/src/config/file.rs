@@ -297,7 +297,7 @@ mod tests {
 
     #[track_caller]
     fn check_component(text: &str, expected: &str) {
-        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = { path = \"q\" }\n\
+        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = { kind = \"file\", path = \"q\" }\n\
                    engine = { kind = \"fixed\", documents = [{ text = \"x\" }] }\n";
         let error =
             parse::<TrainConfig>(&format!("{run}{text}"), "run.toml", &Components::built_in())
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn defaults_of_components_are_filled_in() {
-        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = { path = \"q\" }\n\
+        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = { kind = \"file\", path = \"q\" }\n\
                    engine = { kind = \"fixed\", documents = [{ text = \"x\" }] }\n\
                    training.algorithm.kind = \"cispo\"\n";
         let config: TrainConfig = parse(run, "run.toml", &Components::built_in()).unwrap();
