@@ -11,7 +11,6 @@ use zs_simulator::tuning::{read_records, split_by_label, tuning_examples, world_
 use zs_world::{Example, Split, World};
 
 use crate::config::{RecordedSearches, ReplyContents, SftData, WorldExamples};
-use crate::source;
 
 /// Rows to learn from and rows to watch.
 #[derive(Clone, Debug)]
