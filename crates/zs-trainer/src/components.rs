@@ -178,3 +178,80 @@ fn question_sources() -> QuestionRegistry {
     debug_assert!(registered.is_ok(), "an empty registry has no name taken");
     registry
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Serialize};
+    use zs_core::registry::Spec;
+    use zs_core::{Document, Question, SearchEngine};
+    use zs_search::{EngineContext, FixedEngine};
+
+    use super::*;
+    use crate::RunContext;
+    use crate::config::{TrainConfig, parse};
+    use crate::engines::Engines;
+    use crate::questions::{QuestionSet, SkippedRows};
+    use crate::source;
+
+    /// Settings of an engine, a source of questions and a tracker at once.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Echo {
+        word: String,
+    }
+
+    impl Settings for Echo {
+        const KIND: &'static str = "echo";
+    }
+
+    impl EngineSettings for Echo {
+        fn open(self, _: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
+            Ok(Arc::new(FixedEngine::new(vec![Document::new("", self.word)])))
+        }
+    }
+
+    impl QuestionSource for Echo {
+        fn read(&self, skip_bad_rows: bool) -> Result<QuestionSet, BoxedError> {
+            let questions = vec![Question::new("q", &self.word, [&self.word])];
+            let first = skip_bad_rows.then(|| "row 2".into());
+            Ok(QuestionSet { questions, skipped: SkippedRows { count: 1, first } })
+        }
+    }
+
+    impl Callback for Echo {
+        fn name(&self) -> &'static str {
+            "echo"
+        }
+    }
+
+    impl TrackerSettings for Echo {
+        fn track(self, _: &RunDir) -> Result<Box<dyn Callback>, BoxedError> {
+            Ok(Box::new(self))
+        }
+    }
+
+    #[test]
+    fn run_files_choose_components_of_a_program() {
+        let mut components = Components::built_in();
+        components.engine::<Echo>().unwrap();
+        components.question_source::<Echo>().unwrap();
+        components.tracker::<Echo>().unwrap();
+        assert!(components.engine::<Echo>().is_err());
+        let text = "seed = 1\nout = \"o\"\npolicy = \"p\"\n\
+            questions = { kind = \"echo\", word = \"x\" }\n\
+            [engine]\nkind = \"retried\"\nengine = { kind = \"echo\", word = \"x\" }\n\
+            [[logging.trackers]]\nkind = \"echo\"\nword = \"x\"\n";
+        let config: TrainConfig = parse(text, "run.toml", &components).unwrap();
+        let context = RunContext { components: Arc::new(components), ..RunContext::default() };
+        let engine = Engines::new(&context, Default::default()).open(&config.engine).unwrap();
+        assert_eq!(engine.name(), "fixed");
+        assert_eq!(source::questions(&config.questions, true, &context).unwrap()[0].text, "x");
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&folder.path().join("run")).unwrap();
+        let trackers = config.logging.trackers();
+        assert_eq!(trackers, [Spec::named("echo").with("word", "x")]);
+        let tracker = context.components.trackers.build(&trackers[0], &run).unwrap();
+        assert_eq!(tracker.name(), "echo");
+    }
+}
