@@ -100,3 +100,29 @@ impl Zs {
         cli::main(self.components)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use zs_observe::TensorBoardSettings;
+    use zs_trainer::config::{TrainConfig, parse};
+
+    use super::*;
+
+    #[test]
+    fn run_files_may_ask_for_tensorboard() {
+        let components = Zs::new().components().unwrap();
+        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nengine.kind = \"self_search\"\n\
+                   questions = { kind = \"file\", path = \"q\" }\n";
+        for logging in
+            ["logging.tensorboard = true", "logging.trackers = [{ kind = \"tensorboard\" }]"]
+        {
+            parse::<TrainConfig>(&format!("{run}{logging}\n"), "run.toml", &components).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_taken_name_is_reported() {
+        let error = Zs::new().tracker::<TensorBoardSettings>().components().unwrap_err();
+        assert!(error.to_string().contains("`tensorboard` is registered already"), "{error}");
+    }
+}
