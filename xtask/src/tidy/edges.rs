@@ -182,7 +182,17 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-trainer",
-        workspace: &["zs-core", "zs-curriculum", "zs-eval", "zs-model", "zs-rl", "zs-simulator"],
+        workspace: &[
+            "zs-core",
+            "zs-curriculum",
+            "zs-data",
+            "zs-eval",
+            "zs-model",
+            "zs-rl",
+            "zs-search",
+            "zs-simulator",
+            "zs-world",
+        ],
         external: Some(&[
             "anyhow",
             "burn",
