@@ -4,7 +4,9 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::{Settings, check};
 
-use super::{Advantages, Algorithm, DynamicSampling, KlPlacement, LossTerms, Requirements, RolloutBatch};
+use super::{
+    Advantages, Algorithm, DynamicSampling, KlPlacement, LossTerms, Requirements, RolloutBatch,
+};
 use crate::advantage::{
     GroupAdvantageOptions, OverlongPunishment, group_relative_advantages, overlong_punishment,
 };

@@ -5,7 +5,7 @@ use zs_core::StreamKey;
 use super::RolloutError;
 use super::helper_reply::HelperReply;
 use super::row::{RolloutRow, Rules};
-use crate::consult::{AgentKind, ConsultRegistry, ConsultRequest};
+use crate::consult::{ConsultRegistry, ConsultRequest};
 
 /// The place of a completion that follows `part` consultations of the same turn.
 ///
