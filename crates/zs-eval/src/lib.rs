@@ -23,6 +23,7 @@ mod bootstrap;
 mod dataset;
 mod dump;
 mod evaluate;
+mod evaluation;
 mod evaluator;
 mod method;
 mod metrics;
@@ -38,7 +39,8 @@ pub use bootstrap::{Estimate, NUM_RESAMPLES};
 pub use dataset::{
     DatasetError, Questions, RowError, read_documents, read_questions, read_sound_questions,
 };
-pub use evaluate::{EvalConfig, EvalProgress, EvaluateError, Evaluation, evaluate};
+pub use evaluate::evaluate;
+pub use evaluation::{EvalConfig, EvalProgress, EvaluateError, Evaluation};
 pub use evaluator::{Evaluator, PlayedBatch};
 pub use method::Method;
 pub use metrics::{Metric, QuestionRecord};

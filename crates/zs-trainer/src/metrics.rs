@@ -7,9 +7,8 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::callback::StepTimes;
-use crate::context::RolloutTimes;
 use crate::files::{JsonLines, RunDir};
+use crate::times::{RolloutTimes, StepTimes};
 
 /// The metrics of one step.
 ///

@@ -177,7 +177,17 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-trainer",
-        workspace: &["zs-core", "zs-curriculum", "zs-eval", "zs-model", "zs-rl", "zs-simulator"],
+        workspace: &[
+            "zs-core",
+            "zs-curriculum",
+            "zs-data",
+            "zs-eval",
+            "zs-model",
+            "zs-rl",
+            "zs-search",
+            "zs-simulator",
+            "zs-world",
+        ],
         external: Some(&[
             "anyhow",
             "burn",
@@ -200,7 +210,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-observe",
-        workspace: &["zs-core", "zs-model", "zs-rl", "zs-simulator", "zs-trainer"],
+        workspace: &["zs-core", "zs-model", "zs-rl", "zs-search", "zs-trainer"],
         external: Some(&[
             "anyhow",
             "base64",
@@ -214,6 +224,7 @@ const RULES: &[Rule] = &[
             "serde",
             "serde_json",
             "signal-hook",
+            "toml",
             "tracing",
             "tracing-chrome",
             "tracing-subscriber",
@@ -228,8 +239,10 @@ const RULES: &[Rule] = &[
             "zs-model",
             "zs-observe",
             "zs-rl",
+            "zs-search",
             "zs-simulator",
             "zs-trainer",
+            "zs-world",
         ],
         external: Some(&[
             "anyhow",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use serde_json::{Map, Value};
 
-use super::rows::Text;
+use super::text::Text;
 use super::{DatasetError, NumberedRow, RowError, list_literal};
 
 /// Columns whose cells may be lists.

@@ -3,7 +3,7 @@
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use super::rows::Text;
+use super::text::Text;
 use super::{DatasetError, NumberedRow, RowError, Rows, json_lines};
 
 /// The rows of a `.json` file: elements of its array, or its lines where it opens with an object,

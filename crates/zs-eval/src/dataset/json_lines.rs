@@ -3,7 +3,7 @@
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use super::rows::Text;
+use super::text::Text;
 use super::{DatasetError, NumberedRow, RowError};
 
 /// The rows of a JSON Lines file, numbered by line.

@@ -10,6 +10,7 @@ mod json_lines;
 mod list_literal;
 mod parquet;
 mod rows;
+mod text;
 
 use std::collections::BTreeMap;
 use std::fmt;

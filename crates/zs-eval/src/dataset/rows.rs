@@ -1,12 +1,8 @@
-//! From a path to rows: what the extension says, and unpacking on the way.
+//! Rows of a file, in the format that its extension names.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
-
-use super::{DatasetError, Rows, delimited, json_array, json_lines, parquet};
+use super::{DatasetError, Rows, delimited, json_array, json_lines, parquet, text};
 
 /// Opens a file; gives its name without extensions, and its rows.
 pub(crate) fn open(path: &Path) -> Result<(String, Rows), DatasetError> {
@@ -16,30 +12,14 @@ pub(crate) fn open(path: &Path) -> Result<(String, Rows), DatasetError> {
     let unknown = || DatasetError::UnknownFormat { path: path.to_owned() };
     let (stem, extension) = inner.rsplit_once('.').ok_or_else(unknown)?;
     let rows: Rows = match extension.to_ascii_lowercase().as_str() {
-        "jsonl" | "ndjson" => Box::new(json_lines::rows(path, text(path, is_gzipped)?)),
-        "json" => json_array::rows_or_lines(path, text(path, is_gzipped)?)?,
-        "csv" => Box::new(delimited::rows(path, text(path, is_gzipped)?, b',')?),
-        "tsv" => Box::new(delimited::rows(path, text(path, is_gzipped)?, b'\t')?),
+        "jsonl" | "ndjson" => Box::new(json_lines::rows(path, text::open(path, is_gzipped)?)),
+        "json" => json_array::rows_or_lines(path, text::open(path, is_gzipped)?)?,
+        "csv" => Box::new(delimited::rows(path, text::open(path, is_gzipped)?, b',')?),
+        "tsv" => Box::new(delimited::rows(path, text::open(path, is_gzipped)?, b'\t')?),
         "parquet" if !is_gzipped => Box::new(parquet::rows(path)?),
         _ => return Err(unknown()),
     };
     Ok((stem.to_owned(), rows))
-}
-
-/// Bytes of a text file, unpacked and without a byte-order mark.
-pub(super) type Text = Box<dyn BufRead>;
-
-fn text(path: &Path, is_gzipped: bool) -> Result<Text, DatasetError> {
-    let unreadable = |source| DatasetError::Read { path: path.to_owned(), source };
-    let file = BufReader::new(File::open(path).map_err(unreadable)?);
-    let mut text: Text = match is_gzipped {
-        true => Box::new(BufReader::new(MultiGzDecoder::new(file))),
-        false => Box::new(file),
-    };
-    if text.fill_buf().map_err(unreadable)?.starts_with(b"\xEF\xBB\xBF") {
-        text.consume(3);
-    }
-    Ok(text)
 }
 
 fn has_suffix(name: &str, suffix: &str) -> bool {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use zs_serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::session::Session;
 use zs_trainer::config::EngineConfig;
 use zs_trainer::source;

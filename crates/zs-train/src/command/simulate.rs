@@ -8,7 +8,7 @@ use zs_rl::RolloutConfig;
 use zs_simulator::audit::{QuestionAuditConfig, audit_questions};
 use zs_simulator::collect::JUDGE_TEMPLATE;
 
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::session::Session;
 use crate::simulate::collect::{
     CollectConfig, JudgeChoice, PolicySource, SearchSource, collect as collect_searches,

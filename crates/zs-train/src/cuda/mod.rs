@@ -25,10 +25,10 @@ pub(crate) use survey::Survey;
 pub(crate) fn make_ready(
     index: usize,
     kernel_cache: &std::path::Path,
-) -> Result<(), crate::device::DeviceError> {
+) -> Result<(), crate::device_error::DeviceError> {
     use zs_trainer::DeviceName;
 
-    use crate::device::DeviceError;
+    use crate::device_error::DeviceError;
 
     let name = DeviceName::Cuda(index);
     let survey = Survey::once();

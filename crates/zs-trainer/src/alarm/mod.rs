@@ -4,15 +4,16 @@
 //! ([`AlarmsConfig`]); `docs/observing.md` says what to do about it.
 
 mod rule;
+mod thresholds;
 mod watch;
 
 use serde::{Deserialize, Serialize};
 
+pub use thresholds::AlarmsConfig;
 pub use watch::ALARMS;
 pub(crate) use watch::{Watch, raised};
 
 use crate::Metrics;
-use crate::config::AlarmsConfig;
 
 /// One way in which training goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,8 +1,7 @@
 //! The rule of each alarm.
 
-use super::{Alarm, Reading};
+use super::{Alarm, AlarmsConfig, Reading};
 use crate::Metrics;
-use crate::config::AlarmsConfig;
 
 /// Divergences below this are rounding, however many times larger than before.
 const SMALLEST_KL: f64 = 1e-3;

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::{Alarm, AlarmRecord, readings};
+use super::{Alarm, AlarmRecord, AlarmsConfig, readings};
 use crate::Metrics;
-use crate::config::AlarmsConfig;
 use crate::files::{JsonLines, RunDir};
 
 /// The file of a run that says which alarms were on.

@@ -14,9 +14,10 @@ mod sft;
 mod source;
 mod train;
 
+pub use crate::alarm::AlarmsConfig;
 pub use aids::{ConsultantsConfig, CorpusSource, JudgeConfig};
 pub use file::{Check, load, load_with, parse};
-pub use observe::{AlarmsConfig, LoggingConfig};
+pub use observe::LoggingConfig;
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
 pub use safety::{CheckpointConfig, FailedSearch, FaultPolicy};
 pub use set::Assignment;

@@ -11,9 +11,9 @@ use zs_rl::{
 };
 
 use super::Trainer;
-use super::rollouts::RecordedGroup;
 use crate::config::TrainingConfig;
 use crate::order::EpochOrder;
+use crate::rollouts::RecordedGroup;
 
 /// Plays the episodes of one step after the other.
 pub(super) struct Collector<'a> {

@@ -10,13 +10,13 @@ use zs_rl::{RewardedTrajectory, TrajectoryGroup};
 
 use super::collect::Collected;
 use super::learner::Learner;
-use super::rollouts::{RecordedGroup, Rollouts};
 use super::{Trained, Trainer};
 use crate::alarm::AlarmRecord;
-use crate::callback::StepTimes;
 use crate::engines::{self, Engines};
 use crate::files::{JsonLines, RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
+use crate::rollouts::{RecordedGroup, Rollouts};
+use crate::times::StepTimes;
 
 /// What a run writes as it goes.
 pub(super) struct Log {

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use zs_core::SearchEngine;
 use zs_model::Generator;
 
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::session::Session;
 use zs_trainer::RunContext;
 use zs_trainer::engines::Engines;

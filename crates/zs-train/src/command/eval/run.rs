@@ -16,7 +16,7 @@ use zs_rl::program::WebFunction;
 use zs_search::FixedEngine;
 
 use super::output::{EvalDir, Settings};
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::command::report_table::{self, Kind};
 use crate::command::score::ProtocolArgs;
 use crate::session::Session;
