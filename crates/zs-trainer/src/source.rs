@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use zs_core::{Document, Question, SearchEngine};
-use zs_data::read_corpus;
+use zs_data::read_documents;
 use zs_model::{Generator, LanguageModel, Tokenizer};
 use zs_rl::RolloutConfig;
 use zs_rl::consult::{ConsultRegistry, GeneratorAgent};
@@ -51,7 +51,7 @@ pub fn load_policy(dir: &Path, context: &RunContext) -> Result<LanguageModel> {
 pub fn questions(source: &QuestionSource) -> Result<Vec<Question>> {
     match source {
         QuestionSource::File { path, limit } => {
-            let mut questions = zs_eval::read_questions(path)?;
+            let mut questions = zs_data::read_questions(path)?;
             questions.truncate(limit.unwrap_or(usize::MAX));
             Ok(questions)
         }
@@ -69,9 +69,9 @@ pub fn questions(source: &QuestionSource) -> Result<Vec<Question>> {
 /// Fails on an unreadable file, and when there is no sound row.
 pub fn sound_questions(source: &QuestionSource, context: &RunContext) -> Result<Vec<Question>> {
     let QuestionSource::File { path, limit } = source else { return questions(source) };
-    let (mut questions, bad_rows) = zs_eval::read_sound_questions(path)?;
-    if let Some(first) = bad_rows.first() {
-        let count = bad_rows.len();
+    let (mut questions, skipped) = zs_data::read_valid_questions(path)?;
+    if let Some(first) = skipped.first {
+        let count = skipped.count;
         context.note(&format!("{}: {count} bad rows left out; the first: {first}", path.display()));
     }
     questions.truncate(limit.unwrap_or(usize::MAX));
@@ -109,7 +109,7 @@ pub fn engine(config: &EngineConfig, context: &RunContext) -> Result<Arc<dyn Sea
 /// Fails on an unreadable file, a malformed row, or no row at all.
 pub fn corpus(source: &CorpusSource) -> Result<Vec<Document>> {
     match source {
-        CorpusSource::File { path } => Ok(read_corpus(path)?),
+        CorpusSource::File { path } => Ok(read_documents(path)?),
         CorpusSource::World { world } => Ok(generate_world(*world).passages()),
     }
 }
@@ -146,9 +146,7 @@ pub fn judge(config: &JudgeConfig, device: &Device) -> Result<LmJudge> {
 ///
 /// Fails on an unreadable file, a malformed row, or no row at all.
 pub fn corpus_engine(path: &Path) -> Result<Bm25Engine> {
-    let is_plain = path.extension().is_some_and(|it| it == "jsonl");
-    let documents = if is_plain { read_corpus(path)? } else { zs_eval::read_documents(path)? };
-    Bm25Engine::from_documents(documents).with_context(|| path.display().to_string())
+    Bm25Engine::from_documents(read_documents(path)?).with_context(|| path.display().to_string())
 }
 
 /// A simulation LLM as an engine.

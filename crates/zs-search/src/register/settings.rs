@@ -28,7 +28,7 @@ impl Bm25Settings {
     /// Fails on an unreadable index or corpus.
     pub fn open(&self) -> Result<Bm25Engine, BoxedError> {
         match (&self.corpus, &self.index) {
-            (Some(path), _) => Ok(Bm25Engine::from_documents(zs_data::read_corpus(path)?)?),
+            (Some(path), _) => Ok(Bm25Engine::from_documents(zs_data::read_documents(path)?)?),
             (None, Some(dir)) => Ok(Bm25Engine::open(dir)?),
             (None, None) => Err("neither `corpus` nor `index` is given".into()),
         }

@@ -249,7 +249,7 @@ impl CollectArgs {
         };
         let engine = source::engine(&engine, &context)?;
         let model = source::load_model(policy, context.devices.first())?;
-        let mut asked = zs_eval::read_questions(questions)?;
+        let mut asked = zs_data::read_questions(questions)?;
         asked.truncate(self.limit.unwrap_or(usize::MAX));
         let rollout = RolloutConfig {
             temperature: self.temperature,
@@ -287,7 +287,7 @@ fn audit(args: &AuditArgs, session: &Session) -> Result<()> {
     let engine = source::engine(&engine, &context)?;
     let real = EngineArgs { corpus, index, ..EngineArgs::default() }.config(&session.components)?;
     let real = real.map(|it| source::engine(&it, &context)).transpose()?;
-    let mut questions = zs_eval::read_questions(&args.questions)?;
+    let mut questions = zs_data::read_questions(&args.questions)?;
     questions.truncate(args.limit);
     let config = QuestionAuditConfig { k: args.k, seeds: args.seeds.clone() };
     let num_cells = 2 * zs_simulator::audit::QueryForm::ALL.len() * args.seeds.len();

@@ -56,7 +56,7 @@ pub struct WorldSource {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum QuestionSource {
-    /// A file in any form that `zs_eval::read_questions` knows.
+    /// A file in any form that `zs_data::read_questions` knows.
     File {
         /// The file.
         path: PathBuf,
