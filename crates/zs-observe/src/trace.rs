@@ -104,7 +104,7 @@ struct State {
     generating: Vec<ThreadId>,
     /// Lanes that search now.
     num_searching: usize,
-    /// When one of these last changed.
+    /// Time of the last change of one of these.
     changed: Option<Instant>,
     seconds: BTreeMap<&'static str, f64>,
 }
@@ -229,7 +229,7 @@ fn is_phase(name: &str) -> bool {
     PHASES.contains(&name) || [GENERATE, SEARCH].contains(&name)
 }
 
-/// When a span of a worker began.
+/// Start of a worker's span.
 struct Began(Instant);
 
 impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ClockLayer {

@@ -31,15 +31,15 @@ pub struct Cli {
     /// Write where the time goes to this file, for <https://ui.perfetto.dev> or `chrome://tracing`.
     #[arg(long, global = true, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// What to compute on.
+    /// Device options.
     #[command(flatten, next_help_heading = "Device")]
     pub device: DeviceArgs,
-    /// What to do.
+    /// Command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What `zs` can do.
+/// Commands of `zs`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train a language model from scratch on the embedded world.
@@ -59,7 +59,7 @@ pub enum Command {
     Index(IndexCommand),
     /// Search a corpus, as the policy's `<search>` does.
     Search(SearchArgs),
-    /// What a run's searches cost, and would have cost elsewhere.
+    /// Show the cost of a run's searches, and its cost at other providers.
     Cost(CostArgs),
     /// Draw a run as one page: curves, settings, costs, alarms, and every episode.
     Inspect(InspectArgs),
@@ -67,7 +67,7 @@ pub enum Command {
     Ask(AskArgs),
     /// Compare a checkpoint with recorded reference outputs.
     Verify(VerifyArgs),
-    /// What of this machine, and of a run file, is usable, and what to do about the rest.
+    /// Check this machine, and a run file, and say how to fix what is missing.
     Doctor(DoctorArgs),
     /// Compute every shape that sampling will meet once, so that a GPU's kernels are compiled and tuned.
     WarmUp(WarmUpArgs),

@@ -153,7 +153,7 @@ impl Devices {
         self.simulator.as_ref().map(|(name, _)| *name)
     }
 
-    /// Whether the first device is the CPU.
+    /// Returns true if the first device is the CPU.
     #[must_use]
     pub fn is_cpu(&self) -> bool {
         self.name() == DeviceName::Cpu

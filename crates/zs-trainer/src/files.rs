@@ -112,7 +112,7 @@ impl RunDir {
         )
     }
 
-    /// Where the run lies.
+    /// Directory of the run.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -93,7 +93,7 @@ pub struct Trained {
     pub metrics: Vec<Metrics>,
     /// Searches that were carried out in training.
     pub num_searches: u64,
-    /// Whether the run was interrupted: it is saved and not finished.
+    /// True if the run was interrupted: it is saved and not finished.
     pub interrupted: bool,
     /// Alarms, each where it was raised.
     pub alarms: Vec<AlarmRecord>,

@@ -20,7 +20,7 @@ pub struct AskArgs {
     /// The policy model (Hugging Face layout).
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// Where documents come from.
+    /// Search engine.
     #[command(flatten)]
     pub engine: EngineArgs,
     /// The golden answer, which a simulation LLM writes documents about.

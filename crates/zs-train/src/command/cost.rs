@@ -18,7 +18,7 @@ use crate::session::Session;
 pub struct CostArgs {
     /// The run directory of `zs train`.
     pub run: PathBuf,
-    /// What a provider of your own bills for a thousand searches, in dollars.
+    /// Price of a further provider, in dollars per thousand searches.
     #[arg(long, value_name = "DOLLARS")]
     pub dollars_per_1000: Option<f64>,
     /// JSON instead of tables.

@@ -8,7 +8,7 @@ use zs_simulator::SimulatedConfig;
 use zs_trainer::Components;
 use zs_trainer::config::{EngineConfig, TemplatesConfig, load_engine};
 
-/// Where documents come from.
+/// Search engine.
 #[derive(Clone, Debug, Default, Args)]
 #[group(multiple = false)]
 pub struct EngineArgs {

@@ -6,7 +6,7 @@ use crate::Metrics;
 /// Divergences below this are rounding, however many times larger than before.
 const SMALLEST_KL: f64 = 1e-3;
 
-/// What an alarm reads at the last step of `history`, if that puts it on.
+/// Returns the reading of an alarm at the last step of `history`, if the alarm is on.
 pub(super) fn reading(
     alarm: Alarm,
     history: &[Metrics],
@@ -66,7 +66,7 @@ impl Rule<'_> {
         self.last(key, self.window).map(|it| mean(&it))
     }
 
-    /// How much the mean over the last window is above that over the window before.
+    /// Rise of the mean over the last window above the mean over the window before.
     fn rise(&self, key: &str) -> Option<f64> {
         let values = self.last(key, 2 * self.window)?;
         let (before, now) = values.split_at(self.window);

@@ -28,10 +28,10 @@ pub struct ConsultantsConfig {
     /// Consultations that an episode may make.
     #[serde(default = "default_budget")]
     pub budget: u32,
-    /// How the model samples.
+    /// Sampling of the model.
     #[serde(default)]
     pub sampling: GeneratorAgentConfig,
-    /// What it is prompted with.
+    /// Prompt templates.
     #[serde(default)]
     pub templates: AgentTemplates,
 }
@@ -70,7 +70,7 @@ pub struct JudgeConfig {
     /// Tokens that it may write before its verdict is missing.
     #[serde(default = "default_verdict_tokens")]
     pub max_new_tokens: usize,
-    /// What it is prompted with: a template over `question`, `a`, `b` and `rubrics`.
+    /// Prompt template over `question`, `a`, `b` and `rubrics`.
     #[serde(default = "default_judge_prompt")]
     pub template: String,
 }
@@ -90,7 +90,7 @@ impl JudgeConfig {
     }
 }
 
-/// Where documents come from.
+/// Source of documents.
 ///
 /// ```toml
 /// corpus = { kind = "file", path = "corpus.jsonl" }

@@ -1,4 +1,4 @@
-//! What a run watches itself for, and what it writes beside its own files.
+//! Alarms of a run, and the logs that it writes besides its own files.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ impl Check for AlarmsConfig {
     }
 }
 
-/// What is written beside `metrics.jsonl`.
+/// Logs besides `metrics.jsonl`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoggingConfig {

@@ -30,12 +30,12 @@ pub struct EvalArgs {
     pub run: run::EvalRunArgs,
 }
 
-/// What `zs eval` can do besides.
+/// Subcommands of `zs eval`.
 #[derive(Debug, Subcommand)]
 pub enum EvalCommand {
     /// Put several evaluations into one table, with paired differences from the first.
     Compare(compare::CompareArgs),
-    /// How often a search with the question itself finds the golden titles or answers.
+    /// Measure how often a search with the question itself finds the golden titles or answers.
     Retrieval(retrieval::RetrievalArgs),
 }
 

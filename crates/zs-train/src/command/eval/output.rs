@@ -150,7 +150,7 @@ impl EvalDir {
         Ok(Self { run, done, records, trajectories })
     }
 
-    /// What was done before.
+    /// Records of the episodes that are already played.
     pub(super) fn records(&self) -> &[QuestionRecord] {
         &self.done
     }
