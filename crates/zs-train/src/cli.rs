@@ -48,7 +48,7 @@ pub enum Command {
     Sft(ResumableArgs),
     /// Train a policy by reinforcement learning with a search engine.
     Train(TrainArgs),
-    /// Compute a recorded step of a training run again, and compare to the bit.
+    /// Compute a recorded step of a training run again, and compare bit by bit.
     Replay(ReplayArgs),
     /// Score a model on questions, searching as it answers; compare runs; measure retrieval.
     Eval(Box<EvalArgs>),

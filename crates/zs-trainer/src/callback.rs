@@ -72,7 +72,7 @@ pub trait Callback: Debug {
 /// Decision of a callback.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flow {
-    /// Goes on.
+    /// Continues the run.
     #[default]
     Continue,
     /// Saves the run and ends it after this step.

@@ -74,7 +74,7 @@ pub struct Trainer {
     validation: Option<Validation>,
     values: Option<ValueNetwork>,
     texts: Arc<[TokenRow]>,
-    consultants: Option<ConsultRegistry>,
+    helper_models: Option<ConsultRegistry>,
     alarms: AlarmsConfig,
     callbacks: Vec<Box<dyn Callback>>,
     config: TrainingConfig,

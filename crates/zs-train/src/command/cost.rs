@@ -67,7 +67,7 @@ pub(crate) fn cost(args: &CostArgs, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Runs whose engines had no books say how often they searched all the same.
+/// Runs whose engines kept no ledger still have their number of searches.
 fn searches_of_summary(args: &CostArgs) -> Result<u64> {
     let path = args.run.join(SUMMARY);
     let text = std::fs::read(&path)

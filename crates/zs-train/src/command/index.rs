@@ -11,7 +11,7 @@ use crate::session::Session;
 /// Subcommands of `zs index`.
 #[derive(Debug, Subcommand)]
 pub enum IndexCommand {
-    /// Build a BM25 index; run it again after an interruption, and it goes on where it was.
+    /// Build a BM25 index; after an interruption, run it again to resume.
     Build(IndexBuildArgs),
 }
 

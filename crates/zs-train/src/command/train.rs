@@ -18,7 +18,7 @@ pub struct TrainArgs {
     /// The run file (TOML). Its paths are relative to the current directory.
     #[arg(required_unless_present = "resume")]
     pub run: Option<PathBuf>,
-    /// Go on with the interrupted run in this directory, to the bit.
+    /// Resume the interrupted run in this directory, bit-exact.
     #[arg(long, value_name = "RUN", conflicts_with_all = ["run", "set", "dry_run"])]
     pub resume: Option<PathBuf>,
     /// Set a key of the run file, e.g. `training.schedule.steps=10`; may be repeated.
@@ -87,7 +87,7 @@ pub(crate) fn replay(args: &ReplayArgs, session: &Session) -> Result<()> {
         let (run, count) = (args.run.display(), comparison.num_different);
         bail!("{run}: {count} numbers of step {step} differ");
     }
-    session.print(&format!("step {step} is the same to the bit\n"));
+    session.print(&format!("step {step} is bit-exact\n"));
     Ok(())
 }
 

@@ -25,7 +25,7 @@ pub struct AlarmsConfig {
     /// On when `reward/mean` has risen by this and the share of right answers, or of valid turns, has
     /// fallen by as much, each against the window before.
     pub reward_hacking: f64,
-    /// On at this share of groups whose episodes all earned the same.
+    /// On at this fraction of zero-variance groups, whose episodes all have the same reward.
     pub constant_groups: f64,
     /// On when the divergence of a step is this many times the median of the window before.
     pub kl_spike: f64,

@@ -17,7 +17,7 @@ impl TrainConfig {
                 of_engine(engine, &mut inputs);
             }
         }
-        inputs.extend(self.consultants.as_ref().map(|it| it.model.clone()));
+        inputs.extend(self.helper_models.as_ref().map(|it| it.model.clone()));
         inputs.extend(self.judge.as_ref().map(|it| it.model.clone()));
         if let Some(CorpusSource::File { path }) = &self.corpus {
             inputs.push(path.clone());

@@ -3,11 +3,11 @@
 //! One file a kind of run; what they share ([`QuestionSource`], [`EngineConfig`],
 //! [`TrainingConfig`], [`TuningConfig`]) is composed again by crates that stand on this one.
 
-mod aids;
 mod file;
 mod inputs;
 mod observe;
 mod pretrain;
+mod resources;
 mod safety;
 mod set;
 mod sft;
@@ -15,10 +15,10 @@ mod source;
 mod train;
 
 pub use crate::alarm::AlarmsConfig;
-pub use aids::{ConsultantsConfig, CorpusSource, JudgeConfig};
 pub use file::{Check, load, load_with, parse};
 pub use observe::LoggingConfig;
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
+pub use resources::{ConsultantsConfig, CorpusSource, JudgeConfig};
 pub use safety::{CheckpointConfig, FailedSearch, FaultPolicy};
 pub use set::Assignment;
 pub use sft::{

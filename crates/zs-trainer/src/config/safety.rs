@@ -54,7 +54,7 @@ pub struct FaultPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailedSearch {
-    /// The policy is told that the search failed, and goes on.
+    /// The policy is told that the search failed, and continues.
     #[default]
     Observe,
     /// The episode is not learned from: another is sampled in its place. One that fails each time is

@@ -36,9 +36,9 @@ pub struct TrainConfig {
     /// Validation, which chooses among checkpoints; without it the last one is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<ValidationConfig>,
-    /// Models that the policy may consult while it trains; validation has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub consultants: Option<ConsultantsConfig>,
+    /// Helper models that the policy may consult while it trains; validation has none.
+    #[serde(default, alias = "consultants", skip_serializing_if = "Option::is_none")]
+    pub helper_models: Option<ConsultantsConfig>,
     /// The model that compares episodes, for the reward `rubric`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeConfig>,
@@ -270,8 +270,8 @@ impl Check for TrainConfig {
                 engine.check("validation.engine")?;
             }
         }
-        if let Some(consultants) = &self.consultants {
-            consultants.check("consultants")?;
+        if let Some(helper_models) = &self.helper_models {
+            helper_models.check("helper_models")?;
         }
         if let Some(judge) = &self.judge {
             judge.check("judge")?;

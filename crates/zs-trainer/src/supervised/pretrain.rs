@@ -48,8 +48,8 @@ pub(crate) struct State {
 
 /// Trains a model from scratch, writing metrics and checkpoints into `run`.
 ///
-/// `command` is what the model card says that it was made by. With `resume`, goes on from the newest
-/// whole checkpoint, to the same bytes as an uninterrupted run.
+/// `command` is the command that the model card names. With `resume`, it resumes from the newest
+/// complete checkpoint, with the same bytes as an uninterrupted run.
 ///
 /// # Errors
 ///

@@ -91,7 +91,7 @@ impl<'a> Learner<'a> {
         Ok(Self { trainer, policy, network, optimizer, reference, critic, best, numbers })
     }
 
-    /// Goes on from a checkpoint.
+    /// Resumes from a checkpoint.
     ///
     /// # Errors
     ///

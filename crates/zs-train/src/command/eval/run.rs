@@ -80,7 +80,7 @@ pub struct EvalRunArgs {
     /// Seed of the sampling, of the bootstrap and of the simulation LLM.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Write settings, records, episodes and a summary there; an interrupted evaluation goes on.
+    /// Write settings, records, episodes and a summary there; an interrupted evaluation resumes.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// The summary as JSON instead of a table.

@@ -39,7 +39,7 @@ pub(super) struct BestLoss {
     pub(super) loss: f64,
 }
 
-/// A run at one moment: all that it goes on from.
+/// State of a run at one step, from which it resumes.
 pub(super) struct Progress {
     pub(super) state: State,
     /// The training copy, adapters unmerged.

@@ -9,10 +9,10 @@ use zs_rl::judge::JUDGE_PROMPT;
 
 use super::{WorldSource, ensure};
 
-/// Models that the policy may consult.
+/// Helper models that the policy may consult.
 ///
 /// ```toml
-/// [consultants]
+/// [helper_models]
 /// model = "models/qwen2.5-7b-instruct"
 /// agents = ["verify", "knowledge"]
 /// budget = 5
