@@ -91,7 +91,7 @@ fn resumed_runs_equal_uninterrupted_ones() {
     }
 }
 
-/// A budget goes on where it was, and so do the books.
+/// Budget and ledger resume where they were.
 #[test]
 fn what_was_spent_stays_spent() {
     let scratch = tempfile::tempdir().unwrap();

@@ -69,7 +69,7 @@ impl ChartStyle {
     }
 }
 
-/// What a mark looks like.
+/// Colour of a mark.
 const MARK: RGBColor = RGBColor(0xdc, 0x26, 0x26);
 
 /// Stands for the page's ink; replaced by `currentColor`.

@@ -7,6 +7,8 @@ use clap::Args;
 
 use zs_trainer::{DeviceName, Devices, GpuMemory};
 
+pub use crate::device_error::DeviceError;
+
 #[cfg(not(any(feature = "flex", feature = "cuda")))]
 compile_error!("zs-train needs a backend: enable the feature `flex` or `cuda`");
 
@@ -32,51 +34,6 @@ pub struct DeviceArgs {
     /// The folder of compiled and tuned GPU kernels; `zs/kernels` in the user's cache by default.
     #[arg(long, global = true, env = "ZS_KERNEL_CACHE", value_name = "DIR")]
     pub kernel_cache: Option<PathBuf>,
-}
-
-/// Why a device cannot be computed on.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DeviceError {
-    /// The build has no backend for it.
-    #[error(
-        "--device {name}: this zs is built without it; build with `--features {feature}`, or name \
-         another device"
-    )]
-    NotBuilt {
-        /// What was asked for.
-        name: DeviceName,
-        /// The cargo feature that has it.
-        feature: &'static str,
-    },
-    /// Something that CUDA needs is missing.
-    #[error(
-        "--device {name}: {problem}; {advice} (`zs doctor` says more; `--device cpu` goes without)"
-    )]
-    Unusable {
-        /// What was asked for.
-        name: DeviceName,
-        /// What is missing.
-        problem: String,
-        /// What to do about it.
-        advice: String,
-    },
-    /// There are fewer GPUs.
-    #[error("--device {name}: this machine has {count} GPUs, from cuda:0 on")]
-    NoSuchGpu {
-        /// What was asked for.
-        name: DeviceName,
-        /// How many there are.
-        count: usize,
-    },
-    /// The folder of kernels cannot be used.
-    #[error("--kernel-cache {path}: {message}", path = path.display())]
-    KernelCache {
-        /// The folder.
-        path: PathBuf,
-        /// Why not.
-        message: String,
-    },
 }
 
 impl DeviceArgs {

@@ -1,4 +1,4 @@
-//! What the allocator does with memory that is free.
+//! Treatment of free memory by the allocator.
 
 /// Keeps freed pages: training asks for the same buffers again and again, and the kernel clears
 /// every page that it hands out. The same as `MIMALLOC_PURGE_DELAY=-1`.

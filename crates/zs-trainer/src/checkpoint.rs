@@ -28,7 +28,7 @@ pub(crate) struct Checkpoints {
     keep_last: usize,
 }
 
-/// What a checkpoint holds, by path inside it.
+/// Files of a checkpoint, by path inside it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {

@@ -10,6 +10,7 @@ use crate::components::Components;
 use crate::console::{Console, Progress, QuietConsole};
 use crate::device_name::DeviceName;
 use crate::interrupt::Interrupt;
+use crate::times::RolloutTimes;
 
 /// Surroundings of a run, passed down from the command line or from a program that trains.
 #[derive(Clone, Debug)]
@@ -152,7 +153,7 @@ impl Devices {
         self.simulator.as_ref().map(|(name, _)| *name)
     }
 
-    /// Whether the first device is the CPU.
+    /// Returns true if the first device is the CPU.
     #[must_use]
     pub fn is_cpu(&self) -> bool {
         self.name() == DeviceName::Cpu
@@ -195,17 +196,4 @@ pub trait SpanSums: std::fmt::Debug + Send + Sync {
 
     /// Name of the innermost phase that a run is in.
     fn phase(&self) -> Option<&'static str>;
-}
-
-/// Seconds that a rollout spent on its parts.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RolloutTimes {
-    /// Feeding prompts and observations.
-    pub prefill: f64,
-    /// Sampling token by token.
-    pub decode: f64,
-    /// Waiting for the search engine, and nothing else.
-    pub search: f64,
-    /// Searching while the policy samples another lane; part of the sampling's time.
-    pub search_hidden: f64,
 }

@@ -73,7 +73,7 @@ impl RunDir {
         }
     }
 
-    /// The same, for a run that goes on only as long as it is not finished.
+    /// Opens a run that may be resumed only while it is not finished.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl RunDir {
         )
     }
 
-    /// Where the run lies.
+    /// Directory of the run.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -42,8 +42,10 @@ mod metrics;
 mod order;
 pub mod plan;
 mod questions;
+mod rollouts;
 pub mod source;
 pub mod supervised;
+mod times;
 pub mod train;
 mod trainable;
 mod trainer;
@@ -52,10 +54,10 @@ mod weights;
 mod world;
 
 pub use bm25::Bm25Settings;
-pub use callback::{Callback, CallbackError, Flow, StepReport, StepTimes};
+pub use callback::{Callback, CallbackError, Flow, StepReport};
 pub use components::{Components, TrackerRegistry, TrackerSettings};
 pub use console::{Console, Progress, QuietConsole};
-pub use context::{Devices, GpuMemory, RolloutTimes, RunContext, SpanSums, host_threads};
+pub use context::{Devices, GpuMemory, RunContext, SpanSums, host_threads};
 pub use device_name::{DeviceName, DeviceNameError};
 pub use interrupt::Interrupt;
 pub use metrics::{Metrics, Timings};
@@ -63,6 +65,7 @@ pub use order::EpochOrder;
 pub use questions::{
     QuestionRegistry, WorldQuestions, register_question_source, register_question_sources,
 };
-pub use trainer::rollouts::{RecordedGroup, read_rollouts, recorded_steps};
+pub use rollouts::{RecordedGroup, read_rollouts, recorded_steps};
+pub use times::{RolloutTimes, StepTimes};
 pub use trainer::{Comparison, Trained, Trainer, TrainerBuilder, Validation};
 pub use world::{SplitName, WorldSource};

@@ -77,7 +77,7 @@ struct Loaded {
     values: Option<ValueNetwork>,
     texts: Vec<TokenRow>,
     resources: RewardResources,
-    consultants: Option<ConsultRegistry>,
+    helper_models: Option<ConsultRegistry>,
 }
 
 impl Loaded {
@@ -97,11 +97,11 @@ impl Loaded {
         };
         let corpus = config.corpus.as_ref().map(source::corpus).transpose()?;
         let judge = config.judge.as_ref().map(|it| source::judge(it, &device)).transpose()?;
-        let consultants =
-            config.consultants.as_ref().map(|it| source::consultants(it, &device)).transpose()?;
+        let helper_models =
+            config.helper_models.as_ref().map(|it| source::consultants(it, &device)).transpose()?;
         let judge = judge.map(|it| Arc::new(it) as Arc<dyn RubricJudge>);
         let resources = RewardResources::new(corpus.map(Into::into), judge);
-        Ok(Self { policy, values, texts, resources, consultants })
+        Ok(Self { policy, values, texts, resources, helper_models })
     }
 
     /// A trainer without questions and validation.
@@ -117,7 +117,7 @@ impl Loaded {
             .values(self.values)
             .texts(self.texts)
             .reward_resources(self.resources)
-            .consultants(self.consultants)
+            .helper_models(self.helper_models)
             .alarms(config.alarms.clone())
             .context(context.clone())
     }

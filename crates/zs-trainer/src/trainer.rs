@@ -8,7 +8,6 @@ mod learner;
 mod log;
 mod observe;
 mod replay;
-pub(crate) mod rollouts;
 mod validation;
 
 use std::sync::Arc;
@@ -38,6 +37,7 @@ use crate::config::{AlarmsConfig, CriticConfig, TrainingConfig};
 use crate::engines::Engines;
 use crate::files::RunDir;
 use crate::metrics::Metrics;
+use crate::rollouts::RecordedGroup;
 
 /// Training of one policy: everything that a run needs, in memory.
 ///
@@ -74,7 +74,7 @@ pub struct Trainer {
     validation: Option<Validation>,
     values: Option<ValueNetwork>,
     texts: Arc<[TokenRow]>,
-    consultants: Option<ConsultRegistry>,
+    helper_models: Option<ConsultRegistry>,
     alarms: AlarmsConfig,
     callbacks: Vec<Box<dyn Callback>>,
     config: TrainingConfig,
@@ -93,7 +93,7 @@ pub struct Trained {
     pub metrics: Vec<Metrics>,
     /// Searches that were carried out in training.
     pub num_searches: u64,
-    /// Whether the run was interrupted: it is saved and not finished.
+    /// True if the run was interrupted: it is saved and not finished.
     pub interrupted: bool,
     /// Alarms, each where it was raised.
     pub alarms: Vec<AlarmRecord>,
@@ -336,11 +336,7 @@ impl Trainer {
 impl Session<'_> {
     /// Completes the metrics of a step, writes them, and tells callbacks; returns why one of them
     /// stops the run.
-    fn end_step(
-        &mut self,
-        step: usize,
-        groups: Vec<rollouts::RecordedGroup>,
-    ) -> Result<Option<String>> {
+    fn end_step(&mut self, step: usize, groups: Vec<RecordedGroup>) -> Result<Option<String>> {
         let alarms = self.observers.alarms(&mut self.log.metrics)?;
         let times = self.log.end_step(step)?;
         let metrics = self.log.history().last().context("a step has just ended")?;

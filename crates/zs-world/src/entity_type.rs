@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{RELATIONS, Relation};
-
 /// What an entity is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,11 +67,6 @@ impl EntityType {
             Self::Job => JOBS.len(),
             Self::Year => 100,
         }
-    }
-
-    /// The relations that it is the subject of.
-    pub fn relations(self) -> impl Iterator<Item = Relation> {
-        RELATIONS.iter().filter(move |it| it.subject == self).map(|it| it.relation)
     }
 
     /// Whether it is a word of the grammar and not a name.

@@ -319,6 +319,13 @@ pub(crate) fn fill(phrasing: &str, subject: &str, object: &str) -> String {
     phrasing.replace("{s}", subject).replace("{o}", object)
 }
 
+impl EntityType {
+    /// Relations that the type is the subject of.
+    pub fn relations(self) -> impl Iterator<Item = Relation> {
+        RELATIONS.iter().filter(move |it| it.subject == self).map(|it| it.relation)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

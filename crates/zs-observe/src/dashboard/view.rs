@@ -1,4 +1,4 @@
-//! How the dashboard looks.
+//! Layout and drawing of the dashboard.
 
 use std::time::Instant;
 

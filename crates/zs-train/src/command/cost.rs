@@ -18,7 +18,7 @@ use crate::session::Session;
 pub struct CostArgs {
     /// The run directory of `zs train`.
     pub run: PathBuf,
-    /// What a provider of your own bills for a thousand searches, in dollars.
+    /// Price of a further provider, in dollars per thousand searches.
     #[arg(long, value_name = "DOLLARS")]
     pub dollars_per_1000: Option<f64>,
     /// JSON instead of tables.
@@ -67,7 +67,7 @@ pub(crate) fn cost(args: &CostArgs, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Runs whose engines had no books say how often they searched all the same.
+/// Runs whose engines kept no ledger still have their number of searches.
 fn searches_of_summary(args: &CostArgs) -> Result<u64> {
     let path = args.run.join(SUMMARY);
     let text = std::fs::read(&path)

@@ -52,7 +52,7 @@ pub(crate) fn doctor(args: &DoctorArgs, session: &Session) -> Result<()> {
     }
 }
 
-/// What has been looked at.
+/// Findings so far.
 #[derive(Default)]
 struct Findings {
     rows: Vec<[String; 4]>,
@@ -134,7 +134,7 @@ fn machine(findings: &mut Findings, session: &Session) {
     }
 }
 
-/// What GPUs need.
+/// Checks the requirements of GPUs.
 fn cuda(findings: &mut Findings, session: &Session) {
     if cfg!(not(feature = "cuda")) {
         return findings.absent(
@@ -222,7 +222,7 @@ fn run_file(path: &Path, findings: &mut Findings, session: &Session) {
     }
 }
 
-/// Whether a model directory has what loading it needs, without the weights themselves.
+/// Checks a model directory for the files that loading it needs, without reading the weights.
 fn model(dir: &Path) -> Result<String> {
     let shape = ModelConfig::from_dir(dir)?;
     Tokenizer::from_dir(dir)?;

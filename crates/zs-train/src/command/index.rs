@@ -8,10 +8,10 @@ use zs_search::{Bm25Fields, BuildProgress, IndexBuild};
 
 use crate::session::Session;
 
-/// What `zs index` can do.
+/// Subcommands of `zs index`.
 #[derive(Debug, Subcommand)]
 pub enum IndexCommand {
-    /// Build a BM25 index; run it again after an interruption, and it goes on where it was.
+    /// Build a BM25 index; after an interruption, run it again to resume.
     Build(IndexBuildArgs),
 }
 
@@ -25,7 +25,7 @@ pub struct IndexBuildArgs {
     /// The directory of the index.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// How often the words of a title count, beside those of its text.
+    /// Weight of the words of a title, relative to those of its text.
     #[arg(long, default_value_t = 2)]
     pub title_weight: u8,
     /// Search titles and texts each on their own instead.

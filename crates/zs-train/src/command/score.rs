@@ -16,7 +16,7 @@ use zs_trainer::files::JsonLines;
 /// Which protocol, and which of its switches.
 #[derive(Clone, Debug, Args)]
 pub struct ProtocolArgs {
-    /// What the numbers mean: `strict`, or `zs-compat` (the reference evaluation).
+    /// Protocol of scoring: `strict`, or `zs-compat` (the reference evaluation).
     #[arg(long, default_value = "strict")]
     pub protocol: Protocol,
     /// Switch a quirk of the reference evaluation on; may be given several times.
@@ -38,7 +38,7 @@ impl ProtocolArgs {
 /// Arguments of `zs score`.
 #[derive(Debug, Args)]
 pub struct ScoreArgs {
-    /// What the numbers mean.
+    /// Protocol of scoring.
     #[command(flatten)]
     pub protocol: ProtocolArgs,
     /// Rows with `golden_answers` and `prediction` or `transcript` (JSON Lines and others).
@@ -110,7 +110,7 @@ pub(crate) fn score(args: &ScoreArgs, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// What one quirk does to exact match.
+/// Effect of one quirk on exact match.
 struct QuirkEffect {
     quirk: Quirk,
     exact_match: f64,

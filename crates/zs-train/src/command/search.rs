@@ -21,10 +21,10 @@ pub struct SearchArgs {
     /// A corpus to index in memory.
     #[arg(long, value_name = "FILE")]
     pub corpus: Option<PathBuf>,
-    /// What to look for.
+    /// Query.
     #[arg(long, required_unless_present = "queries", conflicts_with = "queries")]
     pub query: Option<String>,
-    /// What to look for, in JSON Lines with `query` or `question`.
+    /// Queries, in JSON Lines with `query` or `question`.
     #[arg(long, value_name = "FILE")]
     pub queries: Option<PathBuf>,
     /// Documents at most.

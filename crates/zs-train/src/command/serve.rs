@@ -10,7 +10,7 @@ use clap::Args;
 use zs_core::registry::Spec;
 use zs_serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::session::Session;
 use zs_trainer::source;
 

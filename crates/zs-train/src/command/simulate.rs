@@ -8,7 +8,7 @@ use zs_rl::RolloutConfig;
 use zs_simulator::audit::{QuestionAuditConfig, audit_questions};
 use zs_simulator::collect::JUDGE_TEMPLATE;
 
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::session::Session;
 use crate::simulate::collect::{
     CollectConfig, JudgeChoice, PolicySource, SearchSource, collect as collect_searches,
@@ -16,7 +16,7 @@ use crate::simulate::collect::{
 use crate::simulate::{LlmJudgeConfig, Manifest, audit};
 use zs_trainer::source;
 
-/// What `zs simulate` can do.
+/// Subcommands of `zs simulate`.
 #[derive(Debug, Subcommand)]
 pub enum SimulateCommand {
     /// Make a set for search simulation tuning out of searches on a real engine.
@@ -34,7 +34,7 @@ pub struct CollectArgs {
     /// A policy model that searches for the questions instead.
     #[arg(long, value_name = "DIR", required_unless_present = "turns", requires = "questions")]
     pub policy: Option<PathBuf>,
-    /// What the policy is asked (JSON Lines or Parquet).
+    /// Questions that the policy is asked (JSON Lines or Parquet).
     #[arg(long, value_name = "FILE", requires = "policy")]
     pub questions: Option<PathBuf>,
     /// Questions at most, from the start of the file.
@@ -61,7 +61,7 @@ pub struct CollectArgs {
     /// Episodes played together.
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
-    /// Who says whether a document is useful.
+    /// Judge of the usefulness of a document.
     #[arg(long, value_enum, default_value_t = JudgeName::Containment)]
     pub judge: JudgeName,
     /// The judge's server, up to and with `/v1` (OpenAI-compatible).
@@ -93,7 +93,7 @@ pub struct CollectArgs {
     pub out: PathBuf,
 }
 
-/// Who says whether a document is useful.
+/// Judge of the usefulness of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum JudgeName {
     /// A golden answer occurs in it.

@@ -1,5 +1,5 @@
-//! Where CUDA may be: the folder that burn's backend takes its headers from, and packages of Python
-//! that bring the same files.
+//! Folders in which CUDA may lie: the one that burn's backend takes its headers from, and packages
+//! of Python that bring the same files.
 
 use std::path::{Path, PathBuf};
 

@@ -4,15 +4,16 @@
 //! ([`AlarmsConfig`]); `docs/observing.md` says what to do about it.
 
 mod rule;
+mod thresholds;
 mod watch;
 
 use serde::{Deserialize, Serialize};
 
+pub use thresholds::AlarmsConfig;
 pub use watch::ALARMS;
 pub(crate) use watch::{Watch, raised};
 
 use crate::Metrics;
-use crate::config::AlarmsConfig;
 
 /// One way in which training goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,9 +75,9 @@ impl Alarm {
 pub struct Reading {
     /// Which.
     pub alarm: Alarm,
-    /// What was measured.
+    /// Measured value.
     pub value: f64,
-    /// What it was compared with.
+    /// Threshold that it was compared with.
     pub threshold: f64,
     /// The same as a sentence.
     pub message: String,
@@ -90,9 +91,9 @@ pub struct AlarmRecord {
     pub step: usize,
     /// Which alarm is on.
     pub alarm: Alarm,
-    /// What was measured.
+    /// Measured value.
     pub value: f64,
-    /// What it was compared with.
+    /// Threshold that it was compared with.
     pub threshold: f64,
     /// The step since which it has been on without a break; it was raised there.
     pub since: usize,
@@ -101,7 +102,7 @@ pub struct AlarmRecord {
 }
 
 impl AlarmRecord {
-    /// Whether the alarm was off at the step before.
+    /// Returns true if the alarm was off at the step before.
     #[must_use]
     pub fn is_raised(&self) -> bool {
         self.step == self.since

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::{Alarm, AlarmRecord, readings};
+use super::{Alarm, AlarmRecord, AlarmsConfig, readings};
 use crate::Metrics;
-use crate::config::AlarmsConfig;
 use crate::files::{JsonLines, RunDir};
 
 /// The file of a run that says which alarms were on.
@@ -111,7 +110,7 @@ mod tests {
         let read: Vec<AlarmRecord> =
             written.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
         assert_eq!(read, records);
-        // A run that goes on after step 4 is where an uninterrupted one would be.
+        // A run that resumes after step 4 is where an uninterrupted one would be.
         let (mut resumed, before) = Watch::begin(Some(&run), &config, 3, &history[..5]).unwrap();
         assert_eq!(before, records[..2]);
         resumed.observe(&mut metrics(5, 0.0)).unwrap();

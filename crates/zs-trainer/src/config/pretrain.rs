@@ -21,7 +21,7 @@ pub struct PretrainConfig {
     pub out: PathBuf,
     /// The model's shape.
     pub model: ModelShape,
-    /// How many worlds of the training split there are to learn from.
+    /// Number of worlds of the training split to learn from.
     pub worlds: usize,
     /// Seed of the first world; the others follow it.
     pub first_world_seed: u64,
@@ -33,12 +33,11 @@ pub struct PretrainConfig {
     pub chunk_examples: usize,
     /// A checkpoint is written every so many steps.
     pub checkpoint_every: usize,
-    /// How copying is measured.
+    /// Probe of copying.
     pub probe: ProbeConfig,
-    /// How parameters are updated; each phase starts its own optimiser, with its own schedule over
-    /// its own steps.
+    /// Optimiser; each phase starts its own, with its own schedule over its own steps.
     pub optimizer: OptimizerConfig,
-    /// What is learned, in order.
+    /// Phases, in order.
     pub phases: Vec<Phase>,
 }
 
@@ -64,14 +63,14 @@ pub struct ModelShape {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Phase {
-    /// What the log calls it.
+    /// Name in the log.
     pub name: String,
     /// Optimiser steps.
     pub steps: usize,
     /// Factor on the optimiser's learning rate.
     #[serde(default = "one")]
     pub learning_rate_factor: f64,
-    /// What the learning rate does during this phase.
+    /// Learning-rate schedule of the phase.
     #[serde(default)]
     pub schedule: Schedule,
     /// Shares of the kinds of examples.
@@ -85,8 +84,8 @@ fn one() -> f64 {
     1.0
 }
 
-/// How copying is measured: whether the model would write a name that it has never seen, out of
-/// documents that state it.
+/// Probe of copying: the model is to write a name that it has never seen, out of documents that
+/// state it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeConfig {

@@ -1,4 +1,4 @@
-//! When a training run is saved, and what it bears.
+//! Checkpoints of a training run, and the faults that it tolerates.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Check, ensure};
 use crate::components::Components;
 
-/// When a run is saved, beside its end and an interruption.
+/// Times at which a run is saved, besides its end and an interruption.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointConfig {
@@ -33,13 +33,14 @@ impl Check for CheckpointConfig {
     }
 }
 
-/// What a run bears before it stops.
+/// Faults that a run tolerates before it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FaultPolicy {
-    /// What becomes of an episode in which a search failed.
+    /// Treatment of an episode in which a search failed.
     pub failed_search: FailedSearch,
-    /// How often such an episode is played again, with [`FailedSearch::Resample`].
+    /// Maximum number of times that such an episode is played again, with
+    /// [`FailedSearch::Resample`].
     pub max_resamples: u32,
     /// The share of a step's searches that may fail. Above it the run stops before it learns from
     /// the step.
@@ -49,11 +50,11 @@ pub struct FaultPolicy {
     pub max_skipped_steps: usize,
 }
 
-/// What becomes of an episode in which a search failed.
+/// Treatment of an episode in which a search failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailedSearch {
-    /// The policy is told that the search failed, and goes on.
+    /// The policy is told that the search failed, and continues.
     #[default]
     Observe,
     /// The episode is not learned from: another is sampled in its place. One that fails each time is
@@ -73,7 +74,7 @@ impl Default for FaultPolicy {
 }
 
 impl FaultPolicy {
-    /// How often an episode in which a search failed is played again.
+    /// Maximum number of times that an episode in which a search failed is played again.
     pub(crate) fn resamples(&self) -> u32 {
         match self.failed_search {
             FailedSearch::Observe => 0,

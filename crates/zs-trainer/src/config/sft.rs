@@ -24,11 +24,11 @@ pub struct SftConfig {
     pub base: PathBuf,
     /// Prompts and completions.
     pub data: SftData,
-    /// How it learns.
+    /// Settings of tuning.
     pub tuning: TuningConfig,
 }
 
-/// Where prompts and completions come from.
+/// Source of prompts and completions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SftData {
@@ -50,7 +50,7 @@ pub enum SftData {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorldExamples {
-    /// How many worlds.
+    /// Number of worlds.
     pub worlds: usize,
     /// Seed of the first world; the others follow it.
     pub first_seed: u64,
@@ -61,10 +61,11 @@ pub struct WorldExamples {
     /// Which hops of questions the searches are for.
     #[serde(default)]
     pub hops: HopMix,
-    /// How good the queries are.
+    /// Mix of good and bad queries.
     #[serde(default)]
     pub queries: QueryMix,
-    /// How often a document of a reply carries loss that is not the one which matters most.
+    /// Probability that a document of a reply carries loss where it is not the one which matters
+    /// most.
     #[serde(default = "always")]
     pub distractor_loss: f64,
     /// The prompts to learn.
@@ -116,7 +117,7 @@ pub enum ReplyContents {
     Judged,
 }
 
-/// How a model is fine-tuned.
+/// Settings of fine-tuning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TuningConfig {
@@ -131,21 +132,21 @@ pub struct TuningConfig {
     /// A checkpoint to resume from is written every so many steps; 0 is never.
     #[serde(default = "some_steps")]
     pub checkpoint_every: usize,
-    /// Whether short rows are joined into rows as long as the model's context. A joined row attends
-    /// to the examples before it, so this is for bases that are used to it; rows of similar length
-    /// share a micro-batch anyway, so little padding is lost without.
+    /// Joins short rows into rows as long as the model's context. A joined row attends to the
+    /// examples before it, so this is for bases that are used to it; rows of similar length share a
+    /// micro-batch anyway, so little padding is lost without.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub packing: bool,
-    /// When to stop before `steps`; by default never.
+    /// Early stopping before `steps`; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stop: Option<EarlyStopConfig>,
     /// Adapters to train in place of all weights; checkpoints have them merged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraConfig>,
-    /// What is kept in memory and what is computed again.
+    /// Memory and precision of training.
     #[serde(default)]
     pub memory: MemoryConfig,
-    /// How parameters are updated; `total_steps = 0` means `steps`.
+    /// Optimiser; `total_steps = 0` means `steps`.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
 }
@@ -154,13 +155,13 @@ fn some_steps() -> usize {
     100
 }
 
-/// When to stop for want of progress. The model of the lowest validation loss is kept then.
+/// Early stopping for want of progress. The model of the lowest validation loss is kept then.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStopConfig {
     /// Evaluations in a row without progress.
     pub patience: usize,
-    /// How much lower than the lowest a loss must be to count as progress, in nats.
+    /// Minimum decrease of the lowest loss that counts as progress, in nats.
     #[serde(default)]
     pub min_delta: f64,
 }

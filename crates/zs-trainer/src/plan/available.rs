@@ -8,14 +8,14 @@ use super::gib;
 use crate::context::Devices;
 use crate::device_name::DeviceName;
 
-/// What there is to take.
+/// Available memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Available {
     pub(crate) bytes: u64,
     pub(crate) kind: Kind,
 }
 
-/// What is known about the memory.
+/// Kind of memory, and the knowledge of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The machine's that is free.

@@ -1,4 +1,4 @@
-//! What a training run is going to do and need: printed by `--dry-run`, and checked before a run
+//! Plan of a training run: steps and memory, printed by `--dry-run` and checked before a run
 //! begins.
 
 mod available;
@@ -26,7 +26,7 @@ pub struct Plan<'a> {
     shape: ModelConfig,
     parts: Vec<Part>,
     available: Available,
-    /// What the simulation LLM takes of a device of its own.
+    /// Memory of a simulation LLM that has a device of its own.
     apart: Option<(u64, Available)>,
 }
 

@@ -30,7 +30,7 @@ const KEEP_LAST: usize = 2;
 ///
 /// Rows are taken in a shuffled order, every row once an epoch, until a step has its tokens. With
 /// `early_stop`, the model of the lowest validation loss is returned and saved as `best`. With
-/// `resume`, goes on from the newest whole checkpoint, to the same bytes as an uninterrupted run.
+/// `resume`, resumes from the newest complete checkpoint, to the same bytes as an uninterrupted run.
 ///
 /// # Errors
 ///

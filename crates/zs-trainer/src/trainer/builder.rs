@@ -31,7 +31,7 @@ pub struct TrainerBuilder {
     validation: Option<Validation>,
     values: Option<ValueNetwork>,
     texts: Vec<TokenRow>,
-    consultants: Option<ConsultRegistry>,
+    helper_models: Option<ConsultRegistry>,
     alarms: AlarmsConfig,
     callbacks: Vec<Box<dyn Callback>>,
     config: TrainingConfig,
@@ -54,7 +54,7 @@ impl TrainerBuilder {
             validation: None,
             values: None,
             texts: Vec::new(),
-            consultants: None,
+            helper_models: None,
             alarms: AlarmsConfig::default(),
             callbacks: Vec::new(),
             config: TrainingConfig::default(),
@@ -173,8 +173,8 @@ impl TrainerBuilder {
 
     /// Sets helper models that the policy may consult; validation goes without them.
     #[must_use]
-    pub fn consultants(mut self, consultants: Option<ConsultRegistry>) -> Self {
-        self.consultants = consultants;
+    pub fn helper_models(mut self, helper_models: Option<ConsultRegistry>) -> Self {
+        self.helper_models = helper_models;
         self
     }
 
@@ -233,7 +233,7 @@ impl TrainerBuilder {
             validation: self.validation,
             values: self.values,
             texts: self.texts.into(),
-            consultants: self.consultants,
+            helper_models: self.helper_models,
             alarms: self.alarms,
             callbacks: self.callbacks,
             config: self.config,

@@ -55,12 +55,12 @@ pub(super) struct RunNumbers {
     next_text: usize,
     /// Searches carried out in training.
     pub(super) num_searches: u64,
-    /// What algorithms remember.
+    /// State that algorithms carry from one update to the next.
     learning: LearningState,
     /// The step of the best policy, and its score.
     best_step: usize,
     best_score: Option<f64>,
-    /// What the engines have done, by name.
+    /// Usage of the engines, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) usage: BTreeMap<String, Usage>,
     /// Searches that each budget has passed on, in the order in which the engines were opened.
@@ -91,7 +91,7 @@ impl<'a> Learner<'a> {
         Ok(Self { trainer, policy, network, optimizer, reference, critic, best, numbers })
     }
 
-    /// Goes on from a checkpoint.
+    /// Resumes from a checkpoint.
     ///
     /// # Errors
     ///
@@ -218,7 +218,7 @@ impl<'a> Learner<'a> {
         Ok(learned)
     }
 
-    /// Whether nothing was lost in a failed update.
+    /// Returns true if nothing was lost in a failed update.
     pub(super) fn is_intact(&self) -> bool {
         self.network.is_some()
     }

@@ -1,4 +1,4 @@
-//! What a reinforcement learning run writes as it goes: metrics, episodes, costs and its summary.
+//! Log of a reinforcement learning run: metrics, episodes, costs and its summary.
 
 use std::fs;
 use std::path::Path;
@@ -10,15 +10,15 @@ use zs_rl::{RewardedTrajectory, TrajectoryGroup};
 
 use super::collect::Collected;
 use super::learner::Learner;
-use super::rollouts::{RecordedGroup, Rollouts};
 use super::{Trained, Trainer};
 use crate::alarm::AlarmRecord;
-use crate::callback::StepTimes;
 use crate::engines::{self, Engines};
 use crate::files::{JsonLines, RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
+use crate::rollouts::{RecordedGroup, Rollouts};
+use crate::times::StepTimes;
 
-/// What a run writes as it goes.
+/// Log of a run.
 pub(super) struct Log {
     pub(super) metrics: Metrics,
     pub(super) timings: Timings,
@@ -101,7 +101,7 @@ impl Log {
         self.history.iter().filter_map(|it| it.get(SUCCESS_RATE)).collect()
     }
 
-    /// What was played in a step, and what it earned.
+    /// Records the episodes of a step and their rewards.
     pub(super) fn collected(&mut self, collected: &Collected) {
         let Collected { groups, dropped, stats, temperature, num_refills, .. } = collected;
         self.metrics.set("rollout/temperature", f64::from(*temperature));
@@ -143,7 +143,7 @@ impl Log {
         self.rollouts.as_ref().map_or(Ok(()), |it| it.write(step, groups))
     }
 
-    /// What the step has cost, as metrics and in a file of its own.
+    /// Records the cost of the step, as metrics and in a file of its own.
     pub(super) fn costs(&mut self, engines: Option<&Engines>, step: usize) -> Result<()> {
         let (Some(engines), Some(file)) = (engines, &mut self.costs_file) else { return Ok(()) };
         let costs = engines::step_metrics(engines, &mut self.metrics);

@@ -11,8 +11,8 @@ use zs_rl::{RewardScore, Trajectory, TrajectoryGroup};
 use super::Trainer;
 use super::learner::Learner;
 use super::log::read_metrics;
-use super::rollouts::{RecordedGroup, read_rollouts};
 use crate::checkpoint::Checkpoints;
+use crate::rollouts::{RecordedGroup, read_rollouts};
 
 impl Trainer {
     /// Computes rewards, advantages, losses and gradient norms of a recorded step again, from its

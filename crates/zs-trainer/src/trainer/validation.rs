@@ -22,7 +22,7 @@ pub struct Validation {
     pub engine: Arc<dyn SearchEngine>,
     /// A second engine to compare with: the one of training, where that is another one.
     pub training_engine: Option<Arc<dyn SearchEngine>>,
-    /// What the best checkpoint is the best by.
+    /// Metric by which the best checkpoint is chosen.
     pub choose_by: ValidationMetric,
 }
 

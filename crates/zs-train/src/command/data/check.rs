@@ -26,7 +26,7 @@ pub struct DataCheckArgs {
     pub json: bool,
 }
 
-/// What one file holds.
+/// Contents of one file.
 #[derive(Debug, Default, Serialize)]
 struct FileReport {
     file: PathBuf,

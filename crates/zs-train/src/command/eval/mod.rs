@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use zs_core::SearchEngine;
 use zs_model::Generator;
 
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::session::Session;
 use zs_trainer::RunContext;
 use zs_trainer::engines::Engines;
@@ -30,12 +30,12 @@ pub struct EvalArgs {
     pub run: run::EvalRunArgs,
 }
 
-/// What `zs eval` can do besides.
+/// Subcommands of `zs eval`.
 #[derive(Debug, Subcommand)]
 pub enum EvalCommand {
     /// Put several evaluations into one table, with paired differences from the first.
     Compare(compare::CompareArgs),
-    /// How often a search with the question itself finds the golden titles or answers.
+    /// Measure how often a search with the question itself finds the golden titles or answers.
     Retrieval(retrieval::RetrievalArgs),
 }
 

@@ -108,7 +108,7 @@ impl EvalDir {
 
     /// Starts an evaluation of `total` episodes, or continues one with the same settings.
     ///
-    /// It goes on after the last whole batch, so that batches are made of the same episodes as
+    /// It resumes after the last complete batch, so that batches are made of the same episodes as
     /// without the interruption, and the episodes come out the same to the last bit.
     pub(super) fn open(
         path: &Path,
@@ -150,7 +150,7 @@ impl EvalDir {
         Ok(Self { run, done, records, trajectories })
     }
 
-    /// What was done before.
+    /// Records of the episodes that are already played.
     pub(super) fn records(&self) -> &[QuestionRecord] {
         &self.done
     }

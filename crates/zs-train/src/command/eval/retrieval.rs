@@ -7,7 +7,7 @@ use clap::Args;
 use zs_core::{DocumentQuality, SearchRequest};
 use zs_eval::RetrievalReport;
 
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::command::report_table::{interval, table};
 use crate::session::Session;
 

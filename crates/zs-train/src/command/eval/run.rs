@@ -16,7 +16,7 @@ use zs_rl::program::WebFunction;
 use zs_search::FixedEngine;
 
 use super::output::{EvalDir, Settings};
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::command::report_table::{self, Kind};
 use crate::command::score::ProtocolArgs;
 use crate::session::Session;
@@ -28,19 +28,19 @@ pub struct EvalRunArgs {
     /// The policy model (Hugging Face layout).
     #[arg(long, value_name = "DIR", required = true)]
     pub model: Option<PathBuf>,
-    /// Where documents come from; not needed by methods that do not search.
+    /// Search engine; not needed by methods that do not search.
     #[command(flatten)]
     pub engine: EngineArgs,
     /// Questions with golden answers (JSON Lines, JSON, CSV, TSV, Parquet; also gzipped).
     #[arg(long, value_name = "FILE", required = true)]
     pub questions: Option<PathBuf>,
-    /// How the model is asked: direct, cot, rag, rag-agent, search-o1, r1 or trained.
+    /// Method of prompting: direct, cot, rag, rag-agent, search-o1, r1 or trained.
     #[arg(long, default_value = "trained")]
     pub method: Method,
     /// A template that stands in for the method's prompt.
     #[arg(long, value_name = "FILE")]
     pub prompt: Option<PathBuf>,
-    /// What the numbers mean.
+    /// Protocol of scoring.
     #[command(flatten)]
     pub protocol: ProtocolArgs,
     /// Documents a search.
@@ -80,7 +80,7 @@ pub struct EvalRunArgs {
     /// Seed of the sampling, of the bootstrap and of the simulation LLM.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Write settings, records, episodes and a summary there; an interrupted evaluation goes on.
+    /// Write settings, records, episodes and a summary there; an interrupted evaluation resumes.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// The summary as JSON instead of a table.
@@ -214,7 +214,7 @@ fn play(
     Ok(())
 }
 
-/// How episodes are played under these arguments.
+/// Builds the rollout config of these arguments.
 fn rollout_config(
     args: &EvalRunArgs,
     policy: &LanguageModel,

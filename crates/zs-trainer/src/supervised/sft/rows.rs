@@ -1,4 +1,4 @@
-//! What is learned: prompts and completions as rows of tokens.
+//! Training rows: prompts and completions as tokens.
 
 use std::path::Path;
 
@@ -15,9 +15,9 @@ use crate::config::{RecordedSearches, ReplyContents, SftData, WorldExamples};
 /// Rows to learn from and rows to watch.
 #[derive(Clone, Debug)]
 pub struct TuningRows {
-    /// What is learned.
+    /// Rows of training.
     pub train: Vec<TokenRow>,
-    /// What the validation loss is computed on; may be empty.
+    /// Rows of the validation loss; may be empty.
     pub validation: Vec<TokenRow>,
 }
 

@@ -25,8 +25,8 @@ pub struct RecordedGroup {
     pub step: usize,
     /// Its noise probability.
     pub noise_probability: f64,
-    /// Whether it was replaced, since all of its episodes earned the same: nothing was learned from
-    /// it.
+    /// True for a group that was replaced, since all of its episodes have the same reward: nothing
+    /// was learned from it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dropped: bool,
     /// The question and its episodes.
