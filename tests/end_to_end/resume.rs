@@ -1,5 +1,5 @@
-//! Runs that are stopped in every way and gone on with: what comes out is what an uninterrupted run
-//! leaves, to the bit.
+//! Runs that are stopped in every way and resumed: the results are bit-exact, as without the
+//! interruption.
 
 use std::fs;
 use std::path::Path;

@@ -25,8 +25,8 @@ use crate::{
 /// Constructors of engines by name.
 pub type EngineRegistry = Registry<Arc<dyn SearchEngine>, EngineContext>;
 
-/// What the engines of one run share: a ledger, the counters of budgets, and services that engines
-/// of other crates need, such as a device or the policy, by their type.
+/// Shared resources of the engines of one run: a ledger, the counters of budgets, and services that
+/// engines of other crates need, such as a device or the policy, by their type.
 #[derive(Default)]
 pub struct EngineContext {
     ledger: Arc<Ledger>,

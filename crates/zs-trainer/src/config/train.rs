@@ -75,6 +75,7 @@ pub struct ValidationConfig {
     pub engine: Option<EngineConfig>,
     /// Asks the questions with the engine of training too, where that is another one: the
     /// difference measures how far the simulation is from what it simulates. On by default.
+    #[serde(default = "yes")]
     pub side_by_side: bool,
     /// Metric by which the best checkpoint is chosen.
     #[serde(default)]
