@@ -32,7 +32,7 @@ struct FileReport {
     file: PathBuf,
     /// Rows that are questions.
     questions: usize,
-    /// The same by set, where rows name one.
+    /// Number of questions by set, where rows name one.
     by_set: BTreeMap<String, usize>,
     /// Rows whose id an earlier row has.
     duplicate_ids: usize,
