@@ -25,10 +25,10 @@ use crate::session::Session;
 #[derive(Debug, Parser)]
 #[command(name = "zs", version, about)]
 pub struct Cli {
-    /// Say nothing but results and errors.
+    /// Print only results and errors.
     #[arg(long, short, global = true)]
     pub quiet: bool,
-    /// Write where the time goes to this file, for <https://ui.perfetto.dev> or `chrome://tracing`.
+    /// Write a trace of spans to this file, for <https://ui.perfetto.dev> or `chrome://tracing`.
     #[arg(long, global = true, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Device options.
@@ -52,38 +52,38 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Score a model on questions, searching as it answers; compare runs; measure retrieval.
     Eval(Box<EvalArgs>),
-    /// Score answers that are already written down.
+    /// Score answers from a file.
     Score(ScoreArgs),
-    /// Build an index of a corpus, to search it later.
+    /// Build an index of a corpus.
     #[command(subcommand)]
     Index(IndexCommand),
     /// Search a corpus, as the policy's `<search>` does.
     Search(SearchArgs),
     /// Show the cost of a run's searches, and its cost at other providers.
     Cost(CostArgs),
-    /// Draw a run as one page: curves, settings, costs, alarms, and every episode.
+    /// Write a run as one HTML page: curves, settings, costs, alarms, and every episode.
     Inspect(InspectArgs),
     /// Ask a model one question and watch it search.
     Ask(AskArgs),
     /// Compare a checkpoint with recorded reference outputs.
     Verify(VerifyArgs),
-    /// Check this machine, and a run file, and say how to fix what is missing.
+    /// Check this machine, and optionally a run file, and print a remedy for each problem.
     Doctor(DoctorArgs),
-    /// Compute every shape that sampling will meet once, so that a GPU's kernels are compiled and tuned.
+    /// Compile and tune a GPU's kernels, by computing every shape that sampling needs once.
     WarmUp(WarmUpArgs),
-    /// Answer searches and sample text over HTTP.
+    /// Serve searches and completions over HTTP.
     Serve(ServeArgs),
-    /// Collect data for tuning a simulation LLM; audit one.
+    /// Collect tuning data for a simulation LLM, or audit one.
     #[command(subcommand)]
     Simulate(SimulateCommand),
-    /// Write, fetch and check data sets that the other commands read.
+    /// Write, fetch and check data sets.
     #[command(subcommand)]
     Data(DataCommand),
-    /// Run the main job: tune a simulator, train on it, evaluate on a real engine.
+    /// Reproduce the paper: tune a simulation LLM, train on it, evaluate on a real engine.
     Reproduce(ReproduceArgs),
 }
 
-/// Reads the process's arguments, does what they ask for, and reports failure in one line.
+/// Runs the command of the process's arguments, and reports failure in one line.
 pub(crate) fn main(components: Result<Components, RegistryError>) -> ExitCode {
     let cli = Cli::parse();
     let result = match components {
@@ -99,11 +99,11 @@ pub(crate) fn main(components: Result<Components, RegistryError>) -> ExitCode {
     }
 }
 
-/// Does what a parsed command line asks for, with these components.
+/// Runs a parsed command line, with these components.
 ///
 /// # Errors
 ///
-/// Fails with what went wrong, named by file, row and field where there is one.
+/// Fails as the command does; the error names file, row and field where there is one.
 pub fn run(cli: &Cli, components: Arc<Components>) -> Result<()> {
     let tracing = Tracing::begin(cli.trace.as_deref())?;
     let spans = tracing.sums();

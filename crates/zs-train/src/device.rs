@@ -12,12 +12,12 @@ pub use crate::device_error::DeviceError;
 #[cfg(not(any(feature = "flex", feature = "cuda")))]
 compile_error!("zs-train needs a backend: enable the feature `flex` or `cuda`");
 
-/// Options of every command: what it computes on.
+/// Device options of every command.
 #[derive(Clone, Debug, Default, Args)]
 pub struct DeviceArgs {
-    /// Compute on this: `cpu`, `cuda` or `cuda:1`. Several, e.g. `0,1,2,3` (GPUs) or `cpu,cpu`, share
-    /// sampling and training, and the first keeps weights and optimiser. By default the GPU `cuda:0`
-    /// where zs is built with CUDA, else the CPU.
+    /// Device to compute on: `cpu`, `cuda` or `cuda:1`. Several, e.g. `0,1,2,3` (GPUs) or `cpu,cpu`,
+    /// share sampling and training, and the first keeps weights and optimiser. The default is the
+    /// GPU `cuda:0` where zs is built with CUDA, else the CPU.
     #[arg(
         long,
         visible_alias = "devices",
@@ -27,8 +27,8 @@ pub struct DeviceArgs {
         value_name = "DEVICE"
     )]
     pub device: Vec<DeviceName>,
-    /// Run the simulation LLM of a search engine on this, e.g. `cuda:1`, beside the devices of the
-    /// policy. By default it is on the first of those.
+    /// Device of the simulation LLM of a search engine, e.g. `cuda:1`; by default the first device of
+    /// the policy.
     #[arg(long, global = true, env = "ZS_SIMULATOR_DEVICE", value_name = "DEVICE")]
     pub simulator_device: Option<DeviceName>,
     /// The folder of compiled and tuned GPU kernels; `zs/kernels` in the user's cache by default.

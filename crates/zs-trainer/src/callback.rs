@@ -79,7 +79,7 @@ pub enum Flow {
     Stop,
 }
 
-/// One finished step.
+/// Report of a finished step.
 #[derive(Clone, Copy, Debug)]
 pub struct StepReport<'a> {
     /// Number of the step, from 1; 0 is the validation before the first.

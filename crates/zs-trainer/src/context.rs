@@ -1,4 +1,4 @@
-//! Everything around a run that is no part of its result: devices, console, clock, spans.
+//! Context of a run, which does not affect its result: devices, console, clock, spans.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,25 +12,25 @@ use crate::device_name::DeviceName;
 use crate::interrupt::Interrupt;
 use crate::times::RolloutTimes;
 
-/// Surroundings of a run, passed down from the command line or from a program that trains.
+/// Context of a run, passed down from the command line or from a program that trains.
 #[derive(Clone, Debug)]
 pub struct RunContext {
     /// Devices to compute on.
     pub devices: Devices,
     /// Receiver of notes, progress and results.
     pub console: Arc<dyn Console>,
-    /// Request to stop after the step at hand.
+    /// Request to stop after the current step.
     pub interrupt: Interrupt,
-    /// Sums of tracing spans, where somebody takes them.
+    /// Sums of tracing spans, if they are recorded.
     pub spans: Option<Arc<dyn SpanSums>>,
-    /// Everything that run files choose by name.
+    /// Components that run files choose by name.
     pub components: Arc<Components>,
-    /// Source of time for checkpoints every so many minutes.
+    /// Clock for checkpoints at intervals of minutes.
     pub clock: fn() -> Instant,
 }
 
 impl RunContext {
-    /// Creates surroundings that compute on one device and say nothing.
+    /// Creates a context with one device and no output.
     #[must_use]
     pub fn quiet(name: DeviceName, device: Device) -> Self {
         Self {
@@ -43,13 +43,13 @@ impl RunContext {
         }
     }
 
-    /// Copies these surroundings, saying nothing.
+    /// Copies this context, without output.
     #[must_use]
     pub fn silenced(&self) -> Self {
         Self { console: Arc::new(QuietConsole), ..self.clone() }
     }
 
-    /// Says one line to the person who watches.
+    /// Shows one line to the user.
     pub fn note(&self, text: &str) {
         self.console.note(text);
     }
@@ -59,7 +59,7 @@ impl RunContext {
         self.console.print(text);
     }
 
-    /// Begins a piece of work of `total` steps.
+    /// Starts a progress display of `total` steps.
     #[must_use]
     pub fn progress(&self, title: &str, total: usize) -> Box<dyn Progress> {
         self.console.progress(title, total)
@@ -74,7 +74,7 @@ impl RunContext {
     }
 }
 
-/// Surroundings on the CPU that say nothing.
+/// Context on the CPU, without output.
 #[cfg(feature = "flex")]
 impl Default for RunContext {
     fn default() -> Self {
@@ -110,7 +110,7 @@ impl Devices {
         self
     }
 
-    /// Says how to ask for the memory of a GPU.
+    /// Sets the function that queries the memory of a GPU.
     #[must_use]
     pub fn with_gpu_memory(mut self, gpu_memory: fn(usize) -> Option<GpuMemory>) -> Self {
         self.gpu_memory = gpu_memory;
@@ -159,8 +159,8 @@ impl Devices {
         self.name() == DeviceName::Cpu
     }
 
-    /// Pieces of work that the first device computes side by side: one a thread of a CPU; an
-    /// accelerator gets one at a time.
+    /// Number of tasks that the first device computes in parallel: one per thread of a CPU, one on an
+    /// accelerator.
     #[must_use]
     pub fn workers(&self) -> usize {
         if self.is_cpu() { host_threads() } else { 1 }
@@ -177,9 +177,9 @@ impl Devices {
 /// Memory of a GPU, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GpuMemory {
-    /// All of it.
+    /// Total memory.
     pub total: u64,
-    /// Memory that no process has taken, where that can be asked.
+    /// Free memory, where it can be queried.
     pub free: Option<u64>,
 }
 

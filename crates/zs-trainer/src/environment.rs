@@ -72,8 +72,8 @@ impl Environment {
         for (file, digest) in &before.data {
             if self.data.get(file) != Some(digest) {
                 bail!(
-                    "{file}: has changed since the run began (see {}); put it back to resume, or \
-                     begin another run",
+                    "{file}: has changed since the run began (see {}); restore it to resume, or \
+                     start another run",
                     path.display()
                 );
             }

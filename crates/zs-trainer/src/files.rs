@@ -65,7 +65,10 @@ impl RunDir {
         match file.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: Arc::new(file) }),
             Err(TryLockError::WouldBlock) => {
-                bail!("{}: another process is at work on this run", path.display())
+                bail!(
+                    "{}: another process uses this run; wait until it ends, or stop it",
+                    path.display()
+                )
             }
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("{}: cannot lock", lock.display()))

@@ -1,4 +1,4 @@
-//! One line a step: numbers under sorted keys, and never a wall-clock time among them, so that the
+//! Metrics of a step: one line of numbers under sorted keys, without wall-clock times, so that the
 //! same seed writes the same bytes. Times go to a file of their own.
 
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ impl Metrics {
         }
     }
 
-    /// The step, where it is said.
+    /// Step, if set.
     #[must_use]
     pub fn step(&self) -> Option<usize> {
         self.0.get("step")?.as_u64().map(|it| it as usize)

@@ -16,7 +16,7 @@ const SUFFIX: &str = ".jsonl.zst";
 /// Zstandard's own default: records shrink to about a tenth, at hundreds of megabytes a second.
 const LEVEL: i32 = 3;
 
-/// One question of a step and its episodes: a row of a step's file, wrapped by
+/// A question of a step and its episodes: a row of a step's file, wrapped by
 /// [`zs_rl::write_records`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! Run files: a training run, begun or resumed, from what its file names.
+//! Training runs from run files: begun, resumed, replayed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub fn resume(path: &Path, context: &RunContext) -> Result<()> {
 /// As [`Trainer::replay`], and when the run file or what it names cannot be read.
 pub fn replay(run: &Path, step: usize, context: &RunContext) -> Result<Comparison> {
     let config: TrainConfig = load(&run.join(CONFIG), &context.components)
-        .with_context(|| format!("{}: not a training run", run.display()))?;
+        .with_context(|| format!("{}: not the directory of a training run", run.display()))?;
     let loaded = Loaded::new(&config, context)?;
     let engine = Arc::new(FixedEngine::new(Vec::new()));
     // Its questions are in the record.
@@ -71,7 +71,7 @@ pub fn replay(run: &Path, step: usize, context: &RunContext) -> Result<Compariso
     loaded.trainer(&config, engine, context).questions(unused).build()?.replay(run, step)
 }
 
-/// Models and texts that a run file names besides questions and engines.
+/// Models and texts of a run file, besides questions and engines.
 struct Loaded {
     policy: LanguageModel,
     values: Option<ValueNetwork>,

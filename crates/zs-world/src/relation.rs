@@ -45,11 +45,11 @@ pub enum Relation {
     Founding,
 }
 
-/// How queries for any relation are phrased; `{k}` is its keyword and `{t}` the subject's type.
+/// Forms of a query for any relation; `{k}` is its keyword and `{t}` the subject's type.
 pub const QUERIES: [&str; 3] = ["{s} {k}", "{k} of {s}", "{t} {s} {k}"];
 
 impl Relation {
-    /// How it is said, asked and searched for.
+    /// Grammar of the relation.
     #[must_use]
     pub fn grammar(self) -> &'static Grammar {
         // The table lists the relations in the order of the enumeration; a test holds it to that.
@@ -63,7 +63,7 @@ impl Relation {
     }
 }
 
-/// How one relation is said, asked and searched for; `{s}` is the subject and `{o}` the object.
+/// Sentences, questions and queries of one relation; `{s}` is the subject and `{o}` the object.
 #[derive(Debug)]
 pub struct Grammar {
     /// The relation.

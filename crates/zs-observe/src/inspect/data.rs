@@ -38,14 +38,14 @@ struct QuestionData {
     answers: Vec<String>,
 }
 
-/// One episode.
+/// Episode.
 #[derive(Debug, Serialize)]
 struct EpisodeData {
     /// Step.
     s: usize,
     /// Question.
     q: u32,
-    /// Which of the group's samples, from 0.
+    /// Index among the group's samples, from 0.
     i: usize,
     /// Noise probability.
     n: i32,
@@ -218,7 +218,7 @@ impl Episodes {
     }
 }
 
-/// The same where characters are made of several tokens: the last of them carries the character.
+/// Splits a text whose characters are made of several tokens: the last of them carries the character.
 fn streamed(tokens: &[TokenId], tokenizer: &Tokenizer) -> Vec<String> {
     let mut stream = TextStream::new(tokenizer);
     let mut pieces: Vec<String> = tokens.iter().map(|it| stream.push(*it)).collect();

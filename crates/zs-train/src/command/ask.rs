@@ -26,10 +26,10 @@ pub struct AskArgs {
     /// The golden answer, which a simulation LLM writes documents about.
     #[arg(long, conflicts_with_all = ["corpus", "index"], required_unless_present_any = ["corpus", "index", "engine"])]
     pub answer: Option<String>,
-    /// Documents a search.
+    /// Documents per search.
     #[arg(long, default_value_t = 3)]
     pub k: usize,
-    /// Searches at most.
+    /// Maximum number of searches.
     #[arg(long, default_value_t = 3)]
     pub max_searches: u32,
     /// Softmax temperature; 0 is greedy.

@@ -23,15 +23,15 @@ use crate::session::Session;
 /// Arguments of `zs doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// A run file of `zs train`: its models, questions and engines are looked at too. Engines that
-    /// bill nothing are asked one question.
+    /// Run file of `zs train`, whose models, questions and engines are checked too. Engines without
+    /// a price are asked one question.
     pub run: Option<PathBuf>,
-    /// Write what was found to this file too.
+    /// Write the findings to this file too.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
 
-/// Prints what was found; fails where a run file was given that cannot be run.
+/// Prints the findings; fails where a run file was given that cannot be run.
 pub(crate) fn doctor(args: &DoctorArgs, session: &Session) -> Result<()> {
     let mut findings = Findings::default();
     machine(&mut findings, session);

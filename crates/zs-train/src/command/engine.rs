@@ -28,7 +28,7 @@ pub struct EngineArgs {
 }
 
 impl EngineArgs {
-    /// The engine that is named, if one is.
+    /// Configuration of the chosen engine, if one is chosen.
     ///
     /// # Errors
     ///

@@ -13,13 +13,13 @@ use crate::session::Session;
 pub struct InspectArgs {
     /// The run directory of `zs train`, finished or not.
     pub run: PathBuf,
-    /// The page to write; `inspect.html` in the run directory unless said.
+    /// The page to write; by default `inspect.html` in the run directory.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// The model whose tokenizer the episodes were written with; the run's own unless said.
+    /// The model whose tokenizer the episodes were written with; by default the run's own.
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// Episodes at most. Where there are more, whole groups are left out, evenly over the run.
+    /// Maximum number of episodes. Above it, whole groups are left out, evenly over the run.
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
     pub episodes: usize,
 }

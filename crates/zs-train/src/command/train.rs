@@ -27,10 +27,10 @@ pub struct TrainArgs {
     /// Leave out rows of question files that cannot be read, and count them.
     #[arg(long)]
     pub skip_bad_rows: bool,
-    /// Print the settings, the steps and what memory they need, and end.
+    /// Print settings, steps and the estimate of memory, and exit.
     #[arg(long)]
     pub dry_run: bool,
-    /// Begin even where the estimate says that the memory does not suffice.
+    /// Start even where the estimate exceeds the available memory.
     #[arg(long)]
     pub force: bool,
 }
@@ -45,12 +45,12 @@ pub struct ReplayArgs {
     pub step: usize,
 }
 
-/// A run that is described by a file and can be continued.
+/// Arguments of a run that a file describes and that can be resumed.
 #[derive(Debug, Args)]
 pub struct ResumableArgs {
     /// The run file (TOML). Its paths are relative to the current directory.
     pub run: PathBuf,
-    /// Continue an interrupted run from its last checkpoint.
+    /// Resume an interrupted run from its last checkpoint.
     #[arg(long)]
     pub resume: bool,
 }

@@ -1,4 +1,4 @@
-//! `zs verify`: does a checkpoint compute what its reference computed?
+//! `zs verify`: comparison of a checkpoint with recorded reference outputs.
 
 use std::path::PathBuf;
 
@@ -16,10 +16,10 @@ pub struct VerifyArgs {
     /// Reference outputs: `golden.safetensors`, or `golden.json` with greedy tokens.
     #[arg(long, value_name = "FILE", required_unless_present = "write")]
     pub golden: Option<PathBuf>,
-    /// Write what the model computes on this device as reference outputs for another one.
+    /// Write the outputs of this device as reference outputs for another one.
     #[arg(long, value_name = "FILE", conflicts_with = "golden")]
     pub write: Option<PathBuf>,
-    /// Largest relative difference that passes.
+    /// Maximum relative difference that passes.
     #[arg(long, default_value_t = 1e-4)]
     pub tolerance: f64,
     /// Write the comparisons to this file too.
@@ -27,7 +27,7 @@ pub struct VerifyArgs {
     pub json: Option<PathBuf>,
 }
 
-/// Prints each comparison; fails when one is out of tolerance. With `--write`, is the reference.
+/// Prints each comparison; fails when one is out of tolerance. With `--write`, writes the reference.
 pub(crate) fn verify(args: &VerifyArgs, session: &Session) -> Result<()> {
     let devices = session.devices()?;
     let device = devices.first();

@@ -33,7 +33,7 @@ pub(crate) struct Driver {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gpu {
     pub(crate) name: String,
-    /// Its memory.
+    /// Memory.
     pub(crate) bytes: u64,
     /// PCI bus address, e.g. `0000:01:00.0`; empty where the driver does not say.
     pub(crate) bus: String,

@@ -15,7 +15,7 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// Those of this machine.
+    /// Places of this machine.
     pub(crate) fn of_machine() -> Self {
         let variable = |name| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
         let mut usual: Vec<PathBuf> = vec!["/usr/local/cuda".into(), "/opt/cuda".into()];

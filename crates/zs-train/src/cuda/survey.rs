@@ -17,7 +17,7 @@ pub(crate) struct Survey {
     pub(crate) gpus: Vec<Gpu>,
 }
 
-/// One thing that was looked for.
+/// Finding about one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) what: &'static str,

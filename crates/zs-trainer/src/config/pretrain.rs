@@ -17,7 +17,7 @@ use crate::components::Components;
 pub struct PretrainConfig {
     /// Seed of weights and data.
     pub seed: u64,
-    /// The run directory to create; the model ends up in `out/checkpoints/final`.
+    /// Run directory to create; the final model is `out/checkpoints/final`.
     pub out: PathBuf,
     /// The model's shape.
     pub model: ModelShape,
@@ -25,13 +25,13 @@ pub struct PretrainConfig {
     pub worlds: usize,
     /// Seed of the first world; the others follow it.
     pub first_world_seed: u64,
-    /// Tokens a step.
+    /// Tokens per step.
     pub tokens_per_step: usize,
     /// Padded tokens that are run through the model at once; changes memory and speed only.
     pub micro_batch_tokens: usize,
     /// Examples that are generated together, ahead of training.
     pub chunk_examples: usize,
-    /// A checkpoint is written every so many steps.
+    /// Interval of checkpoints in steps.
     pub checkpoint_every: usize,
     /// Probe of copying.
     pub probe: ProbeConfig,
@@ -59,7 +59,7 @@ pub struct ModelShape {
     pub max_position_embeddings: usize,
 }
 
-/// A stretch of pre-training.
+/// Phase of pre-training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Phase {
@@ -89,7 +89,7 @@ fn one() -> f64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeConfig {
-    /// Every so many steps, and after the last.
+    /// Interval of the probe in steps; it is also run after the last step.
     pub every: usize,
     /// Questions of a world of the validation split.
     pub questions: usize,

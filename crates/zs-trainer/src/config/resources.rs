@@ -1,4 +1,4 @@
-//! Models and documents that training may need beside policy, questions and engine.
+//! Resources of training besides policy, questions and engine: helper models, judge, corpus.
 
 use std::path::PathBuf;
 
@@ -68,7 +68,7 @@ impl ConsultantsConfig {
 pub struct JudgeConfig {
     /// Its model directory.
     pub model: PathBuf,
-    /// Tokens that it may write before its verdict is missing.
+    /// Maximum number of tokens that it writes up to its verdict.
     #[serde(default = "default_verdict_tokens")]
     pub max_new_tokens: usize,
     /// Prompt template over `question`, `a`, `b` and `rubrics`.

@@ -10,11 +10,12 @@ use crate::components::Components;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointConfig {
-    /// After every so many steps; 0 for never.
+    /// Interval in steps; 0 for never.
     pub every: usize,
-    /// After the step that ends so many minutes after the last checkpoint; 0 for never.
+    /// Interval in minutes: the run is saved after the step that ends so long after the last checkpoint;
+    /// 0 for never.
     pub minutes: f64,
-    /// The newest checkpoints that are kept. The second is there for a newest one that is damaged.
+    /// Number of newest checkpoints that are kept. The second serves where the newest is damaged.
     pub keep_last: usize,
 }
 
@@ -42,11 +43,11 @@ pub struct FaultPolicy {
     /// Maximum number of times that such an episode is played again, with
     /// [`FailedSearch::Resample`].
     pub max_resamples: u32,
-    /// The share of a step's searches that may fail. Above it the run stops before it learns from
+    /// Maximum fraction of a step's searches that may fail. Above it the run stops before it learns from
     /// the step.
     pub max_failure_rate: f64,
-    /// Steps in a row in which something was not finite, and nothing was learned from it, before the
-    /// run stops.
+    /// Number of consecutive skipped steps, whose loss or gradient was not finite, at which the run
+    /// stops.
     pub max_skipped_steps: usize,
 }
 
@@ -57,8 +58,7 @@ pub enum FailedSearch {
     /// The policy is told that the search failed, and continues.
     #[default]
     Observe,
-    /// The episode is not learned from: another is sampled in its place. One that fails each time is
-    /// left out of its group.
+    /// The episode is replaced by a new sample. One that fails each time is left out of its group.
     Resample,
 }
 

@@ -12,7 +12,7 @@ use zs_world::QueryMix;
 use super::{Check, check_optimizer, ensure};
 use crate::components::Components;
 
-/// A run of `zs sft`: which model learns to complete which prompts.
+/// Run of `zs sft`: a model, and the prompts that it learns to complete.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SftConfig {
@@ -40,13 +40,13 @@ pub enum SftData {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         validation: Option<PathBuf>,
     },
-    /// Searches in embedded worlds and what the real engine returns for them.
+    /// Searches in embedded worlds, with the documents of the real engine.
     World(WorldExamples),
     /// Searches that were recorded on a real engine.
     Searches(RecordedSearches),
 }
 
-/// Simulation examples out of embedded worlds.
+/// Simulation examples from embedded worlds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorldExamples {
@@ -58,7 +58,7 @@ pub struct WorldExamples {
     pub examples: usize,
     /// Validation examples, out of one world of the validation split.
     pub validation_examples: usize,
-    /// Which hops of questions the searches are for.
+    /// Weights of the hops of the questions that the searches are for.
     #[serde(default)]
     pub hops: HopMix,
     /// Mix of good and bad queries.
@@ -77,25 +77,25 @@ fn always() -> f64 {
     1.0
 }
 
-/// Simulation examples out of recorded searches on a real engine.
+/// Simulation examples from recorded searches on a real engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedSearches {
     /// JSON Lines of `zs_simulator::tuning::SearchRecord`, e.g. `train.jsonl` of `zs simulate
     /// collect`.
     pub path: PathBuf,
-    /// The same for the validation loss.
+    /// Searches of the validation loss, in the same format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<PathBuf>,
     /// Validation examples, balanced as those for training are.
     #[serde(default = "some_validation")]
     pub validation_examples: usize,
-    /// Which documents a reply is made of.
+    /// Documents that a reply is made of.
     #[serde(default)]
     pub replies: ReplyContents,
     /// Training examples, balanced by quality and hop.
     pub examples: usize,
-    /// Documents a reply.
+    /// Documents per reply.
     pub num_documents: usize,
     /// The prompts to learn.
     #[serde(default)]
@@ -106,7 +106,7 @@ fn some_validation() -> usize {
     200
 }
 
-/// Which documents of a recorded search make up the reply to learn.
+/// Documents of a recorded search that make up the reply to learn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplyContents {
@@ -123,13 +123,13 @@ pub enum ReplyContents {
 pub struct TuningConfig {
     /// Optimiser steps.
     pub steps: usize,
-    /// Tokens a step, prompts included; at least one row is taken.
+    /// Tokens per step, prompts included; at least one row is taken.
     pub tokens_per_step: usize,
     /// Padded tokens that are run through the model at once; changes memory and speed only.
     pub micro_batch_tokens: usize,
-    /// The validation loss is computed every so many steps and after the last.
+    /// Interval of the validation loss in steps; it is also computed after the last step.
     pub eval_every: usize,
-    /// A checkpoint to resume from is written every so many steps; 0 is never.
+    /// Interval of checkpoints in steps; 0 writes none.
     #[serde(default = "some_steps")]
     pub checkpoint_every: usize,
     /// Joins short rows into rows as long as the model's context. A joined row attends to the
@@ -155,7 +155,7 @@ fn some_steps() -> usize {
     100
 }
 
-/// Early stopping for want of progress. The model of the lowest validation loss is kept then.
+/// Early stopping without progress. The model of the lowest validation loss is then kept.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStopConfig {

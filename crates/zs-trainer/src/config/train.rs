@@ -19,7 +19,8 @@ use super::{
 };
 use crate::components::Components;
 
-/// A run of `zs train`: which policy learns from which questions with which engine.
+/// Run of `zs train`: a policy, the questions that it learns from, and the engine that it searches
+/// with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
@@ -70,7 +71,7 @@ pub struct TrainConfig {
 pub struct ValidationConfig {
     /// Questions that are neither trained on nor reported.
     pub questions: Spec,
-    /// The engine; the one of training unless said.
+    /// Engine; by default the one of training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Spec>,
     /// Asks the questions with the engine of training too, where that is another one: the
@@ -114,7 +115,7 @@ fn yes() -> bool {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingConfig {
-    /// Steps, and what one is made of.
+    /// Number of steps, and the size of each.
     pub schedule: ScheduleConfig,
     /// Rollout of the episodes.
     pub rollout: RolloutConfig,
@@ -186,7 +187,7 @@ impl TrainingConfig {
         needs(&components.rewards, &self.reward).map_err(|it| at_table(it, "training.reward"))
     }
 
-    /// Tokens of curated texts a step.
+    /// Tokens of curated texts per step.
     pub(crate) fn texts_per_step(&self) -> usize {
         self.ptx.as_ref().map_or(0, |it| it.tokens_per_step)
     }
@@ -219,25 +220,24 @@ pub struct PtxConfig {
     pub tokens_per_step: usize,
 }
 
-/// Steps, and what one is made of.
+/// Number of steps, and the size of each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleConfig {
     /// Training steps.
     pub steps: usize,
-    /// Questions a step.
+    /// Questions per step.
     pub questions_per_step: usize,
-    /// Episodes a question.
+    /// Episodes per question.
     pub group_size: usize,
-    /// The validation questions are answered before the first step, every so many steps, and after
-    /// the last.
+    /// Interval of validation in steps; it also runs before the first step and after the last.
     pub eval_every: usize,
     /// Episodes that are evaluated together; changes memory and speed only.
     pub eval_batch_size: usize,
-    /// Trajectories of every so many steps are written; 0 writes none.
+    /// Interval in steps at which trajectories are written; 0 writes none.
     pub record_every: usize,
-    /// The reference model becomes a copy of the policy every so many steps; 0 keeps the policy that
-    /// the run started from.
+    /// Interval in steps at which the reference model becomes a copy of the policy; 0 keeps the policy
+    /// that the run started from.
     pub reference_every: usize,
 }
 
@@ -281,10 +281,10 @@ impl Check for TrainConfig {
         }
         let needs = self.training.reward_needs(components)?;
         if self.corpus.is_none() && needs.corpus {
-            bail!("`training.reward` needs the table `corpus`");
+            bail!("`training.reward` needs gold documents; add the table `corpus`");
         }
         if self.judge.is_none() && needs.judge {
-            bail!("`training.reward` needs the table `judge`");
+            bail!("`training.reward` needs a judge; add the table `judge`");
         }
         self.alarms.check(components)?;
         self.logging.check(components)?;
@@ -348,7 +348,7 @@ impl Check for TrainingConfig {
     }
 }
 
-/// Checks the settings of an optimizer, which stand under `key`.
+/// Checks the settings of an optimiser under `key`.
 ///
 /// # Errors
 ///

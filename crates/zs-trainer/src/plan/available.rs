@@ -27,7 +27,7 @@ pub(crate) enum Kind {
 }
 
 impl Available {
-    /// That of a device; the machine's where it is no GPU that is there.
+    /// Memory of a device: of the GPU where it is one that is there, else of the machine.
     pub(crate) fn on(name: DeviceName, devices: &Devices) -> Self {
         match devices.memory_of(name) {
             Some(memory) => Self::of_gpu(name, memory.total, memory.free),

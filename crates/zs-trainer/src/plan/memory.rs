@@ -26,7 +26,7 @@ const SCORES_OF_PASS: u64 = 1 << 26;
 /// Name of the part that a simulation LLM takes.
 pub const SIMULATOR: &str = "simulation LLM";
 
-/// One part of the memory.
+/// Part of the memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
     /// Name in the plan.

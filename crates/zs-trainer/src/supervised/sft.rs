@@ -45,14 +45,16 @@ pub fn tune(
     context: &RunContext,
 ) -> Result<LanguageModel> {
     if !rows.train.iter().any(|it| it.loss_mask.contains(&true)) {
-        bail!("there is no row with a completion to learn");
+        bail!("no row has a completion to learn; add rows with completions to `data`");
     }
     let total_steps = match config.optimizer.total_steps {
         0 => config.steps,
         given => given,
     };
     if config.early_stop.is_some() && rows.validation.is_empty() {
-        bail!("`tuning.early_stop` needs validation rows; give some or leave it out");
+        bail!(
+            "`tuning.early_stop` needs validation rows; add some to `data` or remove `early_stop`"
+        );
     }
     let packed = config.packing.then(|| pack(&rows.train, base.config().max_position_embeddings));
     let train = packed.as_deref().unwrap_or(&rows.train);

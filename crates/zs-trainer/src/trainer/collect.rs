@@ -33,7 +33,7 @@ pub(super) struct Collected {
     pub(super) stats: RolloutStats,
     /// The temperature that they were sampled at.
     pub(super) temperature: f32,
-    /// Rollouts besides the first; nothing where groups are not replaced.
+    /// Rollouts besides the first; `None` where groups are not replaced.
     pub(super) num_refills: Option<usize>,
     /// Episodes that were played again since a search had failed.
     pub(super) num_resampled: usize,
@@ -194,8 +194,8 @@ struct Played {
 }
 
 impl Stage<'_> {
-    /// Plays episodes, and again those in which a search failed, as often as the run's policy says;
-    /// `None` for those that failed each time.
+    /// Plays episodes, and repeats those in which a search failed, as often as the fault policy
+    /// allows. Returns `None` for those that failed each time.
     fn play(
         &self,
         episodes: &[Episode<'_>],

@@ -37,7 +37,7 @@ impl<'a> Keeper<'a> {
             || (minutes > 0.0 && waited >= Duration::from_secs_f64(minutes * 60.0))
     }
 
-    /// Saves what the learner is after its last step, and brings the log to the disk before it.
+    /// Saves the learner after its last step, once the log is on the disk.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Everything that learning changes, and how it is kept in a checkpoint.
+//! State that learning changes, and its place in a checkpoint.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +29,7 @@ const OPTIMIZER: &str = "optimizer.bpk";
 const CRITIC: &str = "critic";
 const CRITIC_OPTIMIZER: &str = "critic_optimizer.bpk";
 
-/// The policy that is trained, and all that is trained or remembered beside it.
+/// Policy in training, with optimiser, reference, value model and progress.
 pub(super) struct Learner<'a> {
     trainer: &'a Trainer,
     /// The sampling copy.
@@ -43,7 +43,7 @@ pub(super) struct Learner<'a> {
     pub(super) numbers: RunNumbers,
 }
 
-/// Numbers of a checkpoint: progress of the run, and what is remembered between steps.
+/// Numbers of a checkpoint: progress of the run, and state between steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RunNumbers {
@@ -144,7 +144,7 @@ impl<'a> Learner<'a> {
 
     /// Fills the directory of a checkpoint.
     ///
-    /// Of the policy that the run started from nothing is written: it lies where the run file says.
+    /// The policy that the run started from is not written: the run file names it.
     ///
     /// # Errors
     ///
@@ -252,7 +252,7 @@ impl<'a> Learner<'a> {
     }
 }
 
-/// A copy to train of a policy that has its adapters already, if it is to have any.
+/// Training copy of a policy that already has its adapters, if any.
 fn training_copy(policy: &LanguageModel, config: &TrainingConfig) -> CausalLm {
     policy.network().clone().with_memory(config.memory).train()
 }

@@ -24,25 +24,25 @@ pub(super) struct Log {
     pub(super) timings: Timings,
     history: Vec<Metrics>,
     metrics_file: JsonLines,
-    /// Only where there is a run directory.
+    /// `None` without a run directory.
     rollouts: Option<Rollouts>,
-    /// Only where there are engines whose costs are kept.
+    /// `None` without engines whose costs are recorded.
     costs_file: Option<JsonLines>,
 }
 
 /// Part of the files of a run that a process begins with.
 #[derive(Clone, Copy)]
 pub(super) enum History {
-    /// None: the files are created.
+    /// Nothing: the files are created.
     Fresh,
-    /// None of the files that an earlier process has left.
+    /// Nothing: the files of an earlier process are emptied.
     Discarded,
     /// The first validation and the steps up to this one.
     Until(usize),
 }
 
 impl Log {
-    /// Opens the files of a run, and rewinds those that are there already.
+    /// Opens the files of a run, and truncates existing ones to the steps that are kept.
     pub(super) fn open(run: Option<&RunDir>, kept: History, with_costs: bool) -> Result<Self> {
         let Some(run) = run else { return Ok(Self::discarding()) };
         let rows = match kept {
@@ -95,8 +95,7 @@ impl Log {
         self.costs_file.as_mut().map_or(Ok(()), JsonLines::sync)
     }
 
-    /// The success rates of the steps so far, as they were logged: what a curriculum with feedback
-    /// follows.
+    /// Success rates of the steps so far, as logged, for a curriculum with feedback.
     pub(super) fn success_rates(&self) -> Vec<f64> {
         self.history.iter().filter_map(|it| it.get(SUCCESS_RATE)).collect()
     }
@@ -119,7 +118,7 @@ impl Log {
         self.metrics.set(SUCCESS_RATE, success_rate(&played));
     }
 
-    /// Mean reward and its components, and how many queries name what they are about.
+    /// Records mean reward and its components, and the fraction of queries that name an entity.
     fn rewards(&mut self, groups: &[&TrajectoryGroup]) {
         let rewarded: Vec<&RewardedTrajectory> =
             groups.iter().flat_map(|it| &it.trajectories).collect();
@@ -224,7 +223,7 @@ pub(super) fn read_metrics(run: &Path) -> Result<Vec<Metrics>> {
     text.lines().enumerate().map(row).collect()
 }
 
-/// The metric that a curriculum with feedback follows.
+/// Metric that a curriculum with feedback reads.
 const SUCCESS_RATE: &str = "curriculum/success_rate";
 
 /// Share of episodes whose answer equals a golden one, whatever they are rewarded for.

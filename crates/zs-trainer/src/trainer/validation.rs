@@ -1,5 +1,5 @@
-//! Greedy answers to questions that are neither trained on nor reported: what checkpoints are
-//! chosen by.
+//! Validation: greedy answers to questions that are neither trained on nor reported, by which
+//! checkpoints are chosen.
 
 use std::sync::Arc;
 
@@ -27,8 +27,8 @@ pub struct Validation {
 }
 
 impl Validation {
-    /// Greedy scores of a policy, which go into the metrics; returns the score that
-    /// checkpoints are chosen by.
+    /// Scores a policy greedily and adds the scores to the metrics. Returns the score by which
+    /// checkpoints are chosen.
     ///
     /// # Errors
     ///

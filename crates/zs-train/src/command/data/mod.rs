@@ -16,11 +16,11 @@ pub use world::WorldArgs;
 /// Subcommands of `zs data`.
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
-    /// The embedded world: `questions.jsonl`, `corpus.jsonl`, `tokenizer.json`.
+    /// Write the embedded world: `questions.jsonl`, `corpus.jsonl`, `tokenizer.json`.
     World(WorldArgs),
-    /// Question files: counts, duplicates, overlap, empty answers.
+    /// Check question files: counts, duplicates, overlap, empty answers.
     Check(DataCheckArgs),
-    /// Test sets, training questions, corpora and models, from the Hugging Face hub or a folder.
+    /// Fetch test sets, training questions, corpora and models, from the Hugging Face hub or a folder.
     Fetch(DataFetchArgs),
 }
 

@@ -18,10 +18,10 @@ pub struct WorldArgs {
     /// Seed of the world.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Which part of the world: `train`, `validation` or `test`.
+    /// Split of the world: `train`, `validation` or `test`.
     #[arg(long, default_value = "test")]
     pub split: zs_trainer::SplitName,
-    /// Questions to write, half of them 1-hop.
+    /// Number of questions, half of them 1-hop.
     #[arg(long, default_value_t = 1000)]
     pub questions: usize,
     /// The directory to create.

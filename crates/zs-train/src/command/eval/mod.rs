@@ -22,10 +22,10 @@ use zs_trainer::engines::Engines;
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct EvalArgs {
-    /// Something else than an evaluation.
+    /// Subcommand, in place of an evaluation.
     #[command(subcommand)]
     pub command: Option<EvalCommand>,
-    /// An evaluation.
+    /// Arguments of an evaluation.
     #[command(flatten)]
     pub run: run::EvalRunArgs,
 }
@@ -33,13 +33,13 @@ pub struct EvalArgs {
 /// Subcommands of `zs eval`.
 #[derive(Debug, Subcommand)]
 pub enum EvalCommand {
-    /// Put several evaluations into one table, with paired differences from the first.
+    /// Compare evaluations in one table, with paired differences from the first.
     Compare(compare::CompareArgs),
     /// Measure how often a search with the question itself finds the golden titles or answers.
     Retrieval(retrieval::RetrievalArgs),
 }
 
-/// Does what the arguments ask for.
+/// Runs an evaluation or a subcommand.
 pub(crate) fn eval(args: &EvalArgs, session: &Session) -> Result<()> {
     match &args.command {
         Some(EvalCommand::Compare(args)) => compare::compare(args, session),
