@@ -77,9 +77,8 @@ pub use language_model::LanguageModel;
 pub use lora::{AdapterError, LoraConfig, LoraError};
 pub use network::{CausalLm, MemoryConfig, Precision, ValueNetwork};
 pub use optim::{
-    KeySharing, Optimizer, OptimizerConfig, OptimizerKind, OptimizerStateError, QkClipError,
-    QkScale, Schedule, StepStats, accumulate_gradients, accumulate_value_gradients, qk_clip,
-    qk_scale,
+    Optimizer, OptimizerConfig, OptimizerKind, OptimizerStateError, Schedule, StepStats,
+    accumulate_gradients, accumulate_value_gradients,
 };
 pub use policy::{PolicyModel, TokenRow, TokenScores, ValueModel};
 pub use replicas::map_replicas;

@@ -1,9 +1,10 @@
 //! Parallelism over the cores of a CPU; an accelerator processes one work item at a time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use burn::tensor::{Device, StreamId};
+use parking_lot::Mutex;
 
 /// Number of worker threads: all cores of a CPU, one for an accelerator.
 pub(crate) fn host_workers(device: &Device) -> usize {
@@ -90,7 +91,7 @@ pub(crate) fn map_ordered<T: Send>(
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(slot) = results.get(index) else { return };
                         let result = work(index);
-                        *slot.lock().expect("each slot is locked once") = Some(result);
+                        *slot.lock() = Some(result);
                     }
                 });
             });
@@ -98,7 +99,6 @@ pub(crate) fn map_ordered<T: Send>(
     });
     results
         .into_iter()
-        .map(|it| it.into_inner().expect("each slot is locked once"))
-        .map(|it| it.expect("every index was worked on"))
+        .map(|it| it.into_inner().expect("every index was worked on"))
         .collect()
 }
