@@ -3,6 +3,7 @@
 //!
 //! - [`read_corpus`], [`for_each_document`]: documents, in memory or one at a time.
 //! - [`read_rows`], [`parse_rows`]: JSON Lines.
+//! - [`write_atomic`], [`JsonLinesWriter`]: files whole, or line by line; [`digest`]: their SHA-256.
 //!
 //! **Invariant:** no tensor framework is reached from here.
 //!
@@ -16,7 +17,10 @@
 //! ```
 
 mod corpus;
+pub mod digest;
 mod jsonl;
+mod write;
 
 pub use corpus::{CorpusError, Visit, for_each_document, read_corpus};
 pub use jsonl::{JsonLinesError, parse_rows, read_rows};
+pub use write::{FileError, JsonLinesWriter, write_atomic};

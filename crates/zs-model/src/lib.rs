@@ -86,4 +86,4 @@ pub use supervised::{SupervisedStats, supervised_loss, supervised_step, teacher_
 pub use text_stream::TextStream;
 pub use tokenizer::{Tokenizer, TokenizerError};
 pub use verify::{Check, VerifyError, VerifyReport, verify, write_golden};
-pub use workers::{beside_sampling, map_parallel};
+pub use workers::beside_sampling;

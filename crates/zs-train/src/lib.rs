@@ -38,7 +38,6 @@ mod cuda;
 pub mod device;
 mod pages;
 mod session;
-pub mod simulate;
 mod zs;
 
 pub use pages::keep_pages;

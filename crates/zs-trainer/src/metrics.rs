@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 use serde_json::Value;
+use zs_data::JsonLinesWriter;
 
 use crate::callback::StepTimes;
 use crate::context::RolloutTimes;
-use crate::files::{JsonLines, RunDir};
+use crate::files::RunDir;
 
 /// The metrics of one step.
 ///
@@ -70,7 +71,7 @@ impl Metrics {
 /// Seconds spent in the parts of each step, in `timings.jsonl`.
 #[derive(Debug)]
 pub struct Timings {
-    file: JsonLines,
+    file: JsonLinesWriter,
     step: BTreeMap<String, Value>,
     since: Instant,
 }
@@ -85,7 +86,7 @@ impl Timings {
         Ok(Self::over(run.json_lines("timings.jsonl")?))
     }
 
-    pub(crate) fn over(file: JsonLines) -> Self {
+    pub(crate) fn over(file: JsonLinesWriter) -> Self {
         Self { file, step: BTreeMap::new(), since: Instant::now() }
     }
 

@@ -1,8 +1,8 @@
 //! Decoding step with device-resident inputs, executed kernel by kernel or replayed as a captured
 //! graph.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::tensor::{Device, Graph, IndexingUpdateOp, Int, Tensor, TensorData, capture, s};
 use parking_lot::{Mutex, MutexGuard};

@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
+use zs_data::write_atomic;
 use zs_model::Tokenizer;
 use zs_trainer::alarm::{ALARMS, AlarmRecord};
 use zs_trainer::config::TrainConfig;
-use zs_trainer::files::{SUMMARY, write_atomic};
+use zs_trainer::files::SUMMARY;
 use zs_trainer::{Console, Metrics, engines};
 
 use self::data::Episodes;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use zs_data::{JsonLinesWriter, write_atomic};
 
 use super::{Alarm, AlarmRecord, readings};
 use crate::Metrics;
 use crate::config::AlarmsConfig;
-use crate::files::{JsonLines, RunDir};
+use crate::files::RunDir;
 
 /// The file of a run that says which alarms were on.
 pub const ALARMS: &str = "alarms.jsonl";
@@ -20,7 +21,7 @@ pub(crate) struct Watch {
     history: Vec<Metrics>,
     /// Since when each alarm that is on has been on.
     on: BTreeMap<Alarm, usize>,
-    file: JsonLines,
+    file: JsonLinesWriter,
 }
 
 impl Watch {
@@ -35,10 +36,10 @@ impl Watch {
         let file = match run {
             Some(run) => {
                 let path = run.join(ALARMS);
-                crate::files::write_atomic(&path, b"")?;
-                JsonLines::resume(&path, 0)?
+                write_atomic(&path, b"")?;
+                JsonLinesWriter::resume(&path, 0)?
             }
-            None => JsonLines::discarding(),
+            None => JsonLinesWriter::discarding(),
         };
         let (history, on) = (Vec::new(), BTreeMap::new());
         let mut watch = Self { config: config.clone(), max_searches, history, on, file };

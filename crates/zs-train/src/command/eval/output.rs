@@ -9,9 +9,9 @@ use zs_eval::{EvalConfig, Method, PlayedBatch, Protocol, QuestionRecord};
 use zs_rl::{RolloutConfig, write_records};
 
 use super::run::EvalRunArgs;
+use zs_data::{JsonLinesWriter, digest};
 use zs_trainer::config::load_engine;
-use zs_trainer::digest;
-use zs_trainer::files::{JsonLines, RunDir, SUMMARY};
+use zs_trainer::files::{RunDir, SUMMARY};
 
 const SETTINGS: &str = "settings.json";
 const RECORDS: &str = "records.jsonl";
@@ -96,8 +96,8 @@ impl Settings {
 pub(super) struct EvalDir {
     run: RunDir,
     done: Vec<QuestionRecord>,
-    records: JsonLines,
-    trajectories: JsonLines,
+    records: JsonLinesWriter,
+    trajectories: JsonLinesWriter,
 }
 
 impl EvalDir {
@@ -143,8 +143,8 @@ impl EvalDir {
         }
         // A file may be missing, or end in the middle of a line, where the evaluation was killed.
         let resume = |name: &str| match run.join(name) {
-            path if path.exists() => JsonLines::resume(&path, done.len()),
-            path => JsonLines::create(&path),
+            path if path.exists() => JsonLinesWriter::resume(&path, done.len()),
+            path => JsonLinesWriter::create(&path),
         };
         let (records, trajectories) = (resume(RECORDS)?, resume(TRAJECTORIES)?);
         Ok(Self { run, done, records, trajectories })
@@ -163,7 +163,7 @@ impl EvalDir {
         self.trajectories.push_bytes(&lines)?;
         self.trajectories.sync()?;
         batch.records.iter().try_for_each(|it| self.records.push(it))?;
-        self.records.sync()
+        Ok(self.records.sync()?)
     }
 
     /// Writes the summary of a finished evaluation.

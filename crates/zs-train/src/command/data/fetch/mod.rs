@@ -17,8 +17,7 @@ use self::catalogue::{Item, is_useful, items};
 use self::hub::{Hub, RemoteFile, check_path};
 use crate::command::report_table::table;
 use crate::session::Session;
-use zs_trainer::digest;
-use zs_trainer::files::write_atomic;
+use zs_data::{digest, write_atomic};
 
 const MANIFEST: &str = "manifest.json";
 
@@ -281,7 +280,7 @@ fn read_manifest(dir: &Path) -> Vec<FetchedFile> {
 
 fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<()> {
     let text = serde_json::to_string_pretty(manifest)?;
-    write_atomic(&dir.join(MANIFEST), format!("{text}\n").as_bytes())
+    Ok(write_atomic(&dir.join(MANIFEST), format!("{text}\n").as_bytes())?)
 }
 
 #[cfg(test)]
