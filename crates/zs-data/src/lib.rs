@@ -23,4 +23,4 @@ mod write;
 
 pub use corpus::{CorpusError, Visit, for_each_document, read_corpus};
 pub use jsonl::{JsonLinesError, parse_rows, read_rows};
-pub use write::{FileError, JsonLinesWriter, write_atomic};
+pub use write::{FileError, JsonLinesWriter, read_whole_rows, write_atomic, write_json};

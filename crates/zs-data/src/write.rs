@@ -1,10 +1,11 @@
-//! Files that are written whole, or line by line.
+//! Files that are written whole, or line by line, and read again to continue them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// Why a file could not be written or continued.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +21,17 @@ pub enum FileError {
         /// The system's own error.
         #[source]
         source: std::io::Error,
+    },
+    /// A value has no JSON form, or a line is not the JSON of one.
+    #[error("{path}{}: not the JSON that is expected", row_suffix(*row), path = path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The row, from 1, of a file with rows.
+        row: Option<usize>,
+        /// The parser's own error.
+        #[source]
+        source: serde_json::Error,
     },
     /// A file that is to be continued was cut short.
     #[error(
@@ -41,6 +53,10 @@ impl FileError {
     pub fn io(path: &Path, action: &'static str) -> impl Fn(std::io::Error) -> Self {
         move |source| Self::Io { path: path.to_owned(), action, source }
     }
+}
+
+fn row_suffix(row: Option<usize>) -> String {
+    row.map_or_else(String::new, |it| format!(", row {it}"))
 }
 
 /// Writes a file in one step: readers see the old contents or the new ones, never a part. Makes the
@@ -67,6 +83,39 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     fs::write(&partial, bytes)
         .and_then(|()| fs::rename(&partial, path))
         .map_err(FileError::io(path, "write"))
+}
+
+/// Writes a value as indented JSON, in one step.
+///
+/// # Errors
+///
+/// Fails when the value cannot be serialised or the file cannot be written.
+pub fn write_json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<(), FileError> {
+    let json_error = |source| FileError::Json { path: path.to_owned(), row: None, source };
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(json_error)?;
+    bytes.push(b'\n');
+    write_atomic(path, &bytes)
+}
+
+/// Reads the rows that a [`JsonLinesWriter`] has written: a last line that was cut short is passed
+/// over, and a file that is not there has no rows.
+///
+/// # Errors
+///
+/// Fails when the file cannot be read, and at the first whole line that is no row.
+pub fn read_whole_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, FileError> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.map_err(FileError::io(path, "be read"))?,
+    };
+    let whole = text.rfind('\n').map_or("", |at| &text[..at]);
+    let parse = |(index, line)| {
+        serde_json::from_str(line).map_err(|source| {
+            let (path, row) = (path.to_owned(), Some(index + 1));
+            FileError::Json { path, row, source }
+        })
+    };
+    whole.lines().enumerate().map(parse).collect()
 }
 
 /// A JSON Lines file that is written line by line, so an interrupted run keeps what it did.
@@ -180,9 +229,15 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "0\n9\n");
         // A line that was cut short does not count.
         fs::write(&path, "0\n9").unwrap();
+        assert_eq!(read_whole_rows::<u8>(&path).unwrap(), [0]);
         let message = JsonLinesWriter::resume(&path, 2).unwrap_err().to_string();
         assert!(message.contains("has 1 lines, but 2"), "{message}");
         JsonLinesWriter::resume(&scratch.path().join("new.jsonl"), 0).unwrap();
-        assert!(JsonLinesWriter::resume(&scratch.path().join("lost.jsonl"), 1).is_err());
+        let lost = scratch.path().join("lost.jsonl");
+        assert!(JsonLinesWriter::resume(&lost, 1).is_err());
+        assert!(read_whole_rows::<u8>(&lost).unwrap().is_empty());
+        fs::write(&path, "0\nx\n1\n").unwrap();
+        let message = read_whole_rows::<u8>(&path).unwrap_err().to_string();
+        assert!(message.contains("metrics.jsonl, row 2"), "{message}");
     }
 }

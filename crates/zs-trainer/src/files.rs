@@ -139,9 +139,7 @@ impl RunDir {
     ///
     /// Fails when the file cannot be written.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(value)?;
-        text.push('\n');
-        self.write_text(name, &text)
+        Ok(zs_data::write_json(&self.join(name), value)?)
     }
 
     /// Writes the run's configuration with every default filled in.

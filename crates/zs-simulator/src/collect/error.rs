@@ -61,15 +61,6 @@ pub enum CollectError {
         /// The file.
         path: PathBuf,
     },
-    /// A manifest or a row is not of the right form.
-    #[error("{path}: not the JSON of a tuning set", path = path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// The parser's own error.
-        #[source]
-        source: serde_json::Error,
-    },
     /// Every search was dropped.
     #[error("no search is left to train on; dropped: {dropped}")]
     Nothing {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zs_core::DocumentQuality;
-use zs_data::{FileError, JsonLinesWriter, digest};
+use zs_data::{FileError, JsonLinesWriter, digest, read_whole_rows};
 use zs_search::Ledger;
 use zs_search::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
 
@@ -147,13 +147,7 @@ impl Judge for LlmJudge {
 
 impl Known {
     fn open(path: &Path) -> Result<Self, FileError> {
-        let text = match path.exists() {
-            true => std::fs::read_to_string(path).map_err(FileError::io(path, "be read"))?,
-            false => String::new(),
-        };
-        // The last line may be torn where a run was killed.
-        let rows: Vec<Verdict> =
-            text.lines().map_while(|it| serde_json::from_str(it).ok()).collect();
+        let rows: Vec<Verdict> = read_whole_rows(path)?;
         let file = JsonLinesWriter::resume(path, rows.len())?;
         let verdicts = rows.into_iter().map(|it| (it.key, it.label)).collect();
         Ok(Self { verdicts, file })

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, Question};
-use zs_data::{FileError, JsonLinesWriter};
+use zs_data::{FileError, JsonLinesWriter, read_whole_rows};
 
 use super::{CollectError, RawSearch, read_turns};
 
@@ -83,14 +83,7 @@ impl EpisodeSource<'_> {
         path: &Path,
         progress: &mut dyn FnMut(CollectEvent),
     ) -> Result<Vec<RawSearch>, CollectError> {
-        let unreadable = FileError::io(path, "be read");
-        let text = match path.exists() {
-            true => std::fs::read_to_string(path).map_err(&unreadable)?,
-            false => String::new(),
-        };
-        // The last line may be torn where a run was killed.
-        let done = text.lines().map_while(|it| serde_json::from_str::<PlayedEpisode>(it).ok());
-        let num_done = done.count();
+        let num_done = read_whole_rows::<PlayedEpisode>(path)?.len();
         let mut file = JsonLinesWriter::resume(path, num_done)?;
         progress(CollectEvent::Begins { what: "searching", total: self.questions.len() });
         progress(CollectEvent::Advances(num_done.min(self.questions.len())));
@@ -105,7 +98,7 @@ impl EpisodeSource<'_> {
             progress(CollectEvent::Advances(questions.len()));
         }
         progress(CollectEvent::Ends(format!("{} questions", self.questions.len())));
-        let bytes = std::fs::read(path).map_err(&unreadable)?;
+        let bytes = std::fs::read(path).map_err(FileError::io(path, "be read"))?;
         Ok(read_turns(bytes.as_slice(), path)?)
     }
 }

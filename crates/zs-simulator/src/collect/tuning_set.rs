@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::de::DeserializeOwned;
 use zs_core::DocumentQuality;
-use zs_data::{FileError, digest, write_atomic};
+use zs_data::{FileError, digest, write_atomic, write_json};
 
 use super::llm_judge::{LlmJudge, LlmJudgeConfig};
 use super::manifest::{Input, Judged, Manifest, Part, Settings};
@@ -101,7 +101,7 @@ pub fn collect_tuning_set(
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let manifest = Manifest { version, settings, num_searches, dropped, judged, parts };
     let path = config.out.join(MANIFEST);
-    write_atomic(&path, &pretty(&path, &manifest)?)?;
+    write_json(&path, &manifest)?;
     Ok(manifest)
 }
 
@@ -143,8 +143,7 @@ fn finished(out: &Path, settings: &Settings) -> Result<Option<Manifest>, Collect
     if !path.exists() {
         return Ok(None);
     }
-    let bytes = std::fs::read(&path).map_err(FileError::io(&path, "be read"))?;
-    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(json_error(&path))?;
+    let manifest: Manifest = read_json(&path)?;
     if manifest.settings != *settings {
         return Err(CollectError::OtherSet { path: out.to_owned() });
     }
@@ -160,17 +159,21 @@ fn finished(out: &Path, settings: &Settings) -> Result<Option<Manifest>, Collect
 /// Writes the settings into the directory of an unfinished set, or checks that they are the same.
 fn claim(out: &Path, settings: &Settings) -> Result<(), CollectError> {
     let path = out.join("settings.json");
-    let wanted = pretty(&path, settings)?;
     if !path.exists() {
         if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(CollectError::OtherFiles { path: out.to_owned() });
         }
-        return Ok(write_atomic(&path, &wanted)?);
+        return Ok(write_json(&path, settings)?);
     }
-    if std::fs::read(&path).map_err(FileError::io(&path, "be read"))? != wanted {
+    if read_json::<Settings>(&path)? != *settings {
         return Err(CollectError::OtherUnfinishedSet { path: out.to_owned() });
     }
     Ok(())
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
+    let bytes = std::fs::read(path).map_err(FileError::io(path, "be read"))?;
+    serde_json::from_slice(&bytes).map_err(json_error(path))
 }
 
 fn read_files(paths: &[PathBuf]) -> Result<Vec<RawSearch>, CollectError> {
@@ -250,7 +253,7 @@ fn label(
     Ok((labels, judged))
 }
 
-fn json_lines(path: &Path, rows: &[SearchRecord]) -> Result<Vec<u8>, CollectError> {
+fn json_lines(path: &Path, rows: &[SearchRecord]) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     for row in rows {
         bytes.extend(serde_json::to_vec(row).map_err(json_error(path))?);
@@ -259,12 +262,6 @@ fn json_lines(path: &Path, rows: &[SearchRecord]) -> Result<Vec<u8>, CollectErro
     Ok(bytes)
 }
 
-fn pretty(path: &Path, value: &impl Serialize) -> Result<Vec<u8>, CollectError> {
-    let mut bytes = serde_json::to_vec_pretty(value).map_err(json_error(path))?;
-    bytes.push(b'\n');
-    Ok(bytes)
-}
-
-fn json_error(path: &Path) -> impl Fn(serde_json::Error) -> CollectError {
-    move |source| CollectError::Json { path: path.to_owned(), source }
+fn json_error(path: &Path) -> impl Fn(serde_json::Error) -> FileError {
+    move |source| FileError::Json { path: path.to_owned(), row: None, source }
 }
