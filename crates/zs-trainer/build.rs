@@ -1,6 +1,6 @@
 //! Records the commit and the versions of the dependencies that compute.
 //!
-//! Nothing here needs a network, a repository or `git`: what cannot be found out is left empty.
+//! Nothing here needs a network, a repository or `git`: what cannot be found out is left out.
 
 use std::error::Error;
 use std::fs;

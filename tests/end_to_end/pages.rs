@@ -77,7 +77,7 @@ fn whole_run_files_are_understood() {
 
 /// A whole run file, to which pages about parts of one are added.
 const RUN: &str = "seed = 1\nout = \"runs/a\"\npolicy = \"p\"\n\
-    questions = { path = \"q.jsonl\" }\nengine = { kind = \"fixed\", documents = [{ text = \"x\" }] }\n";
+    questions = { kind = \"file\", path = \"q.jsonl\" }\nengine = { kind = \"fixed\", documents = [{ text = \"x\" }] }\n";
 
 /// Every block of settings on the pages of algorithms is part of a run file, and those of an
 /// algorithm are its defaults.

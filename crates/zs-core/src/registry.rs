@@ -232,9 +232,9 @@ pub enum RegistryError {
     },
     /// A name that is not registered.
     #[error(
-        "unknown {noun} `{kind}`{}, expected one of {}",
+        "unknown {noun} `{kind}`{}, {}",
         did_you_mean(nearest.as_deref()),
-        quoted(known)
+        expected(known)
     )]
     Unknown {
         /// Sort of component.
@@ -293,8 +293,12 @@ fn did_you_mean(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |it| format!(" (did you mean `{it}`?)"))
 }
 
-fn quoted(names: &[&'static str]) -> String {
-    names.iter().map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", ")
+fn expected(names: &[&'static str]) -> String {
+    if names.is_empty() {
+        return "and none is registered".to_owned();
+    }
+    let quoted: Vec<String> = names.iter().map(|it| format!("`{it}`")).collect();
+    format!("expected one of {}", quoted.join(", "))
 }
 
 #[cfg(test)]

@@ -149,7 +149,7 @@ fn results_are_returned_in_order() {
 }
 
 #[test]
-#[should_panic(expected = "own device comes first")]
+#[should_panic(expected = "the first device must be the network's own")]
 fn the_first_device_must_be_the_models_own() {
     let _ = model(1).with_devices(&[]);
 }

@@ -22,5 +22,5 @@ mod trace;
 pub use console::{TerminalConsole, one_line, print_error, stop_on_signals, write_json};
 pub use inspect::{InspectOptions, inspect};
 pub use plot::{Chart, ChartStyle, Mark, Series};
-pub use tensorboard::TensorBoard;
+pub use tensorboard::{TensorBoard, TensorBoardSettings, register_trackers};
 pub use trace::Tracing;

@@ -18,10 +18,10 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use prost::Message;
-
-use zs_core::registry::BoxedError;
+use serde::{Deserialize, Serialize};
+use zs_core::registry::{BoxedError, RegistryError, Settings};
 use zs_trainer::files::RunDir;
-use zs_trainer::{Callback, Flow, Metrics, StepReport};
+use zs_trainer::{Callback, Flow, Metrics, StepReport, TrackerRegistry, TrackerSettings};
 
 /// The folder of a run that `tensorboard --logdir` is given.
 const FOLDER: &str = "tensorboard";
@@ -39,6 +39,36 @@ impl TensorBoard {
     pub fn new(run: &RunDir) -> Self {
         Self { run: run.clone(), events: None }
     }
+}
+
+/// Settings of `tensorboard`, which has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorBoardSettings {}
+
+impl Settings for TensorBoardSettings {
+    const KIND: &'static str = "tensorboard";
+}
+
+impl TrackerSettings for TensorBoardSettings {
+    fn track(self, run: &RunDir) -> Result<Box<dyn Callback>, BoxedError> {
+        Ok(Box::new(TensorBoard::new(run)))
+    }
+}
+
+/// Registers the trackers of this crate: `tensorboard`.
+///
+/// ```
+/// let mut components = zs_trainer::Components::built_in();
+/// zs_observe::register_trackers(&mut components.trackers)?;
+/// assert!(components.trackers.kinds().eq(["tensorboard"]));
+/// # Ok::<(), zs_core::registry::RegistryError>(())
+/// ```
+///
+/// # Errors
+///
+/// Fails when a name is taken.
+pub fn register_trackers(registry: &mut TrackerRegistry) -> Result<(), RegistryError> {
+    registry.register(|it: TensorBoardSettings, run, _| it.track(run))
 }
 
 impl Callback for TensorBoard {

@@ -45,11 +45,11 @@ pub use bm25::{Bm25Engine, Bm25Error, Bm25Fields, BuildProgress, IndexBuild, Ind
 pub use fixed::{FaultyEngine, FixedEngine};
 pub use ledger::{EngineCost, Latency, Ledger, Price, Usage};
 pub use register::{
-    Bm25Settings, BudgetedSettings, CachedSettings, EngineContext, EngineRegistry, FaultySettings,
-    FixedSettings, RateLimitedSettings, ReplaySettings, RetriedSettings, register_engines,
-    register_others,
+    Bm25Settings, BudgetedSettings, CachedSettings, EngineContext, EngineRegistry, EngineSettings,
+    FaultySettings, FixedSettings, RateLimitedSettings, ReplaySettings, RetriedSettings,
+    register_engine, register_engines, register_others,
 };
-pub use replay::{ReplayEngine, ReplayError};
+pub use replay::ReplayEngine;
 #[cfg(feature = "http")]
 pub use retriever::{RetrieverConfig, RetrieverEngine, RetrieverProtocol};
 #[cfg(feature = "http")]

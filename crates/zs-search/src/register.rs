@@ -11,19 +11,76 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use zs_core::SearchEngine;
-use zs_core::registry::{BoxedError, Registry, RegistryError, Spec};
+use zs_core::registry::{BoxedError, Registry, RegistryError, Settings, Spec};
 
 pub use self::settings::{
     Bm25Settings, BudgetedSettings, CachedSettings, FaultySettings, FixedSettings,
     RateLimitedSettings, ReplaySettings, RetriedSettings,
 };
 use crate::{
-    BudgetedEngine, CachedEngine, FaultInjector, FixedEngine, Ledger, RateLimitedEngine,
-    ReplayEngine, RetryingEngine,
+    BudgetedEngine, CachedEngine, FaultInjector, Ledger, RateLimitedEngine, RetryingEngine,
 };
 
 /// Constructors of engines by name.
 pub type EngineRegistry = Registry<Arc<dyn SearchEngine>, EngineContext>;
+
+/// Typed settings that open a search engine.
+///
+/// # Implementing
+///
+/// [`Settings::check`] refuses what is out of range when a run file is read; [`open`](Self::open)
+/// reads files and variables of the environment. An engine that holds another one needs the registry
+/// to build it: such a kind is registered with [`Registry::register`].
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use serde::{Deserialize, Serialize};
+/// use zs_core::registry::{BoxedError, Registry, Settings, Spec};
+/// use zs_core::{Document, SearchEngine};
+/// use zs_search::{EngineContext, EngineSettings, FixedEngine, register_engine};
+///
+/// /// One document about the same thing for every query.
+/// #[derive(Serialize, Deserialize)]
+/// struct Parrot {
+///     word: String,
+/// }
+///
+/// impl Settings for Parrot {
+///     const KIND: &'static str = "parrot";
+/// }
+///
+/// impl EngineSettings for Parrot {
+///     fn open(self, _: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
+///         Ok(Arc::new(FixedEngine::new(vec![Document::new("Parrot", &self.word)])))
+///     }
+/// }
+///
+/// let mut registry = Registry::new("search engine");
+/// register_engine::<Parrot>(&mut registry)?;
+/// let spec = Spec::named("parrot").with("word", "hello");
+/// assert_eq!(registry.build(&spec, &EngineContext::default())?.name(), "fixed");
+/// # Ok::<(), zs_core::registry::RegistryError>(())
+/// ```
+pub trait EngineSettings: Settings {
+    /// Opens the engine.
+    ///
+    /// # Errors
+    ///
+    /// Fails on files, addresses or variables of the environment that cannot be used.
+    fn open(self, context: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError>;
+}
+
+/// Registers an engine under the name of its settings.
+///
+/// # Errors
+///
+/// Fails when the name is taken.
+pub fn register_engine<E: EngineSettings>(
+    registry: &mut EngineRegistry,
+) -> Result<(), RegistryError> {
+    registry.register(|it: E, context, _| it.open(context))
+}
 
 /// What the engines of one run share: a ledger, the counters of budgets, and services that engines
 /// of other crates need, such as a device or the policy, by their type.
@@ -101,7 +158,7 @@ impl fmt::Debug for EngineContext {
 ///
 /// Fails when a name is taken.
 pub fn register_engines(registry: &mut EngineRegistry) -> Result<(), RegistryError> {
-    registry.register(|it: Bm25Settings, _, _| Ok(Arc::new(it.open()?)))?;
+    register_engine::<Bm25Settings>(registry)?;
     register_others(registry)
 }
 
@@ -112,16 +169,12 @@ pub fn register_engines(registry: &mut EngineRegistry) -> Result<(), RegistryErr
 ///
 /// Fails when a name is taken.
 pub fn register_others(registry: &mut EngineRegistry) -> Result<(), RegistryError> {
-    registry.register(|it: FixedSettings, _, _| Ok(Arc::new(FixedEngine::new(it.documents))))?;
-    registry.register(|it: ReplaySettings, _, _| Ok(Arc::new(ReplayEngine::read(&it.turns)?)))?;
+    register_engine::<FixedSettings>(registry)?;
+    register_engine::<ReplaySettings>(registry)?;
     #[cfg(feature = "http")]
-    registry.register(|it: crate::RetrieverConfig, context, _| {
-        Ok(Arc::new(crate::RetrieverEngine::new(it, Arc::clone(&context.ledger))?))
-    })?;
+    register_engine::<crate::RetrieverConfig>(registry)?;
     #[cfg(feature = "http")]
-    registry.register(|it: crate::WebConfig, context, _| {
-        Ok(Arc::new(crate::WebEngine::new(&it, Arc::clone(&context.ledger))?))
-    })?;
+    register_engine::<crate::WebConfig>(registry)?;
     registry.register(|it: CachedSettings, context, registry| {
         let version = cache_version(registry, &it)?;
         let engine = registry.build(&it.engine, context)?;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use zs_core::registry::check;
 use zs_core::{Document, EngineScope, SearchEngine, SearchError, SearchRequest, SearchResult};
 
 use crate::Ledger;
@@ -24,7 +26,8 @@ pub enum RetrieverProtocol {
 }
 
 /// Which retrieval servers are asked, and how.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(deny_unknown_fields)]
 pub struct RetrieverConfig {
     /// The servers' addresses without `/retrieve`, all over the same corpus.
@@ -34,9 +37,11 @@ pub struct RetrieverConfig {
     pub protocol: RetrieverProtocol,
     /// Queries in one request at most, where a request takes several.
     #[serde(default = "default_batch_size")]
+    #[garde(custom(check::at_least_one))]
     pub batch_size: usize,
     /// Deadlines, retries and limits.
     #[serde(default)]
+    #[garde(dive)]
     pub http: HttpConfig,
 }
 

@@ -32,12 +32,19 @@
 pub mod audit;
 pub mod collect;
 pub mod pretraining;
+mod register;
 #[cfg(feature = "http")]
 mod remote;
 mod self_search;
 mod simulated;
+mod templates_config;
 pub mod tuning;
 
+#[cfg(feature = "http")]
+pub use register::RemoteSettings;
+pub use register::{
+    ModelLoader, SearchedPolicy, SelfSearchSettings, SimulatedSettings, register_engines,
+};
 #[cfg(feature = "http")]
 pub use remote::{RemoteApi, RemoteConfig, RemoteEngine};
 pub use self_search::SelfSearchEngine;
@@ -45,3 +52,4 @@ pub use simulated::{
     QueryGate, SimulatedConfig, SimulatedEngine, SimulatedStats, SimulationError, SimulationPrompt,
     SimulationTemplates, TemplateError, TemplateHeader, parse_documents,
 };
+pub use templates_config::TemplatesConfig;

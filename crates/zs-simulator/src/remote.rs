@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use zs_core::registry::check;
 use zs_core::{SearchEngine, SearchError, SearchRequest, SearchResult};
 use zs_search::Ledger;
 use zs_search::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
@@ -18,7 +20,8 @@ use crate::{
 const NAME: &str = "remote";
 
 /// Which servers simulate, and how they sample.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteConfig {
     /// The servers' addresses up to and with `/v1`, all with the same model.
@@ -35,21 +38,26 @@ pub struct RemoteConfig {
     pub key_variable: Option<String>,
     /// The system message of a chat; none is sent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(custom(is_sent(self.api)))]
     pub system: Option<String>,
     /// Softmax temperature; 0.8 in `ZeroSearch`.
     #[serde(default = "default_temperature")]
+    #[garde(custom(check::non_negative))]
     pub temperature: f32,
     /// Nucleus mass.
     #[serde(default = "default_top_p")]
+    #[garde(custom(check::positive_fraction))]
     pub top_p: f32,
     /// Tokens of a reply at most; 600 in `ZeroSearch`.
     #[serde(default = "default_max_tokens")]
+    #[garde(custom(check::at_least_one))]
     pub max_tokens: usize,
     /// Which queries get useful documents at all.
     #[serde(default)]
     pub gate: QueryGate,
     /// Deadlines, retries and limits.
     #[serde(default)]
+    #[garde(dive)]
     pub http: HttpConfig,
 }
 
@@ -95,22 +103,15 @@ impl RemoteConfig {
             http: HttpConfig::default(),
         }
     }
+}
 
-    /// The first field that does not go with the others, and what it must be.
-    ///
-    /// ```
-    /// use zs_simulator::{RemoteApi, RemoteConfig};
-    ///
-    /// let mut config = RemoteConfig::new(vec!["http://10.0.0.1:6001/v1".to_owned()]);
-    /// config.system = Some("You are a search engine.".to_owned());
-    /// assert_eq!(config.problem(), None);
-    /// config.api = RemoteApi::Completions;
-    /// assert_eq!(config.problem(), Some(("system", "left out where `api` is `completions`")));
-    /// ```
-    #[must_use]
-    pub fn problem(&self) -> Option<(&'static str, &'static str)> {
-        let is_lost = self.api == RemoteApi::Completions && self.system.is_some();
-        is_lost.then_some(("system", "left out where `api` is `completions`"))
+/// Refuses a system message that nothing would send.
+fn is_sent(api: RemoteApi) -> impl FnOnce(&Option<String>, &()) -> garde::Result {
+    move |system, (): &()| match (api, system) {
+        (RemoteApi::Completions, Some(_)) => {
+            Err(garde::Error::new("be left out where `api` is `completions`"))
+        }
+        _ => Ok(()),
     }
 }
 

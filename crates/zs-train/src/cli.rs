@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use zs_core::registry::RegistryError;
+use zs_core::registry::{RegistryError, Spec};
 use zs_observe::{InspectOptions, TerminalConsole, Tracing, print_error};
 use zs_reproduce::ReproduceArgs;
-use zs_simulator::SimulatedConfig;
-use zs_trainer::Components;
-use zs_trainer::config::{Assignment, EngineConfig, TemplatesConfig, load_engine};
+use zs_simulator::{SimulatedConfig, SimulatedSettings, TemplatesConfig};
+use zs_trainer::config::{Assignment, load_engine};
+use zs_trainer::{Bm25Settings, Components};
 
 use crate::command;
 pub use crate::command::{
@@ -166,16 +166,17 @@ impl EngineArgs {
     /// # Errors
     ///
     /// Fails on an unreadable or invalid engine file.
-    pub(crate) fn config(&self, components: &Components) -> Result<Option<EngineConfig>> {
+    pub(crate) fn spec(&self, components: &Components) -> Result<Option<Spec>> {
         Ok(match self.clone() {
             Self { engine: Some(path), .. } => Some(load_engine(&path, components)?),
-            Self { simulator: Some(model), .. } => Some(EngineConfig::Simulated {
-                model,
-                templates: TemplatesConfig::Auto,
-                sampling: SimulatedConfig::default(),
-            }),
+            Self { simulator: Some(model), .. } => {
+                let (templates, sampling) = (TemplatesConfig::Auto, SimulatedConfig::default());
+                Some(Spec::of(&SimulatedSettings { model, templates, sampling })?)
+            }
             Self { corpus: None, index: None, .. } => None,
-            Self { corpus, index, .. } => Some(EngineConfig::Bm25 { corpus, index, world: None }),
+            Self { corpus, index, .. } => {
+                Some(Spec::of(&Bm25Settings { corpus, index, world: None })?)
+            }
         })
     }
 }
@@ -247,7 +248,7 @@ pub struct WorldArgs {
     pub seed: u64,
     /// Which part of the world: `train`, `validation` or `test`.
     #[arg(long, default_value = "test")]
-    pub split: zs_trainer::config::SplitName,
+    pub split: zs_trainer::SplitName,
     /// Questions to write, half of them 1-hop.
     #[arg(long, default_value_t = 1000)]
     pub questions: usize,

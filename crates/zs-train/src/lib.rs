@@ -1,7 +1,7 @@
 //! The command `zs`, and the same command with components of one's own.
 //!
-//! A program that adds an algorithm, a reward or a curriculum registers it and runs: every command,
-//! run file, resume and replay then knows it by name.
+//! A program that adds an algorithm, a reward, a curriculum, a search engine, a source of questions or
+//! a tracker registers it and runs: every command, run file, resume and replay then knows it by name.
 //!
 //! ```no_run
 //! use std::process::ExitCode;

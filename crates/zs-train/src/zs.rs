@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use zs_core::registry::{RegistryError, Settings};
 use zs_curriculum::Curriculum;
+use zs_data::QuestionSource;
 use zs_rl::{Algorithm, GroupReward, RetrievalReward, Reward};
-use zs_trainer::Components;
+use zs_search::EngineSettings;
+use zs_trainer::{Components, TrackerSettings};
 
 use crate::cli;
 
@@ -28,6 +30,7 @@ impl Zs {
     /// Creates the command with the built-in components.
     pub fn new() -> Self {
         Self { components: Ok(Components::built_in()) }
+            .register(|it| zs_observe::register_trackers(&mut it.trackers))
     }
 
     /// Adds an algorithm.
@@ -55,6 +58,21 @@ impl Zs {
         self.register(Components::curriculum::<C>)
     }
 
+    /// Adds a search engine by its settings.
+    pub fn engine<E: EngineSettings>(self) -> Self {
+        self.register(Components::engine::<E>)
+    }
+
+    /// Adds a source of questions.
+    pub fn question_source<Q: QuestionSource + Settings>(self) -> Self {
+        self.register(Components::question_source::<Q>)
+    }
+
+    /// Adds a tracker by its settings.
+    pub fn tracker<T: TrackerSettings>(self) -> Self {
+        self.register(Components::tracker::<T>)
+    }
+
     /// Adds anything to the registries.
     pub fn register(
         mut self,
@@ -68,9 +86,44 @@ impl Zs {
         self
     }
 
+    /// Returns the components, for programs that read run files themselves.
+    ///
+    /// # Errors
+    ///
+    /// Fails where a name was taken.
+    pub fn components(self) -> Result<Components, RegistryError> {
+        self.components
+    }
+
     /// Reads the process's arguments, does what they ask for, and reports failure in one line.
     #[must_use]
     pub fn run(self) -> ExitCode {
         cli::main(self.components)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zs_observe::TensorBoardSettings;
+    use zs_trainer::config::{TrainConfig, parse};
+
+    use super::*;
+
+    #[test]
+    fn run_files_may_ask_for_tensorboard() {
+        let components = Zs::new().components().unwrap();
+        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nengine.kind = \"self_search\"\n\
+                   questions = { kind = \"file\", path = \"q\" }\n";
+        for logging in
+            ["logging.tensorboard = true", "logging.trackers = [{ kind = \"tensorboard\" }]"]
+        {
+            parse::<TrainConfig>(&format!("{run}{logging}\n"), "run.toml", &components).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_taken_name_is_reported() {
+        let error = Zs::new().tracker::<TensorBoardSettings>().components().unwrap_err();
+        assert!(error.to_string().contains("`tensorboard` is registered already"), "{error}");
     }
 }

@@ -1,17 +1,30 @@
 //! Everything that run files choose by name: what is built in, and what a program adds.
 
-use anyhow::Result;
-use zs_core::registry::{Registry, RegistryError, Settings};
+use zs_core::registry::{BoxedError, Registry, RegistryError, Settings};
 use zs_curriculum::{Curriculum, CurriculumRegistry};
 use zs_rl::algorithm::AlgorithmRegistry;
 use zs_rl::reward::RewardRegistry;
 use zs_rl::{Algorithm, GroupReward, RetrievalReward, Reward};
+use zs_search::{EngineRegistry, EngineSettings};
 
+use crate::bm25::Bm25Settings;
 use crate::callback::Callback;
 use crate::files::RunDir;
+use crate::questions::{QuestionRegistry, register_question_source, register_question_sources};
+use zs_data::QuestionSource;
 
 /// Trackers by name; each is given the directory of its run.
 pub type TrackerRegistry = Registry<Box<dyn Callback>, RunDir>;
+
+/// Typed settings of a tracker.
+pub trait TrackerSettings: Settings {
+    /// Creates the tracker of a run, begun or resumed.
+    ///
+    /// # Errors
+    ///
+    /// Fails on what the run cannot be tracked with.
+    fn track(self, run: &RunDir) -> Result<Box<dyn Callback>, BoxedError>;
+}
 
 /// Registries of a program.
 ///
@@ -52,6 +65,10 @@ pub struct Components {
     pub rewards: RewardRegistry,
     /// Schedules of noisy documents.
     pub curricula: CurriculumRegistry,
+    /// Search engines.
+    pub engines: EngineRegistry,
+    /// Sources of questions.
+    pub question_sources: QuestionRegistry,
     /// Callbacks that run files name.
     pub trackers: TrackerRegistry,
 }
@@ -64,6 +81,8 @@ impl Components {
             algorithms: zs_rl::algorithm::builtin(),
             rewards: zs_rl::reward::builtin(),
             curricula: zs_curriculum::builtin(),
+            engines: engines(),
+            question_sources: question_sources(),
             trackers: Registry::new("tracker"),
         }
     }
@@ -111,5 +130,127 @@ impl Components {
     /// Fails where its name is taken.
     pub fn curriculum<C: Curriculum + Settings>(&mut self) -> Result<(), RegistryError> {
         self.curricula.register(|it: C, (): &(), _| Ok(Box::new(it) as _))
+    }
+
+    /// Registers a search engine by its settings.
+    ///
+    /// # Errors
+    ///
+    /// Fails where its name is taken.
+    pub fn engine<E: EngineSettings>(&mut self) -> Result<(), RegistryError> {
+        zs_search::register_engine::<E>(&mut self.engines)
+    }
+
+    /// Registers a source of questions whose struct is its settings.
+    ///
+    /// # Errors
+    ///
+    /// Fails where its name is taken.
+    pub fn question_source<Q: QuestionSource + Settings>(&mut self) -> Result<(), RegistryError> {
+        register_question_source::<Q>(&mut self.question_sources)
+    }
+
+    /// Registers a tracker by its settings.
+    ///
+    /// # Errors
+    ///
+    /// Fails where its name is taken.
+    pub fn tracker<T: TrackerSettings>(&mut self) -> Result<(), RegistryError> {
+        self.trackers.register(|it: T, run, _| it.track(run))
+    }
+}
+
+/// Creates a registry of the built-in engines.
+fn engines() -> EngineRegistry {
+    let mut registry = Registry::new("search engine");
+    let registered = zs_search::register_others(&mut registry)
+        .and_then(|()| zs_simulator::register_engines(&mut registry))
+        .and_then(|()| zs_search::register_engine::<Bm25Settings>(&mut registry));
+    debug_assert!(registered.is_ok(), "the names are distinct");
+    registry
+}
+
+/// Creates a registry of the built-in sources of questions.
+fn question_sources() -> QuestionRegistry {
+    let mut registry = Registry::new("question source");
+    let registered = register_question_sources(&mut registry);
+    debug_assert!(registered.is_ok(), "an empty registry has no name taken");
+    registry
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Serialize};
+    use zs_core::registry::Spec;
+    use zs_core::{Document, Question, SearchEngine};
+    use zs_search::{EngineContext, FixedEngine};
+
+    use super::*;
+    use crate::RunContext;
+    use crate::config::{TrainConfig, parse};
+    use crate::engines::Engines;
+    use crate::source;
+    use zs_data::{QuestionSet, SkippedRows};
+
+    /// Settings of an engine, a source of questions and a tracker at once.
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Echo {
+        word: String,
+    }
+
+    impl Settings for Echo {
+        const KIND: &'static str = "echo";
+    }
+
+    impl EngineSettings for Echo {
+        fn open(self, _: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
+            Ok(Arc::new(FixedEngine::new(vec![Document::new("", self.word)])))
+        }
+    }
+
+    impl QuestionSource for Echo {
+        fn read(&self, skip_bad_rows: bool) -> Result<QuestionSet, BoxedError> {
+            let questions = vec![Question::new("q", &self.word, [&self.word])];
+            let first = skip_bad_rows.then(|| "row 2".into());
+            Ok(QuestionSet { questions, skipped: SkippedRows { count: 1, first } })
+        }
+    }
+
+    impl Callback for Echo {
+        fn name(&self) -> &'static str {
+            "echo"
+        }
+    }
+
+    impl TrackerSettings for Echo {
+        fn track(self, _: &RunDir) -> Result<Box<dyn Callback>, BoxedError> {
+            Ok(Box::new(self))
+        }
+    }
+
+    #[test]
+    fn run_files_choose_components_of_a_program() {
+        let mut components = Components::built_in();
+        components.engine::<Echo>().unwrap();
+        components.question_source::<Echo>().unwrap();
+        components.tracker::<Echo>().unwrap();
+        assert!(components.engine::<Echo>().is_err());
+        let text = "seed = 1\nout = \"o\"\npolicy = \"p\"\n\
+            questions = { kind = \"echo\", word = \"x\" }\n\
+            [engine]\nkind = \"retried\"\nengine = { kind = \"echo\", word = \"x\" }\n\
+            [[logging.trackers]]\nkind = \"echo\"\nword = \"x\"\n";
+        let config: TrainConfig = parse(text, "run.toml", &components).unwrap();
+        let context = RunContext { components: Arc::new(components), ..RunContext::default() };
+        let engine = Engines::new(&context, Default::default()).open(&config.engine).unwrap();
+        assert_eq!(engine.name(), "fixed");
+        assert_eq!(source::questions(&config.questions, true, &context).unwrap()[0].text, "x");
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&folder.path().join("run")).unwrap();
+        let trackers = config.logging.trackers();
+        assert_eq!(trackers, [Spec::named("echo").with("word", "x")]);
+        let tracker = context.components.trackers.build(&trackers[0], &run).unwrap();
+        assert_eq!(tracker.name(), "echo");
     }
 }

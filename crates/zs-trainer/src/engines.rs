@@ -3,53 +3,44 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use burn::tensor::Device;
-use sha2::{Digest, Sha256};
+use anyhow::{Context, Result};
 use zs_core::SearchEngine;
+use zs_core::registry::{BoxedError, Spec};
 use zs_model::Generator;
-use zs_search::{
-    Bm25Engine, BudgetedEngine, CachedEngine, FaultInjector, FixedEngine, Ledger, MeteredEngine,
-    Price, RateLimitedEngine, ReplayEngine, RetrieverEngine, RetryingEngine, Usage, WebEngine,
-    WebProvider,
-};
-use zs_simulator::{RemoteEngine, SelfSearchEngine};
+use zs_search::{EngineContext, Ledger, MeteredEngine, Price, Usage, WebProvider};
+use zs_simulator::{ModelLoader, SearchedPolicy};
 
-use crate::Metrics;
-use crate::config::EngineConfig;
-use crate::{RunContext, source};
+use crate::components::Components;
+use crate::{Metrics, RunContext, source};
 
-/// Opens engines and keeps what they share: a device, the books, and the policy that self-search
+/// Opens engines and keeps what they share: a device, the ledger, and the policy that self-search
 /// asks.
 ///
 /// ```
-/// use zs_trainer::config::EngineConfig;
+/// use zs_core::registry::Spec;
+/// use zs_trainer::RunContext;
 /// use zs_trainer::engines::Engines;
 ///
-/// let engines = Engines::new(zs_trainer::device::select()?, Default::default());
-/// let config: EngineConfig = toml::from_str(
-///     "kind = \"budgeted\"\nbudget = { max_searches = 1 }\n\
-///      engine = { kind = \"fixed\", documents = [{ text = \"x\" }] }",
+/// let engines = Engines::new(&RunContext::default(), Default::default());
+/// let spec: Spec = serde_json::from_str(
+///     r#"{"kind": "budgeted", "budget": {"max_searches": 1},
+///         "engine": {"kind": "fixed", "documents": [{"text": "x"}]}}"#,
 /// )?;
-/// let engine = engines.open(&config)?;
+/// let engine = engines.open(&spec)?;
 /// assert_eq!(engine.name(), "fixed");
 /// # Ok::<(), anyhow::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Engines {
-    simulator_device: Device,
-    ledger: Arc<Ledger>,
-    policy: Option<Arc<dyn Generator>>,
-    self_search: Mutex<Vec<Arc<SelfSearchEngine>>>,
-    /// What each budget has passed on, in the order of opening.
-    budgets: Mutex<Vec<Arc<AtomicU64>>>,
+    components: Arc<Components>,
+    context: EngineContext,
 }
 
 impl Engines {
-    /// No engine yet, and empty books with these prices; web search has published ones unless told.
+    /// No engine yet, and an empty ledger with these prices; web search has published ones unless
+    /// told.
     #[must_use]
     pub fn new(context: &RunContext, mut prices: BTreeMap<String, Price>) -> Self {
         for provider in WebProvider::ALL {
@@ -57,59 +48,52 @@ impl Engines {
                 Price { per_1000_calls: provider.dollars_per_1000(), ..Price::default() };
             prices.entry(provider.name().to_owned()).or_insert(published);
         }
-        let ledger = Arc::new(Ledger::new(prices));
+        let device = context.devices.simulator().clone();
+        let loader =
+            ModelLoader::new(move |dir| source::load_model(dir, &device).map_err(BoxedError::from));
         Self {
-            simulator_device: context.devices.simulator().clone(),
-            ledger,
-            policy: None,
-            self_search: Mutex::default(),
-            budgets: Mutex::default(),
+            components: Arc::clone(&context.components),
+            context: EngineContext::new(Arc::new(Ledger::new(prices))).with_service(loader),
         }
     }
 
     /// The same with a policy, which self-search asks.
     #[must_use]
     pub fn with_policy(mut self, policy: Arc<dyn Generator>) -> Self {
-        self.policy = Some(policy);
+        self.context = self.context.with_service(SearchedPolicy::new(policy));
         self
     }
 
     /// What the engines have done and cost.
     #[must_use]
     pub fn ledger(&self) -> &Arc<Ledger> {
-        &self.ledger
+        self.context.ledger()
     }
 
     /// What the engines have done, by name, and what each budget has passed on.
     #[must_use]
     pub fn counts(&self) -> (BTreeMap<String, Usage>, Vec<u64>) {
-        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let passed = budgets.iter().map(|it| it.load(Ordering::SeqCst)).collect();
-        (self.ledger.usage(), passed)
+        (self.ledger().usage(), self.context.passed())
     }
 
     /// Goes on from the [`counts`](Self::counts) of an earlier process, in which the same engines
     /// were opened in the same order.
     pub fn restore(&self, usage: BTreeMap<String, Usage>, budgets: &[u64]) {
-        self.ledger.restore(usage);
-        let counters = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        for (counter, passed) in counters.iter().zip(budgets) {
-            counter.store(*passed, Ordering::SeqCst);
-        }
+        self.ledger().restore(usage);
+        self.context.restore_passed(budgets);
     }
 
     /// Tells self-search that the policy has learned.
     pub fn follow(&self, policy: &Arc<dyn Generator>) {
-        let engines = self.self_search.lock().unwrap_or_else(PoisonError::into_inner);
-        for engine in engines.iter() {
-            engine.set_policy(Arc::clone(policy));
+        if let Some(searched) = self.context.service::<SearchedPolicy>() {
+            searched.follow(policy);
         }
     }
 
     /// Whether any engine asks the policy.
     #[must_use]
     pub fn asks_policy(&self) -> bool {
-        !self.self_search.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.context.service().is_some_and(SearchedPolicy::is_asked)
     }
 
     /// Opens an engine, whose searches are booked under its name.
@@ -118,86 +102,16 @@ impl Engines {
     ///
     /// Fails on an unreadable corpus, index, model or recording, an address that cannot be used, or
     /// a key that the environment does not have.
-    pub fn open(&self, config: &EngineConfig) -> Result<Arc<dyn SearchEngine>> {
-        let engine = self.open_inner(config)?;
-        Ok(Arc::new(MeteredEngine::new(engine, Arc::clone(&self.ledger))))
+    pub fn open(&self, spec: &Spec) -> Result<Arc<dyn SearchEngine>> {
+        let engine = self.components.engines.build(spec, &self.context)?;
+        Ok(Arc::new(MeteredEngine::new(engine, Arc::clone(self.ledger()))))
     }
-
-    fn open_inner(&self, config: &EngineConfig) -> Result<Arc<dyn SearchEngine>> {
-        let ledger = || Arc::clone(&self.ledger);
-        Ok(match config {
-            EngineConfig::Bm25 { corpus, index, world } => match (corpus, index, world) {
-                (Some(path), ..) => Arc::new(source::corpus_engine(path)?),
-                (_, Some(dir), _) => Arc::new(Bm25Engine::open(dir)?),
-                (.., Some(world)) => Arc::clone(source::generate_world(*world).engine()) as _,
-                (None, None, None) => bail!("a `bm25` engine needs `corpus`, `index` or `world`"),
-            },
-            EngineConfig::Simulated { model, templates, sampling } => {
-                // Beside the policy, where they share a device.
-                let load = || source::load_model(model, &self.simulator_device);
-                let model = Arc::new(zs_model::beside_sampling(load)?);
-                Arc::new(source::simulated(model, templates, sampling)?.with_ledger(ledger()))
-            }
-            EngineConfig::Remote { servers, templates } => {
-                let templates = source::simulation_templates(templates, None)?;
-                Arc::new(RemoteEngine::new(servers.clone(), templates, ledger())?)
-            }
-            EngineConfig::SelfSearch { template, sampling } => {
-                let Some(policy) = &self.policy else {
-                    bail!("a `self_search` engine asks the policy, and there is none here");
-                };
-                let templates = match template {
-                    Some(text) => SelfSearchEngine::templates(text)?,
-                    None => SelfSearchEngine::default_templates(),
-                };
-                let engine = SelfSearchEngine::new(Arc::clone(policy), templates, sampling.clone());
-                let engine = Arc::new(engine.with_ledger(ledger()));
-                let mut engines = self.self_search.lock().unwrap_or_else(PoisonError::into_inner);
-                engines.push(Arc::clone(&engine));
-                engine
-            }
-            EngineConfig::Retriever(config) => {
-                Arc::new(RetrieverEngine::new(config.clone(), ledger())?)
-            }
-            EngineConfig::Web(config) => Arc::new(WebEngine::new(config, ledger())?),
-            EngineConfig::Replay { turns } => Arc::new(ReplayEngine::read(turns)?),
-            EngineConfig::Fixed { documents } => Arc::new(FixedEngine::new(documents.clone())),
-            EngineConfig::Cached { engine, dir, version } => {
-                let version = cache_version(engine, version)?;
-                Arc::new(CachedEngine::open(self.open_inner(engine)?, dir, &version, ledger())?)
-            }
-            EngineConfig::RateLimited { engine, limit } => {
-                Arc::new(RateLimitedEngine::new(self.open_inner(engine)?, *limit)?)
-            }
-            EngineConfig::Retried { engine, retry } => {
-                Arc::new(RetryingEngine::new(self.open_inner(engine)?, *retry))
-            }
-            EngineConfig::Budgeted { engine, budget } => {
-                let engine = BudgetedEngine::new(self.open_inner(engine)?, *budget, ledger());
-                let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-                budgets.push(engine.num_passed());
-                Arc::new(engine)
-            }
-            EngineConfig::Faulty { engine, faults } => {
-                Arc::new(FaultInjector::new(self.open_inner(engine)?, *faults))
-            }
-        })
-    }
-}
-
-/// Answers are kept apart by everything that the description of their engine says, and by what the
-/// run file adds.
-fn cache_version(engine: &EngineConfig, version: &str) -> Result<String> {
-    let description = serde_json::to_vec(engine)?;
-    let digest: [u8; 32] = Sha256::digest(&description).into();
-    let digest: String = digest.iter().take(8).map(|it| format!("{it:02x}")).collect();
-    Ok(format!("{digest} {version}"))
 }
 
 /// What a step has cost, as metrics, and only where there is something to tell: counts that depend
 /// on servers or an earlier run's cache are no part of a run without them.
 pub fn step_metrics(engines: &Engines, metrics: &mut Metrics) -> serde_json::Value {
-    let step = engines.ledger.take_step();
+    let step = engines.ledger().take_step();
     let total = step.values().fold(Usage::default(), |sum, it| sum.plus(*it));
     if total.cache_lookups > 0 {
         let share = total.cache_hits as f64 / total.cache_lookups as f64;
@@ -208,7 +122,7 @@ pub fn step_metrics(engines: &Engines, metrics: &mut Metrics) -> serde_json::Val
         metrics.set("search/retries", total.retries as f64);
     }
     let dollars: f64 =
-        step.iter().map(|(engine, usage)| engines.ledger.dollars_of(engine, usage)).sum();
+        step.iter().map(|(engine, usage)| engines.ledger().dollars_of(engine, usage)).sum();
     if dollars > 0.0 {
         metrics.set("search/dollars", dollars);
     }
@@ -245,8 +159,8 @@ pub fn summary_line(ledger: &Ledger) -> Option<String> {
 /// # Errors
 ///
 /// As [`Engines::open`].
-pub fn open_alone(config: &EngineConfig, context: &RunContext) -> Result<Arc<dyn SearchEngine>> {
-    Engines::new(context, BTreeMap::new()).open(config)
+pub fn open_alone(spec: &Spec, context: &RunContext) -> Result<Arc<dyn SearchEngine>> {
+    Engines::new(context, BTreeMap::new()).open(spec)
 }
 
 /// The books of a run directory, as [`COSTS`] holds them.

@@ -25,6 +25,7 @@
 //! ```
 
 pub mod alarm;
+mod bm25;
 mod callback;
 mod checkpoint;
 mod components;
@@ -40,6 +41,7 @@ mod metrics;
 mod order;
 pub mod plan;
 mod policy_searches;
+mod questions;
 pub mod source;
 pub mod supervised;
 pub mod train;
@@ -47,9 +49,11 @@ mod trainable;
 mod trainer;
 pub mod versions;
 mod weights;
+mod world;
 
+pub use bm25::Bm25Settings;
 pub use callback::{Callback, CallbackError, Flow, StepReport, StepTimes};
-pub use components::{Components, TrackerRegistry};
+pub use components::{Components, TrackerRegistry, TrackerSettings};
 pub use console::{Console, Progress, QuietConsole};
 pub use context::{Devices, GpuMemory, RolloutTimes, RunContext, SpanSums, host_threads};
 pub use device_name::{DeviceName, DeviceNameError};
@@ -57,5 +61,9 @@ pub use interrupt::Interrupt;
 pub use metrics::{Metrics, Timings};
 pub use order::EpochOrder;
 pub use policy_searches::PolicySearches;
+pub use questions::{
+    QuestionRegistry, WorldQuestions, register_question_source, register_question_sources,
+};
 pub use trainer::rollouts::{RecordedGroup, read_rollouts, recorded_steps};
 pub use trainer::{Comparison, Trained, Trainer, TrainerBuilder, Validation};
+pub use world::{SplitName, WorldSource};

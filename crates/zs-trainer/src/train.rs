@@ -1,6 +1,6 @@
 //! Run files: a training run, begun or resumed, from what its file names.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -134,10 +134,7 @@ struct Prepared {
 impl Prepared {
     fn new(config: TrainConfig, context: &RunContext) -> Result<Self> {
         let loaded = Loaded::new(&config, context)?;
-        let read = |source| match config.skip_bad_rows {
-            false => source::questions(source),
-            true => source::sound_questions(source, context),
-        };
+        let read = |source| source::questions(source, config.skip_bad_rows, context);
         let questions = read(&config.questions)?;
         let policy: Arc<dyn Generator> = Arc::new(loaded.policy.clone());
         let engines = Arc::new(Engines::new(context, config.prices.clone()).with_policy(policy));
@@ -163,11 +160,14 @@ impl Prepared {
     }
 
     fn environment(&self) -> Result<Environment> {
-        let inputs: Vec<PathBuf> = self.config.inputs();
+        let inputs = self.config.inputs(&self.context.components)?;
         Environment::of(&inputs, &self.context.devices)
     }
 
     fn train(mut self, run: &RunDir, resume: bool) -> Result<()> {
+        for tracker in self.config.logging.trackers() {
+            self.trainer.add_callback(self.context.components.trackers.build(&tracker, run)?);
+        }
         let trained = match resume {
             false => self.trainer.run_in(run)?,
             true => self.trainer.resume(run)?,

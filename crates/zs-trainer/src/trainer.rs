@@ -152,6 +152,11 @@ impl Trainer {
         self.with_callbacks(|it, callbacks| it.begin_again(run, callbacks))
     }
 
+    /// Adds a callback, as those that need the directory of the run.
+    pub(crate) fn add_callback(&mut self, callback: Box<dyn Callback>) {
+        self.callbacks.push(callback);
+    }
+
     fn with_callbacks<T>(&mut self, run: impl FnOnce(&Self, &mut [Box<dyn Callback>]) -> T) -> T {
         let mut callbacks = std::mem::take(&mut self.callbacks);
         callbacks.insert(0, self.context.training(&self.title, self.config.schedule.steps));

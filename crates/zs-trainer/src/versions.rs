@@ -7,9 +7,10 @@ const UNKNOWN: &str = "unknown";
 
 /// The commit, with `-dirty` where files had changed since; `unknown` outside of a repository.
 pub fn git_commit() -> String {
-    match (known(env!("VERGEN_GIT_SHA")), env!("VERGEN_GIT_DIRTY")) {
+    // A build outside of a repository, or without git, sets neither.
+    match (option_env!("VERGEN_GIT_SHA").and_then(known), option_env!("VERGEN_GIT_DIRTY")) {
         (None, _) => UNKNOWN.to_owned(),
-        (Some(sha), "true") => format!("{sha}-dirty"),
+        (Some(sha), Some("true")) => format!("{sha}-dirty"),
         (Some(sha), _) => sha.to_owned(),
     }
 }

@@ -51,7 +51,22 @@ const RULES: &[Rule] = &[
     Rule {
         package: "zs-data",
         workspace: &["zs-core"],
-        external: Some(&["flate2", "parquet", "serde", "serde_json", "thiserror"]),
+        external: Some(&[
+            "backon",
+            "csv",
+            "flate2",
+            "hf-hub",
+            "parquet",
+            "percent-encoding",
+            "secrecy",
+            "serde",
+            "serde_json",
+            "serde_path_to_error",
+            "sha2",
+            "thiserror",
+            "ureq",
+            "zstd",
+        ]),
     },
     Rule {
         package: "zs-model",
@@ -144,18 +159,8 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-eval",
-        workspace: &["zs-core", "zs-model", "zs-rl"],
-        external: Some(&[
-            "csv",
-            "flate2",
-            "minijinja",
-            "parquet",
-            "rand",
-            "rand_chacha",
-            "serde",
-            "serde_json",
-            "thiserror",
-        ]),
+        workspace: &["zs-core", "zs-data", "zs-model", "zs-rl"],
+        external: Some(&["minijinja", "rand", "rand_chacha", "serde", "serde_json", "thiserror"]),
     },
     Rule {
         package: "zs-serve",
@@ -178,7 +183,17 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-trainer",
-        workspace: &["zs-core", "zs-curriculum", "zs-eval", "zs-model", "zs-rl", "zs-simulator"],
+        workspace: &[
+            "zs-core",
+            "zs-curriculum",
+            "zs-data",
+            "zs-eval",
+            "zs-model",
+            "zs-rl",
+            "zs-search",
+            "zs-simulator",
+            "zs-world",
+        ],
         external: Some(&[
             "anyhow",
             "burn",
@@ -201,7 +216,15 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-observe",
-        workspace: &["zs-core", "zs-model", "zs-rl", "zs-simulator", "zs-trainer"],
+        workspace: &[
+            "zs-core",
+            "zs-data",
+            "zs-model",
+            "zs-rl",
+            "zs-search",
+            "zs-simulator",
+            "zs-trainer",
+        ],
         external: Some(&[
             "anyhow",
             "base64",

@@ -135,6 +135,13 @@ fn mistakes_are_named() {
 }
 
 #[test]
+fn an_empty_registry_says_so() {
+    let empty: Registry<f64> = Registry::new("part");
+    let error = empty.resolve(&Spec::named("leaf")).unwrap_err();
+    assert_eq!(error.to_string(), "unknown part `leaf`, and none is registered");
+}
+
+#[test]
 fn a_name_is_registered_once() {
     let mut registry = registry();
     let error = registry.register(|_: Leaf, _: &f64, _| Ok(0.0)).unwrap_err();

@@ -7,12 +7,15 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use zs_core::registry::{Settings, Spec};
 use zs_model::ModelConfig;
+use zs_simulator::SimulatedSettings;
 
 pub use self::estimate::{EPISODE, Episode, H100, Needs, Rates, hours};
 
 use crate::arguments::ReproduceArgs;
-use zs_trainer::config::{EngineConfig, QuestionSource, TrainConfig, parse};
+use zs_data::QuestionFile;
+use zs_trainer::config::{TrainConfig, parse};
 use zs_trainer::plan::{gib, memory};
 use zs_trainer::train;
 use zs_trainer::{Components, RunContext};
@@ -68,7 +71,7 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
     for mut run in runs(&context.components)? {
         if args.only.is_empty() || args.only.iter().any(|it| it == run.name) {
             run.config.seed = args.seed.unwrap_or(run.config.seed);
-            places.apply(&mut run);
+            places.apply(&mut run)?;
             wanted.push(run);
         }
     }
@@ -101,14 +104,17 @@ struct Places {
 }
 
 impl Places {
-    fn apply(&self, run: &mut PaperRun) {
+    fn apply(&self, run: &mut PaperRun) -> Result<()> {
         let config = &mut run.config;
         config.policy.clone_from(&self.model);
         config.out = self.out.join(run.name);
-        config.questions = QuestionSource::File { path: self.questions.clone(), limit: None };
-        if let EngineConfig::Simulated { model, .. } = &mut config.engine {
-            model.clone_from(&self.simulator);
+        config.questions = Spec::of(&QuestionFile { path: self.questions.clone(), limit: None })?;
+        if config.engine.kind == SimulatedSettings::KIND {
+            let settings: SimulatedSettings = config.engine.parse()?;
+            let model = self.simulator.clone();
+            config.engine = Spec::of(&SimulatedSettings { model, ..settings })?;
         }
+        Ok(())
     }
 }
 
@@ -153,9 +159,9 @@ fn describe(runs: &[PaperRun], places: &Places, components: &Components) -> Resu
             reference: algorithm.requirements().needs_reference,
             critic: algorithm.requirements().value_clip.is_some(),
         };
-        let (engine, simulator) = match &config.engine {
-            EngineConfig::Simulated { .. } => ("simulator", Some(&simulator)),
-            _ => ("web", None),
+        let (engine, simulator) = match config.engine.kind == SimulatedSettings::KIND {
+            true => ("simulator", Some(&simulator)),
+            false => ("web", None),
         };
         // An accelerator works on one micro-batch at a time.
         let parts = memory::parts(config, memory::Placement::GPU, components)?;
@@ -229,7 +235,7 @@ mod tests {
         assert_eq!(reinforce.training.rollout, plain.rollout);
         assert_ne!(run("unmasked").training.update, reinforce.training.update);
         assert_ne!(run("fixed_noise").training.curriculum, reinforce.training.curriculum);
-        assert!(matches!(run("google").engine, EngineConfig::Web(_)));
+        assert_eq!(run("google").engine.kind, "web");
     }
 
     #[test]
@@ -259,11 +265,9 @@ mod tests {
             out: "o".into(),
         };
         let mut run = runs(&Components::built_in()).unwrap().remove(0);
-        places.apply(&mut run);
+        places.apply(&mut run).unwrap();
         assert_eq!(run.config.policy, Path::new("m"));
         assert_eq!(run.config.out, Path::new("o/reinforce"));
-        assert!(
-            matches!(&run.config.engine, EngineConfig::Simulated { model, .. } if model == "s")
-        );
+        assert_eq!(run.config.engine.settings["model"], "s");
     }
 }

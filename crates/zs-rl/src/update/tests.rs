@@ -5,8 +5,9 @@ use zs_core::{Action, Question};
 use zs_model::{Completion, OptimizerConfig, StopReason, TokenId, TokenScores};
 
 use super::*;
-use crate::algorithm::Requirements;
-use crate::algorithm::{Advantages, LossOutput, PolicyBatch, RolloutBatch, from_json, kinds};
+use crate::algorithm::{
+    Advantages, LossOutput, PolicyBatch, Requirements, RolloutBatch, from_json, kinds,
+};
 use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection, ImportanceLevel};
 use crate::testing::bigram::{Bigram, BigramValues};
 use crate::testing::reference::numbers;
@@ -246,7 +247,7 @@ fn errors_name_their_cause() {
     let mut corrected = config(9);
     corrected.importance = Some(correction);
     let regret = r#"{"kind":"squared_regret"}"#;
-    check_error(&[&[1.0]], regret, &corrected, "does not go with algorithm `squared_regret`");
+    check_error(&[&[1.0]], regret, &corrected, "cannot be used with algorithm `squared_regret`");
 }
 
 #[test]

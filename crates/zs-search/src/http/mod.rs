@@ -10,7 +10,9 @@ pub mod testing;
 
 use std::time::Duration;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 
 pub use self::client::{HttpClient, HttpRequest};
 pub use self::error::HttpError;
@@ -18,29 +20,39 @@ pub use self::key::{ApiKey, KeyPlace};
 
 /// How servers are asked. Every wait has an end: a request is over, one way or the other, after
 /// `total_timeout_s`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
     /// Calls in flight at once, over all servers.
+    #[garde(custom(check::at_least_one))]
     pub max_in_flight: usize,
     /// Seconds for a connection to come about.
+    #[garde(custom(is_deadline))]
     pub connect_timeout_s: f64,
     /// Seconds for one call, from connecting to the last byte of its reply.
+    #[garde(custom(is_deadline))]
     pub read_timeout_s: f64,
     /// Seconds for a request with all its attempts and waits.
+    #[garde(custom(is_deadline))]
     pub total_timeout_s: f64,
     /// Attempts a request at most.
+    #[garde(custom(check::at_least_one))]
     pub max_attempts: u32,
     /// Seconds before the second attempt; each further wait is twice as long, and each is lengthened
     /// by up to as much again, drawn from the request's seed.
+    #[garde(custom(is_wait))]
     pub backoff_s: f64,
     /// Seconds before an attempt at most, before lengthening.
+    #[garde(custom(is_wait))]
     pub max_backoff_s: f64,
     /// Failures in a row after which a server is paused.
+    #[garde(custom(check::at_least_one))]
     pub breaker_failures: u32,
     /// Seconds of that pause; then one request at a time tries whether it is back.
+    #[garde(custom(is_wait))]
     pub breaker_pause_s: f64,
     /// Bytes of a reply at most.
+    #[garde(custom(check::at_least_one))]
     pub max_reply_bytes: u64,
 }
 
@@ -61,38 +73,21 @@ impl Default for HttpConfig {
     }
 }
 
-impl HttpConfig {
-    /// The first field that is out of range, and what it must be.
-    ///
-    /// ```
-    /// use zs_search::http::HttpConfig;
-    ///
-    /// assert_eq!(HttpConfig::default().problem(), None);
-    /// let config = HttpConfig { max_attempts: 0, ..HttpConfig::default() };
-    /// assert_eq!(config.problem(), Some(("max_attempts", "at least 1")));
-    /// ```
-    #[must_use]
-    pub fn problem(&self) -> Option<(&'static str, &'static str)> {
-        const DAY: f64 = 86_400.0;
-        let is_wait = |seconds: f64| (0.0..=DAY).contains(&seconds);
-        let checks = [
-            ("max_in_flight", "at least 1", self.max_in_flight > 0),
-            ("max_attempts", "at least 1", self.max_attempts > 0),
-            ("breaker_failures", "at least 1", self.breaker_failures > 0),
-            ("max_reply_bytes", "at least 1", self.max_reply_bytes > 0),
-            ("connect_timeout_s", "above 0 and at most a day", is_deadline(self.connect_timeout_s)),
-            ("read_timeout_s", "above 0 and at most a day", is_deadline(self.read_timeout_s)),
-            ("total_timeout_s", "above 0 and at most a day", is_deadline(self.total_timeout_s)),
-            ("backoff_s", "in [0, 86400]", is_wait(self.backoff_s)),
-            ("max_backoff_s", "in [0, 86400]", is_wait(self.max_backoff_s)),
-            ("breaker_pause_s", "in [0, 86400]", is_wait(self.breaker_pause_s)),
-        ];
-        checks.iter().find(|(.., holds)| !holds).map(|(field, must, _)| (*field, *must))
+/// Longest wait that a setting may name, in seconds.
+const DAY_S: f64 = 86_400.0;
+
+fn is_deadline(seconds: &f64, (): &()) -> garde::Result {
+    match *seconds > 0.0 && *seconds <= DAY_S {
+        true => Ok(()),
+        false => Err(garde::Error::new(format!("be above 0 and at most a day, is {seconds}"))),
     }
 }
 
-fn is_deadline(seconds: f64) -> bool {
-    seconds > 0.0 && seconds <= 86_400.0
+fn is_wait(seconds: &f64, (): &()) -> garde::Result {
+    match (0.0..=DAY_S).contains(seconds) {
+        true => Ok(()),
+        false => Err(garde::Error::new(format!("lie in [0, {DAY_S}], is {seconds}"))),
+    }
 }
 
 /// Seconds as a duration; what is out of range is cut to it.

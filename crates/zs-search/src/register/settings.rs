@@ -1,13 +1,17 @@
 //! Typed settings of the registered engines.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use zs_core::Document;
 use zs_core::registry::{BoxedError, Settings, SettingsError, Spec};
+use zs_core::{Document, SearchEngine};
 
-use crate::{Bm25Engine, BudgetConfig, FaultConfig, RateLimitConfig, RetryConfig};
+use super::{EngineContext, EngineSettings};
+use crate::{
+    Bm25Engine, BudgetConfig, FaultConfig, FixedEngine, RateLimitConfig, ReplayEngine, RetryConfig,
+};
 
 /// Settings of `bm25`: exactly one of a corpus and an index.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,18 +24,13 @@ pub struct Bm25Settings {
     pub index: Option<PathBuf>,
 }
 
-impl Bm25Settings {
-    /// Opens the index, or reads the corpus and indexes it.
-    ///
-    /// # Errors
-    ///
-    /// Fails on an unreadable index or corpus.
-    pub fn open(&self) -> Result<Bm25Engine, BoxedError> {
-        match (&self.corpus, &self.index) {
-            (Some(path), _) => Ok(Bm25Engine::from_documents(zs_data::read_corpus(path)?)?),
-            (None, Some(dir)) => Ok(Bm25Engine::open(dir)?),
-            (None, None) => Err("neither `corpus` nor `index` is given".into()),
-        }
+impl EngineSettings for Bm25Settings {
+    fn open(self, _: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
+        Ok(Arc::new(match (&self.corpus, &self.index) {
+            (Some(path), _) => Bm25Engine::from_documents(zs_data::read_documents(path)?)?,
+            (None, Some(dir)) => Bm25Engine::open(dir)?,
+            (None, None) => return Err("neither `corpus` nor `index` is given".into()),
+        }))
     }
 }
 
@@ -66,6 +65,12 @@ impl Settings for FixedSettings {
     const KIND: &'static str = "fixed";
 }
 
+impl EngineSettings for FixedSettings {
+    fn open(self, _: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
+        Ok(Arc::new(FixedEngine::new(self.documents)))
+    }
+}
+
 /// Settings of `replay`: what was recorded for the same query.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReplaySettings {
@@ -81,15 +86,25 @@ impl Settings for ReplaySettings {
     }
 }
 
+impl EngineSettings for ReplaySettings {
+    fn open(self, _: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
+        Ok(Arc::new(ReplayEngine::read(&self.turns)?))
+    }
+}
+
 #[cfg(feature = "http")]
 impl Settings for crate::RetrieverConfig {
     const KIND: &'static str = "retriever";
 
     fn check(&self) -> Result<(), SettingsError> {
-        if self.batch_size == 0 {
-            return Err(SettingsError::out_of_range("batch_size", "be at least 1, is 0"));
-        }
-        check_http(&self.http)
+        Ok(self.validate()?)
+    }
+}
+
+#[cfg(feature = "http")]
+impl EngineSettings for crate::RetrieverConfig {
+    fn open(self, context: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
+        Ok(Arc::new(crate::RetrieverEngine::new(self, Arc::clone(context.ledger()))?))
     }
 }
 
@@ -98,15 +113,15 @@ impl Settings for crate::WebConfig {
     const KIND: &'static str = "web";
 
     fn check(&self) -> Result<(), SettingsError> {
-        check_http(&self.http)
+        Ok(self.validate()?)
     }
 }
 
 #[cfg(feature = "http")]
-fn check_http(config: &crate::http::HttpConfig) -> Result<(), SettingsError> {
-    config.problem().map_or(Ok(()), |(field, must)| {
-        Err(SettingsError::out_of_range(format!("http.{field}"), format!("be {must}")))
-    })
+impl EngineSettings for crate::WebConfig {
+    fn open(self, context: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
+        Ok(Arc::new(crate::WebEngine::new(&self, Arc::clone(context.ledger()))?))
+    }
 }
 
 /// Implements [`Settings`] for a wrapper: its engine is nested in it.

@@ -8,6 +8,7 @@ mod serper;
 
 use std::sync::Arc;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zs_core::{Document, EngineScope, SearchEngine, SearchRequest, SearchResult};
@@ -94,7 +95,8 @@ impl WebProvider {
 }
 
 /// Which provider is asked, and how. Keys are not part of it: they come from the environment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
 #[serde(deny_unknown_fields)]
 pub struct WebConfig {
     /// Who searches.
@@ -107,6 +109,7 @@ pub struct WebConfig {
     pub key_variable: Option<String>,
     /// Deadlines, retries and limits.
     #[serde(default)]
+    #[garde(dive)]
     pub http: HttpConfig,
 }
 

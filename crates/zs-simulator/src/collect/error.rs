@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use zs_data::{FileError, JsonLinesError};
+use zs_data::{DataError, FileError};
 use zs_search::http::HttpError;
 
 use super::VerdictError;
@@ -16,7 +16,7 @@ pub enum CollectError {
     File(#[from] FileError),
     /// Recorded turns cannot be read.
     #[error(transparent)]
-    Turns(#[from] JsonLinesError),
+    Turns(#[from] DataError),
     /// The judge's template cannot be used.
     #[error(transparent)]
     Template(#[from] VerdictError),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, Question};
-use zs_data::{FileError, JsonLinesWriter, read_whole_rows};
+use zs_data::{JsonLinesWriter, read_whole_rows};
 
 use super::{CollectError, RawSearch, read_turns};
 
@@ -98,7 +98,6 @@ impl EpisodeSource<'_> {
             progress(CollectEvent::Advances(questions.len()));
         }
         progress(CollectEvent::Ends(format!("{} questions", self.questions.len())));
-        let bytes = std::fs::read(path).map_err(FileError::io(path, "be read"))?;
-        Ok(read_turns(bytes.as_slice(), path)?)
+        Ok(read_turns(path)?)
     }
 }

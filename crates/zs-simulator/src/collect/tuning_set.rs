@@ -1,7 +1,5 @@
 //! A tuning set out of recorded turns, or of searches that are played for it.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -179,13 +177,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
 fn read_files(paths: &[PathBuf]) -> Result<Vec<RawSearch>, CollectError> {
     let mut searches = Vec::new();
     for path in paths {
-        let file = File::open(path).map_err(FileError::io(path, "be read"))?;
-        let is_compressed = path.extension().is_some_and(|it| it == "gz");
-        let text: Box<dyn Read> = match is_compressed {
-            true => Box::new(flate2::read::MultiGzDecoder::new(file)),
-            false => Box::new(file),
-        };
-        let recorded = read_turns(text, path)?.into_iter();
+        let recorded = read_turns(path)?.into_iter();
         searches.extend(recorded.map(|it| {
             let documents = mend_documents(&it.documents);
             RawSearch { documents, ..it }

@@ -20,3 +20,13 @@ pub fn world_tokenizer() -> Tokenizer {
     Tokenizer::from_bytes(zs_world::tokenizer_json().as_bytes(), "world/tokenizer.json")
         .expect("the definition is fixed and tested")
 }
+
+/// Returns `true` for the tokenizer of models that were trained on embedded worlds.
+#[must_use]
+pub fn is_world_tokenizer(tokenizer: &Tokenizer) -> bool {
+    let world = world_tokenizer();
+    let marks =
+        [zs_world::BOS_TOKEN, zs_world::EOS_TOKEN, zs_world::PAD_TOKEN, "<search>", "Doc 1:"];
+    tokenizer.vocab_size() == world.vocab_size()
+        && marks.iter().all(|it| tokenizer.token_id(it) == world.token_id(it))
+}

@@ -7,7 +7,9 @@ mod prompt;
 
 use std::sync::Arc;
 
+use garde::Validate;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::check;
 use zs_core::{
     DocumentQuality, SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey,
     query_names_entity,
@@ -22,18 +24,23 @@ pub use parse::parse_documents;
 pub use prompt::{SimulationPrompt, SimulationTemplates, TemplateError};
 
 /// How the simulation LLM samples.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct SimulatedConfig {
     /// Softmax temperature; 0.8 in `ZeroSearch`.
+    #[garde(custom(check::non_negative))]
     pub temperature: f32,
     /// Nucleus mass.
+    #[garde(custom(check::positive_fraction))]
     pub top_p: f32,
     /// Tokens of a reply at most; 600 in `ZeroSearch`.
+    #[garde(custom(check::at_least_one))]
     pub max_new_tokens: usize,
     /// How many replies are sampled at once.
+    #[garde(custom(check::at_least_one))]
     pub batch_size: usize,
     /// Which queries get useful documents at all.
+    #[garde(skip)]
     pub gate: QueryGate,
 }
 

@@ -1,5 +1,7 @@
 //! The prompts of the simulation LLM: one for useful documents, one for noisy ones.
 
+use std::path::PathBuf;
+
 use super::header::TemplateHeader;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
@@ -36,6 +38,24 @@ pub enum TemplateError {
         name: &'static str,
         /// What the template engine said.
         message: String,
+    },
+    /// The file of a template could not be read.
+    #[error("{}: cannot read the template", path.display())]
+    Unreadable {
+        /// File.
+        path: PathBuf,
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// The templates of two files cannot be used.
+    #[error("templates {} and {}", useful.display(), noisy.display())]
+    InFiles {
+        /// File of the template of useful documents.
+        useful: PathBuf,
+        /// File of the template of noisy documents.
+        noisy: PathBuf,
+        /// Cause.
+        source: Box<TemplateError>,
     },
 }
 

@@ -7,12 +7,13 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
+use zs_core::registry::{Settings, Spec};
 use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
 use zs_model::{Generator, LanguageModel, ModelConfig, Tokenizer};
-use zs_search::WebProvider;
+use zs_search::{WebConfig, WebProvider};
 
 use crate::cuda::Survey;
-use zs_trainer::config::{EngineConfig, TrainConfig, load};
+use zs_trainer::config::{TrainConfig, load};
 use zs_trainer::engines::Engines;
 use zs_trainer::plan::{Plan, gib, memory_of_machine};
 use zs_trainer::{host_threads, source, versions};
@@ -206,7 +207,10 @@ fn run_file(path: &Path, findings: &mut Findings, session: &Session) {
     let mut questions = vec![("questions", &config.questions)];
     questions.extend(config.validation.iter().map(|it| ("validation.questions", &it.questions)));
     for (key, source) in questions {
-        let read = source::questions(source);
+        let read = session
+            .context()
+            .map_err(Into::into)
+            .and_then(|it| source::questions(source, config.skip_bad_rows, &it));
         findings.of(key, read, |it| format!("{} questions", it.len()), "see `zs data check`");
     }
     let mut engines = vec![("engine", &config.engine)];
@@ -230,13 +234,15 @@ fn model(dir: &Path) -> Result<String> {
 }
 
 /// Opens an engine, and asks it one question where that costs nothing.
-fn ask(engine: &EngineConfig, config: &TrainConfig, session: &Session) -> Result<String> {
+fn ask(engine: &Spec, config: &TrainConfig, session: &Session) -> Result<String> {
     let context = session.context()?;
     let policy: Arc<dyn Generator> =
         Arc::new(LanguageModel::load(&config.policy, context.devices.first())?);
     let engines = Engines::new(&context, config.prices.clone()).with_policy(policy);
     let opened = engines.open(engine)?;
-    if matches!(engine.innermost(), EngineConfig::Web(_)) {
+    let mut bills = false;
+    session.components.engines.visit(engine, &mut |it| bills |= it.kind == WebConfig::KIND)?;
+    if bills {
         return Ok(format!("{} opens; not asked, since it bills", opened.name()));
     }
     let question = Question::new("doctor", "What is the capital of France?", ["Paris"]);

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use zs_core::registry::Spec;
 use zs_serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 
 use crate::cli::EngineArgs;
 use crate::session::Session;
-use zs_trainer::config::EngineConfig;
 use zs_trainer::source;
 
 /// Arguments of `zs serve`.
@@ -76,7 +76,7 @@ pub struct ServeArgs {
 /// Serves until told to stop.
 pub(crate) fn serve(args: &ServeArgs, session: &Session) -> Result<()> {
     let context = session.context()?;
-    let engine = args.engine_config(&session.components)?;
+    let engine = args.engine_spec(&session.components)?;
     let engine = engine.map(|it| source::engine(&it, &context)).transpose()?;
     let model = match &args.model {
         None => None,
@@ -100,11 +100,11 @@ pub(crate) fn serve(args: &ServeArgs, session: &Session) -> Result<()> {
 }
 
 impl ServeArgs {
-    fn engine_config(&self, components: &zs_trainer::Components) -> Result<Option<EngineConfig>> {
+    fn engine_spec(&self, components: &zs_trainer::Components) -> Result<Option<Spec>> {
         let Self { corpus, index, simulator, engine, .. } = self;
         let [corpus, index, simulator, engine] =
             [corpus, index, simulator, engine].map(Clone::clone);
-        EngineArgs { corpus, index, simulator, engine }.config(components)
+        EngineArgs { corpus, index, simulator, engine }.spec(components)
     }
 
     fn config(&self) -> Result<ServeConfig> {

@@ -267,12 +267,12 @@ impl CollectArgs {
             engine: self.engine.clone(),
             simulator: None,
         };
-        let Some(engine) = named.config(&session.components)? else {
+        let Some(engine) = named.spec(&session.components)? else {
             bail!("give the policy an engine: --corpus, --index or --engine");
         };
         let engine = source::engine(&engine, &context)?;
         let model = source::load_model(policy, context.devices.first())?;
-        let mut asked = zs_eval::read_questions(questions)?;
+        let mut asked = zs_data::read_questions(questions)?;
         asked.truncate(self.limit.unwrap_or(usize::MAX));
         let rollout = RolloutConfig {
             temperature: self.temperature,
@@ -305,13 +305,13 @@ fn audit(args: &AuditArgs, session: &Session) -> Result<()> {
     let AuditArgs { corpus, index, simulator, engine, .. } = args;
     let [corpus, index, simulator, engine] = [corpus, index, simulator, engine].map(Clone::clone);
     let audited = EngineArgs { simulator, engine, ..EngineArgs::default() };
-    let Some(engine) = audited.config(&session.components)? else {
+    let Some(engine) = audited.spec(&session.components)? else {
         bail!("give --simulator or --engine")
     };
     let engine = source::engine(&engine, &context)?;
-    let real = EngineArgs { corpus, index, ..EngineArgs::default() }.config(&session.components)?;
+    let real = EngineArgs { corpus, index, ..EngineArgs::default() }.spec(&session.components)?;
     let real = real.map(|it| source::engine(&it, &context)).transpose()?;
-    let mut questions = zs_eval::read_questions(&args.questions)?;
+    let mut questions = zs_data::read_questions(&args.questions)?;
     questions.truncate(args.limit);
     let config = QuestionAuditConfig { k: args.k, seeds: args.seeds.clone() };
     let num_cells = 2 * zs_simulator::audit::QueryForm::ALL.len() * args.seeds.len();

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use zs_rl::consult::{AgentKind, AgentTemplates, GeneratorAgentConfig};
 use zs_rl::judge::JUDGE_PROMPT;
 
-use super::{WorldSource, ensure};
+use super::ensure;
+use crate::world::WorldSource;
 
 /// Models that the policy may consult.
 ///

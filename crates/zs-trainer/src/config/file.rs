@@ -297,7 +297,7 @@ mod tests {
 
     #[track_caller]
     fn check_component(text: &str, expected: &str) {
-        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = { path = \"q\" }\n\
+        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = { kind = \"file\", path = \"q\" }\n\
                    engine = { kind = \"fixed\", documents = [{ text = \"x\" }] }\n";
         let error =
             parse::<TrainConfig>(&format!("{run}{text}"), "run.toml", &Components::built_in())
@@ -341,9 +341,81 @@ mod tests {
         );
     }
 
+    #[track_caller]
+    fn check_engine(text: &str, expected: &str) {
+        let run = format!(
+            "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = {{ kind = \"file\", path = \"q\" }}\n{text}"
+        );
+        let error = parse::<TrainConfig>(&run, "run.toml", &Components::built_in()).unwrap_err();
+        let message = format!("{error:#}");
+        assert!(message.starts_with(expected), "{message}");
+    }
+
+    #[test]
+    fn settings_of_engines_are_named_with_their_lines() {
+        check_engine(
+            "[engine]\nkind = \"bm52\"\n",
+            "run.toml: line 6: engine: unknown search engine `bm52` (did you mean `bm25`?)",
+        );
+        check_engine(
+            "[engine]\nkind = \"bm25\"\ncorpu = \"c\"\n",
+            "run.toml: line 7: engine: unknown setting `corpu` of search engine `bm25` (did you mean",
+        );
+        check_engine(
+            "[engine]\nkind = \"bm25\"\ncorpus = \"c\"\nindex = \"i\"\n",
+            "run.toml: line 7: engine: `corpus` of search engine `bm25` must be the only one of",
+        );
+        check_engine(
+            "[engine]\nkind = \"simulated\"\nmodel = \"m\"\nsampling = { top_p = 2.0 }\n",
+            "run.toml: line 8: engine: `sampling.top_p` of search engine `simulated` must lie in (0, 1]",
+        );
+        check_engine(
+            "[engine]\nkind = \"retried\"\n[engine.engine]\nkind = \"rate_limited\"\n\
+             limit = { per_second = 0 }\nengine = { kind = \"web\", provider = \"serper\" }\n",
+            "run.toml: line 9: engine: `limit.per_second` of search engine `rate_limited` must be",
+        );
+        check_engine(
+            "engine = { kind = \"self_search\" }\n[validation]\n\
+             questions = { kind = \"world\", world = { seed = 1, split = \"test\" }, per_hop = 0 }\n",
+            "run.toml: line 7: validation.questions: `per_hop` of question source `world` must be",
+        );
+        check_engine(
+            "engine = { kind = \"self_search\" }\n[[logging.trackers]]\nkind = \"tensorbord\"\n",
+            "run.toml: line 7: logging.trackers.0: unknown tracker `tensorbord`",
+        );
+    }
+
+    /// Caches are kept apart by the description of their engine: a change of its bytes would forget
+    /// what they hold.
+    #[test]
+    fn descriptions_of_engines_keep_their_bytes() {
+        for (given, expected) in [
+            (
+                r#"{"model": "m", "kind": "simulated"}"#,
+                r#"{"kind":"simulated","model":"m","templates":"auto","sampling":{"temperature":0.8,"top_p":1.0,"max_new_tokens":600,"batch_size":64,"gate":"open"}}"#,
+            ),
+            (
+                r#"{"kind": "bm25", "world": {"split": "train", "seed": 1}}"#,
+                r#"{"kind":"bm25","world":{"seed":1,"split":"train"}}"#,
+            ),
+            (
+                r#"{"kind": "retried", "engine": {"kind": "fixed", "documents": [{"text": "x"}]}}"#,
+                r#"{"kind":"retried","engine":{"kind":"fixed","documents":[{"id":"","title":"","text":"x"}]},"retry":{"max_attempts":3,"backoff_s":1.0,"max_backoff_s":30.0}}"#,
+            ),
+            (
+                r#"{"kind": "web", "provider": "serper"}"#,
+                r#"{"kind":"web","provider":"serper","http":{"max_in_flight":32,"connect_timeout_s":5.0,"read_timeout_s":60.0,"total_timeout_s":180.0,"max_attempts":5,"backoff_s":0.5,"max_backoff_s":20.0,"breaker_failures":5,"breaker_pause_s":10.0,"max_reply_bytes":8388608}}"#,
+            ),
+        ] {
+            let spec: Spec = serde_json::from_str(given).unwrap();
+            let resolved = Components::built_in().engines.resolve(&spec).unwrap();
+            assert_eq!(serde_json::to_string(&resolved).unwrap(), expected);
+        }
+    }
+
     #[test]
     fn defaults_of_components_are_filled_in() {
-        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = { path = \"q\" }\n\
+        let run = "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = { kind = \"file\", path = \"q\" }\n\
                    engine = { kind = \"fixed\", documents = [{ text = \"x\" }] }\n\
                    training.algorithm.kind = \"cispo\"\n";
         let config: TrainConfig = parse(run, "run.toml", &Components::built_in()).unwrap();

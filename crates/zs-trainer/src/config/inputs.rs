@@ -2,19 +2,22 @@
 
 use std::path::PathBuf;
 
-use super::{CorpusSource, EngineConfig, QuestionSource, TrainConfig};
+use zs_core::registry::RegistryError;
+
+use super::{CorpusSource, TrainConfig};
+use crate::components::Components;
 
 impl TrainConfig {
-    /// Files, and directories that stand for all files in them; an index on disk is known by the list
-    /// of its segments.
-    pub(crate) fn inputs(&self) -> Vec<PathBuf> {
+    /// Files, and directories that stand for all files in them.
+    pub(crate) fn inputs(&self, components: &Components) -> Result<Vec<PathBuf>, RegistryError> {
+        let Components { engines, question_sources, .. } = components;
         let mut inputs = vec![self.policy.clone()];
-        inputs.extend(of_questions(&self.questions));
-        of_engine(&self.engine, &mut inputs);
+        inputs.extend(question_sources.inputs(&self.questions)?);
+        inputs.extend(engines.inputs(&self.engine)?);
         if let Some(validation) = &self.validation {
-            inputs.extend(of_questions(&validation.questions));
+            inputs.extend(question_sources.inputs(&validation.questions)?);
             if let Some(engine) = &validation.engine {
-                of_engine(engine, &mut inputs);
+                inputs.extend(engines.inputs(engine)?);
             }
         }
         inputs.extend(self.consultants.as_ref().map(|it| it.model.clone()));
@@ -25,25 +28,6 @@ impl TrainConfig {
         inputs.extend(self.training.ptx.as_ref().map(|it| it.path.clone()));
         inputs.sort();
         inputs.dedup();
-        inputs
-    }
-}
-
-fn of_questions(source: &QuestionSource) -> Option<PathBuf> {
-    match source {
-        QuestionSource::File { path, .. } => Some(path.clone()),
-        QuestionSource::World { .. } => None,
-    }
-}
-
-fn of_engine(engine: &EngineConfig, inputs: &mut Vec<PathBuf>) {
-    match engine.innermost() {
-        EngineConfig::Bm25 { corpus, index, .. } => {
-            inputs.extend(corpus.clone());
-            inputs.extend(index.as_ref().map(|it| it.join("meta.json")));
-        }
-        EngineConfig::Simulated { model, .. } => inputs.push(model.clone()),
-        EngineConfig::Replay { turns } => inputs.push(turns.clone()),
-        _ => {}
+        Ok(inputs)
     }
 }

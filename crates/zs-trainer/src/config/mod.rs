@@ -1,7 +1,6 @@
 //! Run files: typed TOML in which every key is known and every value is in range.
 //!
-//! One file a kind of run; what they share ([`QuestionSource`], [`EngineConfig`],
-//! [`TrainingConfig`], [`TuningConfig`]) is composed again by crates that stand on this one.
+//! One file a kind of run; what they share ([`TrainingConfig`], [`TuningConfig`]) is composed again by crates that stand on this one.
 
 mod aids;
 mod file;
@@ -24,9 +23,7 @@ pub use sft::{
     EarlyStopConfig, RecordedSearches, ReplyContents, SftConfig, SftData, TuningConfig,
     WorldExamples,
 };
-pub use source::{
-    EngineConfig, QuestionSource, SplitName, TemplatesConfig, WorldSource, load_engine,
-};
+pub use source::load_engine;
 pub use train::{
     CriticConfig, PtxConfig, ScheduleConfig, TrainConfig, TrainingConfig, ValidationConfig,
     ValidationMetric,

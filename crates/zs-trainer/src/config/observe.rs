@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use zs_core::registry::Spec;
 
-use super::{Check, ensure};
+use super::{Check, at_table, ensure, resolved};
 use crate::alarm::Alarm;
 use crate::components::Components;
 
@@ -93,11 +94,50 @@ impl Check for AlarmsConfig {
 }
 
 /// What is written beside `metrics.jsonl`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// ```toml
+/// [logging]
+/// tensorboard = true   # as `trackers = [{ kind = "tensorboard" }]`
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoggingConfig {
     /// Event files for `TensorBoard`, in `tensorboard/`.
     pub tensorboard: bool,
+    /// Trackers by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trackers: Vec<Spec>,
+}
+
+impl LoggingConfig {
+    /// Every tracker, that of `tensorboard` included.
+    pub(crate) fn trackers(&self) -> Vec<Spec> {
+        let mut trackers = self.trackers.clone();
+        if self.tensorboard && trackers.iter().all(|it| it.kind != TENSORBOARD) {
+            trackers.insert(0, Spec::named(TENSORBOARD));
+        }
+        trackers
+    }
+}
+
+/// Name of the tracker that the key `tensorboard` stands for.
+const TENSORBOARD: &str = "tensorboard";
+
+impl Check for LoggingConfig {
+    fn resolve(&mut self, components: &Components) -> Result<()> {
+        for (index, tracker) in self.trackers.iter_mut().enumerate() {
+            let table = format!("logging.trackers.{index}");
+            *tracker = resolved(&components.trackers, tracker, &table)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, components: &Components) -> Result<()> {
+        for tracker in self.trackers() {
+            components.trackers.resolve(&tracker).map_err(|it| at_table(it, "logging"))?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

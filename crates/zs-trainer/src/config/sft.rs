@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use zs_model::{LoraConfig, MemoryConfig, OptimizerConfig};
+use zs_simulator::TemplatesConfig;
 use zs_simulator::tuning::HopMix;
 use zs_world::QueryMix;
 
-use super::{Check, TemplatesConfig, check_optimizer, ensure};
+use super::{Check, check_optimizer, ensure};
 use crate::components::Components;
 
 /// A run of `zs sft`: which model learns to complete which prompts.

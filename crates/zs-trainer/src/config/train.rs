@@ -14,8 +14,8 @@ use zs_rl::{F1, Reinforce, RolloutConfig, TemperatureSchedule, UpdateConfig};
 use zs_search::Price;
 
 use super::{
-    AlarmsConfig, Check, CheckpointConfig, ConsultantsConfig, CorpusSource, EngineConfig,
-    FaultPolicy, JudgeConfig, LoggingConfig, QuestionSource, at_table, ensure, resolved,
+    AlarmsConfig, Check, CheckpointConfig, ConsultantsConfig, CorpusSource, FaultPolicy,
+    JudgeConfig, LoggingConfig, at_table, ensure, resolved,
 };
 use crate::components::Components;
 
@@ -30,9 +30,9 @@ pub struct TrainConfig {
     /// Model directory of the policy.
     pub policy: PathBuf,
     /// The training questions.
-    pub questions: QuestionSource,
+    pub questions: Spec,
     /// The engine that the policy trains with.
-    pub engine: EngineConfig,
+    pub engine: Spec,
     /// What checkpoints are chosen by; without it the last one is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<ValidationConfig>,
@@ -69,10 +69,10 @@ pub struct TrainConfig {
 #[serde(deny_unknown_fields)]
 pub struct ValidationConfig {
     /// Questions that are neither trained on nor reported.
-    pub questions: QuestionSource,
+    pub questions: Spec,
     /// The engine; the one of training unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub engine: Option<EngineConfig>,
+    pub engine: Option<Spec>,
     /// Whether the questions are asked with the engine of training too, where that is another one: the
     /// difference is how far the simulation is from what it simulates. On by default.
     #[serde(default = "yes")]
@@ -259,18 +259,20 @@ impl Default for ScheduleConfig {
 
 impl Check for TrainConfig {
     fn resolve(&mut self, components: &Components) -> Result<()> {
+        let Components { engines, question_sources, .. } = components;
+        self.questions = resolved(question_sources, &self.questions, "questions")?;
+        self.engine = resolved(engines, &self.engine, "engine")?;
+        if let Some(it) = &mut self.validation {
+            it.questions = resolved(question_sources, &it.questions, "validation.questions")?;
+            if let Some(engine) = &mut it.engine {
+                *engine = resolved(engines, engine, "validation.engine")?;
+            }
+        }
+        self.logging.resolve(components)?;
         self.training.resolve(components)
     }
 
     fn check(&self, components: &Components) -> Result<()> {
-        self.questions.check("questions")?;
-        self.engine.check("engine")?;
-        if let Some(validation) = &self.validation {
-            validation.questions.check("validation.questions")?;
-            if let Some(engine) = &validation.engine {
-                engine.check("validation.engine")?;
-            }
-        }
         if let Some(consultants) = &self.consultants {
             consultants.check("consultants")?;
         }
@@ -285,6 +287,7 @@ impl Check for TrainConfig {
             bail!("`training.reward` needs the table `judge`");
         }
         self.alarms.check(components)?;
+        self.logging.check(components)?;
         self.training.check(components)
     }
 }

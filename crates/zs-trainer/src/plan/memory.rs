@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use zs_core::registry::Settings;
 use zs_model::{LoraConfig, ModelConfig, OptimizerKind, Precision};
+use zs_simulator::SimulatedSettings;
 
 use super::episode_tokens;
 use crate::components::Components;
-use crate::config::{EngineConfig, TrainConfig};
+use crate::config::TrainConfig;
 use crate::context::Devices;
 
 /// Weights, gradients and moments are f32.
@@ -156,15 +158,20 @@ pub fn parts(config: &TrainConfig, on: Placement, components: &Components) -> Re
     add("key-value cache in motion", sampling.moving, Some(Phase::Rollout));
     add("a pass of sampling", sampling.pass, Some(Phase::Rollout));
     if !on.has_simulator_apart {
-        add(SIMULATOR, simulator_bytes(config)?, None);
+        add(SIMULATOR, simulator_bytes(config, components)?, None);
     }
     Ok(parts)
 }
 
 /// What a simulation LLM in this process takes; 0 where there is none.
-pub fn simulator_bytes(config: &TrainConfig) -> Result<u64> {
-    let Some(model) = simulator(&config.engine) else { return Ok(0) };
-    Ok(BYTES * shape(model)?.num_parameters() as u64)
+pub fn simulator_bytes(config: &TrainConfig, components: &Components) -> Result<u64> {
+    let mut models = Vec::new();
+    components.engines.visit(&config.engine, &mut |it| {
+        if it.kind == SimulatedSettings::KIND {
+            models.extend(it.parse::<SimulatedSettings>().ok().map(|it| it.model));
+        }
+    })?;
+    models.iter().try_fold(0, |sum, it| Ok(sum + BYTES * shape(it)?.num_parameters() as u64))
 }
 
 /// The larger of the two halves of a step.
@@ -274,14 +281,6 @@ fn num_adapter_parameters(shape: &ModelConfig, lora: &LoraConfig) -> usize {
     let of_block: usize =
         sides.iter().filter(|(name, _)| is_target(name)).map(|(_, sides)| lora.r * sides).sum();
     shape.num_hidden_layers * of_block
-}
-
-/// The model of a simulation LLM that runs in this process.
-fn simulator(engine: &EngineConfig) -> Option<&Path> {
-    match engine.innermost() {
-        EngineConfig::Simulated { model, .. } => Some(model),
-        _ => None,
-    }
 }
 
 fn shape(dir: &Path) -> Result<ModelConfig> {

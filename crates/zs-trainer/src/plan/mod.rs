@@ -41,7 +41,10 @@ impl<'a> Plan<'a> {
         let shape = ModelConfig::from_dir(&config.policy)?;
         let parts = memory::parts(config, Placement::of(devices), &context.components)?;
         let apart = match devices.own_simulator_name() {
-            Some(name) => Some((memory::simulator_bytes(config)?, Available::on(name, devices))),
+            Some(name) => {
+                let bytes = memory::simulator_bytes(config, &context.components)?;
+                Some((bytes, Available::on(name, devices)))
+            }
             None => None,
         };
         let apart = apart.filter(|(bytes, _)| *bytes > 0);

@@ -59,8 +59,8 @@ pub(super) fn engine(
         Some(policy) => engines.with_policy(policy),
         None => engines,
     };
-    match args.config(&context.components)? {
-        Some(config) => engines.open(&config),
+    match args.spec(&context.components)? {
+        Some(spec) => engines.open(&spec),
         None => bail!(
             "name a search engine: `--corpus FILE`, `--index DIR`, `--simulator DIR` or \
              `--engine FILE`"

@@ -11,7 +11,6 @@ use zs_simulator::tuning::{read_records, split_by_label, tuning_examples, world_
 use zs_world::{Example, Split, World};
 
 use crate::config::{RecordedSearches, ReplyContents, SftData, WorldExamples};
-use crate::source;
 
 /// Rows to learn from and rows to watch.
 #[derive(Clone, Debug)]
@@ -49,7 +48,7 @@ impl TuningRows {
 ///
 /// Fails when an example cannot be encoded or exceeds the model's context.
 pub fn world_rows(config: &WorldExamples, model: &LanguageModel, seed: u64) -> Result<TuningRows> {
-    let templates = source::simulation_templates(&config.templates, Some(model.tokenizer()))?;
+    let templates = config.templates.resolve(Some(model.tokenizer()))?;
     let draw = |worlds: &[World], count: usize, step: u64| {
         let key = StreamKey { step, ..StreamKey::new(seed) };
         let WorldExamples { hops, queries, distractor_loss, .. } = config;
@@ -72,7 +71,7 @@ fn recorded_rows(
     model: &LanguageModel,
     seed: u64,
 ) -> Result<TuningRows> {
-    let templates = source::simulation_templates(&config.templates, Some(model.tokenizer()))?;
+    let templates = config.templates.resolve(Some(model.tokenizer()))?;
     let draw = |path: &Path, count: usize, step: u64| {
         let mut records = read_records(path)?;
         if config.replies == ReplyContents::Judged {
