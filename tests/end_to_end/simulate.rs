@@ -13,12 +13,9 @@ use zs_rl::RolloutConfig;
 use zs_search::FixedEngine;
 use zs_serve::{ServeConfig, ServedModel, Server, Services};
 use zs_simulator::audit::QuestionAudit;
+use zs_simulator::collect::{CollectConfig, CollectError, JudgeChoice, LlmJudgeConfig, Manifest};
 use zs_simulator::tuning::read_records;
-use zs_train::simulate::collect::{
-    CollectConfig, JudgeChoice, PolicySource, SearchSource, collect,
-};
-use zs_train::simulate::{LlmJudgeConfig, Manifest};
-use zs_trainer::QuietConsole;
+use zs_trainer::PolicySearches;
 use zs_world::{Split, World};
 
 /// Recorded turns about an embedded world: for each question what its engine finds for a good query
@@ -192,7 +189,7 @@ fn questions() -> Vec<Question> {
 }
 
 /// Rolls [`policy`] over a page about Anna.
-fn roll(out: &Path, judge: JudgeChoice) -> anyhow::Result<Manifest> {
+fn roll(out: &Path, judge: JudgeChoice) -> Result<Manifest, CollectError> {
     let engine = FixedEngine::new(vec![Document::new("", "Anna did."), Document::new("", "So.")]);
     let rollout = RolloutConfig {
         max_searches: 3,
@@ -200,7 +197,7 @@ fn roll(out: &Path, judge: JudgeChoice) -> anyhow::Result<Manifest> {
         prompt_template: "{{ question }}".to_owned(),
         ..RolloutConfig::default()
     };
-    let source = PolicySource {
+    let searches = PolicySearches {
         policy: &policy(),
         engine: &engine,
         questions: &questions(),
@@ -210,7 +207,7 @@ fn roll(out: &Path, judge: JudgeChoice) -> anyhow::Result<Manifest> {
     };
     let config =
         CollectConfig { out: out.to_owned(), judge, validation_share: 0.0, balance: true, seed: 1 };
-    collect(&SearchSource::Policy(source), &config, &QuietConsole)
+    searches.collect_tuning_set(&config, &mut |_| {})
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! - [`read_documents`], [`open_documents`]: documents of a corpus.
 //! - [`QuestionSource`], [`register_question_sources`]: questions of a run file.
 //! - `hub`, with the feature of that name: files of the Hugging Face hub.
+//! - [`write_atomic`], [`JsonLinesWriter`]: files whole, or line by line; [`digest`]: their SHA-256.
 //!
 //! **Invariant:** no tensor framework is reached from here.
 //!
@@ -19,12 +20,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod digest;
 mod documents;
 mod error;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod questions;
 mod rows;
+mod write;
 
 pub use documents::{open_documents, read_documents};
 pub use error::{DataError, RowError};
@@ -33,3 +36,4 @@ pub use questions::{
     read_questions, read_valid_questions, register_question_sources, scored_question,
 };
 pub use rows::{RowReader, Rows, SkippedRows};
+pub use write::{FileError, JsonLinesWriter, read_whole_rows, write_atomic, write_json};

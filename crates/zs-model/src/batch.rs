@@ -2,7 +2,6 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::kernels::MASKED;
 use crate::workers::is_host;
 use crate::{TokenId, TokenRow};
 
@@ -15,7 +14,6 @@ const WIDTH_MULTIPLE: usize = 64;
 pub(crate) struct PaddedBatch {
     height: usize,
     width: usize,
-    lengths: Vec<usize>,
     tokens: Vec<i32>,
     /// Flat positions of the loss tokens.
     loss_positions: Vec<i32>,
@@ -52,8 +50,7 @@ impl PaddedBatch {
                 targets.push(row.tokens[at] as i32);
             }
         }
-        let lengths = rows.iter().map(|it| it.tokens.len()).collect();
-        Self { height: rows.len(), width, lengths, tokens, loss_positions, targets }
+        Self { height: rows.len(), width, tokens, loss_positions, targets }
     }
 
     pub(crate) fn shape(&self) -> [usize; 2] {
@@ -88,15 +85,6 @@ impl PaddedBatch {
     /// Row of each loss token, on the host.
     pub(crate) fn loss_rows(&self) -> impl Iterator<Item = usize> {
         self.loss_positions.iter().map(|it| *it as usize / self.width)
-    }
-
-    /// Attention bias of padded queries: 0 for tokens, [`MASKED`] for padding, `[rows, 1, 1, seq,
-    /// 1]`.
-    pub(crate) fn padding_bias(&self, device: &Device) -> Tensor<5> {
-        let bias =
-            |&length: &usize| (0..self.width).map(move |at| if at < length { 0.0 } else { MASKED });
-        let values: Vec<f32> = self.lengths.iter().flat_map(bias).collect();
-        Tensor::from_data(TensorData::new(values, [self.height, 1, 1, self.width, 1]), device)
     }
 
     /// Loss tokens, `[loss tokens]`.

@@ -57,7 +57,6 @@ mod lora;
 mod network;
 mod optim;
 mod policy;
-mod qk_clip;
 mod replicas;
 mod scoring;
 mod supervised;
@@ -86,7 +85,6 @@ pub use optim::{
     accumulate_gradients, accumulate_value_gradients,
 };
 pub use policy::{PolicyModel, TokenRow, TokenScores, ValueModel};
-pub use qk_clip::{KeySharing, QkClipError, QkScale, qk_clip, qk_scale};
 pub use replicas::map_replicas;
 pub use supervised::{SupervisedStats, supervised_loss, supervised_step, teacher_forced_matches};
 pub use text_stream::TextStream;
@@ -95,4 +93,4 @@ pub use tokenizer::{Tokenizer, TokenizerError};
 pub use value::ValueNetwork;
 pub use verify::{Check, VerifyError, VerifyReport, verify, write_golden};
 pub use warm_up::WarmUpShape;
-pub use workers::{beside_sampling, map_parallel};
+pub use workers::beside_sampling;

@@ -28,9 +28,8 @@ pub(crate) fn assign_round_robin(count: usize, num_devices: usize) -> Vec<Vec<us
 /// results in this order.
 ///
 /// For work without gradients, such as scoring micro-batches;
-/// [`accumulate_gradients`](crate::accumulate_gradients) is the version with gradients. With one
-/// device this is [`map_parallel`](crate::map_parallel). `model` is a sampling copy on the first of
-/// `devices`.
+/// [`accumulate_gradients`](crate::accumulate_gradients) is the version with gradients. The cores of
+/// a CPU share the work. `model` is a sampling copy on the first of `devices`.
 ///
 /// # Panics
 ///

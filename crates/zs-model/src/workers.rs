@@ -1,9 +1,10 @@
 //! Parallelism over the cores of a CPU; an accelerator processes one work item at a time.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
 
 use burn::tensor::{Device, StreamId};
+use parking_lot::Mutex;
 
 /// Number of worker threads: all cores of a CPU, one for an accelerator.
 pub(crate) fn host_workers(device: &Device) -> usize {
@@ -47,29 +48,8 @@ pub fn beside_sampling<T>(work: impl FnOnce() -> T) -> T {
     SECOND.get_or_init(StreamId::allocate).executes(work)
 }
 
-/// Computes `work(0), work(1), … work(count - 1)` on all cores of a CPU and returns the results in
-/// this order.
-///
-/// For work without gradients, such as scoring micro-batches;
-/// [`accumulate_gradients`](crate::accumulate_gradients) is the version with gradients.
-///
-/// # Panics
-///
-/// Panics if `work` panics.
-///
-/// ```
-/// let squares = zs_model::map_parallel(&burn::tensor::Device::default(), 4, |it| it * it);
-/// assert_eq!(squares, [0, 1, 4, 9]);
-/// ```
-pub fn map_parallel<T: Send>(
-    device: &Device,
-    count: usize,
-    work: impl Fn(usize) -> T + Sync,
-) -> Vec<T> {
-    map_ordered(host_workers(device), count, work)
-}
-
-/// [`map_parallel`] with a given number of threads.
+/// Computes `work(0), work(1), … work(count - 1)` on some threads and returns the results in this
+/// order.
 pub(crate) fn map_ordered<T: Send>(
     workers: usize,
     count: usize,
@@ -90,15 +70,11 @@ pub(crate) fn map_ordered<T: Send>(
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(slot) = results.get(index) else { return };
                         let result = work(index);
-                        *slot.lock().expect("each slot is locked once") = Some(result);
+                        *slot.lock() = Some(result);
                     }
                 });
             });
         }
     });
-    results
-        .into_iter()
-        .map(|it| it.into_inner().expect("each slot is locked once"))
-        .map(|it| it.expect("every index was worked on"))
-        .collect()
+    results.into_iter().map(|it| it.into_inner().expect("every index was worked on")).collect()
 }

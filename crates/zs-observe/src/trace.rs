@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::{ThreadId, current};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use parking_lot::Mutex;
 use tracing::dispatcher::get_default;
 use tracing::span::Id;
 use tracing::subscriber::set_global_default;
@@ -87,7 +88,7 @@ impl SpanSums for Clock {
     }
 
     fn phase(&self) -> Option<&'static str> {
-        self.lock().phase()
+        self.state.lock().phase()
     }
 }
 
@@ -148,12 +149,8 @@ impl State {
 }
 
 impl Clock {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn enter(&self, name: &'static str) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         match name {
             GENERATE => {
                 state.settle();
@@ -168,7 +165,7 @@ impl Clock {
     }
 
     fn exit(&self, name: &'static str) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         match name {
             GENERATE => {
                 state.settle();
@@ -195,7 +192,7 @@ impl Clock {
     /// Time of a worker that samples; what a simulation LLM samples is part of its search. Where both
     /// sample at the same time, a worker's time counts only on the thread that the policy writes on.
     fn sampled(&self, name: &'static str, time: Duration) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let is_policy = match state.num_searching {
             0 => !state.generating.is_empty(),
             _ => state.generating.contains(&current().id()),
@@ -207,7 +204,7 @@ impl Clock {
 
     /// Workers sample side by side, so their times are scaled to the time that passed.
     fn take(&self) -> RolloutTimes {
-        let seconds = std::mem::take(&mut self.lock().seconds);
+        let seconds = std::mem::take(&mut self.state.lock().seconds);
         let get = |name: &str| seconds.get(name).copied().unwrap_or_default();
         let (prefill, decode) = (get("prefill"), get("decode"));
         let scale = match prefill + decode {
@@ -271,26 +268,26 @@ mod tests {
                 {
                     let _generate = info_span!("generate").entered();
                     info_span!("prefill")
-                        .in_scope(|| assert_eq!(clock.lock().phase(), Some(GENERATE)));
+                        .in_scope(|| assert_eq!(clock.state.lock().phase(), Some(GENERATE)));
                     info_span!("decode").in_scope(|| ());
                 }
                 let _search = info_span!("search").entered();
                 // The simulation LLM's.
                 info_span!("prefill").in_scope(|| ());
-                assert_eq!(clock.lock().seconds.len(), 3);
+                assert_eq!(clock.state.lock().seconds.len(), 3);
             }
             let _validation = info_span!("validation").entered();
             let _generate = info_span!("generate").entered();
             info_span!("decode").in_scope(|| ());
         });
-        let keys: Vec<&str> = clock.lock().seconds.keys().copied().collect();
+        let keys: Vec<&str> = clock.state.lock().seconds.keys().copied().collect();
         assert_eq!(keys, ["decode", "generate", "prefill", "rollout", "search"]);
-        let generate = clock.lock().seconds["generate"];
+        let generate = clock.state.lock().seconds["generate"];
         let times = clock.take();
         assert!((times.prefill + times.decode - generate).abs() < 1e-9);
         assert!(times.search > 0.0);
         assert_eq!(clock.take(), RolloutTimes::default());
-        assert!(clock.lock().stack.is_empty());
+        assert!(clock.state.lock().stack.is_empty());
     }
 
     #[test]
@@ -310,11 +307,11 @@ mod tests {
         clock.sampled("prefill", Duration::from_secs(1));
         clock.sampled("decode", Duration::from_secs(3));
         clock.exit(GENERATE);
-        assert_eq!(clock.lock().phase(), Some(SEARCH));
+        assert_eq!(clock.state.lock().phase(), Some(SEARCH));
         clock.exit(SEARCH);
         clock.exit(SEARCH);
-        assert_eq!(clock.lock().phase(), Some("rollout"));
-        let generate = clock.lock().seconds[GENERATE];
+        assert_eq!(clock.state.lock().phase(), Some("rollout"));
+        let generate = clock.state.lock().seconds[GENERATE];
         let times = clock.take();
         // What the searchers sampled is not the policy's: it shares as this thread does, 1 to 3.
         assert!((times.prefill - generate / 4.0).abs() < 1e-9, "{times:?}");

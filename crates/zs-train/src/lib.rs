@@ -39,7 +39,6 @@ pub mod device;
 mod device_error;
 mod pages;
 mod session;
-pub mod simulate;
 mod zs;
 
 pub use pages::keep_pages;

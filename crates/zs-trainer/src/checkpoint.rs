@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use zs_data::digest;
 
 use crate::RunContext;
-use crate::digest;
 use crate::files::RunDir;
 
 const MANIFEST: &str = "manifest.json";

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use zs_data::digest;
 
 use crate::context::{Devices, host_threads};
 use crate::files::RunDir;
-use crate::{digest, versions};
+use crate::versions;
 
 const FILE: &str = "environment.json";
 

@@ -1,12 +1,12 @@
 //! Run directories and the files in them: created whole, never overwritten.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{BufWriter, ErrorKind, Write};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
+use zs_data::{FileError, JsonLinesWriter, write_atomic};
 
 /// The file by which a process holds a run directory.
 const LOCK: &str = ".lock";
@@ -133,7 +133,7 @@ impl RunDir {
     ///
     /// Fails when the file cannot be written.
     pub fn write_text(&self, name: &str, text: &str) -> Result<()> {
-        write_atomic(&self.join(name), text.as_bytes())
+        Ok(write_atomic(&self.join(name), text.as_bytes())?)
     }
 
     /// Writes a value as indented JSON.
@@ -142,9 +142,7 @@ impl RunDir {
     ///
     /// Fails when the file cannot be written.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(value)?;
-        text.push('\n');
-        self.write_text(name, &text)
+        Ok(zs_data::write_json(&self.join(name), value)?)
     }
 
     /// Writes the run's configuration with every default filled in.
@@ -161,113 +159,8 @@ impl RunDir {
     /// # Errors
     ///
     /// Fails when the file exists or cannot be created.
-    pub fn json_lines(&self, name: &str) -> Result<JsonLines> {
-        JsonLines::create(&self.join(name))
-    }
-}
-
-/// Writes a file in one step: readers see the old contents or the new ones, never a part.
-///
-/// # Errors
-///
-/// Fails when the file cannot be written.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)
-            .with_context(|| format!("{}: cannot create the directory", parent.display()))?;
-    }
-    fs::write(&partial, bytes)
-        .and_then(|()| fs::rename(&partial, path))
-        .with_context(|| format!("{}: cannot write", path.display()))
-}
-
-/// A JSON Lines file that is written line by line, so an interrupted run keeps what it did.
-#[derive(Debug)]
-pub struct JsonLines {
-    path: PathBuf,
-    /// None where lines are discarded.
-    file: Option<BufWriter<File>>,
-}
-
-impl JsonLines {
-    /// Creates a writer whose lines go nowhere, for runs without a directory.
-    #[must_use]
-    pub(crate) fn discarding() -> Self {
-        Self { path: PathBuf::new(), file: None }
-    }
-
-    /// Starts a new file.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the file exists or cannot be created.
-    pub fn create(path: &Path) -> Result<Self> {
-        Self::open(path, OpenOptions::new().write(true).create_new(true))
-    }
-
-    /// Continues a file, keeping its first `lines` lines; without any to keep it need not exist.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the file cannot be read or written, or has fewer lines.
-    pub fn resume(path: &Path, lines: usize) -> Result<Self> {
-        let context = || format!("{}: cannot resume from", path.display());
-        let text = match fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound && lines == 0 => String::new(),
-            text => text.with_context(context)?,
-        };
-        let whole = text.split_inclusive('\n').filter(|it| it.ends_with('\n'));
-        let kept: Vec<&str> = whole.take(lines).collect();
-        if kept.len() < lines {
-            bail!("{}: has {} lines, but {lines} were written before", context(), kept.len());
-        }
-        write_atomic(path, kept.concat().as_bytes())?;
-        Self::open(path, OpenOptions::new().append(true))
-    }
-
-    fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
-        let file =
-            options.open(path).with_context(|| format!("{}: cannot create", path.display()))?;
-        Ok(Self { path: path.to_owned(), file: Some(BufWriter::new(file)) })
-    }
-
-    /// Writes one line.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the value cannot be serialised or the line cannot be written.
-    pub fn push(&mut self, value: &impl Serialize) -> Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        serde_json::to_writer(&mut *file, value)
-            .map_err(anyhow::Error::from)
-            .and_then(|()| Ok(file.write_all(b"\n")?))
-            .and_then(|()| Ok(file.flush()?))
-            .with_context(|| format!("{}: cannot write", self.path.display()))
-    }
-
-    /// Waits until what was written is on the disk, so that not even a power cut takes it back.
-    ///
-    /// # Errors
-    ///
-    /// Fails when the system does.
-    pub fn sync(&mut self) -> Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
-        file.get_ref().sync_data().with_context(|| format!("{}: cannot write", self.path.display()))
-    }
-
-    /// Writes whole lines that were made elsewhere.
-    ///
-    /// # Errors
-    ///
-    /// Fails when they cannot be written.
-    pub fn push_bytes(&mut self, lines: &[u8]) -> Result<()> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        file.write_all(lines)
-            .and_then(|()| file.flush())
-            .with_context(|| format!("{}: cannot write", self.path.display()))
+    pub fn json_lines(&self, name: &str) -> Result<JsonLinesWriter, FileError> {
+        JsonLinesWriter::create(&self.join(name))
     }
 }
 
@@ -297,23 +190,5 @@ mod tests {
         assert!(message.contains("another process"), "{message}");
         drop(run);
         RunDir::open(&out).unwrap();
-    }
-
-    #[test]
-    fn lines_are_resumed_where_the_checkpoint_was() {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join("metrics.jsonl");
-        let mut lines = JsonLines::create(&path).unwrap();
-        (0..3).for_each(|it| lines.push(&it).unwrap());
-        drop(lines);
-        assert!(JsonLines::create(&path).is_err());
-        JsonLines::resume(&path, 1).unwrap().push(&9).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "0\n9\n");
-        // A line that was cut short does not count.
-        fs::write(&path, "0\n9").unwrap();
-        let message = JsonLines::resume(&path, 2).unwrap_err().to_string();
-        assert!(message.contains("has 1 lines, but 2"), "{message}");
-        JsonLines::resume(&scratch.path().join("new.jsonl"), 0).unwrap();
-        assert!(JsonLines::resume(&scratch.path().join("lost.jsonl"), 1).is_err());
     }
 }

@@ -33,7 +33,6 @@ pub mod config;
 mod console;
 mod context;
 mod device_name;
-pub mod digest;
 pub mod engines;
 mod environment;
 pub mod files;
@@ -41,6 +40,7 @@ mod interrupt;
 mod metrics;
 mod order;
 pub mod plan;
+mod policy_searches;
 mod questions;
 mod rollouts;
 pub mod source;
@@ -62,6 +62,7 @@ pub use device_name::{DeviceName, DeviceNameError};
 pub use interrupt::Interrupt;
 pub use metrics::{Metrics, Timings};
 pub use order::EpochOrder;
+pub use policy_searches::PolicySearches;
 pub use questions::{
     QuestionRegistry, WorldQuestions, register_question_source, register_question_sources,
 };

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 use serde_json::Value;
+use zs_data::JsonLinesWriter;
 
-use crate::files::{JsonLines, RunDir};
+use crate::files::RunDir;
 use crate::times::{RolloutTimes, StepTimes};
 
 /// The metrics of one step.
@@ -69,7 +70,7 @@ impl Metrics {
 /// Seconds spent in the parts of each step, in `timings.jsonl`.
 #[derive(Debug)]
 pub struct Timings {
-    file: JsonLines,
+    file: JsonLinesWriter,
     step: BTreeMap<String, Value>,
     since: Instant,
 }
@@ -84,7 +85,7 @@ impl Timings {
         Ok(Self::over(run.json_lines("timings.jsonl")?))
     }
 
-    pub(crate) fn over(file: JsonLines) -> Self {
+    pub(crate) fn over(file: JsonLinesWriter) -> Self {
         Self { file, step: BTreeMap::new(), since: Instant::now() }
     }
 

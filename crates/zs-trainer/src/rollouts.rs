@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use zs_data::write_atomic;
 use zs_rl::{TrajectoryGroup, read_records, write_records};
 
-use crate::files::{RunDir, write_atomic};
+use crate::files::RunDir;
 
 const DIR: &str = "rollouts";
 const PREFIX: &str = "step-";
@@ -53,7 +54,7 @@ impl Rollouts {
         let context = || path.display().to_string();
         let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL).with_context(context)?;
         write_records(&mut encoder, groups).with_context(context)?;
-        write_atomic(&path, &encoder.finish().with_context(context)?)
+        Ok(write_atomic(&path, &encoder.finish().with_context(context)?)?)
     }
 
     /// Removes the files of all steps after `step`, which a resumed run plays again.

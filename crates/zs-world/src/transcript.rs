@@ -67,13 +67,6 @@ impl Default for BehaviourMix {
 }
 
 impl BehaviourMix {
-    /// A mix in which guessing is the most likely thing to do, so that greedy decoding is as poor as
-    /// sampling.
-    #[must_use]
-    pub fn guessing() -> Self {
-        Self { guess: 0.58, useless_query: 0.12, careless: 0.13, good: 0.17 }
-    }
-
     /// Draws a behaviour.
     pub fn draw(&self, rng: &mut ChaCha8Rng) -> Behaviour {
         let choices = [

@@ -84,6 +84,7 @@ const RULES: &[Rule] = &[
             "minijinja",
             "minijinja-contrib",
             "multiversion",
+            "parking_lot",
             "rand",
             "rand_chacha",
             "rayon",
@@ -215,7 +216,14 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-observe",
-        workspace: &["zs-core", "zs-model", "zs-rl", "zs-search", "zs-trainer"],
+        workspace: &[
+            "zs-core",
+            "zs-data",
+            "zs-model",
+            "zs-rl",
+            "zs-search",
+            "zs-trainer",
+        ],
         external: Some(&[
             "anyhow",
             "base64",
@@ -223,6 +231,7 @@ const RULES: &[Rule] = &[
             "flate2",
             "indicatif",
             "minijinja",
+            "parking_lot",
             "plotters",
             "prost",
             "ratatui",

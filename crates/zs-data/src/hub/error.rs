@@ -6,6 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
+    /// A file that cannot be digested, or a manifest that cannot be written.
+    #[error(transparent)]
+    Kept(#[from] crate::FileError),
     /// A name without an entry in the catalogue.
     #[error("`{name}` is not known; there are {}", known.join(", "))]
     UnknownName {

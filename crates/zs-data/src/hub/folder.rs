@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::catalogue::is_useful;
-use super::{FetchedFile, HubError, Item, Manifest, Progress, digest, partial, write_manifest};
+use super::{FetchedFile, HubError, Item, MANIFEST, Manifest, Progress, partial};
+use crate::{digest, write_json};
 
 /// Copies the files of an item from a folder that is laid out as the hub is, as the cache is, or
 /// flat, into `dir`.
@@ -29,11 +30,11 @@ pub fn copy(
         let bytes = fs::copy(&source, &partial).map_err(HubError::file(&source, "copy"))?;
         progress.update(usize::try_from(bytes).unwrap_or(usize::MAX));
         progress.finish();
-        let sha256 = digest(&partial)?;
+        let sha256 = digest::of_file(&partial)?;
         fs::rename(&partial, &target).map_err(HubError::file(&target, "write"))?;
         manifest.files.push(FetchedFile { path, bytes, sha256 });
     }
-    write_manifest(dir, &manifest)?;
+    write_json(&dir.join(MANIFEST), &manifest)?;
     Ok(manifest)
 }
 

@@ -6,12 +6,11 @@ mod client;
 mod error;
 mod folder;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Repo, RepoType};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 pub use hf_hub::api::Progress;
 
@@ -22,6 +21,7 @@ pub use self::folder::copy;
 
 use self::catalogue::is_useful;
 use self::client::{RemoteFile, check_path};
+use crate::{digest, write_json};
 
 const MANIFEST: &str = "manifest.json";
 
@@ -84,7 +84,7 @@ pub fn download(
             done = total.max(done);
         })?;
         progress.finish();
-        let sha256 = digest(&partial)?;
+        let sha256 = digest::of_file(&partial)?;
         if file.sha256.as_ref().is_some_and(|it| *it != sha256) {
             fs::remove_file(&partial).map_err(HubError::file(&partial, "remove"))?;
             return Err(HubError::Checksum { path: file.path });
@@ -92,9 +92,9 @@ pub fn download(
         fs::rename(&partial, &target).map_err(HubError::file(&target, "write"))?;
         manifest.files.push(FetchedFile { path: file.path, bytes: file.bytes, sha256 });
         // After each file, so that an interrupted fetch keeps what it has.
-        write_manifest(dir, &manifest)?;
+        write_json(&dir.join(MANIFEST), &manifest)?;
     }
-    write_manifest(dir, &manifest)?;
+    write_json(&dir.join(MANIFEST), &manifest)?;
     Ok(manifest)
 }
 
@@ -134,34 +134,10 @@ fn partial(target: &Path) -> Result<PathBuf, HubError> {
     Ok(name.into())
 }
 
-/// SHA-256 of a file in hexadecimal.
-fn digest(path: &Path) -> Result<String, HubError> {
-    let unreadable = HubError::file(path, "read");
-    let mut hash = Sha256::new();
-    let mut file = File::open(path).map_err(&unreadable)?;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = std::io::Read::read(&mut file, &mut buffer).map_err(&unreadable)?;
-        if count == 0 {
-            return Ok(hash.finalize().iter().map(|it| format!("{it:02x}")).collect());
-        }
-        hash.update(&buffer[..count]);
-    }
-}
-
 /// Files that were fetched before; a manifest that is missing or broken counts for nothing.
 fn read_manifest(dir: &Path) -> Vec<FetchedFile> {
     let text = fs::read_to_string(dir.join(MANIFEST)).unwrap_or_default();
     serde_json::from_str(&text).map(|it: Manifest| it.files).unwrap_or_default()
-}
-
-fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), HubError> {
-    let path = dir.join(MANIFEST);
-    let partial = partial(&path)?;
-    let unwritable = HubError::file(&path, "write");
-    let text = serde_json::to_string_pretty(manifest).map_err(|it| unwritable(it.into()))?;
-    fs::write(&partial, format!("{text}\n")).map_err(&unwritable)?;
-    fs::rename(&partial, &path).map_err(unwritable)
 }
 
 #[cfg(test)]

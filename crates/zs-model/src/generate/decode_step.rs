@@ -1,10 +1,11 @@
 //! Decoding step with device-resident inputs, executed kernel by kernel or replayed as a captured
 //! graph.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use burn::tensor::{Device, Graph, IndexingUpdateOp, Int, Tensor, TensorData, capture, s};
+use parking_lot::{Mutex, MutexGuard};
 use tracing::{info_span, warn};
 
 use super::device_access::DeviceAccess;
@@ -135,7 +136,7 @@ impl Decoder {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, DecodeState> {
-        lock(&self.state)
+        self.state.lock()
     }
 
     /// KV cache and mask, without the graph.
@@ -185,10 +186,6 @@ impl Decoder {
         self.state().cache.columns = column + 1;
         logits
     }
-}
-
-fn lock(state: &Mutex<DecodeState>) -> MutexGuard<'_, DecodeState> {
-    state.lock().expect("no thread panics with the lock held")
 }
 
 impl DecodeState {
@@ -249,7 +246,7 @@ impl StepGraph {
     ) -> Option<Self> {
         let _span = info_span!("capture").entered();
         let (state, network) = (Arc::clone(state), network.clone());
-        let closure: Closure = Box::new(move || lock(&state).run(&network));
+        let closure: Closure = Box::new(move || state.lock().run(&network));
         let graph = capture(device, closure);
         if !graph.is_hardware() && !graphs.accepts_software {
             graphs.disable("the device cannot capture a graph");
@@ -280,7 +277,7 @@ impl StepGraph {
         // Copies the result out of the buffer that the next replay overwrites.
         let replayed = replayed * 1.0;
         let off = replayed.clone();
-        let expected = lock(state).run(network);
+        let expected = state.lock().run(network);
         let off = (off - expected.clone()).abs().max().into_scalar::<f32>();
         let largest = expected.clone().abs().max().into_scalar::<f32>();
         if off <= 1e-2 * largest { Ok(replayed) } else { Err(Mismatch(Box::new(expected))) }

@@ -1,6 +1,6 @@
 //! Lock that keeps other threads off the devices during graph capture.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use parking_lot::{RwLock, RwLockReadGuard};
 
 /// Read-locked while sampling, write-locked during capture.
 static CAPTURE_LOCK: RwLock<()> = RwLock::new(());
@@ -20,23 +20,18 @@ pub(crate) struct DeviceAccess {
 impl DeviceAccess {
     /// Waits for captures to end and acquires shared access.
     pub(crate) fn shared() -> Self {
-        Self { held: Some(acquire_shared()) }
+        Self { held: Some(CAPTURE_LOCK.read()) }
     }
 
     /// Runs `work` with exclusive access, after all other threads have released theirs.
     pub(crate) fn exclusive<T>(&mut self, work: impl FnOnce() -> T) -> T {
         self.held = None;
-        let alone = CAPTURE_LOCK.write().unwrap_or_else(PoisonError::into_inner);
+        let alone = CAPTURE_LOCK.write();
         let result = work();
         drop(alone);
-        self.held = Some(acquire_shared());
+        self.held = Some(CAPTURE_LOCK.read());
         result
     }
-}
-
-fn acquire_shared() -> RwLockReadGuard<'static, ()> {
-    // The lock guards no data, so poisoning is harmless.
-    CAPTURE_LOCK.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::causal::Heads;
 use super::rope::{Rotary, RotaryTable};
 use super::{Linear, RmsNorm};
 use crate::ModelConfig;
-use crate::kernels::{MASKED, attend, attention_scores};
+use crate::kernels::{MASKED, attend};
 
 /// Grouped-query self-attention.
 ///
@@ -266,26 +266,6 @@ impl Attention {
 }
 
 impl Attention {
-    /// Maximum attention logit of each query head over a batch, `[heads]`.
-    ///
-    /// # Shapes
-    ///
-    /// - x: `[rows * seq, hidden]`
-    /// - bias: broadcasts to `[rows, key_value_heads, group, seq, seq]`
-    pub(crate) fn max_scores(
-        &self,
-        x: Tensor<2>,
-        [rows, seq]: [usize; 2],
-        rotary: &Rotary,
-        bias: Tensor<5>,
-    ) -> Tensor<1> {
-        let (queries, keys) = self.queries_and_keys(x, [rows, seq], rotary);
-        let heads = self.num_heads();
-        let scores: Tensor<3> =
-            (attention_scores(queries, keys) + bias).reshape([rows, heads, seq * seq]);
-        scores.max_dim(2).max_dim(0).reshape([heads])
-    }
-
     /// Number of key-value heads, query heads per key-value head, and width of a head.
     pub(crate) fn head_shape(&self) -> [usize; 3] {
         let HeadShape { key_value_heads, group, head_dim } = self.shape;

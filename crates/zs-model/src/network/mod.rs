@@ -18,7 +18,7 @@ mod scores;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
-use attention::{Attention, causal_bias};
+use attention::Attention;
 pub(crate) use attention::{CacheMask, KvCache};
 pub(crate) use block::{Block, FeedForward, RowContext};
 pub(crate) use decode::NextColumn;
@@ -31,8 +31,7 @@ use rope::{Rotary, RotaryTable};
 pub(crate) use scores::FlatScores;
 pub use scores::MemoryConfig;
 
-use crate::batch::PaddedBatch;
-use crate::{ModelConfig, TokenRow};
+use crate::ModelConfig;
 
 /// Causal language model of the Qwen2, Qwen3 or Llama family.
 #[derive(Module, Debug)]
@@ -164,44 +163,6 @@ impl CausalLm {
             linears.push(("lm_head".to_owned(), head));
         }
         linears
-    }
-
-    /// Maximum attention logit of each layer and query head over a batch, the input of
-    /// [`qk_clip`](crate::qk_clip).
-    ///
-    /// ```text
-    /// S_lh = max over rows, over s <= t of q_t . k_s / sqrt(head_dim)
-    /// ```
-    ///
-    /// Costs one forward pass without gradients.
-    ///
-    /// # Shapes
-    ///
-    /// - output: `[layers][heads]`
-    ///
-    /// # Panics
-    ///
-    /// Panics like [`PolicyModel::token_scores`](crate::PolicyModel::token_scores).
-    #[must_use]
-    pub fn max_attention_logits(&self, rows: &[TokenRow]) -> Vec<Vec<f32>> {
-        let decoder = self.model.valid();
-        let device = decoder.norm.weight.val().device();
-        let batch = PaddedBatch::new(rows);
-        let shape = batch.shape();
-        let rotary = decoder.rotary.at_start(shape[1], &device);
-        let causal = causal_bias(shape[1], &device);
-        let only_real = causal.clone() + batch.padding_bias(&device);
-        let mut x = decoder.embed(batch.tokens(&device));
-        let mut logits = Vec::with_capacity(decoder.layers.len());
-        for block in &decoder.layers {
-            let normed = block.input_layernorm.forward(x.clone());
-            let attention = &block.self_attn;
-            let of_layer = attention.max_scores(normed.clone(), shape, &rotary, only_real.clone());
-            logits.push(of_layer.into_data().iter::<f32>().collect());
-            let attended = attention.forward(normed, shape, &rotary, causal.clone());
-            x = block.finish(x, attended);
-        }
-        logits
     }
 }
 

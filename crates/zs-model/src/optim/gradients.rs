@@ -1,12 +1,12 @@
 //! Gradient accumulation over micro-batches, and gradient norms.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, StreamId, Tensor};
+use parking_lot::Mutex;
 
 use crate::replicas::{assign_round_robin, on_each_device, workers_of};
 use crate::workers::run_single_threaded;
@@ -112,9 +112,7 @@ where
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(&index) = indices.get(at) else { return };
             let (grads, outputs) = work(&model, index);
-            sum.lock()
-                .expect("no thread panics with the lock held")
-                .add(&model, at, grads, outputs);
+            sum.lock().add(&model, at, grads, outputs);
         }
     };
     let workers = workers.min(count);
@@ -138,7 +136,7 @@ where
             }
         });
     }
-    let sum = sum.into_inner().expect("no thread panics with the lock held");
+    let sum = sum.into_inner();
     (sum.total, sum.outputs.into_iter().flatten().collect())
 }
 

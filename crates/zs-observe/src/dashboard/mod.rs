@@ -5,10 +5,12 @@ mod screen;
 mod state;
 mod view;
 
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 pub(crate) use screen::{note, restore};
 
@@ -47,7 +49,7 @@ impl Dashboard {
             let screen = screen;
             loop {
                 {
-                    let mut state = lock(&shared);
+                    let mut state = shared.lock();
                     state.phase = spans.as_ref().and_then(|it| it.phase()).unwrap_or("…");
                     state.notes = screen::notes();
                     screen.draw(|frame| view::render(frame, &state, Instant::now()));
@@ -63,7 +65,7 @@ impl Dashboard {
 
     /// Shows a finished step.
     pub(crate) fn step(&self, report: &StepReport<'_>) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if let Some(recorded) = report.groups.last() {
             state.sample = Some(Sample::of(&recorded.group));
         }
@@ -78,8 +80,4 @@ impl Drop for Dashboard {
             let _ = ticker.join();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,9 @@
 //! The terminal: taken once, and given back however the process ends.
 
 use std::io::{self, Stderr, Write, stderr};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::Once;
 
+use parking_lot::Mutex;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
 use ratatui::crossterm::execute;
@@ -31,7 +32,7 @@ impl Screen {
                 before(info);
             }));
         });
-        let mut active = active();
+        let mut active = ACTIVE.lock();
         if active.is_some() {
             return Err(io::Error::other("the terminal has a dashboard already"));
         }
@@ -48,7 +49,7 @@ impl Screen {
 
     /// Draws, unless the terminal was given back already. What cannot be drawn is drawn next time.
     pub(super) fn draw(&self, render: impl FnOnce(&mut Frame<'_>)) {
-        if let Some(active) = active().as_mut() {
+        if let Some(active) = ACTIVE.lock().as_mut() {
             let _ = active.terminal.draw(render);
         }
     }
@@ -64,15 +65,13 @@ impl Drop for Screen {
 /// without unwinding calls this first.
 pub(crate) fn restore() {
     // A panic while drawing holds the lock: the terminal is given back all the same.
-    let active = match ACTIVE.try_lock() {
-        Ok(mut active) => active.take(),
-        Err(std::sync::TryLockError::Poisoned(it)) => it.into_inner().take(),
-        Err(std::sync::TryLockError::WouldBlock) => {
-            let _ = leave();
-            return;
-        }
+    let Some(mut active) = ACTIVE.try_lock() else {
+        let _ = leave();
+        return;
     };
-    let Some(Active { terminal, notes }) = active else { return };
+    let taken = active.take();
+    drop(active);
+    let Some(Active { terminal, notes }) = taken else { return };
     drop(terminal);
     let _ = leave();
     let mut stderr = stderr().lock();
@@ -83,7 +82,7 @@ pub(crate) fn restore() {
 
 /// Keeps a note while the terminal is taken; false where it is not, and the note is still to be said.
 pub(crate) fn note(text: &str) -> bool {
-    match active().as_mut() {
+    match ACTIVE.lock().as_mut() {
         Some(active) => {
             active.notes.push(text.to_owned());
             true
@@ -94,13 +93,9 @@ pub(crate) fn note(text: &str) -> bool {
 
 /// The notes so far.
 pub(super) fn notes() -> Vec<String> {
-    active().as_ref().map_or_else(Vec::new, |it| it.notes.clone())
+    ACTIVE.lock().as_ref().map_or_else(Vec::new, |it| it.notes.clone())
 }
 
 fn leave() -> io::Result<()> {
     execute!(stderr(), LeaveAlternateScreen, Show)
-}
-
-fn active() -> MutexGuard<'static, Option<Active>> {
-    ACTIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }

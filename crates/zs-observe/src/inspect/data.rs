@@ -102,6 +102,17 @@ struct Part<'a> {
     search: Option<SearchData>,
 }
 
+impl<'a> Part<'a> {
+    fn new(
+        author: &'static str,
+        tokens: &'a [TokenId],
+        text: Option<&'a str>,
+        log_probs: &'a [f32],
+    ) -> Self {
+        Self { author, tokens, text, log_probs, search: None }
+    }
+}
+
 impl Episodes {
     /// Adds the episodes of a group; without a tokenizer, a segment is one piece.
     pub(super) fn add(
@@ -231,53 +242,28 @@ fn streamed(tokens: &[TokenId], tokenizer: &Tokenizer) -> Vec<String> {
 /// Prompt, then of each turn what the policy and its agents wrote, and the observation: the order of
 /// [`Trajectory::tokens`].
 fn parts(trajectory: &Trajectory) -> Vec<Part<'_>> {
-    let mut parts = vec![Part {
-        author: "prompt",
-        tokens: &trajectory.prompt,
-        text: None,
-        log_probs: &[],
-        search: None,
-    }];
+    let mut parts = vec![Part::new("prompt", &trajectory.prompt, None, &[])];
     for (index, turn) in trajectory.turns.iter().enumerate() {
         for consult in trajectory.consults.iter().filter(|it| it.turn == index) {
-            parts.push(Part {
-                author: "policy",
-                tokens: &consult.completion.tokens,
-                text: Some(&consult.text),
-                log_probs: &consult.completion.log_probs,
-                search: None,
-            });
-            parts.push(Part {
-                author: match consult.reply_provenance() {
-                    Provenance::Agent(kind) => kind.tag(),
-                    _ => "observation",
-                },
-                tokens: &consult.reply,
-                text: Some(&consult.reply_text),
-                log_probs: &consult.reply_log_probs,
-                search: None,
-            });
+            let written = &consult.completion;
+            let author = match consult.reply_provenance() {
+                Provenance::Agent(kind) => kind.tag(),
+                _ => "observation",
+            };
+            let (text, reply) = (Some(&consult.text[..]), Some(&consult.reply_text[..]));
+            parts.push(Part::new("policy", &written.tokens, text, &written.log_probs));
+            parts.push(Part::new(author, &consult.reply, reply, &consult.reply_log_probs));
         }
-        parts.push(Part {
-            author: "policy",
-            tokens: &turn.completion.tokens,
-            text: Some(&turn.text),
-            log_probs: &turn.completion.log_probs,
-            search: None,
-        });
+        let (written, text) = (&turn.completion, Some(&turn.text[..]));
+        parts.push(Part::new("policy", &written.tokens, text, &written.log_probs));
         let search = turn.search.as_ref().map(|it| SearchData {
             query: it.query.clone(),
             quality: it.quality.word(),
             documents: it.documents.len(),
             error: it.error.clone(),
         });
-        parts.push(Part {
-            author: "observation",
-            tokens: &turn.observation,
-            text: Some(&turn.observation_text),
-            log_probs: &[],
-            search,
-        });
+        let text = Some(&turn.observation_text[..]);
+        parts.push(Part { search, ..Part::new("observation", &turn.observation, text, &[]) });
     }
     parts
 }

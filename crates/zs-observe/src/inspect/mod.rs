@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
+use zs_data::{read_whole_rows, write_atomic};
 use zs_model::Tokenizer;
 use zs_trainer::alarm::{ALARMS, AlarmRecord};
 use zs_trainer::config::TrainConfig;
-use zs_trainer::files::{SUMMARY, write_atomic};
+use zs_trainer::files::SUMMARY;
 use zs_trainer::{Console, Metrics, engines};
 
 use self::data::Episodes;
@@ -124,12 +125,7 @@ fn tokenizer(args: &InspectOptions, config: Option<&str>) -> Result<Option<Token
 /// The rows of a file of the run, if it is there. A last line that an interrupted run has not
 /// finished is left out.
 fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<Option<Vec<T>>> {
-    let Some(text) = optional_text(path)? else { return Ok(None) };
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    let parse = |(index, line): (usize, &str)| {
-        serde_json::from_str(line).with_context(|| format!("{}: row {}", path.display(), index + 1))
-    };
-    whole.lines().enumerate().map(parse).collect::<Result<_>>().map(Some)
+    Ok(path.exists().then(|| read_whole_rows(path)).transpose()?)
 }
 
 fn optional_text(path: &Path) -> Result<Option<String>> {

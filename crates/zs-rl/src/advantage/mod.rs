@@ -20,20 +20,8 @@ pub use self::leave_one_out::leave_one_out_advantages;
 pub use self::overlong::{OverlongPunishment, overlong_punishment};
 pub use self::reinforce::{Baseline, returns_minus_baseline};
 pub use self::similarity::sequence_ratio;
-pub use self::token_rewards::{token_rewards, turn_rewards};
+pub use self::token_rewards::token_rewards;
 pub use self::whiten::whiten;
-
-use crate::Trajectory;
-
-/// Gives every token that the policy wrote the same advantage; zero elsewhere.
-///
-/// # Shapes
-///
-/// - output: one number a token of the trajectory
-#[must_use]
-pub fn broadcast_to_tokens(trajectory: &Trajectory, advantage: f32) -> Vec<f32> {
-    trajectory.loss_mask().into_iter().map(|it| if it { advantage } else { 0.0 }).collect()
-}
 
 /// The mean; exactly the common value when all values are equal, so that a batch of equal rewards
 /// has advantages of exactly zero.

@@ -48,24 +48,6 @@ pub fn token_rewards(rewarded: &RewardedTrajectory) -> Vec<f32> {
     rewards
 }
 
-/// The reward of each turn: what it earned of its own; the last turn earns the rest as well.
-///
-/// # Shapes
-///
-/// - output: one number a turn of the trajectory
-#[must_use]
-pub fn turn_rewards(rewarded: &RewardedTrajectory) -> Vec<f32> {
-    let (of_turns, rest) = split(rewarded);
-    let mut rewards = vec![0.0; rewarded.trajectory.turns.len()];
-    for (reward, earned) in rewards.iter_mut().zip(of_turns) {
-        *reward = *earned;
-    }
-    if let Some(last) = rewards.last_mut() {
-        *last += rest;
-    }
-    rewards
-}
-
 /// The rewards that belong to turns, and what is left of the total.
 fn split(rewarded: &RewardedTrajectory) -> (&[f32], f32) {
     let reward = &rewarded.reward;
@@ -82,23 +64,22 @@ mod tests {
     use crate::testing::episodes::trajectory;
 
     #[track_caller]
-    fn check(written: &[usize], total: f32, turns: &[f32], tokens: &[f32], of_turns: &[f32]) {
+    fn check(written: &[usize], total: f32, turns: &[f32], tokens: &[f32]) {
         let trajectory = trajectory(written);
         let reward = RewardScore { total, turns: turns.to_vec(), ..RewardScore::default() };
         let rewarded = RewardedTrajectory { trajectory, reward };
         assert_eq!(token_rewards(&rewarded), tokens);
-        assert_eq!(turn_rewards(&rewarded), of_turns);
     }
 
     #[test]
     fn rewards_land_on_the_last_written_token() {
         // One prompt token; each turn is its tokens and one observed token, but for the last.
-        check(&[2, 1], 1.0, &[], &[0.0, 0.0, 0.0, 0.0, 1.0], &[0.0, 1.0]);
-        check(&[2, 1], 1.0, &[0.25], &[0.0, 0.0, 0.25, 0.0, 0.75], &[0.25, 0.75]);
-        check(&[2, 1], 1.0, &[0.25, -0.5], &[0.0, 0.0, 0.25, 0.0, 0.75], &[0.25, 0.75]);
-        check(&[0, 1], 1.0, &[0.25], &[0.0, 0.0, 1.0], &[0.25, 0.75]);
-        check(&[1, 0], 1.0, &[0.25, 0.5], &[0.0, 1.0, 0.0], &[0.25, 0.75]);
-        check(&[0], 1.0, &[], &[0.0], &[1.0]);
-        check(&[], 1.0, &[], &[0.0], &[]);
+        check(&[2, 1], 1.0, &[], &[0.0, 0.0, 0.0, 0.0, 1.0]);
+        check(&[2, 1], 1.0, &[0.25], &[0.0, 0.0, 0.25, 0.0, 0.75]);
+        check(&[2, 1], 1.0, &[0.25, -0.5], &[0.0, 0.0, 0.25, 0.0, 0.75]);
+        check(&[0, 1], 1.0, &[0.25], &[0.0, 0.0, 1.0]);
+        check(&[1, 0], 1.0, &[0.25, 0.5], &[0.0, 1.0, 0.0]);
+        check(&[0], 1.0, &[], &[0.0]);
+        check(&[], 1.0, &[], &[0.0]);
     }
 }

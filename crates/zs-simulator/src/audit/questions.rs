@@ -72,6 +72,28 @@ impl QuestionAudit {
         (count > 0.0).then(|| (mean, (squares / (count - 1.0).max(1.0)).sqrt()))
     }
 
+    /// What the audit comes to, in sentences.
+    #[must_use]
+    pub fn findings(&self) -> Vec<String> {
+        let share = |quality, form| {
+            self.over_seeds(quality, form, |it| it.contains_answer).map_or(0.0, |it| it.0)
+        };
+        let (useful, noisy) = (DocumentQuality::Useful, DocumentQuality::Noisy);
+        let mut findings = vec![format!(
+            "the answer stands in {:.3} of useful and {:.3} of noisy replies to the question itself",
+            share(useful, QueryForm::Oracle),
+            share(noisy, QueryForm::Oracle),
+        )];
+        if let Some(faithfulness) = self.faithfulness() {
+            findings.push(format!(
+                "faithfulness {faithfulness:.3}: a wrong query finds the answer in {:.3} of useful \
+                 replies",
+                share(useful, QueryForm::Wrong)
+            ));
+        }
+        findings
+    }
+
     /// How much the chance of finding the answer depends on the query: the share of useful replies
     /// with the answer to oracle queries less that to wrong ones.
     ///

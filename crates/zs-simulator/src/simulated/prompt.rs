@@ -9,7 +9,7 @@ use zs_core::{DocumentQuality, neutralize_tags};
 use zs_world::{TINY_NOISY, TINY_USEFUL};
 
 /// How long documents are asked to be where nothing else is said, as in `ZeroSearch`.
-const DEFAULT_WORDS: usize = 30;
+const WORDS: usize = 30;
 
 /// What a simulation prompt is about.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +78,6 @@ pub enum TemplateError {
 #[derive(Clone, Debug)]
 pub struct SimulationTemplates {
     environment: Environment<'static>,
-    words: usize,
 }
 
 impl SimulationTemplates {
@@ -98,7 +97,7 @@ impl SimulationTemplates {
                 .add_template_owned(name, source.to_owned())
                 .map_err(|it| TemplateError::Invalid { name, message: it.to_string() })?;
         }
-        let templates = Self { environment, words: DEFAULT_WORDS };
+        let templates = Self { environment };
         let golden_answers = ["answer".to_owned()];
         let trial = SimulationPrompt {
             question: "question",
@@ -171,13 +170,6 @@ impl SimulationTemplates {
         template.map(|it| TemplateHeader::of(it.source())).unwrap_or_default()
     }
 
-    /// The same with another length of documents to ask for.
-    #[must_use]
-    pub fn with_words(mut self, words: usize) -> Self {
-        self.words = words;
-        self
-    }
-
     /// The prompt for one search.
     ///
     /// The query is what a policy wrote, so nothing tag-like is left in it ([`neutralize_tags`]): it
@@ -203,7 +195,7 @@ impl SimulationTemplates {
                     golden_answers => Value::from(prompt.golden_answers.to_vec()),
                     query => neutralize_tags(prompt.query),
                     k => prompt.k,
-                    words => self.words,
+                    words => WORDS,
                 })
             })
             .map_err(|it| TemplateError::Invalid { name, message: it.to_string() })

@@ -11,7 +11,7 @@ use zs_eval::{
 
 use super::report_table::{self, Kind, interval};
 use crate::session::Session;
-use zs_trainer::files::JsonLines;
+use zs_data::JsonLinesWriter;
 
 /// Protocol of scoring, with its switches.
 #[derive(Clone, Debug, Args)]
@@ -67,7 +67,7 @@ pub(crate) fn score(args: &ScoreArgs, session: &Session) -> Result<()> {
     }
     let report = EvaluationReport::new(&records, args.seed)?;
     if let Some(path) = &args.records {
-        let mut lines = JsonLines::create(path)?;
+        let mut lines = JsonLinesWriter::create(path)?;
         records.iter().try_for_each(|it| lines.push(it))?;
     }
     let quirks = if args.quirks { quirk_effects(args)? } else { Vec::new() };

@@ -1,20 +1,21 @@
 //! `zs simulate`: collect tuning data, audit a simulator.
 
+mod audit_table;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use zs_rl::RolloutConfig;
 use zs_simulator::audit::{QuestionAuditConfig, audit_questions};
-use zs_simulator::collect::JUDGE_TEMPLATE;
+use zs_simulator::collect::{
+    CollectConfig, CollectEvent, JUDGE_TEMPLATE, JudgeChoice, LlmJudgeConfig, Manifest,
+    SearchSource, collect_tuning_set,
+};
+use zs_trainer::{Console, PolicySearches, Progress, source};
 
 use crate::command::EngineArgs;
 use crate::session::Session;
-use crate::simulate::collect::{
-    CollectConfig, JudgeChoice, PolicySource, SearchSource, collect as collect_searches,
-};
-use crate::simulate::{LlmJudgeConfig, Manifest, audit};
-use zs_trainer::source;
 
 /// Subcommands of `zs simulate`.
 #[derive(Debug, Subcommand)]
@@ -152,11 +153,33 @@ fn collect(args: &CollectArgs, session: &Session) -> Result<()> {
     let manifest = match (&args.policy, &args.questions) {
         (Some(policy), Some(questions)) => args.roll(policy, questions, &config, session)?,
         _ => {
-            collect_searches(&SearchSource::Turns(&args.turns), &config, session.console.as_ref())?
+            let source = SearchSource::Turns(&args.turns);
+            collect_tuning_set(&source, &config, &mut shown(&config, session.console.as_ref()))?
         }
     };
     session.print(&format!("{}\n", summary(&manifest)));
     Ok(())
+}
+
+/// Shows a collection on the console.
+fn shown(config: &CollectConfig, console: &dyn Console) -> impl FnMut(CollectEvent) {
+    let mut current: Option<Box<dyn Progress>> = None;
+    move |event| match event {
+        CollectEvent::Found => {
+            console.note(&format!("{}: already collected, nothing to do", config.out.display()));
+        }
+        CollectEvent::Begins { what, total } => current = Some(console.progress(what, total)),
+        CollectEvent::Advances(steps) => {
+            if let Some(progress) = &current {
+                progress.advance(steps, "");
+            }
+        }
+        CollectEvent::Ends(message) => {
+            if let Some(progress) = current.take() {
+                progress.finish(&message);
+            }
+        }
+    }
 }
 
 fn summary(manifest: &Manifest) -> String {
@@ -261,7 +284,7 @@ impl CollectArgs {
         inputs.extend(self.corpus.iter().chain(&self.engine).cloned());
         let weights = policy.join("model.safetensors");
         inputs.extend(weights.exists().then_some(weights));
-        let source = PolicySource {
+        let searches = PolicySearches {
             policy: &model,
             engine: engine.as_ref(),
             questions: &asked,
@@ -269,7 +292,8 @@ impl CollectArgs {
             batch_size: self.batch_size,
             inputs,
         };
-        collect_searches(&SearchSource::Policy(source), config, session.console.as_ref())
+        let mut shown = shown(config, session.console.as_ref());
+        Ok(searches.collect_tuning_set(config, &mut shown)?)
     }
 }
 
@@ -298,13 +322,13 @@ fn audit(args: &AuditArgs, session: &Session) -> Result<()> {
         });
     progress.finish(&format!("{} questions", questions.len()));
     if let Some(path) = &args.out {
-        audit::write(&audited, path)?;
+        zs_observe::write_json(path, &audited)?;
     }
     if args.json {
         session.print(&format!("{}\n", serde_json::to_string_pretty(&audited)?));
         return Ok(());
     }
-    let findings: String = audit::findings(&audited).iter().map(|it| format!("- {it}\n")).collect();
-    session.print(&format!("{}\n{findings}", audit::table(&audited)));
+    let findings: String = audited.findings().iter().map(|it| format!("- {it}\n")).collect();
+    session.print(&format!("{}\n{findings}", audit_table::table(&audited)));
     Ok(())
 }

@@ -106,10 +106,7 @@ pub(crate) fn nvrtc_version(library: &Library) -> Result<CudaVersion, String> {
     reason = "a symbol has the type that its header says, which the caller knows"
 )]
 // SAFETY: the caller names the type that the library's header gives the function.
-pub(super) unsafe fn function<'a, F>(
-    library: &'a Library,
-    name: &CStr,
-) -> Result<Symbol<'a, F>, String> {
+unsafe fn function<'a, F>(library: &'a Library, name: &CStr) -> Result<Symbol<'a, F>, String> {
     // SAFETY: as above.
     unsafe { library.get(name) }.map_err(|_| format!("has no {}", name.to_string_lossy()))
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use zs_data::{JsonLinesWriter, write_atomic};
 
 use super::{Alarm, AlarmRecord, AlarmsConfig, readings};
 use crate::Metrics;
-use crate::files::{JsonLines, RunDir};
+use crate::files::RunDir;
 
 /// File of a run with the alarms that were on.
 pub const ALARMS: &str = "alarms.jsonl";
@@ -19,7 +20,7 @@ pub(crate) struct Watch {
     history: Vec<Metrics>,
     /// Step since which each alarm that is on has been on.
     on: BTreeMap<Alarm, usize>,
-    file: JsonLines,
+    file: JsonLinesWriter,
 }
 
 impl Watch {
@@ -34,10 +35,10 @@ impl Watch {
         let file = match run {
             Some(run) => {
                 let path = run.join(ALARMS);
-                crate::files::write_atomic(&path, b"")?;
-                JsonLines::resume(&path, 0)?
+                write_atomic(&path, b"")?;
+                JsonLinesWriter::resume(&path, 0)?
             }
-            None => JsonLines::discarding(),
+            None => JsonLinesWriter::discarding(),
         };
         let (history, on) = (Vec::new(), BTreeMap::new());
         let mut watch = Self { config: config.clone(), max_searches, history, on, file };

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
+use zs_data::{JsonLinesWriter, write_atomic};
 use zs_model::{
     Architecture, CausalLm, LanguageModel, ModelConfig, Optimizer, OptimizerConfig, TokenRow,
     Tokenizer, supervised_step,
@@ -21,7 +22,7 @@ use crate::RunContext;
 use crate::checkpoint::Checkpoints;
 use crate::config::{ModelShape, Phase, PretrainConfig, load};
 use crate::console::Progress;
-use crate::files::{JsonLines, RunDir, SUMMARY};
+use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
 use crate::weights::{STATE, read_state};
 
@@ -79,7 +80,7 @@ pub fn pretrain(
     };
     let initial = initial.with_devices(&devices);
     let lines = |name: &str| match resume {
-        true => JsonLines::resume(&run.join(name), state.step),
+        true => JsonLinesWriter::resume(&run.join(name), state.step),
         false => run.json_lines(name),
     };
     let mut metrics_file = lines("metrics.jsonl")?;
@@ -153,10 +154,7 @@ pub fn pretrain(
     let model = initial.with_network(&network);
     let out = run.join("checkpoints/final");
     model.save(&out)?;
-    crate::files::write_atomic(
-        &out.join("README.md"),
-        card::write(config, command, &model, state).as_bytes(),
-    )?;
+    write_atomic(&out.join("README.md"), card::write(config, command, &model, state).as_bytes())?;
     progress.finish(&format!("loss {:.3}, copies {:.2}", state.loss, state.copy_accuracy));
     run.write_json(
         SUMMARY,

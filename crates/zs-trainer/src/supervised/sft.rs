@@ -7,13 +7,14 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use burn::module::Module;
+use zs_data::JsonLinesWriter;
 use zs_model::{LanguageModel, OptimizerConfig, TokenRow, supervised_loss, supervised_step};
 
 use super::packing::pack;
 use crate::RunContext;
 use crate::checkpoint::Checkpoints;
 use crate::config::{SftConfig, TuningConfig, load};
-use crate::files::{JsonLines, RunDir, SUMMARY};
+use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
 use crate::order::EpochOrder;
 use crate::source;
@@ -72,7 +73,7 @@ pub fn tune(
         }
     };
     let lines = |name: &str| match resume {
-        true => JsonLines::resume(&run.join(name), at.state.step),
+        true => JsonLinesWriter::resume(&run.join(name), at.state.step),
         false => run.json_lines(name),
     };
     let mut metrics_file = lines("metrics.jsonl")?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use zs_core::query_names_entity;
 use zs_core::{Document, exact_match};
+use zs_data::JsonLinesWriter;
 use zs_rl::{RewardedTrajectory, TrajectoryGroup};
 
 use super::collect::Collected;
@@ -13,7 +14,7 @@ use super::learner::Learner;
 use super::{Trained, Trainer};
 use crate::alarm::AlarmRecord;
 use crate::engines::{self, Engines};
-use crate::files::{JsonLines, RunDir, SUMMARY};
+use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
 use crate::rollouts::{RecordedGroup, Rollouts};
 use crate::times::StepTimes;
@@ -23,11 +24,11 @@ pub(super) struct Log {
     pub(super) metrics: Metrics,
     pub(super) timings: Timings,
     history: Vec<Metrics>,
-    metrics_file: JsonLines,
+    metrics_file: JsonLinesWriter,
     /// `None` without a run directory.
     rollouts: Option<Rollouts>,
     /// `None` without engines whose costs are recorded.
-    costs_file: Option<JsonLines>,
+    costs_file: Option<JsonLinesWriter>,
 }
 
 /// Part of the files of a run that a process begins with.
@@ -51,7 +52,9 @@ impl Log {
         };
         let lines = |name: &str, rows: usize| match kept {
             History::Fresh => run.json_lines(name),
-            History::Discarded | History::Until(_) => JsonLines::resume(&run.join(name), rows),
+            History::Discarded | History::Until(_) => {
+                JsonLinesWriter::resume(&run.join(name), rows)
+            }
         };
         let rollouts = Rollouts::of(run);
         rollouts.rewind(rows.saturating_sub(1))?;
@@ -71,9 +74,9 @@ impl Log {
     fn discarding() -> Self {
         Self {
             metrics: Metrics::of_step(0),
-            timings: Timings::over(JsonLines::discarding()),
+            timings: Timings::over(JsonLinesWriter::discarding()),
             history: Vec::new(),
-            metrics_file: JsonLines::discarding(),
+            metrics_file: JsonLinesWriter::discarding(),
             rollouts: None,
             costs_file: None,
         }
@@ -92,7 +95,7 @@ impl Log {
     /// Waits until everything is on the disk.
     pub(super) fn sync(&mut self) -> Result<()> {
         self.metrics_file.sync()?;
-        self.costs_file.as_mut().map_or(Ok(()), JsonLines::sync)
+        Ok(self.costs_file.as_mut().map_or(Ok(()), JsonLinesWriter::sync)?)
     }
 
     /// Success rates of the steps so far, as logged, for a curriculum with feedback.
@@ -146,7 +149,7 @@ impl Log {
     pub(super) fn costs(&mut self, engines: Option<&Engines>, step: usize) -> Result<()> {
         let (Some(engines), Some(file)) = (engines, &mut self.costs_file) else { return Ok(()) };
         let costs = engines::step_metrics(engines, &mut self.metrics);
-        file.push(&serde_json::json!({ "step": step, "engines": costs }))
+        Ok(file.push(&serde_json::json!({ "step": step, "engines": costs }))?)
     }
 
     /// Writes the lines of a step; returns the seconds of its parts.

@@ -9,9 +9,9 @@ use zs_eval::{EvalConfig, Method, PlayedBatch, Protocol, QuestionRecord};
 use zs_rl::{RolloutConfig, write_records};
 
 use super::run::EvalRunArgs;
+use zs_data::{JsonLinesWriter, digest, read_whole_rows};
 use zs_trainer::config::load_engine;
-use zs_trainer::digest;
-use zs_trainer::files::{JsonLines, RunDir, SUMMARY};
+use zs_trainer::files::{RunDir, SUMMARY};
 
 const SETTINGS: &str = "settings.json";
 const RECORDS: &str = "records.jsonl";
@@ -96,8 +96,8 @@ impl Settings {
 pub(super) struct EvalDir {
     run: RunDir,
     done: Vec<QuestionRecord>,
-    records: JsonLines,
-    trajectories: JsonLines,
+    records: JsonLinesWriter,
+    trajectories: JsonLinesWriter,
 }
 
 impl EvalDir {
@@ -136,16 +136,13 @@ impl EvalDir {
             );
         }
         let run = RunDir::open(path)?;
-        let mut done = read_done(&run.join(RECORDS))?;
+        let mut done: Vec<QuestionRecord> = read_whole_rows(&run.join(RECORDS))?;
         if done.len() != total {
             let batch_size = batch_size.max(1);
             done.truncate(done.len() / batch_size * batch_size);
         }
         // A file may be missing, or end in the middle of a line, where the evaluation was killed.
-        let resume = |name: &str| match run.join(name) {
-            path if path.exists() => JsonLines::resume(&path, done.len()),
-            path => JsonLines::create(&path),
-        };
+        let resume = |name: &str| JsonLinesWriter::resume(&run.join(name), done.len());
         let (records, trajectories) = (resume(RECORDS)?, resume(TRAJECTORIES)?);
         Ok(Self { run, done, records, trajectories })
     }
@@ -163,30 +160,11 @@ impl EvalDir {
         self.trajectories.push_bytes(&lines)?;
         self.trajectories.sync()?;
         batch.records.iter().try_for_each(|it| self.records.push(it))?;
-        self.records.sync()
+        Ok(self.records.sync()?)
     }
 
     /// Writes the summary of a finished evaluation.
     pub(super) fn finish(&self, summary: &serde_json::Value) -> Result<()> {
         self.run.write_json(SUMMARY, summary)
     }
-}
-
-/// Complete records of a file; a last line that is cut off is skipped.
-fn read_done(path: &Path) -> Result<Vec<QuestionRecord>> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let text =
-        fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
-    let whole = text.rfind('\n').map_or("", |at| &text[..at]);
-    whole
-        .lines()
-        .enumerate()
-        .map(|(index, line)| {
-            serde_json::from_str(line).with_context(|| {
-                format!("{}, row {}: not a record of an evaluation", path.display(), index + 1)
-            })
-        })
-        .collect()
 }

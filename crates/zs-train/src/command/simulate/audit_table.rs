@@ -1,16 +1,10 @@
-//! `zs simulate audit`: the table and the JSON of an audit.
+//! `zs simulate audit`: the table of an audit.
 
-use std::path::Path;
-
-use anyhow::{Context, Result};
 use zs_core::DocumentQuality;
 use zs_simulator::audit::{AuditCell, QueryForm, QuestionAudit};
 
-use zs_trainer::files::write_atomic;
-
 /// An audit as a table, one line a quality and form, means over seeds.
-#[must_use]
-pub fn table(audit: &QuestionAudit) -> comfy_table::Table {
+pub(super) fn table(audit: &QuestionAudit) -> comfy_table::Table {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);
     let has_real = !audit.real.is_empty();
@@ -62,37 +56,4 @@ pub fn table(audit: &QuestionAudit) -> comfy_table::Table {
         }
     }
     table
-}
-
-/// What an audit comes to, in sentences.
-#[must_use]
-pub fn findings(audit: &QuestionAudit) -> Vec<String> {
-    let share = |quality, form| {
-        audit.over_seeds(quality, form, |it| it.contains_answer).map_or(0.0, |it| it.0)
-    };
-    let (useful, noisy) = (DocumentQuality::Useful, DocumentQuality::Noisy);
-    let mut findings = vec![format!(
-        "the answer stands in {:.3} of useful and {:.3} of noisy replies to the question itself",
-        share(useful, QueryForm::Oracle),
-        share(noisy, QueryForm::Oracle),
-    )];
-    if let Some(faithfulness) = audit.faithfulness() {
-        findings.push(format!(
-            "faithfulness {faithfulness:.3}: a wrong query finds the answer in {:.3} of useful \
-             replies",
-            share(useful, QueryForm::Wrong)
-        ));
-    }
-    findings
-}
-
-/// Writes an audit as JSON.
-///
-/// # Errors
-///
-/// Fails when the file cannot be written.
-pub fn write(audit: &QuestionAudit, path: &Path) -> Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(audit)?;
-    bytes.push(b'\n');
-    write_atomic(path, &bytes).with_context(|| path.display().to_string())
 }

@@ -1,22 +1,19 @@
-//! `zs simulate collect`: a tuning set out of recorded turns, or of a policy's own searches.
+//! A tuning set out of recorded turns, or of searches that are played for it.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use serde::de::DeserializeOwned;
 use zs_core::DocumentQuality;
-use zs_simulator::collect::{
-    ContainmentJudge, Dropped, Judge, JudgeCase, JudgeError, RawSearch, agreement, assemble,
-    distinct, mend_documents, read_turns,
-};
-use zs_simulator::tuning::SearchRecord;
+use zs_data::{FileError, digest, write_atomic, write_json};
 
 use super::llm_judge::{LlmJudge, LlmJudgeConfig};
 use super::manifest::{Input, Judged, Manifest, Part, Settings};
-use super::rolled::Rolling;
-use zs_trainer::Console;
-use zs_trainer::digest;
-use zs_trainer::files::write_atomic;
+use super::played::{CollectEvent, EpisodeSource};
+use super::{
+    CollectError, ContainmentJudge, Dropped, Judge, JudgeCase, JudgeError, RawSearch, agreement,
+    assemble, distinct, mend_documents, read_turns,
+};
+use crate::tuning::SearchRecord;
 
 /// The file that a finished set has.
 const MANIFEST: &str = "manifest.json";
@@ -26,25 +23,8 @@ const MANIFEST: &str = "manifest.json";
 pub enum SearchSource<'a> {
     /// Files of recorded turns, plain or compressed with gzip.
     Turns(&'a [PathBuf]),
-    /// A policy that searches.
-    Policy(PolicySource<'a>),
-}
-
-/// A policy that searches a real engine.
-#[derive(Debug)]
-pub struct PolicySource<'a> {
-    /// The policy.
-    pub policy: &'a dyn zs_model::Generator,
-    /// The engine.
-    pub engine: &'a dyn zs_core::SearchEngine,
-    /// What it is asked.
-    pub questions: &'a [zs_core::Question],
-    /// How episodes are played.
-    pub rollout: &'a zs_rl::RolloutConfig,
-    /// Episodes played together.
-    pub batch_size: usize,
-    /// Where policy, questions and documents came from, for the manifest.
-    pub inputs: Vec<PathBuf>,
+    /// Episodes that are played.
+    Episodes(EpisodeSource<'a>),
 }
 
 /// Who labels documents.
@@ -82,55 +62,48 @@ pub struct CollectConfig {
 ///
 /// Fails on unreadable input, on a set of other settings in the same place, and when nothing is
 /// left.
-pub fn collect(
+pub fn collect_tuning_set(
     source: &SearchSource<'_>,
     config: &CollectConfig,
-    console: &dyn Console,
-) -> Result<Manifest> {
+    progress: &mut dyn FnMut(CollectEvent),
+) -> Result<Manifest, CollectError> {
     let settings = settings(source, config)?;
     if let Some(finished) = finished(&config.out, &settings)? {
-        console.note(&format!("{}: already collected, nothing to do", config.out.display()));
+        progress(CollectEvent::Found);
         return Ok(finished);
     }
-    std::fs::create_dir_all(&config.out)
-        .with_context(|| format!("{}: cannot create", config.out.display()))?;
+    std::fs::create_dir_all(&config.out).map_err(FileError::io(&config.out, "create"))?;
     claim(&config.out, &settings)?;
     let raw = match source {
         SearchSource::Turns(paths) => read_files(paths)?,
-        SearchSource::Policy(it) => Rolling {
-            policy: it.policy,
-            engine: it.engine,
-            questions: it.questions,
-            config: it.rollout,
-            batch_size: it.batch_size,
-            seed: config.seed,
-        }
-        .run(&config.out.join("episodes.jsonl"), console)?,
+        SearchSource::Episodes(it) => it.searches(&config.out.join("episodes.jsonl"), progress)?,
     };
     let num_searches = raw.len();
     let mut dropped = Dropped::default();
     let searches = distinct(raw, &mut dropped);
-    let (labels, judged) = label(&searches, config, console)?;
+    let (labels, judged) = label(&searches, config, progress)?;
     let CollectConfig { validation_share, balance, seed, .. } = *config;
     let splits = assemble(searches, &labels, validation_share, balance, seed, &mut dropped);
     if splits.train.is_empty() {
         let reasons: Vec<String> =
             dropped.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-        bail!("no search is left to train on; dropped: {}", reasons.join(", "));
+        return Err(CollectError::Nothing { dropped: reasons.join(", ") });
     }
     let mut parts = std::collections::BTreeMap::new();
     for (name, rows) in [("train.jsonl", &splits.train), ("validation.jsonl", &splits.validation)] {
-        let bytes = json_lines(rows)?;
-        write_atomic(&config.out.join(name), &bytes)?;
+        let path = config.out.join(name);
+        let bytes = json_lines(&path, rows)?;
+        write_atomic(&path, &bytes)?;
         parts.insert(name.to_owned(), Part::of(rows, &bytes));
     }
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let manifest = Manifest { version, settings, num_searches, dropped, judged, parts };
-    write_json(&config.out.join(MANIFEST), &manifest)?;
+    let path = config.out.join(MANIFEST);
+    write_json(&path, &manifest)?;
     Ok(manifest)
 }
 
-fn settings(source: &SearchSource<'_>, config: &CollectConfig) -> Result<Settings> {
+fn settings(source: &SearchSource<'_>, config: &CollectConfig) -> Result<Settings, FileError> {
     let (judge, model) = match &config.judge {
         JudgeChoice::Containment => ("containment", None),
         JudgeChoice::Llm(model) => ("llm", Some(model)),
@@ -141,15 +114,13 @@ fn settings(source: &SearchSource<'_>, config: &CollectConfig) -> Result<Setting
     };
     let (paths, rolled) = match source {
         SearchSource::Turns(paths) => (paths.to_vec(), None),
-        SearchSource::Policy(it) => {
+        SearchSource::Episodes(it) => {
             let questions = it.questions.iter().map(|it| it.text.as_str()).collect::<Vec<_>>();
-            let rolled = serde_json::json!({
-                "engine": it.engine.name(),
-                "rollout": it.rollout,
-                "questions": questions.len(),
-                "questions_sha256": digest::of_bytes(questions.join("\n").as_bytes()),
-            });
-            (it.inputs.clone(), Some(rolled))
+            let mut settings = it.settings.clone();
+            let sha256 = digest::of_bytes(questions.join("\n").as_bytes());
+            settings.insert("questions".to_owned(), questions.len().into());
+            settings.insert("questions_sha256".to_owned(), sha256.into());
+            (it.inputs.clone(), Some(settings.into()))
         }
     };
     let input = |path: PathBuf| Ok(Input { sha256: digest::of_file(&path)?, path });
@@ -159,62 +130,51 @@ fn settings(source: &SearchSource<'_>, config: &CollectConfig) -> Result<Setting
         balance: config.balance,
         judge: judge.to_owned(),
         judge_sha256: model.map(digest_of_model),
-        inputs: paths.into_iter().map(input).collect::<Result<_>>()?,
+        inputs: paths.into_iter().map(input).collect::<Result<_, FileError>>()?,
         rolled,
     })
 }
 
 /// The manifest of a finished set with these settings and unchanged files.
-fn finished(out: &Path, settings: &Settings) -> Result<Option<Manifest>> {
+fn finished(out: &Path, settings: &Settings) -> Result<Option<Manifest>, CollectError> {
     let path = out.join(MANIFEST);
     if !path.exists() {
         return Ok(None);
     }
-    let place = || path.display().to_string();
-    let manifest: Manifest =
-        serde_json::from_slice(&std::fs::read(&path).with_context(place)?).with_context(place)?;
+    let manifest: Manifest = read_json(&path)?;
     if manifest.settings != *settings {
-        bail!(
-            "{}: holds a set that was collected from other inputs or with other settings; nothing \
-             was overwritten: remove it or choose another `--out`",
-            out.display()
-        );
+        return Err(CollectError::OtherSet { path: out.to_owned() });
     }
     for (name, part) in &manifest.parts {
-        let file = out.join(name);
-        if digest::of_file(&file)? != part.sha256 {
-            bail!(
-                "{}: was changed after it was collected; remove {}",
-                file.display(),
-                out.display()
-            );
+        let path = out.join(name);
+        if digest::of_file(&path)? != part.sha256 {
+            return Err(CollectError::Changed { path });
         }
     }
     Ok(Some(manifest))
 }
 
 /// Writes the settings into the directory of an unfinished set, or checks that they are the same.
-fn claim(out: &Path, settings: &Settings) -> Result<()> {
+fn claim(out: &Path, settings: &Settings) -> Result<(), CollectError> {
     let path = out.join("settings.json");
-    let mut wanted = serde_json::to_vec_pretty(settings)?;
-    wanted.push(b'\n');
     if !path.exists() {
         if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
-            bail!("{}: holds other files; choose another `--out`", out.display());
+            return Err(CollectError::OtherFiles { path: out.to_owned() });
         }
-        return write_atomic(&path, &wanted);
+        return Ok(write_json(&path, settings)?);
     }
-    if std::fs::read(&path).with_context(|| path.display().to_string())? != wanted {
-        bail!(
-            "{}: holds an interrupted collection with other settings; remove it or choose another \
-             `--out`",
-            out.display()
-        );
+    if read_json::<Settings>(&path)? != *settings {
+        return Err(CollectError::OtherUnfinishedSet { path: out.to_owned() });
     }
     Ok(())
 }
 
-fn read_files(paths: &[PathBuf]) -> Result<Vec<RawSearch>> {
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
+    let bytes = std::fs::read(path).map_err(FileError::io(path, "be read"))?;
+    serde_json::from_slice(&bytes).map_err(json_error(path))
+}
+
+fn read_files(paths: &[PathBuf]) -> Result<Vec<RawSearch>, CollectError> {
     let mut searches = Vec::new();
     for path in paths {
         let recorded = read_turns(path)?.into_iter();
@@ -231,8 +191,8 @@ type Labels = Vec<Vec<Result<DocumentQuality, JudgeError>>>;
 fn label(
     searches: &[RawSearch],
     config: &CollectConfig,
-    console: &dyn Console,
-) -> Result<(Labels, Judged)> {
+    progress: &mut dyn FnMut(CollectEvent),
+) -> Result<(Labels, Judged), CollectError> {
     let cases: Vec<JudgeCase<'_>> = searches
         .iter()
         .flat_map(|search| {
@@ -245,15 +205,15 @@ fn label(
         })
         .collect();
     let verdicts = config.out.join("verdicts.jsonl");
-    let ask_model = |model: &LlmJudgeConfig| -> Result<Vec<Result<DocumentQuality, JudgeError>>> {
+    let mut ask_model = |model: &LlmJudgeConfig| -> Result<Vec<_>, CollectError> {
         let judge = LlmJudge::open(model.clone(), &verdicts)?;
-        let progress = console.progress("judging", cases.len());
+        progress(CollectEvent::Begins { what: "judging", total: cases.len() });
         let mut labels = Vec::with_capacity(cases.len());
         for chunk in cases.chunks(256) {
             labels.extend(judge.judge(chunk));
-            progress.advance(chunk.len(), "");
+            progress(CollectEvent::Advances(chunk.len()));
         }
-        progress.finish(&format!("{} documents", cases.len()));
+        progress(CollectEvent::Ends(format!("{} documents", cases.len())));
         Ok(labels)
     };
     let (flat, compared) = match &config.judge {
@@ -285,17 +245,15 @@ fn label(
     Ok((labels, judged))
 }
 
-fn json_lines(rows: &[SearchRecord]) -> Result<Vec<u8>> {
+fn json_lines(path: &Path, rows: &[SearchRecord]) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     for row in rows {
-        serde_json::to_writer(&mut bytes, row)?;
+        bytes.extend(serde_json::to_vec(row).map_err(json_error(path))?);
         bytes.push(b'\n');
     }
     Ok(bytes)
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let mut bytes = serde_json::to_vec_pretty(value)?;
-    bytes.push(b'\n');
-    write_atomic(path, &bytes)
+fn json_error(path: &Path) -> impl Fn(serde_json::Error) -> FileError {
+    move |source| FileError::Json { path: path.to_owned(), row: None, source }
 }

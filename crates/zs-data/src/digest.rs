@@ -2,15 +2,22 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use crate::FileError;
+
 /// Bytes in hexadecimal.
+#[must_use]
 pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|it| format!("{it:02x}")).collect()
 }
 
 /// The digest of some bytes.
+///
+/// ```
+/// assert!(zs_data::digest::of_bytes(b"abc").starts_with("ba7816bf"));
+/// ```
+#[must_use]
 pub fn of_bytes(bytes: &[u8]) -> String {
     hexadecimal(&Sha256::digest(bytes))
 }
@@ -20,12 +27,11 @@ pub fn of_bytes(bytes: &[u8]) -> String {
 /// # Errors
 ///
 /// Fails when the file cannot be read, and names it.
-pub fn of_file(path: &Path) -> Result<String> {
+pub fn of_file(path: &Path) -> Result<String, FileError> {
     let mut hasher = Sha256::new();
-    let mut file =
-        std::fs::File::open(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    let mut file = std::fs::File::open(path).map_err(FileError::io(path, "be read"))?;
     std::io::copy(&mut file, &mut HashWriter(&mut hasher))
-        .with_context(|| format!("{}: cannot be read", path.display()))?;
+        .map_err(FileError::io(path, "be read"))?;
     Ok(hexadecimal(&hasher.finalize()))
 }
 

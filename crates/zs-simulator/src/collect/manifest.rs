@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use zs_simulator::collect::{Agreement, Dropped};
-use zs_simulator::tuning::SearchRecord;
+use zs_data::digest;
+
+use super::{Agreement, Dropped};
+use crate::tuning::SearchRecord;
 
 /// `manifest.json` of a tuning set; written last, so a set without one is not finished.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,7 +97,7 @@ impl Part {
             useful,
             noisy: rows.len() - useful,
             questions: questions.len(),
-            sha256: zs_trainer::digest::of_bytes(bytes),
+            sha256: digest::of_bytes(bytes),
         }
     }
 }

@@ -1,0 +1,243 @@
+//! Files that are written whole, or line by line, and read again to continue them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Why a file could not be written or continued.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// The system refuses.
+    #[error("{path}: cannot {action}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The system's own error.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A value has no JSON form, or a line is not the JSON of one.
+    #[error("{path}{}: not the JSON that is expected", row_suffix(*row), path = path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The row, from 1, of a file with rows.
+        row: Option<usize>,
+        /// The parser's own error.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file that is to be continued was cut short.
+    #[error(
+        "{path}: cannot resume from: has {found} lines, but {expected} were written before",
+        path = path.display()
+    )]
+    Lines {
+        /// The file.
+        path: PathBuf,
+        /// Whole lines in it.
+        found: usize,
+        /// Lines that should be in it.
+        expected: usize,
+    },
+}
+
+impl FileError {
+    /// Returns what makes the error of a path and an action out of the system's.
+    pub fn io(path: &Path, action: &'static str) -> impl Fn(std::io::Error) -> Self {
+        move |source| Self::Io { path: path.to_owned(), action, source }
+    }
+}
+
+fn row_suffix(row: Option<usize>) -> String {
+    row.map_or_else(String::new, |it| format!(", row {it}"))
+}
+
+/// Writes a file in one step: readers see the old contents or the new ones, never a part. Makes the
+/// directory where there is none.
+///
+/// # Errors
+///
+/// Fails when the file cannot be written.
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("new/notes.txt");
+/// zs_data::write_atomic(&path, b"mine")?;
+/// assert_eq!(std::fs::read(&path)?, b"mine");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(FileError::io(parent, "create the directory"))?;
+    }
+    fs::write(&partial, bytes)
+        .and_then(|()| fs::rename(&partial, path))
+        .map_err(FileError::io(path, "write"))
+}
+
+/// Writes a value as indented JSON, in one step.
+///
+/// # Errors
+///
+/// Fails when the value cannot be serialised or the file cannot be written.
+pub fn write_json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<(), FileError> {
+    let json_error = |source| FileError::Json { path: path.to_owned(), row: None, source };
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(json_error)?;
+    bytes.push(b'\n');
+    write_atomic(path, &bytes)
+}
+
+/// Reads the rows that a [`JsonLinesWriter`] has written: a last line that was cut short is passed
+/// over, and a file that is not there has no rows.
+///
+/// # Errors
+///
+/// Fails when the file cannot be read, and at the first whole line that is no row.
+pub fn read_whole_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, FileError> {
+    let text = match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.map_err(FileError::io(path, "be read"))?,
+    };
+    let whole = text.rfind('\n').map_or("", |at| &text[..at]);
+    let parse = |(index, line)| {
+        serde_json::from_str(line).map_err(|source| {
+            let (path, row) = (path.to_owned(), Some(index + 1));
+            FileError::Json { path, row, source }
+        })
+    };
+    whole.lines().enumerate().map(parse).collect()
+}
+
+/// A JSON Lines file that is written line by line, so an interrupted run keeps what it did.
+///
+/// ```
+/// use zs_data::JsonLinesWriter;
+///
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("rows.jsonl");
+/// let mut lines = JsonLinesWriter::create(&path)?;
+/// (0..3).try_for_each(|it| lines.push(&it))?;
+/// JsonLinesWriter::resume(&path, 1)?.push(&9)?;
+/// assert_eq!(std::fs::read_to_string(&path)?, "0\n9\n");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct JsonLinesWriter {
+    path: PathBuf,
+    /// None where lines are discarded.
+    file: Option<BufWriter<File>>,
+}
+
+impl JsonLinesWriter {
+    /// Creates a writer whose lines go nowhere, for runs without a directory.
+    #[must_use]
+    pub fn discarding() -> Self {
+        Self { path: PathBuf::new(), file: None }
+    }
+
+    /// Starts a new file.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file exists or cannot be created.
+    pub fn create(path: &Path) -> Result<Self, FileError> {
+        Self::open(path, OpenOptions::new().write(true).create_new(true))
+    }
+
+    /// Continues a file, keeping its first `lines` lines; without any to keep it need not exist.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file cannot be read or written, or has fewer lines.
+    pub fn resume(path: &Path, lines: usize) -> Result<Self, FileError> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && lines == 0 => String::new(),
+            text => text.map_err(FileError::io(path, "resume from"))?,
+        };
+        let whole = text.split_inclusive('\n').filter(|it| it.ends_with('\n'));
+        let kept: Vec<&str> = whole.take(lines).collect();
+        if kept.len() < lines {
+            let (path, found) = (path.to_owned(), kept.len());
+            return Err(FileError::Lines { path, found, expected: lines });
+        }
+        write_atomic(path, kept.concat().as_bytes())?;
+        Self::open(path, OpenOptions::new().append(true))
+    }
+
+    fn open(path: &Path, options: &OpenOptions) -> Result<Self, FileError> {
+        let file = options.open(path).map_err(FileError::io(path, "create"))?;
+        Ok(Self { path: path.to_owned(), file: Some(BufWriter::new(file)) })
+    }
+
+    /// Writes one line.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the value cannot be serialised or the line cannot be written.
+    pub fn push(&mut self, value: &impl Serialize) -> Result<(), FileError> {
+        let line = serde_json::to_vec(value).map_err(std::io::Error::from);
+        let mut line = line.map_err(FileError::io(&self.path, "write"))?;
+        line.push(b'\n');
+        self.push_bytes(&line)
+    }
+
+    /// Writes whole lines that were made elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// Fails when they cannot be written.
+    pub fn push_bytes(&mut self, lines: &[u8]) -> Result<(), FileError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let written = file.write_all(lines).and_then(|()| file.flush());
+        written.map_err(FileError::io(&self.path, "write"))
+    }
+
+    /// Waits until what was written is on the disk, so that not even a power cut takes it back.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the system does.
+    pub fn sync(&mut self) -> Result<(), FileError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        file.get_ref().sync_data().map_err(FileError::io(&self.path, "write"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_resumed_where_the_checkpoint_was() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("metrics.jsonl");
+        let mut lines = JsonLinesWriter::create(&path).unwrap();
+        (0..3).for_each(|it| lines.push(&it).unwrap());
+        drop(lines);
+        assert!(JsonLinesWriter::create(&path).is_err());
+        JsonLinesWriter::resume(&path, 1).unwrap().push(&9).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "0\n9\n");
+        // A line that was cut short does not count.
+        fs::write(&path, "0\n9").unwrap();
+        assert_eq!(read_whole_rows::<u8>(&path).unwrap(), [0]);
+        let message = JsonLinesWriter::resume(&path, 2).unwrap_err().to_string();
+        assert!(message.contains("has 1 lines, but 2"), "{message}");
+        JsonLinesWriter::resume(&scratch.path().join("new.jsonl"), 0).unwrap();
+        let lost = scratch.path().join("lost.jsonl");
+        assert!(JsonLinesWriter::resume(&lost, 1).is_err());
+        assert!(read_whole_rows::<u8>(&lost).unwrap().is_empty());
+        fs::write(&path, "0\nx\n1\n").unwrap();
+        let message = read_whole_rows::<u8>(&path).unwrap_err().to_string();
+        assert!(message.contains("metrics.jsonl, row 2"), "{message}");
+    }
+}
