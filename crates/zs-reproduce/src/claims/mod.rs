@@ -1,8 +1,8 @@
-//! The claims of the paper at the embedded scale: arms times seeds, each done once and kept, and a
-//! verdict on every claim.
+//! Arms times seeds and what follows from them: the main job with one seed, or every claim of the
+//! paper at the embedded scale, each piece of work kept, with a verdict on every claim.
 
+mod charts;
 mod environment;
-mod markdown;
 mod measure;
 mod page;
 mod plan;
@@ -10,6 +10,7 @@ mod preset;
 mod report;
 mod result;
 mod schedule;
+mod sections;
 mod stats;
 mod verdict;
 mod work;
@@ -20,21 +21,24 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 pub use self::environment::Environment;
-pub use self::preset::{ClaimsPreset, preset};
+pub use self::preset::{ClaimsPreset, preset, quick, quick_config};
 pub use self::report::{
-    ArmReport, BandPoint, ClaimReport, ClaimsReport, ComparisonReport, SimulatorReport,
+    ArmReport, BandPoint, ClaimReport, ClaimsReport, ComparisonReport, Example, Scores,
+    SimulatorReport,
 };
-pub use self::result::{CurvePoint, EpisodeText, SeedResult, SimulatorResult};
+pub use self::result::{CurvePoint, EpisodeText, ExampleTurn, SeedResult, SimulatorResult};
 pub use self::stats::{CONFIDENCE, SeedMean, seed_mean};
 pub use self::verdict::Verdict;
 
-use self::plan::{Work, plan, select};
+use self::plan::{Store, Work, plan, select};
 use self::schedule::{Event, Task, carry_out};
 use self::work::Outcome;
-use crate::arguments::ReproduceArgs;
-use crate::output::claim_directory;
-use zs_trainer::RunContext;
+use crate::arguments::{Preset, ReproduceArgs};
+use crate::output::{Output, claim_directory};
+use zs_trainer::config::load;
+use zs_trainer::files::RunDir;
 use zs_trainer::source;
+use zs_trainer::{Components, RunContext};
 
 /// What of the claims is asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,21 +53,21 @@ pub struct Request {
     pub report_only: bool,
 }
 
-/// `zs reproduce --preset claims`.
+/// `zs reproduce` with the presets `quick` and `claims`.
 ///
 /// # Errors
 ///
 /// Fails on an unknown claim, a missing base model, an output directory that is not ours, and, after
 /// everything else was done and reported, on any work that failed.
 pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
-    let mut preset = preset(&context.components)?;
+    let mut preset = chosen(args, &context.components)?;
     preset.base.seed = args.seed.unwrap_or(preset.base.seed);
     preset.base.base = args.base.clone().unwrap_or(preset.base.base);
     preset.base.out = args.out.clone().unwrap_or(preset.base.out);
     let request = Request {
         num_seeds: args.seeds.unwrap_or(preset.num_seeds),
         only: args.only.clone(),
-        jobs: args.jobs.unwrap_or_else(environment::jobs),
+        jobs: args.jobs.unwrap_or_else(|| if preset.resumes { environment::jobs() } else { 1 }),
         report_only: args.report_only,
     };
     if request.num_seeds == 0 {
@@ -75,18 +79,41 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
     }
     let (report, failures) = run(&preset, &request, context)?;
     let page = preset.base.out.join("report.html");
-    context.print(&format!("{}\nThe report: {}\n", report.table(), page.display()));
+    context.print(&format!("{}\nThe report: {}\n", report.summary(), page.display()));
     match failures.first() {
         None => Ok(()),
         Some(first) => bail!("{} pieces of work failed; the first: {first}", failures.len()),
     }
 }
 
-/// Does what is not yet done and reports on everything that is: the report, and what failed.
+/// The preset that the arguments name.
+fn chosen(args: &ReproduceArgs, components: &Components) -> Result<ClaimsPreset> {
+    if args.preset == Preset::Claims {
+        return preset(components);
+    }
+    let refused = [
+        ("--seeds", args.seeds.is_some()),
+        ("--only", !args.only.is_empty()),
+        ("--report-only", args.report_only),
+        ("--model", args.model.is_some()),
+        ("--simulator", args.simulator.is_some()),
+        ("--data", args.data.is_some()),
+    ];
+    if let Some((name, _)) = refused.into_iter().find(|it| it.1) {
+        bail!("`{name}` goes with `--preset claims` or `--preset paper`");
+    }
+    let base = match &args.config {
+        Some(path) => load(path, components)?,
+        None => quick_config(components)?,
+    };
+    quick(base, components)
+}
+
+/// Does what is not yet done and reports on everything that is: the report, and the failures.
 ///
 /// # Errors
 ///
-/// As [`command`], but for failing work.
+/// As [`command`], but for failing work of a preset that resumes.
 pub fn run(
     preset: &ClaimsPreset,
     request: &Request,
@@ -95,9 +122,17 @@ pub fn run(
     let wanted = select(&preset.claims, &request.only)?;
     let seeds = seeds(preset, request);
     let tasks = plan(&preset.base, &seeds, &preset.claims, &wanted);
-    let out = &preset.base.out;
-    claim_directory(out)?;
-    let mut outcomes: Vec<Option<Outcome>> = tasks.iter().map(|it| it.work.finished(out)).collect();
+    let clock = Instant::now();
+    let mut store = store(preset);
+    let output = match preset.resumes {
+        true => claim_directory(&store.out).map(|()| None)?,
+        false => Some(Output::begin(&store.out)?),
+    };
+    if let Some(output) = &output {
+        output.run().path().clone_into(&mut store.out);
+    }
+    let mut outcomes: Vec<Option<Outcome>> =
+        tasks.iter().map(|it| it.work.finished(&store)).collect();
     let mut failures = Vec::new();
     if !request.report_only {
         let open = open(&tasks, &outcomes);
@@ -112,9 +147,12 @@ pub fn run(
         let (sender, events) = channel();
         let (done, failed) = std::thread::scope(|scope| {
             let open = &open;
-            let base = &base;
+            let (base, store) = (&base, &store);
+            // Several at a time would talk all at once.
+            let context = if request.jobs > 1 { context.silenced() } else { context.clone() };
             scope.spawn(move || {
-                carry_out(open, request.jobs, &sender, |it| it.carry_out(base, out, context));
+                let work = |it: &Work| it.carry_out(base, store, &context);
+                carry_out(open, request.jobs, &sender, work);
             });
             watch.follow(events)
         });
@@ -124,9 +162,24 @@ pub fn run(
         failures = failed;
     }
     let finished: Vec<Outcome> = outcomes.into_iter().flatten().collect();
-    let report = ClaimsReport::new(preset, &wanted, &seeds, tasks.len(), finished);
-    write(&report, preset).with_context(|| out.display().to_string())?;
+    let mut report = ClaimsReport::new(preset, &wanted, &seeds, tasks.len(), finished);
+    report.seconds = clock.elapsed().as_secs_f64();
+    let dir = match &output {
+        Some(it) => it.run().clone(),
+        None => RunDir::open(&store.out)?,
+    };
+    write(&report, &dir).with_context(|| store.out.display().to_string())?;
+    if let Some(output) = output {
+        if let Some(first) = failures.first() {
+            bail!("{first}");
+        }
+        output.finish()?;
+    }
     Ok((report, failures))
+}
+
+fn store(preset: &ClaimsPreset) -> Store {
+    Store { out: preset.base.out.clone(), resumes: preset.resumes }
 }
 
 fn seeds(preset: &ClaimsPreset, request: &Request) -> Vec<u64> {
@@ -203,6 +256,7 @@ fn describe(preset: &ClaimsPreset, request: &Request) -> Result<String> {
     let wanted = select(&preset.claims, &request.only)?;
     let seeds = seeds(preset, request);
     let tasks = plan(&preset.base, &seeds, &preset.claims, &wanted);
+    let store = store(preset);
     let mut text = String::new();
     for claim in &wanted {
         let _ = writeln!(text, "{:>2} {}: {}", claim.number, claim.id, claim.claim);
@@ -211,7 +265,7 @@ fn describe(preset: &ClaimsPreset, request: &Request) -> Result<String> {
     let mut num_done = 0;
     let mut left = 0.0;
     for task in &tasks {
-        let is_done = task.work.finished(&preset.base.out).is_some();
+        let is_done = task.work.finished(&store).is_some();
         num_done += usize::from(is_done);
         left += if is_done { 0.0 } else { task.work.size() };
     }
@@ -229,9 +283,10 @@ fn describe(preset: &ClaimsPreset, request: &Request) -> Result<String> {
 /// Seconds of a training step of the preset on two idle cores, for estimates.
 const SECONDS_A_STEP: f64 = 0.7;
 
-fn write(report: &ClaimsReport, preset: &ClaimsPreset) -> Result<()> {
-    let out = zs_trainer::files::RunDir::open(&preset.base.out)?;
+fn write(report: &ClaimsReport, out: &RunDir) -> Result<()> {
+    out.write_text("config.toml", &toml::to_string_pretty(&report.settings)?)?;
     out.write_json("report.json", report)?;
-    out.write_text("report.md", &report.to_markdown())?;
-    out.write_text("report.html", &page::render(report)?)
+    let (page, markdown) = page::render(report)?;
+    out.write_text("report.md", &markdown)?;
+    out.write_text("report.html", &page)
 }

@@ -1,7 +1,7 @@
 //! What has to be done for some claims: every simulation LLM and every arm once a seed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
@@ -52,14 +52,13 @@ impl Work {
         format!("{what}, seed {}", settings.seed)
     }
 
-    /// Where it lies below the output directory.
-    pub(super) fn dir(&self, out: &Path) -> PathBuf {
-        let settings = self.settings();
-        let kind = match self {
-            Self::Tune(_) => format!("simulators/steps-{}", settings.tuning.steps),
-            Self::Arm(arm) => format!("arms/{}", arm.name),
-        };
-        out.join(kind).join(format!("seed-{}", settings.seed))
+    /// The directory of its results.
+    pub(super) fn dir(&self, store: &Store) -> PathBuf {
+        match self {
+            Self::Tune(settings) => store.simulator(settings),
+            Self::Arm(arm) if store.resumes => store.arm(arm),
+            Self::Arm(arm) => store.out.join("evaluation").join(&arm.name),
+        }
     }
 
     /// About how much work it is; a step of training on the simulator is 1.
@@ -69,6 +68,37 @@ impl Work {
             Self::Tune(_) => 0.25 * settings.tuning.steps as f64 + 5.0,
             Self::Arm(arm) if matches!(arm.engine, ArmEngine::Untrained {}) => 5.0,
             Self::Arm(_) => settings.training.schedule.steps as f64 + 10.0,
+        }
+    }
+}
+
+/// The directory of all results, and the places in it.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    pub(super) out: PathBuf,
+    /// Whether finished pieces of work are kept, each in a directory of its arm and seed.
+    pub(super) resumes: bool,
+}
+
+impl Store {
+    /// The run directory of a simulation LLM.
+    pub(super) fn simulator(&self, settings: &ReproduceConfig) -> PathBuf {
+        let ReproduceConfig { tuning, seed, .. } = settings;
+        match self.resumes {
+            true => self.out.join(format!("simulators/steps-{}/seed-{seed}", tuning.steps)),
+            false => self.out.join("simulator"),
+        }
+    }
+
+    fn arm(&self, arm: &ArmWork) -> PathBuf {
+        self.out.join(format!("arms/{}/seed-{}", arm.name, arm.settings.seed))
+    }
+
+    /// The run directory of a policy.
+    pub(super) fn training(&self, arm: &ArmWork) -> PathBuf {
+        match self.resumes {
+            true => self.arm(arm).join("training"),
+            false => self.out.join(&arm.name),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The settings and claims that come with `zs`: `presets/claims/`.
+//! The settings and claims that come with `zs`: `presets/quick/` and `presets/claims/`.
 
 use std::path::PathBuf;
 
@@ -10,16 +10,24 @@ use zs_trainer::config::{Check, ensure, parse};
 
 use crate::config::{ClaimConfig, ReproduceConfig, check_claims};
 
-/// Files of `presets/claims/`, the most important claims first.
+/// Files of a folder of `presets/`, the most important claims first.
 macro_rules! claim_files {
-    ($($name:literal),* $(,)?) => {
-        [$(($name, include_str!(concat!("../../presets/claims/", $name)))),*]
+    ($folder:literal: $($name:literal),* $(,)?) => {
+        [$((
+            concat!($folder, "/", $name),
+            include_str!(concat!("../../presets/", $folder, "/", $name)),
+        )),*]
     };
 }
+
+const QUICK: &str = include_str!("../../presets/reproduce_quick.toml");
+
+const QUICK_CLAIMS: [(&str, &str); 1] = claim_files!["quick": "simulator_or_real.toml"];
 
 const BASE: &str = include_str!("../../presets/claims/base.toml");
 
 const CLAIMS: [(&str, &str); 15] = claim_files![
+    "claims":
     "simulator_or_real.toml",
     "curriculum.toml",
     "incentive_gap.toml",
@@ -62,7 +70,7 @@ impl Check for BaseFile {
     }
 }
 
-/// The claims and what they share.
+/// Claims, the settings they share, and the way their results are kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimsPreset {
     /// The settings of every arm but for what the arm changes.
@@ -71,6 +79,44 @@ pub struct ClaimsPreset {
     pub num_seeds: usize,
     /// The claims, the most important first.
     pub claims: Vec<ClaimConfig>,
+    /// Whether finished pieces of work are kept and skipped by the next call. Otherwise all is done
+    /// anew, with one seed, and the report replaces an earlier one when it is complete.
+    pub resumes: bool,
+}
+
+impl ClaimsPreset {
+    fn new(
+        base: ReproduceConfig,
+        num_seeds: Option<usize>,
+        files: &[(&str, &str)],
+        components: &Components,
+    ) -> Result<Self> {
+        let claims = files
+            .iter()
+            .map(|(name, text)| parse(text, &format!("presets/{name}"), components))
+            .collect::<Result<Vec<ClaimConfig>>>()?;
+        base.check(components)?;
+        check_claims(&base, &claims, components)?;
+        Ok(Self { base, num_seeds: num_seeds.unwrap_or(1), claims, resumes: num_seeds.is_some() })
+    }
+}
+
+/// The settings of the preset `quick`.
+///
+/// # Errors
+///
+/// Never: the preset is part of this crate and tested.
+pub fn quick_config(components: &Components) -> Result<ReproduceConfig> {
+    parse(QUICK, "presets/reproduce_quick.toml", components)
+}
+
+/// The preset `quick`, with settings of one's own.
+///
+/// # Errors
+///
+/// Fails on settings that are out of range.
+pub fn quick(base: ReproduceConfig, components: &Components) -> Result<ClaimsPreset> {
+    ClaimsPreset::new(base, None, &QUICK_CLAIMS, components)
 }
 
 /// The preset `claims`.
@@ -80,7 +126,7 @@ pub struct ClaimsPreset {
 /// Never: the preset is part of this crate and tested.
 pub fn preset(components: &Components) -> Result<ClaimsPreset> {
     let file: BaseFile = parse(BASE, "presets/claims/base.toml", components)?;
-    let mut base = crate::quick::preset(components)?;
+    let mut base = quick_config(components)?;
     base.preset = "claims".to_owned();
     base.out = file.out;
     base.worlds.validation_per_hop = file.validation_per_hop;
@@ -91,13 +137,8 @@ pub fn preset(components: &Components) -> Result<ClaimsPreset> {
     // A piece of work is done again from its start.
     base.training.checkpoints.every = 0;
     base.training.checkpoints.minutes = 0.0;
-    base.check(components)?;
-    let claims = CLAIMS
-        .iter()
-        .map(|(name, text)| parse(text, &format!("presets/claims/{name}"), components))
-        .collect::<Result<Vec<ClaimConfig>>>()?;
-    check_claims(&base, &claims, components)?;
-    Ok(ClaimsPreset { base, num_seeds: file.seeds, claims })
+    base.evaluation.on_simulator = true;
+    ClaimsPreset::new(base, Some(file.seeds), &CLAIMS, components)
 }
 
 #[cfg(test)]
@@ -120,13 +161,33 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_the_folder_is_part_of_it() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/presets/claims");
-        let mut files: Vec<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|it| it.unwrap().file_name().into_string().unwrap())
-            .collect();
-        let mut known: Vec<&str> = CLAIMS.iter().map(|it| it.0).chain(["base.toml"]).collect();
+    fn the_main_job_is_valid_and_asks_enough() {
+        let components = Components::built_in();
+        let config = quick_config(&components).unwrap();
+        assert!(2 * config.worlds.test_per_hop >= 500);
+        assert_eq!(config.preset, "quick");
+        assert_eq!(config.training.rollout.prompt_template, zs_world::PROMPT_TEMPLATE);
+        // Worlds of the job are none of the worlds that models are tuned on.
+        let tuning = config.data.first_seed..config.data.first_seed + config.data.worlds as u64;
+        assert!(!tuning.contains(&config.worlds.first_seed));
+        let written = toml::to_string_pretty(&config).unwrap();
+        assert_eq!(parse::<ReproduceConfig>(&written, "written", &components).unwrap(), config);
+        let quick = quick(config, &components).unwrap();
+        assert_eq!(quick.claims[0].arm_names(), ["simulated", "base", "real"]);
+        assert!(quick.num_seeds == 1 && !quick.resumes);
+    }
+
+    #[test]
+    fn every_file_of_the_folders_is_part_of_a_preset() {
+        let names = |folder: &str| -> Vec<String> {
+            let path = format!("{}/presets/{folder}", env!("CARGO_MANIFEST_DIR"));
+            let entries = std::fs::read_dir(path).unwrap();
+            let name = |it: std::fs::DirEntry| it.file_name().into_string().unwrap();
+            entries.map(|it| format!("{folder}/{}", name(it.unwrap()))).collect()
+        };
+        let mut files = [names("claims"), names("quick")].concat();
+        let known = CLAIMS.iter().chain(&QUICK_CLAIMS).map(|it| it.0);
+        let mut known: Vec<&str> = known.chain(["claims/base.toml"]).collect();
         files.sort();
         known.sort_unstable();
         assert_eq!(files, known);

@@ -1,26 +1,29 @@
-//! What the claims came to, as data: `report.json` is this, the other forms are drawn from it.
+//! Results of all arms and claims, as data: `report.json` is this, the other forms are drawn from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use zs_eval::{Estimate, Metric, Summary, paired_difference};
+use zs_trainer::alarm::AlarmRecord;
 
 use super::environment::Environment;
 use super::preset::ClaimsPreset;
-use super::result::{CurvePoint, EpisodeText, SeedResult, SimulatorResult};
+use super::result::{CurvePoint, EpisodeText, ExampleTurn, SeedResult, SimulatorResult};
 use super::stats::{SeedMean, seed_mean};
 use super::verdict::{Verdict, expected};
 use super::work::Outcome;
 use crate::config::{
     ArmConfig, ClaimConfig, ClaimMetric, ComparisonConfig, PublishedConfig, ReproduceConfig,
 };
-use crate::quick::report::Example;
 
 /// The arm that examples are taken from before training.
-const BEFORE: &str = "base";
+pub(super) const BEFORE: &str = "base";
 /// The arm that examples are taken from after training.
-const AFTER: &str = "simulated";
+pub(super) const AFTER: &str = "simulated";
+/// The arm that was trained on the real engine.
+pub(super) const REAL: &str = "real";
 
-/// Everything that `zs reproduce --preset claims` reports.
+/// Everything that `zs reproduce` reports, with the presets `quick` and `claims`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClaimsReport {
     /// Where it was made.
@@ -45,6 +48,35 @@ pub struct ClaimsReport {
     pub simulators: Vec<SimulatorReport>,
     /// Questions before and after training.
     pub examples: Vec<Example>,
+    /// Seconds of the command that wrote the report; what was done before it is not counted.
+    pub seconds: f64,
+}
+
+/// One question before and after training.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Example {
+    /// The question.
+    pub question: String,
+    /// Its golden answers.
+    pub golden_answers: Vec<String>,
+    /// The episode of the base model.
+    pub before: Vec<ExampleTurn>,
+    /// The episode of the policy that was trained on the simulator.
+    pub after: Vec<ExampleTurn>,
+}
+
+/// The scores of one arm on the test questions. With one seed intervals are bootstrapped over
+/// questions, with several they are Student's over the means of the seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Scores {
+    /// Questions a seed.
+    pub n: usize,
+    /// Exact match.
+    pub exact_match: Estimate,
+    /// Word-overlap F1.
+    pub f1: Estimate,
+    /// Searches a question.
+    pub num_searches: Estimate,
 }
 
 /// One claim and what became of it.
@@ -82,7 +114,8 @@ pub struct ComparisonReport {
     pub expected: String,
     /// The seeds that both arms have.
     pub seeds: Vec<u64>,
-    /// The mean of `treatment - control` over these seeds; none without seeds.
+    /// The mean of `treatment - control` over these seeds; none without seeds. For exact match with
+    /// a single seed that was not resumed, the interval is bootstrapped over questions.
     pub difference: Option<SeedMean>,
     /// What it says.
     pub verdict: Verdict,
@@ -101,10 +134,16 @@ pub struct ArmReport {
     pub values: BTreeMap<ClaimMetric, Vec<f64>>,
     /// Their means.
     pub means: BTreeMap<ClaimMetric, SeedMean>,
-    /// Exact match by hops, mean over seeds.
-    pub by_hops: BTreeMap<u8, f64>,
+    /// The scores on all questions.
+    pub overall: Scores,
+    /// The same by hops.
+    pub by_hops: BTreeMap<u8, Scores>,
     /// Seconds of training, mean over seeds.
     pub train_seconds: f64,
+    /// Seconds of evaluation, mean over seeds.
+    pub eval_seconds: f64,
+    /// Alarms of training, with the seed.
+    pub alarms: Vec<(u64, AlarmRecord)>,
     /// The steps after which the policies were kept.
     pub best_steps: Vec<usize>,
     /// Training over the seeds.
@@ -131,10 +170,8 @@ pub struct SimulatorReport {
     pub seeds: Vec<u64>,
     /// Seconds of tuning, mean over seeds.
     pub seconds: f64,
-    /// How often the answer stands in useful replies.
-    pub useful_contains_answer: f64,
-    /// How often it stands in noisy ones.
-    pub noisy_contains_answer: f64,
+    /// The fields of the audit ([`AuditReport`](zs_simulator::audit::AuditReport)), mean over seeds.
+    pub audit: BTreeMap<String, f64>,
 }
 
 impl ClaimsReport {
@@ -161,7 +198,7 @@ impl ClaimsReport {
             })
             .collect();
         let mut claims: Vec<ClaimReport> =
-            wanted.iter().map(|it| ClaimReport::new(it, &arms)).collect();
+            wanted.iter().map(|it| ClaimReport::new(it, &arms, &results)).collect();
         claims.sort_by_key(|it| it.number);
         let commits: BTreeSet<String> =
             results.values().flatten().filter_map(|it| it.commit.clone()).collect();
@@ -177,6 +214,7 @@ impl ClaimsReport {
             examples: examples(&results),
             arms,
             simulators: simulators.into_values().map(|it| SimulatorReport::new(&it)).collect(),
+            seconds: 0.0,
         }
     }
 
@@ -188,9 +226,13 @@ impl ClaimsReport {
 }
 
 impl ClaimReport {
-    fn new(claim: &ClaimConfig, arms: &BTreeMap<String, ArmReport>) -> Self {
+    fn new(
+        claim: &ClaimConfig,
+        arms: &BTreeMap<String, ArmReport>,
+        results: &BTreeMap<String, Vec<SeedResult>>,
+    ) -> Self {
         let comparisons: Vec<ComparisonReport> =
-            claim.comparisons.iter().map(|it| ComparisonReport::new(it, arms)).collect();
+            claim.comparisons.iter().map(|it| ComparisonReport::new(it, arms, results)).collect();
         let deciding = comparisons.iter().filter(|it| it.comparison.decides);
         let mut metrics = vec![ClaimMetric::ExactMatch];
         for metric in comparisons.iter().map(|it| it.comparison.metric).chain(claim.metrics.clone())
@@ -215,7 +257,11 @@ impl ClaimReport {
 }
 
 impl ComparisonReport {
-    fn new(comparison: &ComparisonConfig, arms: &BTreeMap<String, ArmReport>) -> Self {
+    fn new(
+        comparison: &ComparisonConfig,
+        arms: &BTreeMap<String, ArmReport>,
+        results: &BTreeMap<String, Vec<SeedResult>>,
+    ) -> Self {
         let by_seed = |name: &str| -> BTreeMap<u64, f64> {
             let Some(arm) = arms.get(name) else { return BTreeMap::new() };
             let values = arm.values.get(&comparison.metric).map_or(&[][..], Vec::as_slice);
@@ -227,7 +273,12 @@ impl ComparisonReport {
             .filter_map(|(seed, value)| Some((seed, value - control.get(&seed)?)))
             .collect();
         let differences: Vec<f64> = pairs.iter().map(|it| it.1).collect();
-        let difference = seed_mean(&differences);
+        let mut difference = seed_mean(&differences);
+        if let (Some(SeedMean { n: 1, interval, .. }), ClaimMetric::ExactMatch) =
+            (&mut difference, comparison.metric)
+        {
+            *interval = over_questions(comparison, results);
+        }
         let verdict = difference
             .map_or(Verdict::NotRun, |it| Verdict::of(&it, comparison.expect, comparison.margin));
         Self {
@@ -240,22 +291,53 @@ impl ComparisonReport {
     }
 }
 
+/// The interval of a difference in exact match with a single seed, over the test questions.
+fn over_questions(
+    comparison: &ComparisonConfig,
+    results: &BTreeMap<String, Vec<SeedResult>>,
+) -> Option<[f64; 2]> {
+    let [treatment] = results.get(&comparison.treatment)?.as_slice() else { return None };
+    let [control] = results.get(&comparison.control)?.as_slice() else { return None };
+    let (before, after) = (&control.records, &treatment.records);
+    let difference = paired_difference(before, after, Metric::ExactMatch, control.seed).ok()?;
+    Some([difference.ci_low, difference.ci_high])
+}
+
+impl Scores {
+    fn new<'a>(seeds: impl Iterator<Item = &'a Summary>) -> Self {
+        let seeds: Vec<&Summary> = seeds.collect();
+        let over_seeds = |pick: fn(&Summary) -> Estimate| -> Estimate {
+            if let [only] = seeds.as_slice() {
+                return pick(only);
+            }
+            let means: Vec<f64> = seeds.iter().map(|it| pick(it).mean).collect();
+            let interval = seed_mean(&means).and_then(|it| it.interval).unwrap_or_default();
+            Estimate { mean: mean(&means), ci_low: interval[0], ci_high: interval[1] }
+        };
+        Self {
+            n: seeds.first().map_or(0, |it| it.n),
+            exact_match: over_seeds(|it| it.exact_match),
+            f1: over_seeds(|it| it.f1),
+            num_searches: over_seeds(|it| it.num_searches),
+        }
+    }
+}
+
 impl ArmReport {
     fn new(config: &ArmConfig, results: &[SeedResult]) -> Self {
         let mut results: Vec<&SeedResult> = results.iter().collect();
         results.sort_by_key(|it| it.seed);
         let mut values: BTreeMap<ClaimMetric, Vec<f64>> = BTreeMap::new();
-        let mut hops: BTreeMap<u8, Vec<f64>> = BTreeMap::new();
         for result in &results {
             for (&metric, &value) in &result.metrics {
                 values.entry(metric).or_default().push(value);
             }
-            for (&hop, &value) in &result.by_hops {
-                hops.entry(hop).or_default().push(value);
-            }
         }
         // A metric that some seed lacks would be paired with the wrong seeds.
         values.retain(|_, it| it.len() == results.len());
+        let hops = results.iter().flat_map(|it| it.evaluation.by_hops.keys().copied());
+        let hops = hops.collect::<BTreeSet<u8>>().into_iter();
+        let with_hops = |hop| results.iter().filter_map(move |it| it.evaluation.by_hops.get(&hop));
         let means = values.iter().filter_map(|(&key, it)| Some((key, seed_mean(it)?))).collect();
         Self {
             title: config.title.clone(),
@@ -263,8 +345,14 @@ impl ArmReport {
             seeds: results.iter().map(|it| it.seed).collect(),
             means,
             values,
-            by_hops: hops.into_iter().map(|(hop, it)| (hop, mean(&it))).collect(),
+            overall: Scores::new(results.iter().map(|it| &it.evaluation.overall)),
+            by_hops: hops.map(|it| (it, Scores::new(with_hops(it)))).collect(),
             train_seconds: mean(&results.iter().map(|it| it.train_seconds).collect::<Vec<_>>()),
+            eval_seconds: mean(&results.iter().map(|it| it.eval_seconds).collect::<Vec<_>>()),
+            alarms: results
+                .iter()
+                .flat_map(|it| it.alarms.iter().map(|alarm| (it.seed, alarm.clone())))
+                .collect(),
             best_steps: results.iter().map(|it| it.best_step).collect(),
             curve: band(&results),
         }
@@ -273,17 +361,21 @@ impl ArmReport {
 
 impl SimulatorReport {
     fn new(results: &[SimulatorResult]) -> Self {
-        let of = |pick: fn(&SimulatorResult) -> f64| -> f64 {
-            mean(&results.iter().map(pick).collect::<Vec<_>>())
-        };
+        let mut audit: BTreeMap<String, f64> = BTreeMap::new();
+        for result in results {
+            let fields = serde_json::to_value(result.audit).unwrap_or_default();
+            for (name, value) in fields.as_object().into_iter().flatten() {
+                let share = value.as_f64().unwrap_or_default() / results.len() as f64;
+                *audit.entry(name.clone()).or_default() += share;
+            }
+        }
         let mut seeds: Vec<u64> = results.iter().map(|it| it.seed).collect();
         seeds.sort_unstable();
         Self {
             steps: results.first().map_or(0, |it| it.steps),
             seeds,
-            seconds: of(|it| it.seconds),
-            useful_contains_answer: of(|it| it.audit.useful_contains_answer),
-            noisy_contains_answer: of(|it| it.audit.noisy_contains_answer),
+            seconds: mean(&results.iter().map(|it| it.seconds).collect::<Vec<_>>()),
+            audit,
         }
     }
 }
@@ -323,7 +415,8 @@ fn band(results: &[&SeedResult]) -> Vec<BandPoint> {
     (0..longest).map(point).collect()
 }
 
-/// Up to three questions of one seed that training changed: two of two hops, one of one.
+/// Up to three questions of one seed: where possible two of two hops and one of one that training
+/// changed.
 fn examples(results: &BTreeMap<String, Vec<SeedResult>>) -> Vec<Example> {
     let (Some(before), Some(after)) = (results.get(BEFORE), results.get(AFTER)) else {
         return Vec::new();
@@ -333,28 +426,33 @@ fn examples(results: &BTreeMap<String, Vec<SeedResult>>) -> Vec<Example> {
     let Some((before, after)) = pair else { return Vec::new() };
     let pairs: Vec<(&EpisodeText, &EpisodeText)> =
         before.episodes.iter().zip(&after.episodes).collect();
+    let pairs = pairs.as_slice();
     let solved = |hops: u8| {
-        let is_solved = move |it: &&(&EpisodeText, &EpisodeText)| {
-            !it.0.exact_match && it.1.exact_match && it.0.hops == Some(hops)
+        let is_solved = move |&at: &usize| {
+            let (before, after) = pairs[at];
+            !before.exact_match && after.exact_match && before.hops == Some(hops)
         };
-        pairs.iter().filter(is_solved)
+        (0..pairs.len()).filter(is_solved)
     };
-    let chosen = solved(2).take(2).chain(solved(1).take(1));
-    chosen
-        .map(|(before, after)| Example {
-            question: before.question.clone(),
-            golden_answers: before.golden_answers.clone(),
-            before: before.turns.clone(),
-            after: after.turns.clone(),
-        })
-        .collect()
+    let mut chosen: Vec<usize> = solved(2).take(2).chain(solved(1).take(1)).collect();
+    let others: Vec<usize> = (0..pairs.len()).filter(|it| !chosen.contains(it)).take(3).collect();
+    chosen.extend(others);
+    chosen.truncate(3);
+    let example = |at: usize| Example {
+        question: pairs[at].0.question.clone(),
+        golden_answers: pairs[at].0.golden_answers.clone(),
+        before: pairs[at].0.turns.clone(),
+        after: pairs[at].1.turns.clone(),
+    };
+    chosen.into_iter().map(example).collect()
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::preset::preset;
     use super::*;
-    use crate::quick::report::ExampleTurn;
+    use zs_eval::{EvaluationReport, QuestionRecord};
+    use zs_trainer::alarm::Alarm;
 
     /// A report on made-up results: `simulated` is 0.1 better than `fixed_noise` with each of `seeds`,
     /// give or take what the seed makes of both.
@@ -385,7 +483,36 @@ pub(super) mod tests {
                 (ClaimMetric::SimToReal, 0.02 + 0.001 * seed as f64),
                 (ClaimMetric::ProviderDollars, if arm == "real" { 60.0 } else { 0.0 }),
             ];
-            let hops = [(1, exact_match + 0.05), (2, exact_match - 0.05)];
+            let estimate = |mean: f64| Estimate { mean, ci_low: mean - 0.05, ci_high: mean + 0.05 };
+            let summary = |mean: f64| Summary {
+                n: 4,
+                exact_match: estimate(mean),
+                f1: estimate(mean),
+                num_searches: estimate(1.5),
+                ..Summary::default()
+            };
+            let alarm = AlarmRecord {
+                step: 3,
+                alarm: Alarm::ConstantGroups,
+                value: 0.95,
+                threshold: 0.9,
+                since: 3,
+                message: "too even".to_owned(),
+            };
+            let record = |at: u8| QuestionRecord {
+                id: at.to_string(),
+                exact_match: arm != "base" && at > 0,
+                ..QuestionRecord::default()
+            };
+            let evaluation = EvaluationReport {
+                overall: summary(exact_match),
+                by_hops: [(1, summary(exact_match + 0.05)), (2, summary(exact_match - 0.05))]
+                    .into(),
+                by_set: BTreeMap::new(),
+                by_type: BTreeMap::new(),
+                average: None,
+                pass_at: BTreeMap::new(),
+            };
             Outcome::Arm(Box::new(SeedResult {
                 arm: arm.to_owned(),
                 seed,
@@ -393,7 +520,10 @@ pub(super) mod tests {
                 best_step: 20,
                 train_seconds: 30.0,
                 metrics: metrics.into(),
-                by_hops: hops.into(),
+                evaluation,
+                records: (0..4).map(record).collect(),
+                eval_seconds: 5.0,
+                alarms: if arm == "simulated" { vec![alarm] } else { Vec::new() },
                 curve: if arm == "base" { Vec::new() } else { (0..=20).map(point).collect() },
                 episodes: vec![episode(arm != "base", 2), episode(arm != "base", 1)],
             }))

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use zs_simulator::audit::AuditReport;
 
 use crate::config::ClaimMetric;
-use crate::quick::report::ExampleTurn;
+use zs_eval::{EvaluationReport, QuestionRecord};
+use zs_rl::{Trajectory, Turn};
 use zs_trainer::Metrics;
+use zs_trainer::alarm::AlarmRecord;
 use zs_trainer::files::RunDir;
 
 /// The file that a finished piece of work has and an interrupted one has not.
@@ -32,12 +34,19 @@ pub struct SeedResult {
     pub best_step: usize,
     /// Seconds of training.
     pub train_seconds: f64,
+    /// Seconds of answering the test questions.
+    pub eval_seconds: f64,
     /// What was measured.
     pub metrics: BTreeMap<ClaimMetric, f64>,
-    /// Exact match by hops.
-    pub by_hops: BTreeMap<u8, f64>,
+    /// The scores on the test questions, greedy, real engine.
+    pub evaluation: EvaluationReport,
+    /// The answers themselves, from which a difference with one seed gets its interval; not kept.
+    #[serde(skip)]
+    pub records: Vec<QuestionRecord>,
     /// Training, step by step; empty for an arm that is not trained.
     pub curve: Vec<CurvePoint>,
+    /// Alarms, each at the step at which it was raised.
+    pub alarms: Vec<AlarmRecord>,
     /// The first test questions as they were answered.
     pub episodes: Vec<EpisodeText>,
 }
@@ -93,6 +102,27 @@ pub struct EpisodeText {
     pub exact_match: bool,
     /// The turns.
     pub turns: Vec<ExampleTurn>,
+}
+
+/// One turn of an episode, as text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExampleTurn {
+    /// The text of the policy.
+    pub text: String,
+    /// The text that it was shown.
+    pub observation: String,
+}
+
+impl ExampleTurn {
+    /// All turns of an episode.
+    pub(super) fn all(trajectory: &Trajectory) -> Vec<Self> {
+        let turn = |it: &Turn| Self {
+            text: it.text.trim().to_owned(),
+            observation: it.observation_text.trim().to_owned(),
+        };
+        trajectory.turns.iter().map(turn).collect()
+    }
 }
 
 /// One tuned simulation LLM.

@@ -16,7 +16,7 @@ pub struct SeedMean {
     pub mean: f64,
     /// Their standard deviation; none for a single seed.
     pub sd: Option<f64>,
-    /// The ends of the interval; none for a single seed.
+    /// The ends of the interval; none for a single seed, unless it is one over questions.
     pub interval: Option<[f64; 2]>,
     /// Two-sided p value of a mean of zero; none for a single seed.
     pub p: Option<f64>,

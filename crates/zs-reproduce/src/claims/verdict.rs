@@ -48,7 +48,9 @@ impl Verdict {
     /// (a gain for sure, but a small one), the claim is supported.
     #[must_use]
     pub fn of(difference: &SeedMean, expect: Expectation, margin: f64) -> Self {
-        let Some([low, high]) = difference.interval else { return Self::Inconclusive };
+        let Some([low, high]) = difference.interval.filter(|_| difference.n > 1) else {
+            return Self::Inconclusive;
+        };
         let (supported, contradicted) = match expect {
             Expectation::Greater => (low > 0.0, high < margin),
             Expectation::Less => (high < 0.0, low > -margin),

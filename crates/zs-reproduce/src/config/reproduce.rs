@@ -65,6 +65,9 @@ pub struct AuditConfig {
 pub struct EvaluationConfig {
     /// Episodes that are played together; changes memory and speed only.
     pub batch_size: usize,
+    /// Whether the simulation LLM answers the test questions too.
+    #[serde(default)]
+    pub on_simulator: bool,
     /// Price of 1,000 searches at a provider.
     pub dollars_per_1000_searches: f64,
 }
