@@ -15,7 +15,6 @@ mod stats;
 mod verdict;
 mod work;
 
-use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -31,8 +30,7 @@ pub use self::stats::{CONFIDENCE, SeedMean, seed_mean};
 pub use self::verdict::Verdict;
 
 use self::plan::{Store, Work, plan, select};
-use self::schedule::{Event, Task, carry_out};
-use self::work::Outcome;
+use self::schedule::carry_out;
 use crate::arguments::{Preset, ReproduceArgs};
 use crate::output::{Output, claim_directory};
 use zs_trainer::config::load;
@@ -119,10 +117,9 @@ pub fn run(
     request: &Request,
     context: &RunContext,
 ) -> Result<(ClaimsReport, Vec<String>)> {
+    let clock = Instant::now();
     let wanted = select(&preset.claims, &request.only)?;
     let seeds = seeds(preset, request);
-    let tasks = plan(&preset.base, &seeds, &preset.claims, &wanted);
-    let clock = Instant::now();
     let mut store = store(preset);
     let output = match preset.resumes {
         true => claim_directory(&store.out).map(|()| None)?,
@@ -131,38 +128,51 @@ pub fn run(
     if let Some(output) = &output {
         output.run().path().clone_into(&mut store.out);
     }
-    let mut outcomes: Vec<Option<Outcome>> =
-        tasks.iter().map(|it| it.work.finished(&store)).collect();
-    let mut failures = Vec::new();
-    if !request.report_only {
-        let open = open(&tasks, &outcomes);
-        let num_kept = tasks.len() - open.len();
-        if num_kept > 0 {
-            context.note(&format!("{num_kept} of {} pieces of work are done already", tasks.len()));
+    let (mut finished, mut open, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    for work in plan(&preset.base, &seeds, &preset.claims, &wanted) {
+        match work.finished(&store) {
+            Some(outcome) => finished.push(outcome),
+            None => open.push(work),
         }
-        let base = source::load_policy(&preset.base.base, context)?;
-        let places: Vec<usize> = open.iter().map(|it| it.0).collect();
-        let open: Vec<Task<Work>> = open.into_iter().map(|it| it.1).collect();
-        let watch = Watch { open: &open, places: &places, jobs: request.jobs, context };
-        let (sender, events) = channel();
-        let (done, failed) = std::thread::scope(|scope| {
-            let open = &open;
-            let (base, store) = (&base, &store);
-            // Several at a time would talk all at once.
-            let context = if request.jobs > 1 { context.silenced() } else { context.clone() };
-            scope.spawn(move || {
-                let work = |it: &Work| it.carry_out(base, store, &context);
-                carry_out(open, request.jobs, &sender, work);
-            });
-            watch.follow(events)
-        });
-        for (place, outcome) in done {
-            outcomes[place] = Some(outcome);
-        }
-        failures = failed;
     }
-    let finished: Vec<Outcome> = outcomes.into_iter().flatten().collect();
-    let mut report = ClaimsReport::new(preset, &wanted, &seeds, tasks.len(), finished);
+    let num_planned = finished.len() + open.len();
+    if !request.report_only {
+        let base = source::load_policy(&preset.base.base, context)?;
+        let done = finished.len();
+        let (num_open, jobs) = (open.len(), request.jobs);
+        context.note(&format!("{num_open} to do, {jobs} at a time; {done} are done already"));
+        // Several at a time would talk all at once.
+        let inner = if jobs > 1 { context.silenced() } else { context.clone() };
+        let run = |it: &Work| {
+            context.note(&format!("begun: {}", it.label()));
+            it.carry_out(&base, &store, &inner)
+        };
+        let total: f64 = open.iter().map(Work::size).sum();
+        let (mut num_over, mut size_done) = (0, 0.0);
+        let num_simulators = open.iter().filter(|it| matches!(it, Work::Tune(_))).count();
+        let (simulators, policies) = open.split_at(num_simulators);
+        for phase in [simulators, policies] {
+            carry_out(phase, jobs, run, |work, result| {
+                num_over += 1;
+                size_done += work.size();
+                let minutes = clock.elapsed().as_secs_f64() / 60.0;
+                let left = minutes / size_done * (total - size_done);
+                let label = work.label();
+                let line = match &result {
+                    Ok(outcome) => outcome.headline(),
+                    Err(error) => format!("FAILED: {error:#}"),
+                };
+                context.note(&format!(
+                    "[{num_over}/{num_open}] {label}: {line}; {minutes:.0} min, about {left:.0} min left"
+                ));
+                match result {
+                    Ok(outcome) => finished.push(outcome),
+                    Err(error) => failures.push(format!("{label}: {error:#}")),
+                }
+            });
+        }
+    }
+    let mut report = ClaimsReport::new(preset, &wanted, &seeds, num_planned, finished);
     report.seconds = clock.elapsed().as_secs_f64();
     let dir = match &output {
         Some(it) => it.run().clone(),
@@ -186,71 +196,7 @@ fn seeds(preset: &ClaimsPreset, request: &Request) -> Vec<u64> {
     (preset.base.seed..).take(request.num_seeds).collect()
 }
 
-/// The work that is not done, with its place in the whole plan.
-fn open(tasks: &[Task<Work>], outcomes: &[Option<Outcome>]) -> Vec<(usize, Task<Work>)> {
-    let mut open: Vec<(usize, Task<Work>)> = Vec::new();
-    for (place, task) in tasks.iter().enumerate().filter(|(it, _)| outcomes[*it].is_none()) {
-        let needs = task.needs.and_then(|it| open.iter().position(|(place, _)| *place == it));
-        open.push((place, Task { work: task.work.clone(), needs }));
-    }
-    open
-}
-
-/// Says how far the work is.
-struct Watch<'a> {
-    open: &'a [Task<Work>],
-    places: &'a [usize],
-    jobs: usize,
-    context: &'a RunContext,
-}
-
-impl Watch<'_> {
-    /// Listens until all is done: what was done, by its place in the plan, and what failed.
-    fn follow(
-        &self,
-        events: impl IntoIterator<Item = Event<Outcome>>,
-    ) -> (Vec<(usize, Outcome)>, Vec<String>) {
-        let total: f64 = self.open.iter().map(|it| it.work.size()).sum();
-        let clock = Instant::now();
-        let mut size_done = 0.0;
-        let mut num_over = 0;
-        let (mut done, mut failed) = (Vec::new(), Vec::new());
-        self.context.note(&format!("{} to do, {} at a time", self.open.len(), self.jobs));
-        for event in events {
-            let (task, line) = match event {
-                Event::Begun { task } => {
-                    self.context.note(&format!("begun: {}", self.open[task].work.label()));
-                    continue;
-                }
-                Event::Skipped { task } => {
-                    failed.push(format!("{}: what it needs failed", self.open[task].work.label()));
-                    (task, "left out".to_owned())
-                }
-                Event::Ended { task, outcome: Err(error) } => {
-                    failed.push(format!("{}: {error:#}", self.open[task].work.label()));
-                    (task, format!("FAILED: {error:#}"))
-                }
-                Event::Ended { task, outcome: Ok(outcome) } => {
-                    let line = outcome.headline();
-                    done.push((self.places[task], outcome));
-                    (task, line)
-                }
-            };
-            num_over += 1;
-            size_done += self.open[task].work.size();
-            let minutes = clock.elapsed().as_secs_f64() / 60.0;
-            let left = minutes / size_done * (total - size_done);
-            self.context.note(&format!(
-                "[{num_over}/{}] {}: {line}; {minutes:.0} min, about {left:.0} min left",
-                self.open.len(),
-                self.open[task].work.label()
-            ));
-        }
-        (done, failed)
-    }
-}
-
-/// What would be done, without doing it.
+/// The plan, without doing it.
 fn describe(preset: &ClaimsPreset, request: &Request) -> Result<String> {
     use std::fmt::Write;
     let wanted = select(&preset.claims, &request.only)?;
@@ -265,9 +211,9 @@ fn describe(preset: &ClaimsPreset, request: &Request) -> Result<String> {
     let mut num_done = 0;
     let mut left = 0.0;
     for task in &tasks {
-        let is_done = task.work.finished(&store).is_some();
+        let is_done = task.finished(&store).is_some();
         num_done += usize::from(is_done);
-        left += if is_done { 0.0 } else { task.work.size() };
+        left += if is_done { 0.0 } else { task.size() };
     }
     let _ = writeln!(
         text,

@@ -79,8 +79,8 @@ pub(super) fn render(report: &ClaimsReport) -> Result<(String, String)> {
     }
     // A section whose arms were not run has nothing to show.
     sections.retain(|it| {
-        !(it.texts.is_empty() && it.tables.is_empty() && it.list.is_empty())
-            || !it.figures.is_empty()
+        let has_words = !it.texts.is_empty() || !it.tables.is_empty() || !it.list.is_empty();
+        has_words || !it.figures.is_empty()
     });
     let context = context! {
         title => report.title(),

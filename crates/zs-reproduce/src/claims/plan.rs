@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::schedule::Task;
 use zs_trainer::config::TrainingConfig;
 
 use crate::config::{ArmConfig, ArmEngine, ClaimConfig, ReproduceConfig};
@@ -129,14 +128,14 @@ pub(super) fn select(claims: &[ClaimConfig], only: &[String]) -> Result<Vec<Clai
     Ok(claims.iter().filter(is_asked).cloned().collect())
 }
 
-/// All work for some claims, in the order in which it is wanted: claim by claim, seed by seed, a
-/// simulation LLM before the first arm that trains with it.
+/// All work for some claims: the simulation LLMs, then the arms that train with them, both claim by
+/// claim and seed by seed.
 pub(super) fn plan(
     base: &ReproduceConfig,
     seeds: &[u64],
     all: &[ClaimConfig],
     wanted: &[ClaimConfig],
-) -> Vec<Task<Work>> {
+) -> Vec<Work> {
     let arms: BTreeMap<&str, &ArmConfig> =
         all.iter().flat_map(|it| &it.arms).map(|(name, arm)| (name.as_str(), arm)).collect();
     let mut names: Vec<&str> = Vec::new();
@@ -147,29 +146,28 @@ pub(super) fn plan(
     }
     // Where results lie is no part of what they depend on.
     let base = &ReproduceConfig { out: PathBuf::new(), ..base.clone() };
-    let mut tasks: Vec<Task<Work>> = Vec::new();
+    let (mut simulators, mut policies) = (Vec::new(), Vec::new());
     for (name, arm) in names.iter().filter_map(|it| Some((*it, *arms.get(it)?))) {
         for &seed in seeds {
             let settings = ReproduceConfig { seed, ..arm.settings(base) };
             let is_tuned = matches!(arm.engine, ArmEngine::Simulated { .. });
-            let needs = (is_tuned && settings.tuning.steps > 0).then(|| {
+            if is_tuned && settings.tuning.steps > 0 {
                 let base = ReproduceConfig { seed, ..base.clone() };
                 let work = Work::Tune(Box::new(tuning_settings(&base, &settings)));
-                tasks.iter().position(|it| it.work == work).unwrap_or_else(|| {
-                    tasks.push(Task { work, needs: None });
-                    tasks.len() - 1
-                })
-            });
-            let work = Work::Arm(Box::new(ArmWork {
+                if !simulators.contains(&work) {
+                    simulators.push(work);
+                }
+            }
+            policies.push(Work::Arm(Box::new(ArmWork {
                 name: name.to_owned(),
                 engine: arm.engine.clone(),
                 asks_simulator: arm.asks_simulator,
                 settings,
-            }));
-            tasks.push(Task { work, needs });
+            })));
         }
     }
-    tasks
+    simulators.append(&mut policies);
+    simulators
 }
 
 #[cfg(test)]
@@ -181,11 +179,9 @@ mod tests {
         let preset = preset(&zs_trainer::Components::built_in()).unwrap();
         let only: Vec<String> = only.iter().map(|it| (*it).to_owned()).collect();
         let wanted = select(&preset.claims, &only).unwrap();
-        let tasks = plan(&preset.base, seeds, &preset.claims, &wanted);
-        for (index, task) in tasks.iter().enumerate() {
-            assert!(task.needs.is_none_or(|it| it < index), "dependencies come first");
-        }
-        tasks.iter().map(|it| it.work.label()).collect()
+        let work = plan(&preset.base, seeds, &preset.claims, &wanted);
+        assert!(work.is_sorted_by_key(|it| matches!(it, Work::Arm(_))), "simulators come first");
+        work.iter().map(Work::label).collect()
     }
 
     #[test]
@@ -194,8 +190,8 @@ mod tests {
         let simulators = "simulator of 300 steps, seed";
         let expected = [
             format!("{simulators} 1"),
-            "simulated, seed 1".to_owned(),
             format!("{simulators} 2"),
+            "simulated, seed 1".to_owned(),
             "simulated, seed 2".to_owned(),
             "real, seed 1".to_owned(),
             "real, seed 2".to_owned(),
@@ -228,6 +224,6 @@ mod tests {
         let mut longer = preset.base.clone();
         longer.training.schedule.steps *= 2;
         assert_eq!(tasks(&preset.base)[0], tasks(&longer)[0]);
-        assert_ne!(tasks(&preset.base)[1], tasks(&longer)[1]);
+        assert_ne!(tasks(&preset.base).last(), tasks(&longer).last());
     }
 }

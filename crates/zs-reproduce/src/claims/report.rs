@@ -191,6 +191,9 @@ impl ClaimsReport {
                 Outcome::Simulator(it) => simulators.entry(it.steps).or_default().push(*it),
             }
         }
+        // In the order of the seeds, whichever was done first.
+        results.values_mut().for_each(|it| it.sort_by_key(|it| it.seed));
+        simulators.values_mut().for_each(|it| it.sort_by_key(|it| it.seed));
         let of_claims = preset.claims.iter().flat_map(|it| &it.arms);
         let arms: BTreeMap<String, ArmReport> = of_claims
             .filter_map(|(name, config)| {
@@ -325,10 +328,8 @@ impl Scores {
 
 impl ArmReport {
     fn new(config: &ArmConfig, results: &[SeedResult]) -> Self {
-        let mut results: Vec<&SeedResult> = results.iter().collect();
-        results.sort_by_key(|it| it.seed);
         let mut values: BTreeMap<ClaimMetric, Vec<f64>> = BTreeMap::new();
-        for result in &results {
+        for result in results {
             for (&metric, &value) in &result.metrics {
                 values.entry(metric).or_default().push(value);
             }
@@ -354,7 +355,7 @@ impl ArmReport {
                 .flat_map(|it| it.alarms.iter().map(|alarm| (it.seed, alarm.clone())))
                 .collect(),
             best_steps: results.iter().map(|it| it.best_step).collect(),
-            curve: band(&results),
+            curve: band(results),
         }
     }
 }
@@ -369,11 +370,9 @@ impl SimulatorReport {
                 *audit.entry(name.clone()).or_default() += share;
             }
         }
-        let mut seeds: Vec<u64> = results.iter().map(|it| it.seed).collect();
-        seeds.sort_unstable();
         Self {
             steps: results.first().map_or(0, |it| it.steps),
-            seeds,
+            seeds: results.iter().map(|it| it.seed).collect(),
             seconds: mean(&results.iter().map(|it| it.seconds).collect::<Vec<_>>()),
             audit,
         }
@@ -385,7 +384,7 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 /// The curves of some seeds as one.
-fn band(results: &[&SeedResult]) -> Vec<BandPoint> {
+fn band(results: &[SeedResult]) -> Vec<BandPoint> {
     let longest = results.iter().map(|it| it.curve.len()).max().unwrap_or(0);
     let point = |step: usize| {
         let points: Vec<&CurvePoint> = results.iter().filter_map(|it| it.curve.get(step)).collect();

@@ -127,7 +127,7 @@ fn arm(
             0 => base.clone(),
             _ => {
                 let tuned = store.simulator(settings).join("checkpoints/final");
-                source::load_model(&tuned, &base.device())?
+                source::load_model(&tuned, &base.device()).context("what it needs failed")?
             }
         };
         job.simulated(model)
