@@ -10,36 +10,18 @@ const NOISE: [&str; 4] = [AFTER, "fixed_noise", "falling_noise", "no_noise"];
 /// Steps that a reward of the learning curve is averaged over.
 const WINDOW: usize = 5;
 
-/// The charts of a section, with captions.
-pub(super) fn of_section(report: &ClaimsReport, id: &str) -> Vec<(Chart, &'static str)> {
-    match id {
-        "learning" => vec![(
-            reward_chart(report),
-            "Mean reward of each step's episodes (a moving mean over 5 steps), and greedy exact match \
-             on the validation questions with the real engine (dashed). The reward on the simulator is \
-             earned under its noise schedule and is not comparable with the other; the dashed lines \
-             are. A red line marks a step at which an alarm was raised.",
-        )],
-        "transfer" => vec![
-            (
-                scatter_chart(report),
-                "Each dot is a trained policy: exact match on the same test questions, once with its \
-                 simulator (without noise) and once with the real engine. Below the diagonal, the \
-                 simulator flatters.",
-            ),
-            (gap_chart(report), "The gap over training, on validation questions, mean over seeds."),
-        ],
-        "noise" => vec![(
-            noise_chart(report),
-            "Probability that a simulated search returns noisy documents.",
-        )],
-        _ if !report.has_verdicts() => Vec::new(),
-        _ => report.claims.iter().filter(|it| it.id == id).map(|it| (
-            learning_chart(report, it),
-            "Greedy exact match on validation questions with the real engine: mean over seeds, and \
-             the range from the lowest to the highest seed.",
-        )).collect(),
-    }
+/// All charts, each with the part of the report that it belongs to; a claim has one where there are
+/// several seeds.
+pub(super) fn all(report: &ClaimsReport) -> Vec<(&str, Chart)> {
+    let mut charts = vec![
+        ("learning", reward_chart(report)),
+        ("noise", noise_chart(report)),
+        ("transfer", scatter_chart(report)),
+        ("transfer", gap_chart(report)),
+    ];
+    let claims = report.claims.iter().filter(|_| report.has_verdicts());
+    charts.extend(claims.map(|it| (it.id.as_str(), learning_chart(report, it))));
+    charts
 }
 
 /// The points of a curve where `pick` has a value.

@@ -10,7 +10,6 @@ mod preset;
 mod report;
 mod result;
 mod schedule;
-mod sections;
 mod stats;
 mod verdict;
 mod work;
@@ -77,7 +76,7 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
     }
     let (report, failures) = run(&preset, &request, context)?;
     let page = preset.base.out.join("report.html");
-    context.print(&format!("{}\nThe report: {}\n", report.summary(), page.display()));
+    context.print(&format!("{}\nThe report: {}\n", report.summary()?, page.display()));
     match failures.first() {
         None => Ok(()),
         Some(first) => bail!("{} pieces of work failed; the first: {first}", failures.len()),

@@ -1,63 +1,34 @@
-//! The report as a self-contained page (no script, no font, no picture from elsewhere) and as
-//! Markdown, both from the same sections.
+//! The report as a self-contained page (no script, no font, no picture from elsewhere), as Markdown
+//! and for the console.
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
+use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, context};
-use serde::Serialize;
+use minijinja::{Environment, Error, UndefinedBehavior, Value, context};
+use serde::{Deserialize, Serialize};
+use zs_eval::Estimate;
 
 use super::charts;
-use super::report::{AFTER, BEFORE, ClaimsReport, REAL};
+use super::report::{AFTER, BEFORE, ClaimsReport, REAL, Scores};
+use super::stats::SeedMean;
 use super::verdict::Verdict;
 use crate::config::ClaimMetric;
-use zs_observe::Chart;
 
-const TEMPLATES: [(&str, &str); 2] = [
-    ("report.html", include_str!("report.html.jinja")),
-    ("report.md", include_str!("report.md.jinja")),
-];
+const REPORT: &str = include_str!("report.jinja");
+const FINDINGS: &str = include_str!("findings.jinja");
 
-/// One part of the report. Fields that are empty are left out.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Section {
-    /// The anchor on the page.
-    pub(super) id: String,
-    pub(super) title: String,
-    pub(super) texts: Vec<String>,
-    pub(super) tables: Vec<Table>,
-    pub(super) list: Vec<String>,
-    /// Charts, which only the page has.
-    pub(super) figures: Vec<Figure>,
-}
-
-/// A table of text.
-#[derive(Debug, Serialize)]
-pub(super) struct Table {
-    header: Vec<String>,
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    pub(super) fn new(header: &[&str], rows: Vec<Vec<String>>) -> Self {
-        Self { header: header.iter().map(|it| (*it).to_owned()).collect(), rows }
-    }
-
-    /// The table for the console.
-    pub(super) fn to_console(&self) -> String {
-        let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);
-        table.set_header(&self.header).add_rows(&self.rows);
-        table.to_string()
-    }
-}
+/// The heads of the table of scores.
+const SCORE_HEADER: [&str; 5] =
+    ["greedy, on the real engine", "questions", "exact match", "F1", "searches"];
 
 /// A chart with its legend.
 #[derive(Debug, Serialize)]
-pub(super) struct Figure {
+struct Figure {
     svg: String,
     legend: Vec<(String, String)>,
-    caption: &'static str,
 }
 
 /// Draws the page and writes the Markdown.
@@ -66,84 +37,179 @@ pub(super) struct Figure {
 ///
 /// Fails when a chart cannot be drawn.
 pub(super) fn render(report: &ClaimsReport) -> Result<(String, String)> {
-    let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.add_filter("class", class);
-    let mut sections = report.sections();
-    for section in &mut sections {
-        for (chart, caption) in charts::of_section(report, &section.id) {
-            if !chart.series.is_empty() {
-                section.figures.push(Figure::new(&chart, caption)?);
-            }
+    let mut figures: BTreeMap<&str, Vec<Figure>> = BTreeMap::new();
+    for (id, chart) in charts::all(report) {
+        if !chart.series.is_empty() {
+            let figure = Figure { svg: chart.to_svg()?, legend: chart.legend() };
+            figures.entry(id).or_default().push(figure);
         }
     }
-    // A section whose arms were not run has nothing to show.
-    sections.retain(|it| {
-        let has_words = !it.texts.is_empty() || !it.tables.is_empty() || !it.list.is_empty();
-        has_words || !it.figures.is_empty()
-    });
-    let context = context! {
-        title => report.title(),
-        progress => report.progress(),
-        is_complete => report.is_complete(),
-        figures => Serde(headline(report)),
-        sections => Serde(&sections),
-        examples => Serde(&report.examples),
+    let crates: Vec<String> =
+        report.environment.crates.iter().map(|it| format!("{} {}", it.0, it.1)).collect();
+    let headline = [BEFORE, AFTER, "paper_form", REAL];
+    let headline: Vec<_> = headline.iter().filter_map(|it| report.arms.get(*it)).collect();
+    let text = |name: &str| -> Result<String> {
+        Ok(environment()?.template_from_named_str(name, REPORT)?.render(context! {
+            html => name.ends_with("html"),
+            report => Serde(report),
+            title => match report.claims.as_slice() {
+                [only] => &only.claim,
+                _ => "The claims of ZeroSearch, tested at the embedded scale",
+            },
+            state => match report.is_complete() {
+                true => "complete".to_owned(),
+                false => format!(
+                    "{} of {} pieces of work are done", report.num_done, report.num_planned
+                ),
+            },
+            is_complete => report.is_complete(),
+            has_verdicts => report.has_verdicts(),
+            headline => Serde(&headline),
+            score_header => SCORE_HEADER,
+            scores => report.score_rows(),
+            findings => report.findings()?,
+            figures => Serde(&figures),
+            crates => crates.join(", "),
+        })?)
     };
-    for (name, template) in TEMPLATES {
-        environment.add_template(name, template)?;
-    }
-    let [page, markdown] = TEMPLATES
-        .map(|(name, _)| environment.get_template(name).and_then(|it| it.render(&context)));
-    Ok((page?, markdown?))
+    Ok((text("report.html")?, text("report.md")?))
 }
 
-impl Figure {
-    fn new(chart: &Chart, caption: &'static str) -> Result<Self> {
-        Ok(Self { svg: chart.to_svg()?, legend: chart.legend(), caption })
+impl ClaimsReport {
+    /// Tells verdicts over seeds from the scores of a single one.
+    pub(super) fn has_verdicts(&self) -> bool {
+        self.seeds.len() != 1
     }
+
+    /// The text for the console: verdicts, or with one seed the scores and what follows from them.
+    ///
+    /// # Errors
+    ///
+    /// Never: the template is part of this crate and tested.
+    pub fn summary(&self) -> Result<String> {
+        let mut table = Table::new();
+        table.load_preset(UTF8_BORDERS_ONLY);
+        if self.has_verdicts() {
+            table.set_header(["claim", "", "verdict", "difference", "seeds"]);
+            for claim in &self.claims {
+                let (number, first) = (claim.number.to_string(), claim.comparisons.first());
+                let text = first.map(|it| difference(it.difference, it.comparison.metric));
+                let seeds = first.map(|it| it.seeds.len().to_string());
+                let [text, seeds] = [text, seeds].map(Option::unwrap_or_default);
+                table.add_row([&number, &claim.id, claim.verdict.words(), &text, &seeds]);
+            }
+            return Ok(table.to_string());
+        }
+        table.set_header(SCORE_HEADER).add_rows(self.score_rows());
+        let findings: String = self.findings()?.iter().map(|it| format!("\n- {it}")).collect();
+        Ok(format!("{table}{findings}"))
+    }
+
+    /// Exact match, F1 and searches of every arm, over all questions and by hops.
+    fn score_rows(&self) -> Vec<[String; 5]> {
+        let interval =
+            |it: &Estimate| format!("{:.3} [{:.3}, {:.3}]", it.mean, it.ci_low, it.ci_high);
+        let row = |name: String, it: &Scores| {
+            let searches = format!("{:.2}", it.num_searches.mean);
+            [name, it.n.to_string(), interval(&it.exact_match), interval(&it.f1), searches]
+        };
+        let rows = self.arms.values().flat_map(|arm| {
+            let hops = arm.by_hops.iter();
+            let hops = hops.map(|(hops, it)| row(format!("{}, {hops}-hop", arm.title), it));
+            std::iter::once(row(arm.title.clone(), &arm.overall)).chain(hops)
+        });
+        rows.collect()
+    }
+
+    /// What there is to say beside the tables, a sentence each.
+    ///
+    /// # Errors
+    ///
+    /// Never: the template is part of this crate and tested.
+    pub fn findings(&self) -> Result<Vec<String>> {
+        let text =
+            environment()?.template_from_named_str("findings", FINDINGS)?.render(context! {
+                report => Serde(self),
+                has_verdicts => self.has_verdicts(),
+                before => BEFORE,
+                after => AFTER,
+                real => REAL,
+            })?;
+        Ok(text.lines().map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect())
+    }
+}
+
+/// Templates with the forms of numbers.
+fn environment() -> Result<Environment<'static>> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+    environment.add_filter("fixed", |value: f64, digits: usize| format!("{value:.digits$}"));
+    environment.add_filter("class", |cell: Value| class(&cell.to_string()));
+    environment.add_filter("metric", |Serde(it): Serde<ClaimMetric>| it.title());
+    environment.add_filter("words", |Serde(it): Serde<Verdict>| it.words());
+    environment.add_filter(
+        "difference",
+        |Serde(it): Serde<Option<SeedMean>>, Serde(metric): Serde<ClaimMetric>| {
+            difference(it, metric)
+        },
+    );
+    environment.add_filter("mean", |metric: Value, arm: Value| mean_sd(&metric, &arm));
+    environment.add_filter("p_value", |p: Option<f64>| match p {
+        None => String::new(),
+        Some(p) if p < 0.001 => "< 0.001".to_owned(),
+        Some(p) => format!("{p:.3}"),
+    });
+    Ok(environment)
 }
 
 /// The style of a cell of a table.
 fn class(cell: &str) -> &'static str {
+    use Verdict::{Described, Inconclusive, NotRun, NotSupported, Supported};
     let is = |verdict: Verdict| cell.trim_matches(['(', ')']) == verdict.words();
-    if is(Verdict::Supported) {
-        "badge yes"
-    } else if is(Verdict::NotSupported) {
-        "badge no"
-    } else if [Verdict::Inconclusive, Verdict::NotRun, Verdict::Described].into_iter().any(is) {
-        "badge open"
-    } else if cell.len() > 40 {
-        "long"
-    } else {
-        "nowrap"
+    match cell.len() {
+        _ if is(Supported) => "badge yes",
+        _ if is(NotSupported) => "badge no",
+        _ if [Inconclusive, NotRun, Described].into_iter().any(is) => "badge open",
+        0..=40 => "nowrap",
+        _ => "long",
     }
 }
 
-/// The numbers at the top: exact match of the main arms, and the verdicts or the searches.
-fn headline(report: &ClaimsReport) -> Vec<(String, String)> {
-    let figure = |name: &str| {
-        let arm = report.arms.get(name)?;
-        Some((
-            format!("{:.3}", arm.overall.exact_match.mean),
-            format!("exact match: {}", arm.title),
-        ))
-    };
-    let mut figures: Vec<(String, String)> =
-        [BEFORE, AFTER, "paper_form", REAL].into_iter().filter_map(figure).collect();
-    if report.has_verdicts() {
-        let count =
-            |verdict| report.claims.iter().filter(|it| it.verdict == verdict).count().to_string();
-        use Verdict::{Described, Inconclusive, NotRun, NotSupported, Supported};
-        let shown = [Supported, NotSupported, Inconclusive, Described, NotRun];
-        figures.push((
-            shown.map(count).join(" / "),
-            format!("claims {}", shown.map(Verdict::words).join(", ")),
-        ));
-    } else if let Some(it) = report.mean(AFTER, ClaimMetric::SimulatedCalls) {
-        figures.push((format!("{it:.0}"), "searches simulated".to_owned()));
+/// A difference with its interval.
+fn difference(difference: Option<SeedMean>, metric: ClaimMetric) -> String {
+    let digits = digits(metric);
+    match difference {
+        None => Verdict::NotRun.words().to_owned(),
+        Some(SeedMean { mean, interval: None, .. }) => format!("{mean:+.digits$}"),
+        Some(SeedMean { mean, interval: Some([low, high]), .. }) => {
+            format!("{mean:+.digits$} [{low:+.digits$}, {high:+.digits$}]")
+        }
     }
-    figures
+}
+
+/// The mean of a metric of an arm, with the standard deviation over seeds.
+fn mean_sd(metric: &Value, arm: &Value) -> Result<String, Error> {
+    let digits = digits(ClaimMetric::deserialize(metric)?);
+    if arm.is_undefined() {
+        return Ok(Verdict::NotRun.words().to_owned());
+    }
+    let mean = arm.get_attr("means")?.get_item(metric)?;
+    if mean.is_undefined() {
+        return Ok("-".to_owned());
+    }
+    Ok(match SeedMean::deserialize(mean)? {
+        SeedMean { mean, sd: None, .. } => format!("{mean:.digits$}"),
+        SeedMean { mean, sd: Some(sd), .. } => format!("{mean:.digits$} ± {sd:.digits$}"),
+    })
+}
+
+fn digits(metric: ClaimMetric) -> usize {
+    match metric {
+        ClaimMetric::ProviderCalls | ClaimMetric::SimulatedCalls => 0,
+        ClaimMetric::ProviderDollars | ClaimMetric::NumSearches | ClaimMetric::AnswerWords => 2,
+        _ => 3,
+    }
 }
 
 #[cfg(test)]
@@ -203,7 +269,7 @@ mod tests {
     #[test]
     fn the_console_has_a_row_a_claim() {
         let report = sample(&[1, 2]);
-        let table = report.summary();
+        let table = report.summary().unwrap();
         assert!(report.claims.iter().all(|it| table.contains(&it.id)), "{table}");
     }
 }
