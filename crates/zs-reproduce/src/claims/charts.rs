@@ -1,59 +1,105 @@
 //! The charts of a report.
 
-use super::report::{AFTER, ArmReport, BandPoint, ClaimReport, ClaimsReport, REAL};
+use super::report::{AFTER, ArmReport, BandPoint, ClaimsReport, REAL};
+use super::result::CurvePoint;
 use crate::config::ClaimMetric;
 use zs_observe::{Chart, ChartStyle, Mark, Series};
-
-/// Arms whose noise is drawn.
-const NOISE: [&str; 4] = [AFTER, "fixed_noise", "falling_noise", "no_noise"];
 
 /// Steps that a reward of the learning curve is averaged over.
 const WINDOW: usize = 5;
 
-/// All charts, each with the part of the report that it belongs to; a claim has one where there are
-/// several seeds.
+/// All charts that show something, each with the part of the report that it belongs to; a claim has
+/// one where there are several seeds.
 pub(super) fn all(report: &ClaimsReport) -> Vec<(&str, Chart)> {
-    let mut charts = vec![
-        ("learning", reward_chart(report)),
-        ("noise", noise_chart(report)),
-        ("transfer", scatter_chart(report)),
-        ("transfer", gap_chart(report)),
-    ];
-    let claims = report.claims.iter().filter(|_| report.has_verdicts());
-    charts.extend(claims.map(|it| (it.id.as_str(), learning_chart(report, it))));
+    use Mark::{Dashes, Dots, Line};
+    let arms = |names: &'static [&str]| names.iter().filter_map(|it| report.arms.get(*it));
+    let learners = || arms(&[AFTER, REAL]);
+    let learning = learners().flat_map(|arm| {
+        let mut reward = line(arm, "reward, ", Line, |it| it.reward);
+        reward.points = moving_mean(&reward.points);
+        [reward, line(arm, "validation, ", Dashes, |it| it.validation_exact_match)]
+    });
+    let mut learning = over_training("reward / exact match", learning);
+    let alarms = learners().flat_map(|it| &it.alarms);
+    learning.marks = alarms.map(|(_, it)| it.step as f64).collect();
+
+    let noise = arms(&[AFTER, "fixed_noise", "falling_noise", "no_noise"]);
+    let noise = noise.map(|it| line(it, "", Line, |it| it.noise_probability));
+    let mut noise = over_training("noise probability", noise);
+    let highest = noise.series.iter().flat_map(|it| &it.points).map(|it| it.1).fold(0.0, f64::max);
+    noise.top = (highest * 1.1).clamp(0.1, 1.0);
+
+    let main =
+        arms(&[AFTER, "paper_form", "prompted", "mispaired", "simulator_30", "simulator_150"]);
+    let dots = main.map(|arm| {
+        let of = |metric| arm.values.get(&metric).into_iter().flatten().copied();
+        let (simulated, real) = (of(ClaimMetric::SimulatedExactMatch), of(ClaimMetric::ExactMatch));
+        Series {
+            name: arm.title.clone(),
+            points: simulated.zip(real).collect(),
+            mark: Dots,
+            ..Series::default()
+        }
+    });
+    let scatter = Chart {
+        x_label: "exact match on the simulator",
+        style: ChartStyle::Square,
+        ..over_training("on the real engine", dots)
+    };
+
+    let asked = arms(&[AFTER, "paper_form"])
+        .filter(|arm| arm.curve.iter().any(|it| it.mean.simulated_exact_match.is_some()));
+    let gap = asked.flat_map(|arm| {
+        [
+            line(arm, "simulator (dashed), ", Dashes, |it| it.simulated_exact_match),
+            line(arm, "real engine, ", Line, |it| it.validation_exact_match),
+        ]
+    });
+    let gap = over_training("validation exact match", gap);
+
+    let mut charts =
+        vec![("learning", learning), ("noise", noise), ("transfer", scatter), ("transfer", gap)];
+    charts.extend(report.claims.iter().filter(|_| report.has_verdicts()).map(|claim| {
+        let arms = claim.arms.iter().filter_map(|it| report.arms.get(it));
+        let curves = arms.map(|arm| {
+            let range = |it: &BandPoint| Some((it.step as f64, it.range?));
+            let band = arm.curve.iter().filter_map(range);
+            Series {
+                band: band.map(|(step, [low, high])| (step, low, high)).collect(),
+                ..line(arm, "", Line, |it| it.validation_exact_match)
+            }
+        });
+        (claim.id.as_str(), over_training("validation exact match", curves))
+    }));
+    charts.retain(|it| !it.1.series.is_empty());
     charts
 }
 
-/// The points of a curve where `pick` has a value.
-fn points(curve: &[BandPoint], pick: impl Fn(&BandPoint) -> Option<f64>) -> Vec<(f64, f64)> {
-    curve.iter().filter_map(|it| Some((it.step as f64, pick(it)?))).collect()
-}
-
-/// Reward and validation exact match of the policies that learned on either engine.
-fn reward_chart(report: &ClaimsReport) -> Chart {
-    let arms = || [AFTER, REAL].into_iter().filter_map(|it| report.arms.get(it));
-    let lines = |arm: &ArmReport| {
-        let line = |name, points, mark| Series {
-            name: format!("{name}, {}", arm.title),
-            points,
-            mark,
-            band: Vec::new(),
-        };
-        let rewards = points(&arm.curve, |it| it.mean.reward);
-        let validation = points(&arm.curve, |it| it.mean.validation_exact_match);
-        [
-            line("reward", moving_mean(&rewards), Mark::Line),
-            line("validation", validation, Mark::Dashes),
-        ]
-    };
+/// A chart over the steps of training, of the lines that have points.
+fn over_training(y_label: &'static str, series: impl Iterator<Item = Series>) -> Chart {
     Chart {
         x_label: "training step",
-        y_label: "reward / exact match",
+        y_label,
         top: 1.0,
-        marks: arms().flat_map(|it| &it.alarms).map(|(_, it)| it.step as f64).collect(),
-        series: arms().filter(|it| !it.curve.is_empty()).flat_map(lines).collect(),
+        series: series.filter(|it| !it.points.is_empty()).collect(),
         style: ChartStyle::Narrow,
         ..Chart::default()
+    }
+}
+
+/// The points of an arm's curve that have a value.
+fn line(
+    arm: &ArmReport,
+    prefix: &str,
+    mark: Mark,
+    pick: impl Fn(&CurvePoint) -> Option<f64>,
+) -> Series {
+    let points = arm.curve.iter().filter_map(|it| Some((it.step as f64, pick(&it.mean)?)));
+    Series {
+        name: format!("{prefix}{}", arm.title),
+        points: points.collect(),
+        mark,
+        ..Series::default()
     }
 }
 
@@ -65,97 +111,4 @@ fn moving_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         (points[end].0, mean)
     };
     (0..points.len()).map(mean).collect()
-}
-
-/// Validation exact match of the claim's arms, with the range over seeds.
-fn learning_chart(report: &ClaimsReport, claim: &ClaimReport) -> Chart {
-    let series = |arm: &ArmReport| Series {
-        name: arm.title.clone(),
-        points: points(&arm.curve, |it| it.mean.validation_exact_match),
-        band: arm
-            .curve
-            .iter()
-            .filter_map(|it| it.range.map(|[low, high]| (it.step as f64, low, high)))
-            .collect(),
-        mark: Mark::Line,
-    };
-    let arms = claim.arms.iter().filter_map(|it| report.arms.get(it));
-    Chart {
-        x_label: "training step",
-        y_label: "validation exact match",
-        top: 1.0,
-        series: arms.filter(|it| !it.curve.is_empty()).map(series).collect(),
-        style: ChartStyle::Narrow,
-        ..Chart::default()
-    }
-}
-
-fn noise_chart(report: &ClaimsReport) -> Chart {
-    let arms = NOISE.iter().filter_map(|it| report.arms.get(*it));
-    let series = |arm: &ArmReport| Series {
-        name: arm.title.clone(),
-        points: points(&arm.curve, |it| it.mean.noise_probability),
-        ..Series::default()
-    };
-    let series: Vec<Series> = arms.map(series).collect();
-    let highest = series.iter().flat_map(|it| &it.points).map(|it| it.1).fold(0.0, f64::max);
-    Chart {
-        x_label: "training step",
-        y_label: "noise probability",
-        top: (highest * 1.1).clamp(0.1, 1.0),
-        series,
-        style: ChartStyle::Narrow,
-        ..Chart::default()
-    }
-}
-
-/// Exact match on the simulator and on the real engine of every policy that was trained on one.
-fn scatter_chart(report: &ClaimsReport) -> Chart {
-    let series = |arm: &ArmReport| {
-        let of = |metric| arm.values.get(&metric).map_or(&[][..], Vec::as_slice);
-        let (simulated, real) = (of(ClaimMetric::SimulatedExactMatch), of(ClaimMetric::ExactMatch));
-        let points: Vec<(f64, f64)> = simulated.iter().copied().zip(real.iter().copied()).collect();
-        let (name, mark) = (arm.title.clone(), Mark::Dots);
-        (!points.is_empty()).then_some(Series { name, points, mark, band: Vec::new() })
-    };
-    let main = [AFTER, "paper_form", "prompted", "mispaired", "simulator_30", "simulator_150"];
-    let arms = main.iter().filter_map(|it| report.arms.get(*it));
-    Chart {
-        x_label: "exact match on the simulator",
-        y_label: "on the real engine",
-        top: 1.0,
-        series: arms.filter_map(series).collect(),
-        style: ChartStyle::Square,
-        ..Chart::default()
-    }
-}
-
-/// How far the simulator is ahead of the real engine, over training.
-fn gap_chart(report: &ClaimsReport) -> Chart {
-    let lines = |name: &str| {
-        let Some(arm) = report.arms.get(name) else { return Vec::new() };
-        let line = |suffix: &str, mark, points| Series {
-            name: format!("{}, {suffix}", arm.title),
-            points,
-            mark,
-            band: Vec::new(),
-        };
-        let simulated = points(&arm.curve, |it| it.mean.simulated_exact_match);
-        if simulated.is_empty() {
-            return Vec::new();
-        }
-        let real = points(&arm.curve, |it| it.mean.validation_exact_match);
-        vec![
-            line("asking the simulator (dashed)", Mark::Dashes, simulated),
-            line("asking the real engine", Mark::Line, real),
-        ]
-    };
-    Chart {
-        x_label: "training step",
-        y_label: "validation exact match",
-        top: 1.0,
-        series: [AFTER, "paper_form"].into_iter().flat_map(lines).collect(),
-        style: ChartStyle::Narrow,
-        ..Chart::default()
-    }
 }

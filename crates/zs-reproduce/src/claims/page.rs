@@ -39,10 +39,8 @@ struct Figure {
 pub(super) fn render(report: &ClaimsReport) -> Result<(String, String)> {
     let mut figures: BTreeMap<&str, Vec<Figure>> = BTreeMap::new();
     for (id, chart) in charts::all(report) {
-        if !chart.series.is_empty() {
-            let figure = Figure { svg: chart.to_svg()?, legend: chart.legend() };
-            figures.entry(id).or_default().push(figure);
-        }
+        let figure = Figure { svg: chart.to_svg()?, legend: chart.legend() };
+        figures.entry(id).or_default().push(figure);
     }
     let crates: Vec<String> =
         report.environment.crates.iter().map(|it| format!("{} {}", it.0, it.1)).collect();

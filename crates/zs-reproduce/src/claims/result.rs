@@ -168,18 +168,23 @@ impl<'a, S: Serialize + DeserializeOwned + PartialEq> Slot<'a, S> {
         (kept.settings == *self.settings).then_some(kept.result)
     }
 
-    /// Begins the work anew; what an interrupted try left is removed.
-    pub(super) fn begin(&self) -> Result<RunDir> {
+    /// Does the work anew; what an interrupted try left is removed first. The result is kept last of
+    /// all, where it is to be kept.
+    pub(super) fn fill<T: Serialize>(
+        &self,
+        keeps: bool,
+        work: impl FnOnce(&RunDir) -> Result<T>,
+    ) -> Result<T> {
         if self.dir.exists() {
             fs::remove_dir_all(&self.dir)
                 .with_context(|| format!("{}: cannot remove", self.dir.display()))?;
         }
-        RunDir::create(&self.dir)
-    }
-
-    /// Keeps the result, last of all.
-    pub(super) fn finish<T: Serialize>(&self, run: &RunDir, result: &T) -> Result<()> {
-        run.write_json(RESULT, &Kept { settings: self.settings, result })
+        let run = RunDir::create(&self.dir)?;
+        let result = work(&run)?;
+        if keeps {
+            run.write_json(RESULT, &Kept { settings: self.settings, result: &result })?;
+        }
+        Ok(result)
     }
 }
 
@@ -194,12 +199,19 @@ mod tests {
         let (a, b) = ("a".to_owned(), "b".to_owned());
         let slot = Slot::new(dir.clone(), &a);
         assert_eq!(slot.finished::<u32>(), None);
-        let run = slot.begin().unwrap();
-        run.write_text("metrics.jsonl", "half").unwrap();
+        let fails = |run: &RunDir| -> Result<u32> {
+            run.write_text("metrics.jsonl", "half")?;
+            anyhow::bail!("interrupted")
+        };
+        assert!(slot.fill(true, fails).is_err());
         assert_eq!(slot.finished::<u32>(), None, "interrupted");
-        let run = slot.begin().unwrap();
-        assert!(!run.join("metrics.jsonl").exists(), "done again from the start");
-        slot.finish(&run, &7).unwrap();
+        let succeeds = |run: &RunDir| -> Result<u32> {
+            assert!(!run.join("metrics.jsonl").exists(), "done again from the start");
+            Ok(7)
+        };
+        assert_eq!(slot.fill(false, succeeds).unwrap(), 7);
+        assert_eq!(slot.finished::<u32>(), None, "not to be kept");
+        assert_eq!(slot.fill(true, succeeds).unwrap(), 7);
         assert_eq!(slot.finished::<u32>(), Some(7));
         assert_eq!(Slot::new(dir, &b).finished::<u32>(), None, "other settings");
     }

@@ -76,21 +76,13 @@ impl Work {
         match self {
             Self::Tune(settings) => {
                 let slot = Slot::new(dir, settings.as_ref());
-                let run = slot.begin()?;
-                let result = tune(settings, base, &run, context)?;
-                if store.resumes {
-                    slot.finish(&run, &result)?;
-                }
-                Ok(Outcome::Simulator(Box::new(result)))
+                let tune = |run: &RunDir| tune(settings, base, run, context);
+                Ok(Outcome::Simulator(Box::new(slot.fill(store.resumes, tune)?)))
             }
             Self::Arm(work) => {
                 let slot = Slot::new(dir, work.as_ref());
-                let run = slot.begin()?;
-                let result = arm(work, base, store, &run, context)?;
-                if store.resumes {
-                    slot.finish(&run, &result)?;
-                }
-                Ok(Outcome::Arm(Box::new(result)))
+                let train = |run: &RunDir| arm(work, base, store, run, context);
+                Ok(Outcome::Arm(Box::new(slot.fill(store.resumes, train)?)))
             }
         }
     }
@@ -142,11 +134,7 @@ fn arm(
         ArmEngine::Untrained {} => (None, None),
         ArmEngine::Real {} => {
             let trained = train(Arc::clone(job.train_world.engine()) as _, None)?;
-            let calls = trained.num_searches as f64;
-            let price = settings.evaluation.dollars_per_1000_searches;
-            metrics.insert(ClaimMetric::ProviderCalls, calls);
-            metrics.insert(ClaimMetric::ProviderDollars, calls / 1000.0 * price);
-            metrics.insert(ClaimMetric::SimulatedCalls, 0.0);
+            metrics.extend(searches(settings, trained.num_searches, 0));
             (Some(trained), None)
         }
         ArmEngine::Simulated { mispaired, .. } => {
@@ -160,9 +148,7 @@ fn arm(
                     train(Arc::new(engine), beside)?
                 }
             };
-            metrics.insert(ClaimMetric::ProviderCalls, 0.0);
-            metrics.insert(ClaimMetric::ProviderDollars, 0.0);
-            metrics.insert(ClaimMetric::SimulatedCalls, trained.num_searches as f64);
+            metrics.extend(searches(settings, 0, trained.num_searches));
             (Some(trained), Some(simulator))
         }
     };
@@ -200,6 +186,16 @@ fn arm(
         records: if store.resumes { Vec::new() } else { evaluation.records },
         evaluation: evaluation.report,
     })
+}
+
+/// Searches in training and their price.
+fn searches(settings: &ReproduceConfig, real: u64, simulated: u64) -> [(ClaimMetric, f64); 3] {
+    let price = settings.evaluation.dollars_per_1000_searches;
+    [
+        (ClaimMetric::ProviderCalls, real as f64),
+        (ClaimMetric::ProviderDollars, real as f64 / 1000.0 * price),
+        (ClaimMetric::SimulatedCalls, simulated as f64),
+    ]
 }
 
 /// The question of each row of each step, in the order in which training plays them.
