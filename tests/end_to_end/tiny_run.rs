@@ -6,10 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::{assert_same_files, recorded_groups, tiny_model, train_toml, zs, zs_ok};
-use zs_reproduce::config::ReproduceConfig;
 use zs_reproduce::claims::{ClaimsReport, Request, Verdict, quick, quick_config, run};
-use zs_trainer::{Components, RunContext};
+use zs_reproduce::config::ReproduceConfig;
 use zs_trainer::config::{PretrainConfig, SftConfig, TrainConfig, load, parse};
+use zs_trainer::{Components, RunContext};
 
 #[test]
 fn training_is_a_function_of_its_seed() {

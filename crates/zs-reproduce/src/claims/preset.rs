@@ -1,12 +1,11 @@
 //! The settings and claims that come with `zs`: `presets/quick/` and `presets/claims/`.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use toml::{Table, Value};
 
 use zs_trainer::Components;
-use zs_trainer::config::{Check, ensure, parse};
+use zs_trainer::config::{Check, parse};
 
 use crate::config::{ClaimConfig, ReproduceConfig, check_claims};
 
@@ -45,29 +44,12 @@ const CLAIMS: [(&str, &str); 15] = claim_files![
     "seeds.toml",
 ];
 
-/// What the claims share; everything else is as in the preset `quick`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Seeds of the claims, and the settings that differ from those of `quick`.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BaseFile {
-    /// How many seeds.
     seeds: usize,
-    /// Directory of results and report.
-    out: PathBuf,
-    /// Training steps of every arm.
-    steps: usize,
-    /// The validation questions are answered every so many steps.
-    eval_every: usize,
-    /// Validation questions of each kind.
-    validation_per_hop: usize,
-    /// Test questions of each kind.
-    test_per_hop: usize,
-}
-
-impl Check for BaseFile {
-    fn check(&self, _: &Components) -> Result<()> {
-        ensure(self.seeds > 0, "seeds", "at least 1", self.seeds)?;
-        ensure(self.steps > 0, "steps", "at least 1", self.steps)
-    }
+    settings: Table,
 }
 
 /// Claims, the settings they share, and the way their results are kept.
@@ -125,30 +107,35 @@ pub fn quick(base: ReproduceConfig, components: &Components) -> Result<ClaimsPre
 ///
 /// Never: the preset is part of this crate and tested.
 pub fn preset(components: &Components) -> Result<ClaimsPreset> {
-    let file: BaseFile = parse(BASE, "presets/claims/base.toml", components)?;
-    let mut base = quick_config(components)?;
-    base.preset = "claims".to_owned();
-    base.out = file.out;
-    base.worlds.validation_per_hop = file.validation_per_hop;
-    base.worlds.test_per_hop = file.test_per_hop;
-    base.training.schedule.steps = file.steps;
-    base.training.schedule.eval_every = file.eval_every;
-    base.training.schedule.record_every = 0;
-    // A piece of work is done again from its start.
-    base.training.checkpoints.every = 0;
-    base.training.checkpoints.minutes = 0.0;
-    base.evaluation.on_simulator = true;
+    let file: BaseFile = toml::from_str(BASE)?;
+    let mut settings: Table = toml::from_str(QUICK)?;
+    merge(&mut settings, file.settings);
+    let base = parse(&toml::to_string(&settings)?, "presets/claims/base.toml", components)?;
     ClaimsPreset::new(base, Some(file.seeds), &CLAIMS, components)
+}
+
+/// Replaces what `changes` has, table by table.
+fn merge(settings: &mut Table, changes: Table) {
+    for (key, change) in changes {
+        match (settings.get_mut(&key), change) {
+            (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),
+            (_, change) => drop(settings.insert(key, change)),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zs_trainer::config::TrainingConfig;
 
     #[test]
     fn the_preset_is_whole() {
         let preset = preset(&Components::built_in()).unwrap();
         assert!(preset.num_seeds >= 5);
+        // A piece of work is done again from its start, so it writes no checkpoints on its way.
+        let TrainingConfig { schedule, checkpoints, .. } = &preset.base.training;
+        assert_eq!((checkpoints.every, schedule.steps, schedule.group_size), (0, 60, 8));
         let mut numbers: Vec<u32> = preset.claims.iter().map(|it| it.number).collect();
         numbers.sort_unstable();
         numbers.dedup();

@@ -315,7 +315,11 @@ impl Scores {
             }
             let means: Vec<f64> = seeds.iter().map(|it| pick(it).mean).collect();
             let interval = seed_mean(&means).and_then(|it| it.interval).unwrap_or_default();
-            Estimate { mean: mean(&means), ci_low: interval[0], ci_high: interval[1] }
+            Estimate {
+                mean: mean(means.iter().copied()),
+                ci_low: interval[0],
+                ci_high: interval[1],
+            }
         };
         Self {
             n: seeds.first().map_or(0, |it| it.n),
@@ -348,8 +352,8 @@ impl ArmReport {
             values,
             overall: Scores::new(results.iter().map(|it| &it.evaluation.overall)),
             by_hops: hops.map(|it| (it, Scores::new(with_hops(it)))).collect(),
-            train_seconds: mean(&results.iter().map(|it| it.train_seconds).collect::<Vec<_>>()),
-            eval_seconds: mean(&results.iter().map(|it| it.eval_seconds).collect::<Vec<_>>()),
+            train_seconds: mean(results.iter().map(|it| it.train_seconds)),
+            eval_seconds: mean(results.iter().map(|it| it.eval_seconds)),
             alarms: results
                 .iter()
                 .flat_map(|it| it.alarms.iter().map(|alarm| (it.seed, alarm.clone())))
@@ -373,14 +377,15 @@ impl SimulatorReport {
         Self {
             steps: results.first().map_or(0, |it| it.steps),
             seeds: results.iter().map(|it| it.seed).collect(),
-            seconds: mean(&results.iter().map(|it| it.seconds).collect::<Vec<_>>()),
+            seconds: mean(results.iter().map(|it| it.seconds)),
             audit,
         }
     }
 }
 
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = values.len().max(1);
+    values.sum::<f64>() / n as f64
 }
 
 /// The curves of some seeds as one.
@@ -393,7 +398,7 @@ fn band(results: &[SeedResult]) -> Vec<BandPoint> {
         };
         let of = |pick: fn(&CurvePoint) -> Option<f64>| {
             let values = values(pick);
-            (!values.is_empty()).then(|| mean(&values))
+            (!values.is_empty()).then(|| mean(values.into_iter()))
         };
         let validation = values(|it| it.validation_exact_match);
         let range = validation.iter().copied().reduce(f64::min);
