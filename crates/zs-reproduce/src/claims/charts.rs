@@ -1,6 +1,7 @@
 //! The charts of a report.
 
-use super::report::{AFTER, ArmReport, BandPoint, ClaimsReport, REAL};
+use super::arms::{ArmReport, BandPoint};
+use super::report::{AFTER, ClaimsReport, REAL};
 use super::result::CurvePoint;
 use crate::config::ClaimMetric;
 use zs_observe::{Chart, ChartStyle, Mark, Series};

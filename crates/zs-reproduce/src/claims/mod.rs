@@ -1,6 +1,7 @@
 //! Arms times seeds and what follows from them: the main job with one seed, or every claim of the
 //! paper at the embedded scale, each piece of work kept, with a verdict on every claim.
 
+mod arms;
 mod charts;
 mod environment;
 mod measure;
@@ -18,12 +19,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+pub use self::arms::{ArmReport, BandPoint, Scores, SimulatorReport};
 pub use self::environment::Environment;
 pub use self::preset::{ClaimsPreset, preset, quick, quick_config};
-pub use self::report::{
-    ArmReport, BandPoint, ClaimReport, ClaimsReport, ComparisonReport, Example, Scores,
-    SimulatorReport,
-};
+pub use self::report::{ClaimReport, ClaimsReport, ComparisonReport, Example};
 pub use self::result::{CurvePoint, EpisodeText, ExampleTurn, SeedResult, SimulatorResult};
 pub use self::stats::{CONFIDENCE, SeedMean, seed_mean};
 pub use self::verdict::Verdict;
@@ -37,7 +36,7 @@ use zs_trainer::files::RunDir;
 use zs_trainer::source;
 use zs_trainer::{Components, RunContext};
 
-/// What of the claims is asked for.
+/// Part of the claims to run or to report.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// Seeds, from the first of the base file on.
@@ -46,7 +45,7 @@ pub struct Request {
     pub only: Vec<String>,
     /// Pieces of work at a time.
     pub jobs: usize,
-    /// Whether only what is there is reported.
+    /// Reports finished work and runs nothing.
     pub report_only: bool,
 }
 

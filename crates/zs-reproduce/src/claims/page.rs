@@ -11,8 +11,9 @@ use minijinja::{Environment, Error, UndefinedBehavior, Value, context};
 use serde::{Deserialize, Serialize};
 use zs_eval::Estimate;
 
+use super::arms::Scores;
 use super::charts;
-use super::report::{AFTER, BEFORE, ClaimsReport, REAL, Scores};
+use super::report::{AFTER, BEFORE, ClaimsReport, REAL};
 use super::stats::SeedMean;
 use super::verdict::Verdict;
 use crate::config::ClaimMetric;
@@ -119,7 +120,7 @@ impl ClaimsReport {
         rows.collect()
     }
 
-    /// What there is to say beside the tables, a sentence each.
+    /// The findings beside the tables, a sentence each.
     ///
     /// # Errors
     ///
@@ -226,7 +227,7 @@ mod tests {
             assert!(!found, "{external}");
         }
         assert!(page.contains("prefers-color-scheme: dark"));
-        assert!(page.contains("own numbers are of other models"));
+        assert!(page.contains("own numbers (other models"));
         assert!(page.contains("18 of 100 pieces of work are done"));
         assert!(page.contains("constant_groups: too even") && page.contains("#DC2626"));
         assert!(report.claims.iter().all(|it| page.contains(&format!("id=\"{}\"", it.id))));

@@ -1,4 +1,4 @@
-//! What has to be done for some claims: every simulation LLM and every arm once a seed.
+//! Work for some claims: every simulation LLM and every arm once a seed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,9 +25,9 @@ pub(super) enum Work {
 pub(super) struct ArmWork {
     /// Its name.
     pub(super) name: String,
-    /// Who answers in training.
+    /// Search engine in training.
     pub(super) engine: ArmEngine,
-    /// Whether validation asks the simulator too.
+    /// Validates on the simulator too.
     pub(super) asks_simulator: bool,
     /// The settings, seed included.
     pub(super) settings: ReproduceConfig,
@@ -75,7 +75,7 @@ impl Work {
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     pub(super) out: PathBuf,
-    /// Whether finished pieces of work are kept, each in a directory of its arm and seed.
+    /// Keeps finished pieces of work, each in a directory of its arm and seed.
     pub(super) resumes: bool,
 }
 

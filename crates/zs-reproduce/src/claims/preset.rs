@@ -57,11 +57,11 @@ struct BaseFile {
 pub struct ClaimsPreset {
     /// The settings of every arm but for what the arm changes.
     pub base: ReproduceConfig,
-    /// How many seeds.
+    /// Number of seeds.
     pub num_seeds: usize,
     /// The claims, the most important first.
     pub claims: Vec<ClaimConfig>,
-    /// Whether finished pieces of work are kept and skipped by the next call. Otherwise all is done
+    /// Keeps finished pieces of work, which the next call skips. Otherwise all work is done
     /// anew, with one seed, and the report replaces an earlier one when it is complete.
     pub resumes: bool,
 }

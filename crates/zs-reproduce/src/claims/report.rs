@@ -3,18 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use zs_eval::{Estimate, Metric, Summary, paired_difference};
-use zs_trainer::alarm::AlarmRecord;
+use zs_eval::{Metric, paired_difference};
 
+use super::arms::{ArmReport, SimulatorReport};
 use super::environment::Environment;
 use super::preset::ClaimsPreset;
-use super::result::{CurvePoint, EpisodeText, ExampleTurn, SeedResult, SimulatorResult};
+use super::result::{EpisodeText, ExampleTurn, SeedResult, SimulatorResult};
 use super::stats::{SeedMean, seed_mean};
 use super::verdict::{Verdict, expected};
 use super::work::Outcome;
-use crate::config::{
-    ArmConfig, ClaimConfig, ClaimMetric, ComparisonConfig, PublishedConfig, ReproduceConfig,
-};
+use crate::config::{ClaimConfig, ClaimMetric, ComparisonConfig, PublishedConfig, ReproduceConfig};
 
 /// The arm that examples are taken from before training.
 pub(super) const BEFORE: &str = "base";
@@ -26,7 +24,7 @@ pub(super) const REAL: &str = "real";
 /// Everything that `zs reproduce` reports, with the presets `quick` and `claims`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClaimsReport {
-    /// Where it was made.
+    /// Machine and versions.
     pub environment: Environment,
     /// The commits that the policies were trained at.
     pub commits: Vec<String>,
@@ -38,7 +36,7 @@ pub struct ClaimsReport {
     pub num_planned: usize,
     /// Test questions a seed.
     pub questions: usize,
-    /// What the arms share.
+    /// Settings that the arms share.
     pub settings: ReproduceConfig,
     /// The claims, by their numbers.
     pub claims: Vec<ClaimReport>,
@@ -65,20 +63,6 @@ pub struct Example {
     pub after: Vec<ExampleTurn>,
 }
 
-/// The scores of one arm on the test questions. With one seed intervals are bootstrapped over
-/// questions, with several they are Student's over the means of the seeds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Scores {
-    /// Questions a seed.
-    pub n: usize,
-    /// Exact match.
-    pub exact_match: Estimate,
-    /// Word-overlap F1.
-    pub f1: Estimate,
-    /// Searches a question.
-    pub num_searches: Estimate,
-}
-
 /// One claim and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClaimReport {
@@ -86,15 +70,15 @@ pub struct ClaimReport {
     pub id: String,
     /// Its number.
     pub number: u32,
-    /// What is claimed.
+    /// The claim, as a sentence.
     pub claim: String,
-    /// Where.
+    /// Section or table of the paper, or ours.
     pub source: String,
-    /// What a reader must know.
+    /// Note to the reader.
     pub note: String,
-    /// What the evidence says.
+    /// Verdict of the comparisons that decide.
     pub verdict: Verdict,
-    /// What was compared.
+    /// Arms, metric and margin.
     pub comparisons: Vec<ComparisonReport>,
     /// The arms to show.
     pub arms: Vec<String>,
@@ -107,71 +91,18 @@ pub struct ClaimReport {
 /// One comparison over the seeds that both arms have.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ComparisonReport {
-    /// What was compared.
+    /// Arms, metric and margin.
     #[serde(flatten)]
     pub comparison: ComparisonConfig,
-    /// What the claim expects, in words.
+    /// Expected difference, in words.
     pub expected: String,
     /// The seeds that both arms have.
     pub seeds: Vec<u64>,
     /// The mean of `treatment - control` over these seeds; none without seeds. For exact match with
     /// a single seed that was not resumed, the interval is bootstrapped over questions.
     pub difference: Option<SeedMean>,
-    /// What it says.
+    /// Verdict of this comparison alone.
     pub verdict: Verdict,
-}
-
-/// One arm over its seeds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ArmReport {
-    /// The name in tables.
-    pub title: String,
-    /// What is different in it.
-    pub config: ArmConfig,
-    /// The seeds that are done.
-    pub seeds: Vec<u64>,
-    /// Each metric, seed by seed.
-    pub values: BTreeMap<ClaimMetric, Vec<f64>>,
-    /// Their means.
-    pub means: BTreeMap<ClaimMetric, SeedMean>,
-    /// The scores on all questions.
-    pub overall: Scores,
-    /// The same by hops.
-    pub by_hops: BTreeMap<u8, Scores>,
-    /// Seconds of training, mean over seeds.
-    pub train_seconds: f64,
-    /// Seconds of evaluation, mean over seeds.
-    pub eval_seconds: f64,
-    /// Alarms of training, with the seed.
-    pub alarms: Vec<(u64, AlarmRecord)>,
-    /// The steps after which the policies were kept.
-    pub best_steps: Vec<usize>,
-    /// Training over the seeds.
-    pub curve: Vec<BandPoint>,
-}
-
-/// One point of a curve over seeds: means, and the lowest and highest validation scores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct BandPoint {
-    /// The step.
-    pub step: usize,
-    /// Means over the seeds.
-    pub mean: CurvePoint,
-    /// The lowest and highest validation exact match of a seed.
-    pub range: Option<[f64; 2]>,
-}
-
-/// The simulation LLMs of so many steps of tuning.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SimulatorReport {
-    /// Steps of tuning.
-    pub steps: usize,
-    /// Seeds that are done.
-    pub seeds: Vec<u64>,
-    /// Seconds of tuning, mean over seeds.
-    pub seconds: f64,
-    /// The fields of the audit ([`AuditReport`](zs_simulator::audit::AuditReport)), mean over seeds.
-    pub audit: BTreeMap<String, f64>,
 }
 
 impl ClaimsReport {
@@ -221,7 +152,7 @@ impl ClaimsReport {
         }
     }
 
-    /// Whether everything that was planned is done.
+    /// Returns `true` when all planned work is done.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.num_done == self.num_planned
@@ -306,119 +237,6 @@ fn over_questions(
     Some([difference.ci_low, difference.ci_high])
 }
 
-impl Scores {
-    fn new<'a>(seeds: impl Iterator<Item = &'a Summary>) -> Self {
-        let seeds: Vec<&Summary> = seeds.collect();
-        let over_seeds = |pick: fn(&Summary) -> Estimate| -> Estimate {
-            if let [only] = seeds.as_slice() {
-                return pick(only);
-            }
-            let means: Vec<f64> = seeds.iter().map(|it| pick(it).mean).collect();
-            let interval = seed_mean(&means).and_then(|it| it.interval).unwrap_or_default();
-            Estimate {
-                mean: mean(means.iter().copied()),
-                ci_low: interval[0],
-                ci_high: interval[1],
-            }
-        };
-        Self {
-            n: seeds.first().map_or(0, |it| it.n),
-            exact_match: over_seeds(|it| it.exact_match),
-            f1: over_seeds(|it| it.f1),
-            num_searches: over_seeds(|it| it.num_searches),
-        }
-    }
-}
-
-impl ArmReport {
-    fn new(config: &ArmConfig, results: &[SeedResult]) -> Self {
-        let mut values: BTreeMap<ClaimMetric, Vec<f64>> = BTreeMap::new();
-        for result in results {
-            for (&metric, &value) in &result.metrics {
-                values.entry(metric).or_default().push(value);
-            }
-        }
-        // A metric that some seed lacks would be paired with the wrong seeds.
-        values.retain(|_, it| it.len() == results.len());
-        let hops = results.iter().flat_map(|it| it.evaluation.by_hops.keys().copied());
-        let hops = hops.collect::<BTreeSet<u8>>().into_iter();
-        let with_hops = |hop| results.iter().filter_map(move |it| it.evaluation.by_hops.get(&hop));
-        let means = values.iter().filter_map(|(&key, it)| Some((key, seed_mean(it)?))).collect();
-        Self {
-            title: config.title.clone(),
-            config: config.clone(),
-            seeds: results.iter().map(|it| it.seed).collect(),
-            means,
-            values,
-            overall: Scores::new(results.iter().map(|it| &it.evaluation.overall)),
-            by_hops: hops.map(|it| (it, Scores::new(with_hops(it)))).collect(),
-            train_seconds: mean(results.iter().map(|it| it.train_seconds)),
-            eval_seconds: mean(results.iter().map(|it| it.eval_seconds)),
-            alarms: results
-                .iter()
-                .flat_map(|it| it.alarms.iter().map(|alarm| (it.seed, alarm.clone())))
-                .collect(),
-            best_steps: results.iter().map(|it| it.best_step).collect(),
-            curve: band(results),
-        }
-    }
-}
-
-impl SimulatorReport {
-    fn new(results: &[SimulatorResult]) -> Self {
-        let mut audit: BTreeMap<String, f64> = BTreeMap::new();
-        for result in results {
-            let fields = serde_json::to_value(result.audit).unwrap_or_default();
-            for (name, value) in fields.as_object().into_iter().flatten() {
-                let share = value.as_f64().unwrap_or_default() / results.len() as f64;
-                *audit.entry(name.clone()).or_default() += share;
-            }
-        }
-        Self {
-            steps: results.first().map_or(0, |it| it.steps),
-            seeds: results.iter().map(|it| it.seed).collect(),
-            seconds: mean(results.iter().map(|it| it.seconds)),
-            audit,
-        }
-    }
-}
-
-fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let n = values.len().max(1);
-    values.sum::<f64>() / n as f64
-}
-
-/// The curves of some seeds as one.
-fn band(results: &[SeedResult]) -> Vec<BandPoint> {
-    let longest = results.iter().map(|it| it.curve.len()).max().unwrap_or(0);
-    let point = |step: usize| {
-        let points: Vec<&CurvePoint> = results.iter().filter_map(|it| it.curve.get(step)).collect();
-        let values = |pick: fn(&CurvePoint) -> Option<f64>| -> Vec<f64> {
-            points.iter().filter_map(|it| pick(it)).collect()
-        };
-        let of = |pick: fn(&CurvePoint) -> Option<f64>| {
-            let values = values(pick);
-            (!values.is_empty()).then(|| mean(values.into_iter()))
-        };
-        let validation = values(|it| it.validation_exact_match);
-        let range = validation.iter().copied().reduce(f64::min);
-        let range = range.zip(validation.iter().copied().reduce(f64::max));
-        BandPoint {
-            step,
-            mean: CurvePoint {
-                step,
-                reward: of(|it| it.reward),
-                noise_probability: of(|it| it.noise_probability),
-                names_entity: of(|it| it.names_entity),
-                validation_exact_match: of(|it| it.validation_exact_match),
-                simulated_exact_match: of(|it| it.simulated_exact_match),
-            },
-            range: range.map(|(low, high)| [low, high]),
-        }
-    };
-    (0..longest).map(point).collect()
-}
-
 /// Up to three questions of one seed: where possible two of two hops and one of one that training
 /// changed.
 fn examples(results: &BTreeMap<String, Vec<SeedResult>>) -> Vec<Example> {
@@ -454,9 +272,10 @@ fn examples(results: &BTreeMap<String, Vec<SeedResult>>) -> Vec<Example> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::preset::preset;
+    use super::super::result::CurvePoint;
     use super::*;
-    use zs_eval::{EvaluationReport, QuestionRecord};
-    use zs_trainer::alarm::Alarm;
+    use zs_eval::{Estimate, EvaluationReport, QuestionRecord, Summary};
+    use zs_trainer::alarm::{Alarm, AlarmRecord};
 
     /// A report on made-up results: `simulated` is 0.1 better than `fixed_noise` with each of `seeds`,
     /// give or take what the seed makes of both.

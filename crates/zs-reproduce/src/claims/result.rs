@@ -1,4 +1,4 @@
-//! What is kept of a finished piece of work, so that it is done once.
+//! Results of finished work, kept so that it is done once.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,7 +36,7 @@ pub struct SeedResult {
     pub train_seconds: f64,
     /// Seconds of answering the test questions.
     pub eval_seconds: f64,
-    /// What was measured.
+    /// Its metrics.
     pub metrics: BTreeMap<ClaimMetric, f64>,
     /// The scores on the test questions, greedy, real engine.
     pub evaluation: EvaluationReport,
@@ -96,9 +96,9 @@ pub struct EpisodeText {
     pub question: String,
     /// Its golden answers.
     pub golden_answers: Vec<String>,
-    /// How many facts it joins.
+    /// Number of facts it joins.
     pub hops: Option<u8>,
-    /// Whether the answer was an exact match.
+    /// Exact match of the answer.
     pub exact_match: bool,
     /// The turns.
     pub turns: Vec<ExampleTurn>,
@@ -135,7 +135,7 @@ pub struct SimulatorResult {
     pub seed: u64,
     /// Seconds of tuning.
     pub seconds: f64,
-    /// How often its documents hold the answer.
+    /// Audit of its documents.
     pub audit: AuditReport,
 }
 
@@ -161,7 +161,7 @@ impl<'a, S: Serialize + DeserializeOwned + PartialEq> Slot<'a, S> {
         Self { dir, settings }
     }
 
-    /// What was kept; nothing where the work is not finished or was done with other settings.
+    /// The kept result; none where the work is not finished or was done with other settings.
     pub(super) fn finished<T: DeserializeOwned>(&self) -> Option<T> {
         let text = fs::read_to_string(self.dir.join(RESULT)).ok()?;
         let kept: Kept<S, T> = serde_json::from_str(&text).ok()?;

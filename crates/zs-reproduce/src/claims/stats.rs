@@ -10,7 +10,7 @@ pub const CONFIDENCE: f64 = 0.95;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeedMean {
-    /// How many seeds.
+    /// Number of seeds.
     pub n: usize,
     /// Their mean.
     pub mean: f64,

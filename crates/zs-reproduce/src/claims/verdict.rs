@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::stats::SeedMean;
 use crate::config::{ComparisonConfig, Expectation};
 
-/// What the evidence says about a claim.
+/// Verdict on a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -71,7 +71,7 @@ impl Verdict {
     }
 }
 
-/// What a comparison expects, in words.
+/// Expected difference of a comparison, in words.
 pub(super) fn expected(comparison: &ComparisonConfig) -> String {
     let margin = comparison.margin;
     match comparison.expect {

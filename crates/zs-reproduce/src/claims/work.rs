@@ -24,7 +24,7 @@ use zs_trainer::source;
 /// Episodes that are kept as text, and that are sampled again without stop texts.
 const NUM_EPISODES: usize = 40;
 
-/// What a piece of work came to.
+/// Result of a piece of work.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
     Simulator(Box<SimulatorResult>),
