@@ -24,9 +24,8 @@ impl Output {
         let work = suffixed(target, ".partial");
         check_ours(&work)?;
         remove(&work)?;
-        let work = RunDir::create(&work)?;
-        work.write_text(MARKER, "Written by `zs reproduce`, which may replace this directory.\n")?;
-        Ok(Self { target: target.to_owned(), work })
+        claim_directory(&work)?;
+        Ok(Self { target: target.to_owned(), work: RunDir::open(&work)? })
     }
 
     /// The directory to write into.
