@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use zs_reproduce::claims::{ClaimsPreset, Request, Verdict, preset, run};
+use zs_reproduce::claims::{ClaimsPreset, Request, Verdict, preset, quick, run};
 use zs_reproduce::config::ClaimMetric;
 use zs_trainer::{Components, RunContext};
 
@@ -147,12 +147,16 @@ fn arguments_that_do_not_go_together_are_refused() {
 fn pages_read_on_phone_and_desktop() {
     let scratch = tempfile::tempdir().unwrap();
     let preset = small(scratch.path());
-    let request = Request { num_seeds: 1, ..request(&["curriculum"], 2) };
-    run(&preset, &request, &RunContext::default()).unwrap();
+    let mut base = preset.base.clone();
+    base.out = scratch.path().join("quick");
+    let quick = quick(base, &Components::built_in()).unwrap();
+    let single = Request { num_seeds: 1, ..request(&[], 1) };
+    run(&preset, &request(&["curriculum"], 2), &RunContext::default()).unwrap();
+    run(&quick, &single, &RunContext::default()).unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("pages/check_pages.py");
     let python = std::env::var("ZS_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let page = preset.base.out.join("report.html");
-    match Command::new(&python).arg(script).arg(page).output() {
+    let pages = [&preset, &quick].map(|it| it.base.out.join("report.html"));
+    match Command::new(&python).arg(script).args(pages).output() {
         Err(error) => eprintln!("skipped: cannot run `{python}`: {error}"),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stdout).into_owned();

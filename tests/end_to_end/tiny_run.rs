@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::{assert_same_files, recorded_groups, tiny_model, train_toml, zs, zs_ok};
+use zs_reproduce::claims::{ClaimsReport, Request, Verdict, quick, quick_config, run};
 use zs_reproduce::config::ReproduceConfig;
-use zs_reproduce::quick::{preset, reproduce};
 use zs_trainer::config::{PretrainConfig, SftConfig, TrainConfig, load, parse};
 use zs_trainer::{Components, RunContext};
 
@@ -272,7 +272,7 @@ fn the_main_job_writes_its_report() {
     let dir = scratch.path();
     tiny_model(1).save(&dir.join("base")).unwrap();
     let small = |out: &str| -> ReproduceConfig {
-        let mut config = preset(&Components::built_in()).unwrap();
+        let mut config = quick_config(&Components::built_in()).unwrap();
         config.out = dir.join(out);
         config.base = dir.join("base");
         config.worlds.train_per_hop = 4;
@@ -291,18 +291,40 @@ fn the_main_job_writes_its_report() {
         config.training.rollout.max_new_tokens = 12;
         config
     };
-    let a = reproduce(&small("a"), &RunContext::default()).unwrap();
-    let b = reproduce(&small("b"), &RunContext::default()).unwrap();
-    assert_eq!(a.real_engine, b.real_engine);
+    let reproduce = |out: &str| -> ClaimsReport {
+        let preset = quick(small(out), &Components::built_in()).unwrap();
+        let request = Request { num_seeds: 1, only: Vec::new(), jobs: 1, report_only: false };
+        let (report, failures) = run(&preset, &request, &RunContext::default()).unwrap();
+        assert_eq!(failures, Vec::<String>::new());
+        report
+    };
+    let a = reproduce("a");
+    let b = reproduce("b");
+    assert!(a.is_complete());
+    for arm in ["base", "simulated", "real"] {
+        assert_eq!(a.arms[arm].values, b.arms[arm].values);
+        assert_eq!(a.arms[arm].by_hops[&2].n, 3);
+        assert_eq!(a.arms[arm].overall, b.arms[arm].overall);
+    }
     assert_same_files(&dir.join("a"), &dir.join("b"));
     for name in ["report.json", "report.md", "report.html"] {
         assert!(dir.join("a").join(name).exists(), "{name}");
     }
+    for run in ["simulator", "simulated", "real"] {
+        assert!(dir.join("a").join(run).join("metrics.jsonl").exists(), "{run}");
+    }
+    for arm in ["base", "simulated", "real"] {
+        assert!(dir.join("a/evaluation").join(arm).join("records.jsonl").exists(), "{arm}");
+    }
     assert_eq!(a.questions, 6);
     assert_eq!(a.examples.len(), 3);
-    assert_eq!(a.real_engine.base.by_hops[&2].n, 3);
+    let comparison = &a.claims[0].comparisons[0];
+    assert!(comparison.difference.unwrap().interval.is_some(), "over questions");
+    assert_eq!(comparison.verdict, Verdict::Inconclusive, "one seed decides nothing");
     // Doing it again replaces the report.
-    reproduce(&small("a"), &RunContext::default()).unwrap();
+    fs::write(dir.join("a/old"), "").unwrap();
+    reproduce("a");
+    assert!(!dir.join("a/old").exists());
 }
 
 /// Every run file of the repository loads as what its name says.

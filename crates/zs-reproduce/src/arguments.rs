@@ -27,8 +27,8 @@ pub struct ReproduceArgs {
     /// This claim of `claims`, or this run of `paper`, only; may be given several times.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
-    /// `claims`: pieces of work at a time; by default one a core, as far as memory allows.
-    #[arg(long, value_name = "N", help_heading = "With --preset claims")]
+    /// Pieces of work at a time; by default one, and for `claims` one a core, as far as memory allows.
+    #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
     /// `claims`: do nothing, and report on what is done.
     #[arg(long, help_heading = "With --preset claims")]
@@ -42,7 +42,7 @@ pub struct ReproduceArgs {
     /// `paper`: the folder of `zs data fetch`.
     #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
     pub data: Option<PathBuf>,
-    /// Say what would be done, and do nothing; for `claims` and `paper`.
+    /// Say what would be done, and do nothing.
     #[arg(long)]
     pub dry_run: bool,
 }

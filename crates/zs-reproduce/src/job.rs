@@ -20,7 +20,7 @@ use zs_trainer::{Trained, Trainer, Validation};
 use crate::config::ReproduceConfig;
 use zs_trainer::source;
 
-/// What the stages share.
+/// State that the stages share.
 pub(super) struct Job<'a> {
     pub(super) config: &'a ReproduceConfig,
     pub(super) context: &'a RunContext,
@@ -127,12 +127,12 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Who answers in training.
+/// Search engines in training.
 #[derive(Clone)]
 pub(super) struct TrainingEngines {
-    /// Who answers the policy.
+    /// Engine that the policy searches.
     pub(super) engine: Arc<dyn SearchEngine>,
-    /// Who is asked in validation beside the real engine.
+    /// Engine of a second validation, beside that on the real engine.
     pub(super) beside: Option<Arc<dyn SearchEngine>>,
 }
 

@@ -1,5 +1,5 @@
-//! The results of the `ZeroSearch` paper, reproduced: the main job once (`quick`), every claim over
-//! seeds with verdicts (`claims`), and the paper's own runs on real weights (`paper`).
+//! The results of the `ZeroSearch` paper, reproduced: the main job with one seed (`quick`), every
+//! claim over seeds with verdicts (`claims`), and the paper's own runs on real weights (`paper`).
 //!
 //! ```
 //! let claims = zs_reproduce::claims::preset(&zs_trainer::Components::built_in())?;
@@ -13,7 +13,6 @@ pub mod config;
 mod job;
 mod output;
 pub mod paper;
-pub mod quick;
 
 use anyhow::Result;
 use zs_trainer::RunContext;
@@ -27,8 +26,7 @@ pub use self::arguments::{Preset, ReproduceArgs};
 /// Fails on a missing base model, an output directory that is not ours, or any failing stage.
 pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
     match args.preset {
-        Preset::Quick => quick::command(args, context),
-        Preset::Claims => claims::command(args, context),
+        Preset::Quick | Preset::Claims => claims::command(args, context),
         Preset::Paper => paper::command(args, context),
     }
 }

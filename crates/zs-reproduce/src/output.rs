@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 
 use zs_trainer::files::RunDir;
 
@@ -25,22 +24,13 @@ impl Output {
         let work = suffixed(target, ".partial");
         check_ours(&work)?;
         remove(&work)?;
-        let work = RunDir::create(&work)?;
-        work.write_text(MARKER, "Written by `zs reproduce`, which may replace this directory.\n")?;
-        Ok(Self { target: target.to_owned(), work })
+        claim_directory(&work)?;
+        Ok(Self { target: target.to_owned(), work: RunDir::open(&work)? })
     }
 
-    /// The directory of one stage.
-    pub(crate) fn run(&self, name: &str) -> Result<RunDir> {
-        RunDir::create(&self.work.join(name))
-    }
-
-    pub(crate) fn write_text(&self, name: &str, text: &str) -> Result<()> {
-        self.work.write_text(name, text)
-    }
-
-    pub(crate) fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        self.work.write_json(name, value)
+    /// The directory to write into.
+    pub(crate) fn run(&self) -> &RunDir {
+        &self.work
     }
 
     /// Takes the place of the earlier report.
@@ -97,7 +87,7 @@ mod tests {
         let target = scratch.path().join("quick");
         let write = |text: &str| {
             let output = Output::begin(&target).unwrap();
-            output.write_text("report.md", text).unwrap();
+            output.run().write_text("report.md", text).unwrap();
             output
         };
         write("one").finish().unwrap();

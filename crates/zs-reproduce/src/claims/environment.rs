@@ -1,4 +1,4 @@
-//! Where numbers come from: version, commit, machine, command.
+//! Origin of the numbers: version, commit, machine, command.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use zs_trainer::versions;
 /// Memory that one piece of work may need.
 const GIB_A_JOB: f64 = 1.0;
 
-/// What a report says about its origin.
+/// Origin of a report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {

@@ -12,7 +12,7 @@ use zs_rl::{RolloutConfig, Trajectory};
 use super::result::CurvePoint;
 use crate::config::ClaimMetric;
 
-/// What one policy measured.
+/// Metrics of one policy.
 pub(super) type Measures = BTreeMap<ClaimMetric, f64>;
 
 /// The metrics of greedy episodes on the real engine.
@@ -54,7 +54,7 @@ fn answer_words(evaluation: &Evaluation) -> f64 {
     words.iter().sum::<usize>() as f64 / words.len().max(1) as f64
 }
 
-/// What the policy's own queries are worth.
+/// Quality of the policy's own queries.
 struct Searches {
     /// Share of queries that name an entity of the question or of what was read before.
     names_entity: f64,
@@ -84,7 +84,7 @@ impl Searches {
     }
 }
 
-/// What greedy sampling without stop texts would throw away and change, turn by turn.
+/// Tokens and answers that greedy sampling without stop texts would discard and change, turn by turn.
 ///
 /// The reference code samples each turn to the end of the sequence or to its longest, and then cuts
 /// the text after the first `</search>`, or after the first `</answer>` where there is none. Up to

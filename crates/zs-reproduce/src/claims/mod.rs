@@ -1,8 +1,9 @@
-//! The claims of the paper at the embedded scale: arms times seeds, each done once and kept, and a
-//! verdict on every claim.
+//! Arms times seeds and what follows from them: the main job with one seed, or every claim of the
+//! paper at the embedded scale, each piece of work kept, with a verdict on every claim.
 
+mod arms;
+mod charts;
 mod environment;
-mod markdown;
 mod measure;
 mod page;
 mod plan;
@@ -14,29 +15,28 @@ mod stats;
 mod verdict;
 mod work;
 
-use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+pub use self::arms::{ArmReport, BandPoint, Scores, SimulatorReport};
 pub use self::environment::Environment;
-pub use self::preset::{ClaimsPreset, preset};
-pub use self::report::{
-    ArmReport, BandPoint, ClaimReport, ClaimsReport, ComparisonReport, SimulatorReport,
-};
-pub use self::result::{CurvePoint, EpisodeText, SeedResult, SimulatorResult};
+pub use self::preset::{ClaimsPreset, preset, quick, quick_config};
+pub use self::report::{ClaimReport, ClaimsReport, ComparisonReport, Example};
+pub use self::result::{CurvePoint, EpisodeText, ExampleTurn, SeedResult, SimulatorResult};
 pub use self::stats::{CONFIDENCE, SeedMean, seed_mean};
 pub use self::verdict::Verdict;
 
-use self::plan::{Work, plan, select};
-use self::schedule::{Event, Task, carry_out};
-use self::work::Outcome;
-use crate::arguments::ReproduceArgs;
-use crate::output::claim_directory;
-use zs_trainer::RunContext;
+use self::plan::{Store, Work, plan, select};
+use self::schedule::carry_out;
+use crate::arguments::{Preset, ReproduceArgs};
+use crate::output::{Output, claim_directory};
+use zs_trainer::config::load;
+use zs_trainer::files::RunDir;
 use zs_trainer::source;
+use zs_trainer::{Components, RunContext};
 
-/// What of the claims is asked for.
+/// Part of the claims to run or to report.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// Seeds, from the first of the base file on.
@@ -45,25 +45,25 @@ pub struct Request {
     pub only: Vec<String>,
     /// Pieces of work at a time.
     pub jobs: usize,
-    /// Whether only what is there is reported.
+    /// Reports finished work and runs nothing.
     pub report_only: bool,
 }
 
-/// `zs reproduce --preset claims`.
+/// `zs reproduce` with the presets `quick` and `claims`.
 ///
 /// # Errors
 ///
 /// Fails on an unknown claim, a missing base model, an output directory that is not ours, and, after
 /// everything else was done and reported, on any work that failed.
 pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
-    let mut preset = preset(&context.components)?;
+    let mut preset = chosen(args, &context.components)?;
     preset.base.seed = args.seed.unwrap_or(preset.base.seed);
     preset.base.base = args.base.clone().unwrap_or(preset.base.base);
     preset.base.out = args.out.clone().unwrap_or(preset.base.out);
     let request = Request {
         num_seeds: args.seeds.unwrap_or(preset.num_seeds),
         only: args.only.clone(),
-        jobs: args.jobs.unwrap_or_else(environment::jobs),
+        jobs: args.jobs.unwrap_or_else(|| if preset.resumes { environment::jobs() } else { 1 }),
         report_only: args.report_only,
     };
     if request.num_seeds == 0 {
@@ -75,134 +75,132 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
     }
     let (report, failures) = run(&preset, &request, context)?;
     let page = preset.base.out.join("report.html");
-    context.print(&format!("{}\nThe report: {}\n", report.table(), page.display()));
+    context.print(&format!("{}\nThe report: {}\n", report.summary()?, page.display()));
     match failures.first() {
         None => Ok(()),
         Some(first) => bail!("{} pieces of work failed; the first: {first}", failures.len()),
     }
 }
 
-/// Does what is not yet done and reports on everything that is: the report, and what failed.
+/// The preset that the arguments name.
+fn chosen(args: &ReproduceArgs, components: &Components) -> Result<ClaimsPreset> {
+    if args.preset == Preset::Claims {
+        return preset(components);
+    }
+    let refused = [
+        ("--seeds", args.seeds.is_some()),
+        ("--only", !args.only.is_empty()),
+        ("--report-only", args.report_only),
+        ("--model", args.model.is_some()),
+        ("--simulator", args.simulator.is_some()),
+        ("--data", args.data.is_some()),
+    ];
+    if let Some((name, _)) = refused.into_iter().find(|it| it.1) {
+        bail!("`{name}` goes with `--preset claims` or `--preset paper`");
+    }
+    let base = match &args.config {
+        Some(path) => load(path, components)?,
+        None => quick_config(components)?,
+    };
+    quick(base, components)
+}
+
+/// Does what is not yet done and reports on everything that is: the report, and the failures.
 ///
 /// # Errors
 ///
-/// As [`command`], but for failing work.
+/// As [`command`], but for failing work of a preset that resumes.
 pub fn run(
     preset: &ClaimsPreset,
     request: &Request,
     context: &RunContext,
 ) -> Result<(ClaimsReport, Vec<String>)> {
+    let clock = Instant::now();
     let wanted = select(&preset.claims, &request.only)?;
     let seeds = seeds(preset, request);
-    let tasks = plan(&preset.base, &seeds, &preset.claims, &wanted);
-    let out = &preset.base.out;
-    claim_directory(out)?;
-    let mut outcomes: Vec<Option<Outcome>> = tasks.iter().map(|it| it.work.finished(out)).collect();
-    let mut failures = Vec::new();
-    if !request.report_only {
-        let open = open(&tasks, &outcomes);
-        let num_kept = tasks.len() - open.len();
-        if num_kept > 0 {
-            context.note(&format!("{num_kept} of {} pieces of work are done already", tasks.len()));
-        }
-        let base = source::load_policy(&preset.base.base, context)?;
-        let places: Vec<usize> = open.iter().map(|it| it.0).collect();
-        let open: Vec<Task<Work>> = open.into_iter().map(|it| it.1).collect();
-        let watch = Watch { open: &open, places: &places, jobs: request.jobs, context };
-        let (sender, events) = channel();
-        let (done, failed) = std::thread::scope(|scope| {
-            let open = &open;
-            let base = &base;
-            scope.spawn(move || {
-                carry_out(open, request.jobs, &sender, |it| it.carry_out(base, out, context));
-            });
-            watch.follow(events)
-        });
-        for (place, outcome) in done {
-            outcomes[place] = Some(outcome);
-        }
-        failures = failed;
+    let mut store = store(preset);
+    let output = match preset.resumes {
+        true => claim_directory(&store.out).map(|()| None)?,
+        false => Some(Output::begin(&store.out)?),
+    };
+    if let Some(output) = &output {
+        output.run().path().clone_into(&mut store.out);
     }
-    let finished: Vec<Outcome> = outcomes.into_iter().flatten().collect();
-    let report = ClaimsReport::new(preset, &wanted, &seeds, tasks.len(), finished);
-    write(&report, preset).with_context(|| out.display().to_string())?;
+    let (mut finished, mut open, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+    for work in plan(&preset.base, &seeds, &preset.claims, &wanted) {
+        match work.finished(&store) {
+            Some(outcome) => finished.push(outcome),
+            None => open.push(work),
+        }
+    }
+    let num_planned = finished.len() + open.len();
+    if !request.report_only {
+        let base = source::load_policy(&preset.base.base, context)?;
+        let done = finished.len();
+        let (num_open, jobs) = (open.len(), request.jobs);
+        context.note(&format!("{num_open} to do, {jobs} at a time; {done} are done already"));
+        // Several at a time would talk all at once.
+        let inner = if jobs > 1 { context.silenced() } else { context.clone() };
+        let run = |it: &Work| {
+            context.note(&format!("begun: {}", it.label()));
+            it.carry_out(&base, &store, &inner)
+        };
+        let total: f64 = open.iter().map(Work::size).sum();
+        let (mut num_over, mut size_done) = (0, 0.0);
+        let num_simulators = open.iter().filter(|it| matches!(it, Work::Tune(_))).count();
+        let (simulators, policies) = open.split_at(num_simulators);
+        for phase in [simulators, policies] {
+            carry_out(phase, jobs, run, |work, result| {
+                num_over += 1;
+                size_done += work.size();
+                let minutes = clock.elapsed().as_secs_f64() / 60.0;
+                let left = minutes / size_done * (total - size_done);
+                let label = work.label();
+                let line = match &result {
+                    Ok(outcome) => outcome.headline(),
+                    Err(error) => format!("FAILED: {error:#}"),
+                };
+                context.note(&format!(
+                    "[{num_over}/{num_open}] {label}: {line}; {minutes:.0} min, about {left:.0} min left"
+                ));
+                match result {
+                    Ok(outcome) => finished.push(outcome),
+                    Err(error) => failures.push(format!("{label}: {error:#}")),
+                }
+            });
+        }
+    }
+    let mut report = ClaimsReport::new(preset, &wanted, &seeds, num_planned, finished);
+    report.seconds = clock.elapsed().as_secs_f64();
+    let dir = match &output {
+        Some(it) => it.run().clone(),
+        None => RunDir::open(&store.out)?,
+    };
+    write(&report, &dir).with_context(|| store.out.display().to_string())?;
+    if let Some(output) = output {
+        if let Some(first) = failures.first() {
+            bail!("{first}");
+        }
+        output.finish()?;
+    }
     Ok((report, failures))
+}
+
+fn store(preset: &ClaimsPreset) -> Store {
+    Store { out: preset.base.out.clone(), resumes: preset.resumes }
 }
 
 fn seeds(preset: &ClaimsPreset, request: &Request) -> Vec<u64> {
     (preset.base.seed..).take(request.num_seeds).collect()
 }
 
-/// The work that is not done, with its place in the whole plan.
-fn open(tasks: &[Task<Work>], outcomes: &[Option<Outcome>]) -> Vec<(usize, Task<Work>)> {
-    let mut open: Vec<(usize, Task<Work>)> = Vec::new();
-    for (place, task) in tasks.iter().enumerate().filter(|(it, _)| outcomes[*it].is_none()) {
-        let needs = task.needs.and_then(|it| open.iter().position(|(place, _)| *place == it));
-        open.push((place, Task { work: task.work.clone(), needs }));
-    }
-    open
-}
-
-/// Says how far the work is.
-struct Watch<'a> {
-    open: &'a [Task<Work>],
-    places: &'a [usize],
-    jobs: usize,
-    context: &'a RunContext,
-}
-
-impl Watch<'_> {
-    /// Listens until all is done: what was done, by its place in the plan, and what failed.
-    fn follow(
-        &self,
-        events: impl IntoIterator<Item = Event<Outcome>>,
-    ) -> (Vec<(usize, Outcome)>, Vec<String>) {
-        let total: f64 = self.open.iter().map(|it| it.work.size()).sum();
-        let clock = Instant::now();
-        let mut size_done = 0.0;
-        let mut num_over = 0;
-        let (mut done, mut failed) = (Vec::new(), Vec::new());
-        self.context.note(&format!("{} to do, {} at a time", self.open.len(), self.jobs));
-        for event in events {
-            let (task, line) = match event {
-                Event::Begun { task } => {
-                    self.context.note(&format!("begun: {}", self.open[task].work.label()));
-                    continue;
-                }
-                Event::Skipped { task } => {
-                    failed.push(format!("{}: what it needs failed", self.open[task].work.label()));
-                    (task, "left out".to_owned())
-                }
-                Event::Ended { task, outcome: Err(error) } => {
-                    failed.push(format!("{}: {error:#}", self.open[task].work.label()));
-                    (task, format!("FAILED: {error:#}"))
-                }
-                Event::Ended { task, outcome: Ok(outcome) } => {
-                    let line = outcome.headline();
-                    done.push((self.places[task], outcome));
-                    (task, line)
-                }
-            };
-            num_over += 1;
-            size_done += self.open[task].work.size();
-            let minutes = clock.elapsed().as_secs_f64() / 60.0;
-            let left = minutes / size_done * (total - size_done);
-            self.context.note(&format!(
-                "[{num_over}/{}] {}: {line}; {minutes:.0} min, about {left:.0} min left",
-                self.open.len(),
-                self.open[task].work.label()
-            ));
-        }
-        (done, failed)
-    }
-}
-
-/// What would be done, without doing it.
+/// The plan, without doing it.
 fn describe(preset: &ClaimsPreset, request: &Request) -> Result<String> {
     use std::fmt::Write;
     let wanted = select(&preset.claims, &request.only)?;
     let seeds = seeds(preset, request);
     let tasks = plan(&preset.base, &seeds, &preset.claims, &wanted);
+    let store = store(preset);
     let mut text = String::new();
     for claim in &wanted {
         let _ = writeln!(text, "{:>2} {}: {}", claim.number, claim.id, claim.claim);
@@ -211,9 +209,9 @@ fn describe(preset: &ClaimsPreset, request: &Request) -> Result<String> {
     let mut num_done = 0;
     let mut left = 0.0;
     for task in &tasks {
-        let is_done = task.work.finished(&preset.base.out).is_some();
+        let is_done = task.finished(&store).is_some();
         num_done += usize::from(is_done);
-        left += if is_done { 0.0 } else { task.work.size() };
+        left += if is_done { 0.0 } else { task.size() };
     }
     let _ = writeln!(
         text,
@@ -229,9 +227,10 @@ fn describe(preset: &ClaimsPreset, request: &Request) -> Result<String> {
 /// Seconds of a training step of the preset on two idle cores, for estimates.
 const SECONDS_A_STEP: f64 = 0.7;
 
-fn write(report: &ClaimsReport, preset: &ClaimsPreset) -> Result<()> {
-    let out = zs_trainer::files::RunDir::open(&preset.base.out)?;
+fn write(report: &ClaimsReport, out: &RunDir) -> Result<()> {
+    out.write_text("config.toml", &toml::to_string_pretty(&report.settings)?)?;
     out.write_json("report.json", report)?;
-    out.write_text("report.md", &report.to_markdown())?;
-    out.write_text("report.html", &page::render(report)?)
+    let (page, markdown) = page::render(report)?;
+    out.write_text("report.md", &markdown)?;
+    out.write_text("report.html", &page)
 }

@@ -1,238 +1,213 @@
-//! The report as one self-contained page: no script, no font, no picture from elsewhere.
+//! The report as a self-contained page (no script, no font, no picture from elsewhere), as Markdown
+//! and for the console.
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
+use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, context};
-use serde::Serialize;
+use minijinja::{Environment, Error, UndefinedBehavior, Value, context};
+use serde::{Deserialize, Serialize};
+use zs_eval::Estimate;
 
-use super::markdown::{RULES, cost_header, difference, p_value};
-use super::report::{ArmReport, BandPoint, ClaimReport, ClaimsReport};
+use super::arms::Scores;
+use super::charts;
+use super::report::{AFTER, BEFORE, ClaimsReport, REAL};
+use super::stats::SeedMean;
 use super::verdict::Verdict;
-use crate::config::{ClaimMetric, PublishedConfig};
-use zs_observe::{Chart, ChartStyle, Mark, Series};
+use crate::config::ClaimMetric;
 
-const TEMPLATE: &str = include_str!("page.html.jinja");
+const REPORT: &str = include_str!("report.jinja");
+const FINDINGS: &str = include_str!("findings.jinja");
 
-/// Arms whose noise is drawn.
-const NOISE: [&str; 4] = ["simulated", "fixed_noise", "falling_noise", "no_noise"];
-
-/// Draws the page.
-///
-/// # Errors
-///
-/// Fails when a chart cannot be drawn.
-pub(super) fn render(report: &ClaimsReport) -> Result<String> {
-    let mut environment = Environment::new();
-    environment.add_filter("fixed", |value: f64, digits: usize| format!("{value:.digits$}"));
-    environment.add_template("page.html", TEMPLATE)?;
-    let claims: Vec<ClaimView> =
-        report.claims.iter().map(|it| ClaimView::new(report, it)).collect::<Result<_>>()?;
-    let count = |verdict| report.claims.iter().filter(|it| it.verdict == verdict).count();
-    let page = environment.get_template("page.html")?.render(context! {
-        progress => report.progress(),
-        is_complete => report.is_complete(),
-        rules => RULES,
-        claims => Serde(&claims),
-        num_supported => count(Verdict::Supported),
-        num_not_supported => count(Verdict::NotSupported),
-        num_inconclusive => count(Verdict::Inconclusive),
-        num_described => count(Verdict::Described),
-        num_not_run => count(Verdict::NotRun),
-        figures => Serde(figures(report)),
-        noise => Serde(Figure::new(&noise_chart(report))?),
-        scatter => Serde(Figure::new(&scatter_chart(report))?),
-        gap => Serde(Figure::new(&gap_chart(report))?),
-        simulators => Serde(&report.simulators),
-        cost_header => Serde(cost_header()),
-        cost_rows => Serde(report.cost_rows()),
-        examples => Serde(&report.examples),
-        environment => Serde(report.environment_rows()),
-    })?;
-    Ok(page)
-}
-
-/// A claim as the page shows it.
-#[derive(Serialize)]
-struct ClaimView {
-    number: u32,
-    id: String,
-    claim: String,
-    source: String,
-    note: String,
-    verdict: &'static str,
-    /// The class of the verdict's badge.
-    class: &'static str,
-    comparisons: Vec<ComparisonView>,
-    header: Vec<String>,
-    rows: Vec<Vec<String>>,
-    published: Vec<PublishedConfig>,
-    curves: Option<Figure>,
-}
-
-#[derive(Serialize)]
-struct ComparisonView {
-    compared: String,
-    metric: &'static str,
-    expected: String,
-    difference: String,
-    p: String,
-    seeds: usize,
-    verdict: &'static str,
-    decides: bool,
-}
+/// The heads of the table of scores.
+const SCORE_HEADER: [&str; 5] =
+    ["greedy, on the real engine", "questions", "exact match", "F1", "searches"];
 
 /// A chart with its legend.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct Figure {
     svg: String,
     legend: Vec<(String, String)>,
 }
 
-impl Figure {
-    fn new(chart: &Chart) -> Result<Self> {
-        Ok(Self { svg: chart.to_svg()?, legend: chart.legend() })
+/// Draws the page and writes the Markdown.
+///
+/// # Errors
+///
+/// Fails when a chart cannot be drawn.
+pub(super) fn render(report: &ClaimsReport) -> Result<(String, String)> {
+    let mut figures: BTreeMap<&str, Vec<Figure>> = BTreeMap::new();
+    for (id, chart) in charts::all(report) {
+        let figure = Figure { svg: chart.to_svg()?, legend: chart.legend() };
+        figures.entry(id).or_default().push(figure);
     }
-}
-
-impl ClaimView {
-    fn new(report: &ClaimsReport, claim: &ClaimReport) -> Result<Self> {
-        let comparison = |it: &super::report::ComparisonReport| ComparisonView {
-            compared: report.compared(it),
-            metric: it.comparison.metric.title(),
-            expected: it.expected.clone(),
-            difference: difference(it),
-            p: p_value(it),
-            seeds: it.seeds.len(),
-            verdict: it.verdict.words(),
-            decides: it.comparison.decides,
-        };
-        let chart = learning_chart(report, claim);
-        Ok(Self {
-            number: claim.number,
-            id: claim.id.clone(),
-            claim: claim.claim.clone(),
-            source: claim.source.clone(),
-            note: claim.note.clone(),
-            verdict: claim.verdict.words(),
-            class: match claim.verdict {
-                Verdict::Supported => "yes",
-                Verdict::NotSupported => "no",
-                Verdict::Inconclusive | Verdict::NotRun | Verdict::Described => "open",
+    let crates: Vec<String> =
+        report.environment.crates.iter().map(|it| format!("{} {}", it.0, it.1)).collect();
+    let headline = [BEFORE, AFTER, "paper_form", REAL];
+    let headline: Vec<_> = headline.iter().filter_map(|it| report.arms.get(*it)).collect();
+    let text = |name: &str| -> Result<String> {
+        Ok(environment()?.template_from_named_str(name, REPORT)?.render(context! {
+            html => name.ends_with("html"),
+            report => Serde(report),
+            title => match report.claims.as_slice() {
+                [only] => &only.claim,
+                _ => "The claims of ZeroSearch, tested at the embedded scale",
             },
-            comparisons: claim.comparisons.iter().map(comparison).collect(),
-            header: report.arm_header(claim),
-            rows: report.arm_rows(claim),
-            published: claim.published.clone(),
-            curves: match chart.series.is_empty() {
-                true => None,
-                false => Some(Figure::new(&chart)?),
+            state => match report.is_complete() {
+                true => "complete".to_owned(),
+                false => format!(
+                    "{} of {} pieces of work are done", report.num_done, report.num_planned
+                ),
             },
-        })
-    }
-}
-
-/// The numbers at the top: exact match of the main arms.
-fn figures(report: &ClaimsReport) -> Vec<(String, String)> {
-    let shown = ["base", "simulated", "paper_form", "real"];
-    let figure = |name: &str| {
-        let arm = report.arms.get(name)?;
-        let mean = arm.means.get(&ClaimMetric::ExactMatch)?;
-        Some((format!("{:.3}", mean.mean), format!("exact match: {}", arm.title)))
+            is_complete => report.is_complete(),
+            has_verdicts => report.has_verdicts(),
+            headline => Serde(&headline),
+            score_header => SCORE_HEADER,
+            scores => report.score_rows(),
+            findings => report.findings()?,
+            figures => Serde(&figures),
+            crates => crates.join(", "),
+        })?)
     };
-    shown.into_iter().filter_map(figure).collect()
+    Ok((text("report.html")?, text("report.md")?))
 }
 
-/// The points of a curve where `pick` has a value.
-fn points(curve: &[BandPoint], pick: impl Fn(&BandPoint) -> Option<f64>) -> Vec<(f64, f64)> {
-    curve.iter().filter_map(|it| Some((it.step as f64, pick(it)?))).collect()
-}
-
-/// Validation exact match of the claim's arms, with the range over seeds.
-fn learning_chart(report: &ClaimsReport, claim: &ClaimReport) -> Chart {
-    let series = |arm: &ArmReport| Series {
-        name: arm.title.clone(),
-        points: points(&arm.curve, |it| it.mean.validation_exact_match),
-        band: arm
-            .curve
-            .iter()
-            .filter_map(|it| it.range.map(|[low, high]| (it.step as f64, low, high)))
-            .collect(),
-        mark: Mark::Line,
-    };
-    let arms = claim.arms.iter().filter_map(|it| report.arms.get(it));
-    Chart {
-        x_label: "training step",
-        y_label: "validation exact match",
-        top: 1.0,
-        series: arms.filter(|it| !it.curve.is_empty()).map(series).collect(),
-        style: ChartStyle::Narrow,
-        ..Chart::default()
+impl ClaimsReport {
+    /// Tells verdicts over seeds from the scores of a single one.
+    pub(super) fn has_verdicts(&self) -> bool {
+        self.seeds.len() != 1
     }
-}
 
-fn noise_chart(report: &ClaimsReport) -> Chart {
-    let arms = NOISE.iter().filter_map(|it| report.arms.get(*it));
-    let series = |arm: &ArmReport| Series {
-        name: arm.title.clone(),
-        points: points(&arm.curve, |it| it.mean.noise_probability),
-        ..Series::default()
-    };
-    Chart {
-        x_label: "training step",
-        y_label: "noise probability",
-        top: 0.5,
-        series: arms.map(series).collect(),
-        style: ChartStyle::Narrow,
-        ..Chart::default()
+    /// The text for the console: verdicts, or with one seed the scores and what follows from them.
+    ///
+    /// # Errors
+    ///
+    /// Never: the template is part of this crate and tested.
+    pub fn summary(&self) -> Result<String> {
+        let mut table = Table::new();
+        table.load_preset(UTF8_BORDERS_ONLY);
+        if self.has_verdicts() {
+            table.set_header(["claim", "", "verdict", "difference", "seeds"]);
+            for claim in &self.claims {
+                let (number, first) = (claim.number.to_string(), claim.comparisons.first());
+                let text = first.map(|it| difference(it.difference, it.comparison.metric));
+                let seeds = first.map(|it| it.seeds.len().to_string());
+                let [text, seeds] = [text, seeds].map(Option::unwrap_or_default);
+                table.add_row([&number, &claim.id, claim.verdict.words(), &text, &seeds]);
+            }
+            return Ok(table.to_string());
+        }
+        table.set_header(SCORE_HEADER).add_rows(self.score_rows());
+        let findings: String = self.findings()?.iter().map(|it| format!("\n- {it}")).collect();
+        Ok(format!("{table}{findings}"))
     }
-}
 
-/// Exact match on the simulator and on the real engine of every policy that was trained on one.
-fn scatter_chart(report: &ClaimsReport) -> Chart {
-    let series = |arm: &ArmReport| {
-        let of = |metric| arm.values.get(&metric).map_or(&[][..], Vec::as_slice);
-        let (simulated, real) = (of(ClaimMetric::SimulatedExactMatch), of(ClaimMetric::ExactMatch));
-        let points: Vec<(f64, f64)> = simulated.iter().copied().zip(real.iter().copied()).collect();
-        let (name, mark) = (arm.title.clone(), Mark::Dots);
-        (!points.is_empty()).then_some(Series { name, points, mark, band: Vec::new() })
-    };
-    let main =
-        ["simulated", "paper_form", "prompted", "mispaired", "simulator_30", "simulator_150"];
-    let arms = main.iter().filter_map(|it| report.arms.get(*it));
-    Chart {
-        x_label: "exact match on the simulator",
-        y_label: "on the real engine",
-        top: 1.0,
-        series: arms.filter_map(series).collect(),
-        style: ChartStyle::Square,
-        ..Chart::default()
-    }
-}
-
-/// How far the simulator is ahead of the real engine, over training.
-fn gap_chart(report: &ClaimsReport) -> Chart {
-    let lines = |name: &str| {
-        let Some(arm) = report.arms.get(name) else { return Vec::new() };
-        let line = |suffix: &str, mark, points| Series {
-            name: format!("{}, {suffix}", arm.title),
-            points,
-            mark,
-            band: Vec::new(),
+    /// Exact match, F1 and searches of every arm, over all questions and by hops.
+    fn score_rows(&self) -> Vec<[String; 5]> {
+        let interval =
+            |it: &Estimate| format!("{:.3} [{:.3}, {:.3}]", it.mean, it.ci_low, it.ci_high);
+        let row = |name: String, it: &Scores| {
+            let searches = format!("{:.2}", it.num_searches.mean);
+            [name, it.n.to_string(), interval(&it.exact_match), interval(&it.f1), searches]
         };
-        let simulated = points(&arm.curve, |it| it.mean.simulated_exact_match);
-        let real = points(&arm.curve, |it| it.mean.validation_exact_match);
-        vec![
-            line("asking the simulator (dashed)", Mark::Dashes, simulated),
-            line("asking the real engine", Mark::Line, real),
-        ]
-    };
-    Chart {
-        x_label: "training step",
-        y_label: "validation exact match",
-        top: 1.0,
-        series: ["simulated", "paper_form"].into_iter().flat_map(lines).collect(),
-        style: ChartStyle::Narrow,
-        ..Chart::default()
+        let rows = self.arms.values().flat_map(|arm| {
+            let hops = arm.by_hops.iter();
+            let hops = hops.map(|(hops, it)| row(format!("{}, {hops}-hop", arm.title), it));
+            std::iter::once(row(arm.title.clone(), &arm.overall)).chain(hops)
+        });
+        rows.collect()
+    }
+
+    /// The findings beside the tables, a sentence each.
+    ///
+    /// # Errors
+    ///
+    /// Never: the template is part of this crate and tested.
+    pub fn findings(&self) -> Result<Vec<String>> {
+        let text =
+            environment()?.template_from_named_str("findings", FINDINGS)?.render(context! {
+                report => Serde(self),
+                has_verdicts => self.has_verdicts(),
+                before => BEFORE,
+                after => AFTER,
+                real => REAL,
+            })?;
+        Ok(text.lines().map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect())
+    }
+}
+
+/// Templates with the forms of numbers.
+fn environment() -> Result<Environment<'static>> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+    environment.add_filter("fixed", |value: f64, digits: usize| format!("{value:.digits$}"));
+    environment.add_filter("class", |cell: Value| class(&cell.to_string()));
+    environment.add_filter("metric", |Serde(it): Serde<ClaimMetric>| it.title());
+    environment.add_filter("words", |Serde(it): Serde<Verdict>| it.words());
+    environment.add_filter(
+        "difference",
+        |Serde(it): Serde<Option<SeedMean>>, Serde(metric): Serde<ClaimMetric>| {
+            difference(it, metric)
+        },
+    );
+    environment.add_filter("mean", |metric: Value, arm: Value| mean_sd(&metric, &arm));
+    environment.add_filter("p_value", |p: Option<f64>| match p {
+        None => String::new(),
+        Some(p) if p < 0.001 => "< 0.001".to_owned(),
+        Some(p) => format!("{p:.3}"),
+    });
+    Ok(environment)
+}
+
+/// The style of a cell of a table.
+fn class(cell: &str) -> &'static str {
+    use Verdict::{Described, Inconclusive, NotRun, NotSupported, Supported};
+    let is = |verdict: Verdict| cell.trim_matches(['(', ')']) == verdict.words();
+    match cell.len() {
+        _ if is(Supported) => "badge yes",
+        _ if is(NotSupported) => "badge no",
+        _ if [Inconclusive, NotRun, Described].into_iter().any(is) => "badge open",
+        0..=40 => "nowrap",
+        _ => "long",
+    }
+}
+
+/// A difference with its interval.
+fn difference(difference: Option<SeedMean>, metric: ClaimMetric) -> String {
+    let digits = digits(metric);
+    match difference {
+        None => Verdict::NotRun.words().to_owned(),
+        Some(SeedMean { mean, interval: None, .. }) => format!("{mean:+.digits$}"),
+        Some(SeedMean { mean, interval: Some([low, high]), .. }) => {
+            format!("{mean:+.digits$} [{low:+.digits$}, {high:+.digits$}]")
+        }
+    }
+}
+
+/// The mean of a metric of an arm, with the standard deviation over seeds.
+fn mean_sd(metric: &Value, arm: &Value) -> Result<String, Error> {
+    let digits = digits(ClaimMetric::deserialize(metric)?);
+    if arm.is_undefined() {
+        return Ok(Verdict::NotRun.words().to_owned());
+    }
+    let mean = arm.get_attr("means")?.get_item(metric)?;
+    if mean.is_undefined() {
+        return Ok("-".to_owned());
+    }
+    Ok(match SeedMean::deserialize(mean)? {
+        SeedMean { mean, sd: None, .. } => format!("{mean:.digits$}"),
+        SeedMean { mean, sd: Some(sd), .. } => format!("{mean:.digits$} ± {sd:.digits$}"),
+    })
+}
+
+fn digits(metric: ClaimMetric) -> usize {
+    match metric {
+        ClaimMetric::ProviderCalls | ClaimMetric::SimulatedCalls => 0,
+        ClaimMetric::ProviderDollars | ClaimMetric::NumSearches | ClaimMetric::AnswerWords => 2,
+        _ => 3,
     }
 }
 
@@ -244,22 +219,56 @@ mod tests {
     #[test]
     fn the_page_is_self_contained_and_escapes_model_output() {
         let report = sample(&[1, 2, 3]);
-        let page = render(&report).unwrap();
-        assert!(page.matches("<svg").count() >= 4);
+        let (page, _) = render(&report).unwrap();
+        assert!(page.matches("<svg").count() >= 5);
         assert!(page.contains("&lt;answer&gt;A") && page.contains("who &lt;i&gt;?"));
         for external in ["http:", "https:", "<script", "@import", "url("] {
             let found = page.replace("http://www.w3.org/2000/svg", "").contains(external);
             assert!(!found, "{external}");
         }
         assert!(page.contains("prefers-color-scheme: dark"));
-        assert!(page.contains("The paper's own numbers") || page.contains("the paper's own"));
+        assert!(page.contains("own numbers (other models"));
         assert!(page.contains("18 of 100 pieces of work are done"));
+        assert!(page.contains("constant_groups: too even") && page.contains("#DC2626"));
         assert!(report.claims.iter().all(|it| page.contains(&format!("id=\"{}\"", it.id))));
     }
 
     #[test]
     fn a_report_of_nothing_is_drawn() {
-        let page = render(&sample(&[])).unwrap();
+        let (page, _) = render(&sample(&[])).unwrap();
         assert!(page.contains("not run"));
+    }
+
+    #[test]
+    fn markdown_says_what_was_found_and_what_was_not_run() {
+        let (_, text) = render(&sample(&[1, 2, 3])).unwrap();
+        assert!(text.contains("18 of 100 pieces of work are done"));
+        assert!(text.contains("| supported |") && text.contains("| not run |"));
+        assert!(text.contains("+0.100 [+0.100, +0.100]"), "{text}");
+        assert!(text.contains("| no_noise | not run |"));
+        assert!(text.contains("The paper's own numbers"));
+        assert!(text.contains("0.820 ± 0.010"));
+        assert!(text.contains("$60.00"));
+    }
+
+    #[test]
+    fn one_seed_has_intervals_over_questions_and_no_verdicts() {
+        let report = sample(&[1]);
+        let (page, text) = render(&report).unwrap();
+        assert!(text.contains("| base model, untrained | 4 | 0.010 [-0.040, 0.060] |"), "{text}");
+        assert_eq!(text.matches(", 2-hop | 4 |").count(), report.arms.len());
+        // Three of four records differ from the base, so the interval is not a point.
+        assert!(text.contains("by +0.800 [+0.250, +1.000]"), "{text}");
+        assert!(!text.contains("inconclusive") && !page.contains("inconclusive"));
+        assert!(
+            text.contains("- Alarm, simulator, gated, curriculum, seed 1, step 3: constant_gr")
+        );
+    }
+
+    #[test]
+    fn the_console_has_a_row_a_claim() {
+        let report = sample(&[1, 2]);
+        let table = report.summary().unwrap();
+        assert!(report.claims.iter().all(|it| table.contains(&it.id)), "{table}");
     }
 }

@@ -1,12 +1,11 @@
-//! What has to be done for some claims: every simulation LLM and every arm once a seed.
+//! Work for some claims: every simulation LLM and every arm once a seed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::schedule::Task;
 use zs_trainer::config::TrainingConfig;
 
 use crate::config::{ArmConfig, ArmEngine, ClaimConfig, ReproduceConfig};
@@ -26,9 +25,9 @@ pub(super) enum Work {
 pub(super) struct ArmWork {
     /// Its name.
     pub(super) name: String,
-    /// Who answers in training.
+    /// Search engine in training.
     pub(super) engine: ArmEngine,
-    /// Whether validation asks the simulator too.
+    /// Validates on the simulator too.
     pub(super) asks_simulator: bool,
     /// The settings, seed included.
     pub(super) settings: ReproduceConfig,
@@ -52,14 +51,13 @@ impl Work {
         format!("{what}, seed {}", settings.seed)
     }
 
-    /// Where it lies below the output directory.
-    pub(super) fn dir(&self, out: &Path) -> PathBuf {
-        let settings = self.settings();
-        let kind = match self {
-            Self::Tune(_) => format!("simulators/steps-{}", settings.tuning.steps),
-            Self::Arm(arm) => format!("arms/{}", arm.name),
-        };
-        out.join(kind).join(format!("seed-{}", settings.seed))
+    /// The directory of its results.
+    pub(super) fn dir(&self, store: &Store) -> PathBuf {
+        match self {
+            Self::Tune(settings) => store.simulator(settings),
+            Self::Arm(arm) if store.resumes => store.arm(arm),
+            Self::Arm(arm) => store.out.join("evaluation").join(&arm.name),
+        }
     }
 
     /// About how much work it is; a step of training on the simulator is 1.
@@ -69,6 +67,37 @@ impl Work {
             Self::Tune(_) => 0.25 * settings.tuning.steps as f64 + 5.0,
             Self::Arm(arm) if matches!(arm.engine, ArmEngine::Untrained {}) => 5.0,
             Self::Arm(_) => settings.training.schedule.steps as f64 + 10.0,
+        }
+    }
+}
+
+/// The directory of all results, and the places in it.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    pub(super) out: PathBuf,
+    /// Keeps finished pieces of work, each in a directory of its arm and seed.
+    pub(super) resumes: bool,
+}
+
+impl Store {
+    /// The run directory of a simulation LLM.
+    pub(super) fn simulator(&self, settings: &ReproduceConfig) -> PathBuf {
+        let ReproduceConfig { tuning, seed, .. } = settings;
+        match self.resumes {
+            true => self.out.join(format!("simulators/steps-{}/seed-{seed}", tuning.steps)),
+            false => self.out.join("simulator"),
+        }
+    }
+
+    fn arm(&self, arm: &ArmWork) -> PathBuf {
+        self.out.join(format!("arms/{}/seed-{}", arm.name, arm.settings.seed))
+    }
+
+    /// The run directory of a policy.
+    pub(super) fn training(&self, arm: &ArmWork) -> PathBuf {
+        match self.resumes {
+            true => self.arm(arm).join("training"),
+            false => self.out.join(&arm.name),
         }
     }
 }
@@ -99,14 +128,14 @@ pub(super) fn select(claims: &[ClaimConfig], only: &[String]) -> Result<Vec<Clai
     Ok(claims.iter().filter(is_asked).cloned().collect())
 }
 
-/// All work for some claims, in the order in which it is wanted: claim by claim, seed by seed, a
-/// simulation LLM before the first arm that trains with it.
+/// All work for some claims: the simulation LLMs, then the arms that train with them, both claim by
+/// claim and seed by seed.
 pub(super) fn plan(
     base: &ReproduceConfig,
     seeds: &[u64],
     all: &[ClaimConfig],
     wanted: &[ClaimConfig],
-) -> Vec<Task<Work>> {
+) -> Vec<Work> {
     let arms: BTreeMap<&str, &ArmConfig> =
         all.iter().flat_map(|it| &it.arms).map(|(name, arm)| (name.as_str(), arm)).collect();
     let mut names: Vec<&str> = Vec::new();
@@ -117,29 +146,28 @@ pub(super) fn plan(
     }
     // Where results lie is no part of what they depend on.
     let base = &ReproduceConfig { out: PathBuf::new(), ..base.clone() };
-    let mut tasks: Vec<Task<Work>> = Vec::new();
+    let (mut simulators, mut policies) = (Vec::new(), Vec::new());
     for (name, arm) in names.iter().filter_map(|it| Some((*it, *arms.get(it)?))) {
         for &seed in seeds {
             let settings = ReproduceConfig { seed, ..arm.settings(base) };
             let is_tuned = matches!(arm.engine, ArmEngine::Simulated { .. });
-            let needs = (is_tuned && settings.tuning.steps > 0).then(|| {
+            if is_tuned && settings.tuning.steps > 0 {
                 let base = ReproduceConfig { seed, ..base.clone() };
                 let work = Work::Tune(Box::new(tuning_settings(&base, &settings)));
-                tasks.iter().position(|it| it.work == work).unwrap_or_else(|| {
-                    tasks.push(Task { work, needs: None });
-                    tasks.len() - 1
-                })
-            });
-            let work = Work::Arm(Box::new(ArmWork {
+                if !simulators.contains(&work) {
+                    simulators.push(work);
+                }
+            }
+            policies.push(Work::Arm(Box::new(ArmWork {
                 name: name.to_owned(),
                 engine: arm.engine.clone(),
                 asks_simulator: arm.asks_simulator,
                 settings,
-            }));
-            tasks.push(Task { work, needs });
+            })));
         }
     }
-    tasks
+    simulators.append(&mut policies);
+    simulators
 }
 
 #[cfg(test)]
@@ -151,11 +179,9 @@ mod tests {
         let preset = preset(&zs_trainer::Components::built_in()).unwrap();
         let only: Vec<String> = only.iter().map(|it| (*it).to_owned()).collect();
         let wanted = select(&preset.claims, &only).unwrap();
-        let tasks = plan(&preset.base, seeds, &preset.claims, &wanted);
-        for (index, task) in tasks.iter().enumerate() {
-            assert!(task.needs.is_none_or(|it| it < index), "dependencies come first");
-        }
-        tasks.iter().map(|it| it.work.label()).collect()
+        let work = plan(&preset.base, seeds, &preset.claims, &wanted);
+        assert!(work.is_sorted_by_key(|it| matches!(it, Work::Arm(_))), "simulators come first");
+        work.iter().map(Work::label).collect()
     }
 
     #[test]
@@ -164,8 +190,8 @@ mod tests {
         let simulators = "simulator of 300 steps, seed";
         let expected = [
             format!("{simulators} 1"),
-            "simulated, seed 1".to_owned(),
             format!("{simulators} 2"),
+            "simulated, seed 1".to_owned(),
             "simulated, seed 2".to_owned(),
             "real, seed 1".to_owned(),
             "real, seed 2".to_owned(),
@@ -198,6 +224,6 @@ mod tests {
         let mut longer = preset.base.clone();
         longer.training.schedule.steps *= 2;
         assert_eq!(tasks(&preset.base)[0], tasks(&longer)[0]);
-        assert_ne!(tasks(&preset.base)[1], tasks(&longer)[1]);
+        assert_ne!(tasks(&preset.base).last(), tasks(&longer).last());
     }
 }

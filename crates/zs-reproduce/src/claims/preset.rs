@@ -1,25 +1,32 @@
-//! The settings and claims that come with `zs`: `presets/claims/`.
-
-use std::path::PathBuf;
+//! The settings and claims that come with `zs`: `presets/quick/` and `presets/claims/`.
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use toml::{Table, Value};
 
 use zs_trainer::Components;
-use zs_trainer::config::{Check, ensure, parse};
+use zs_trainer::config::{Check, parse};
 
 use crate::config::{ClaimConfig, ReproduceConfig, check_claims};
 
-/// Files of `presets/claims/`, the most important claims first.
+/// Files of a folder of `presets/`, the most important claims first.
 macro_rules! claim_files {
-    ($($name:literal),* $(,)?) => {
-        [$(($name, include_str!(concat!("../../presets/claims/", $name)))),*]
+    ($folder:literal: $($name:literal),* $(,)?) => {
+        [$((
+            concat!($folder, "/", $name),
+            include_str!(concat!("../../presets/", $folder, "/", $name)),
+        )),*]
     };
 }
+
+const QUICK: &str = include_str!("../../presets/reproduce_quick.toml");
+
+const QUICK_CLAIMS: [(&str, &str); 1] = claim_files!["quick": "simulator_or_real.toml"];
 
 const BASE: &str = include_str!("../../presets/claims/base.toml");
 
 const CLAIMS: [(&str, &str); 15] = claim_files![
+    "claims":
     "simulator_or_real.toml",
     "curriculum.toml",
     "incentive_gap.toml",
@@ -37,40 +44,61 @@ const CLAIMS: [(&str, &str); 15] = claim_files![
     "seeds.toml",
 ];
 
-/// What the claims share; everything else is as in the preset `quick`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Seeds of the claims, and the settings that differ from those of `quick`.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BaseFile {
-    /// How many seeds.
     seeds: usize,
-    /// Directory of results and report.
-    out: PathBuf,
-    /// Training steps of every arm.
-    steps: usize,
-    /// The validation questions are answered every so many steps.
-    eval_every: usize,
-    /// Validation questions of each kind.
-    validation_per_hop: usize,
-    /// Test questions of each kind.
-    test_per_hop: usize,
+    settings: Table,
 }
 
-impl Check for BaseFile {
-    fn check(&self, _: &Components) -> Result<()> {
-        ensure(self.seeds > 0, "seeds", "at least 1", self.seeds)?;
-        ensure(self.steps > 0, "steps", "at least 1", self.steps)
-    }
-}
-
-/// The claims and what they share.
+/// Claims, the settings they share, and the way their results are kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimsPreset {
     /// The settings of every arm but for what the arm changes.
     pub base: ReproduceConfig,
-    /// How many seeds.
+    /// Number of seeds.
     pub num_seeds: usize,
     /// The claims, the most important first.
     pub claims: Vec<ClaimConfig>,
+    /// Keeps finished pieces of work, which the next call skips. Otherwise all work is done
+    /// anew, with one seed, and the report replaces an earlier one when it is complete.
+    pub resumes: bool,
+}
+
+impl ClaimsPreset {
+    fn new(
+        base: ReproduceConfig,
+        num_seeds: Option<usize>,
+        files: &[(&str, &str)],
+        components: &Components,
+    ) -> Result<Self> {
+        let claims = files
+            .iter()
+            .map(|(name, text)| parse(text, &format!("presets/{name}"), components))
+            .collect::<Result<Vec<ClaimConfig>>>()?;
+        base.check(components)?;
+        check_claims(&base, &claims, components)?;
+        Ok(Self { base, num_seeds: num_seeds.unwrap_or(1), claims, resumes: num_seeds.is_some() })
+    }
+}
+
+/// The settings of the preset `quick`.
+///
+/// # Errors
+///
+/// Never: the preset is part of this crate and tested.
+pub fn quick_config(components: &Components) -> Result<ReproduceConfig> {
+    parse(QUICK, "presets/reproduce_quick.toml", components)
+}
+
+/// The preset `quick`, with settings of one's own.
+///
+/// # Errors
+///
+/// Fails on settings that are out of range.
+pub fn quick(base: ReproduceConfig, components: &Components) -> Result<ClaimsPreset> {
+    ClaimsPreset::new(base, None, &QUICK_CLAIMS, components)
 }
 
 /// The preset `claims`.
@@ -79,35 +107,35 @@ pub struct ClaimsPreset {
 ///
 /// Never: the preset is part of this crate and tested.
 pub fn preset(components: &Components) -> Result<ClaimsPreset> {
-    let file: BaseFile = parse(BASE, "presets/claims/base.toml", components)?;
-    let mut base = crate::quick::preset(components)?;
-    base.preset = "claims".to_owned();
-    base.out = file.out;
-    base.worlds.validation_per_hop = file.validation_per_hop;
-    base.worlds.test_per_hop = file.test_per_hop;
-    base.training.schedule.steps = file.steps;
-    base.training.schedule.eval_every = file.eval_every;
-    base.training.schedule.record_every = 0;
-    // A piece of work is done again from its start.
-    base.training.checkpoints.every = 0;
-    base.training.checkpoints.minutes = 0.0;
-    base.check(components)?;
-    let claims = CLAIMS
-        .iter()
-        .map(|(name, text)| parse(text, &format!("presets/claims/{name}"), components))
-        .collect::<Result<Vec<ClaimConfig>>>()?;
-    check_claims(&base, &claims, components)?;
-    Ok(ClaimsPreset { base, num_seeds: file.seeds, claims })
+    let file: BaseFile = toml::from_str(BASE)?;
+    let mut settings: Table = toml::from_str(QUICK)?;
+    merge(&mut settings, file.settings);
+    let base = parse(&toml::to_string(&settings)?, "presets/claims/base.toml", components)?;
+    ClaimsPreset::new(base, Some(file.seeds), &CLAIMS, components)
+}
+
+/// Replaces what `changes` has, table by table.
+fn merge(settings: &mut Table, changes: Table) {
+    for (key, change) in changes {
+        match (settings.get_mut(&key), change) {
+            (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),
+            (_, change) => drop(settings.insert(key, change)),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zs_trainer::config::TrainingConfig;
 
     #[test]
     fn the_preset_is_whole() {
         let preset = preset(&Components::built_in()).unwrap();
         assert!(preset.num_seeds >= 5);
+        // A piece of work is done again from its start, so it writes no checkpoints on its way.
+        let TrainingConfig { schedule, checkpoints, .. } = &preset.base.training;
+        assert_eq!((checkpoints.every, schedule.steps, schedule.group_size), (0, 60, 8));
         let mut numbers: Vec<u32> = preset.claims.iter().map(|it| it.number).collect();
         numbers.sort_unstable();
         numbers.dedup();
@@ -120,13 +148,33 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_the_folder_is_part_of_it() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/presets/claims");
-        let mut files: Vec<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|it| it.unwrap().file_name().into_string().unwrap())
-            .collect();
-        let mut known: Vec<&str> = CLAIMS.iter().map(|it| it.0).chain(["base.toml"]).collect();
+    fn the_main_job_is_valid_and_asks_enough() {
+        let components = Components::built_in();
+        let config = quick_config(&components).unwrap();
+        assert!(2 * config.worlds.test_per_hop >= 500);
+        assert_eq!(config.preset, "quick");
+        assert_eq!(config.training.rollout.prompt_template, zs_world::PROMPT_TEMPLATE);
+        // Worlds of the job are none of the worlds that models are tuned on.
+        let tuning = config.data.first_seed..config.data.first_seed + config.data.worlds as u64;
+        assert!(!tuning.contains(&config.worlds.first_seed));
+        let written = toml::to_string_pretty(&config).unwrap();
+        assert_eq!(parse::<ReproduceConfig>(&written, "written", &components).unwrap(), config);
+        let quick = quick(config, &components).unwrap();
+        assert_eq!(quick.claims[0].arm_names(), ["simulated", "base", "real"]);
+        assert!(quick.num_seeds == 1 && !quick.resumes);
+    }
+
+    #[test]
+    fn every_file_of_the_folders_is_part_of_a_preset() {
+        let names = |folder: &str| -> Vec<String> {
+            let path = format!("{}/presets/{folder}", env!("CARGO_MANIFEST_DIR"));
+            let entries = std::fs::read_dir(path).unwrap();
+            let name = |it: std::fs::DirEntry| it.file_name().into_string().unwrap();
+            entries.map(|it| format!("{folder}/{}", name(it.unwrap()))).collect()
+        };
+        let mut files = [names("claims"), names("quick")].concat();
+        let known = CLAIMS.iter().chain(&QUICK_CLAIMS).map(|it| it.0);
+        let mut known: Vec<&str> = known.chain(["claims/base.toml"]).collect();
         files.sort();
         known.sort_unstable();
         assert_eq!(files, known);

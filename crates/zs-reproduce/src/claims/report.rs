@@ -1,29 +1,30 @@
-//! What the claims came to, as data: `report.json` is this, the other forms are drawn from it.
+//! Results of all arms and claims, as data: `report.json` is this, the other forms are drawn from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
+use zs_eval::{Metric, paired_difference};
 
+use super::arms::{ArmReport, SimulatorReport};
 use super::environment::Environment;
 use super::preset::ClaimsPreset;
-use super::result::{CurvePoint, EpisodeText, SeedResult, SimulatorResult};
+use super::result::{EpisodeText, ExampleTurn, SeedResult, SimulatorResult};
 use super::stats::{SeedMean, seed_mean};
 use super::verdict::{Verdict, expected};
 use super::work::Outcome;
-use crate::config::{
-    ArmConfig, ClaimConfig, ClaimMetric, ComparisonConfig, PublishedConfig, ReproduceConfig,
-};
-use crate::quick::report::Example;
+use crate::config::{ClaimConfig, ClaimMetric, ComparisonConfig, PublishedConfig, ReproduceConfig};
 
 /// The arm that examples are taken from before training.
-const BEFORE: &str = "base";
+pub(super) const BEFORE: &str = "base";
 /// The arm that examples are taken from after training.
-const AFTER: &str = "simulated";
+pub(super) const AFTER: &str = "simulated";
+/// The arm that was trained on the real engine.
+pub(super) const REAL: &str = "real";
 
-/// Everything that `zs reproduce --preset claims` reports.
+/// Everything that `zs reproduce` reports, with the presets `quick` and `claims`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClaimsReport {
-    /// Where it was made.
+    /// Machine and versions.
     pub environment: Environment,
     /// The commits that the policies were trained at.
     pub commits: Vec<String>,
@@ -35,7 +36,7 @@ pub struct ClaimsReport {
     pub num_planned: usize,
     /// Test questions a seed.
     pub questions: usize,
-    /// What the arms share.
+    /// Settings that the arms share.
     pub settings: ReproduceConfig,
     /// The claims, by their numbers.
     pub claims: Vec<ClaimReport>,
@@ -45,6 +46,21 @@ pub struct ClaimsReport {
     pub simulators: Vec<SimulatorReport>,
     /// Questions before and after training.
     pub examples: Vec<Example>,
+    /// Seconds of the command that wrote the report; what was done before it is not counted.
+    pub seconds: f64,
+}
+
+/// One question before and after training.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Example {
+    /// The question.
+    pub question: String,
+    /// Its golden answers.
+    pub golden_answers: Vec<String>,
+    /// The episode of the base model.
+    pub before: Vec<ExampleTurn>,
+    /// The episode of the policy that was trained on the simulator.
+    pub after: Vec<ExampleTurn>,
 }
 
 /// One claim and what became of it.
@@ -54,15 +70,15 @@ pub struct ClaimReport {
     pub id: String,
     /// Its number.
     pub number: u32,
-    /// What is claimed.
+    /// The claim, as a sentence.
     pub claim: String,
-    /// Where.
+    /// Section or table of the paper, or ours.
     pub source: String,
-    /// What a reader must know.
+    /// Note to the reader.
     pub note: String,
-    /// What the evidence says.
+    /// Verdict of the comparisons that decide.
     pub verdict: Verdict,
-    /// What was compared.
+    /// Arms, metric and margin.
     pub comparisons: Vec<ComparisonReport>,
     /// The arms to show.
     pub arms: Vec<String>,
@@ -75,66 +91,18 @@ pub struct ClaimReport {
 /// One comparison over the seeds that both arms have.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ComparisonReport {
-    /// What was compared.
+    /// Arms, metric and margin.
     #[serde(flatten)]
     pub comparison: ComparisonConfig,
-    /// What the claim expects, in words.
+    /// Expected difference, in words.
     pub expected: String,
     /// The seeds that both arms have.
     pub seeds: Vec<u64>,
-    /// The mean of `treatment - control` over these seeds; none without seeds.
+    /// The mean of `treatment - control` over these seeds; none without seeds. For exact match with
+    /// a single seed that was not resumed, the interval is bootstrapped over questions.
     pub difference: Option<SeedMean>,
-    /// What it says.
+    /// Verdict of this comparison alone.
     pub verdict: Verdict,
-}
-
-/// One arm over its seeds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ArmReport {
-    /// The name in tables.
-    pub title: String,
-    /// What is different in it.
-    pub config: ArmConfig,
-    /// The seeds that are done.
-    pub seeds: Vec<u64>,
-    /// Each metric, seed by seed.
-    pub values: BTreeMap<ClaimMetric, Vec<f64>>,
-    /// Their means.
-    pub means: BTreeMap<ClaimMetric, SeedMean>,
-    /// Exact match by hops, mean over seeds.
-    pub by_hops: BTreeMap<u8, f64>,
-    /// Seconds of training, mean over seeds.
-    pub train_seconds: f64,
-    /// The steps after which the policies were kept.
-    pub best_steps: Vec<usize>,
-    /// Training over the seeds.
-    pub curve: Vec<BandPoint>,
-}
-
-/// One point of a curve over seeds: means, and the lowest and highest validation scores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub struct BandPoint {
-    /// The step.
-    pub step: usize,
-    /// Means over the seeds.
-    pub mean: CurvePoint,
-    /// The lowest and highest validation exact match of a seed.
-    pub range: Option<[f64; 2]>,
-}
-
-/// The simulation LLMs of so many steps of tuning.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SimulatorReport {
-    /// Steps of tuning.
-    pub steps: usize,
-    /// Seeds that are done.
-    pub seeds: Vec<u64>,
-    /// Seconds of tuning, mean over seeds.
-    pub seconds: f64,
-    /// How often the answer stands in useful replies.
-    pub useful_contains_answer: f64,
-    /// How often it stands in noisy ones.
-    pub noisy_contains_answer: f64,
 }
 
 impl ClaimsReport {
@@ -154,6 +122,9 @@ impl ClaimsReport {
                 Outcome::Simulator(it) => simulators.entry(it.steps).or_default().push(*it),
             }
         }
+        // In the order of the seeds, whichever was done first.
+        results.values_mut().for_each(|it| it.sort_by_key(|it| it.seed));
+        simulators.values_mut().for_each(|it| it.sort_by_key(|it| it.seed));
         let of_claims = preset.claims.iter().flat_map(|it| &it.arms);
         let arms: BTreeMap<String, ArmReport> = of_claims
             .filter_map(|(name, config)| {
@@ -161,7 +132,7 @@ impl ClaimsReport {
             })
             .collect();
         let mut claims: Vec<ClaimReport> =
-            wanted.iter().map(|it| ClaimReport::new(it, &arms)).collect();
+            wanted.iter().map(|it| ClaimReport::new(it, &arms, &results)).collect();
         claims.sort_by_key(|it| it.number);
         let commits: BTreeSet<String> =
             results.values().flatten().filter_map(|it| it.commit.clone()).collect();
@@ -177,10 +148,11 @@ impl ClaimsReport {
             examples: examples(&results),
             arms,
             simulators: simulators.into_values().map(|it| SimulatorReport::new(&it)).collect(),
+            seconds: 0.0,
         }
     }
 
-    /// Whether everything that was planned is done.
+    /// Returns `true` when all planned work is done.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.num_done == self.num_planned
@@ -188,9 +160,13 @@ impl ClaimsReport {
 }
 
 impl ClaimReport {
-    fn new(claim: &ClaimConfig, arms: &BTreeMap<String, ArmReport>) -> Self {
+    fn new(
+        claim: &ClaimConfig,
+        arms: &BTreeMap<String, ArmReport>,
+        results: &BTreeMap<String, Vec<SeedResult>>,
+    ) -> Self {
         let comparisons: Vec<ComparisonReport> =
-            claim.comparisons.iter().map(|it| ComparisonReport::new(it, arms)).collect();
+            claim.comparisons.iter().map(|it| ComparisonReport::new(it, arms, results)).collect();
         let deciding = comparisons.iter().filter(|it| it.comparison.decides);
         let mut metrics = vec![ClaimMetric::ExactMatch];
         for metric in comparisons.iter().map(|it| it.comparison.metric).chain(claim.metrics.clone())
@@ -215,7 +191,11 @@ impl ClaimReport {
 }
 
 impl ComparisonReport {
-    fn new(comparison: &ComparisonConfig, arms: &BTreeMap<String, ArmReport>) -> Self {
+    fn new(
+        comparison: &ComparisonConfig,
+        arms: &BTreeMap<String, ArmReport>,
+        results: &BTreeMap<String, Vec<SeedResult>>,
+    ) -> Self {
         let by_seed = |name: &str| -> BTreeMap<u64, f64> {
             let Some(arm) = arms.get(name) else { return BTreeMap::new() };
             let values = arm.values.get(&comparison.metric).map_or(&[][..], Vec::as_slice);
@@ -227,7 +207,12 @@ impl ComparisonReport {
             .filter_map(|(seed, value)| Some((seed, value - control.get(&seed)?)))
             .collect();
         let differences: Vec<f64> = pairs.iter().map(|it| it.1).collect();
-        let difference = seed_mean(&differences);
+        let mut difference = seed_mean(&differences);
+        if let (Some(SeedMean { n: 1, interval, .. }), ClaimMetric::ExactMatch) =
+            (&mut difference, comparison.metric)
+        {
+            *interval = over_questions(comparison, results);
+        }
         let verdict = difference
             .map_or(Verdict::NotRun, |it| Verdict::of(&it, comparison.expect, comparison.margin));
         Self {
@@ -240,90 +225,20 @@ impl ComparisonReport {
     }
 }
 
-impl ArmReport {
-    fn new(config: &ArmConfig, results: &[SeedResult]) -> Self {
-        let mut results: Vec<&SeedResult> = results.iter().collect();
-        results.sort_by_key(|it| it.seed);
-        let mut values: BTreeMap<ClaimMetric, Vec<f64>> = BTreeMap::new();
-        let mut hops: BTreeMap<u8, Vec<f64>> = BTreeMap::new();
-        for result in &results {
-            for (&metric, &value) in &result.metrics {
-                values.entry(metric).or_default().push(value);
-            }
-            for (&hop, &value) in &result.by_hops {
-                hops.entry(hop).or_default().push(value);
-            }
-        }
-        // A metric that some seed lacks would be paired with the wrong seeds.
-        values.retain(|_, it| it.len() == results.len());
-        let means = values.iter().filter_map(|(&key, it)| Some((key, seed_mean(it)?))).collect();
-        Self {
-            title: config.title.clone(),
-            config: config.clone(),
-            seeds: results.iter().map(|it| it.seed).collect(),
-            means,
-            values,
-            by_hops: hops.into_iter().map(|(hop, it)| (hop, mean(&it))).collect(),
-            train_seconds: mean(&results.iter().map(|it| it.train_seconds).collect::<Vec<_>>()),
-            best_steps: results.iter().map(|it| it.best_step).collect(),
-            curve: band(&results),
-        }
-    }
+/// The interval of a difference in exact match with a single seed, over the test questions.
+fn over_questions(
+    comparison: &ComparisonConfig,
+    results: &BTreeMap<String, Vec<SeedResult>>,
+) -> Option<[f64; 2]> {
+    let [treatment] = results.get(&comparison.treatment)?.as_slice() else { return None };
+    let [control] = results.get(&comparison.control)?.as_slice() else { return None };
+    let (before, after) = (&control.records, &treatment.records);
+    let difference = paired_difference(before, after, Metric::ExactMatch, control.seed).ok()?;
+    Some([difference.ci_low, difference.ci_high])
 }
 
-impl SimulatorReport {
-    fn new(results: &[SimulatorResult]) -> Self {
-        let of = |pick: fn(&SimulatorResult) -> f64| -> f64 {
-            mean(&results.iter().map(pick).collect::<Vec<_>>())
-        };
-        let mut seeds: Vec<u64> = results.iter().map(|it| it.seed).collect();
-        seeds.sort_unstable();
-        Self {
-            steps: results.first().map_or(0, |it| it.steps),
-            seeds,
-            seconds: of(|it| it.seconds),
-            useful_contains_answer: of(|it| it.audit.useful_contains_answer),
-            noisy_contains_answer: of(|it| it.audit.noisy_contains_answer),
-        }
-    }
-}
-
-fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-/// The curves of some seeds as one.
-fn band(results: &[&SeedResult]) -> Vec<BandPoint> {
-    let longest = results.iter().map(|it| it.curve.len()).max().unwrap_or(0);
-    let point = |step: usize| {
-        let points: Vec<&CurvePoint> = results.iter().filter_map(|it| it.curve.get(step)).collect();
-        let values = |pick: fn(&CurvePoint) -> Option<f64>| -> Vec<f64> {
-            points.iter().filter_map(|it| pick(it)).collect()
-        };
-        let of = |pick: fn(&CurvePoint) -> Option<f64>| {
-            let values = values(pick);
-            (!values.is_empty()).then(|| mean(&values))
-        };
-        let validation = values(|it| it.validation_exact_match);
-        let range = validation.iter().copied().reduce(f64::min);
-        let range = range.zip(validation.iter().copied().reduce(f64::max));
-        BandPoint {
-            step,
-            mean: CurvePoint {
-                step,
-                reward: of(|it| it.reward),
-                noise_probability: of(|it| it.noise_probability),
-                names_entity: of(|it| it.names_entity),
-                validation_exact_match: of(|it| it.validation_exact_match),
-                simulated_exact_match: of(|it| it.simulated_exact_match),
-            },
-            range: range.map(|(low, high)| [low, high]),
-        }
-    };
-    (0..longest).map(point).collect()
-}
-
-/// Up to three questions of one seed that training changed: two of two hops, one of one.
+/// Up to three questions of one seed: where possible two of two hops and one of one that training
+/// changed.
 fn examples(results: &BTreeMap<String, Vec<SeedResult>>) -> Vec<Example> {
     let (Some(before), Some(after)) = (results.get(BEFORE), results.get(AFTER)) else {
         return Vec::new();
@@ -333,28 +248,34 @@ fn examples(results: &BTreeMap<String, Vec<SeedResult>>) -> Vec<Example> {
     let Some((before, after)) = pair else { return Vec::new() };
     let pairs: Vec<(&EpisodeText, &EpisodeText)> =
         before.episodes.iter().zip(&after.episodes).collect();
+    let pairs = pairs.as_slice();
     let solved = |hops: u8| {
-        let is_solved = move |it: &&(&EpisodeText, &EpisodeText)| {
-            !it.0.exact_match && it.1.exact_match && it.0.hops == Some(hops)
+        let is_solved = move |&at: &usize| {
+            let (before, after) = pairs[at];
+            !before.exact_match && after.exact_match && before.hops == Some(hops)
         };
-        pairs.iter().filter(is_solved)
+        (0..pairs.len()).filter(is_solved)
     };
-    let chosen = solved(2).take(2).chain(solved(1).take(1));
-    chosen
-        .map(|(before, after)| Example {
-            question: before.question.clone(),
-            golden_answers: before.golden_answers.clone(),
-            before: before.turns.clone(),
-            after: after.turns.clone(),
-        })
-        .collect()
+    let mut chosen: Vec<usize> = solved(2).take(2).chain(solved(1).take(1)).collect();
+    let others: Vec<usize> = (0..pairs.len()).filter(|it| !chosen.contains(it)).take(3).collect();
+    chosen.extend(others);
+    chosen.truncate(3);
+    let example = |at: usize| Example {
+        question: pairs[at].0.question.clone(),
+        golden_answers: pairs[at].0.golden_answers.clone(),
+        before: pairs[at].0.turns.clone(),
+        after: pairs[at].1.turns.clone(),
+    };
+    chosen.into_iter().map(example).collect()
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::preset::preset;
+    use super::super::result::CurvePoint;
     use super::*;
-    use crate::quick::report::ExampleTurn;
+    use zs_eval::{Estimate, EvaluationReport, QuestionRecord, Summary};
+    use zs_trainer::alarm::{Alarm, AlarmRecord};
 
     /// A report on made-up results: `simulated` is 0.1 better than `fixed_noise` with each of `seeds`,
     /// give or take what the seed makes of both.
@@ -385,7 +306,36 @@ pub(super) mod tests {
                 (ClaimMetric::SimToReal, 0.02 + 0.001 * seed as f64),
                 (ClaimMetric::ProviderDollars, if arm == "real" { 60.0 } else { 0.0 }),
             ];
-            let hops = [(1, exact_match + 0.05), (2, exact_match - 0.05)];
+            let estimate = |mean: f64| Estimate { mean, ci_low: mean - 0.05, ci_high: mean + 0.05 };
+            let summary = |mean: f64| Summary {
+                n: 4,
+                exact_match: estimate(mean),
+                f1: estimate(mean),
+                num_searches: estimate(1.5),
+                ..Summary::default()
+            };
+            let alarm = AlarmRecord {
+                step: 3,
+                alarm: Alarm::ConstantGroups,
+                value: 0.95,
+                threshold: 0.9,
+                since: 3,
+                message: "too even".to_owned(),
+            };
+            let record = |at: u8| QuestionRecord {
+                id: at.to_string(),
+                exact_match: arm != "base" && at > 0,
+                ..QuestionRecord::default()
+            };
+            let evaluation = EvaluationReport {
+                overall: summary(exact_match),
+                by_hops: [(1, summary(exact_match + 0.05)), (2, summary(exact_match - 0.05))]
+                    .into(),
+                by_set: BTreeMap::new(),
+                by_type: BTreeMap::new(),
+                average: None,
+                pass_at: BTreeMap::new(),
+            };
             Outcome::Arm(Box::new(SeedResult {
                 arm: arm.to_owned(),
                 seed,
@@ -393,7 +343,10 @@ pub(super) mod tests {
                 best_step: 20,
                 train_seconds: 30.0,
                 metrics: metrics.into(),
-                by_hops: hops.into(),
+                evaluation,
+                records: (0..4).map(record).collect(),
+                eval_seconds: 5.0,
+                alarms: if arm == "simulated" { vec![alarm] } else { Vec::new() },
                 curve: if arm == "base" { Vec::new() } else { (0..=20).map(point).collect() },
                 episodes: vec![episode(arm != "base", 2), episode(arm != "base", 1)],
             }))

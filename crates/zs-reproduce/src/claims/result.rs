@@ -1,4 +1,4 @@
-//! What is kept of a finished piece of work, so that it is done once.
+//! Results of finished work, kept so that it is done once.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use zs_simulator::audit::AuditReport;
 
 use crate::config::ClaimMetric;
-use crate::quick::report::ExampleTurn;
+use zs_eval::{EvaluationReport, QuestionRecord};
+use zs_rl::{Trajectory, Turn};
 use zs_trainer::Metrics;
+use zs_trainer::alarm::AlarmRecord;
 use zs_trainer::files::RunDir;
 
 /// The file that a finished piece of work has and an interrupted one has not.
@@ -32,12 +34,19 @@ pub struct SeedResult {
     pub best_step: usize,
     /// Seconds of training.
     pub train_seconds: f64,
-    /// What was measured.
+    /// Seconds of answering the test questions.
+    pub eval_seconds: f64,
+    /// Its metrics.
     pub metrics: BTreeMap<ClaimMetric, f64>,
-    /// Exact match by hops.
-    pub by_hops: BTreeMap<u8, f64>,
+    /// The scores on the test questions, greedy, real engine.
+    pub evaluation: EvaluationReport,
+    /// The answers themselves, from which a difference with one seed gets its interval; not kept.
+    #[serde(skip)]
+    pub records: Vec<QuestionRecord>,
     /// Training, step by step; empty for an arm that is not trained.
     pub curve: Vec<CurvePoint>,
+    /// Alarms, each at the step at which it was raised.
+    pub alarms: Vec<AlarmRecord>,
     /// The first test questions as they were answered.
     pub episodes: Vec<EpisodeText>,
 }
@@ -87,12 +96,33 @@ pub struct EpisodeText {
     pub question: String,
     /// Its golden answers.
     pub golden_answers: Vec<String>,
-    /// How many facts it joins.
+    /// Number of facts it joins.
     pub hops: Option<u8>,
-    /// Whether the answer was an exact match.
+    /// Exact match of the answer.
     pub exact_match: bool,
     /// The turns.
     pub turns: Vec<ExampleTurn>,
+}
+
+/// One turn of an episode, as text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExampleTurn {
+    /// The text of the policy.
+    pub text: String,
+    /// The text that it was shown.
+    pub observation: String,
+}
+
+impl ExampleTurn {
+    /// All turns of an episode.
+    pub(super) fn all(trajectory: &Trajectory) -> Vec<Self> {
+        let turn = |it: &Turn| Self {
+            text: it.text.trim().to_owned(),
+            observation: it.observation_text.trim().to_owned(),
+        };
+        trajectory.turns.iter().map(turn).collect()
+    }
 }
 
 /// One tuned simulation LLM.
@@ -105,7 +135,7 @@ pub struct SimulatorResult {
     pub seed: u64,
     /// Seconds of tuning.
     pub seconds: f64,
-    /// How often its documents hold the answer.
+    /// Audit of its documents.
     pub audit: AuditReport,
 }
 
@@ -131,25 +161,30 @@ impl<'a, S: Serialize + DeserializeOwned + PartialEq> Slot<'a, S> {
         Self { dir, settings }
     }
 
-    /// What was kept; nothing where the work is not finished or was done with other settings.
+    /// The kept result; none where the work is not finished or was done with other settings.
     pub(super) fn finished<T: DeserializeOwned>(&self) -> Option<T> {
         let text = fs::read_to_string(self.dir.join(RESULT)).ok()?;
         let kept: Kept<S, T> = serde_json::from_str(&text).ok()?;
         (kept.settings == *self.settings).then_some(kept.result)
     }
 
-    /// Begins the work anew; what an interrupted try left is removed.
-    pub(super) fn begin(&self) -> Result<RunDir> {
+    /// Does the work anew; what an interrupted try left is removed first. The result is kept last of
+    /// all, where it is to be kept.
+    pub(super) fn fill<T: Serialize>(
+        &self,
+        keeps: bool,
+        work: impl FnOnce(&RunDir) -> Result<T>,
+    ) -> Result<T> {
         if self.dir.exists() {
             fs::remove_dir_all(&self.dir)
                 .with_context(|| format!("{}: cannot remove", self.dir.display()))?;
         }
-        RunDir::create(&self.dir)
-    }
-
-    /// Keeps the result, last of all.
-    pub(super) fn finish<T: Serialize>(&self, run: &RunDir, result: &T) -> Result<()> {
-        run.write_json(RESULT, &Kept { settings: self.settings, result })
+        let run = RunDir::create(&self.dir)?;
+        let result = work(&run)?;
+        if keeps {
+            run.write_json(RESULT, &Kept { settings: self.settings, result: &result })?;
+        }
+        Ok(result)
     }
 }
 
@@ -164,12 +199,19 @@ mod tests {
         let (a, b) = ("a".to_owned(), "b".to_owned());
         let slot = Slot::new(dir.clone(), &a);
         assert_eq!(slot.finished::<u32>(), None);
-        let run = slot.begin().unwrap();
-        run.write_text("metrics.jsonl", "half").unwrap();
+        let fails = |run: &RunDir| -> Result<u32> {
+            run.write_text("metrics.jsonl", "half")?;
+            anyhow::bail!("interrupted")
+        };
+        assert!(slot.fill(true, fails).is_err());
         assert_eq!(slot.finished::<u32>(), None, "interrupted");
-        let run = slot.begin().unwrap();
-        assert!(!run.join("metrics.jsonl").exists(), "done again from the start");
-        slot.finish(&run, &7).unwrap();
+        let succeeds = |run: &RunDir| -> Result<u32> {
+            assert!(!run.join("metrics.jsonl").exists(), "done again from the start");
+            Ok(7)
+        };
+        assert_eq!(slot.fill(false, succeeds).unwrap(), 7);
+        assert_eq!(slot.finished::<u32>(), None, "not to be kept");
+        assert_eq!(slot.fill(true, succeeds).unwrap(), 7);
         assert_eq!(slot.finished::<u32>(), Some(7));
         assert_eq!(Slot::new(dir, &b).finished::<u32>(), None, "other settings");
     }

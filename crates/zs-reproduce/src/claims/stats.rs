@@ -10,13 +10,13 @@ pub const CONFIDENCE: f64 = 0.95;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeedMean {
-    /// How many seeds.
+    /// Number of seeds.
     pub n: usize,
     /// Their mean.
     pub mean: f64,
     /// Their standard deviation; none for a single seed.
     pub sd: Option<f64>,
-    /// The ends of the interval; none for a single seed.
+    /// The ends of the interval; none for a single seed, unless it is one over questions.
     pub interval: Option<[f64; 2]>,
     /// Two-sided p value of a mean of zero; none for a single seed.
     pub p: Option<f64>,

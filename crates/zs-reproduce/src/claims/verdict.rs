@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::stats::SeedMean;
 use crate::config::{ComparisonConfig, Expectation};
 
-/// What the evidence says about a claim.
+/// Verdict on a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -48,7 +48,9 @@ impl Verdict {
     /// (a gain for sure, but a small one), the claim is supported.
     #[must_use]
     pub fn of(difference: &SeedMean, expect: Expectation, margin: f64) -> Self {
-        let Some([low, high]) = difference.interval else { return Self::Inconclusive };
+        let Some([low, high]) = difference.interval.filter(|_| difference.n > 1) else {
+            return Self::Inconclusive;
+        };
         let (supported, contradicted) = match expect {
             Expectation::Greater => (low > 0.0, high < margin),
             Expectation::Less => (high < 0.0, low > -margin),
@@ -69,7 +71,7 @@ impl Verdict {
     }
 }
 
-/// What a comparison expects, in words.
+/// Expected difference of a comparison, in words.
 pub(super) fn expected(comparison: &ComparisonConfig) -> String {
     let margin = comparison.margin;
     match comparison.expect {

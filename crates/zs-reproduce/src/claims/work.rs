@@ -1,6 +1,5 @@
 //! Carrying out one piece of work: tuning a simulation LLM, or training and evaluating a policy.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,12 +11,11 @@ use zs_search::MispairedEngine;
 use zs_simulator::SimulatedEngine;
 
 use super::measure::{self, Measures};
-use super::plan::{ArmWork, Work};
-use super::result::{CurvePoint, EpisodeText, SeedResult, SimulatorResult, Slot};
+use super::plan::{ArmWork, Store, Work};
+use super::result::{CurvePoint, EpisodeText, ExampleTurn, SeedResult, SimulatorResult, Slot};
 use crate::config::{ArmEngine, ClaimMetric, ReproduceConfig};
 use crate::job;
 use crate::job::{Job, TrainingEngines};
-use crate::quick::example_turns;
 use zs_trainer::EpochOrder;
 use zs_trainer::RunContext;
 use zs_trainer::files::RunDir;
@@ -26,7 +24,7 @@ use zs_trainer::source;
 /// Episodes that are kept as text, and that are sampled again without stop texts.
 const NUM_EPISODES: usize = 40;
 
-/// What a piece of work came to.
+/// Result of a piece of work.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
     Simulator(Box<SimulatorResult>),
@@ -51,10 +49,11 @@ impl Outcome {
 }
 
 impl Work {
-    /// What was kept of it below the output directory, if it is finished.
-    pub(super) fn finished(&self, out: &Path) -> Option<Outcome> {
-        let dir = self.dir(out);
+    /// The result that was kept of it, if it is finished.
+    pub(super) fn finished(&self, store: &Store) -> Option<Outcome> {
+        let dir = self.dir(store);
         match self {
+            _ if !store.resumes => None,
             Self::Tune(settings) => {
                 let result = Slot::new(dir, settings.as_ref()).finished();
                 result.map(|it| Outcome::Simulator(Box::new(it)))
@@ -70,33 +69,23 @@ impl Work {
     pub(super) fn carry_out(
         &self,
         base: &LanguageModel,
-        out: &Path,
+        store: &Store,
         context: &RunContext,
     ) -> Result<Outcome> {
-        let context = &context.silenced();
-        let dir = self.dir(out);
+        let dir = self.dir(store);
         match self {
             Self::Tune(settings) => {
                 let slot = Slot::new(dir, settings.as_ref());
-                let run = slot.begin()?;
-                let result = tune(settings, base, &run, context)?;
-                slot.finish(&run, &result)?;
-                Ok(Outcome::Simulator(Box::new(result)))
+                let tune = |run: &RunDir| tune(settings, base, run, context);
+                Ok(Outcome::Simulator(Box::new(slot.fill(store.resumes, tune)?)))
             }
             Self::Arm(work) => {
                 let slot = Slot::new(dir, work.as_ref());
-                let run = slot.begin()?;
-                let result = arm(work, base, out, &run, context)?;
-                slot.finish(&run, &result)?;
-                Ok(Outcome::Arm(Box::new(result)))
+                let train = |run: &RunDir| arm(work, base, store, run, context);
+                Ok(Outcome::Arm(Box::new(slot.fill(store.resumes, train)?)))
             }
         }
     }
-}
-
-/// The weights of a tuned simulation LLM below the output directory.
-fn simulator_dir(out: &Path, steps: usize, seed: u64) -> PathBuf {
-    out.join(format!("simulators/steps-{steps}/seed-{seed}/checkpoints/final"))
 }
 
 fn tune(
@@ -118,7 +107,7 @@ fn tune(
 fn arm(
     work: &ArmWork,
     base: &LanguageModel,
-    out: &Path,
+    store: &Store,
     run: &RunDir,
     context: &RunContext,
 ) -> Result<SeedResult> {
@@ -126,29 +115,27 @@ fn arm(
     let job = Job::new(settings, context);
     let clock = Instant::now();
     let simulated = |job: &Job<'_>| -> Result<SimulatedEngine> {
-        let steps = settings.tuning.steps;
-        let model = match steps {
+        let model = match settings.tuning.steps {
             0 => base.clone(),
-            _ => source::load_model(&simulator_dir(out, steps, settings.seed), &base.device())?,
+            _ => {
+                let tuned = store.simulator(settings).join("checkpoints/final");
+                source::load_model(&tuned, &base.device()).context("what it needs failed")?
+            }
         };
         job.simulated(model)
     };
     let train = |engine: Arc<dyn SearchEngine>, beside: Option<Arc<dyn SearchEngine>>| {
-        let run = RunDir::create(&run.join("training"))?;
+        let run = RunDir::create(&store.training(work))?;
         let trained = job.train(base, TrainingEngines { engine, beside }, &settings.training, &run);
         trained.with_context(|| format!("training {name}"))
     };
     let mut metrics = Measures::new();
-    let (policy, best_step, curve, simulator) = match engine {
-        ArmEngine::Untrained {} => (base.clone(), 0, Vec::new(), None),
+    let (trained, simulator) = match engine {
+        ArmEngine::Untrained {} => (None, None),
         ArmEngine::Real {} => {
             let trained = train(Arc::clone(job.train_world.engine()) as _, None)?;
-            let calls = trained.num_searches as f64;
-            let price = settings.evaluation.dollars_per_1000_searches;
-            metrics.insert(ClaimMetric::ProviderCalls, calls);
-            metrics.insert(ClaimMetric::ProviderDollars, calls / 1000.0 * price);
-            metrics.insert(ClaimMetric::SimulatedCalls, 0.0);
-            (trained.best, trained.best_step, CurvePoint::curve(&trained.metrics), None)
+            metrics.extend(searches(settings, trained.num_searches, 0));
+            (Some(trained), None)
         }
         ArmEngine::Simulated { mispaired, .. } => {
             let simulator = Arc::new(simulated(&job)?);
@@ -161,38 +148,54 @@ fn arm(
                     train(Arc::new(engine), beside)?
                 }
             };
-            metrics.insert(ClaimMetric::ProviderCalls, 0.0);
-            metrics.insert(ClaimMetric::ProviderDollars, 0.0);
-            metrics.insert(ClaimMetric::SimulatedCalls, trained.num_searches as f64);
-            let curve = CurvePoint::curve(&trained.metrics);
-            (trained.best, trained.best_step, curve, Some(simulator))
+            metrics.extend(searches(settings, 0, trained.num_searches));
+            (Some(trained), Some(simulator))
         }
     };
     let train_seconds = clock.elapsed().as_secs_f64();
-    let evaluation = job.evaluate(name, &policy, job.test_world.engine().as_ref())?;
-    job::write_evaluation(&evaluation, &RunDir::create(&run.join("evaluation"))?)?;
+    let curve = trained.as_ref().map_or_else(Vec::new, |it| CurvePoint::curve(&it.metrics));
+    let policy = trained.as_ref().map_or(base, |it| &it.best);
+    let clock = Instant::now();
+    let evaluation = job.evaluate(name, policy, job.test_world.engine().as_ref())?;
+    let eval_seconds = clock.elapsed().as_secs_f64();
+    match store.resumes {
+        true => job::write_evaluation(&evaluation, &RunDir::create(&run.join("evaluation"))?)?,
+        false => job::write_evaluation(&evaluation, run)?,
+    }
     metrics.extend(measure::of_evaluation(&job.test, &evaluation));
     metrics.extend(measure::of_curve(&curve));
-    if let Some(simulator) = &simulator {
-        let evaluation = job.evaluate(name, &policy, simulator.as_ref())?;
+    if let Some(simulator) = simulator.filter(|_| settings.evaluation.on_simulator) {
+        let evaluation = job.evaluate(name, policy, simulator.as_ref())?;
         let simulated = evaluation.report.overall.exact_match.mean;
         metrics.insert(ClaimMetric::SimulatedExactMatch, simulated);
         metrics.insert(ClaimMetric::SimToReal, simulated - metrics[&ClaimMetric::ExactMatch]);
     }
     let first = &evaluation.trajectories[..NUM_EPISODES.min(evaluation.trajectories.len())];
-    metrics.extend(measure::without_stops(&policy, first, &settings.training.rollout)?);
-    let by_hops = &evaluation.report.by_hops;
+    metrics.extend(measure::without_stops(policy, first, &settings.training.rollout)?);
     Ok(SeedResult {
         arm: name.clone(),
         seed: settings.seed,
         commit: Some(zs_trainer::versions::git_commit()),
-        best_step,
+        best_step: trained.as_ref().map_or(0, |it| it.best_step),
         train_seconds,
-        by_hops: by_hops.iter().map(|(hops, it)| (*hops, it.exact_match.mean)).collect(),
+        eval_seconds,
         curve,
+        alarms: trained.map_or_else(Vec::new, |it| it.alarms),
         episodes: episodes(&job.test, &evaluation),
         metrics,
+        records: if store.resumes { Vec::new() } else { evaluation.records },
+        evaluation: evaluation.report,
     })
+}
+
+/// Searches in training and their price.
+fn searches(settings: &ReproduceConfig, real: u64, simulated: u64) -> [(ClaimMetric, f64); 3] {
+    let price = settings.evaluation.dollars_per_1000_searches;
+    [
+        (ClaimMetric::ProviderCalls, real as f64),
+        (ClaimMetric::ProviderDollars, real as f64 / 1000.0 * price),
+        (ClaimMetric::SimulatedCalls, simulated as f64),
+    ]
 }
 
 /// The question of each row of each step, in the order in which training plays them.
@@ -218,7 +221,7 @@ fn episodes(questions: &[Question], evaluation: &Evaluation) -> Vec<EpisodeText>
             golden_answers: question.golden_answers.clone(),
             hops: question.hops,
             exact_match: record.exact_match,
-            turns: example_turns(trajectory),
+            turns: ExampleTurn::all(trajectory),
         }
     };
     played.take(NUM_EPISODES).map(text).collect()

@@ -21,20 +21,20 @@ pub struct ClaimConfig {
     pub id: String,
     /// Its place in the report.
     pub number: u32,
-    /// What is claimed.
+    /// The claim, as a sentence.
     pub claim: String,
-    /// Where: a section or table of the paper, or ours.
+    /// Its source: a section or table of the paper, or ours.
     pub source: String,
-    /// What a reader must know to read the numbers.
+    /// Note to the reader of the numbers.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
     /// Arms that are first needed here, by their names; any claim may compare them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub arms: BTreeMap<String, ArmConfig>,
-    /// What is compared; a claim without comparisons is a description of the arms it shows.
+    /// Its comparisons; a claim without any is a description of the arms it shows.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comparisons: Vec<ComparisonConfig>,
-    /// What the table of arms shows beside exact match.
+    /// Metrics that the table of arms shows beside exact match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<ClaimMetric>,
     /// Further arms to show beside those that are compared.
@@ -60,16 +60,16 @@ impl ClaimConfig {
     }
 }
 
-/// What is different in one arm; all else is as in the base file.
+/// Settings that differ in one arm; all others are as in the base file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArmConfig {
     /// The name in tables.
     pub title: String,
-    /// Who answers in training.
+    /// Search engine in training.
     #[serde(default)]
     pub engine: ArmEngine,
-    /// Whether validation asks the simulator too, for its curve beside that of the real engine.
+    /// Validates on the simulator too, for its curve beside that of the real engine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asks_simulator: bool,
     /// Another noise schedule.
@@ -89,7 +89,7 @@ pub struct ArmConfig {
     pub loss_tokens: Option<LossTokens>,
 }
 
-/// Who answers a policy in training.
+/// Search engine of a policy in training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ArmEngine {
@@ -106,7 +106,7 @@ pub enum ArmEngine {
         /// Another gate.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         gate: Option<QueryGate>,
-        /// Whether queries are answered for the question of another row, as in the reference code.
+        /// Answers queries for the question of another row, as the reference code does.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         mispaired: bool,
     },
@@ -159,14 +159,14 @@ pub struct ComparisonConfig {
     pub treatment: String,
     /// The arm that it is compared with.
     pub control: String,
-    /// What is measured.
+    /// The metric.
     #[serde(default)]
     pub metric: ClaimMetric,
-    /// What the claim expects of `treatment - control`.
+    /// Expected sign or range of `treatment - control`.
     pub expect: Expectation,
     /// The smallest difference that matters, in the unit of the metric.
     pub margin: f64,
-    /// Whether the claim's verdict depends on it; others are shown only.
+    /// Counts towards the claim's verdict; others are shown only.
     #[serde(default = "yes")]
     pub decides: bool,
 }
@@ -175,7 +175,7 @@ fn yes() -> bool {
     true
 }
 
-/// What is expected of a difference `d` with the margin `m`.
+/// Expected sign or range of a difference `d` with the margin `m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expectation {
@@ -189,7 +189,7 @@ pub enum Expectation {
     Within,
 }
 
-/// What is measured of a trained policy, one number a seed.
+/// Metric of a trained policy, one number a seed.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -221,7 +221,7 @@ pub enum ClaimMetric {
     Drawdown,
     /// Searches that the real engine carried out in training.
     ProviderCalls,
-    /// What these cost at a search provider, in dollars.
+    /// Price of these at a search provider, in dollars.
     ProviderDollars,
     /// Searches that a simulation LLM answered in training.
     SimulatedCalls,
@@ -260,11 +260,11 @@ impl ClaimMetric {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PublishedConfig {
-    /// What was measured.
+    /// Model, method and metric.
     pub what: String,
     /// The number, as printed.
     pub value: String,
-    /// Where it stands.
+    /// Table or section.
     pub source: String,
 }
 
@@ -361,7 +361,7 @@ margin = 0.03
 
     #[test]
     fn arms_change_what_they_name_and_nothing_else() {
-        let base = crate::quick::preset(&Components::built_in()).unwrap();
+        let base = crate::claims::quick_config(&Components::built_in()).unwrap();
         let claim = claim(CLAIM);
         assert_eq!(claim.arm_names(), ["noisy", "real"]);
         let noisy = claim.arms["noisy"].settings(&base);
@@ -376,7 +376,7 @@ margin = 0.03
 
     #[track_caller]
     fn check_refused(claims: &[ClaimConfig], expected: &str) {
-        let base = crate::quick::preset(&Components::built_in()).unwrap();
+        let base = crate::claims::quick_config(&Components::built_in()).unwrap();
         let message =
             format!("{:#}", check_claims(&base, claims, &Components::built_in()).unwrap_err());
         assert!(message.contains(expected), "{message}");

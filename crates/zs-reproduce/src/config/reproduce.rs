@@ -23,17 +23,17 @@ pub struct ReproduceConfig {
     pub base: PathBuf,
     /// The worlds and how many questions are drawn from each.
     pub worlds: ReproduceWorlds,
-    /// What the simulation LLM is tuned on.
+    /// Tuning data of the simulation LLM.
     pub data: WorldExamples,
-    /// How it is tuned.
+    /// Its tuning.
     pub tuning: TuningConfig,
-    /// How it samples.
+    /// Its prompts and sampling.
     pub simulator: SimulatedConfig,
-    /// How it is audited.
+    /// Its audit.
     pub audit: AuditConfig,
-    /// How the policy learns, on either engine; the curriculum acts on the simulated one alone.
+    /// Training of the policy, on either engine; the curriculum acts on the simulated one alone.
     pub training: TrainingConfig,
-    /// How policies are compared.
+    /// Evaluation of policies.
     pub evaluation: EvaluationConfig,
 }
 
@@ -51,7 +51,7 @@ pub struct ReproduceWorlds {
     pub test_per_hop: usize,
 }
 
-/// How the simulation LLM is audited.
+/// Audit of the simulation LLM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuditConfig {
@@ -59,12 +59,15 @@ pub struct AuditConfig {
     pub per_kind: usize,
 }
 
-/// How policies are compared.
+/// Evaluation of policies.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluationConfig {
     /// Episodes that are played together; changes memory and speed only.
     pub batch_size: usize,
+    /// Evaluates policies on the simulation LLM too.
+    #[serde(default)]
+    pub on_simulator: bool,
     /// Price of 1,000 searches at a provider.
     pub dollars_per_1000_searches: f64,
 }

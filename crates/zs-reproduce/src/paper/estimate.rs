@@ -1,4 +1,4 @@
-//! How long a run of the paper is expected to take: a model on paper, not a measurement.
+//! Expected hours of a run of the paper: an estimate, not a measurement.
 
 use zs_model::ModelConfig;
 
@@ -7,7 +7,7 @@ use zs_trainer::config::TrainingConfig;
 /// Bytes of a number: weights and arithmetic are f32.
 const BYTES: f64 = 4.0;
 
-/// What an accelerator is assumed to do.
+/// Assumed speed of an accelerator.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
     /// Its name.
@@ -22,7 +22,7 @@ pub struct Rates {
 /// 3.35 TB/s of memory, of which 50 % are assumed.
 pub const H100: Rates = Rates { name: "H100 SXM", flops: 0.3 * 495e12, bandwidth: 0.5 * 3.35e12 };
 
-/// What an episode is assumed to be like, where a run file gives limits only.
+/// Assumed lengths of an episode, where a run file gives limits only.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Episode {
     /// Tokens of the prompt.

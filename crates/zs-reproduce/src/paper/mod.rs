@@ -95,7 +95,7 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
     Ok(())
 }
 
-/// Where the user's models and data are.
+/// Paths of the user's models and data.
 struct Places {
     model: PathBuf,
     simulator: PathBuf,
