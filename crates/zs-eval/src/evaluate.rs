@@ -10,7 +10,7 @@ use crate::{EvalConfig, EvalProgress, EvaluateError, Evaluation, Evaluator, Prot
 /// # Protocol
 ///
 /// - Exact match is *equality* after `SQuAD` normalisation; containment has its own column,
-///   [`QuestionRecord::cover_exact_match`].
+///   [`cover_exact_match`](crate::QuestionRecord::cover_exact_match).
 /// - Every question counts, including those of a short last batch. A missing answer scores 0.
 /// - The answer is read from the policy model's own last turn, never from prompt or documents.
 /// - Temperature 0 is greedy in every batch.
