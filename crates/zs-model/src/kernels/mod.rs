@@ -15,7 +15,7 @@ mod rotate;
 mod swiglu;
 
 pub(crate) use add_norm::add_norm;
-pub(crate) use attend::{MASKED, attend, attention_scores};
+pub(crate) use attend::{MASKED, attend};
 pub(crate) use bf16_matmul::{matmul_bf16, matmul_dtype, to_matmul_dtype};
 pub(crate) use decode_attention::decode_attention;
 pub(crate) use new_heads::NewHeads;
