@@ -398,7 +398,7 @@ margin = 0.03
         let itself = CLAIM.replace("control = \"real\"", "control = \"noisy\"");
         assert!(message(&itself).contains("compares `noisy` with itself"));
         let unknown = message(&CLAIM.replace("probability = 0.5", "probability = 0.5, chance = 1"));
-        assert!(unknown.starts_with("c: line 9: arms.noisy.curriculum"), "{unknown}");
+        assert!(unknown.starts_with("c: line 8: arms.noisy.curriculum"), "{unknown}");
         let noisy = message(&CLAIM.replace("probability = 0.5", "probability = 1.5"));
         assert!(noisy.contains("`probability` of curriculum `constant`"), "{noisy}");
     }
