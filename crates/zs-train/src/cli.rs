@@ -11,15 +11,17 @@ use zs_observe::{TerminalConsole, Tracing, print_error};
 use zs_reproduce::ReproduceArgs;
 use zs_trainer::Components;
 
-use crate::command;
 pub use crate::command::{
-    AskArgs, AuditArgs, CollectArgs, CostArgs, DataCheckArgs, DataCommand, DataFetchArgs,
-    DoctorArgs, EngineArgs, EvalArgs, IndexBuildArgs, IndexCommand, InspectArgs, JudgeName,
-    ReplayArgs, ResumableArgs, ScoreArgs, SearchArgs, ServeArgs, SimulateCommand, TrainArgs,
-    VerifyArgs, WarmUpArgs, WorldArgs,
+    AskArgs, CostArgs, DoctorArgs, EngineArgs, IndexBuildArgs, IndexCommand, InspectArgs,
+    ReplayArgs, ResumableArgs, SearchArgs, ServeArgs, TrainArgs, VerifyArgs, WarmUpArgs,
 };
+pub use crate::data::{DataCheckArgs, DataCommand, DataFetchArgs, WorldArgs};
 use crate::device::DeviceArgs;
+pub use crate::eval::EvalArgs;
+pub use crate::eval::score::ScoreArgs;
 use crate::session::Session;
+pub use crate::simulate::{AuditArgs, CollectArgs, JudgeName, SimulateCommand};
+use crate::{command, data, eval, simulate};
 
 /// `ZeroSearch`: teach a language model to search, against a simulated search engine.
 #[derive(Debug, Parser)]
@@ -114,9 +116,9 @@ pub fn run(cli: &Cli, components: Arc<Components>) -> Result<()> {
         Command::Sft(args) => command::sft(args, &session),
         Command::Train(args) => command::train(args, &session),
         Command::Replay(args) => command::replay(args, &session),
-        Command::Eval(args) => command::eval(args, &session),
+        Command::Eval(args) => eval::eval(args, &session),
         Command::Index(what) => command::index(what, &session),
-        Command::Score(args) => command::score(args, &session),
+        Command::Score(args) => eval::score::score(args, &session),
         Command::Search(args) => command::search(args, &session),
         Command::Cost(args) => command::cost(args, &session),
         Command::Inspect(args) => command::inspect(args, &session),
@@ -125,8 +127,8 @@ pub fn run(cli: &Cli, components: Arc<Components>) -> Result<()> {
         Command::Doctor(args) => command::doctor(args, &session),
         Command::WarmUp(args) => command::warm_up(args, &session),
         Command::Serve(args) => command::serve(args, &session),
-        Command::Simulate(what) => command::simulate(what, &session),
-        Command::Data(what) => command::data(what, &session),
+        Command::Simulate(what) => simulate::simulate(what, &session),
+        Command::Data(what) => data::data(what, &session),
         Command::Reproduce(args) => zs_reproduce::command(args, &session.context()?),
     }
 }

@@ -35,10 +35,14 @@
 pub mod cli;
 mod command;
 mod cuda;
+mod data;
 pub mod device;
 mod device_error;
+mod eval;
 mod pages;
+mod report_table;
 mod session;
+mod simulate;
 mod zs;
 
 pub use pages::keep_pages;

@@ -216,14 +216,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-observe",
-        workspace: &[
-            "zs-core",
-            "zs-data",
-            "zs-model",
-            "zs-rl",
-            "zs-search",
-            "zs-trainer",
-        ],
+        workspace: &["zs-core", "zs-data", "zs-model", "zs-rl", "zs-search", "zs-trainer"],
         external: Some(&[
             "anyhow",
             "base64",

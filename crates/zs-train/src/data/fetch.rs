@@ -7,7 +7,7 @@ use clap::Args;
 use zs_data::hub::{self, Hub};
 use zs_trainer::{Console, Progress};
 
-use crate::command::report_table::table;
+use crate::report_table::table;
 use crate::session::Session;
 
 /// Arguments of `zs data fetch`.

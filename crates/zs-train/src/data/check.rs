@@ -9,7 +9,7 @@ use serde::Serialize;
 use zs_core::normalize_answer;
 use zs_data::{DataError, RowError, open_questions};
 
-use crate::command::report_table::table;
+use crate::report_table::table;
 use crate::session::Session;
 
 /// Bad rows that are quoted.

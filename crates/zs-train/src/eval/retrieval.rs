@@ -8,7 +8,7 @@ use zs_core::{DocumentQuality, SearchRequest};
 use zs_eval::RetrievalReport;
 
 use crate::command::EngineArgs;
-use crate::command::report_table::{interval, table};
+use crate::report_table::{interval, table};
 use crate::session::Session;
 
 /// Searches that go to the engine together.

@@ -9,7 +9,7 @@ use zs_eval::{
     score_predictions,
 };
 
-use super::report_table::{self, Kind, interval};
+use crate::report_table::{self, Kind, interval};
 use crate::session::Session;
 use zs_data::JsonLinesWriter;
 

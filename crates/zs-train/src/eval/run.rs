@@ -17,8 +17,8 @@ use zs_search::FixedEngine;
 
 use super::output::{EvalDir, Settings};
 use crate::command::EngineArgs;
-use crate::command::report_table::{self, Kind};
-use crate::command::score::ProtocolArgs;
+use crate::eval::score::ProtocolArgs;
+use crate::report_table::{self, Kind};
 use crate::session::Session;
 use zs_trainer::source;
 

@@ -4,6 +4,7 @@ mod compare;
 mod output;
 mod retrieval;
 mod run;
+pub(crate) mod score;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub(crate) fn eval(args: &EvalArgs, session: &Session) -> Result<()> {
 }
 
 /// The engine that the arguments name; self-search asks the policy.
-pub(super) fn engine(
+pub(crate) fn engine(
     args: &EngineArgs,
     policy: Option<Arc<dyn Generator>>,
     context: &RunContext,

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use zs_eval::{EvaluationReport, Metric, PairedTest, QuestionRecord, paired_test};
 
-use crate::command::report_table::{interval, table};
+use crate::report_table::{interval, table};
 use crate::session::Session;
 use zs_trainer::files::SUMMARY;
 
