@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::{DataError, RowReader};
+
 /// Why a file could not be written or continued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -22,13 +24,11 @@ pub enum FileError {
         #[source]
         source: std::io::Error,
     },
-    /// A value has no JSON form, or a line is not the JSON of one.
-    #[error("{path}{}: not the JSON that is expected", row_suffix(*row), path = path.display())]
+    /// A value has no JSON form, or a file is not the JSON of one.
+    #[error("{path}: not the JSON that is expected", path = path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// The row, from 1, of a file with rows.
-        row: Option<usize>,
         /// The parser's own error.
         #[source]
         source: serde_json::Error,
@@ -53,10 +53,6 @@ impl FileError {
     pub fn io(path: &Path, action: &'static str) -> impl Fn(std::io::Error) -> Self {
         move |source| Self::Io { path: path.to_owned(), action, source }
     }
-}
-
-fn row_suffix(row: Option<usize>) -> String {
-    row.map_or_else(String::new, |it| format!(", row {it}"))
 }
 
 /// Writes a file in one step: readers see the old contents or the new ones, never a part. Makes the
@@ -91,7 +87,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 ///
 /// Fails when the value cannot be serialised or the file cannot be written.
 pub fn write_json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<(), FileError> {
-    let json_error = |source| FileError::Json { path: path.to_owned(), row: None, source };
+    let json_error = |source| FileError::Json { path: path.to_owned(), source };
     let mut bytes = serde_json::to_vec_pretty(value).map_err(json_error)?;
     bytes.push(b'\n');
     write_atomic(path, &bytes)
@@ -103,19 +99,11 @@ pub fn write_json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<(), 
 /// # Errors
 ///
 /// Fails when the file cannot be read, and at the first whole line that is no row.
-pub fn read_whole_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, FileError> {
-    let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text.map_err(FileError::io(path, "be read"))?,
-    };
-    let whole = text.rfind('\n').map_or("", |at| &text[..at]);
-    let parse = |(index, line)| {
-        serde_json::from_str(line).map_err(|source| {
-            let (path, row) = (path.to_owned(), Some(index + 1));
-            FileError::Json { path, row, source }
-        })
-    };
-    whole.lines().enumerate().map(parse).collect()
+pub fn read_whole_rows<T: DeserializeOwned + 'static>(path: &Path) -> Result<Vec<T>, DataError> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    RowReader::new("row").with_finished_lines().open(path)?.collect()
 }
 
 /// A JSON Lines file that is written line by line, so an interrupted run keeps what it did.

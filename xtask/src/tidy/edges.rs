@@ -202,7 +202,6 @@ const RULES: &[Rule] = &[
             "rand",
             "serde",
             "serde_json",
-            "sha2",
             "strsim",
             "sysinfo",
             "thiserror",

@@ -124,7 +124,7 @@ fn tokenizer(args: &InspectOptions, config: Option<&str>) -> Result<Option<Token
 
 /// The rows of a file of the run, if it is there. A last line that an interrupted run has not
 /// finished is left out.
-fn json_lines<T: DeserializeOwned>(path: &Path) -> Result<Option<Vec<T>>> {
+fn json_lines<T: DeserializeOwned + 'static>(path: &Path) -> Result<Option<Vec<T>>> {
     Ok(path.exists().then(|| read_whole_rows(path)).transpose()?)
 }
 

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zs_core::DocumentQuality;
-use zs_data::{FileError, JsonLinesWriter, digest, read_whole_rows};
+use zs_data::{JsonLinesWriter, digest, read_whole_rows};
 use zs_search::Ledger;
 use zs_search::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
 
@@ -146,7 +146,7 @@ impl Judge for LlmJudge {
 }
 
 impl Known {
-    fn open(path: &Path) -> Result<Self, FileError> {
+    fn open(path: &Path) -> Result<Self, CollectError> {
         let rows: Vec<Verdict> = read_whole_rows(path)?;
         let file = JsonLinesWriter::resume(path, rows.len())?;
         let verdicts = rows.into_iter().map(|it| (it.key, it.label)).collect();

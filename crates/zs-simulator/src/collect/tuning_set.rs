@@ -255,5 +255,5 @@ fn json_lines(path: &Path, rows: &[SearchRecord]) -> Result<Vec<u8>, FileError> 
 }
 
 fn json_error(path: &Path) -> impl Fn(serde_json::Error) -> FileError {
-    move |source| FileError::Json { path: path.to_owned(), row: None, source }
+    move |source| FileError::Json { path: path.to_owned(), source }
 }
