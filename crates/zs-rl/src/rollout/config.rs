@@ -39,8 +39,8 @@ pub struct RolloutConfig {
     /// Program functions to play with, in the order in which they are asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<WebFunction>,
-    /// Blocks of neighbouring episodes that take turns at the policy model: while one of them is
-    /// sampled, the others search or wait for agents. Episodes that ask the same question one after
+    /// Number of lanes (pipelined rollout batches): blocks of neighbouring episodes that take turns at
+    /// the policy model. While one is sampled, the others search or wait for helper models. Episodes that ask the same question one after
     /// the other stay together, so there are no more blocks than such groups.
     ///
     /// Changes speed and memory, and with a deterministic engine no episode (up to rounding, as any
@@ -49,7 +49,7 @@ pub struct RolloutConfig {
     /// the policy is not faster for it. Several lanes mean several batches at once at the engine
     /// and at agents, so what depends on the order of requests may differ from run to run: which
     /// searches a budget still pays for, which of two equal ones a cache answers, how long a rate
-    /// limit makes each wait, latencies in the books, and which errors a server makes.
+    /// limit makes each wait, latencies in the ledger, and which errors a server makes.
     #[serde(skip_serializing_if = "is_one")]
     pub lanes: usize,
 }
