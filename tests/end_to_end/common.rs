@@ -114,7 +114,7 @@ pub(crate) fn searcher(dir: &Path) {
             "lesson",
         ],
     );
-    let questions = zs_eval::read_questions(&dir.join("lesson/questions.jsonl")).unwrap();
+    let questions = zs_data::read_questions(&dir.join("lesson/questions.jsonl")).unwrap();
     let row = |it: &zs_core::Question| {
         let prompt = format!("Question: {}\n", it.text);
         let words: Vec<&str> = it.text.split_whitespace().collect();

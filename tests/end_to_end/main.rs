@@ -15,6 +15,7 @@ mod evaluation;
 mod example_manifests;
 mod faults;
 mod inspect;
+mod library;
 mod metric_docs;
 mod openai_client;
 mod pages;

@@ -40,7 +40,7 @@ fn workplace(shared: &Path, questions: &str) -> tempfile::TempDir {
 
 /// Fine-tunes the story teller until it opens with a search, so that there are documents to read.
 fn teach_to_search(shared: &Path, dir: &Path, questions: &str) {
-    let questions = zs_eval::read_questions(&shared.join(questions)).unwrap();
+    let questions = zs_data::read_questions(&shared.join(questions)).unwrap();
     let rows: String = questions[..4]
         .iter()
         .map(|it| {

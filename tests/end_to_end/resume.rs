@@ -147,7 +147,7 @@ fn damaged_checkpoints_are_passed_over() {
         let output = loud(dir, &["train", "--resume", name]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{name}: {said}");
-        assert!(said.contains("goes on after step 3"), "{name}: {said}");
+        assert!(said.contains("resumes after step 3"), "{name}: {said}");
         let is_told = name == "half written" || said.contains("passing over a damaged checkpoint");
         assert!(is_told, "{name}: {said}");
         let _ = fs::remove_dir_all(run.join("checkpoints/step-000007.partial"));

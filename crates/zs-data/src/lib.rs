@@ -1,8 +1,12 @@
-//! Readers of files that others wrote: corpora of documents in JSON Lines, JSON arrays and Parquet,
-//! and JSON Lines of any rows. Errors name file, row and field.
+//! Readers of files that others wrote, and sources of questions by name: any rows, questions and
+//! documents in JSON Lines, JSON arrays, CSV, TSV and Parquet, plain or compressed. Errors name file,
+//! row and field.
 //!
-//! - [`read_corpus`], [`for_each_document`]: documents, in memory or one at a time.
-//! - [`read_rows`], [`parse_rows`]: JSON Lines.
+//! - [`RowReader`], [`Rows`]: rows of any type that serde reads.
+//! - [`read_questions`], [`open_questions`]: questions.
+//! - [`read_documents`], [`open_documents`]: documents of a corpus.
+//! - [`QuestionSource`], [`register_question_sources`]: questions of a run file.
+//! - `hub`, with the feature of that name: files of the Hugging Face hub.
 //!
 //! **Invariant:** no tensor framework is reached from here.
 //!
@@ -10,13 +14,22 @@
 //! let folder = tempfile::tempdir()?;
 //! let path = folder.path().join("corpus.jsonl");
 //! std::fs::write(&path, r#"{"id": "a", "title": "Oak", "text": "A tree."}"#)?;
-//! let documents = zs_data::read_corpus(&path)?;
+//! let documents = zs_data::read_documents(&path)?;
 //! assert_eq!(documents[0].title, "Oak");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod corpus;
-mod jsonl;
+mod documents;
+mod error;
+#[cfg(feature = "hub")]
+pub mod hub;
+mod questions;
+mod rows;
 
-pub use corpus::{CorpusError, Visit, for_each_document, read_corpus};
-pub use jsonl::{JsonLinesError, parse_rows, read_rows};
+pub use documents::{open_documents, read_documents};
+pub use error::{DataError, RowError};
+pub use questions::{
+    Fields, QuestionFile, QuestionSet, QuestionSource, open_question_rows, open_questions,
+    read_questions, read_valid_questions, register_question_sources, scored_question,
+};
+pub use rows::{RowReader, Rows, SkippedRows};

@@ -1,8 +1,8 @@
-//! Evaluation of `zs`: question files, episodes against any search engine, scores under named
-//! protocols with bootstrap intervals, paired tests between runs.
+//! Evaluation of `zs`: episodes against any search engine, scores under named protocols with bootstrap
+//! intervals, paired tests between runs.
 //!
 //! **Invariant:** this crate plays episodes through `zs_rl::rollout` and depends on no search engine. It
-//! opens only files of questions, predictions or documents, and a report is a function of its records
+//! opens only files of predictions, and a report is a function of its records
 //! and seed.
 //!
 //! ```
@@ -20,7 +20,6 @@
 
 mod answer;
 mod bootstrap;
-mod dataset;
 mod dump;
 mod evaluate;
 mod evaluator;
@@ -35,9 +34,6 @@ mod retrieval;
 mod selection;
 
 pub use bootstrap::{Estimate, NUM_RESAMPLES};
-pub use dataset::{
-    DatasetError, Questions, RowError, read_documents, read_questions, read_sound_questions,
-};
 pub use evaluate::{EvalConfig, EvalProgress, EvaluateError, Evaluation, evaluate};
 pub use evaluator::{Evaluator, PlayedBatch};
 pub use method::Method;

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+use zs_data::{DataError, Fields, RowError, open_question_rows, scored_question};
 
-use crate::dataset::{open_rows, scored_answers};
 use crate::dump::Dump;
-use crate::{DatasetError, Protocol, QuestionRecord, RowError};
+use crate::{Protocol, QuestionRecord};
 
 /// Scores a predictions file under a protocol: one record per row, in the order of the file.
 ///
 /// A row is `{id, question, golden_answers, prediction | transcript}` in any of the forms that
-/// [`Questions`](crate::Questions) reads; `id` and `question` may be missing.
+/// [`open_questions`](zs_data::open_questions) reads; `id` and `question` may be missing.
 ///
 /// - `prediction` is the text of the answer; null is a missing answer.
 /// - `transcript` is the whole episode with its tags, from which the protocol reads the answer; it has
@@ -42,30 +42,19 @@ use crate::{DatasetError, Protocol, QuestionRecord, RowError};
 pub fn score_predictions(
     path: &Path,
     protocol: &Protocol,
-) -> Result<Vec<QuestionRecord>, DatasetError> {
-    let (stem, rows) = open_rows(path)?;
-    let mut records = Vec::new();
-    for row in rows {
-        let (number, row) = row?;
-        let record = score_row(&row, &format!("{stem}-{number}"), protocol);
-        records.push(record.map_err(|source| DatasetError::Row {
-            path: path.to_owned(),
-            row: number,
-            source,
-        })?);
-    }
-    if records.is_empty() {
-        return Err(DatasetError::NoQuestions { path: path.to_owned() });
-    }
-    Ok(records)
+) -> Result<Vec<QuestionRecord>, DataError> {
+    let (stem, rows) = open_question_rows(path)?;
+    let protocol = protocol.clone();
+    let score = move |row: Fields, number| score_row(&row, &format!("{stem}-{number}"), &protocol);
+    rows.try_map(score).collect_all()
 }
 
 fn score_row(
-    row: &Map<String, Value>,
+    row: &Fields,
     fallback_id: &str,
     protocol: &Protocol,
 ) -> Result<QuestionRecord, RowError> {
-    let question = scored_answers(row, fallback_id)?;
+    let question = scored_question(row, fallback_id)?;
     if let Some(text) = text(row, "transcript")? {
         let prompt = row.get("prompt").and_then(Value::as_str);
         let dump = Dump::parse(&text, prompt, &question.text);
@@ -80,7 +69,7 @@ fn score_row(
 }
 
 /// Reads a text, or a number as text; `None` when it is null or missing.
-fn text(row: &Map<String, Value>, field: &str) -> Result<Option<String>, RowError> {
+fn text(row: &Fields, field: &str) -> Result<Option<String>, RowError> {
     match row.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),

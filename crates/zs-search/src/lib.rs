@@ -49,7 +49,7 @@ pub use register::{
     FaultySettings, FixedSettings, RateLimitedSettings, ReplaySettings, RetriedSettings,
     register_engine, register_engines, register_others,
 };
-pub use replay::{ReplayEngine, ReplayError};
+pub use replay::ReplayEngine;
 #[cfg(feature = "http")]
 pub use retriever::{RetrieverConfig, RetrieverEngine, RetrieverProtocol};
 #[cfg(feature = "http")]

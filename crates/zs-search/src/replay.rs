@@ -1,45 +1,11 @@
 //! Searches as they were recorded: the documents that a real engine returned, without the engine.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
 use serde::Deserialize;
 use zs_core::{Document, SearchEngine, SearchError, SearchRequest, SearchResult};
-
-/// Why recorded turns could not be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReplayError {
-    /// The file cannot be opened, read or unpacked.
-    #[error("{path}: cannot be read", path = path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's own error.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A row is not a recorded episode.
-    #[error("{path}, row {row}: not a recorded episode: {source}", path = path.display())]
-    Row {
-        /// The file.
-        path: PathBuf,
-        /// The row, from 1.
-        row: usize,
-        /// The parser's own error.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// There is no recorded search.
-    #[error("{path}: no recorded search in it", path = path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-    },
-}
+use zs_data::{DataError, RowReader};
 
 /// A recorded episode, as far as it is read.
 #[derive(Deserialize)]
@@ -87,26 +53,16 @@ impl ReplayEngine {
     /// # Errors
     ///
     /// Fails at the first row that is malformed, and when no search was recorded.
-    pub fn read(path: &Path) -> Result<Self, ReplayError> {
-        let unreadable = |source| ReplayError::Read { path: path.to_owned(), source };
-        let mut packed = BufReader::new(File::open(path).map_err(unreadable)?);
-        let is_packed = packed.fill_buf().map_err(unreadable)?.starts_with(&[0x1f, 0x8b]);
-        let plain: Box<dyn Read> =
-            if is_packed { Box::new(MultiGzDecoder::new(packed)) } else { Box::new(packed) };
+    pub fn read(path: &Path) -> Result<Self, DataError> {
         let mut engine = Self::default();
-        for (row, line) in (1..).zip(BufReader::new(plain).lines()) {
-            let line = line.map_err(unreadable)?;
-            if line.trim().is_empty() {
-                continue;
-            }
-            let episode: Episode = serde_json::from_str(&line)
-                .map_err(|source| ReplayError::Row { path: path.to_owned(), row, source })?;
+        for episode in RowReader::new("recorded episode").open::<Episode>(path)? {
+            let episode = episode?;
             for turn in episode.turns {
                 engine.add(&turn.query, &episode.question, turn.docs);
             }
         }
         if engine.recorded.is_empty() {
-            return Err(ReplayError::Empty { path: path.to_owned() });
+            return Err(DataError::Empty { path: path.to_owned(), noun: "recorded search" });
         }
         Ok(engine)
     }
@@ -159,6 +115,7 @@ fn squeezed(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
 
     use zs_core::{DocumentQuality, Question};
@@ -166,7 +123,7 @@ mod tests {
     use super::*;
     use crate::conformance::{check_engine, check_failure_is_contained};
 
-    fn read(rows: &str) -> Result<ReplayEngine, ReplayError> {
+    fn read(rows: &str) -> Result<ReplayEngine, DataError> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("turns.jsonl.gz");
         let mut packed =
@@ -220,8 +177,8 @@ mod tests {
 
     #[test]
     fn bad_files_are_named() {
-        assert!(matches!(read("\n{\"question\": 1}"), Err(ReplayError::Row { row: 2, .. })));
-        assert!(matches!(read(""), Err(ReplayError::Empty { .. })));
+        assert!(matches!(read("\n{\"question\": 1}"), Err(DataError::Row { row: 2, .. })));
+        assert!(matches!(read(""), Err(DataError::Empty { .. })));
         let missing = ReplayEngine::read(Path::new("no-such-turns.jsonl")).unwrap_err();
         assert!(missing.to_string().starts_with("no-such-turns.jsonl"));
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
-use zs_data::read_corpus;
+use zs_data::read_documents;
 use zs_search::{Bm25Engine, IndexBuild, ReplayEngine};
 
 fn corpora() -> Option<PathBuf> {
@@ -74,15 +74,15 @@ fn finds_the_gold_passages_of_hotpotqa() {
     let (some, all) = recall(&Bm25Engine::open(&index).unwrap(), &questions);
     println!("gold-title recall@5 {some:.4}, all gold@5 {all:.4}");
     assert!(some >= 0.86 && all >= 0.73, "{some} {all}");
-    let in_memory = Bm25Engine::from_documents(read_corpus(&corpus).unwrap()).unwrap();
+    let in_memory = Bm25Engine::from_documents(read_documents(&corpus).unwrap()).unwrap();
     assert_eq!(recall(&in_memory, &questions), (some, all));
 }
 
 #[test]
 fn reads_arrays_as_published() {
     let Some(folder) = corpora() else { return };
-    assert_eq!(read_corpus(&folder.join("2wiki_785.corpus.json.gz")).unwrap().len(), 6119);
-    assert_eq!(read_corpus(&folder.join("wiki18_9648.passages.jsonl.gz")).unwrap().len(), 9648);
+    assert_eq!(read_documents(&folder.join("2wiki_785.corpus.json.gz")).unwrap().len(), 6119);
+    assert_eq!(read_documents(&folder.join("wiki18_9648.passages.jsonl.gz")).unwrap().len(), 9648);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use zs_core::{Document, DocumentQuality, Domain, StreamKey, normalize_answer};
 
 use crate::pretraining::{ExampleError, case_example, render_reply};
 use crate::simulated::{SimulationPrompt, SimulationTemplates, TemplateError};
-use zs_data::{JsonLinesError, read_rows};
+use zs_data::{DataError, RowError, RowReader};
 use zs_world::{Example, QueryMix, World, pick, pick_weighted, simulation_case};
 
 /// One search of a policy on a real engine: a row of the JSON Lines that tuning data is kept in.
@@ -36,24 +36,27 @@ pub struct SearchRecord {
     pub useful: Vec<bool>,
 }
 
-/// Reads recorded searches, one JSON object a line.
+/// Reads recorded searches from a file in any format of [`RowReader`].
 ///
 /// # Errors
 ///
 /// Fails at the first row that is malformed or has no golden answer, and when there is none.
-pub fn read_records(path: &Path) -> Result<Vec<SearchRecord>, JsonLinesError> {
-    read_rows(path, "recorded search", |record: SearchRecord| {
+pub fn read_records(path: &Path) -> Result<Vec<SearchRecord>, DataError> {
+    let rows = RowReader::new("recorded search").open(path)?;
+    let checked = rows.try_map(|record: SearchRecord, _| {
         if record.golden_answers.is_empty() {
-            return Err("`golden_answers` is empty; give at least one answer".to_owned());
+            let problem = "`golden_answers` is empty; give at least one answer";
+            return Err(RowError::invalid(problem));
         }
         let (labels, documents) = (record.useful.len(), record.documents.len());
         if labels != 0 && labels != documents {
-            return Err(format!(
+            return Err(RowError::invalid(format!(
                 "`useful` has {labels} entries for {documents} documents; give one a document"
-            ));
+            )));
         }
         Ok(record)
-    })
+    });
+    checked.collect_all()
 }
 
 /// Whether the documents of a recorded search are useful.

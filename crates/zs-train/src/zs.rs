@@ -4,9 +4,10 @@ use std::process::ExitCode;
 
 use zs_core::registry::{RegistryError, Settings};
 use zs_curriculum::Curriculum;
+use zs_data::QuestionSource;
 use zs_rl::{Algorithm, GroupReward, RetrievalReward, Reward};
 use zs_search::EngineSettings;
-use zs_trainer::{Components, QuestionSource, TrackerSettings};
+use zs_trainer::{Components, TrackerSettings};
 
 use crate::cli;
 

@@ -66,8 +66,6 @@ impl EngineSettings for Bm25Settings {
 ///
 /// Fails on an unreadable file, a malformed row, or no row at all.
 pub fn corpus_engine(path: &Path) -> Result<Bm25Engine> {
-    let is_plain = path.extension().is_some_and(|it| it == "jsonl");
-    let documents =
-        if is_plain { zs_data::read_corpus(path)? } else { zs_eval::read_documents(path)? };
-    Bm25Engine::from_documents(documents).with_context(|| path.display().to_string())
+    Bm25Engine::from_documents(zs_data::read_documents(path)?)
+        .with_context(|| path.display().to_string())
 }

@@ -60,10 +60,7 @@ pub use device_name::{DeviceName, DeviceNameError};
 pub use interrupt::Interrupt;
 pub use metrics::{Metrics, Timings};
 pub use order::EpochOrder;
-pub use questions::{
-    QuestionFile, QuestionRegistry, QuestionSet, QuestionSource, SkippedRows, WorldQuestions,
-    register_question_source, register_question_sources,
-};
+pub use questions::{QuestionRegistry, WorldQuestions};
 pub use trainer::rollouts::{RecordedGroup, read_rollouts, recorded_steps};
 pub use trainer::{Comparison, Trained, Trainer, TrainerBuilder, Validation};
 pub use world::{SplitName, WorldSource};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use zs_core::registry::Spec;
-use zs_core::{Document, Question, SearchEngine};
-use zs_data::read_corpus;
+use zs_core::{Document, Question};
+use zs_data::{QuestionSet, SkippedRows, read_documents};
 use zs_model::{Generator, LanguageModel, Tokenizer};
 use zs_rl::RolloutConfig;
 use zs_rl::consult::{ConsultRegistry, GeneratorAgent};
@@ -18,7 +18,6 @@ use zs_simulator::{SimulatedConfig, SimulatedEngine, TemplatesConfig};
 use crate::RunContext;
 pub use crate::bm25::corpus_engine;
 use crate::config::{ConsultantsConfig, CorpusSource, JudgeConfig};
-use crate::questions::{QuestionSet, SkippedRows};
 pub use crate::world::{generate_world, world_questions};
 
 /// Loads a model directory in Hugging Face layout.
@@ -63,16 +62,6 @@ pub fn questions(
     Ok(questions)
 }
 
-/// Opens a search engine by itself; [`Engines`](crate::engines::Engines) opens those of a run.
-///
-/// # Errors
-///
-/// Fails on an unreadable corpus, index, model or recording, an address that cannot be used, or a
-/// key that the environment does not have.
-pub fn engine(config: &Spec, context: &RunContext) -> Result<Arc<dyn SearchEngine>> {
-    crate::engines::open_alone(config, context)
-}
-
 /// Reads documents.
 ///
 /// # Errors
@@ -80,7 +69,7 @@ pub fn engine(config: &Spec, context: &RunContext) -> Result<Arc<dyn SearchEngin
 /// Fails on an unreadable file, a malformed row, or no row at all.
 pub fn corpus(source: &CorpusSource) -> Result<Vec<Document>> {
     match source {
-        CorpusSource::File { path } => Ok(read_corpus(path)?),
+        CorpusSource::File { path } => Ok(read_documents(path)?),
         CorpusSource::World { world } => Ok(generate_world(*world).passages()),
     }
 }

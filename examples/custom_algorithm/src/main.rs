@@ -1,47 +1,38 @@
-//! An algorithm and a reward that `zs` does not have, trained for a few steps.
+//! `zs` with an algorithm, a reward and a curriculum of one's own.
 
-use std::error::Error;
-use std::path::Path;
+use std::process::ExitCode;
 
-use burn::module::Module;
-use burn::tensor::Device;
-use zs_core::{StreamKey, YesNoRule, f1};
-use zs_model::{LanguageModel, Optimizer, OptimizerConfig, TokenScores};
+use serde::{Deserialize, Serialize};
+use zs_core::registry::Settings;
+use zs_core::{YesNoRule, f1};
+use zs_curriculum::{Curriculum, Progress};
+use zs_model::TokenScores;
 use zs_rl::{
-    Advantages, Algorithm, Earned, Episode, EpisodeView, LossOutput, PolicyBatch, Reward,
-    RewardFunction, RolloutBatch, RolloutConfig, TrajectoryGroup, UpdateConfig, rollout, update,
+    Advantages, Algorithm, Earned, EpisodeView, LossOutput, PolicyBatch, Reward, RolloutBatch,
 };
-use zs_world::{Split, World};
-
-/// F1 of the answer and something for answering at all, less in episodes of many turns.
-#[derive(Debug)]
-struct Frugal;
-
-impl Reward for Frugal {
-    fn name(&self) -> &'static str {
-        "frugal"
-    }
-
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
-        let golden = &episode.question.golden_answers;
-        let of_answer = |it| (0.1 + f1(it, golden, YesNoRule::Ignore)) / episode.turns.len() as f64;
-        Earned::from(episode.answer().map_or(0.0, of_answer) as f32)
-    }
-}
+use zs_train::Zs;
 
 /// Imitates the best episodes of each group: `L = -mean_t log p_t` over their tokens.
-#[derive(Debug)]
-struct BestOfGroup;
+#[derive(Debug, Serialize, Deserialize)]
+struct BestOfGroup {
+    /// Returns that are this close to the best count as best.
+    #[serde(default)]
+    margin: f32,
+}
+
+impl Settings for BestOfGroup {
+    const KIND: &'static str = "best_of_group";
+}
 
 impl Algorithm for BestOfGroup {
     fn name(&self) -> &'static str {
-        "best_of_group"
+        Self::KIND
     }
 
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
         let is_best = |returns: &[f32]| {
             let best = returns.iter().copied().fold(f32::MIN, f32::max);
-            returns.iter().map(|it| f32::from(u8::from(*it == best))).collect()
+            returns.iter().map(|it| f32::from(u8::from(best - it <= self.margin))).collect()
         };
         batch.group_advantages(is_best).into()
     }
@@ -53,34 +44,42 @@ impl Algorithm for BestOfGroup {
     }
 }
 
-/// Trains a model on questions about a synthetic world; the mean reward of each step.
-pub fn train(model: &Path, steps: u64) -> Result<Vec<f32>, Box<dyn Error>> {
-    let mut policy = LanguageModel::load(model, &Device::flex())?;
-    let world = World::generate(1, Split::Train);
-    let (engine, questions) = (world.engine().as_ref(), world.questions(1, 1, 8));
-    let prompt_template = zs_world::PROMPT_TEMPLATE.to_owned();
-    let config = RolloutConfig { max_new_tokens: 32, prompt_template, ..RolloutConfig::default() };
-    let reward = RewardFunction::single(Frugal);
-    let mut network = policy.network().clone().train();
-    let settings = OptimizerConfig { learning_rate: 5e-4, ..OptimizerConfig::default() };
-    let mut optimizer = Optimizer::new(&settings, &network);
-    let mut means = Vec::new();
-    for step in 1..=steps {
-        let question = &questions[step as usize % questions.len()].question;
-        let key = |sample| StreamKey { step, sample, ..StreamKey::new(1) };
-        let episodes = [0, 1, 2, 3, 4, 5].map(|it| Episode { question, key: key(it) });
-        let output = rollout(&policy, engine, &episodes, 0.0, &config, &mut |_| {})?;
-        let group = TrajectoryGroup::score(question.clone(), output.trajectories, &reward);
-        means.push(group.rewards().iter().sum::<f32>() / episodes.len() as f32);
-        let plan = UpdateConfig::default();
-        (network, _) = update(network, &mut optimizer, None, &[group], &BestOfGroup, &plan)?;
-        policy = policy.with_network(&network);
-    }
-    Ok(means)
+/// F1 of the answer and something for answering at all, less in episodes of many turns.
+#[derive(Debug, Serialize, Deserialize)]
+struct Frugal {}
+
+impl Settings for Frugal {
+    const KIND: &'static str = "frugal";
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/zs-tiny");
-    println!("mean reward of each step: {:.3?}", train(&model, 20)?);
-    Ok(())
+impl Reward for Frugal {
+    fn name(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+        let golden = &episode.question.golden_answers;
+        let of_answer = |it| (0.1 + f1(it, golden, YesNoRule::Ignore)) / episode.turns.len() as f64;
+        Earned::from(episode.answer().map_or(0.0, of_answer) as f32)
+    }
+}
+
+/// Noisy documents in the second half of training only.
+#[derive(Debug, Serialize, Deserialize)]
+struct SecondHalf {
+    probability: f64,
+}
+
+impl Settings for SecondHalf {
+    const KIND: &'static str = "second_half";
+}
+
+impl Curriculum for SecondHalf {
+    fn noise_probability(&self, progress: Progress<'_>) -> f64 {
+        if progress.fraction() < 0.5 { 0.0 } else { self.probability }
+    }
+}
+
+fn main() -> ExitCode {
+    Zs::new().algorithm::<BestOfGroup>().reward::<Frugal>().curriculum::<SecondHalf>().run()
 }

@@ -128,8 +128,8 @@ fn read(corpus: &Path, questions: &Path) -> Result<Workload> {
     Ok(Workload {
         name: name.split('.').next().unwrap_or_default().to_owned(),
         path: corpus.to_owned(),
-        passages: zs_data::read_corpus(corpus)?,
-        questions: zs_eval::read_questions(questions)?,
+        passages: zs_data::read_documents(corpus)?,
+        questions: zs_data::read_questions(questions)?,
     })
 }
 

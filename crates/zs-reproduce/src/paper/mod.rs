@@ -17,7 +17,7 @@ use crate::arguments::ReproduceArgs;
 use zs_trainer::config::{TrainConfig, parse};
 use zs_trainer::plan::{gib, memory};
 use zs_trainer::train;
-use zs_trainer::{Components, QuestionFile, RunContext};
+use zs_trainer::{Components, RunContext};
 
 macro_rules! run_files {
     ($($name:literal),* $(,)?) => {
@@ -107,7 +107,8 @@ impl Places {
         let config = &mut run.config;
         config.policy.clone_from(&self.model);
         config.out = self.out.join(run.name);
-        config.questions = Spec::of(&QuestionFile { path: self.questions.clone(), limit: None })?;
+        let path = serde_json::to_value(&self.questions)?;
+        config.questions = Spec::named("file").with("path", path);
         if config.engine.kind == SimulatedSettings::KIND {
             let settings: SimulatedSettings = config.engine.parse()?;
             let model = self.simulator.clone();

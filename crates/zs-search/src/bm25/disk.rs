@@ -14,7 +14,7 @@ use zs_core::Document;
 
 use super::schema::{ANALYSIS, Fields, analyser, build_segment, schema};
 use super::{Bm25Engine, Bm25Error, Bm25Fields};
-use zs_data::for_each_document;
+use zs_data::open_documents;
 
 /// The file beside an index that says what it was made of.
 const ABOUT: &str = "zs.json";
@@ -87,7 +87,7 @@ type Shard = (usize, Vec<Document>);
 
 impl IndexBuild {
     /// A build of the index `out` from the corpus file `corpus`, in any form that
-    /// [`read_corpus`](zs_data::read_corpus) knows.
+    /// [`read_documents`](zs_data::read_documents) knows.
     #[must_use]
     pub fn new(corpus: &Path, out: &Path) -> Self {
         Self {
@@ -193,16 +193,17 @@ impl IndexBuild {
                 }
                 ControlFlow::Continue(())
             };
-            let read = for_each_document(&self.corpus, &mut |document, fraction| {
-                shard.1.push(document);
-                summary.num_documents += 1;
-                let num_documents = summary.num_documents;
-                progress(BuildProgress { num_documents, fraction, is_merging: false });
-                if shard.1.len() == self.shard_size {
-                    send(&mut shard)
-                } else {
-                    ControlFlow::Continue(())
+            let read = open_documents(&self.corpus).and_then(|mut documents| {
+                while let Some(document) = documents.next() {
+                    shard.1.push(document?);
+                    summary.num_documents += 1;
+                    let (num_documents, fraction) = (summary.num_documents, documents.fraction());
+                    progress(BuildProgress { num_documents, fraction, is_merging: false });
+                    if shard.1.len() == self.shard_size && send(&mut shard).is_break() {
+                        break;
+                    }
                 }
+                Ok(())
             });
             if read.is_ok() && !shard.1.is_empty() {
                 // A failure here is found in `failure`, as any of a worker.
@@ -429,7 +430,7 @@ mod tests {
     fn shards_add_up_to_the_same_index() {
         let folder = tempfile::tempdir().unwrap();
         let corpus = corpus(folder.path(), 23, None);
-        let documents = zs_data::read_corpus(&corpus).unwrap();
+        let documents = zs_data::read_documents(&corpus).unwrap();
         let expected = Bm25Engine::from_documents(documents).unwrap();
         for shard_size in [1, 4, 23, 100] {
             let out = folder.path().join(format!("index-{shard_size}"));
@@ -456,7 +457,7 @@ mod tests {
         let build = IndexBuild::new(&path, &out).with_shard_size(5);
         let partial = partial_dir(&out);
         // As an interruption leaves it: two shards done, a third half written.
-        let documents = zs_data::read_corpus(&path).unwrap();
+        let documents = zs_data::read_documents(&path).unwrap();
         fs::create_dir_all(partial_dir(&shard_dir(&partial, 2))).unwrap();
         fs::write(partial_dir(&shard_dir(&partial, 2)).join("junk"), "x").unwrap();
         keep_to_plan(&partial, &build.plan().unwrap()).unwrap();

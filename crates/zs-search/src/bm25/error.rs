@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tantivy::TantivyError;
 
-use zs_data::CorpusError;
+use zs_data::DataError;
 
 /// Why an index could not be made or opened.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +15,7 @@ pub enum Bm25Error {
     EmptyCorpus,
     /// The corpus could not be read.
     #[error(transparent)]
-    Corpus(#[from] CorpusError),
+    Corpus(#[from] DataError),
     /// The folder for a new index has something in it.
     #[error("{path}: not empty; name a new folder for the index", path = path.display())]
     NotEmpty {

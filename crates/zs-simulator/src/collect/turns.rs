@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use zs_core::Document;
 
-use zs_data::{JsonLinesError, parse_rows};
+use zs_data::{DataError, RowError, RowReader};
 
 /// One search as it was recorded, nothing checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,13 +39,13 @@ struct TurnRow {
     docs: Vec<Document>,
 }
 
-/// Reads recorded episodes, one JSON object a line:
+/// Reads recorded episodes, one a row:
 ///
 /// ```text
 /// {"question", "golden_answers" or "answer", "turns": [{"query", "docs": [{"title", "text"}]}]}
 /// ```
 ///
-/// Other fields are ignored, blank lines passed over. `name` is the file that `text` was read from.
+/// Other fields are ignored. The file may have any format of [`RowReader`].
 ///
 /// # Errors
 ///
@@ -54,18 +54,22 @@ struct TurnRow {
 /// ```
 /// let row = r#"{"question": "Who?", "answer": "Anna", "turns":
 ///     [{"query": "author", "docs": [{"title": "T", "text": "It was Anna."}]}]}"#.replace('\n', "");
-/// let searches = zs_simulator::collect::read_turns(row.as_bytes(), "turns.jsonl".as_ref())?;
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("turns.jsonl");
+/// std::fs::write(&path, row)?;
+/// let searches = zs_simulator::collect::read_turns(&path)?;
 /// assert_eq!((searches[0].query.as_str(), searches[0].hop), ("author", 1));
-/// # Ok::<(), zs_data::JsonLinesError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn read_turns(text: impl std::io::Read, name: &Path) -> Result<Vec<RawSearch>, JsonLinesError> {
-    let reader = std::io::BufReader::new(text);
-    let episodes = parse_rows(reader, name, "recorded episode", |row: Row| {
+pub fn read_turns(path: &Path) -> Result<Vec<RawSearch>, DataError> {
+    let rows = RowReader::new("recorded episode").open(path)?;
+    let episodes = rows.try_map(|row: Row, _| {
         let mut golden_answers = row.golden_answers;
         golden_answers.extend(row.answer);
         golden_answers.retain(|it| !it.trim().is_empty());
         if golden_answers.is_empty() {
-            return Err("no answer in `golden_answers` or `answer`; give at least one".to_owned());
+            let problem = "no answer in `golden_answers` or `answer`; give at least one";
+            return Err(RowError::invalid(problem));
         }
         let numbered = row.turns.into_iter().enumerate();
         let searches = numbered.map(|(index, turn)| RawSearch {
@@ -76,8 +80,8 @@ pub fn read_turns(text: impl std::io::Read, name: &Path) -> Result<Vec<RawSearch
             hop: (index + 1).min(u8::MAX.into()) as u8,
         });
         Ok(searches.collect::<Vec<_>>())
-    })?;
-    Ok(episodes.into_iter().flatten().collect())
+    });
+    Ok(episodes.collect_all()?.into_iter().flatten().collect())
 }
 
 #[cfg(test)]
@@ -86,11 +90,14 @@ mod tests {
 
     #[track_caller]
     fn check(rows: &str, expected: Result<usize, &str>) {
-        match (read_turns(rows.as_bytes(), Path::new("turns.jsonl")), expected) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("turns.jsonl");
+        std::fs::write(&path, rows).unwrap();
+        match (read_turns(&path), expected) {
             (Ok(searches), Ok(count)) => assert_eq!(searches.len(), count),
             (Err(error), Err(message)) => {
                 let said = error.to_string();
-                assert!(said.starts_with("turns.jsonl, row 2") && said.contains(message), "{said}");
+                assert!(said.contains("turns.jsonl, row 2") && said.contains(message), "{said}");
             }
             (read, expected) => panic!("{read:?} is not {expected:?}"),
         }

@@ -14,7 +14,7 @@ use crate::simulate::collect::{
     CollectConfig, JudgeChoice, PolicySource, SearchSource, collect as collect_searches,
 };
 use crate::simulate::{LlmJudgeConfig, Manifest, audit};
-use zs_trainer::source;
+use zs_trainer::{engines, source};
 
 /// What `zs simulate` can do.
 #[derive(Debug, Subcommand)]
@@ -247,9 +247,9 @@ impl CollectArgs {
         let Some(engine) = named.spec(&session.components)? else {
             bail!("give the policy an engine: --corpus, --index or --engine");
         };
-        let engine = source::engine(&engine, &context)?;
+        let engine = engines::open_alone(&engine, &context)?;
         let model = source::load_model(policy, context.devices.first())?;
-        let mut asked = zs_eval::read_questions(questions)?;
+        let mut asked = zs_data::read_questions(questions)?;
         asked.truncate(self.limit.unwrap_or(usize::MAX));
         let rollout = RolloutConfig {
             temperature: self.temperature,
@@ -284,10 +284,10 @@ fn audit(args: &AuditArgs, session: &Session) -> Result<()> {
     let Some(engine) = audited.spec(&session.components)? else {
         bail!("give --simulator or --engine")
     };
-    let engine = source::engine(&engine, &context)?;
+    let engine = engines::open_alone(&engine, &context)?;
     let real = EngineArgs { corpus, index, ..EngineArgs::default() }.spec(&session.components)?;
-    let real = real.map(|it| source::engine(&it, &context)).transpose()?;
-    let mut questions = zs_eval::read_questions(&args.questions)?;
+    let real = real.map(|it| engines::open_alone(&it, &context)).transpose()?;
+    let mut questions = zs_data::read_questions(&args.questions)?;
     questions.truncate(args.limit);
     let config = QuestionAuditConfig { k: args.k, seeds: args.seeds.clone() };
     let num_cells = 2 * zs_simulator::audit::QueryForm::ALL.len() * args.seeds.len();

@@ -1,7 +1,5 @@
 //! `zs simulate collect`: a tuning set out of recorded turns, or of a policy's own searches.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -219,14 +217,7 @@ fn claim(out: &Path, settings: &Settings) -> Result<()> {
 fn read_files(paths: &[PathBuf]) -> Result<Vec<RawSearch>> {
     let mut searches = Vec::new();
     for path in paths {
-        let file =
-            File::open(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-        let is_compressed = path.extension().is_some_and(|it| it == "gz");
-        let text: Box<dyn Read> = match is_compressed {
-            true => Box::new(flate2::read::MultiGzDecoder::new(file)),
-            false => Box::new(file),
-        };
-        let recorded = read_turns(text, path)?.into_iter();
+        let recorded = read_turns(path)?.into_iter();
         searches.extend(recorded.map(|it| {
             let documents = mend_documents(&it.documents);
             RawSearch { documents, ..it }

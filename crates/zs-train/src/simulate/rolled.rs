@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, Question, SearchEngine, StreamKey};
 use zs_model::Generator;
@@ -83,7 +83,6 @@ impl Rolling<'_> {
             progress.advance(questions.len(), "");
         }
         progress.finish(&format!("{} questions", self.questions.len()));
-        let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
-        Ok(zs_simulator::collect::read_turns(bytes.as_slice(), path)?)
+        Ok(zs_simulator::collect::read_turns(path)?)
     }
 }

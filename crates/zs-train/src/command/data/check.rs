@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 use zs_core::normalize_answer;
-use zs_eval::{DatasetError, Questions, RowError};
+use zs_data::{DataError, RowError, open_questions};
 
 use crate::command::report_table::table;
 use crate::session::Session;
@@ -109,12 +109,12 @@ pub(crate) fn data_check(args: &DataCheckArgs, session: &Session) -> Result<()> 
 fn check(path: &Path) -> Result<FileReport> {
     let mut report = FileReport { file: path.to_owned(), ..FileReport::default() };
     let mut ids: HashMap<String, usize> = HashMap::new();
-    for question in Questions::open(path)? {
+    for question in open_questions(path)? {
         let question = match question {
             Ok(question) => question,
-            Err(error @ DatasetError::Row { .. }) => {
+            Err(error @ DataError::Row { .. }) => {
                 match &error {
-                    DatasetError::Row { source: RowError::Empty { .. }, .. } => {
+                    DataError::Row { error: RowError::Empty { .. }, .. } => {
                         report.empty_answers += 1;
                     }
                     _ => report.bad_rows += 1,

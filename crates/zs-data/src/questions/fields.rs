@@ -1,16 +1,17 @@
 //! From a row's fields to a question, whichever dataset's names they have.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use zs_core::Question;
 
-use super::RowError;
+use super::Fields;
+use crate::RowError;
 
 /// How DeepResearcher joins several golden answers in one text.
 const ANSWER_SEPARATOR: &str = "<|answer_split|>";
 
 /// The question of a row; `fallback_id` is used where the row has no id.
-pub(super) fn question(row: &Map<String, Value>, fallback_id: &str) -> Result<Question, RowError> {
-    let row = Fields(row);
+pub(super) fn question(row: &Fields, fallback_id: &str) -> Result<Question, RowError> {
+    let row = RowView(row);
     let gold_titles = gold_titles(row)?;
     Ok(Question {
         id: id(row)?.unwrap_or_else(|| fallback_id.to_owned()),
@@ -23,13 +24,15 @@ pub(super) fn question(row: &Map<String, Value>, fallback_id: &str) -> Result<Qu
     })
 }
 
-/// The question of a row that is to be scored and not asked: it may have no text, and its golden
-/// answers are taken as they are, blank ones included, as scoring scripts take them.
-pub(crate) fn scored_answers(
-    row: &Map<String, Value>,
-    fallback_id: &str,
-) -> Result<Question, RowError> {
-    let row = Fields(row);
+/// Converts a row that is to be scored and not asked: it may have no text, and its golden answers are
+/// taken as they are, blank ones included, as scoring scripts take them. `fallback_id` is used where
+/// the row has no id.
+///
+/// # Errors
+///
+/// Fails on a row without a field of answers, and on fields of the wrong type.
+pub fn scored_question(row: &Fields, fallback_id: &str) -> Result<Question, RowError> {
+    let row = RowView(row);
     let gold_titles = gold_titles(row)?;
     let (field, value) = answers_field(row)?;
     let as_text = |value: &Value, field: &str| match value {
@@ -58,9 +61,9 @@ pub(crate) fn scored_answers(
 
 /// A row, looked into by dotted path.
 #[derive(Clone, Copy)]
-struct Fields<'a>(&'a Map<String, Value>);
+struct RowView<'a>(&'a Fields);
 
-impl<'a> Fields<'a> {
+impl<'a> RowView<'a> {
     /// The value at a path such as `reward_model.ground_truth`; null counts as absent.
     fn get(self, path: &str) -> Option<&'a Value> {
         let mut keys = path.split('.');
@@ -82,7 +85,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn id(row: Fields<'_>) -> Result<Option<String>, RowError> {
+fn id(row: RowView<'_>) -> Result<Option<String>, RowError> {
     if let Some((field, value)) = row.first(&["id", "_id"]) {
         return text_or_number(value, field).map(Some);
     }
@@ -90,7 +93,7 @@ fn id(row: Fields<'_>) -> Result<Option<String>, RowError> {
     Ok(index.filter(|it| !it.is_empty()).map(str::to_owned))
 }
 
-fn question_text(row: Fields<'_>) -> Result<String, RowError> {
+fn question_text(row: RowView<'_>) -> Result<String, RowError> {
     if let Some(value) = row.get("question") {
         return text(value, "question");
     }
@@ -106,7 +109,7 @@ fn question_text(row: Fields<'_>) -> Result<String, RowError> {
 }
 
 /// The answers as the row has them, and where.
-fn answers_field(row: Fields<'_>) -> Result<(&'static str, &Value), RowError> {
+fn answers_field(row: RowView<'_>) -> Result<(&'static str, &Value), RowError> {
     row.first(&[
         "golden_answers",
         "answer",
@@ -121,7 +124,7 @@ fn answers_field(row: Fields<'_>) -> Result<(&'static str, &Value), RowError> {
     })
 }
 
-fn golden_answers(row: Fields<'_>) -> Result<Vec<String>, RowError> {
+fn golden_answers(row: RowView<'_>) -> Result<Vec<String>, RowError> {
     let (field, value) = answers_field(row)?;
     let mut answers = texts(value, field)?;
     if let Some(aliases) = row.label("answer_aliases").filter(|_| field == "answer") {
@@ -152,7 +155,7 @@ fn texts(value: &Value, field: &str) -> Result<Vec<String>, RowError> {
 }
 
 /// Titles of supporting documents, each once, in order.
-fn gold_titles(row: Fields<'_>) -> Result<Vec<String>, RowError> {
+fn gold_titles(row: RowView<'_>) -> Result<Vec<String>, RowError> {
     let (field, titles): (_, Vec<&Value>) =
         match (row.label("gold_titles"), row.label("supporting_facts")) {
             (Some(value), _) => ("gold_titles", list(value, "gold_titles")?.iter().collect()),
@@ -180,7 +183,7 @@ fn gold_titles(row: Fields<'_>) -> Result<Vec<String>, RowError> {
 }
 
 /// Titles of the paragraphs that `MuSiQue` marks as supporting.
-fn supporting_paragraphs(row: Fields<'_>) -> Result<Vec<&Value>, RowError> {
+fn supporting_paragraphs(row: RowView<'_>) -> Result<Vec<&Value>, RowError> {
     let Some(paragraphs) = row.label("paragraphs") else { return Ok(Vec::new()) };
     let supporting = list(paragraphs, "paragraphs")?
         .iter()
@@ -189,7 +192,7 @@ fn supporting_paragraphs(row: Fields<'_>) -> Result<Vec<&Value>, RowError> {
 }
 
 /// A label that results are broken down by.
-fn label(row: Fields<'_>, names: &[&'static str]) -> Result<Option<String>, RowError> {
+fn label(row: RowView<'_>, names: &[&'static str]) -> Result<Option<String>, RowError> {
     for name in names {
         if let Some(value) = row.label(name) {
             return match value {
@@ -201,7 +204,7 @@ fn label(row: Fields<'_>, names: &[&'static str]) -> Result<Option<String>, RowE
     Ok(None)
 }
 
-fn hops(row: Fields<'_>, num_titles: usize) -> Result<Option<u8>, RowError> {
+fn hops(row: RowView<'_>, num_titles: usize) -> Result<Option<u8>, RowError> {
     let Some(value) = row.label("hops") else {
         let steps = row.label("question_decomposition").and_then(Value::as_array).map(Vec::len);
         return Ok(u8::try_from(steps.unwrap_or(num_titles)).ok().filter(|&it| it > 0));
@@ -339,11 +342,11 @@ mod tests {
     #[test]
     fn scored_rows_keep_their_answers_as_they_are() {
         let row = serde_json::from_str(r#"{"id":1,"golden_answers":[" a ","",2]}"#).unwrap();
-        let question = scored_answers(&row, "f-1").unwrap();
+        let question = scored_question(&row, "f-1").unwrap();
         assert_eq!((&question.id[..], &question.text[..]), ("1", ""));
         assert_eq!(question.golden_answers, [" a ", "", "2"]);
         let row = serde_json::from_str(r#"{"golden_answers":[]}"#).unwrap();
-        assert!(scored_answers(&row, "f-1").unwrap().golden_answers.is_empty());
+        assert!(scored_question(&row, "f-1").unwrap().golden_answers.is_empty());
     }
 
     #[track_caller]

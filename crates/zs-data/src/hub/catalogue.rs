@@ -1,26 +1,29 @@
-//! What `zs data fetch` knows by name, and where on the Hugging Face hub it lies.
+//! Data sets with a name, and where on the Hugging Face hub they lie.
 
-use anyhow::{Result, bail};
+use super::HubError;
 
-/// What kind of repository it is; it decides the addresses.
+/// Kind of a repository; it decides its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RepoKind {
+pub enum RepoKind {
+    /// Data set.
     Dataset,
+    /// Model.
     Model,
 }
 
-/// Something to fetch.
+/// Files of one repository that are fetched together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Item {
-    /// The name, which is also the folder in the cache.
-    pub(super) name: String,
-    pub(super) kind: RepoKind,
+pub struct Item {
+    /// Name, which is also the folder in the cache.
+    pub name: String,
+    /// Kind of the repository.
+    pub kind: RepoKind,
     /// `owner/name` on the hub.
-    pub(super) repo: String,
-    /// The files, by path in the repository; none means all that are of use.
-    pub(super) files: Vec<String>,
-    /// Questions that the first file holds at full size.
-    pub(super) questions: Option<usize>,
+    pub repo: String,
+    /// Files, by path in the repository; none stands for all that this program reads.
+    pub files: Vec<String>,
+    /// Number of questions that the first file holds at full size.
+    pub questions: Option<usize>,
 }
 
 const FLASHRAG: &str = "RUC-NLPIR/FlashRAG_datasets";
@@ -44,9 +47,19 @@ const OTHERS: [(&str, &str, &[&str]); 4] = [
     ("wiki-18", "PeterJinGo/wiki-18-corpus", &["wiki-18.jsonl.gz"]),
 ];
 
-/// The items that a name stands for: one, `test-sets` for all seven, `all` for everything with a name,
-/// or `dataset:OWNER/NAME` and `model:OWNER/NAME` for any repository.
-pub(super) fn items(name: &str) -> Result<Vec<Item>> {
+/// Looks up a name: one set, `test-sets` for all seven, `all` for everything with a name, or
+/// `dataset:OWNER/NAME` and `model:OWNER/NAME` for any repository.
+///
+/// # Errors
+///
+/// Fails on a name that is none of these.
+///
+/// ```
+/// let items = zs_data::hub::items("bamboogle")?;
+/// assert_eq!((items[0].files[0].as_str(), items[0].questions), ("bamboogle/test.jsonl", Some(125)));
+/// # Ok::<(), zs_data::hub::HubError>(())
+/// ```
+pub fn items(name: &str) -> Result<Vec<Item>, HubError> {
     let test_set = |&(name, file, questions): &(&str, &str, usize)| Item {
         name: name.to_owned(),
         kind: RepoKind::Dataset,
@@ -56,7 +69,7 @@ pub(super) fn items(name: &str) -> Result<Vec<Item>> {
     };
     if name == "all" {
         let names = std::iter::once("test-sets").chain(OTHERS.iter().map(|it| it.0));
-        let items = names.map(items).collect::<Result<Vec<_>>>()?;
+        let items = names.map(items).collect::<Result<Vec<_>, _>>()?;
         return Ok(items.into_iter().flatten().collect());
     }
     if name == "test-sets" {
@@ -78,7 +91,7 @@ pub(super) fn items(name: &str) -> Result<Vec<Item>> {
     let (kind, repo) = match name.split_once(':') {
         Some(("dataset", repo)) => (RepoKind::Dataset, repo),
         Some(("model", repo)) => (RepoKind::Model, repo),
-        _ => bail!("`{name}` is not known; there are {}", names().join(", ")),
+        _ => return Err(HubError::UnknownName { name: name.to_owned(), known: names() }),
     };
     let is_plain =
         |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['/', '\\']);
@@ -86,7 +99,7 @@ pub(super) fn items(name: &str) -> Result<Vec<Item>> {
         Some((owner, base)) if is_plain(owner) && is_plain(base) => {
             Ok(vec![any(&repo.replace('/', "--"), kind, repo, &[])])
         }
-        _ => bail!("`{name}`: a repository is written OWNER/NAME"),
+        _ => Err(HubError::NotARepository { name: name.to_owned() }),
     }
 }
 
@@ -97,7 +110,7 @@ fn names() -> Vec<&'static str> {
     sets.chain(others).chain(any).collect()
 }
 
-/// Whether a file of a repository is of use to this program: no weights in other formats.
+/// Tells the files that this program reads from others, e.g. weights in other formats.
 pub(super) fn is_useful(kind: RepoKind, path: &str) -> bool {
     let has =
         |extensions: &[&str]| extensions.iter().any(|it| path.to_ascii_lowercase().ends_with(it));

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use zs_core::Question;
-use zs_eval::{Questions, read_documents, read_questions};
+use zs_data::{open_questions, read_documents, read_questions};
 
 #[expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 fn load(name: &str) -> Option<Vec<Question>> {
@@ -110,7 +110,7 @@ fn sets_are_told_apart() {
 fn recorded_turns_stream() {
     for (name, rows) in [("searchr1", 5_375), ("r1searcher", 1_750)] {
         let Some(path) = path(&format!("turns/{name}_recorded_turns.jsonl.gz")) else { return };
-        let questions: Result<Vec<Question>, _> = Questions::open(&path).unwrap().collect();
+        let questions: Result<Vec<Question>, _> = open_questions(&path).unwrap().collect();
         assert_eq!(questions.unwrap().len(), rows, "{name}");
     }
 }

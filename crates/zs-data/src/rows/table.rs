@@ -1,13 +1,13 @@
 //! CSV and TSV: with a header (`PopQA`), or a question and its answers (DPR).
 
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, Reader, ReaderBuilder};
 use serde_json::{Map, Value};
 
-use super::rows::Text;
-use super::{DatasetError, NumberedRow, RowError, list_literal};
+use super::text::Text;
+use super::{Failure, list_literal};
+use crate::RowError;
 
 /// Columns whose cells may be lists.
 const LISTS: [&str; 5] =
@@ -16,95 +16,76 @@ const LISTS: [&str; 5] =
 /// A first record with one of these cells is a header: `text` is DPR's header of passages.
 const HEADERS: [&str; 2] = ["question", "text"];
 
-/// The rows of a table, numbered by the line that they start on.
-///
-/// Where the first record is no header, the first two columns are question and answers. A `.csv` file whose first line has a tab is separated by tabs, as DPR's are.
-pub(super) fn rows(path: &Path, mut text: Text, delimiter: u8) -> Result<Records, DatasetError> {
-    let unreadable = |source| DatasetError::Read { path: path.to_owned(), source };
-    let start = text.fill_buf().map_err(unreadable)?;
-    let first_line = start.split(|&it| it == b'\n').next().unwrap_or_default();
-    let delimiter = if first_line.contains(&b'\t') { b'\t' } else { delimiter };
-    let has_crlf = first_line.ends_with(b"\r");
-    let mut reader = ReaderBuilder::new();
-    reader.delimiter(delimiter).has_headers(false).flexible(true);
-    let mut records = Records {
-        path: path.to_owned(),
-        reader: reader.from_reader(text),
-        header: vec!["question".to_owned(), "answers".to_owned()],
-        pending: None,
-        has_crlf,
-    };
-    if let Some(record) = records.record() {
-        let (line, record) = record?;
-        let cells: Vec<String> =
-            record.iter().map(|it| String::from_utf8_lossy(it).trim().to_lowercase()).collect();
-        if cells.iter().any(|it| HEADERS.contains(&it.as_str())) {
-            records.header = cells;
-        } else {
-            records.pending = Some((line, record));
-        }
-    }
-    Ok(records)
-}
-
-pub(super) struct Records {
-    path: PathBuf,
+/// Records of a table, numbered by the line that they start on.
+pub(super) struct Table {
     reader: Reader<Text>,
     header: Vec<String>,
-    /// The first record, where it was not a header.
-    pending: Option<(usize, ByteRecord)>,
-    /// Whether lines end in CR and LF. The reader ends a record at CR and counts lines by LF.
+    record: ByteRecord,
+    pub(super) number: usize,
+    /// Set while `record` holds the first record, which was not a header.
+    is_pending: bool,
+    /// Set for lines that end in CR and LF. The reader ends a record at CR and counts lines by LF.
     has_crlf: bool,
 }
 
-impl Iterator for Records {
-    type Item = Result<NumberedRow, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (line, record) = match self.pending.take() {
-            Some(first) => first,
-            None => match self.record()? {
-                Ok(record) => record,
-                Err(error) => return Some(Err(error)),
-            },
+impl Table {
+    /// Reads the header. Where the first record is no header, the first two columns are question and
+    /// answers. A `.csv` file whose first line has a tab is separated by tabs, as DPR's are.
+    pub(super) fn new(mut text: Text, delimiter: u8) -> Result<Self, Failure> {
+        let start = text.fill_buf()?;
+        let first_line = start.split(|&it| it == b'\n').next().unwrap_or_default();
+        let delimiter = if first_line.contains(&b'\t') { b'\t' } else { delimiter };
+        let has_crlf = first_line.ends_with(b"\r");
+        let mut reader = ReaderBuilder::new();
+        reader.delimiter(delimiter).has_headers(false).flexible(true);
+        let mut table = Self {
+            reader: reader.from_reader(text),
+            header: vec!["question".to_owned(), "answers".to_owned()],
+            record: ByteRecord::new(),
+            number: 0,
+            is_pending: false,
+            has_crlf,
         };
-        let row = self.row(&record);
-        Some(row.map(|row| (line, row)).map_err(|source| DatasetError::Row {
-            path: self.path.clone(),
-            row: line,
-            source,
-        }))
+        if table.read_record()? {
+            let cells = table.record.iter();
+            let cells: Vec<String> =
+                cells.map(|it| String::from_utf8_lossy(it).trim().to_lowercase()).collect();
+            match cells.iter().any(|it| HEADERS.contains(&it.as_str())) {
+                true => table.header = cells,
+                false => table.is_pending = true,
+            }
+        }
+        Ok(table)
     }
-}
 
-impl Records {
-    /// The next record and its line.
-    fn record(&mut self) -> Option<Result<(usize, ByteRecord), DatasetError>> {
-        let mut record = ByteRecord::new();
-        match self.reader.read_byte_record(&mut record) {
-            Ok(false) => None,
-            Ok(true) => {
-                let (line, byte) = record.position().map_or((0, 0), |it| (it.line(), it.byte()));
+    /// Reads the next record; `false` at the end of the table.
+    pub(super) fn advance(&mut self) -> Result<bool, Failure> {
+        if std::mem::take(&mut self.is_pending) { Ok(true) } else { self.read_record() }
+    }
+
+    fn read_record(&mut self) -> Result<bool, Failure> {
+        match self.reader.read_byte_record(&mut self.record) {
+            Ok(is_record) => {
+                let (line, byte) =
+                    self.record.position().map_or((0, 0), |it| (it.line(), it.byte()));
                 let line = line + u64::from(self.has_crlf && byte > 0);
-                Some(Ok((usize::try_from(line).unwrap_or(usize::MAX), record)))
+                self.number = usize::try_from(line).unwrap_or(usize::MAX);
+                Ok(is_record)
             }
             Err(error) => {
-                let path = self.path.clone();
-                let row = usize::try_from(self.reader.position().line()).unwrap_or(usize::MAX);
-                Some(Err(match error.into_kind() {
-                    csv::ErrorKind::Io(source) => DatasetError::Read { path, source },
-                    other => {
-                        let problem = format!("{other:?}");
-                        DatasetError::Row { path, row, source: RowError::NotARecord { problem } }
-                    }
-                }))
+                self.number = usize::try_from(self.reader.position().line()).unwrap_or(usize::MAX);
+                Err(match error.into_kind() {
+                    csv::ErrorKind::Io(error) => error.into(),
+                    other => RowError::NotARecord { problem: format!("{other:?}") }.into(),
+                })
             }
         }
     }
 
-    fn row(&self, record: &ByteRecord) -> Result<Map<String, Value>, RowError> {
+    /// Fields of the record.
+    pub(super) fn fields(&self) -> Result<Map<String, Value>, RowError> {
         let mut row = Map::new();
-        for (name, cell) in self.header.iter().zip(record) {
+        for (name, cell) in self.header.iter().zip(&self.record) {
             let Ok(cell) = std::str::from_utf8(cell) else {
                 return Err(RowError::NotUtf8 { place: format!("field `{name}`") });
             };

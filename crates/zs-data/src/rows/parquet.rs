@@ -2,7 +2,6 @@
 //! names its field.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parquet::errors::ParquetError;
@@ -12,95 +11,57 @@ use parquet::record::{Field, Row};
 use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type};
 use serde_json::{Map, Value};
 
-use super::{DatasetError, NumberedRow, RowError};
+use super::Failure;
+use crate::RowError;
 
-/// The top-level columns that questions, predictions and documents are made of; others are not read
-/// at all.
-const COLUMNS: [&str; 25] = [
-    "id",
-    "_id",
-    "question",
-    "prompt",
-    "golden_answers",
-    "answer",
-    "answers",
-    "possible_answers",
-    "answer_aliases",
-    "reward_model",
-    "extra_info",
-    "hops",
-    "gold_titles",
-    "supporting_facts",
-    "question_decomposition",
-    "paragraphs",
-    "metadata",
-    "data_source",
-    "dataset",
-    "type",
-    "prediction",
-    "transcript",
-    "title",
-    "text",
-    "contents",
-];
-
-/// The rows of a Parquet file, as JSON, numbered from 1. A page of each column is in memory at a time.
-pub(super) fn rows(path: &Path) -> Result<ParquetRows, DatasetError> {
-    let file =
-        File::open(path).map_err(|source| DatasetError::Read { path: path.to_owned(), source })?;
-    let file_error = |source| DatasetError::Parquet { path: path.to_owned(), source };
-    let reader = SerializedFileReader::new(file).map_err(file_error)?;
-    let schema = reader.metadata().file_metadata().schema();
-    let columns = schema
-        .get_fields()
-        .iter()
-        .filter(|it| COLUMNS.contains(&it.name()))
-        .map(|column| Ok((column.name().to_owned(), project(schema, column)?)))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(file_error)?;
-    let path = path.to_owned();
-    Ok(ParquetRows { path, reader, columns, group: 0, values: Vec::new(), left: 0, number: 0 })
-}
-
+/// Rows of a Parquet file as JSON, numbered from 1. A page of each column is in memory at a time.
 pub(super) struct ParquetRows {
-    path: PathBuf,
     reader: SerializedFileReader<File>,
     columns: Vec<(String, SchemaDescPtr)>,
-    /// The next row group.
+    /// Index of the next row group.
     group: usize,
-    /// The values of each column in the row group that is open.
+    /// Values of each column in the open row group.
     values: Vec<ReaderIter>,
     /// Rows left in it.
     left: usize,
-    /// Rows read.
-    number: usize,
-}
-
-impl Iterator for ParquetRows {
-    type Item = Result<NumberedRow, DatasetError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while self.left == 0 {
-            if self.group == self.reader.num_row_groups() {
-                return None;
-            }
-            if let Err(source) = self.open_group() {
-                self.group = self.reader.num_row_groups();
-                return Some(Err(DatasetError::Parquet { path: self.path.clone(), source }));
-            }
-        }
-        self.left -= 1;
-        self.number += 1;
-        let row = self.number;
-        Some(self.row().map(|fields| (row, fields)).map_err(|source| DatasetError::Row {
-            path: self.path.clone(),
-            row,
-            source,
-        }))
-    }
+    pub(super) number: usize,
+    num_rows: usize,
 }
 
 impl ParquetRows {
+    /// Opens a file; top-level columns that are not among `columns` are not read at all.
+    pub(super) fn new(file: File, columns: Option<&[&str]>) -> Result<Self, ParquetError> {
+        let reader = SerializedFileReader::new(file)?;
+        let metadata = reader.metadata().file_metadata();
+        let num_rows = usize::try_from(metadata.num_rows()).unwrap_or(0);
+        let schema = metadata.schema();
+        let columns = schema
+            .get_fields()
+            .iter()
+            .filter(|it| columns.is_none_or(|columns| columns.contains(&it.name())))
+            .map(|column| Ok((column.name().to_owned(), project(schema, column)?)))
+            .collect::<Result<Vec<_>, ParquetError>>()?;
+        Ok(Self { reader, columns, group: 0, values: Vec::new(), left: 0, number: 0, num_rows })
+    }
+
+    /// Fraction of the rows that have been read.
+    pub(super) fn fraction(&self) -> f64 {
+        self.number as f64 / self.num_rows.max(1) as f64
+    }
+
+    /// Goes to the next row; `false` behind the last.
+    pub(super) fn advance(&mut self) -> Result<bool, Failure> {
+        while self.left == 0 {
+            if self.group == self.reader.num_row_groups() {
+                return Ok(false);
+            }
+            self.open_group().map_err(Failure::Parquet)?;
+        }
+        self.left -= 1;
+        self.number += 1;
+        Ok(true)
+    }
+
     fn open_group(&mut self) -> Result<(), ParquetError> {
         let group = self.reader.get_row_group(self.group)?;
         self.group += 1;
@@ -113,7 +74,8 @@ impl ParquetRows {
         Ok(())
     }
 
-    fn row(&mut self) -> Result<Map<String, Value>, RowError> {
+    /// Fields of the row; read once.
+    pub(super) fn fields(&mut self) -> Result<Map<String, Value>, RowError> {
         let mut row = Map::new();
         for ((name, _), values) in self.columns.iter().zip(&mut self.values) {
             let value = values
@@ -140,12 +102,12 @@ fn only_value(row: Row) -> Result<Field, RowError> {
     Ok(row.into_columns().pop().map_or(Field::Null, |(_, field)| field))
 }
 
-fn decoding_error(field: &str, source: ParquetError) -> RowError {
+fn decoding_error(field: &str, error: ParquetError) -> RowError {
     // The row interface has no error of its own for text that is not UTF-8, and quotes every byte.
-    if source.to_string().contains("as String") {
+    if error.to_string().contains("as String") {
         RowError::NotUtf8 { place: format!("field `{field}`") }
     } else {
-        RowError::Undecodable { field: field.to_owned(), source }
+        RowError::Undecodable { field: field.to_owned(), error }
     }
 }
 
@@ -190,7 +152,7 @@ fn to_json(field: Field, name: &str) -> Result<Value, RowError> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use parquet::data_type::{ByteArray, ByteArrayType};
     use parquet::file::writer::SerializedFileWriter;

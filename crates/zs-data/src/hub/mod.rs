@@ -1,0 +1,208 @@
+//! Data sets and models of the Hugging Face hub, or of a folder that holds the same, in a cache folder:
+//! checksums, resumed downloads, progress.
+
+mod catalogue;
+mod client;
+mod error;
+mod folder;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use hf_hub::{Repo, RepoType};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use hf_hub::api::Progress;
+
+pub use self::catalogue::{Item, RepoKind, items};
+pub use self::client::Hub;
+pub use self::error::HubError;
+pub use self::folder::copy;
+
+use self::catalogue::is_useful;
+use self::client::{RemoteFile, check_path};
+
+const MANIFEST: &str = "manifest.json";
+
+/// Contents of the folder of an item, and their origin; kept as `manifest.json` in that folder.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Address of the repository, or the folder that was copied.
+    pub source: String,
+    /// Branch, tag or commit; `local` for a folder.
+    pub revision: String,
+    /// Files.
+    pub files: Vec<FetchedFile>,
+}
+
+/// File in the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchedFile {
+    /// Path in the repository, and in the folder of the item.
+    pub path: String,
+    /// Size.
+    pub bytes: u64,
+    /// Checksum in hexadecimal.
+    pub sha256: String,
+}
+
+/// Downloads the files of an item into `dir`; those that are there with the size and checksum of the
+/// hub are kept. An interrupted download resumes.
+///
+/// # Errors
+///
+/// Fails on a repository, revision or file that is not there, on a wrong checksum, when the hub does
+/// not answer in five attempts, and when a file cannot be written.
+pub fn download(
+    item: &Item,
+    hub: &Hub,
+    revision: &str,
+    dir: &Path,
+    progress: &mut dyn Progress,
+) -> Result<Manifest, HubError> {
+    let kind = match item.kind {
+        RepoKind::Dataset => RepoType::Dataset,
+        RepoKind::Model => RepoType::Model,
+    };
+    let repo = Repo::with_revision(item.repo.clone(), kind, revision.to_owned());
+    let files = chosen(item, hub.files(&repo)?)?;
+    let known = read_manifest(dir);
+    let source = format!("{}/{}", hub.endpoint(), item.repo);
+    let mut manifest = Manifest { source, revision: revision.to_owned(), files: Vec::new() };
+    for file in files {
+        let target = dir.join(&file.path);
+        if let Some(known) = known.iter().find(|it| is_current(it, &file, &target)) {
+            manifest.files.push(known.clone());
+            continue;
+        }
+        let partial = partial(&target)?;
+        progress.init(usize::try_from(file.bytes).unwrap_or(usize::MAX), &file.path);
+        let mut done = 0;
+        hub.download(&repo, &file, &partial, &mut |total| {
+            progress.update(usize::try_from(total.saturating_sub(done)).unwrap_or(usize::MAX));
+            done = total.max(done);
+        })?;
+        progress.finish();
+        let sha256 = digest(&partial)?;
+        if file.sha256.as_ref().is_some_and(|it| *it != sha256) {
+            fs::remove_file(&partial).map_err(HubError::file(&partial, "remove"))?;
+            return Err(HubError::Checksum { path: file.path });
+        }
+        fs::rename(&partial, &target).map_err(HubError::file(&target, "write"))?;
+        manifest.files.push(FetchedFile { path: file.path, bytes: file.bytes, sha256 });
+        // After each file, so that an interrupted fetch keeps what it has.
+        write_manifest(dir, &manifest)?;
+    }
+    write_manifest(dir, &manifest)?;
+    Ok(manifest)
+}
+
+/// The wanted files of a repository.
+fn chosen(item: &Item, files: Vec<RemoteFile>) -> Result<Vec<RemoteFile>, HubError> {
+    if let Some(missing) = item.files.iter().find(|name| !files.iter().any(|it| it.path == **name))
+    {
+        return Err(HubError::NoFile { place: item.repo.clone(), file: missing.clone() });
+    }
+    let is_wanted = |it: &RemoteFile| match item.files.is_empty() {
+        true => is_useful(item.kind, &it.path),
+        false => item.files.contains(&it.path),
+    };
+    let chosen: Vec<RemoteFile> = files.into_iter().filter(is_wanted).collect();
+    if chosen.is_empty() {
+        return Err(HubError::NothingUseful { place: item.repo.clone() });
+    }
+    chosen.iter().try_for_each(|it| check_path(&it.path))?;
+    Ok(chosen)
+}
+
+/// Compares a file that was fetched before with the hub's.
+fn is_current(known: &FetchedFile, file: &RemoteFile, target: &Path) -> bool {
+    known.path == file.path
+        && known.bytes == file.bytes
+        && file.sha256.as_ref().is_none_or(|it| *it == known.sha256)
+        && fs::metadata(target).is_ok_and(|it| it.len() == file.bytes)
+}
+
+/// Path of a file until it is complete; creates its folder.
+fn partial(target: &Path) -> Result<PathBuf, HubError> {
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent).map_err(HubError::file(parent, "create the folder"))?;
+    }
+    let mut name = target.as_os_str().to_owned();
+    name.push(".partial");
+    Ok(name.into())
+}
+
+/// SHA-256 of a file in hexadecimal.
+fn digest(path: &Path) -> Result<String, HubError> {
+    let unreadable = HubError::file(path, "read");
+    let mut hash = Sha256::new();
+    let mut file = File::open(path).map_err(&unreadable)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = std::io::Read::read(&mut file, &mut buffer).map_err(&unreadable)?;
+        if count == 0 {
+            return Ok(hash.finalize().iter().map(|it| format!("{it:02x}")).collect());
+        }
+        hash.update(&buffer[..count]);
+    }
+}
+
+/// Files that were fetched before; a manifest that is missing or broken counts for nothing.
+fn read_manifest(dir: &Path) -> Vec<FetchedFile> {
+    let text = fs::read_to_string(dir.join(MANIFEST)).unwrap_or_default();
+    serde_json::from_str(&text).map(|it: Manifest| it.files).unwrap_or_default()
+}
+
+fn write_manifest(dir: &Path, manifest: &Manifest) -> Result<(), HubError> {
+    let path = dir.join(MANIFEST);
+    let partial = partial(&path)?;
+    let unwritable = HubError::file(&path, "write");
+    let text = serde_json::to_string_pretty(manifest).map_err(|it| unwritable(it.into()))?;
+    fs::write(&partial, format!("{text}\n")).map_err(&unwritable)?;
+    fs::rename(&partial, &path).map_err(unwritable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_download_is_checked_and_then_remembered() {
+        let requests = std::sync::Arc::default();
+        let hub = client::tests::hub(&requests, "secret");
+        let scratch = tempfile::tempdir().unwrap();
+        let item = items("dataset:o/n").unwrap().remove(0);
+        let fetch = || download(&item, &hub, "main", scratch.path(), &mut ());
+        let manifest = fetch().unwrap();
+        assert_eq!(manifest.files[0].path, "data/a b.jsonl");
+        assert_eq!(fs::read(scratch.path().join("data/a b.jsonl")).unwrap().len(), 20);
+        let count = || requests.lock().unwrap().len();
+        let before = count();
+        assert_eq!(fetch().unwrap(), manifest);
+        assert_eq!(count(), before + 1, "only the list of files is asked for again");
+
+        // A half that is not the beginning of this file: found out by its checksum, and dropped.
+        fs::remove_file(scratch.path().join("data/a b.jsonl")).unwrap();
+        let partial = scratch.path().join("data/a b.jsonl.partial");
+        fs::write(&partial, "xxxxx").unwrap();
+        let error = fetch().unwrap_err().to_string();
+        assert!(error.contains("checksum is wrong") && !partial.exists(), "{error}");
+        assert_eq!(fetch().unwrap(), manifest);
+    }
+
+    #[test]
+    fn what_is_current_is_not_fetched_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        let target = scratch.path().join("a");
+        fs::write(&target, "abc").unwrap();
+        let known = FetchedFile { path: "a".into(), bytes: 3, sha256: "x".into() };
+        let file = RemoteFile { path: "a".into(), bytes: 3, sha256: Some("x".into()) };
+        assert!(is_current(&known, &file, &target));
+        let changed = RemoteFile { sha256: Some("y".into()), ..file.clone() };
+        assert!(!is_current(&known, &changed, &target));
+        fs::write(&target, "ab").unwrap();
+        assert!(!is_current(&known, &file, &target));
+    }
+}

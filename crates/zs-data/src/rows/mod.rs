@@ -1,0 +1,485 @@
+//! From a file to typed rows: decompression, formats, errors with row and field.
+
+mod array;
+mod lines;
+mod list_literal;
+mod parquet;
+mod table;
+mod text;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, Read};
+use std::path::{Path, PathBuf};
+
+use ::parquet::errors::ParquetError;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use self::array::Elements;
+use self::lines::Lines;
+use self::parquet::ParquetRows;
+use self::table::Table;
+use self::text::{Progress, Text, peek, plain_text};
+use crate::{DataError, RowError};
+
+const PARQUET: &[u8] = b"PAR1";
+
+/// Settings of a reading of rows.
+///
+/// The extension tells the format, a further `.gz` or `.zst` is passed over; where the name tells
+/// nothing, the first bytes do. Compression (gzip, zstd) is recognised by its first bytes alone.
+///
+/// | extension | one row a | row numbers in errors |
+/// |---|---|---|
+/// | `.jsonl`, `.ndjson`, `.json` | line (JSON Lines), or element of one array | line or element, from 1 |
+/// | `.csv`, `.tsv` | record, with a header or without (question, answers) | line, from 1 |
+/// | `.parquet` | row | row, from 1 |
+///
+/// Byte-order marks, CR LF and blank lines are accepted.
+///
+/// ```
+/// use serde::Deserialize;
+/// use zs_data::RowReader;
+///
+/// #[derive(Deserialize)]
+/// struct Pair {
+///     prompt: String,
+///     completion: String,
+/// }
+///
+/// let text = "{\"prompt\": \"2 + 2\", \"completion\": \"4\"}\n{\"prompt\": 5}\n";
+/// let reader = RowReader::new("pair");
+/// let mut pairs = reader.json_lines::<Pair>(text.as_bytes(), "pairs.jsonl".as_ref())?;
+/// assert_eq!(pairs.next().unwrap()?.completion, "4");
+/// let error = pairs.next().unwrap().err().unwrap().to_string();
+/// assert!(error.starts_with("pairs.jsonl, row 2: not a pair: field `prompt`: invalid type"));
+///
+/// // The same without the bad row.
+/// let (pairs, skipped) = reader
+///     .json_lines::<Pair>(text.as_bytes(), "pairs.jsonl".as_ref())?
+///     .collect_valid()?;
+/// assert_eq!((pairs[0].prompt.as_str(), skipped.count), ("2 + 2", 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct RowReader {
+    noun: &'static str,
+    columns: Option<&'static [&'static str]>,
+    max_line_bytes: usize,
+    finished_lines: bool,
+}
+
+impl RowReader {
+    /// Creates settings; `noun` names a row in errors, e.g. `question`.
+    #[must_use]
+    pub fn new(noun: &'static str) -> Self {
+        Self { noun, columns: None, max_line_bytes: 64 << 20, finished_lines: false }
+    }
+
+    /// Reads these top-level columns of Parquet files only.
+    #[must_use]
+    pub fn with_columns(mut self, columns: &'static [&'static str]) -> Self {
+        self.columns = Some(columns);
+        self
+    }
+
+    /// Refuses lines, and elements of arrays, that are longer; 64 MiB by default.
+    #[must_use]
+    pub fn with_max_line_bytes(mut self, max_line_bytes: usize) -> Self {
+        self.max_line_bytes = max_line_bytes;
+        self
+    }
+
+    /// Leaves out a last line without a line end, which an interrupted writer has left.
+    #[must_use]
+    pub fn with_finished_lines(mut self) -> Self {
+        self.finished_lines = true;
+        self
+    }
+
+    /// Opens a file of any format.
+    ///
+    /// # Errors
+    ///
+    /// Fails on a file that is missing, damaged at its start, or of no known format.
+    pub fn open<T: DeserializeOwned + 'static>(&self, path: &Path) -> Result<Rows<T>, DataError> {
+        let read_error = |error| DataError::Read { path: path.to_owned(), error };
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let name = [".gz", ".zst"].iter().find_map(|it| name.strip_suffix(it)).unwrap_or(&name);
+        let extension = name.rsplit_once('.').map_or("", |it| it.1);
+        let file = File::open(path).map_err(read_error)?;
+        let (mut packed, progress) = text::counted(file).map_err(read_error)?;
+        if extension == "parquet" || packed.fill_buf().map_err(read_error)?.starts_with(PARQUET) {
+            let file = File::open(path).map_err(read_error)?;
+            let rows = ParquetRows::new(file, self.columns)
+                .map_err(|error| DataError::Parquet { path: path.to_owned(), error })?;
+            return Ok(self.rows(Source::Parquet(Box::new(rows)), path, progress));
+        }
+        let mut text = plain_text(packed).map_err(read_error)?;
+        let source = match extension {
+            "csv" => Table::new(text, b',').map(Source::Table),
+            "tsv" => Table::new(text, b'\t').map(Source::Table),
+            "jsonl" | "ndjson" | "json" => self.json(text),
+            _ if matches!(text.fill_buf(), Ok([b'{' | b'[', ..])) => self.json(text),
+            _ => return Err(DataError::UnknownFormat { path: path.to_owned() }),
+        };
+        Ok(self.rows(source.map_err(|it| it.at(path, 1))?, path, progress))
+    }
+
+    /// Reads JSON Lines, compressed or not, from a reader; `path` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the reader does.
+    pub fn json_lines<T: DeserializeOwned + 'static>(
+        &self,
+        reader: impl Read + 'static,
+        path: &Path,
+    ) -> Result<Rows<T>, DataError> {
+        let text = plain_text(text::buffered(reader))
+            .map_err(|error| DataError::Read { path: path.to_owned(), error })?;
+        Ok(self.rows(Source::Lines(self.lines(text, 0)), path, Progress::default()))
+    }
+
+    fn json(&self, mut text: Text) -> Result<Source, Failure> {
+        let (first, num_blank) = peek(&mut text)?;
+        if first == Some(b'[') {
+            text.consume(1);
+            return Ok(Source::Array(Elements::new(text, self.max_line_bytes)));
+        }
+        Ok(Source::Lines(self.lines(text, num_blank)))
+    }
+
+    fn lines(&self, text: Text, num_blank: usize) -> Lines {
+        Lines::new(text, num_blank, self.max_line_bytes, self.finished_lines)
+    }
+
+    fn rows<T: DeserializeOwned + 'static>(
+        &self,
+        source: Source,
+        path: &Path,
+        progress: Progress,
+    ) -> Rows<T> {
+        let noun = self.noun;
+        Rows {
+            path: path.to_owned(),
+            noun,
+            source,
+            progress,
+            is_over: false,
+            parse: Box::new(move |row, _| row.parse(noun)),
+        }
+    }
+}
+
+type Parse<T> = dyn FnMut(RawRow<'_>, usize) -> Result<T, RowError>;
+
+/// Rows of a file, one at a time, so that a file may be larger than memory.
+///
+/// A malformed row is an item; the iterator goes on behind it where the format allows that.
+pub struct Rows<T> {
+    path: PathBuf,
+    noun: &'static str,
+    source: Source,
+    progress: Progress,
+    is_over: bool,
+    parse: Box<Parse<T>>,
+}
+
+/// Rows that were left out of a reading.
+#[derive(Debug, Default)]
+pub struct SkippedRows {
+    /// Number of them.
+    pub count: usize,
+    /// Error of the first.
+    pub first: Option<DataError>,
+}
+
+impl<T: 'static> Rows<T> {
+    /// Number of the last row that the iterator gave, from 1.
+    #[must_use]
+    pub fn row(&self) -> usize {
+        self.source.number()
+    }
+
+    /// Fraction of the file that has been read, in [0, 1]; 0 for other readers.
+    #[must_use]
+    pub fn fraction(&self) -> f64 {
+        match &self.source {
+            Source::Parquet(rows) => rows.fraction(),
+            _ => self.progress.fraction(),
+        }
+    }
+
+    /// Converts each row, given its number; an error of `convert` is one of that row.
+    #[must_use]
+    pub fn try_map<U>(
+        self,
+        mut convert: impl FnMut(T, usize) -> Result<U, RowError> + 'static,
+    ) -> Rows<U> {
+        let Self { path, noun, source, progress, is_over, mut parse } = self;
+        let parse = move |raw: RawRow<'_>, row| convert(parse(raw, row)?, row);
+        Rows { path, noun, source, progress, is_over, parse: Box::new(parse) }
+    }
+
+    /// Reads all rows.
+    ///
+    /// # Errors
+    ///
+    /// Fails at the first malformed row, and when there is none.
+    pub fn collect_all(mut self) -> Result<Vec<T>, DataError> {
+        let rows = self.by_ref().collect::<Result<Vec<T>, _>>()?;
+        self.not_empty(rows)
+    }
+
+    /// Reads all rows but those that are malformed.
+    ///
+    /// # Errors
+    ///
+    /// Fails on a file that cannot be read to its end, and when there is no valid row.
+    pub fn collect_valid(mut self) -> Result<(Vec<T>, SkippedRows), DataError> {
+        let (mut rows, mut skipped) = (Vec::new(), SkippedRows::default());
+        for row in self.by_ref() {
+            match row {
+                Ok(row) => rows.push(row),
+                Err(error @ DataError::Row { .. }) => {
+                    skipped.count += 1;
+                    skipped.first.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((self.not_empty(rows)?, skipped))
+    }
+
+    fn not_empty(self, rows: Vec<T>) -> Result<Vec<T>, DataError> {
+        match rows.is_empty() {
+            true => Err(DataError::Empty { path: self.path, noun: self.noun }),
+            false => Ok(rows),
+        }
+    }
+}
+
+impl<T> Iterator for Rows<T> {
+    type Item = Result<T, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_over {
+            return None;
+        }
+        let Some((number, raw)) = self.source.next() else {
+            self.is_over = true;
+            return None;
+        };
+        let row = raw.and_then(|it| (self.parse)(it, number).map_err(Failure::Row));
+        if let Err(failure) = &row {
+            self.is_over = failure.is_final();
+        }
+        Some(row.map_err(|it| it.at(&self.path, number)))
+    }
+}
+
+impl<T> fmt::Debug for Rows<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows")
+            .field("path", &self.path)
+            .field("row", &self.source.number())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opened file of one of the formats.
+enum Source {
+    Lines(Lines),
+    Array(Elements),
+    Table(Table),
+    Parquet(Box<ParquetRows>),
+}
+
+impl Source {
+    fn number(&self) -> usize {
+        match self {
+            Self::Lines(it) => it.number,
+            Self::Array(it) => it.number,
+            Self::Table(it) => it.number,
+            Self::Parquet(it) => it.number,
+        }
+    }
+
+    /// The next row and its number.
+    fn next(&mut self) -> Option<(usize, Result<RawRow<'_>, Failure>)> {
+        let read = match self {
+            Self::Lines(it) => it.advance(),
+            Self::Array(it) => it.advance(),
+            Self::Table(it) => it.advance(),
+            Self::Parquet(it) => it.advance(),
+        };
+        match read {
+            Ok(false) => None,
+            Err(failure) => Some((self.number(), Err(failure))),
+            Ok(true) => Some((
+                self.number(),
+                match self {
+                    Self::Lines(it) => RawRow::json(&it.line),
+                    Self::Array(it) => RawRow::json(&it.element),
+                    Self::Table(it) => it.fields().map(RawRow::Fields).map_err(Failure::Row),
+                    Self::Parquet(it) => it.fields().map(RawRow::Fields).map_err(Failure::Row),
+                },
+            )),
+        }
+    }
+}
+
+/// A row before it is deserialized.
+enum RawRow<'a> {
+    Json(&'a str),
+    Fields(Map<String, Value>),
+}
+
+impl<'a> RawRow<'a> {
+    fn json(bytes: &'a [u8]) -> Result<Self, Failure> {
+        let not_utf8 = |_| RowError::NotUtf8 { place: "the row".to_owned() };
+        Ok(Self::Json(std::str::from_utf8(bytes).map_err(not_utf8)?.trim()))
+    }
+
+    fn parse<T: DeserializeOwned>(self, noun: &'static str) -> Result<T, RowError> {
+        match self {
+            Self::Json(text) => serde_json::from_str(text).map_err(|error| {
+                let deserializer = &mut serde_json::Deserializer::from_str(text);
+                not_json(noun, error, serde_path_to_error::deserialize::<_, T>(deserializer))
+            }),
+            Self::Fields(fields) => {
+                let value = Value::Object(fields);
+                T::deserialize(&value).map_err(|error| {
+                    not_json(noun, error, serde_path_to_error::deserialize::<_, T>(&value))
+                })
+            }
+        }
+    }
+}
+
+/// The error of a row, with the path that a second, slower reading has found.
+fn not_json<T>(
+    noun: &'static str,
+    error: serde_json::Error,
+    traced: Result<T, serde_path_to_error::Error<serde_json::Error>>,
+) -> RowError {
+    let path = traced.err().filter(|_| error.is_data()).map(|it| it.path().to_string());
+    let field = path.filter(|it| it != ".").unwrap_or_default();
+    RowError::NotJson { noun, field, error }
+}
+
+/// Failure inside a file whose name is not known here.
+enum Failure {
+    Io(std::io::Error),
+    Parquet(ParquetError),
+    Row(RowError),
+    /// Defect of a row behind which no further row can be found.
+    LastRow(RowError),
+}
+
+impl Failure {
+    fn is_final(&self) -> bool {
+        !matches!(self, Self::Row(_))
+    }
+
+    fn at(self, path: &Path, row: usize) -> DataError {
+        let path = path.to_owned();
+        match self {
+            Self::Io(error) => DataError::Read { path, error },
+            Self::Parquet(error) => DataError::Parquet { path, error },
+            Self::Row(error) | Self::LastRow(error) => DataError::Row { path, row, error },
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<RowError> for Failure {
+    fn from(error: RowError) -> Self {
+        Self::Row(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::read_questions;
+
+    #[derive(Debug, serde::Deserialize)]
+    struct Turn {
+        queries: Vec<String>,
+    }
+
+    /// Reads lines of at most 40 bytes; a row is its queries, or its error behind the file's name.
+    fn lines(reader: RowReader, text: &[u8]) -> Vec<String> {
+        let name = Path::new("turns.jsonl");
+        let reader = reader.with_max_line_bytes(40);
+        let rows = reader.json_lines::<Turn>(std::io::Cursor::new(text.to_vec()), name).unwrap();
+        let row = |row: Result<Turn, DataError>| match row {
+            Ok(turn) => turn.queries.join(" "),
+            Err(error) => error.to_string().replace("turns.jsonl, ", ""),
+        };
+        rows.map(row).collect()
+    }
+
+    #[test]
+    fn rows_go_on_behind_bad_ones() {
+        let long = format!("{{\"queries\":[\"{}\"]}}", "x".repeat(40));
+        let text = format!(
+            "\u{feff}{{\"queries\":[\"a\",\"b\"]}}\r\n \n{long}\n{{\"queries\":[\"a\",1]}}\n{{\n{{\"queries\":[\"c\"]}}"
+        );
+        let rows = lines(RowReader::new("turn"), text.as_bytes());
+        assert_eq!((rows[0].as_str(), rows[4].as_str(), rows.len()), ("a b", "c", 5));
+        assert!(rows[1].starts_with("row 3: longer than 40 bytes"), "{}", rows[1]);
+        assert!(
+            rows[2].starts_with("row 4: not a turn: field `queries[1]`: invalid type"),
+            "{}",
+            rows[2]
+        );
+        assert!(rows[3].starts_with("row 5: not a turn: EOF"), "{}", rows[3]);
+        let packed = zstd::encode_all(text.as_bytes(), 1).unwrap();
+        assert_eq!(lines(RowReader::new("turn"), &packed), rows);
+        let finished = lines(RowReader::new("turn").with_finished_lines(), text.as_bytes());
+        assert_eq!(finished, rows[..4]);
+    }
+
+    #[test]
+    fn skipping_ends_where_the_file_does() {
+        let reader = RowReader::new("turn");
+        let read = |text: &'static str| {
+            let name = Path::new("turns.jsonl");
+            reader.json_lines::<Turn>(text.as_bytes(), name).unwrap().collect_valid()
+        };
+        let (turns, skipped) = read("{}\n{\"queries\":[]}\n5\n").unwrap();
+        assert_eq!((turns.len(), skipped.count), (1, 2));
+        assert!(skipped.first.unwrap().to_string().contains("row 1: not a turn: missing field"));
+        assert_eq!(read("{}\n").unwrap_err().to_string(), "turns.jsonl: the file holds no turn");
+    }
+
+    #[test]
+    fn gzipped_files_are_unpacked_member_by_member() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("q.JSONL.GZ");
+        let mut packed = Vec::new();
+        for text in ["{\"question\":\"é\",\"answer\":\"x\"}\n{\"question\":", "\"r\",\"answer\":1}"]
+        {
+            let mut encoder = flate2::write::GzEncoder::new(&mut packed, Default::default());
+            encoder.write_all(text.as_bytes()).unwrap();
+            encoder.finish().unwrap();
+        }
+        std::fs::write(&path, &packed).unwrap();
+        let questions = read_questions(&path).unwrap();
+        assert_eq!(questions.iter().map(|it| &it.id[..]).collect::<Vec<_>>(), ["q-1", "q-2"]);
+        std::fs::write(&path, &packed[..packed.len() - 4]).unwrap();
+        let message = read_questions(&path).unwrap_err().to_string();
+        assert!(message.contains("q.JSONL.GZ: cannot be read"), "{message}");
+    }
+}

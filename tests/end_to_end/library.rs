@@ -1,0 +1,158 @@
+//! The trainer as a library: without a run file, with and without a run directory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use zs_core::registry::BoxedError;
+use zs_curriculum::ConstantCurriculum;
+use zs_model::LanguageModel;
+use zs_rl::{Advantages, Algorithm, F1, Grpo, RewardFunction, RolloutBatch};
+use zs_trainer::files::RunDir;
+use zs_trainer::{Callback, Flow, StepReport, Trainer, TrainerBuilder};
+use zs_world::{PROMPT_TEMPLATE, Split, World};
+
+use crate::common::assert_same_files;
+
+/// Everything that a program writes to train the shipped model.
+fn builder() -> TrainerBuilder {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/zs-tiny");
+    let policy = LanguageModel::load(&model, &Device::flex()).unwrap();
+    let world = World::generate(1, Split::Train);
+    let questions: Vec<_> = world.questions(1, 1, 8).into_iter().map(|it| it.question).collect();
+    Trainer::builder(policy, Arc::clone(world.engine()) as _)
+        .questions(questions)
+        .algorithm(Grpo::default())
+        .reward(RewardFunction::single(F1::default()))
+        .curriculum(ConstantCurriculum { probability: 0.1 })
+        .configure(|it| {
+            it.schedule.steps = 3;
+            it.schedule.questions_per_step = 2;
+            it.schedule.group_size = 3;
+            it.checkpoints.every = 1;
+            it.rollout.prompt_template = PROMPT_TEMPLATE.to_owned();
+            it.rollout.max_new_tokens = 32;
+            it.optimizer.learning_rate = 1e-3;
+        })
+        .seed(7)
+}
+
+/// Remembers the steps that it has seen, and stops, fails or panics at one.
+#[derive(Clone, Debug, Default)]
+struct Watcher {
+    seen: Arc<std::sync::Mutex<Vec<usize>>>,
+    stops_at: Option<usize>,
+    fails_at: Option<usize>,
+    panics_at: Option<usize>,
+}
+
+impl Callback for Watcher {
+    fn name(&self) -> &'static str {
+        "watcher"
+    }
+
+    fn step(&mut self, report: &StepReport<'_>) -> Result<Flow, BoxedError> {
+        self.seen.lock().unwrap().push(report.step);
+        assert_eq!(report.groups.is_empty(), report.step == 0);
+        let is_now = |at: Option<usize>| at == Some(report.step);
+        assert!(!is_now(self.panics_at), "out of ideas");
+        if is_now(self.fails_at) {
+            return Err("the tracker is gone".into());
+        }
+        Ok(if is_now(self.stops_at) { Flow::Stop } else { Flow::Continue })
+    }
+}
+
+#[test]
+fn the_same_run_with_and_without_a_directory_and_callbacks() {
+    let scratch = tempfile::tempdir().unwrap();
+    let alone = builder().build().unwrap().run().unwrap();
+    assert_eq!(alone.metrics.len(), 4);
+    assert!(alone.metrics[1].get("actor/grad_norm").unwrap() > 0.0);
+    let watcher = Watcher::default();
+    let run = RunDir::create(&scratch.path().join("run")).unwrap();
+    let written = builder().callback(watcher.clone()).build().unwrap().run_in(&run).unwrap();
+    assert_eq!(written.metrics, alone.metrics);
+    assert_eq!(*watcher.seen.lock().unwrap(), [0, 1, 2, 3]);
+    let comparison = builder().build().unwrap().replay(run.path(), 2).unwrap();
+    assert_eq!((comparison.step, comparison.num_different), (2, 0));
+}
+
+#[test]
+fn a_callback_may_stop_a_run() {
+    let watcher = Watcher { stops_at: Some(2), ..Watcher::default() };
+    let trained = builder().callback(watcher).build().unwrap().run().unwrap();
+    assert_eq!(trained.metrics.len(), 3);
+    assert!(!trained.interrupted, "a run that a callback stops is finished");
+}
+
+#[test]
+fn a_run_survives_its_callbacks() {
+    let scratch = tempfile::tempdir().unwrap();
+    let whole = RunDir::create(&scratch.path().join("whole")).unwrap();
+    builder().build().unwrap().run_in(&whole).unwrap();
+    for (name, watcher, expected) in [
+        (
+            "fails",
+            Watcher { fails_at: Some(2), ..Watcher::default() },
+            "callback `watcher` failed: the tracker is gone",
+        ),
+        (
+            "panics",
+            Watcher { panics_at: Some(2), ..Watcher::default() },
+            "callback `watcher` panicked: out of ideas",
+        ),
+    ] {
+        let run = RunDir::create(&scratch.path().join(name)).unwrap();
+        let error = builder().callback(watcher).build().unwrap().run_in(&run).unwrap_err();
+        let message = format!("{error:#}");
+        assert!(message.starts_with("step 2; ") && message.contains(expected), "{message}");
+        builder().build().unwrap().resume(&run).unwrap();
+        assert_same_files(whole.path(), run.path());
+    }
+}
+
+/// Returns advantages that nobody can learn from.
+#[derive(Debug)]
+struct Broken(fn(Vec<Vec<f32>>) -> Vec<Vec<f32>>);
+
+impl Algorithm for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+
+    fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
+        let tokens = batch.broadcast(&vec![1.0; batch.returns.len()]);
+        (self.0)(tokens).into()
+    }
+}
+
+#[test]
+fn a_broken_algorithm_is_named() {
+    let cases: [(Broken, &str); 3] = [
+        (Broken(|mut it| it.split_off(1)), "`broken`"),
+        (Broken(|it| it.into_iter().map(|mut row| row.split_off(1)).collect()), "`broken`"),
+        (Broken(|it| it.into_iter().map(|row| vec![f32::NAN; row.len()]).collect()), "`broken`"),
+    ];
+    for (algorithm, expected) in cases {
+        let scratch = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&scratch.path().join("run")).unwrap();
+        let error = builder().algorithm(algorithm).build().unwrap().run_in(&run).unwrap_err();
+        let message = format!("{error:#}");
+        assert!(message.starts_with("step 1; ") && message.contains(expected), "{message}");
+        // Nothing of the failed step is in the run, which resumes with another algorithm.
+        builder().build().unwrap().resume(&run).unwrap();
+        let whole = RunDir::create(&scratch.path().join("whole")).unwrap();
+        builder().build().unwrap().run_in(&whole).unwrap();
+        assert_same_files(whole.path(), run.path());
+    }
+}
+
+#[test]
+fn missing_questions_are_named() {
+    let error = builder().questions(Vec::new()).build().unwrap_err();
+    assert_eq!(error.to_string(), "a trainer needs questions; give some with `questions`");
+    let error = builder().configure(|it| it.schedule.steps = 0).build().unwrap_err();
+    assert_eq!(error.to_string(), "`training.schedule.steps` must be at least 1, is 0");
+}
