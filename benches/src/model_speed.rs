@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use zs_core::StreamKey;
 use zs_model::{
     Generator, LanguageModel, LoraConfig, MemoryConfig, ModelConfig, Optimizer, OptimizerConfig,
-    Precision, SamplingParams, TokenId, TokenRow, accumulate_gradients, decode_graph_stats,
-    micro_batches, supervised_step,
+    Precision, SamplingParams, TokenId, TokenRow, accumulate_gradients, micro_batches,
+    supervised_step,
 };
 use zs_observe::write_json;
 use zs_train::device::DeviceArgs;
@@ -142,7 +142,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         "model": arguments.model,
         "device": format!("{:?}", model.device()),
         "memory": memory,
-        "decode_graphs": decode_graph_stats(),
+        "decode_graphs": model.decode_graph_stats(),
         "flops_per_s": floor.flops,
         "bytes_per_s": floor.bytes,
         "runs": runs,

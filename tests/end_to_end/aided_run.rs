@@ -4,8 +4,8 @@ use std::fs;
 
 use crate::common::{tiny_model, train_toml, zs, zs_ok};
 
-const AIDS: &str = r#"
-[consultants]
+const RESOURCES: &str = r#"
+[helper_models]
 model = "model"
 agents = ["verify", "knowledge"]
 budget = 2
@@ -43,7 +43,7 @@ terms = [
 fn run_file(out: &str) -> String {
     let rollout = "[training.rollout]\nprograms = [\"insufficient_exploration\"]\n\
                    token_budget = { tokens = 30 }\n";
-    train_toml(out).replace("[training.rollout]\n", rollout) + AIDS
+    train_toml(out).replace("[training.rollout]\n", rollout) + RESOURCES
 }
 
 #[test]

@@ -98,7 +98,7 @@ fn a_run_whose_engine_is_down_stops_with_a_checkpoint() {
         .unwrap();
     zs_ok(dir, &["train", "--resume", "run"]);
     train(dir, "calm", "error_rate = 0.0", "");
-    // All but the books, which hold the failures too.
+    // All but the ledger, which holds the failures too.
     let learned = |run: &str| {
         let mut files = contents(&dir.join(run));
         files.retain(|name, _| {
@@ -183,7 +183,7 @@ fn steps_are_replayed_to_the_bit() {
     assert!(ok, "{said}");
     for step in ["1", "2", "3"] {
         let table = zs_ok(dir, &["replay", "run", "--step", step]);
-        assert!(table.contains(&format!("step {step} is the same to the bit")), "{table}");
+        assert!(table.contains(&format!("step {step} is bit-exact")), "{table}");
         assert!(table.contains("actor/grad_norm") && table.contains("critic/loss"), "{table}");
     }
     let refused = String::from_utf8(zs(dir, &["replay", "run", "--step", "4"]).stderr).unwrap();

@@ -1,5 +1,5 @@
-//! Runs that are stopped in every way and gone on with: what comes out is what an uninterrupted run
-//! leaves, to the bit.
+//! Runs that are stopped in every way and resumed: the results are bit-exact, as without the
+//! interruption.
 
 use std::fs;
 use std::path::Path;
@@ -91,7 +91,7 @@ fn resumed_runs_equal_uninterrupted_ones() {
     }
 }
 
-/// A budget goes on where it was, and so do the books.
+/// Budget and ledger resume where they were.
 #[test]
 fn what_was_spent_stays_spent() {
     let scratch = tempfile::tempdir().unwrap();
@@ -148,7 +148,7 @@ fn damaged_checkpoints_are_passed_over() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{name}: {said}");
         assert!(said.contains("resumes after step 3"), "{name}: {said}");
-        let is_told = name == "half written" || said.contains("passing over a damaged checkpoint");
+        let is_told = name == "half written" || said.contains("skipping a damaged checkpoint");
         assert!(is_told, "{name}: {said}");
         let _ = fs::remove_dir_all(run.join("checkpoints/step-000007.partial"));
         assert_same_files(&dir.join("whole"), &run);
@@ -159,7 +159,7 @@ fn damaged_checkpoints_are_passed_over() {
     take_back(&run, 0);
     fs::remove_file(run.join("checkpoints/step-000000/state.json")).unwrap();
     let refused = String::from_utf8(zs(dir, &["train", "--resume", "all"]).stderr).unwrap();
-    assert!(refused.contains("no whole checkpoint"), "{refused}");
+    assert!(refused.contains("no complete checkpoint"), "{refused}");
 }
 
 /// [`zs`] that talks.

@@ -1,4 +1,4 @@
-//! `zs sft`: what it learns, and that an interrupted run goes on to the bit.
+//! `zs sft`: the tuned model, and bit-exact resume of an interrupted run.
 
 use std::fs;
 use std::path::Path;

@@ -1,8 +1,8 @@
-//! What the policy model does in one turn, and how it is read from its text.
+//! Actions of the policy model, and their reading from its text.
 
 use serde::{Deserialize, Serialize};
 
-/// What the policy model did in one turn.
+/// Action of the policy model in one turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "text")]
 pub enum Action {

@@ -1,4 +1,4 @@
-//! What a search engine returns.
+//! Documents that a search engine returns.
 
 use serde::{Deserialize, Serialize};
 

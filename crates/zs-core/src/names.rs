@@ -27,7 +27,7 @@ pub const SENTENCE_WORDS: [&str; 20] = [
     "Whom",
 ];
 
-/// Whether `text` contains `words` as whole words: no letter or digit touches either end.
+/// Returns true if `text` contains `words` as whole words: no letter or digit touches either end.
 ///
 /// ```
 /// use zs_core::contains_words;
@@ -91,8 +91,8 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(move |word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
 }
 
-/// Whether a query contains the full name of an entity that the question, its supporting titles, or
-/// a document retrieved before it names.
+/// Returns true if a query contains the full name of an entity that the question, its supporting
+/// titles, or a document retrieved before it names.
 ///
 /// A simulation LLM sees question and answer, so it can answer a query that names nobody ("spouse
 /// of David" for "David Bada"); a retrieval engine cannot. The share of queries that name an entity

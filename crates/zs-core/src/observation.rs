@@ -1,8 +1,8 @@
-//! What the policy model is shown after its action, as text.
+//! Observations: the text that the policy model is shown after its action.
 
 use crate::Document;
 
-/// What follows a turn without a valid action.
+/// Observation after a turn without a valid action.
 ///
 /// # References
 ///
@@ -11,7 +11,7 @@ pub const INVALID_ACTION_MESSAGE: &str = "\nMy previous action is invalid. If I 
 should put the query between <search> and </search>. If I want to give the final answer, I should \
 put the answer between <answer> and </answer>. Let me try again.\n";
 
-/// What stands for the documents when an engine returned none or failed.
+/// Text in place of documents when an engine returned none or failed.
 pub const NO_DOCUMENTS: &str = "No information available.";
 
 /// The tags of the interaction loop; documents cannot write them.
@@ -139,7 +139,7 @@ fn neutralize_once(text: &str) -> String {
     out
 }
 
-/// What stands before `>`, and what after it, where it can be a tag.
+/// Splits a text at `>` into the parts before and after it, where the first can be a tag.
 fn angled(text: &str) -> Option<(&str, &str)> {
     let is_end = |it: char| matches!(it, '>' | '＞' | '﹥');
     let is_sign = |it: char| !is_end(it) && !matches!(it, '<' | '＜' | '﹤') && !it.is_whitespace();

@@ -15,7 +15,7 @@ pub struct Question {
     pub text: String,
     /// Every accepted answer, best first; never empty in a valid dataset.
     pub golden_answers: Vec<String>,
-    /// How many facts must be joined to answer, where the dataset says so.
+    /// Number of facts that must be joined to answer, where the dataset names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hops: Option<u8>,
     /// Titles of the documents that support the answer, where the dataset says so.
@@ -24,7 +24,7 @@ pub struct Question {
     /// The dataset that the question is from, where a file holds several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_source: Option<String>,
-    /// What kind of question it is (`bridge`, `comparison` …), where the dataset says so.
+    /// Kind of the question (`bridge`, `comparison` …), where the dataset names it.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub question_type: Option<String>,
 }

@@ -3,7 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// What random numbers are drawn for, so that two uses at the same place never share a stream.
+/// Purpose of random numbers, so that two uses at the same place never share a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Domain {
@@ -25,7 +25,7 @@ pub enum Domain {
     Bootstrap = 8,
 }
 
-/// Where in a run a random number is drawn.
+/// Place in a run at which a random number is drawn.
 ///
 /// The key itself is the seed of a ChaCha8 stream (all 256 bits of it hold the counters), so no
 /// generator is carried around, nothing depends on evaluation order, and a resumed run needs no

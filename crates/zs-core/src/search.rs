@@ -20,19 +20,19 @@ pub struct SearchRequest<'a> {
     /// Documents that the episode was shown before this search, in order; an engine may tell from
     /// them what the policy can know by now.
     pub read: &'a [Document],
-    /// How many documents are wanted.
+    /// Number of documents wanted.
     pub k: usize,
     /// Seed of this request; an engine that draws random numbers draws them from it alone.
     pub seed: u64,
 }
 
-/// What one request comes to: documents, best first, or why there are none.
+/// Result of one request: documents, best first, or the reason that there are none.
 pub type SearchResult = Result<Vec<Document>, SearchError>;
 
-/// How the message of [`SearchError::Malformed`] begins; records keep errors as text.
+/// Beginning of the message of [`SearchError::Malformed`]; records keep errors as text.
 pub const MALFORMED_REPLY: &str = "no document found in the reply";
 
-/// Why a search failed.
+/// Failure of a search.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SearchError {
@@ -75,8 +75,8 @@ pub enum SearchError {
 }
 
 impl SearchError {
-    /// Whether the same request may succeed later: the engine was out of reach, and did not refuse
-    /// or fail on this very request.
+    /// Returns true if the same request may succeed later: the engine was out of reach, and did not
+    /// refuse or fail on this very request.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
@@ -175,7 +175,7 @@ pub trait SearchEngine: Debug + Send + Sync {
         None
     }
 
-    /// Whether the same request always gives the same result.
+    /// Returns true if the same request always gives the same result.
     fn is_deterministic(&self) -> bool {
         self.inner().is_none_or(|it| it.is_deterministic())
     }
@@ -187,8 +187,8 @@ pub trait SearchEngine: Debug + Send + Sync {
         self.inner().map_or(EngineScope::Request, |it| it.scope())
     }
 
-    /// Why no further search can succeed, e.g. a budget that is used up; a run that trains with the
-    /// engine stops at it. `None` while the engine answers.
+    /// Returns the reason that no further search can succeed, e.g. a budget that is used up; a run
+    /// that trains with the engine stops at it. `None` while the engine answers.
     fn exhausted(&self) -> Option<String> {
         self.inner().and_then(|it| it.exhausted())
     }

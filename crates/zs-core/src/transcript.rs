@@ -7,15 +7,15 @@ use crate::Action;
 /// One turn as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TranscriptTurn {
-    /// What the policy model wrote, tags included.
+    /// Text of the policy model, tags included.
     pub text: String,
     /// The action read from [`text`](Self::text).
     pub action: Action,
-    /// What the environment appended after it, tags included; empty after an answer.
+    /// Text that the environment appended, tags included; empty after an answer.
     pub observation: String,
 }
 
-/// What happened over a whole episode, with the policy's own words kept apart from observations.
+/// Text of a whole episode, with the policy's own words kept apart from observations.
 ///
 /// Rewards read the policy's text only, so a document that contains `<answer>` is never scored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ impl Transcript {
         })
     }
 
-    /// How many turns held no valid action.
+    /// Number of turns without a valid action.
     #[must_use]
     pub fn num_invalid(&self) -> usize {
         self.turns.iter().filter(|turn| turn.action == Action::Invalid).count()

@@ -22,6 +22,7 @@ mod answer;
 mod bootstrap;
 mod dump;
 mod evaluate;
+mod evaluation;
 mod evaluator;
 mod method;
 mod metrics;
@@ -34,7 +35,8 @@ mod retrieval;
 mod selection;
 
 pub use bootstrap::{Estimate, NUM_RESAMPLES};
-pub use evaluate::{EvalConfig, EvalProgress, EvaluateError, Evaluation, evaluate};
+pub use evaluate::evaluate;
+pub use evaluation::{EvalConfig, EvalProgress, EvaluateError, Evaluation};
 pub use evaluator::{Evaluator, PlayedBatch};
 pub use method::Method;
 pub use metrics::{Metric, QuestionRecord};

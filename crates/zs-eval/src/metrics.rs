@@ -270,6 +270,9 @@ impl Metric {
     }
 }
 
+/// Records of one question.
+pub(crate) type Samples<'a> = Vec<&'a QuestionRecord>;
+
 #[cfg(test)]
 mod tests {
     use zs_core::DocumentQuality;

@@ -6,7 +6,7 @@ use zs_core::StreamKey;
 
 use crate::Estimate;
 use crate::bootstrap::bootstrap;
-use crate::report::Samples;
+use crate::metrics::Samples;
 
 /// Computes pass@k for k = 1, 2, 4 … and for the number of episodes that every question has. The result
 /// is empty when a question has one episode.

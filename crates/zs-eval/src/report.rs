@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
 use crate::bootstrap::{bootstrap, bootstrap_average};
+use crate::metrics::Samples;
 use crate::pass_at::pass_at;
 use crate::{Estimate, Metric, QuestionRecord};
 
@@ -144,9 +145,6 @@ impl EvaluationReport {
         })
     }
 }
-
-/// Records of one question.
-pub(crate) type Samples<'a> = Vec<&'a QuestionRecord>;
 
 /// Groups records by question, in the order of the first record of each. Every record is a group of its
 /// own when no question was played several times.

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::network::MASKED;
+use crate::kernels::MASKED;
 use crate::workers::is_host;
 use crate::{TokenId, TokenRow};
 

@@ -10,11 +10,11 @@ use zs_core::StreamKey;
 use crate::checkpoint::{
     AuxiliaryFiles, initialize, load_network, replace_directory, save_network,
 };
-use crate::generate::{LocalSession, single_turn};
+use crate::generate::{GraphCounters, LocalSession, single_turn};
 use crate::replicas::replica;
 use crate::{
-    CausalLm, CheckpointError, Completion, GenerateError, Generator, ModelConfig, PolicyModel,
-    SamplingParams, SaveError, SaveOptions, Session, TokenId, Tokenizer,
+    CausalLm, CheckpointError, Completion, DecodeGraphStats, GenerateError, Generator, ModelConfig,
+    PolicyModel, SamplingParams, SaveError, SaveOptions, Session, TokenId, Tokenizer,
 };
 
 /// Language model: configuration, sampling weights and tokenizer.
@@ -32,6 +32,8 @@ pub struct LanguageModel {
     /// Stream in which the weights were created and sampling runs, since a device graph cannot use
     /// memory of another stream.
     stream: StreamId,
+    /// Shared with models of other weights that are made from this one.
+    graph_counters: Arc<GraphCounters>,
 }
 
 /// Default number of sequences decoded at once.
@@ -79,7 +81,16 @@ impl LanguageModel {
     ) -> Self {
         let (max_batch_rows, replicas) = (DEFAULT_MAX_BATCH_ROWS, Arc::default());
         let stream = StreamId::current();
-        Self { config, network, tokenizer, auxiliary, max_batch_rows, replicas, stream }
+        Self {
+            config,
+            network,
+            tokenizer,
+            auxiliary,
+            max_batch_rows,
+            replicas,
+            stream,
+            graph_counters: Arc::default(),
+        }
     }
 
     /// Writes a model directory in Hugging Face layout in f32, with its chat template.
@@ -163,6 +174,13 @@ impl LanguageModel {
         self.network.compute_devices()
     }
 
+    /// Counters of the device graphs of this model's sessions so far, together with those of the
+    /// models that it was made from by [`with_network`](Self::with_network).
+    #[must_use]
+    pub fn decode_graph_stats(&self) -> DecodeGraphStats {
+        self.graph_counters.read()
+    }
+
     /// Runs `work` in the stream of the weights.
     pub(crate) fn in_own_stream<T>(&self, work: impl FnOnce() -> T) -> T {
         self.stream.executes(work)
@@ -204,7 +222,9 @@ impl LanguageModel {
     fn local_session(&self, num_sequences: usize) -> LocalSession<'_> {
         let new = || {
             let (replicas, tokenizer) = (self.replicas(), Some(&self.tokenizer));
-            LocalSession::new(replicas, &self.config, tokenizer, num_sequences, self.max_batch_rows)
+            let counters = &self.graph_counters;
+            let sizes = [num_sequences, self.max_batch_rows];
+            LocalSession::new(replicas, &self.config, tokenizer, sizes, counters)
         };
         self.in_own_stream(new)
     }

@@ -57,12 +57,17 @@ mod lora;
 mod network;
 mod optim;
 mod policy;
+mod qk_clip;
 mod replicas;
+mod scoring;
 mod supervised;
 pub mod testing;
 mod text_stream;
+mod token;
 mod tokenizer;
+mod value;
 mod verify;
+mod warm_up;
 mod workers;
 
 pub use batch::micro_batches;
@@ -71,20 +76,23 @@ pub use checkpoint::{CheckpointError, SaveError, SaveOptions, WeightDtype};
 pub use config::{Architecture, ConfigError, Llama3RopeScaling, ModelConfig};
 pub use generate::{
     Completion, DecodeGraphStats, GenerateError, Generator, SamplingParams, SequenceRequest,
-    Session, StopReason, TokenId, WarmUpShape, decode_graph_stats,
+    Session, StopReason,
 };
 pub use language_model::LanguageModel;
-pub use lora::{AdapterError, LoraConfig, LoraError};
-pub use network::{CausalLm, MemoryConfig, Precision, ValueNetwork};
+pub use lora::{AdapterError, LoraError};
+pub use network::{CausalLm, LoraConfig, MemoryConfig, Precision};
 pub use optim::{
-    KeySharing, Optimizer, OptimizerConfig, OptimizerKind, OptimizerStateError, QkClipError,
-    QkScale, Schedule, StepStats, accumulate_gradients, accumulate_value_gradients, qk_clip,
-    qk_scale,
+    Optimizer, OptimizerConfig, OptimizerKind, OptimizerStateError, Schedule, StepStats,
+    accumulate_gradients, accumulate_value_gradients,
 };
 pub use policy::{PolicyModel, TokenRow, TokenScores, ValueModel};
+pub use qk_clip::{KeySharing, QkClipError, QkScale, qk_clip, qk_scale};
 pub use replicas::map_replicas;
 pub use supervised::{SupervisedStats, supervised_loss, supervised_step, teacher_forced_matches};
 pub use text_stream::TextStream;
+pub use token::TokenId;
 pub use tokenizer::{Tokenizer, TokenizerError};
+pub use value::ValueNetwork;
 pub use verify::{Check, VerifyError, VerifyReport, verify, write_golden};
+pub use warm_up::WarmUpShape;
 pub use workers::{beside_sampling, map_parallel};

@@ -3,6 +3,7 @@
 mod golden;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -273,7 +274,8 @@ impl Subject<'_> {
     fn greedy(&self, rows: &[Vec<TokenId>], new: usize) -> Result<Vec<Vec<TokenId>>, VerifyError> {
         let config = ModelConfig { eos_token_ids: Vec::new(), ..self.config.clone() };
         let network = std::slice::from_ref(&self.network);
-        let mut session = LocalSession::new(network, &config, None, rows.len(), rows.len());
+        let mut session =
+            LocalSession::new(network, &config, None, [rows.len(); 2], &Arc::default());
         let requests: Vec<SequenceRequest<'_>> = rows
             .iter()
             .enumerate()

@@ -142,7 +142,7 @@ impl Callback for TrainingView {
     }
 }
 
-/// One line about a step.
+/// Summary of a step, in one line.
 fn headline(metrics: &Metrics) -> String {
     let value = |key| metrics.get(key).unwrap_or_default();
     let searches = value("rollout/num_searches");

@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-/// One set of points of a chart.
+/// Set of points of a chart.
 #[derive(Clone, Debug, Default)]
 pub struct Series {
     /// Text in the legend.
@@ -55,7 +55,7 @@ pub enum ChartStyle {
     Wide,
     /// Narrow enough to be read on a phone; the page has the legend, see [`Chart::legend`].
     Narrow,
-    /// The same as a square whose axes both end at `top`, with its diagonal.
+    /// Makes the chart a square whose axes both end at `top`, with its diagonal.
     Square,
 }
 
@@ -69,7 +69,7 @@ impl ChartStyle {
     }
 }
 
-/// What a mark looks like.
+/// Colour of a mark.
 const MARK: RGBColor = RGBColor(0xdc, 0x26, 0x26);
 
 /// Stands for the page's ink; replaced by `currentColor`.

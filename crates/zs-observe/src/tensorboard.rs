@@ -90,7 +90,7 @@ impl Callback for TensorBoard {
     }
 }
 
-/// One event file, which grows by one event a step.
+/// Event file, which grows by one event per step.
 #[derive(Debug)]
 struct EventWriter {
     path: PathBuf,

@@ -20,7 +20,8 @@ use zs_trainer::{RolloutTimes, SpanSums};
 
 /// Spans that follow each other on the thread of the loop.
 const PHASES: [&str; 5] = ["rollout", "reward", "update", "validation", "checkpoint"];
-/// Spans of the policy that writes, one at a time, and of lanes that search, several at a time.
+/// Spans of the policy that writes, one at a time, and of lanes (blocks of episodes, see
+/// [`RolloutConfig::lanes`](zs_rl::RolloutConfig::lanes)) that search, several at a time.
 const GENERATE: &str = "generate";
 const SEARCH: &str = "search";
 /// Time in both.
@@ -104,7 +105,7 @@ struct State {
     generating: Vec<ThreadId>,
     /// Lanes that search now.
     num_searching: usize,
-    /// When one of these last changed.
+    /// Time of the last change of one of these.
     changed: Option<Instant>,
     seconds: BTreeMap<&'static str, f64>,
 }
@@ -126,7 +127,7 @@ impl State {
         }
     }
 
-    /// Books the time since sampling or searching last began or ended: time counts once, however many
+    /// Counts the time since sampling or searching last began or ended: time counts once, however many
     /// lanes search in it.
     fn settle(&mut self) {
         let now = Instant::now();
@@ -229,7 +230,7 @@ fn is_phase(name: &str) -> bool {
     PHASES.contains(&name) || [GENERATE, SEARCH].contains(&name)
 }
 
-/// When a span of a worker began.
+/// Start of a worker's span.
 struct Began(Instant);
 
 impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> Layer<S> for ClockLayer {
@@ -297,7 +298,7 @@ mod tests {
         let clock = Clock::default();
         clock.enter("rollout");
         clock.enter(GENERATE);
-        // Two lanes search while this thread samples, and go on when it has done.
+        // Two lanes search while this thread samples, and continue when it has finished.
         std::thread::scope(|scope| {
             let other = || {
                 clock.enter(SEARCH);

@@ -61,6 +61,7 @@
 pub mod advantage;
 pub mod algorithm;
 pub mod consult;
+mod group;
 pub mod judge;
 pub mod loss;
 pub mod program;
@@ -77,6 +78,7 @@ pub use algorithm::{
     Reinforce, ReinforcePlusPlus, ReinforcePlusPlusBaseline, Requirements, Rloo, RolloutBatch,
     SquaredRegret,
 };
+pub use group::{RewardedTrajectory, TrajectoryGroup};
 pub use record::{RECORD_VERSION, RecordError, read_records, write_records};
 pub use reward::{
     CoverExactMatch, CoverageGain, DefaultAnswer, Earned, EpisodeView, ExactMatch, F1, Format,
@@ -90,10 +92,7 @@ pub use rollout::{
     TokenBudget, TurnNoise, ZEROSEARCH_PROMPT, rollout,
 };
 pub use schedule::TemperatureSchedule;
-pub use trajectory::{
-    Consult, LossTokens, Provenance, RewardedTrajectory, SearchRecord, Trajectory, TrajectoryGroup,
-    Turn,
-};
+pub use trajectory::{Consult, LossTokens, Provenance, SearchRecord, Trajectory, Turn};
 pub use update::{
     Critic, SkippedStep, TrainerResources, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner,
     ValueRow, update, update_with,

@@ -1,18 +1,18 @@
 //! One episode as it was sampled, turn by turn. Tokens, masks and log-probabilities are derived from
 //! the turns and never rebuilt from text.
 
+mod program_check;
 mod unchecked;
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use zs_core::{Action, Document, DocumentQuality, Question, Transcript, TranscriptTurn};
+use zs_core::{Action, Document, DocumentQuality, Transcript, TranscriptTurn};
 use zs_model::{Completion, TokenId, TokenRow};
 
+pub use self::program_check::{ProgramCheck, ProgramOutcome};
 use self::unchecked::UncheckedTrajectory;
 use crate::consult::AgentKind;
-use crate::program::ProgramCheck;
-use crate::{RewardFunction, RewardScore};
 
 /// One episode: a prompt and the turns that followed it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -144,54 +144,6 @@ pub enum LossTokens {
     Policy,
     /// Those that the environment appended too, which the policy did not choose: an ablation.
     PolicyAndObservations,
-}
-
-/// A trajectory and what it was worth.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RewardedTrajectory {
-    /// The episode.
-    pub trajectory: Trajectory,
-    /// What it earned.
-    pub reward: RewardScore,
-}
-
-/// The trajectories sampled for one question.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrajectoryGroup {
-    /// The question.
-    pub question: Question,
-    /// One trajectory a sample.
-    pub trajectories: Vec<RewardedTrajectory>,
-}
-
-impl TrajectoryGroup {
-    /// Scores the trajectories of one question, each for itself and against its siblings.
-    #[must_use]
-    pub fn score(
-        question: Question,
-        trajectories: Vec<Trajectory>,
-        reward: &RewardFunction,
-    ) -> Self {
-        let scores = reward.score_group(&question, &trajectories);
-        let rewarded = |(trajectory, reward)| RewardedTrajectory { trajectory, reward };
-        let trajectories = trajectories.into_iter().zip(scores).map(rewarded).collect();
-        Self { question, trajectories }
-    }
-
-    /// The outcome rewards, one a trajectory.
-    #[must_use]
-    pub fn rewards(&self) -> Vec<f32> {
-        self.trajectories.iter().map(|it| it.reward.total).collect()
-    }
-
-    /// Returns true for a zero-variance group: all rewards are equal, so that algorithms which compare
-    /// its members get no advantages from it.
-    #[must_use]
-    pub fn has_zero_variance(&self) -> bool {
-        self.trajectories.windows(2).all(|it| it[0].reward.total == it[1].reward.total)
-    }
 }
 
 impl Trajectory {

@@ -6,6 +6,7 @@ mod error;
 mod memory;
 mod policy_step;
 mod row;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What every search engine must do, as checks that an implementation's tests call.
+//! Contract of every search engine, as checks that an implementation's tests call.
 
 use rand::RngExt;
 use zs_core::{

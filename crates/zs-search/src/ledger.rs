@@ -1,4 +1,4 @@
-//! What searching costs: calls, tokens, bytes, time and dollars, counted in one place for all engines
+//! Cost of searching: calls, tokens, bytes, time and dollars, counted in one place for all engines
 //! of a run.
 
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ impl Usage {
         self.combine(other, u64::saturating_add)
     }
 
-    /// What these counts have beyond earlier ones.
+    /// Difference from earlier counts.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         self.combine(earlier, u64::saturating_sub)
@@ -70,7 +70,7 @@ impl Usage {
     }
 }
 
-/// What an engine's provider bills, in dollars.
+/// Price of an engine's provider, in dollars.
 ///
 /// ```text
 /// dollars = per_1000_calls * calls / 1000
@@ -97,7 +97,7 @@ pub struct Price {
 }
 
 impl Price {
-    /// What some usage costs.
+    /// Cost of some usage, in dollars.
     #[must_use]
     pub fn dollars(&self, usage: &Usage) -> f64 {
         self.per_1000_calls * usage.calls as f64 / 1e3
@@ -106,7 +106,7 @@ impl Price {
     }
 }
 
-/// How long something took, in milliseconds, each to three digits.
+/// Latencies in milliseconds, each to three digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// The median.
@@ -119,19 +119,19 @@ pub struct Latency {
     pub max_ms: f64,
 }
 
-/// What one engine has done and cost.
+/// Usage and cost of one engine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EngineCost {
     /// The engine's name.
     pub engine: String,
-    /// What it has done.
+    /// Usage.
     #[serde(flatten)]
     pub usage: Usage,
-    /// What that costs at the configured price.
+    /// Cost at the configured price.
     pub dollars: f64,
-    /// How long searches waited: a whole batch for each of its requests.
+    /// Latency of searches: a whole batch for each of its requests.
     pub search_latency: Latency,
-    /// How long calls took.
+    /// Latency of calls.
     pub call_latency: Latency,
 }
 
@@ -192,7 +192,7 @@ impl Ledger {
         });
     }
 
-    /// What every engine has done so far, by name.
+    /// Usage and cost of every engine so far, by name.
     #[must_use]
     pub fn totals(&self) -> Vec<EngineCost> {
         let books = self.lock();
@@ -221,7 +221,7 @@ impl Ledger {
         }
     }
 
-    /// What every engine has done since this was last asked, by name: a step of training.
+    /// Usage of every engine since the last call, by name: a step of training.
     pub fn take_step(&self) -> BTreeMap<String, Usage> {
         let mut books = self.lock();
         let step = |(engine, book): (&String, &mut Book)| {

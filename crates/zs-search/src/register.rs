@@ -82,8 +82,8 @@ pub fn register_engine<E: EngineSettings>(
     registry.register(|it: E, context, _| it.open(context))
 }
 
-/// What the engines of one run share: a ledger, the counters of budgets, and services that engines
-/// of other crates need, such as a device or the policy, by their type.
+/// Shared resources of the engines of one run: a ledger, the counters of budgets, and services that
+/// engines of other crates need, such as a device or the policy, by their type.
 #[derive(Default)]
 pub struct EngineContext {
     ledger: Arc<Ledger>,

@@ -67,7 +67,7 @@ impl ReplayEngine {
         Ok(engine)
     }
 
-    /// How many distinct queries were recorded.
+    /// Number of distinct queries recorded.
     #[must_use]
     pub fn num_queries(&self) -> usize {
         self.recorded.len()

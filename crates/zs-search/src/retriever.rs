@@ -13,7 +13,7 @@ use crate::http::{HttpClient, HttpConfig, HttpError, HttpRequest};
 
 const NAME: &str = "retriever";
 
-/// What a retrieval server speaks.
+/// Protocol of a retrieval server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetrieverProtocol {
@@ -31,7 +31,7 @@ pub enum RetrieverProtocol {
 pub struct RetrieverConfig {
     /// The servers' addresses without `/retrieve`, all over the same corpus.
     pub endpoints: Vec<String>,
-    /// What they speak.
+    /// Protocol of the servers.
     #[serde(default)]
     pub protocol: RetrieverProtocol,
     /// Queries in one request at most, where a request takes several.

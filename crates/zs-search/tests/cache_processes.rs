@@ -8,7 +8,7 @@ use std::sync::Arc;
 use zs_core::{Document, DocumentQuality, Question, SearchEngine, SearchRequest, SearchResult};
 use zs_search::{CachedEngine, Ledger};
 
-/// Where a child finds the cache.
+/// Environment variable that names the folder of the cache to a child.
 const FOLDER: &str = "ZS_TEST_CACHE_FOLDER";
 const NUM_PROCESSES: u64 = 4;
 const NUM_SEARCHES: u64 = 40;

@@ -1,29 +1,20 @@
-//! Routes, and the steps that every request passes first: token, admission, counting.
+//! State that all requests share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::header;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zs_core::{Domain, StreamKey};
 
 use crate::api_error::ApiError;
 use crate::auth::TokenGuard;
-use crate::completion::{ChatRequest, TextRequest, complete};
 use crate::metrics::ServerMetrics;
 use crate::sample_worker::Sampler;
 use crate::search_worker::Retriever;
-use crate::{ServeConfig, ServeError, Services, retrieve};
+use crate::{ServeConfig, ServeError, Services};
 
 /// State that all requests share. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -36,9 +27,9 @@ pub(crate) struct Shared {
     pub(crate) sampler: Option<Sampler>,
     pub(crate) metrics: Arc<ServerMetrics>,
     permits: Arc<Semaphore>,
-    guard: Option<TokenGuard>,
+    pub(crate) guard: Option<TokenGuard>,
     num_requests: AtomicU64,
-    started: u64,
+    pub(crate) started: u64,
 }
 
 /// Guard of a request in progress. It is counted until the last clone is dropped.
@@ -97,24 +88,10 @@ impl App {
         })))
     }
 
-    pub(crate) fn router(&self) -> Router {
-        let work = Router::new()
-            .route("/retrieve", post(retrieve::retrieve))
-            .route("/v1/chat/completions", post(complete::<ChatRequest>))
-            .route("/v1/completions", post(complete::<TextRequest>))
-            .route_layer(middleware::from_fn_with_state(self.clone(), admit));
-        let guarded = work
-            .route("/v1/models", get(models))
-            .route("/metrics", get(metrics))
-            .route_layer(middleware::from_fn_with_state(self.clone(), authorize));
-        guarded
-            .route("/health", get(health))
-            .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
-            .fallback(async |request: Request| {
-                ApiError::NotFound(format!("no route `{}`", request.uri().path()))
-            })
-            .layer(middleware::from_fn_with_state(self.clone(), count))
-            .with_state(self.clone())
+    /// Counts a request as in progress, or returns `None` when the maximum number of them is.
+    pub(crate) fn admit(&self) -> Option<InFlight> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
+        Some(InFlight(Arc::new(InFlightGuard::new(&self.metrics, permit))))
     }
 
     /// Returns a seed that no other request of this server gets.
@@ -153,60 +130,4 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
     serde_json::from_slice(&bytes).map_err(|error| {
         invalid(format!("the request body is not the JSON that this route reads: {error}"))
     })
-}
-
-/// Admits a request unless the maximum number of them is in progress.
-async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let Ok(permit) = Arc::clone(&app.permits).try_acquire_owned() else {
-        return ApiError::Overloaded { limit: app.config.max_concurrent }.into_response();
-    };
-    let in_flight = InFlight(Arc::new(InFlightGuard::new(&app.metrics, permit)));
-    // A streamed response is in progress until its last byte, not its first.
-    request.extensions_mut().insert(in_flight.clone());
-    let response = next.run(request).await;
-    drop(in_flight);
-    response
-}
-
-async fn authorize(State(app): State<App>, request: Request, next: Next) -> Response {
-    match &app.guard {
-        Some(guard) if !guard.admits(request.headers()) => ApiError::Unauthorized.into_response(),
-        _ => next.run(request).await,
-    }
-}
-
-async fn count(State(app): State<App>, request: Request, next: Next) -> Response {
-    let start = Instant::now();
-    // Unknown paths share one label: a scan of paths must not fill the memory with labels.
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let response = next.run(request).await;
-    let route = route.as_ref().map_or("other", |it| it.as_str());
-    app.metrics.answered(route, response.status().as_u16(), start.elapsed());
-    response
-}
-
-async fn health() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
-}
-
-async fn metrics(State(app): State<App>) -> impl IntoResponse {
-    const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, FORMAT)], app.metrics.render())
-}
-
-async fn models(State(app): State<App>) -> Json<Value> {
-    let models: Vec<Value> = app
-        .sampler
-        .iter()
-        .map(|it| {
-            json!({
-                "id": it.name(),
-                "object": "model",
-                "created": app.started,
-                "owned_by": "zs",
-                "max_model_len": it.context_length(),
-            })
-        })
-        .collect();
-    Json(json!({ "object": "list", "data": models }))
 }

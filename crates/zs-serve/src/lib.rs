@@ -48,6 +48,7 @@ mod error;
 mod listener;
 mod metrics;
 mod retrieve;
+mod routes;
 mod sample_worker;
 mod search_worker;
 mod server;

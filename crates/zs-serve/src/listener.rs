@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::app::App;
+use crate::routes;
 use crate::{ServeConfig, ServeError};
 
 /// Pause after the system refused a connection, e.g. for lack of file descriptors.
@@ -28,7 +29,7 @@ pub(crate) async fn serve(
     config: &ServeConfig,
     stopped: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let router = app.router();
+    let router = routes::router(&app);
     let connections = Arc::new(Semaphore::new(config.max_connections));
     let graceful = GracefulShutdown::new();
     let mut protocol = http1::Builder::new();

@@ -7,15 +7,17 @@ use clap::Args;
 
 use zs_trainer::{DeviceName, Devices, GpuMemory};
 
+pub use crate::device_error::DeviceError;
+
 #[cfg(not(any(feature = "flex", feature = "cuda")))]
 compile_error!("zs-train needs a backend: enable the feature `flex` or `cuda`");
 
-/// Options of every command: what it computes on.
+/// Device options of every command.
 #[derive(Clone, Debug, Default, Args)]
 pub struct DeviceArgs {
-    /// Compute on this: `cpu`, `cuda` or `cuda:1`. Several, e.g. `0,1,2,3` (GPUs) or `cpu,cpu`, share
-    /// sampling and training, and the first keeps weights and optimiser. By default the GPU `cuda:0`
-    /// where zs is built with CUDA, else the CPU.
+    /// Device to compute on: `cpu`, `cuda` or `cuda:1`. Several, e.g. `0,1,2,3` (GPUs) or `cpu,cpu`,
+    /// share sampling and training, and the first keeps weights and optimiser. The default is the
+    /// GPU `cuda:0` where zs is built with CUDA, else the CPU.
     #[arg(
         long,
         visible_alias = "devices",
@@ -25,58 +27,13 @@ pub struct DeviceArgs {
         value_name = "DEVICE"
     )]
     pub device: Vec<DeviceName>,
-    /// Run the simulation LLM of a search engine on this, e.g. `cuda:1`, beside the devices of the
-    /// policy. By default it is on the first of those.
+    /// Device of the simulation LLM of a search engine, e.g. `cuda:1`; by default the first device of
+    /// the policy.
     #[arg(long, global = true, env = "ZS_SIMULATOR_DEVICE", value_name = "DEVICE")]
     pub simulator_device: Option<DeviceName>,
     /// The folder of compiled and tuned GPU kernels; `zs/kernels` in the user's cache by default.
     #[arg(long, global = true, env = "ZS_KERNEL_CACHE", value_name = "DIR")]
     pub kernel_cache: Option<PathBuf>,
-}
-
-/// Why a device cannot be computed on.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DeviceError {
-    /// The build has no backend for it.
-    #[error(
-        "--device {name}: this zs is built without it; build with `--features {feature}`, or name \
-         another device"
-    )]
-    NotBuilt {
-        /// What was asked for.
-        name: DeviceName,
-        /// The cargo feature that has it.
-        feature: &'static str,
-    },
-    /// Something that CUDA needs is missing.
-    #[error(
-        "--device {name}: {problem}; {advice} (`zs doctor` says more; `--device cpu` goes without)"
-    )]
-    Unusable {
-        /// What was asked for.
-        name: DeviceName,
-        /// What is missing.
-        problem: String,
-        /// What to do about it.
-        advice: String,
-    },
-    /// There are fewer GPUs.
-    #[error("--device {name}: this machine has {count} GPUs, from cuda:0 on")]
-    NoSuchGpu {
-        /// What was asked for.
-        name: DeviceName,
-        /// How many there are.
-        count: usize,
-    },
-    /// The folder of kernels cannot be used.
-    #[error("--kernel-cache {path}: {message}", path = path.display())]
-    KernelCache {
-        /// The folder.
-        path: PathBuf,
-        /// Why not.
-        message: String,
-    },
 }
 
 impl DeviceArgs {

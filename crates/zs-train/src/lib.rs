@@ -36,6 +36,7 @@ pub mod cli;
 mod command;
 mod cuda;
 pub mod device;
+mod device_error;
 mod pages;
 mod session;
 pub mod simulate;

@@ -7,7 +7,7 @@ use zs_trainer::{Components, Console, Devices, Interrupt, RunContext, SpanSums};
 
 use crate::device::{DeviceArgs, DeviceError};
 
-/// One call of the command line.
+/// Session of the command line: console, device options, components.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) console: Arc<dyn Console>,

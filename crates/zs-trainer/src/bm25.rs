@@ -66,6 +66,6 @@ impl EngineSettings for Bm25Settings {
 ///
 /// Fails on an unreadable file, a malformed row, or no row at all.
 pub fn corpus_engine(path: &Path) -> Result<Bm25Engine> {
-    Bm25Engine::from_documents(zs_data::read_documents(path)?)
-        .with_context(|| path.display().to_string())
+    let documents = zs_data::read_documents(path)?;
+    Bm25Engine::from_documents(documents).with_context(|| path.display().to_string())
 }

@@ -8,7 +8,8 @@ use zs_core::registry::BoxedError;
 
 use crate::alarm::AlarmRecord;
 use crate::metrics::Metrics;
-use crate::trainer::rollouts::RecordedGroup;
+use crate::rollouts::RecordedGroup;
+use crate::times::StepTimes;
 
 /// Observer of a training run: a tracker, a dashboard, a rule that ends the run.
 ///
@@ -71,14 +72,14 @@ pub trait Callback: Debug {
 /// Decision of a callback.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Flow {
-    /// Goes on.
+    /// Continues the run.
     #[default]
     Continue,
     /// Saves the run and ends it after this step.
     Stop,
 }
 
-/// One finished step.
+/// Report of a finished step.
 #[derive(Clone, Copy, Debug)]
 pub struct StepReport<'a> {
     /// Number of the step, from 1; 0 is the validation before the first.
@@ -93,23 +94,6 @@ pub struct StepReport<'a> {
     pub groups: &'a [RecordedGroup],
     /// Alarms that were raised at this step.
     pub alarms: &'a [AlarmRecord],
-}
-
-/// Seconds that the parts of a step took.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct StepTimes {
-    /// Playing episodes, everything in it included.
-    pub rollout: f64,
-    /// Feeding prompts and observations; part of the rollout.
-    pub prefill: f64,
-    /// Sampling token by token; part of the rollout.
-    pub decode: f64,
-    /// Waiting for the search engine; part of the rollout.
-    pub search: f64,
-    /// Updating the policy.
-    pub update: f64,
-    /// Answering the validation questions.
-    pub validation: f64,
 }
 
 /// Calls a callback, with a panic as an error.

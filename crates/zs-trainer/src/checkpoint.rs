@@ -1,5 +1,4 @@
-//! Checkpoints of a run: made beside their place and moved there whole, with a manifest by which a
-//! damaged one is told from a good one.
+//! Checkpoints of a run, written atomically, with a manifest that reveals damaged ones.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,16 +18,15 @@ const PARTIAL: &str = ".partial";
 
 /// The checkpoints of one run: `checkpoints/step-000120` and so on, the newest few of them.
 ///
-/// A checkpoint is filled in a directory of another name, synced to the disk, and renamed, so after a
-/// crash at any moment there are only whole ones; what happens to the disk after that is found by the
-/// sizes and hashes of its manifest.
+/// A checkpoint is filled in a directory of another name, synced to the disk, and renamed, so a crash
+/// leaves only complete ones. Later damage of the disk shows in the sizes and hashes of the manifest.
 #[derive(Clone, Debug)]
 pub(crate) struct Checkpoints {
     dir: PathBuf,
     keep_last: usize,
 }
 
-/// What a checkpoint holds, by path inside it.
+/// Files of a checkpoint, by path inside it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
@@ -48,7 +46,7 @@ impl Checkpoints {
         Self { keep_last: keep_last.max(1), ..Self::in_dir(run.path()) }
     }
 
-    /// The checkpoints of a run directory that are only read.
+    /// Checkpoints of a run directory, to be read only.
     pub(crate) fn in_dir(run: &Path) -> Self {
         Self { dir: run.join("checkpoints"), keep_last: usize::MAX }
     }
@@ -75,8 +73,8 @@ impl Checkpoints {
         self.prune(step)
     }
 
-    /// The newest whole checkpoint and its step, or none where none was ever written; every newer one
-    /// that is damaged is said on the console.
+    /// Newest complete checkpoint and its step; `None` where none was ever written. Newer ones that are
+    /// damaged are reported on the console.
     ///
     /// # Errors
     ///
@@ -106,12 +104,12 @@ impl Checkpoints {
             match check(&place) {
                 Ok(()) => return Ok(Some((step, place))),
                 Err(error) => {
-                    context.note(&format!("passing over a damaged checkpoint: {error:#}"));
+                    context.note(&format!("skipping a damaged checkpoint: {error:#}"));
                 }
             }
         }
         bail!(
-            "{}: holds no whole checkpoint to resume from; begin again with another `out`",
+            "{}: holds no complete checkpoint to resume from; start a new run with another `out`",
             self.dir.display()
         )
     }
@@ -150,7 +148,7 @@ impl Checkpoints {
     }
 }
 
-/// Writes the manifest of a directory and brings all of it to the disk.
+/// Writes the manifest of a directory and syncs all of it to the disk.
 fn seal(dir: &Path) -> Result<()> {
     let mut files = BTreeMap::new();
     for path in files_below(dir)? {

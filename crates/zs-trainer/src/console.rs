@@ -1,4 +1,4 @@
-//! Notes and progress of whoever watches a run, as a trait, so that loops know no terminal.
+//! Console of a run as a trait, so that loops are independent of a terminal.
 
 use std::fmt::Debug;
 use std::time::Instant;
@@ -7,29 +7,29 @@ use crate::callback::Callback;
 
 /// Receiver of notes, progress and results.
 pub trait Console: Debug + Send + Sync {
-    /// Says one line to the person who watches.
+    /// Shows one line to the user.
     fn note(&self, text: &str);
 
     /// Prints a result, as given.
     fn print(&self, text: &str);
 
-    /// Begins a piece of work of `total` steps.
+    /// Starts a progress display of `total` steps.
     fn progress(&self, title: &str, total: usize) -> Box<dyn Progress>;
 
-    /// Begins to show training, which has more to show than a count of steps.
+    /// Starts a display of training, which shows metrics besides the count of steps.
     fn training(&self, title: &str, total: usize) -> Box<dyn Callback>;
 }
 
-/// Progress of one piece of work.
+/// Progress display.
 pub trait Progress: Debug {
     /// Counts `steps` more steps as done.
     fn advance(&self, steps: usize, message: &str);
 
-    /// Ends the work with its result; returns the seconds that it took.
+    /// Finishes with a result; returns the elapsed seconds.
     fn finish(self: Box<Self>, message: &str) -> f64;
 }
 
-/// Console that says nothing.
+/// Console without output.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct QuietConsole;
 

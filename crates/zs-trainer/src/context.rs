@@ -1,4 +1,4 @@
-//! Everything around a run that is no part of its result: devices, console, clock, spans.
+//! Context of a run, which does not affect its result: devices, console, clock, spans.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,26 +10,27 @@ use crate::components::Components;
 use crate::console::{Console, Progress, QuietConsole};
 use crate::device_name::DeviceName;
 use crate::interrupt::Interrupt;
+use crate::times::RolloutTimes;
 
-/// Surroundings of a run, passed down from the command line or from a program that trains.
+/// Context of a run, passed down from the command line or from a program that trains.
 #[derive(Clone, Debug)]
 pub struct RunContext {
     /// Devices to compute on.
     pub devices: Devices,
     /// Receiver of notes, progress and results.
     pub console: Arc<dyn Console>,
-    /// Request to stop after the step at hand.
+    /// Request to stop after the current step.
     pub interrupt: Interrupt,
-    /// Sums of tracing spans, where somebody takes them.
+    /// Sums of tracing spans, if they are recorded.
     pub spans: Option<Arc<dyn SpanSums>>,
-    /// Everything that run files choose by name.
+    /// Components that run files choose by name.
     pub components: Arc<Components>,
-    /// Source of time for checkpoints every so many minutes.
+    /// Clock for checkpoints at intervals of minutes.
     pub clock: fn() -> Instant,
 }
 
 impl RunContext {
-    /// Creates surroundings that compute on one device and say nothing.
+    /// Creates a context with one device and no output.
     #[must_use]
     pub fn quiet(name: DeviceName, device: Device) -> Self {
         Self {
@@ -42,13 +43,13 @@ impl RunContext {
         }
     }
 
-    /// Copies these surroundings, saying nothing.
+    /// Copies this context, without output.
     #[must_use]
     pub fn silenced(&self) -> Self {
         Self { console: Arc::new(QuietConsole), ..self.clone() }
     }
 
-    /// Says one line to the person who watches.
+    /// Shows one line to the user.
     pub fn note(&self, text: &str) {
         self.console.note(text);
     }
@@ -58,7 +59,7 @@ impl RunContext {
         self.console.print(text);
     }
 
-    /// Begins a piece of work of `total` steps.
+    /// Starts a progress display of `total` steps.
     #[must_use]
     pub fn progress(&self, title: &str, total: usize) -> Box<dyn Progress> {
         self.console.progress(title, total)
@@ -73,7 +74,7 @@ impl RunContext {
     }
 }
 
-/// Surroundings on the CPU that say nothing.
+/// Context on the CPU, without output.
 #[cfg(feature = "flex")]
 impl Default for RunContext {
     fn default() -> Self {
@@ -109,7 +110,7 @@ impl Devices {
         self
     }
 
-    /// Says how to ask for the memory of a GPU.
+    /// Sets the function that queries the memory of a GPU.
     #[must_use]
     pub fn with_gpu_memory(mut self, gpu_memory: fn(usize) -> Option<GpuMemory>) -> Self {
         self.gpu_memory = gpu_memory;
@@ -152,14 +153,14 @@ impl Devices {
         self.simulator.as_ref().map(|(name, _)| *name)
     }
 
-    /// Whether the first device is the CPU.
+    /// Returns true if the first device is the CPU.
     #[must_use]
     pub fn is_cpu(&self) -> bool {
         self.name() == DeviceName::Cpu
     }
 
-    /// Pieces of work that the first device computes side by side: one a thread of a CPU; an
-    /// accelerator gets one at a time.
+    /// Number of tasks that the first device computes in parallel: one per thread of a CPU, one on an
+    /// accelerator.
     #[must_use]
     pub fn workers(&self) -> usize {
         if self.is_cpu() { host_threads() } else { 1 }
@@ -176,9 +177,9 @@ impl Devices {
 /// Memory of a GPU, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GpuMemory {
-    /// All of it.
+    /// Total memory.
     pub total: u64,
-    /// Memory that no process has taken, where that can be asked.
+    /// Free memory, where it can be queried.
     pub free: Option<u64>,
 }
 
@@ -195,17 +196,4 @@ pub trait SpanSums: std::fmt::Debug + Send + Sync {
 
     /// Name of the innermost phase that a run is in.
     fn phase(&self) -> Option<&'static str>;
-}
-
-/// Seconds that a rollout spent on its parts.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RolloutTimes {
-    /// Feeding prompts and observations.
-    pub prefill: f64,
-    /// Sampling token by token.
-    pub decode: f64,
-    /// Waiting for the search engine, and nothing else.
-    pub search: f64,
-    /// Searching while the policy samples another lane; part of the sampling's time.
-    pub search_hidden: f64,
 }

@@ -1,4 +1,4 @@
-//! How devices are written: `cpu`, `cuda`, `cuda:1`, or the number of a GPU alone.
+//! Names of devices: `cpu`, `cuda`, `cuda:1`, or the number of a GPU alone.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ pub enum DeviceName {
 pub struct DeviceNameError(String);
 
 impl DeviceName {
-    /// What is computed on where nobody says otherwise.
+    /// Default device.
     pub const DEFAULT: Self = if cfg!(feature = "cuda") { Self::Cuda(0) } else { Self::Cpu };
 }
 

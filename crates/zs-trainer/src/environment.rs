@@ -1,4 +1,4 @@
-//! What a run was made with and from: `environment.json`.
+//! Build, machine and inputs of a run: `environment.json`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::{digest, versions};
 
 const FILE: &str = "environment.json";
 
-/// What a run was made with and from.
+/// Build, machine and inputs of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Environment {
     /// The version of `zs`.
@@ -72,8 +72,8 @@ impl Environment {
         for (file, digest) in &before.data {
             if self.data.get(file) != Some(digest) {
                 bail!(
-                    "{file}: has changed since the run began (see {}); put it back to resume, or \
-                     begin another run",
+                    "{file}: has changed since the run began (see {}); restore it to resume, or \
+                     start another run",
                     path.display()
                 );
             }

@@ -65,7 +65,10 @@ impl RunDir {
         match file.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: Arc::new(file) }),
             Err(TryLockError::WouldBlock) => {
-                bail!("{}: another process is at work on this run", path.display())
+                bail!(
+                    "{}: another process uses this run; wait until it ends, or stop it",
+                    path.display()
+                )
             }
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("{}: cannot lock", lock.display()))
@@ -73,7 +76,7 @@ impl RunDir {
         }
     }
 
-    /// The same, for a run that goes on only as long as it is not finished.
+    /// Opens a run that may be resumed only while it is not finished.
     ///
     /// # Errors
     ///
@@ -112,7 +115,7 @@ impl RunDir {
         )
     }
 
-    /// Where the run lies.
+    /// Directory of the run.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

@@ -1,4 +1,4 @@
-//! One line a step: numbers under sorted keys, and never a wall-clock time among them, so that the
+//! Metrics of a step: one line of numbers under sorted keys, without wall-clock times, so that the
 //! same seed writes the same bytes. Times go to a file of their own.
 
 use std::collections::BTreeMap;
@@ -7,9 +7,8 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::callback::StepTimes;
-use crate::context::RolloutTimes;
 use crate::files::{JsonLines, RunDir};
+use crate::times::{RolloutTimes, StepTimes};
 
 /// The metrics of one step.
 ///
@@ -49,7 +48,7 @@ impl Metrics {
         }
     }
 
-    /// The step, where it is said.
+    /// Step, if set.
     #[must_use]
     pub fn step(&self) -> Option<usize> {
         self.0.get("step")?.as_u64().map(|it| it as usize)
@@ -89,14 +88,14 @@ impl Timings {
         Self { file, step: BTreeMap::new(), since: Instant::now() }
     }
 
-    /// Books the time since the last call under `time/{part}`.
+    /// Records the time since the last call under `time/{part}`.
     pub fn lap(&mut self, part: &str) {
         let seconds = self.since.elapsed().as_secs_f64();
         self.since = Instant::now();
         self.step.insert(format!("time/{part}"), seconds.into());
     }
 
-    /// Books how the rollout spent its time, where that is known.
+    /// Records the parts of the rollout's time, where they are known.
     pub(crate) fn split_rollout(&mut self, times: Option<RolloutTimes>) {
         let Some(times) = times else { return };
         let RolloutTimes { prefill, decode, search, search_hidden } = times;

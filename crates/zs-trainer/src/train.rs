@@ -1,4 +1,4 @@
-//! Run files: a training run, begun or resumed, from what its file names.
+//! Training runs from run files: begun, resumed, replayed.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub fn resume(path: &Path, context: &RunContext) -> Result<()> {
 /// As [`Trainer::replay`], and when the run file or what it names cannot be read.
 pub fn replay(run: &Path, step: usize, context: &RunContext) -> Result<Comparison> {
     let config: TrainConfig = load(&run.join(CONFIG), &context.components)
-        .with_context(|| format!("{}: not a training run", run.display()))?;
+        .with_context(|| format!("{}: not the directory of a training run", run.display()))?;
     let loaded = Loaded::new(&config, context)?;
     let engine = Arc::new(FixedEngine::new(Vec::new()));
     // Its questions are in the record.
@@ -71,13 +71,13 @@ pub fn replay(run: &Path, step: usize, context: &RunContext) -> Result<Compariso
     loaded.trainer(&config, engine, context).questions(unused).build()?.replay(run, step)
 }
 
-/// Models and texts that a run file names besides questions and engines.
+/// Models and texts of a run file, besides questions and engines.
 struct Loaded {
     policy: LanguageModel,
     values: Option<ValueNetwork>,
     texts: Vec<TokenRow>,
     resources: RewardResources,
-    consultants: Option<ConsultRegistry>,
+    helper_models: Option<ConsultRegistry>,
 }
 
 impl Loaded {
@@ -97,11 +97,11 @@ impl Loaded {
         };
         let corpus = config.corpus.as_ref().map(source::corpus).transpose()?;
         let judge = config.judge.as_ref().map(|it| source::judge(it, &device)).transpose()?;
-        let consultants =
-            config.consultants.as_ref().map(|it| source::consultants(it, &device)).transpose()?;
+        let helper_models =
+            config.helper_models.as_ref().map(|it| source::consultants(it, &device)).transpose()?;
         let judge = judge.map(|it| Arc::new(it) as Arc<dyn RubricJudge>);
         let resources = RewardResources::new(corpus.map(Into::into), judge);
-        Ok(Self { policy, values, texts, resources, consultants })
+        Ok(Self { policy, values, texts, resources, helper_models })
     }
 
     /// A trainer without questions and validation.
@@ -117,7 +117,7 @@ impl Loaded {
             .values(self.values)
             .texts(self.texts)
             .reward_resources(self.resources)
-            .consultants(self.consultants)
+            .helper_models(self.helper_models)
             .alarms(config.alarms.clone())
             .context(context.clone())
     }

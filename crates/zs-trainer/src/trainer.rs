@@ -1,4 +1,4 @@
-//! Reinforcement learning with a search engine: the loop that everything else exists for.
+//! Reinforcement learning with a search engine: the training loop.
 
 mod builder;
 mod collect;
@@ -8,7 +8,6 @@ mod learner;
 mod log;
 mod observe;
 mod replay;
-pub(crate) mod rollouts;
 mod validation;
 
 use std::sync::Arc;
@@ -38,8 +37,9 @@ use crate::config::{AlarmsConfig, CriticConfig, TrainingConfig};
 use crate::engines::Engines;
 use crate::files::RunDir;
 use crate::metrics::Metrics;
+use crate::rollouts::RecordedGroup;
 
-/// Training of one policy: everything that a run needs, in memory.
+/// Training of one policy: policy, questions, engine and settings, in memory.
 ///
 /// ```no_run
 /// use std::sync::Arc;
@@ -74,7 +74,7 @@ pub struct Trainer {
     validation: Option<Validation>,
     values: Option<ValueNetwork>,
     texts: Arc<[TokenRow]>,
-    consultants: Option<ConsultRegistry>,
+    helper_models: Option<ConsultRegistry>,
     alarms: AlarmsConfig,
     callbacks: Vec<Box<dyn Callback>>,
     config: TrainingConfig,
@@ -87,15 +87,15 @@ pub struct Trainer {
 pub struct Trained {
     /// Policy of the best validation score; the last one without validation.
     pub best: LanguageModel,
-    /// Step that it was taken after; 0 is the policy that the run started from.
+    /// Step after which that policy was taken; 0 is the policy that the run started from.
     pub best_step: usize,
     /// Metrics of each step; those of step 0 hold the first validation only.
     pub metrics: Vec<Metrics>,
     /// Searches that were carried out in training.
     pub num_searches: u64,
-    /// Whether the run was interrupted: it is saved and not finished.
+    /// True if the run was interrupted: it is saved and not finished.
     pub interrupted: bool,
-    /// Alarms, each where it was raised.
+    /// Alarms, each at the step at which it was raised.
     pub alarms: Vec<AlarmRecord>,
 }
 
@@ -109,7 +109,7 @@ struct Session<'a> {
 }
 
 impl Trainer {
-    /// Begins to put a trainer together.
+    /// Starts to build a trainer.
     #[must_use]
     pub fn builder(policy: LanguageModel, engine: Arc<dyn SearchEngine>) -> TrainerBuilder {
         TrainerBuilder::new(policy, engine)
@@ -140,10 +140,10 @@ impl Trainer {
         self.with_callbacks(|it, callbacks| it.begin(Some(run), callbacks))
     }
 
-    /// Resumes from the newest whole checkpoint of `run`, or restarts where there is none yet.
+    /// Resumes from the newest complete checkpoint of `run`, or restarts where there is none yet.
     ///
-    /// The result is bitwise that of an uninterrupted run: metrics, episodes, checkpoints and
-    /// weights. Whatever was written after the checkpoint is removed first.
+    /// The result is bit-exact: metrics, episodes, checkpoints and weights equal those of an
+    /// uninterrupted run. Output of steps after the checkpoint is removed first.
     ///
     /// # Errors
     ///
@@ -248,7 +248,7 @@ impl Trainer {
         Ok(log.trained(&learner, false, alarms))
     }
 
-    /// One step: play, learn, log, validate.
+    /// Performs one step: play, learn, log, validate.
     fn step(&self, step: usize, session: &mut Session<'_>) -> Result<Option<String>> {
         let Session { collector, learner, log, .. } = session;
         let TrainingConfig { schedule, .. } = &self.config;
@@ -336,11 +336,7 @@ impl Trainer {
 impl Session<'_> {
     /// Completes the metrics of a step, writes them, and tells callbacks; returns why one of them
     /// stops the run.
-    fn end_step(
-        &mut self,
-        step: usize,
-        groups: Vec<rollouts::RecordedGroup>,
-    ) -> Result<Option<String>> {
+    fn end_step(&mut self, step: usize, groups: Vec<RecordedGroup>) -> Result<Option<String>> {
         let alarms = self.observers.alarms(&mut self.log.metrics)?;
         let times = self.log.end_step(step)?;
         let metrics = self.log.history().last().context("a step has just ended")?;

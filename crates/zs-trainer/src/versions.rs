@@ -1,8 +1,8 @@
-//! What this build was made from.
+//! Sources that this build was made from.
 
 use std::collections::BTreeMap;
 
-/// What stands in for a fact that the build could not find out.
+/// Value in place of a fact that the build could not find out.
 const UNKNOWN: &str = "unknown";
 
 /// The commit, with `-dirty` where files had changed since; `unknown` outside of a repository.

@@ -1,10 +1,8 @@
-//! What kinds of entities a world has, and how many of each.
+//! Types of the entities of a world, and their numbers.
 
 use serde::{Deserialize, Serialize};
 
-use super::{RELATIONS, Relation};
-
-/// What an entity is.
+/// Type of an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntityType {
@@ -58,7 +56,7 @@ impl EntityType {
         }
     }
 
-    /// How many of it a world has.
+    /// Number of entities of the type in a world.
     #[must_use]
     pub fn count(self) -> usize {
         match self {
@@ -71,12 +69,7 @@ impl EntityType {
         }
     }
 
-    /// The relations that it is the subject of.
-    pub fn relations(self) -> impl Iterator<Item = Relation> {
-        RELATIONS.iter().filter(move |it| it.subject == self).map(|it| it.relation)
-    }
-
-    /// Whether it is a word of the grammar and not a name.
+    /// Returns true if the type is a word of the grammar and not a name.
     #[must_use]
     pub fn is_literal(self) -> bool {
         matches!(self, Self::Job | Self::Year)

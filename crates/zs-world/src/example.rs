@@ -5,7 +5,7 @@
 pub struct Segment {
     /// The text.
     pub text: String,
-    /// Whether a model learns to write it; what it is only shown carries no loss.
+    /// True if a model learns to write the part; other parts are shown without loss.
     pub learned: bool,
 }
 
@@ -14,7 +14,7 @@ pub struct Segment {
 pub struct Example {
     /// The parts, in order.
     pub segments: Vec<Segment>,
-    /// Whether the model learns to stop after the last part.
+    /// True if the model learns to stop after the last part.
     pub ends: bool,
 }
 

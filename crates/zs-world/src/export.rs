@@ -5,7 +5,7 @@ use std::io::Write;
 use serde::Serialize;
 use zs_core::{Document, Question};
 
-/// Why a world could not be written.
+/// Failure to write a world.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {

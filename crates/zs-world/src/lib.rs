@@ -60,7 +60,7 @@ pub use tokenizer::{
 };
 pub use transcript::{Behaviour, BehaviourMix, PROMPT_TEMPLATE, transcript};
 
-/// How many documents a search of training text shows.
+/// Number of documents that a search of training text shows.
 pub const DOCUMENTS_PER_SEARCH: usize = 3;
 
 /// An entity, as an index into its world.
@@ -72,18 +72,18 @@ pub struct EntityId(u32);
 pub struct Entity {
     /// The name, unique in its world, e.g. `"David Tolarek"`.
     pub name: String,
-    /// What it is.
+    /// Type of the entity.
     pub entity_type: EntityType,
 }
 
 /// One fact, e.g. that the director of one film is one person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fact {
-    /// What the fact is about.
+    /// Subject of the fact.
     pub subject: EntityId,
     /// The relation.
     pub relation: Relation,
-    /// What the relation leads to.
+    /// Object of the fact.
     pub object: EntityId,
 }
 
@@ -115,7 +115,7 @@ pub struct World {
     seed: u64,
     split: Split,
     entities: Vec<Entity>,
-    /// Where each type's entities start, in the order of [`EntityType::ALL`].
+    /// Index of the first entity of each type, in the order of [`EntityType::ALL`].
     type_starts: Vec<usize>,
     /// Sorted by subject, then relation.
     facts: Vec<Fact>,
@@ -199,7 +199,7 @@ impl World {
         self.entities[entity.0 as usize].entity_type
     }
 
-    /// Where a fact stands in [`facts`](Self::facts): the facts with this subject, by relation.
+    /// Range in [`facts`](Self::facts) of the facts with this subject, by relation.
     pub(crate) fn facts_about(&self, subject: EntityId) -> std::ops::Range<usize> {
         let start = self.facts.partition_point(|it| it.subject < subject);
         let len = self.facts[start..].partition_point(|it| it.subject == subject);

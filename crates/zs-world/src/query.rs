@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::name::misspell_name;
 use super::{EntityType, Fact, QUERIES, World, WorldQuestion, pick, pick_weighted};
 
-/// How a query relates to the fact that the policy needs.
+/// Relation of a query to the fact that the policy needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QueryKind {
@@ -30,7 +30,7 @@ pub enum QueryKind {
     Misspelled,
 }
 
-/// How often each kind of query is drawn; weights need not sum to one.
+/// Weights of the kinds of queries; they need not sum to one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueryMix {

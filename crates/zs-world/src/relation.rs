@@ -45,11 +45,11 @@ pub enum Relation {
     Founding,
 }
 
-/// How queries for any relation are phrased; `{k}` is its keyword and `{t}` the subject's type.
+/// Forms of a query for any relation; `{k}` is its keyword and `{t}` the subject's type.
 pub const QUERIES: [&str; 3] = ["{s} {k}", "{k} of {s}", "{t} {s} {k}"];
 
 impl Relation {
-    /// How it is said, asked and searched for.
+    /// Grammar of the relation.
     #[must_use]
     pub fn grammar(self) -> &'static Grammar {
         // The table lists the relations in the order of the enumeration; a test holds it to that.
@@ -63,7 +63,7 @@ impl Relation {
     }
 }
 
-/// How one relation is said, asked and searched for; `{s}` is the subject and `{o}` the object.
+/// Sentences, questions and queries of one relation; `{s}` is the subject and `{o}` the object.
 #[derive(Debug)]
 pub struct Grammar {
     /// The relation.
@@ -317,6 +317,13 @@ pub static RELATIONS: [Grammar; 17] = [
 #[must_use]
 pub(crate) fn fill(phrasing: &str, subject: &str, object: &str) -> String {
     phrasing.replace("{s}", subject).replace("{o}", object)
+}
+
+impl EntityType {
+    /// Relations that the type is the subject of.
+    pub fn relations(self) -> impl Iterator<Item = Relation> {
+        RELATIONS.iter().filter(move |it| it.subject == self).map(|it| it.relation)
+    }
 }
 
 #[cfg(test)]

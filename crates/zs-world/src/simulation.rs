@@ -13,11 +13,11 @@ use super::{DOCUMENTS_PER_SEARCH, Fact, QueryKind, QueryMix, World, WorldQuestio
 pub struct SimulationCase {
     /// The hop of the question that the query is for.
     pub hop: usize,
-    /// How good the query is.
+    /// Quality of the query.
     pub kind: QueryKind,
     /// The query.
     pub query: String,
-    /// What the documents are.
+    /// Quality of the documents.
     pub quality: DocumentQuality,
     /// The documents.
     pub documents: Vec<CaseDocument>,
@@ -28,7 +28,7 @@ pub struct SimulationCase {
 pub struct CaseDocument {
     /// The document.
     pub document: Document,
-    /// Whether it states the fact that the query should be about.
+    /// True if the document states the fact that the query should be about.
     pub supports: bool,
 }
 
@@ -84,13 +84,13 @@ pub fn simulation_case(
 }
 
 impl World {
-    /// Whether passage `index` mentions an entity.
+    /// Returns true if passage `index` mentions an entity.
     pub(crate) fn mentions(&self, index: usize, entity: super::EntityId) -> bool {
         let fact = self.facts[index];
         fact.subject == entity || fact.object == entity
     }
 
-    /// Whether passage `index` states a fact, or the same the other way round.
+    /// Returns true if passage `index` states a fact, or the same the other way round.
     pub(crate) fn supports(&self, index: usize, fact: Fact) -> bool {
         self.facts[index].relation == fact.relation
             && self.mentions(index, fact.subject)

@@ -25,7 +25,7 @@ pub const TINY_USEFUL: &str = "useful documents. Question: {{ question }} Answer
 pub const TINY_NOISY: &str = "noisy documents. Question: {{ question }} Answer: \
 {{ golden_answer }} Query: {{ query }}\nDocuments: ";
 
-/// How documents are numbered; like the tags of the loop, one token wherever it stands.
+/// Numbers of documents; like the tags of the loop, each is one token wherever it stands.
 const NUMBERS: [&str; 5] = ["Doc 1:", "Doc 2:", "Doc 3:", "Doc 4:", "Doc 5:"];
 
 /// Text that is one token wherever it stands.

@@ -24,11 +24,12 @@ pub(crate) const PHRASES: [&str; 6] = [PROMPT_TEMPLATE, NEED, FOUND, NOT_FOUND, 
 
 /// Searches of the best behaviour at most.
 const MAX_SEARCHES: usize = 4;
-/// How often the best behaviour is shown documents that do not help, so that it learns to check.
+/// Probability that the best behaviour is shown documents that do not help, so that it learns to
+/// check.
 const NOISE_PROBABILITY: f64 = 0.25;
 const VERBOSE_PROBABILITY: f64 = 0.15;
 
-/// How the policy of a transcript behaves.
+/// Behaviour of the policy of a transcript.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Behaviour {
@@ -42,7 +43,7 @@ pub enum Behaviour {
     Good,
 }
 
-/// How often each behaviour occurs; weights need not sum to one.
+/// Weights of the behaviours; they need not sum to one.
 ///
 /// The default is the base model's mix: mostly poor, as a base language model is, so that there is
 /// something to be learned by reinforcement.

@@ -215,7 +215,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         package: "zs-observe",
-        workspace: &["zs-core", "zs-model", "zs-rl", "zs-simulator", "zs-trainer"],
+        workspace: &["zs-core", "zs-model", "zs-rl", "zs-search", "zs-trainer"],
         external: Some(&[
             "anyhow",
             "base64",
@@ -229,6 +229,7 @@ const RULES: &[Rule] = &[
             "serde",
             "serde_json",
             "signal-hook",
+            "toml",
             "tracing",
             "tracing-chrome",
             "tracing-subscriber",
@@ -243,8 +244,10 @@ const RULES: &[Rule] = &[
             "zs-model",
             "zs-observe",
             "zs-rl",
+            "zs-search",
             "zs-simulator",
             "zs-trainer",
+            "zs-world",
         ],
         external: Some(&[
             "anyhow",

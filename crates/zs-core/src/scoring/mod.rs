@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 pub use self::normalize::{normalize_answer, strip_answer};
 
-/// What F1 does when one side is `yes`, `no` or `noanswer`.
+/// Rule of F1 where one side is `yes`, `no` or `noanswer`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum YesNoRule {
@@ -17,7 +17,7 @@ pub enum YesNoRule {
     Strict,
 }
 
-/// Whether the normalised prediction equals a normalised golden answer.
+/// Returns true if the normalised prediction equals a normalised golden answer.
 ///
 /// # References
 ///
@@ -29,7 +29,7 @@ pub fn exact_match(prediction: &str, golden_answers: &[String]) -> bool {
     golden_answers.iter().any(|golden| normalize_answer(golden) == prediction)
 }
 
-/// Whether a normalised golden answer occurs in the normalised prediction as a substring.
+/// Returns true if a normalised golden answer occurs in the normalised prediction as a substring.
 ///
 /// # References
 ///
@@ -61,7 +61,7 @@ pub fn f1(prediction: &str, golden_answers: &[String], rule: YesNoRule) -> f64 {
     word_overlap(prediction, golden_answers, rule).f1
 }
 
-/// How far the words of a prediction and of its golden answers agree.
+/// Overlap of the words of a prediction with those of its golden answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WordOverlap {
     /// `2 * IN / (PN + RN)`.

@@ -6,7 +6,7 @@ use zs_core::Question;
 use super::Fields;
 use crate::RowError;
 
-/// How DeepResearcher joins several golden answers in one text.
+/// Separator of DeepResearcher between several golden answers in one text.
 const ANSWER_SEPARATOR: &str = "<|answer_split|>";
 
 /// The question of a row; `fallback_id` is used where the row has no id.

@@ -21,6 +21,8 @@ use self::lines::Lines;
 use self::parquet::ParquetRows;
 use self::table::Table;
 use self::text::{Progress, Text, peek, plain_text};
+use zs_core::registry::BoxedError;
+
 use crate::{DataError, RowError};
 
 const PARQUET: &[u8] = b"PAR1";
@@ -193,7 +195,7 @@ pub struct SkippedRows {
     /// Number of them.
     pub count: usize,
     /// Error of the first.
-    pub first: Option<DataError>,
+    pub first: Option<BoxedError>,
 }
 
 impl<T: 'static> Rows<T> {
@@ -245,7 +247,7 @@ impl<T: 'static> Rows<T> {
                 Ok(row) => rows.push(row),
                 Err(error @ DataError::Row { .. }) => {
                     skipped.count += 1;
-                    skipped.first.get_or_insert(error);
+                    skipped.first.get_or_insert_with(|| error.into());
                 }
                 Err(error) => return Err(error),
             }

@@ -2,12 +2,13 @@
 
 use burn::tensor::{Bool, Device, FloatDType, Tensor, TensorData};
 
-use super::TokenId;
 use super::decode_step::{Decoder, Step, StepContext};
 use super::logits::Logits;
+use crate::TokenId;
 use crate::batch::ints;
 use crate::host::{HostNetwork, HostRow};
-use crate::network::{CacheMask, KvCache, MASKED};
+use crate::kernels::MASKED;
+use crate::network::{CacheMask, KvCache};
 use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig};
 

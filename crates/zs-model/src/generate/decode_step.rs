@@ -24,7 +24,7 @@ const VERIFIED_REPLAYS: usize = 2;
 /// # Shapes
 ///
 /// - mask: `[rows, capacity]`, 0 where a column holds a token of the row,
-///   [`MASKED`](crate::network::MASKED) elsewhere
+///   [`MASKED`](crate::kernels::MASKED) elsewhere
 pub(crate) struct DecodeState {
     pub(crate) cache: KvCache,
     pub(crate) mask: Tensor<2>,
@@ -66,11 +66,13 @@ pub(crate) struct Decoder {
 #[derive(Clone, Debug)]
 pub(crate) struct GraphSwitch {
     is_on: Arc<std::sync::atomic::AtomicBool>,
+    counters: Arc<GraphCounters>,
     /// Accept a software graph, which executes the step again; for tests.
     accepts_software: bool,
 }
 
-/// Counters of graph capture and replay in this process.
+/// Counters of device graphs (CUDA graphs). Steps that were not replayed were launched kernel by
+/// kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct DecodeGraphStats {
     /// Steps captured as a device graph.
@@ -82,30 +84,37 @@ pub struct DecodeGraphStats {
     pub replayed: usize,
 }
 
-static CAPTURED: AtomicUsize = AtomicUsize::new(0);
-static REFUSED: AtomicUsize = AtomicUsize::new(0);
-static REPLAYED: AtomicUsize = AtomicUsize::new(0);
+/// Counters behind [`DecodeGraphStats`], shared by a model, its copies and their sessions.
+#[derive(Debug, Default)]
+pub(crate) struct GraphCounters {
+    captured: AtomicUsize,
+    refused: AtomicUsize,
+    replayed: AtomicUsize,
+}
 
-/// Counters of device graphs (CUDA graphs) in this process so far. Steps that were not replayed
-/// were launched kernel by kernel.
-#[must_use]
-pub fn decode_graph_stats() -> DecodeGraphStats {
-    let read = |it: &AtomicUsize| it.load(Ordering::Relaxed);
-    DecodeGraphStats {
-        captured: read(&CAPTURED),
-        refused: read(&REFUSED),
-        replayed: read(&REPLAYED),
+impl GraphCounters {
+    pub(crate) fn read(&self) -> DecodeGraphStats {
+        let read = |it: &AtomicUsize| it.load(Ordering::Relaxed);
+        DecodeGraphStats {
+            captured: read(&self.captured),
+            refused: read(&self.refused),
+            replayed: read(&self.replayed),
+        }
     }
 }
 
+fn increment(counter: &AtomicUsize) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
 impl GraphSwitch {
-    pub(crate) fn new(is_on: bool) -> Self {
-        Self { is_on: Arc::new(is_on.into()), accepts_software: false }
+    pub(crate) fn new(is_on: bool, counters: Arc<GraphCounters>) -> Self {
+        Self { is_on: Arc::new(is_on.into()), counters, accepts_software: false }
     }
 
     #[cfg(test)]
-    pub(crate) fn accepting_software() -> Self {
-        Self { accepts_software: true, ..Self::new(true) }
+    pub(crate) fn accepting_software(counters: Arc<GraphCounters>) -> Self {
+        Self { accepts_software: true, ..Self::new(true, counters) }
     }
 
     fn is_on(&self) -> bool {
@@ -113,7 +122,7 @@ impl GraphSwitch {
     }
 
     fn disable(&self, why: &str) {
-        REFUSED.fetch_add(1, Ordering::Relaxed);
+        increment(&self.counters.refused);
         self.is_on.store(false, Ordering::Relaxed);
         warn!("decoding without device graphs: {why}");
     }
@@ -223,6 +232,7 @@ type Closure = Box<dyn FnMut() -> Tensor<2> + Send>;
 /// Captured graph of a step, on the buffers of one state.
 struct StepGraph {
     graph: Graph<Tensor<2>, Closure>,
+    counters: Arc<GraphCounters>,
     replays: usize,
 }
 
@@ -245,8 +255,8 @@ impl StepGraph {
             graphs.disable("the device cannot capture a graph");
             return None;
         }
-        CAPTURED.fetch_add(1, Ordering::Relaxed);
-        Some(Self { graph, replays: 0 })
+        increment(&graphs.counters.captured);
+        Some(Self { graph, counters: Arc::clone(&graphs.counters), replays: 0 })
     }
 
     /// Replays the graph. The first replays are compared with an eager step.
@@ -262,7 +272,7 @@ impl StepGraph {
         // captures, refreshes the inputs, replays and reads: the graph of a batch is dropped before
         // another thread may use the batch.
         let replayed = unsafe { self.graph.replay() }.clone();
-        REPLAYED.fetch_add(1, Ordering::Relaxed);
+        increment(&self.counters.replayed);
         self.replays += 1;
         if self.replays > VERIFIED_REPLAYS {
             return Ok(replayed);

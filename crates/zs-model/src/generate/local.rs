@@ -1,11 +1,14 @@
 //! Batched sampling from a local network, on all cores of a CPU and on all devices of a model.
 
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 
 use burn::tensor::StreamId;
 
+use super::decode_step::GraphCounters;
 use super::shard::Shard;
-use super::{Completion, GenerateError, SamplingParams, SequenceRequest, Session, TokenId};
+use super::{Completion, GenerateError, SamplingParams, SequenceRequest, Session};
+use crate::TokenId;
 use crate::replicas::workers_of;
 use crate::workers::run_single_threaded;
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
@@ -39,8 +42,8 @@ impl<'a> LocalSession<'a> {
         replicas: &[CausalLm],
         config: &'a ModelConfig,
         tokenizer: Option<&'a Tokenizer>,
-        num_sequences: usize,
-        max_rows: usize,
+        [num_sequences, max_rows]: [usize; 2],
+        counters: &Arc<GraphCounters>,
     ) -> Self {
         let devices: Vec<_> = replicas.iter().map(PolicyModel::device).collect();
         let of_worker: Vec<&CausalLm> = replicas
@@ -54,7 +57,7 @@ impl<'a> LocalSession<'a> {
         // Few sequences are spread over all devices rather than the workers of the first.
         let shards = (0..num_shards)
             .map(|it| of_worker[it * of_worker.len() / num_shards])
-            .map(|network| Shard::new(network, config, tokenizer, block, max_rows))
+            .map(|network| Shard::new(network, config, tokenizer, [block, max_rows], counters))
             .collect();
         Self { config, shards, block, num_sequences, stream: StreamId::current() }
     }

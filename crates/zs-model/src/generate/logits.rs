@@ -4,8 +4,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use super::SamplingParams;
 use super::sampling::{Choice, choose};
-use super::{SamplingParams, TokenId};
+use crate::TokenId;
 
 /// Logits of some rows, `[rows, vocab]`.
 #[expect(clippy::large_enum_variant, reason = "one value exists at a time, for one step")]

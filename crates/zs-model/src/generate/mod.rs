@@ -9,21 +9,21 @@ mod logits;
 mod sampling;
 mod shard;
 mod stop;
-mod warm_up;
 
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
-pub use decode_step::{DecodeGraphStats, decode_graph_stats};
+pub(crate) use cached_rows::{CachedRows, ShapeBuckets};
+pub use decode_step::DecodeGraphStats;
+pub(crate) use decode_step::{GraphCounters, GraphSwitch, StepContext};
+pub(crate) use device_access::DeviceAccess;
 pub(crate) use local::LocalSession;
-pub use warm_up::WarmUpShape;
+pub(crate) use logits::{Logits, SampledRow};
+pub(crate) use sampling::Choice;
 
-use crate::Tokenizer;
-
-/// A token identifier.
-pub type TokenId = u32;
+use crate::{TokenId, Tokenizer};
 
 /// Sampling parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

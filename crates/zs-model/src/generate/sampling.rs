@@ -7,7 +7,8 @@ use multiversion::multiversion;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::{SamplingParams, TokenId};
+use super::SamplingParams;
+use crate::TokenId;
 
 /// Sampled token and its log-probabilities.
 #[derive(Clone, Copy, Debug, PartialEq)]

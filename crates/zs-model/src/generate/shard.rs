@@ -1,6 +1,7 @@
 //! Continuous batching of the sequences of one worker, with KV caches kept across turns.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use rand_chacha::ChaCha8Rng;
@@ -8,11 +9,12 @@ use tracing::info_span;
 use zs_core::Domain;
 
 use super::cached_rows::{CachedRows, CopiedRow, ShapeBuckets};
-use super::decode_step::{GraphSwitch, StepContext};
+use super::decode_step::{GraphCounters, GraphSwitch, StepContext};
 use super::device_access::DeviceAccess;
 use super::logits::{Logits, SampledRow};
 use super::stop::{CompletionTail, StopTexts};
-use super::{Completion, SamplingParams, SequenceRequest, StopReason, TokenId};
+use super::{Completion, SamplingParams, SequenceRequest, StopReason};
+use crate::TokenId;
 use crate::host::HostNetwork;
 use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
@@ -79,8 +81,8 @@ impl<'a> Shard<'a> {
         network: &CausalLm,
         config: &'a ModelConfig,
         tokenizer: Option<&'a Tokenizer>,
-        num_sequences: usize,
-        max_rows: usize,
+        [num_sequences, max_rows]: [usize; 2],
+        counters: &Arc<GraphCounters>,
     ) -> Self {
         let device = network.device();
         Self {
@@ -88,7 +90,7 @@ impl<'a> Shard<'a> {
             config,
             tokenizer,
             buckets: ShapeBuckets::of(&device),
-            graphs: GraphSwitch::new(!is_host(&device)),
+            graphs: GraphSwitch::new(!is_host(&device), Arc::clone(counters)),
             host: HostNetwork::of(network),
             device,
             max_rows: max_rows.max(1),
@@ -425,17 +427,22 @@ mod tests {
 
     use super::*;
     use crate::testing::{byte_tokenizer, tiny_config};
-    use crate::{Generator, LanguageModel, decode_graph_stats};
+    use crate::{Generator, LanguageModel};
 
     /// Samples two turns of ragged sequences, some with a shared prompt, in tensors of the given
     /// shapes or in host memory.
-    fn two_turns(buckets: Option<ShapeBuckets>, max_rows: usize) -> (Vec<Completion>, Vec<usize>) {
+    fn two_turns(
+        buckets: Option<ShapeBuckets>,
+        max_rows: usize,
+        counters: &Arc<GraphCounters>,
+    ) -> (Vec<Completion>, Vec<usize>) {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
         let (network, config) = (model.network(), model.config());
-        let mut shard = Shard::new(network, config, Some(model.tokenizer()), 11, max_rows);
+        let mut shard =
+            Shard::new(network, config, Some(model.tokenizer()), [11, max_rows], counters);
         if let Some(buckets) = buckets {
             (shard.host, shard.buckets) = (None, buckets);
-            shard.graphs = GraphSwitch::accepting_software();
+            shard.graphs = GraphSwitch::accepting_software(Arc::clone(counters));
         }
         let letters = ('a'..='z').map(|it| it.to_string()).collect();
         let params = SamplingParams { max_new_tokens: 14, stop: letters, ..Default::default() };
@@ -458,10 +465,9 @@ mod tests {
 
     #[test]
     fn storage_shapes_and_passes_do_not_change_samples() {
-        let (expected, lengths) = two_turns(Some(ShapeBuckets::EXACT), 100);
+        let (expected, lengths) = two_turns(Some(ShapeBuckets::EXACT), 100, &Arc::default());
         let short = ShapeBuckets::EXACT.with_max_pass_tokens(3);
-        let captured = || decode_graph_stats().captured;
-        let before = captured();
+        let counters = Arc::default();
         for (buckets, max_rows) in [
             (None, 100),
             (None, 1),
@@ -473,7 +479,7 @@ mod tests {
             (Some(ShapeBuckets::COARSE), 100),
             (Some(ShapeBuckets::COARSE), 3),
         ] {
-            let (actual, actual_lengths) = two_turns(buckets, max_rows);
+            let (actual, actual_lengths) = two_turns(buckets, max_rows, &counters);
             assert_eq!(actual_lengths, lengths, "{buckets:?} {max_rows}");
             for (actual, expected) in actual.iter().zip(&expected) {
                 assert_eq!(actual.tokens, expected.tokens, "{buckets:?} {max_rows}");
@@ -483,13 +489,13 @@ mod tests {
                 }
             }
         }
-        assert!(captured() > before, "no step was captured");
+        assert!(counters.read().captured > 0, "no step was captured");
     }
 
     #[test]
     fn single_turn_sessions_drop_finished_rows() {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
-        let mut shard = Shard::new(model.network(), model.config(), None, 6, 2);
+        let mut shard = Shard::new(model.network(), model.config(), None, [6, 2], &Arc::default());
         shard.drop_finished();
         let params = SamplingParams { max_new_tokens: 3, ..SamplingParams::default() };
         let requests: Vec<_> = (0..6)
@@ -507,7 +513,7 @@ mod tests {
     #[test]
     fn only_finished_rows_are_kept_for_the_next_turn() {
         let model = LanguageModel::initialize(tiny_config(), byte_tokenizer(), 7, &Device::flex());
-        let mut shard = Shard::new(model.network(), model.config(), None, 6, 2);
+        let mut shard = Shard::new(model.network(), model.config(), None, [6, 2], &Arc::default());
         let params = SamplingParams { max_new_tokens: 3, ..SamplingParams::default() };
         let request = |sequence, append| SequenceRequest {
             sequence,

@@ -1,6 +1,6 @@
 //! Incremental detection of stop texts.
 
-use super::TokenId;
+use crate::TokenId;
 use crate::Tokenizer;
 
 /// Bytes kept beyond the longest stop text. A decoder may render the start of a window differently

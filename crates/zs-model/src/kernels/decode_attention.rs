@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, FloatDType, Int, Tensor};
 
-use crate::network::attend;
+use super::attend::attend;
 
 /// Attention of every row's new token over the first `filled` columns of a cache.
 ///
@@ -19,7 +19,7 @@ use crate::network::attend;
 /// - queries: `[rows, key_value_heads, group, 1, head_dim]`, scaled; output: the same, in `dtype`
 /// - keys, values: `[rows, key_value_heads, capacity, head_dim]`
 /// - mask: `[rows, capacity]`, 0 where a column holds a token of the row,
-///   [`MASKED`](crate::network::MASKED) elsewhere, including all columns from `filled` on
+///   [`MASKED`](super::MASKED) elsewhere, including all columns from `filled` on
 /// - filled: `[1]`
 ///
 /// # References

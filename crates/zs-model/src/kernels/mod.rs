@@ -4,6 +4,7 @@
 //! where no kernel does, and kernels and gradients are tested against it.
 
 mod add_norm;
+mod attend;
 mod bf16_matmul;
 #[cfg(feature = "accelerator")]
 mod cube_norm;
@@ -14,6 +15,7 @@ mod rotate;
 mod swiglu;
 
 pub(crate) use add_norm::add_norm;
+pub(crate) use attend::{MASKED, attend, attention_scores};
 pub(crate) use bf16_matmul::{matmul_bf16, matmul_dtype, to_matmul_dtype};
 pub(crate) use decode_attention::decode_attention;
 pub(crate) use new_heads::NewHeads;

@@ -4,10 +4,10 @@
 use burn::tensor::activation::silu;
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
+use super::MASKED;
 use super::{
     NewHeads, add_norm, decode_attention, matmul_bf16, matmul_dtype, rms_norm, rotate, swiglu,
 };
-use crate::network::MASKED;
 
 fn devices() -> Vec<Device> {
     vec![

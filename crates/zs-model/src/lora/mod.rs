@@ -5,51 +5,13 @@ mod peft;
 use std::convert::Infallible;
 
 use burn::module::Module;
-use serde::{Deserialize, Serialize};
 use zs_core::{Domain, StreamKey};
 
 pub use peft::AdapterError;
 
 use crate::checkpoint::{fill, uniform};
-use crate::network::{Linear, LowRank};
-use crate::{CausalLm, PolicyModel};
-
-/// Targets and rank of adapters.
-///
-/// ```
-/// use zs_model::LoraConfig;
-///
-/// let target_modules = vec!["q_proj".into(), "v_proj".into()];
-/// let config = LoraConfig { r: 8, target_modules, ..LoraConfig::default() };
-/// assert_eq!(config.scale(), 4.0);
-/// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LoraConfig {
-    /// Rank of an adapter.
-    pub r: usize,
-    /// Numerator of the adapter's scale, `alpha / r`.
-    pub alpha: f64,
-    /// Names of linear layers: the last part of a tensor's path (`"q_proj"`) or a longer suffix of
-    /// it (`"layers.3.mlp.up_proj"`).
-    pub target_modules: Vec<String>,
-}
-
-impl Default for LoraConfig {
-    /// Rank 16 on every linear layer of the blocks.
-    fn default() -> Self {
-        let maps = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
-        Self { r: 16, alpha: 32.0, target_modules: maps.map(str::to_owned).to_vec() }
-    }
-}
-
-impl LoraConfig {
-    /// Scale of the adapter's output, `alpha / r`.
-    #[must_use]
-    pub fn scale(&self) -> f64 {
-        self.alpha / self.r as f64
-    }
-}
+use crate::network::LowRank;
+use crate::{CausalLm, LoraConfig, PolicyModel};
 
 /// Error while adding adapters to a network.
 #[derive(Debug, thiserror::Error)]
@@ -176,33 +138,6 @@ impl CausalLm {
     #[must_use]
     pub fn lora_config(&self) -> Option<&LoraConfig> {
         self.lora.as_ref()
-    }
-
-    /// Linear layers of the blocks.
-    pub(crate) fn block_linears_mut(&mut self) -> Vec<&mut Linear> {
-        let linears = self.linears_mut().into_iter();
-        linears.filter(|(name, _)| name != "lm_head").map(|(_, linear)| linear).collect()
-    }
-
-    /// Linear layers with their paths.
-    fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
-        let mut linears = Vec::new();
-        for (index, block) in self.model.layers.iter_mut().enumerate() {
-            let mut add = |name: &str, linear| {
-                linears.push((format!("model.layers.{index}.{name}"), linear));
-            };
-            add("self_attn.q_proj", &mut block.self_attn.q_proj);
-            add("self_attn.k_proj", &mut block.self_attn.k_proj);
-            add("self_attn.v_proj", &mut block.self_attn.v_proj);
-            add("self_attn.o_proj", &mut block.self_attn.o_proj);
-            add("mlp.gate_proj", &mut block.mlp.gate_proj);
-            add("mlp.up_proj", &mut block.mlp.up_proj);
-            add("mlp.down_proj", &mut block.mlp.down_proj);
-        }
-        if let Some(head) = &mut self.lm_head {
-            linears.push(("lm_head".to_owned(), head));
-        }
-        linears
     }
 }
 

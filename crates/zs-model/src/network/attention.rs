@@ -1,16 +1,13 @@
 //! Grouped-query attention, over whole sequences or over a KV cache.
 
 use burn::module::Module;
-use burn::tensor::activation::softmax;
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
 use super::causal::Heads;
 use super::rope::{Rotary, RotaryTable};
 use super::{Linear, RmsNorm};
 use crate::ModelConfig;
-
-/// Bias of masked scores: low enough to vanish in the softmax, finite to avoid NaN.
-pub(crate) const MASKED: f32 = -1e9;
+use crate::kernels::{MASKED, attend, attention_scores};
 
 /// Grouped-query self-attention.
 ///
@@ -284,7 +281,8 @@ impl Attention {
     ) -> Tensor<1> {
         let (queries, keys) = self.queries_and_keys(x, [rows, seq], rotary);
         let heads = self.num_heads();
-        let scores: Tensor<3> = (scores(queries, keys) + bias).reshape([rows, heads, seq * seq]);
+        let scores: Tensor<3> =
+            (attention_scores(queries, keys) + bias).reshape([rows, heads, seq * seq]);
         scores.max_dim(2).max_dim(0).reshape([heads])
     }
 
@@ -316,29 +314,6 @@ impl Attention {
         let keys = rotary.apply(norm(keys, &self.k_norm), 1.0).swap_dims(1, 2);
         (queries.reshape([rows, key_value_heads, group, new, head_dim]), keys)
     }
-}
-
-/// Attention output `softmax(Q K^T + bias) V` of every head: `[rows, key_value_heads, group, new,
-/// head_dim]`.
-pub(crate) fn attend(
-    queries: Tensor<5>,
-    keys: Tensor<4>,
-    values: Tensor<4>,
-    bias: Tensor<5>,
-) -> Tensor<5> {
-    let [rows, heads, group, new, head_dim] = queries.dims();
-    let columns = keys.dims()[2];
-    let weights = softmax(scores(queries, keys) + bias, 4);
-    let mixed: Tensor<4> = weights.reshape([rows, heads, group * new, columns]).matmul(values);
-    mixed.reshape([rows, heads, group, new, head_dim])
-}
-
-/// Scores `Q K^T` of every head: `[rows, key_value_heads, group, new, columns]`.
-fn scores(queries: Tensor<5>, keys: Tensor<4>) -> Tensor<5> {
-    let [rows, heads, group, new, head_dim] = queries.dims();
-    let columns = keys.dims()[2];
-    let queries: Tensor<4> = queries.reshape([rows, heads, group * new, head_dim]);
-    queries.matmul(keys.swap_dims(2, 3)).reshape([rows, heads, group, new, columns])
 }
 
 /// Causal bias: 0 on and below the diagonal, [`MASKED`] above, `[1, 1, 1, seq, seq]`.

@@ -14,29 +14,13 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use super::block::{BlockForward, GradientContext};
 use super::scores::{FlatScores, rows_of};
 use super::{CausalLm, RowContext};
+use crate::PolicyModel;
 use crate::batch::PaddedBatch;
-use crate::host::HostNetwork;
 use crate::optim::add_gradients;
-use crate::{PolicyModel, TokenRow};
 
 impl CausalLm {
-    /// Gradients of a loss on the scores of rows with at least one loss token.
-    ///
-    /// Uses the host implementation for an f32 network on the CPU, else tensors.
-    pub(crate) fn flat_gradients<T>(
-        &self,
-        rows: &[TokenRow],
-        with_entropy: bool,
-        loss: impl FnOnce(FlatScores) -> (Tensor<1>, T),
-    ) -> (GradientsParams, T) {
-        if let Some(host) = HostNetwork::of(self) {
-            let max_logits = self.memory.max_logits;
-            return host.gradients(rows, max_logits, with_entropy, &self.device(), loss);
-        }
-        self.tensor_gradients(&PaddedBatch::for_device(rows, &self.device()), with_entropy, loss)
-    }
-
-    /// [`flat_gradients`](Self::flat_gradients) in tensors, on any device.
+    /// Gradients of a loss on the scores of rows with at least one loss token, in tensors, on any
+    /// device.
     pub(crate) fn tensor_gradients<T>(
         &self,
         batch: &PaddedBatch,
@@ -243,7 +227,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::named_gradients;
     use crate::testing::{byte_tokenizer, tiny_config};
-    use crate::{LanguageModel, LoraConfig, MemoryConfig, ModelConfig};
+    use crate::{LanguageModel, LoraConfig, MemoryConfig, ModelConfig, TokenRow};
 
     fn network(tied: bool) -> CausalLm {
         let config = ModelConfig { tie_word_embeddings: tied, ..tiny_config() };

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor};
 
-use super::{MASKED, Precision};
+use super::Precision;
+use crate::kernels::MASKED;
 
 /// Number of queries whose scores exist at a time.
 const BLOCK: usize = 512;

@@ -12,7 +12,7 @@ use crate::kernels::{NewHeads, add_norm, decode_attention};
 /// # Shapes
 ///
 /// - column, filled: `[1]`; `filled` includes the column
-/// - mask: `[rows, capacity]`, 0 where a column may be attended to, [`MASKED`](super::MASKED) elsewhere
+/// - mask: `[rows, capacity]`, 0 where a column may be attended to, [`MASKED`](crate::kernels::MASKED) elsewhere
 pub(crate) struct NextColumn {
     pub(crate) column: Tensor<1, Int>,
     pub(crate) filled: Tensor<1, Int>,

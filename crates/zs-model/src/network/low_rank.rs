@@ -1,7 +1,45 @@
-//! Low-rank adapter of a frozen linear layer.
+//! Low-rank adapter of a frozen linear layer, and the configuration of adapters.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// Targets and rank of adapters.
+///
+/// ```
+/// use zs_model::LoraConfig;
+///
+/// let target_modules = vec!["q_proj".into(), "v_proj".into()];
+/// let config = LoraConfig { r: 8, target_modules, ..LoraConfig::default() };
+/// assert_eq!(config.scale(), 4.0);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoraConfig {
+    /// Rank of an adapter.
+    pub r: usize,
+    /// Numerator of the adapter's scale, `alpha / r`.
+    pub alpha: f64,
+    /// Names of linear layers: the last part of a tensor's path (`"q_proj"`) or a longer suffix of
+    /// it (`"layers.3.mlp.up_proj"`).
+    pub target_modules: Vec<String>,
+}
+
+impl Default for LoraConfig {
+    /// Rank 16 on every linear layer of the blocks.
+    fn default() -> Self {
+        let maps = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+        Self { r: 16, alpha: 32.0, target_modules: maps.map(str::to_owned).to_vec() }
+    }
+}
+
+impl LoraConfig {
+    /// Scale of the adapter's output, `alpha / r`.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        self.alpha / self.r as f64
+    }
+}
 
 /// Low-rank adapter (LoRA).
 ///

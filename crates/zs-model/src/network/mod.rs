@@ -14,26 +14,25 @@ mod norm;
 mod precision;
 mod rope;
 mod scores;
-mod value;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, FloatDType, Int, Tensor};
 
 use attention::{Attention, causal_bias};
-pub(crate) use attention::{CacheMask, KvCache, MASKED, attend};
+pub(crate) use attention::{CacheMask, KvCache};
 pub(crate) use block::{Block, FeedForward, RowContext};
 pub(crate) use decode::NextColumn;
 pub(crate) use linear::Linear;
+pub use low_rank::LoraConfig;
 pub(crate) use low_rank::LowRank;
 pub(crate) use norm::RmsNorm;
 pub use precision::Precision;
 use rope::{Rotary, RotaryTable};
 pub(crate) use scores::FlatScores;
 pub use scores::MemoryConfig;
-pub use value::ValueNetwork;
 
 use crate::batch::PaddedBatch;
-use crate::{LoraConfig, ModelConfig, TokenRow};
+use crate::{ModelConfig, TokenRow};
 
 /// Causal language model of the Qwen2, Qwen3 or Llama family.
 #[derive(Module, Debug)]
@@ -138,6 +137,33 @@ impl CausalLm {
                 self.memory.compute_dtype.product(hidden, weight)
             }
         }
+    }
+
+    /// Linear layers of the blocks.
+    pub(crate) fn block_linears_mut(&mut self) -> Vec<&mut Linear> {
+        let linears = self.linears_mut().into_iter();
+        linears.filter(|(name, _)| name != "lm_head").map(|(_, linear)| linear).collect()
+    }
+
+    /// Linear layers with their paths.
+    pub(crate) fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
+        let mut linears = Vec::new();
+        for (index, block) in self.model.layers.iter_mut().enumerate() {
+            let mut add = |name: &str, linear| {
+                linears.push((format!("model.layers.{index}.{name}"), linear));
+            };
+            add("self_attn.q_proj", &mut block.self_attn.q_proj);
+            add("self_attn.k_proj", &mut block.self_attn.k_proj);
+            add("self_attn.v_proj", &mut block.self_attn.v_proj);
+            add("self_attn.o_proj", &mut block.self_attn.o_proj);
+            add("mlp.gate_proj", &mut block.mlp.gate_proj);
+            add("mlp.up_proj", &mut block.mlp.up_proj);
+            add("mlp.down_proj", &mut block.mlp.down_proj);
+        }
+        if let Some(head) = &mut self.lm_head {
+            linears.push(("lm_head".to_owned(), head));
+        }
+        linears
     }
 
     /// Maximum attention logit of each layer and query head over a batch, the input of

@@ -2,7 +2,6 @@
 //! hidden matrices.
 
 mod gradients;
-mod qk_clip;
 mod schedule;
 mod state;
 
@@ -16,7 +15,6 @@ use serde::{Deserialize, Serialize};
 pub(crate) use gradients::{accumulate, add_gradients};
 pub use gradients::{accumulate_gradients, accumulate_value_gradients};
 use gradients::{global_norm, scale_gradients};
-pub use qk_clip::{KeySharing, QkClipError, QkScale, qk_clip, qk_scale};
 pub use schedule::Schedule;
 pub use state::OptimizerStateError;
 

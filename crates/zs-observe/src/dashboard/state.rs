@@ -58,7 +58,7 @@ impl Sample {
     }
 }
 
-/// Everything on the screen.
+/// State of the screen.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) title: String,

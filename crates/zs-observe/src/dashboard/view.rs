@@ -1,4 +1,4 @@
-//! How the dashboard looks.
+//! Layout and drawing of the dashboard.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use ratatui::widgets::{Axis, Block, Chart, Dataset, Gauge, GraphType, Paragraph,
 
 use super::state::{Author, State, parts};
 
-/// One colour a part of a step, in the order of [`parts`](super::state::parts).
+/// Colour of each part of a step, in the order of [`parts`](super::state::parts).
 const PART_COLORS: [Color; 6] =
     [Color::Cyan, Color::Blue, Color::Yellow, Color::DarkGray, Color::Green, Color::Magenta];
 
@@ -108,7 +108,7 @@ fn render_curves(frame: &mut Frame<'_>, area: Rect, state: &State) {
     frame.render_widget(chart, area);
 }
 
-/// One bar that is the last step, cut into its parts.
+/// Bar of the last step, divided into its parts.
 fn render_times(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let parts = parts(&state.times);
     let total: f64 = parts.iter().map(|it| it.1).sum();

@@ -23,7 +23,7 @@ struct Entry {
     dashed: bool,
 }
 
-/// What is drawn together: a title, the unit, and the metrics with their names in the legend.
+/// Curves drawn together: a title, the unit, and the metrics with their names in the legend.
 type Plan = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 const PLANS: [Plan; 11] = [

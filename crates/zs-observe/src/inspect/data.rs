@@ -9,7 +9,7 @@ use zs_rl::{Provenance, RewardedTrajectory, Trajectory};
 
 use zs_trainer::RecordedGroup;
 
-/// What a number of the page is multiplied with before it is rounded.
+/// Factor of the page's numbers, before they are rounded.
 const SCALE: f32 = 1000.0;
 
 /// The episodes of the page. Keys are short since there are many of them.
@@ -21,7 +21,7 @@ pub(super) struct Episodes {
     /// Names of the components of the reward.
     components: Vec<String>,
     episodes: Vec<EpisodeData>,
-    /// Whether a piece is one token; else it is all that an author wrote in a row.
+    /// Pieces are single tokens; else a piece is all that an author wrote in a row.
     by_token: bool,
     #[serde(skip)]
     piece_ids: HashMap<String, u32>,
@@ -38,14 +38,14 @@ struct QuestionData {
     answers: Vec<String>,
 }
 
-/// One episode.
+/// Episode.
 #[derive(Debug, Serialize)]
 struct EpisodeData {
     /// Step.
     s: usize,
     /// Question.
     q: u32,
-    /// Which of the group's samples, from 0.
+    /// Index among the group's samples, from 0.
     i: usize,
     /// Noise probability.
     n: i32,
@@ -55,17 +55,17 @@ struct EpisodeData {
     /// The answer, if one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     f: Option<String>,
-    /// How it ended otherwise.
+    /// End of the episode other than an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     e: Option<&'static str>,
-    /// Whether the group was replaced, so that nothing was learned from it.
+    /// True for a group that was replaced, so that nothing was learned from it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     d: bool,
-    /// What was written, by author.
+    /// Text of the episode, by author.
     g: Vec<SegmentData>,
 }
 
-/// What one author wrote in a row.
+/// Text that one author wrote in a row.
 #[derive(Debug, Serialize)]
 struct SegmentData {
     /// Author: `prompt`, `policy`, `observation`, or an agent's name.
@@ -197,8 +197,8 @@ impl Episodes {
         })
     }
 
-    /// What each token adds to the text. A token's text depends on the one before at most, unless a
-    /// character is made of several tokens.
+    /// Splits a text into the parts that its tokens add. A token's text depends at most on the
+    /// token before it, unless a character is made of several tokens.
     fn pieces(&mut self, tokens: &[TokenId], tokenizer: &Tokenizer) -> Vec<String> {
         let mut pieces = Vec::with_capacity(tokens.len());
         let mut before = None;
@@ -218,7 +218,7 @@ impl Episodes {
     }
 }
 
-/// The same where characters are made of several tokens: the last of them carries the character.
+/// Splits a text whose characters are made of several tokens: the last of them carries the character.
 fn streamed(tokens: &[TokenId], tokenizer: &Tokenizer) -> Vec<String> {
     let mut stream = TextStream::new(tokenizer);
     let mut pieces: Vec<String> = tokens.iter().map(|it| stream.push(*it)).collect();

@@ -22,7 +22,7 @@ const TEMPLATE: &str = include_str!("inspect.html.jinja");
 const STYLE: &str = include_str!("inspect.css");
 const SCRIPT: &str = include_str!("inspect.js");
 
-/// What the page is made of.
+/// Contents of the page.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) name: PathBuf,

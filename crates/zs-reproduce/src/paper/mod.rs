@@ -14,6 +14,7 @@ use zs_simulator::SimulatedSettings;
 pub use self::estimate::{EPISODE, Episode, H100, Needs, Rates, hours};
 
 use crate::arguments::ReproduceArgs;
+use zs_data::QuestionFile;
 use zs_trainer::config::{TrainConfig, parse};
 use zs_trainer::plan::{gib, memory};
 use zs_trainer::train;
@@ -107,8 +108,7 @@ impl Places {
         let config = &mut run.config;
         config.policy.clone_from(&self.model);
         config.out = self.out.join(run.name);
-        let path = serde_json::to_value(&self.questions)?;
-        config.questions = Spec::named("file").with("path", path);
+        config.questions = Spec::of(&QuestionFile { path: self.questions.clone(), limit: None })?;
         if config.engine.kind == SimulatedSettings::KIND {
             let settings: SimulatedSettings = config.engine.parse()?;
             let model = self.simulator.clone();

@@ -4,7 +4,9 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::{Settings, check};
 
-use super::{Advantages, Algorithm, KlPlacement, LossTerms, Requirements, RolloutBatch};
+use super::{
+    Advantages, Algorithm, DynamicSampling, KlPlacement, LossTerms, Requirements, RolloutBatch,
+};
 use crate::advantage::{
     GroupAdvantageOptions, OverlongPunishment, group_relative_advantages, overlong_punishment,
 };
@@ -79,21 +81,6 @@ impl Default for Dapo {
 }
 
 zs_core::settings!(Dapo, "dapo");
-
-/// Replacement of zero-variance groups, whose rewards are all equal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DynamicSampling {
-    /// Rollouts a step, besides the first, that may replace zero-variance groups; groups that are
-    /// still missing then stay missing. 0 keeps all groups.
-    pub max_refills: usize,
-}
-
-impl Default for DynamicSampling {
-    fn default() -> Self {
-        Self { max_refills: 4 }
-    }
-}
 
 impl Algorithm for Dapo {
     fn name(&self) -> &'static str {

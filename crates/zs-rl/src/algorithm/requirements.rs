@@ -1,6 +1,8 @@
 //! Facts about an algorithm that an update acts on.
 
-use super::{DynamicSampling, LossTerms};
+use serde::{Deserialize, Serialize};
+
+use super::LossTerms;
 use crate::loss::ClipOptions;
 
 /// Facts about an algorithm that an update acts on: models to provide, episodes to keep, terms of
@@ -60,5 +62,20 @@ impl From<LossTerms> for Requirements {
 impl Default for Requirements {
     fn default() -> Self {
         LossTerms::default().into()
+    }
+}
+
+/// Replacement of zero-variance groups, whose rewards are all equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DynamicSampling {
+    /// Rollouts a step, besides the first, that may replace zero-variance groups; groups that are
+    /// still missing then stay missing. 0 keeps all groups.
+    pub max_refills: usize,
+}
+
+impl Default for DynamicSampling {
+    fn default() -> Self {
+        Self { max_refills: 4 }
     }
 }

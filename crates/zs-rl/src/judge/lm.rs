@@ -154,7 +154,7 @@ mod tests {
     use zs_model::testing::ScriptedGenerator;
 
     use super::*;
-    use crate::judge::RubricConfig;
+    use crate::reward::RubricConfig;
 
     /// Prefers the episode that the prompt shows to be "good"; babbles about "odd" ones.
     fn judge(context_length: usize) -> LmJudge {

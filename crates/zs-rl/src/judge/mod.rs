@@ -1,14 +1,12 @@
 //! Self-critique: a judge compares episodes of the same question by written rubrics.
 
 mod lm;
-mod reward;
 
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::lm::{JUDGE_PROMPT, LmJudge, parse_verdict};
-pub use self::reward::{RubricConfig, RubricReward};
 
 /// One thing that a good episode does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,11 +9,12 @@ use std::fmt::Debug;
 
 use zs_core::{Action, Document};
 
-pub use self::audit::{ProgramCheck, ProgramOutcome, ProgramStats};
+pub use self::audit::ProgramStats;
 pub use self::harness::{Harness, Review, ReviewState};
 pub use self::web::WebFunction;
 
 use crate::Turn;
+pub use crate::trajectory::{ProgramCheck, ProgramOutcome};
 
 /// A program that may step in before an action is carried out.
 ///

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::registry::check;
 use zs_core::{Document, Question};
 
-use super::{Earned, EpisodeView, GroupReward, RetrievalReward, Reward, RewardTerm};
+use super::{Earned, EpisodeView, GroupReward, RetrievalReward, Reward};
 use crate::{Trajectory, Turn};
 
 /// Reward of one episode, in total and by component.
@@ -156,14 +156,20 @@ impl RewardFunction {
         self
     }
 
-    /// Adds the terms of another function, weighted as a term of a sum says; their own warm-ups and
-    /// decays replace those of the sum.
-    pub(super) fn extend(&mut self, inner: Self, share: &RewardTerm) {
+    /// Adds the terms of another function, multiplied by a weight. Warm-up and decay apply to terms
+    /// that have none of their own.
+    pub(super) fn extend(
+        &mut self,
+        inner: Self,
+        weight: f32,
+        warm_up_steps: usize,
+        turn_decay: Option<TurnDecay>,
+    ) {
         let own = |it: usize| (it > 0).then_some(it);
         self.terms.extend(inner.terms.into_iter().map(|it| Term {
-            weight: share.weight * it.weight,
-            warm_up_steps: own(it.warm_up_steps).unwrap_or(share.warm_up_steps),
-            turn_decay: it.turn_decay.or(share.turn_decay),
+            weight: weight * it.weight,
+            warm_up_steps: own(it.warm_up_steps).unwrap_or(warm_up_steps),
+            turn_decay: it.turn_decay.or(turn_decay),
             reward: it.reward,
         }));
     }

@@ -1,5 +1,6 @@
 //! Rewards of episodes, read from the policy's own text and from records of its actions.
 
+mod builtin;
 mod coverage_gain;
 mod default_answer;
 mod exact_match;
@@ -13,6 +14,7 @@ mod overlong;
 mod redundancy;
 mod registry;
 mod retrieval_answer;
+mod rubric;
 mod search_r1;
 mod sum;
 mod tf_idf;
@@ -23,6 +25,7 @@ use std::fmt::Debug;
 
 use zs_core::Document;
 
+pub use self::builtin::{InformationGainConfig, builtin, register_rewards};
 pub use self::coverage_gain::CoverageGain;
 pub use self::default_answer::DefaultAnswer;
 pub use self::exact_match::{CoverExactMatch, ExactMatch};
@@ -35,10 +38,11 @@ pub use self::length::{Length, length_rewards};
 pub use self::overlong::{OverBudget, Overlong};
 pub use self::redundancy::Redundancy;
 pub use self::registry::{
-    InformationGainConfig, RewardError, RewardNeeds, RewardRegistry, RewardResources, builtin,
-    needs, register_group_reward, register_retrieval_reward, register_reward, register_rewards,
+    RewardError, RewardNeeds, RewardRegistry, RewardResources, needs, register_group_reward,
+    register_retrieval_reward, register_reward,
 };
 pub use self::retrieval_answer::RetrievalAnswer;
+pub use self::rubric::{RubricConfig, RubricReward};
 pub use self::search_r1::SearchR1;
 pub use self::sum::{RewardSum, RewardTerm};
 pub use self::turn_penalty::TurnPenalty;

@@ -76,7 +76,8 @@ impl RewardSum {
     ) -> Result<RewardFunction, BoxedError> {
         let mut sum = RewardFunction::default();
         for term in &self.terms {
-            sum.extend(registry.build(&term.reward, resources)?, term);
+            let inner = registry.build(&term.reward, resources)?;
+            sum.extend(inner, term.weight, term.warm_up_steps, term.turn_decay);
         }
         match sum.duplicate() {
             Some(name) => Err(RewardError::Duplicate { name }.into()),

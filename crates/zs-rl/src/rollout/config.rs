@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zs_model::SamplingParams;
 
-use super::{RolloutError, TokenBudget};
+use super::{PromptTemplate, RolloutError, TokenBudget};
 use crate::program::WebFunction;
 
 /// The prompt of ZeroSearch, as a template.
@@ -102,10 +102,16 @@ impl RolloutConfig {
     /// Fails on a count of zero, a temperature or `top_p` out of range, or a template that does not
     /// parse or never mentions `question`.
     pub fn validate(&self) -> Result<(), RolloutError> {
-        super::PromptTemplate::new(self).map(|_| ())
+        self.template().map(|_| ())
     }
 
-    pub(crate) fn check_numbers(&self) -> Result<(), RolloutError> {
+    /// Parses the prompt template, once every number is checked.
+    pub(super) fn template(&self) -> Result<PromptTemplate, RolloutError> {
+        self.check_numbers()?;
+        PromptTemplate::new(&self.prompt_template)
+    }
+
+    fn check_numbers(&self) -> Result<(), RolloutError> {
         let refuse =
             |field, message: &str| Err(RolloutError::Config { field, message: message.to_owned() });
         if self.num_documents == 0 {

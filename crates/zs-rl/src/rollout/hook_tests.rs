@@ -7,7 +7,7 @@ use zs_core::{Action, Domain, StreamKey};
 use zs_model::StopReason;
 use zs_model::testing::{ScriptedGenerator, byte_tokenizer};
 
-use super::consult::{CONSULT_REFUSED, NO_REPLY};
+use super::helper_reply::{CONSULT_REFUSED, NO_REPLY};
 use super::tests::{Echo, config, whimsical};
 use super::*;
 use crate::consult::{AgentError, ConsultAgent, ConsultReply, ConsultRequest};

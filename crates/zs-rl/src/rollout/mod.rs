@@ -6,6 +6,7 @@ mod config;
 mod consult;
 mod copying;
 mod error;
+mod helper_reply;
 mod lane;
 mod lanes;
 mod noise;
@@ -224,7 +225,7 @@ impl<'a> Rollout<'a> {
 
     /// Encodes the prompts, and refuses those that leave no room for a token.
     fn open<'e>(&self, episodes: &[Episode<'e>]) -> Result<Vec<RolloutRow<'e>>, RolloutError> {
-        let template = PromptTemplate::new(self.config)?;
+        let template = self.config.template()?;
         let context_length = self.generator.context_length();
         let open_row = |episode: &Episode<'e>| {
             let question_id = &episode.question.id;

@@ -4,7 +4,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, context};
 use zs_core::Question;
 
-use super::{RolloutConfig, RolloutError};
+use super::RolloutError;
 
 /// A prompt template that is known to parse and to mention the question.
 #[derive(Debug)]
@@ -15,16 +15,15 @@ pub(crate) struct PromptTemplate {
 const NAME: &str = "prompt";
 
 impl PromptTemplate {
-    /// The template of a config, whose numbers are checked along the way.
-    pub(crate) fn new(config: &RolloutConfig) -> Result<Self, RolloutError> {
-        config.check_numbers()?;
+    /// Parses a template.
+    pub(crate) fn new(source: &str) -> Result<Self, RolloutError> {
         let refuse = |message| RolloutError::Config { field: "prompt_template", message };
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
         environment.set_syntax(syntax.map_err(|it| refuse(it.to_string()))?);
         environment
-            .add_template_owned(NAME, config.prompt_template.clone())
+            .add_template_owned(NAME, source.to_owned())
             .map_err(|it| refuse(format!("does not parse: {it}")))?;
         let mentions_question = environment
             .get_template(NAME)
@@ -49,17 +48,14 @@ impl PromptTemplate {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn config(prompt_template: &str) -> RolloutConfig {
-        RolloutConfig { prompt_template: prompt_template.to_owned(), ..RolloutConfig::default() }
-    }
+    use crate::ZEROSEARCH_PROMPT;
 
     #[test]
     fn renders_the_question_and_keeps_line_ends() {
         let question = Question::new("q", "is 1 < 2 & \"so\"?", ["yes"]);
-        let template = PromptTemplate::new(&config("Q: {{ question }}\n")).unwrap();
+        let template = PromptTemplate::new("Q: {{ question }}\n").unwrap();
         assert_eq!(template.render(&question).unwrap(), "Q: is 1 < 2 & \"so\"?\n");
-        let paper = PromptTemplate::new(&RolloutConfig::default()).unwrap();
+        let paper = PromptTemplate::new(ZEROSEARCH_PROMPT).unwrap();
         let prompt = paper.render(&question).unwrap();
         assert!(prompt.starts_with("Answer the given question. You must"), "{prompt}");
         assert!(prompt.ends_with("Beijing </answer>. Question: is 1 < 2 & \"so\"?\n"), "{prompt}");
@@ -67,7 +63,7 @@ mod tests {
 
     #[track_caller]
     fn check_refused(template: &str, expected: &str) {
-        let message = PromptTemplate::new(&config(template)).unwrap_err().to_string();
+        let message = PromptTemplate::new(template).unwrap_err().to_string();
         assert!(message.contains("`prompt_template`") && message.contains(expected), "{message}");
     }
 
@@ -79,7 +75,7 @@ mod tests {
 
     #[test]
     fn unknown_variables_name_the_question() {
-        let template = PromptTemplate::new(&config("{{ question }} {{ persona }}")).unwrap();
+        let template = PromptTemplate::new("{{ question }} {{ persona }}").unwrap();
         let error = template.render(&Question::new("q7", "?", ["a"])).unwrap_err();
         assert!(error.to_string().contains("`q7`"), "{error}");
     }

@@ -3,7 +3,7 @@
 use zs_core::{Action, Document, INVALID_ACTION_MESSAGE, neutralize_tags, parse_action};
 use zs_model::{Completion, StopReason, TokenId, Tokenizer};
 
-use super::consult::{self, CONSULT_REFUSED};
+use super::helper_reply::{CONSULT_REFUSED, HelperReply};
 use super::observation::{Observation, Observer};
 use super::{Episode, RolloutError};
 use crate::consult::{AgentKind, parse_consult};
@@ -145,7 +145,7 @@ impl<'a> RolloutRow<'a> {
     }
 
     /// Puts an agent's reply after the question.
-    pub(super) fn take_reply(&mut self, reply: consult::HelperReply) {
+    pub(super) fn take_reply(&mut self, reply: HelperReply) {
         let Some(consult) = self.trajectory.consults.last_mut() else { return };
         self.num_tokens += reply.tokens.len();
         self.append.clone_from(&reply.tokens);

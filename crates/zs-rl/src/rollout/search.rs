@@ -5,6 +5,7 @@ use zs_core::{
     Action, Document, DocumentQuality, Domain, SearchEngine, SearchRequest, SearchResult, StreamKey,
 };
 
+use super::error::message_with_causes;
 use super::row::{RolloutRow, TurnReply};
 use super::{Episode, RolloutConfig, RolloutError};
 use crate::SearchRecord;
@@ -84,15 +85,4 @@ fn fill(record: &mut SearchRecord, result: SearchResult, k: usize) {
         }
         Err(error) => record.error = Some(message_with_causes(&error)),
     }
-}
-
-/// An error and what it is due to, in one line.
-pub(super) fn message_with_causes(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    message
 }

@@ -3,8 +3,7 @@
 use serde::Deserialize;
 use zs_model::TokenId;
 
-use super::{Consult, Trajectory, Turn};
-use crate::program::ProgramCheck;
+use super::{Consult, ProgramCheck, Trajectory, Turn};
 
 /// A trajectory as it stands in a file, before its invariants are checked.
 #[derive(Deserialize)]

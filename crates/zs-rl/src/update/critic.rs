@@ -7,7 +7,7 @@ use zs_model::{
     Optimizer, TokenRow, ValueModel, accumulate_value_gradients, map_replicas, micro_batches,
 };
 
-use super::row::{floats, padded, pick};
+use super::rows::{by_row, floats, padded, pick, rows_of};
 use crate::loss::clipped_value_loss;
 
 /// A value model that learns: how good is it to be here?
@@ -138,28 +138,4 @@ fn value_loss(
     let (old_values, returns) =
         (column(|it| it.old_values.to_vec()), column(|it| it.returns.to_vec()));
     clipped_value_loss(values, old_values, returns, &mask, clip)
-}
-
-/// Scores rows in micro-batches and puts the results back into the order of the rows, cut to their
-/// lengths.
-pub(super) fn by_row(
-    rows: &[TokenRow],
-    micro_batch_tokens: usize,
-    score: impl FnOnce(&[Vec<TokenRow>]) -> Vec<Vec<Vec<f32>>>,
-) -> Vec<Vec<f32>> {
-    let plan = micro_batches(rows, micro_batch_tokens);
-    let scored = score(&pick(rows, &plan));
-    let mut scores = vec![Vec::new(); rows.len()];
-    for (&index, mut values) in plan.iter().flatten().zip(scored.into_iter().flatten()) {
-        values.truncate(rows[index].tokens.len());
-        scores[index] = values;
-    }
-    scores
-}
-
-/// The rows of a tensor on the host.
-pub(super) fn rows_of(values: Tensor<2>) -> Vec<Vec<f32>> {
-    let [_, width] = values.dims();
-    let values: Vec<f32> = values.into_data().iter::<f32>().collect();
-    values.chunks(width).map(<[f32]>::to_vec).collect()
 }

@@ -9,7 +9,8 @@ use zs_model::{
 };
 
 use super::memory::MicroBatchTokens;
-use super::row::{UpdateRow, float_column, pick, policy_batch};
+use super::row::{UpdateRow, float_column, policy_batch};
+use super::rows::pick;
 use super::{UpdateConfig, UpdateError, UpdateMetrics};
 use crate::algorithm::{Algorithm, LossOutput, PolicyBatch};
 use crate::loss::likelihood_displacement;

@@ -4,7 +4,7 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use serde_json::Value;
 use zs_model::{PolicyModel, TokenRow, TokenScores, map_replicas};
 
-use super::critic::{by_row, rows_of};
+use super::rows::{by_row, floats, padded, rows_of};
 use super::{TrainerResources, UpdateConfig, UpdateError};
 use crate::algorithm::{Advantages, Algorithm, LossTerms, PolicyBatch, RolloutBatch};
 use crate::loss::{importance_weights, kl_divergence};
@@ -326,21 +326,4 @@ pub(super) fn float_column(
 ) -> Tensor<2> {
     let values = rows.iter().flat_map(|(row, _)| padded(pick(row), width, 0.0)).collect();
     floats(values, [rows.len(), width], device)
-}
-
-/// The rows of each micro-batch.
-pub(super) fn pick(rows: &[TokenRow], plan: &[Vec<usize>]) -> Vec<Vec<TokenRow>> {
-    plan.iter().map(|it| it.iter().map(|&at| rows[at].clone()).collect()).collect()
-}
-
-pub(super) fn padded<T: Copy>(
-    values: &[T],
-    width: usize,
-    padding: T,
-) -> impl Iterator<Item = T> + use<'_, T> {
-    values.iter().copied().chain(std::iter::repeat(padding)).take(width)
-}
-
-pub(super) fn floats(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(values, shape), device)
 }

@@ -50,18 +50,18 @@ pub struct IndexBuild {
     shard_size: usize,
 }
 
-/// How far a build is.
+/// Progress of a build.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BuildProgress {
     /// Documents read so far.
     pub num_documents: u64,
     /// The part of the corpus that has been read, in [0, 1].
     pub fraction: f64,
-    /// Whether the shards are being merged: everything has been read and indexed.
+    /// True while the shards are merged: everything has been read and indexed.
     pub is_merging: bool,
 }
 
-/// What a build came to.
+/// Result of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexSummary {
     /// Documents in the index.
@@ -70,7 +70,7 @@ pub struct IndexSummary {
     pub num_resumed: u64,
 }
 
-/// What an index is made of; a build is taken up only by one with the same plan.
+/// Corpus and settings of an index; only a build with the same plan resumes another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Plan {
     version: u32,
@@ -218,7 +218,7 @@ impl IndexBuild {
         }
     }
 
-    /// What one worker does: takes shards until there are no more, or one has failed.
+    /// Indexes shards on one worker until there are no more, or one has failed.
     fn index_shards(
         &self,
         partial: &Path,

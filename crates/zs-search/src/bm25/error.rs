@@ -1,4 +1,4 @@
-//! Why an index could not be made or opened.
+//! Failure to build or open an index.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use tantivy::TantivyError;
 
 use zs_data::DataError;
 
-/// Why an index could not be made or opened.
+/// Failure to build or open an index.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Bm25Error {
@@ -22,7 +22,7 @@ pub enum Bm25Error {
         /// The folder.
         path: PathBuf,
     },
-    /// What is left of an interrupted build belongs to another corpus or other settings.
+    /// The remains of an interrupted build belong to another corpus or other settings.
     #[error(
         "{path}: left by a build of another corpus, of an older state of this one, or with other \
          settings; remove it to start anew",
@@ -52,7 +52,7 @@ pub enum Bm25Error {
     NotAnIndex {
         /// The folder.
         path: PathBuf,
-        /// What is amiss.
+        /// Problem.
         message: String,
     },
     /// tantivy failed.

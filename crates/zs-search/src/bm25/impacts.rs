@@ -16,14 +16,14 @@ const MOST_DOCUMENTS: u64 = 1 << 18;
 /// Postings that are kept at most, 8 bytes each; further words are worked out every time.
 const MOST_POSTINGS: usize = 1 << 24;
 
-/// What one word adds to the score of one document.
+/// Contribution of one word to the score of one document.
 #[derive(Clone, Copy)]
 struct Impact {
     document: DocId,
     score: f32,
 }
 
-/// What one word adds to the scores of all documents that have it, in their order.
+/// Contributions of one word to the scores of all documents that have it, in their order.
 struct WordImpacts {
     impacts: Box<[Impact]>,
     /// The most that it adds to any.
@@ -143,7 +143,7 @@ impl Kept {
 }
 
 impl WordImpacts {
-    /// What it adds to one document.
+    /// Contribution to the score of one document.
     fn of(&self, document: DocId) -> f32 {
         let found = self.impacts.binary_search_by_key(&document, |it| it.document);
         found.map_or(0.0, |at| self.impacts[at].score)
@@ -236,7 +236,7 @@ impl Scores {
     }
 }
 
-/// Whether a sum may still come up to the bar, rounding included.
+/// Returns true if a sum may still come up to the bar, rounding included.
 fn can_reach(bar: f32, sum: f32, rest: f32) -> bool {
     (sum + rest) * (1.0 + 1e-5) >= bar
 }

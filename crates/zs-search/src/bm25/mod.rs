@@ -70,7 +70,7 @@ pub struct Bm25Engine {
     impacts: Option<Impacts>,
     /// The documents of an engine in memory; an index on disk stores its own.
     documents: Option<Vec<Document>>,
-    /// How many characters of a passage are returned at most; all of them where there is none.
+    /// Maximum number of characters of a returned passage; `None` returns all of them.
     snippet_chars: Option<usize>,
 }
 
@@ -104,7 +104,7 @@ impl Bm25Engine {
         self
     }
 
-    /// How many documents there are.
+    /// Number of documents.
     #[must_use]
     pub fn num_documents(&self) -> usize {
         self.reader.searcher().num_docs() as usize

@@ -1,4 +1,4 @@
-//! How documents become terms: the analysis of text, and which fields an index has.
+//! Analysis of text into terms, and the fields of an index.
 
 use serde::{Deserialize, Serialize};
 use tantivy::directory::Directory;
@@ -26,7 +26,7 @@ const STOP_WORDS: [&str; 33] = [
 
 const WRITER_MEMORY: usize = 64 << 20;
 
-/// What the words of a query are looked for in.
+/// Fields in which the words of a query are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Bm25Fields {
@@ -34,7 +34,7 @@ pub enum Bm25Fields {
     ///
     /// With a weight of 1 this is the `contents` of Search-R1's and Pyserini's indexes.
     Together {
-        /// How often the words of the title count; 0 leaves the title out.
+        /// Weight of the words of the title; 0 leaves the title out.
         title_weight: u8,
     },
     /// Title and text each on its own; the score of a document is that of its title plus that of
@@ -89,7 +89,7 @@ impl Fields {
     }
 }
 
-/// How text becomes terms.
+/// Analyser of text into terms.
 pub(super) fn analyser() -> TextAnalyzer {
     TextAnalyzer::builder(SimpleTokenizer::default())
         .filter(RemoveLongFilter::limit(64))

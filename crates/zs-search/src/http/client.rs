@@ -13,22 +13,22 @@ use super::pool::{Health, Pool};
 use super::{ApiKey, HttpConfig, HttpError, KeyPlace, seconds};
 use crate::Ledger;
 
-/// What servers take at most, as a rule.
+/// Longest URL that servers accept, as a rule.
 const LONGEST_URL: usize = 8000;
 
-/// How much of what a server said goes into an error.
+/// Maximum number of characters of a server's reply in an error.
 const SHOWN: usize = 300;
 
 /// A request, without server and key: what does not change between attempts.
 #[derive(Clone, Debug, Default)]
 pub struct HttpRequest {
-    /// What is appended to the server's address, e.g. `"/chat/completions"`.
+    /// Path that is appended to the server's address, e.g. `"/chat/completions"`.
     pub path: &'static str,
     /// Parameters of the query string.
     pub parameters: Vec<(&'static str, String)>,
     /// A JSON body; with one, the method is POST, without, GET.
     pub body: Option<String>,
-    /// What the jitter of waits is drawn from.
+    /// Seed of the jitter of waits.
     pub seed: u64,
 }
 
@@ -53,7 +53,7 @@ pub struct HttpClient {
 /// A server's address.
 #[derive(Debug)]
 struct Endpoint {
-    /// What paths are appended to.
+    /// Address that paths are appended to.
     base: String,
     /// Scheme, host and port: all that errors say.
     shown: String,
@@ -298,7 +298,7 @@ impl Endpoint {
         Ok(Self { shown: format!("{scheme}://{authority}"), base: base.to_owned() })
     }
 
-    /// What the transport said, without the address that it asked, which may hold the key.
+    /// Error of the transport, without the address that it asked, which may hold the key.
     fn error(&self, error: &ureq::Error) -> HttpError {
         let endpoint = self.shown.clone();
         let problem = match error {
@@ -331,7 +331,7 @@ fn encoded_length(request: &HttpRequest) -> usize {
     request.parameters.iter().map(|(name, value)| name.len() + 2 + encoded(value)).sum()
 }
 
-/// How the outcome of a call speaks for its server.
+/// Health of a server, as the outcome of a call shows it.
 fn health<T>(outcome: &Result<T, HttpError>) -> Health {
     match outcome {
         Err(HttpError::Status { status: 429 | 503, retry_after: Some(wait), .. }) => {

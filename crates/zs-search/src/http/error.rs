@@ -1,10 +1,10 @@
-//! Why a server gave no usable reply. No message holds a key, a query string or a header.
+//! Failure of a server to give a usable reply. No message holds a key, a query string or a header.
 
 use std::time::Duration;
 
 use zs_core::SearchError;
 
-/// Why a server gave no usable reply.
+/// Failure of a server to give a usable reply.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
@@ -13,7 +13,7 @@ pub enum HttpError {
     Url {
         /// The address, without any password in it.
         url: String,
-        /// What is wrong with it.
+        /// Problem.
         problem: &'static str,
     },
     /// There is no server to ask.
@@ -38,7 +38,7 @@ pub enum HttpError {
     Transport {
         /// Scheme, host and port.
         endpoint: String,
-        /// What the transport said.
+        /// Message of the transport.
         problem: String,
     },
     /// A deadline passed.
@@ -58,7 +58,7 @@ pub enum HttpError {
         status: u16,
         /// The start of what it said.
         body: String,
-        /// How long it asks to be left alone.
+        /// Time that the server asks to wait.
         retry_after: Option<Duration>,
     },
     /// The reply is not of the documented form.
@@ -66,7 +66,7 @@ pub enum HttpError {
     Reply {
         /// Scheme, host and port.
         endpoint: String,
-        /// What is wrong with it.
+        /// Problem.
         problem: String,
     },
     /// Every server failed often, or asked to be left alone, for longer than there is time.
@@ -77,14 +77,14 @@ pub enum HttpError {
     GaveUp {
         /// Calls that were made.
         attempts: u32,
-        /// How the last one failed.
+        /// Failure of the last attempt.
         last: Box<HttpError>,
     },
 }
 
 impl HttpError {
-    /// Whether another attempt may succeed: connections that break, deadlines, overload, a server's
-    /// own failures, and replies that are cut or garbled.
+    /// Returns true if another attempt may succeed: connections that break, deadlines, overload, a
+    /// server's own failures, and replies that are cut or garbled.
     pub(super) fn is_retryable(&self) -> bool {
         match self {
             Self::Transport { .. } | Self::Timeout { .. } | Self::Reply { .. } => true,
@@ -93,8 +93,8 @@ impl HttpError {
         }
     }
 
-    /// Whether the server is out of reach or out of order, rather than unwilling to answer this
-    /// very request.
+    /// Returns true if the server is out of reach or out of order, rather than unwilling to answer
+    /// this very request.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -116,8 +116,8 @@ impl HttpError {
         }
     }
 
-    /// Whether the server may have failed because of what is in this request: a smaller one, or one
-    /// without its worst part, may succeed.
+    /// Returns true if the server may have failed because of the contents of this request: a
+    /// smaller one, or one without its worst part, may succeed.
     pub(crate) fn blames_request(&self) -> bool {
         match self {
             Self::GaveUp { last, .. } => last.blames_request(),

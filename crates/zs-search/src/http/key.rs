@@ -4,7 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::HttpError;
 
-/// What stands where a key would be shown.
+/// Text in place of a key.
 const REDACTED: &str = "[redacted]";
 
 /// A provider's key. Its `Debug` form does not show it, and it has no other.
@@ -54,14 +54,14 @@ impl ApiKey {
     }
 }
 
-/// How a key is sent.
+/// Place of the key in a request.
 #[derive(Clone, Copy, Debug)]
 pub enum KeyPlace {
     /// In a header, after a prefix such as `"Bearer "`.
     Header {
         /// The header.
         name: &'static str,
-        /// What goes before the key.
+        /// Text before the key.
         prefix: &'static str,
     },
     /// As a parameter of the query string.

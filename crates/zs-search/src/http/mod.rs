@@ -18,8 +18,8 @@ pub use self::client::{HttpClient, HttpRequest};
 pub use self::error::HttpError;
 pub use self::key::{ApiKey, KeyPlace};
 
-/// How servers are asked. Every wait has an end: a request is over, one way or the other, after
-/// `total_timeout_s`.
+/// Settings of requests to servers. Every wait has an end: a request is over, one way or the other,
+/// after `total_timeout_s`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default)]
 pub struct HttpConfig {

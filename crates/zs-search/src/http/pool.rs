@@ -27,7 +27,7 @@ struct Server {
     paused_until: Option<Instant>,
 }
 
-/// How a call ended, as far as the server's health goes.
+/// Outcome of a call, as far as the server's health goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Health {
     /// It answered, be it with a refusal of this very request.

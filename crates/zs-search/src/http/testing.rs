@@ -26,7 +26,7 @@ pub fn config() -> HttpConfig {
     }
 }
 
-/// What a server was asked.
+/// Request that a server received.
 #[derive(Clone, Debug)]
 pub struct Received {
     /// Path and parameters.
@@ -37,7 +37,7 @@ pub struct Received {
     pub body: String,
 }
 
-/// What a server does about a request.
+/// Reply of a server to a request.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// A whole reply.

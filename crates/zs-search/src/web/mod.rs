@@ -16,7 +16,7 @@ use zs_core::{Document, EngineScope, SearchEngine, SearchRequest, SearchResult};
 use crate::Ledger;
 use crate::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
 
-/// Who searches the web.
+/// Provider of web search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WebProvider {
@@ -35,10 +35,10 @@ pub enum WebProvider {
     Searxng,
 }
 
-/// What differs between providers.
+/// Differences between providers.
 struct Dialect {
     name: &'static str,
-    /// Where the provider is; SearXNG is wherever its owner says.
+    /// Address of the provider; SearXNG is wherever its owner says.
     url: Option<&'static str>,
     key: Option<(&'static str, KeyPlace)>,
     request: fn(&Query<'_>) -> HttpRequest,
@@ -46,7 +46,7 @@ struct Dialect {
     read: fn(&Value) -> Result<Vec<Document>, String>,
 }
 
-/// What a request is built from.
+/// Inputs of a request.
 struct Query<'a> {
     text: &'a str,
     k: usize,
@@ -98,7 +98,7 @@ impl WebProvider {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
 pub struct WebConfig {
-    /// Who searches.
+    /// Provider.
     pub provider: WebProvider,
     /// Another address than the provider's own: a proxy's, or that of one's SearXNG.
     #[serde(default)]

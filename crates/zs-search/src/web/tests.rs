@@ -20,7 +20,7 @@ fn search(engine: &WebEngine, query: &str, k: usize) -> SearchResult {
     engine.search(SearchRequest { query, question: &question, quality, read: &[], k, seed: 0 })
 }
 
-/// What is sent for `bamboo & co`, and what is read from a reply.
+/// Checks the request for `bamboo & co`, and the reading of a reply.
 #[track_caller]
 fn check(
     provider: WebProvider,

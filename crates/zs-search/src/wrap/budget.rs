@@ -9,7 +9,7 @@ use zs_core::{SearchEngine, SearchError, SearchRequest, SearchResult};
 use super::search_some;
 use crate::Ledger;
 
-/// How much may be spent.
+/// Limits of spending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BudgetConfig {
@@ -90,7 +90,7 @@ impl<E: SearchEngine> SearchEngine for BudgetedEngine<E> {
         search_some(&self.engine, requests, |index| index < granted, refuse)
     }
 
-    /// What is answered depends on what was asked before.
+    /// Returns false: the result of a request depends on the requests before it.
     fn is_deterministic(&self) -> bool {
         false
     }

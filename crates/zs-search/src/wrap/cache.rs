@@ -19,10 +19,10 @@ const MAP_SIZE: usize = 1 << 37;
 /// Processes and threads that may read at once.
 const MAX_READERS: u32 = 1024;
 
-/// What keys are made of; a change of it needs another number.
+/// Version of the contents of keys; a change of them needs another number.
 const KEY_VERSION: u8 = 1;
 
-/// Why a cache cannot be opened.
+/// Failure to open a cache.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
@@ -199,7 +199,7 @@ impl Store {
         Ok(Self { env, answers })
     }
 
-    /// What is known of some keys.
+    /// Reads the cached documents of some keys.
     fn read(&self, keys: &[Key]) -> Result<Vec<Option<Vec<Document>>>, heed::Error> {
         let transaction = self.env.read_txn()?;
         let read = |key: &Key| {

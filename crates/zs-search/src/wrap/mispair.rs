@@ -93,7 +93,7 @@ impl<E: SearchEngine> SearchEngine for MispairedEngine<E> {
         self.engine.search_batch(&mispaired)
     }
 
-    /// What a request is answered depends on its place.
+    /// Returns false: the result of a request depends on its place.
     fn is_deterministic(&self) -> bool {
         false
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::registry::check;
 use zs_core::{SearchEngine, SearchRequest, SearchResult};
 
-/// How fast.
+/// Rate of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
 pub struct RateLimitConfig {
@@ -29,7 +29,7 @@ fn default_burst() -> u32 {
     1
 }
 
-/// Why a limit cannot be kept.
+/// Failure to keep a limit.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RateLimitError {

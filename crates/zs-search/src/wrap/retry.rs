@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::registry::check;
 use zs_core::{SearchEngine, SearchRequest, SearchResult};
 
-/// How often, and after which waits.
+/// Number of attempts, and the waits between them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
 #[serde(default)]

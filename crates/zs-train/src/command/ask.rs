@@ -1,16 +1,46 @@
 //! `zs ask`: one question, printed as the model answers it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
+use clap::Args;
 use zs_core::{Question, StreamKey};
 use zs_model::{Generator, TextStream};
 use zs_rl::{Episode, RolloutConfig, RolloutEvent, rollout};
 
-use crate::cli::AskArgs;
 use zs_trainer::source;
 
+use super::EngineArgs;
 use crate::session::Session;
+
+/// Arguments of `zs ask`.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// The policy model (Hugging Face layout).
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Search engine.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// The golden answer, which a simulation LLM writes documents about.
+    #[arg(long, conflicts_with_all = ["corpus", "index"], required_unless_present_any = ["corpus", "index", "engine"])]
+    pub answer: Option<String>,
+    /// Documents per search.
+    #[arg(long, default_value_t = 3)]
+    pub k: usize,
+    /// Maximum number of searches.
+    #[arg(long, default_value_t = 3)]
+    pub max_searches: u32,
+    /// Softmax temperature; 0 is greedy.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f32,
+    /// Seed of the sampling.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// The question.
+    pub question: String,
+}
 
 /// Plays one episode and prints it token by token.
 pub(crate) fn ask(args: &AskArgs, session: &Session) -> Result<()> {

@@ -18,10 +18,10 @@ use crate::session::Session;
 pub struct CostArgs {
     /// The run directory of `zs train`.
     pub run: PathBuf,
-    /// What a provider of your own bills for a thousand searches, in dollars.
+    /// Price of a further provider, in dollars per thousand searches.
     #[arg(long, value_name = "DOLLARS")]
     pub dollars_per_1000: Option<f64>,
-    /// JSON instead of tables.
+    /// Print JSON instead of tables.
     #[arg(long)]
     pub json: bool,
 }
@@ -30,7 +30,7 @@ pub struct CostArgs {
 const PAID: [WebProvider; 4] =
     [WebProvider::Serpapi, WebProvider::Serper, WebProvider::Brave, WebProvider::GoogleCse];
 
-/// As many searches at a provider.
+/// Cost of as many searches at a provider.
 #[derive(Debug, PartialEq, serde::Serialize)]
 struct Elsewhere {
     provider: String,
@@ -38,7 +38,7 @@ struct Elsewhere {
     dollars: f64,
 }
 
-/// Prints what a run has cost beside what it would have cost elsewhere.
+/// Prints the cost of a run, and its cost at other providers.
 pub(crate) fn cost(args: &CostArgs, session: &Session) -> Result<()> {
     let costs = match args.run.join(engines::COSTS).exists() {
         true => engines::read_costs(&args.run)?,
@@ -67,7 +67,7 @@ pub(crate) fn cost(args: &CostArgs, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Runs whose engines had no books say how often they searched all the same.
+/// Runs whose engines kept no ledger still have their number of searches.
 fn searches_of_summary(args: &CostArgs) -> Result<u64> {
     let path = args.run.join(SUMMARY);
     let text = std::fs::read(&path)

@@ -23,15 +23,15 @@ use crate::session::Session;
 /// Arguments of `zs doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// A run file of `zs train`: its models, questions and engines are looked at too. Engines that
-    /// bill nothing are asked one question.
+    /// Run file of `zs train`, whose models, questions and engines are checked too. Engines without
+    /// a price are asked one question.
     pub run: Option<PathBuf>,
-    /// Write what was found to this file too.
+    /// Write the findings to this file too.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
 
-/// Prints what was found; fails where a run file was given that cannot be run.
+/// Prints the findings; fails where a run file was given that cannot be run.
 pub(crate) fn doctor(args: &DoctorArgs, session: &Session) -> Result<()> {
     let mut findings = Findings::default();
     machine(&mut findings, session);
@@ -52,7 +52,7 @@ pub(crate) fn doctor(args: &DoctorArgs, session: &Session) -> Result<()> {
     }
 }
 
-/// What has been looked at.
+/// Findings so far.
 #[derive(Default)]
 struct Findings {
     rows: Vec<[String; 4]>,
@@ -134,7 +134,7 @@ fn machine(findings: &mut Findings, session: &Session) {
     }
 }
 
-/// What GPUs need.
+/// Checks the requirements of GPUs.
 fn cuda(findings: &mut Findings, session: &Session) {
     if cfg!(not(feature = "cuda")) {
         return findings.absent(
@@ -222,7 +222,7 @@ fn run_file(path: &Path, findings: &mut Findings, session: &Session) {
     }
 }
 
-/// Whether a model directory has what loading it needs, without the weights themselves.
+/// Checks a model directory for the files that loading it needs, without reading the weights.
 fn model(dir: &Path) -> Result<String> {
     let shape = ModelConfig::from_dir(dir)?;
     Tokenizer::from_dir(dir)?;

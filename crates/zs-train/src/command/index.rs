@@ -8,30 +8,31 @@ use zs_search::{Bm25Fields, BuildProgress, IndexBuild};
 
 use crate::session::Session;
 
-/// What `zs index` can do.
+/// Subcommands of `zs index`.
 #[derive(Debug, Subcommand)]
 pub enum IndexCommand {
-    /// Build a BM25 index; run it again after an interruption, and it goes on where it was.
+    /// Build a BM25 index; after an interruption, run it again to resume.
     Build(IndexBuildArgs),
 }
 
 /// Arguments of `zs index build`.
 #[derive(Debug, Args)]
 pub struct IndexBuildArgs {
-    /// The corpus: JSON Lines, a JSON array (both packed with gzip or not) or Parquet, with `title`
+    /// The corpus: JSON Lines, a JSON array (both plain or gzipped) or Parquet, with `title`
     /// and `text`, or with `contents`.
     #[arg(long, value_name = "FILE")]
     pub corpus: PathBuf,
     /// The directory of the index.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// How often the words of a title count, beside those of its text.
+    /// Weight of the words of a title, relative to those of its text.
     #[arg(long, default_value_t = 2)]
     pub title_weight: u8,
-    /// Search titles and texts each on their own instead.
+    /// Index titles and texts as separate fields instead.
     #[arg(long, conflicts_with = "title_weight")]
     pub separate_fields: bool,
-    /// Documents a shard: what an interruption loses at most, and what is in memory for each core.
+    /// Documents per shard: an interruption loses at most one shard per core, and each core holds
+    /// one in memory.
     #[arg(long, default_value_t = 1 << 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub shard_size: u32,
 }

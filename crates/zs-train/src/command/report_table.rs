@@ -19,7 +19,7 @@ pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-/// Whether the records behind a report are of episodes, or of answers alone.
+/// Records behind a report: episodes, or answers alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Answers,

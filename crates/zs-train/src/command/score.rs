@@ -13,22 +13,22 @@ use super::report_table::{self, Kind, interval};
 use crate::session::Session;
 use zs_trainer::files::JsonLines;
 
-/// Which protocol, and which of its switches.
+/// Protocol of scoring, with its switches.
 #[derive(Clone, Debug, Args)]
 pub struct ProtocolArgs {
-    /// What the numbers mean: `strict`, or `zs-compat` (the reference evaluation).
+    /// Protocol of scoring: `strict`, or `zs-compat` (the reference evaluation).
     #[arg(long, default_value = "strict")]
     pub protocol: Protocol,
-    /// Switch a quirk of the reference evaluation on; may be given several times.
+    /// Switch on a quirk of the reference evaluation; may be repeated.
     #[arg(long, value_name = "QUIRK")]
     pub with: Vec<Quirk>,
-    /// Switch one off.
+    /// Switch off a quirk; may be repeated.
     #[arg(long, value_name = "QUIRK")]
     pub without: Vec<Quirk>,
 }
 
 impl ProtocolArgs {
-    /// The protocol as it was switched.
+    /// Protocol with its switches applied.
     pub(super) fn protocol(&self) -> Protocol {
         let with = self.with.iter().fold(self.protocol.clone(), |it, quirk| it.with(*quirk));
         self.without.iter().fold(with, |it, quirk| it.without(*quirk))
@@ -38,7 +38,7 @@ impl ProtocolArgs {
 /// Arguments of `zs score`.
 #[derive(Debug, Args)]
 pub struct ScoreArgs {
-    /// What the numbers mean.
+    /// Protocol of scoring.
     #[command(flatten)]
     pub protocol: ProtocolArgs,
     /// Rows with `golden_answers` and `prediction` or `transcript` (JSON Lines and others).
@@ -47,13 +47,13 @@ pub struct ScoreArgs {
     /// Seed of the bootstrap.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Also show what each quirk of scoring does on its own, against `strict`.
+    /// Also show the effect of each quirk on its own, against `strict`.
     #[arg(long)]
     pub quirks: bool,
     /// Write the score of every row there (JSON Lines), e.g. for `zs eval compare`.
     #[arg(long, value_name = "FILE")]
     pub records: Option<PathBuf>,
-    /// One JSON object instead of a table.
+    /// Print one JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
 }
@@ -110,7 +110,7 @@ pub(crate) fn score(args: &ScoreArgs, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// What one quirk does to exact match.
+/// Effect of one quirk on exact match.
 struct QuirkEffect {
     quirk: Quirk,
     exact_match: f64,

@@ -15,25 +15,25 @@ use crate::session::Session;
 /// Arguments of `zs search`.
 #[derive(Debug, Args)]
 pub struct SearchArgs {
-    /// An index made earlier.
+    /// Index built by `zs index build`.
     #[arg(long, value_name = "DIR", required_unless_present = "corpus", conflicts_with = "corpus")]
     pub index: Option<PathBuf>,
-    /// A corpus to index in memory.
+    /// Corpus to index in memory.
     #[arg(long, value_name = "FILE")]
     pub corpus: Option<PathBuf>,
-    /// What to look for.
+    /// Query.
     #[arg(long, required_unless_present = "queries", conflicts_with = "queries")]
     pub query: Option<String>,
-    /// What to look for, in JSON Lines with `query` or `question`.
+    /// Queries, in JSON Lines with `query` or `question`.
     #[arg(long, value_name = "FILE")]
     pub queries: Option<PathBuf>,
-    /// Documents at most.
+    /// Maximum number of documents per query.
     #[arg(long, default_value_t = 3)]
     pub k: usize,
-    /// Of each passage, only that part of so many characters that has most of the query's words.
+    /// Cut each passage to the part of this many characters that has most of the query's words.
     #[arg(long, value_name = "CHARS")]
     pub snippets: Option<usize>,
-    /// One JSON object a query instead of text.
+    /// Print one JSON object per query instead of text.
     #[arg(long)]
     pub json: bool,
 }

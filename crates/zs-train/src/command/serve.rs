@@ -10,7 +10,7 @@ use clap::Args;
 use zs_core::registry::Spec;
 use zs_serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::session::Session;
 use zs_trainer::{engines, source};
 
@@ -73,7 +73,7 @@ pub struct ServeArgs {
     pub seed: u64,
 }
 
-/// Serves until told to stop.
+/// Serves until the process receives a signal to stop.
 pub(crate) fn serve(args: &ServeArgs, session: &Session) -> Result<()> {
     let context = session.context()?;
     let engine = args.engine_spec(&session.components)?;

@@ -8,7 +8,7 @@ use zs_rl::RolloutConfig;
 use zs_simulator::audit::{QuestionAuditConfig, audit_questions};
 use zs_simulator::collect::JUDGE_TEMPLATE;
 
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::session::Session;
 use crate::simulate::collect::{
     CollectConfig, JudgeChoice, PolicySource, SearchSource, collect as collect_searches,
@@ -16,12 +16,12 @@ use crate::simulate::collect::{
 use crate::simulate::{LlmJudgeConfig, Manifest, audit};
 use zs_trainer::{engines, source};
 
-/// What `zs simulate` can do.
+/// Subcommands of `zs simulate`.
 #[derive(Debug, Subcommand)]
 pub enum SimulateCommand {
-    /// Make a set for search simulation tuning out of searches on a real engine.
+    /// Make a tuning set for a simulation LLM from searches on a real engine.
     Collect(Box<CollectArgs>),
-    /// Measure whether a simulator is fit to train on.
+    /// Measure the quality of a simulation LLM before training on it.
     Audit(AuditArgs),
 }
 
@@ -31,13 +31,13 @@ pub struct CollectArgs {
     /// Recorded turns (JSON Lines, `.gz` or plain).
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "policy")]
     pub turns: Vec<PathBuf>,
-    /// A policy model that searches for the questions instead.
+    /// Policy model that searches for the questions instead.
     #[arg(long, value_name = "DIR", required_unless_present = "turns", requires = "questions")]
     pub policy: Option<PathBuf>,
-    /// What the policy is asked (JSON Lines or Parquet).
+    /// Questions that the policy is asked (JSON Lines or Parquet).
     #[arg(long, value_name = "FILE", requires = "policy")]
     pub questions: Option<PathBuf>,
-    /// Questions at most, from the start of the file.
+    /// Maximum number of questions, from the start of the file.
     #[arg(long, requires = "questions")]
     pub limit: Option<usize>,
     /// The policy searches this corpus.
@@ -49,10 +49,10 @@ pub struct CollectArgs {
     /// The policy searches the engine that this file describes, as `engine = { … }` of a run file.
     #[arg(long, value_name = "FILE", group = "collect_engine", requires = "policy")]
     pub engine: Option<PathBuf>,
-    /// Documents a search.
+    /// Documents per search.
     #[arg(long, default_value_t = 5)]
     pub k: usize,
-    /// Searches an episode at most.
+    /// Maximum number of searches per episode.
     #[arg(long, default_value_t = 4)]
     pub max_searches: u32,
     /// Softmax temperature of the policy.
@@ -61,13 +61,13 @@ pub struct CollectArgs {
     /// Episodes played together.
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
-    /// Who says whether a document is useful.
+    /// Judge of the usefulness of a document.
     #[arg(long, value_enum, default_value_t = JudgeName::Containment)]
     pub judge: JudgeName,
     /// The judge's server, up to and with `/v1` (OpenAI-compatible).
     #[arg(long, value_name = "URL", required_if_eq_any = [("judge", "llm"), ("judge", "both")])]
     pub judge_url: Option<String>,
-    /// The judge's name there.
+    /// Name of the judge's model on that server.
     #[arg(long, value_name = "NAME", default_value = "")]
     pub judge_model: String,
     /// The environment variable that holds the server's key.
@@ -76,13 +76,13 @@ pub struct CollectArgs {
     /// A template for the judge's prompt instead of the one that comes with `zs`.
     #[arg(long, value_name = "FILE")]
     pub judge_template: Option<PathBuf>,
-    /// Requests to the judge in flight at once.
+    /// Maximum number of concurrent requests to the judge.
     #[arg(long, default_value_t = 8)]
     pub judge_concurrency: usize,
-    /// Share of questions for the evaluation loss.
+    /// Fraction of questions held out for the evaluation loss.
     #[arg(long, default_value_t = 0.05)]
     pub validation_share: f64,
-    /// Keep all searches, however many more there are of one quality.
+    /// Keep all searches, instead of balancing the two qualities.
     #[arg(long)]
     pub unbalanced: bool,
     /// Seed of split, balance and sampling.
@@ -93,7 +93,7 @@ pub struct CollectArgs {
     pub out: PathBuf,
 }
 
-/// Who says whether a document is useful.
+/// Judge of the usefulness of a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum JudgeName {
     /// A golden answer occurs in it.
@@ -116,7 +116,7 @@ pub struct AuditArgs {
     /// Questions with golden answers (JSON Lines or Parquet).
     #[arg(long, value_name = "FILE")]
     pub questions: PathBuf,
-    /// Questions at most, from the start of the file.
+    /// Maximum number of questions, from the start of the file.
     #[arg(long, default_value_t = 200)]
     pub limit: usize,
     /// Compare with BM25 over this corpus.
@@ -125,21 +125,21 @@ pub struct AuditArgs {
     /// Compare with BM25 over this index.
     #[arg(long, value_name = "DIR", group = "audit_real")]
     pub index: Option<PathBuf>,
-    /// Documents a query.
+    /// Documents per query.
     #[arg(long, default_value_t = 5)]
     pub k: usize,
-    /// Every query is asked once with each seed.
+    /// Seeds; every query is asked once with each.
     #[arg(long, value_delimiter = ',', default_value = "0")]
     pub seeds: Vec<u64>,
     /// Write all numbers there as JSON.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// JSON instead of the table.
+    /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Does what was asked for.
+/// Runs a subcommand.
 pub(crate) fn simulate(command: &SimulateCommand, session: &Session) -> Result<()> {
     match command {
         SimulateCommand::Collect(args) => collect(args, session),

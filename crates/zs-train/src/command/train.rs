@@ -1,14 +1,59 @@
 //! Commands that begin, resume or replay runs.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, bail};
+use clap::Args;
 use zs_observe::stop_on_signals;
-use zs_trainer::config::{TrainConfig, load_with};
+use zs_trainer::config::{Assignment, TrainConfig, load_with};
 use zs_trainer::plan::Plan;
 use zs_trainer::supervised::{pretrain as pretraining, sft as tuning};
 use zs_trainer::train as training;
 
-use crate::cli::{ReplayArgs, ResumableArgs, TrainArgs};
 use crate::session::Session;
+
+/// Arguments of `zs train`.
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The run file (TOML). Its paths are relative to the current directory.
+    #[arg(required_unless_present = "resume")]
+    pub run: Option<PathBuf>,
+    /// Resume the interrupted run in this directory, bit-exact.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["run", "set", "dry_run"])]
+    pub resume: Option<PathBuf>,
+    /// Set a key of the run file, e.g. `training.schedule.steps=10`; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<Assignment>,
+    /// Leave out rows of question files that cannot be read, and count them.
+    #[arg(long)]
+    pub skip_bad_rows: bool,
+    /// Print settings, steps and the estimate of memory, and exit.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Start even where the estimate exceeds the available memory.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `zs replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The run directory.
+    pub run: PathBuf,
+    /// The step, from 1.
+    #[arg(long)]
+    pub step: usize,
+}
+
+/// Arguments of a run that a file describes and that can be resumed.
+#[derive(Debug, Args)]
+pub struct ResumableArgs {
+    /// The run file (TOML). Its paths are relative to the current directory.
+    pub run: PathBuf,
+    /// Resume an interrupted run from its last checkpoint.
+    #[arg(long)]
+    pub resume: bool,
+}
 
 /// Trains a policy as a run file says, or resumes the run in a directory.
 pub(crate) fn train(args: &TrainArgs, session: &Session) -> Result<()> {
@@ -42,7 +87,7 @@ pub(crate) fn replay(args: &ReplayArgs, session: &Session) -> Result<()> {
         let (run, count) = (args.run.display(), comparison.num_different);
         bail!("{run}: {count} numbers of step {step} differ");
     }
-    session.print(&format!("step {step} is the same to the bit\n"));
+    session.print(&format!("step {step} is bit-exact\n"));
     Ok(())
 }
 

@@ -1,11 +1,33 @@
-//! `zs verify`: does a checkpoint compute what its reference computed?
+//! `zs verify`: comparison of a checkpoint with recorded reference outputs.
+
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 
-use crate::cli::VerifyArgs;
 use crate::session::Session;
 
-/// Prints each comparison; fails when one is out of tolerance. With `--write`, is the reference.
+/// Arguments of `zs verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The checkpoint (Hugging Face layout).
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Reference outputs: `golden.safetensors`, or `golden.json` with greedy tokens.
+    #[arg(long, value_name = "FILE", required_unless_present = "write")]
+    pub golden: Option<PathBuf>,
+    /// Write the outputs of this device as reference outputs for another one.
+    #[arg(long, value_name = "FILE", conflicts_with = "golden")]
+    pub write: Option<PathBuf>,
+    /// Maximum relative difference that passes.
+    #[arg(long, default_value_t = 1e-4)]
+    pub tolerance: f64,
+    /// Write the comparisons to this file too.
+    #[arg(long, value_name = "FILE", conflicts_with = "write")]
+    pub json: Option<PathBuf>,
+}
+
+/// Prints each comparison; fails when one is out of tolerance. With `--write`, writes the reference.
 pub(crate) fn verify(args: &VerifyArgs, session: &Session) -> Result<()> {
     let devices = session.devices()?;
     let device = devices.first();

@@ -22,13 +22,13 @@ pub struct WarmUpArgs {
     /// The model (Hugging Face layout).
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// Sequences that are sampled at once, at most; `rollout` plays a step's episodes together.
+    /// Maximum number of sequences sampled at once; a rollout plays the episodes of a step together.
     #[arg(long, default_value_t = 64)]
     pub rows: usize,
-    /// Tokens of a sequence, at most.
+    /// Maximum number of tokens of a sequence.
     #[arg(long, default_value_t = 1024)]
     pub tokens: usize,
-    /// Compute one update of so many sequences of that length too; 0 computes none.
+    /// Also compute one update of this many sequences of that length; 0 computes none.
     #[arg(long, default_value_t = 0, value_name = "ROWS")]
     pub update_rows: usize,
     /// Write the times to this file.
@@ -44,8 +44,8 @@ enum Work {
 
 /// Computes all shapes, then all of them again, and prints what each took.
 ///
-/// What the first pass takes beyond the second is compiling and tuning: on a GPU minutes where its
-/// cache is empty, on a CPU nothing.
+/// The difference between the passes is the time of compiling and tuning: minutes on a GPU whose
+/// cache is empty, nothing on a CPU.
 pub(crate) fn warm_up(args: &WarmUpArgs, session: &Session) -> Result<()> {
     let model = source::load_policy(&args.model, &session.context()?)?;
     let work = work(&model, args);

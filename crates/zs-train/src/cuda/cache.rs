@@ -23,7 +23,7 @@ pub(crate) fn default_kernel_cache() -> PathBuf {
 ///
 /// Fails where the folder cannot be made.
 #[cfg(feature = "cuda")]
-pub(super) fn install(folder: &std::path::Path) -> Result<(), crate::device::DeviceError> {
+pub(super) fn install(folder: &std::path::Path) -> Result<(), crate::device_error::DeviceError> {
     use std::sync::OnceLock;
 
     use cubecl_runtime::config::cache::CacheConfig;
@@ -33,9 +33,11 @@ pub(super) fn install(folder: &std::path::Path) -> Result<(), crate::device::Dev
     if INSTALLED.get().is_some() {
         return Ok(());
     }
-    std::fs::create_dir_all(folder).map_err(|source| crate::device::DeviceError::KernelCache {
-        path: folder.to_owned(),
-        message: source.to_string(),
+    std::fs::create_dir_all(folder).map_err(|source| {
+        crate::device_error::DeviceError::KernelCache {
+            path: folder.to_owned(),
+            message: source.to_string(),
+        }
     })?;
     INSTALLED.get_or_init(|| {
         let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();

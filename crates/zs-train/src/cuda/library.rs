@@ -22,7 +22,7 @@ pub(crate) fn open(names: &[String]) -> Option<(String, Library)> {
     })
 }
 
-/// What the driver says.
+/// Answers of the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Driver {
     pub(crate) version: CudaVersion,
@@ -33,9 +33,9 @@ pub(crate) struct Driver {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Gpu {
     pub(crate) name: String,
-    /// Its memory.
+    /// Memory.
     pub(crate) bytes: u64,
-    /// Where it is, e.g. `0000:01:00.0`; empty where the driver does not say.
+    /// PCI bus address, e.g. `0000:01:00.0`; empty where the driver does not say.
     pub(crate) bus: String,
 }
 

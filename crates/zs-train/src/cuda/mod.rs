@@ -1,4 +1,4 @@
-//! What a build with CUDA needs of a machine: whether it is there, and what to do about the rest.
+//! Requirements of a build with CUDA: checks of the machine, with a remedy for each failure.
 //!
 //! The driver, the compiler library NVRTC and NCCL are opened when a GPU is first used, so that one
 //! binary runs with and without them. Here they are looked for beforehand, as burn's backend will look
@@ -25,10 +25,10 @@ pub(crate) use survey::Survey;
 pub(crate) fn make_ready(
     index: usize,
     kernel_cache: &std::path::Path,
-) -> Result<(), crate::device::DeviceError> {
+) -> Result<(), crate::device_error::DeviceError> {
     use zs_trainer::DeviceName;
 
-    use crate::device::DeviceError;
+    use crate::device_error::DeviceError;
 
     let name = DeviceName::Cuda(index);
     let survey = Survey::once();

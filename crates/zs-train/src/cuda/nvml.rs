@@ -1,5 +1,5 @@
-//! How much memory of a GPU is free, from the driver's management library: asking it, unlike asking
-//! CUDA, takes no memory on the GPU.
+//! Free memory of a GPU, from the driver's management library, which, unlike CUDA, takes no memory
+//! on the GPU to say so.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::null_mut;
@@ -8,8 +8,8 @@ use libloading::Library;
 
 use super::library::{self, Gpu, function};
 
-/// What of a GPU's memory no process has taken; `None` where the library is not there or does not
-/// know the GPU as CUDA does (a part of one under MIG).
+/// Memory of a GPU that no process has taken; `None` where the library is missing or does not know
+/// the GPU as CUDA does (a part of one under MIG).
 pub(crate) fn free_memory(gpu: &Gpu) -> Option<u64> {
     let (_, library) = library::open(&["libnvidia-ml.so.1".to_owned()])?;
     let memory = memory(&library, &gpu.bus)?;

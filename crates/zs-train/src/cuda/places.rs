@@ -1,5 +1,5 @@
-//! Where CUDA may be: the folder that burn's backend takes its headers from, and packages of Python
-//! that bring the same files.
+//! Folders in which CUDA may lie: the one that burn's backend takes its headers from, and packages
+//! of Python that bring the same files.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// Those of this machine.
+    /// Places of this machine.
     pub(crate) fn of_machine() -> Self {
         let variable = |name| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
         let mut usual: Vec<PathBuf> = vec!["/usr/local/cuda".into(), "/opt/cuda".into()];

@@ -1,4 +1,4 @@
-//! What of CUDA this machine has.
+//! Survey of the parts of CUDA on this machine.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use super::places::Places;
 use super::version::CudaVersion;
 use zs_trainer::plan::gib;
 
-/// What was looked for, one thing a finding.
+/// Result of the survey, with one finding for each part.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Survey {
     pub(crate) findings: Vec<Finding>,
@@ -17,15 +17,15 @@ pub(crate) struct Survey {
     pub(crate) gpus: Vec<Gpu>,
 }
 
-/// One thing that was looked for.
+/// Finding about one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     pub(crate) what: &'static str,
     pub(crate) is_good: bool,
-    /// Whether no GPU can be used without it.
+    /// Needed: no GPU can be used without it.
     pub(crate) is_needed: bool,
     pub(crate) found: String,
-    /// What to do where it is not good.
+    /// Remedy where it is not good.
     pub(crate) advice: String,
 }
 

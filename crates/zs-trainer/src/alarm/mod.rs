@@ -1,28 +1,29 @@
-//! Alarms: what usually goes wrong in reinforcement learning, told as soon as the metrics show it.
+//! Alarms: frequent failures of reinforcement learning, reported as soon as the metrics show them.
 //!
 //! Each is a pure function of the metrics so far and of its threshold in `[alarms]`
-//! ([`AlarmsConfig`]); `docs/observing.md` says what to do about it.
+//! ([`AlarmsConfig`]); `docs/observing.md` has the remedies.
 
 mod rule;
+mod thresholds;
 mod watch;
 
 use serde::{Deserialize, Serialize};
 
+pub use thresholds::AlarmsConfig;
 pub use watch::ALARMS;
 pub(crate) use watch::{Watch, raised};
 
 use crate::Metrics;
-use crate::config::AlarmsConfig;
 
-/// One way in which training goes wrong.
+/// Failure mode of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Alarm {
-    /// The policy has become (nearly) deterministic: groups stop to differ.
+    /// The policy has become (nearly) deterministic, so that episodes of a group no longer differ.
     EntropyCollapse,
     /// The reward rises while answers or format get worse.
     RewardHacking,
-    /// Episodes of a group all earn the same, so there is nothing to learn from.
+    /// Zero-variance groups: episodes of a group all have the same reward.
     ConstantGroups,
     /// The policy has jumped away from its reference.
     KlSpike,
@@ -39,7 +40,7 @@ pub enum Alarm {
 }
 
 impl Alarm {
-    /// All of them.
+    /// All alarms.
     pub const ALL: [Self; 9] = [
         Self::EntropyCollapse,
         Self::RewardHacking,
@@ -52,7 +53,7 @@ impl Alarm {
         Self::MalformedReplies,
     ];
 
-    /// Its name in run files and records.
+    /// Name in run files and records.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -72,13 +73,13 @@ impl Alarm {
 /// An alarm that is on at the last step of some metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
-    /// Which.
+    /// Alarm.
     pub alarm: Alarm,
-    /// What was measured.
+    /// Measured value.
     pub value: f64,
-    /// What it was compared with.
+    /// Threshold that it was compared with.
     pub threshold: f64,
-    /// The same as a sentence.
+    /// Measurement as a sentence.
     pub message: String,
 }
 
@@ -88,11 +89,11 @@ pub struct Reading {
 pub struct AlarmRecord {
     /// The step.
     pub step: usize,
-    /// Which alarm is on.
+    /// Alarm that is on.
     pub alarm: Alarm,
-    /// What was measured.
+    /// Measured value.
     pub value: f64,
-    /// What it was compared with.
+    /// Threshold that it was compared with.
     pub threshold: f64,
     /// The step since which it has been on without a break; it was raised there.
     pub since: usize,
@@ -101,7 +102,7 @@ pub struct AlarmRecord {
 }
 
 impl AlarmRecord {
-    /// Whether the alarm was off at the step before.
+    /// Returns true if the alarm was off at the step before.
     #[must_use]
     pub fn is_raised(&self) -> bool {
         self.step == self.since
@@ -110,7 +111,7 @@ impl AlarmRecord {
 
 /// The alarms that are on at the last step of `history`.
 ///
-/// `max_searches` is how many searches an episode may carry out. An alarm whose metrics are not
+/// `max_searches` is the number of searches that an episode may carry out. An alarm whose metrics are not
 /// logged, or not for long enough, is off.
 ///
 /// ```

@@ -1,13 +1,12 @@
 //! The rule of each alarm.
 
-use super::{Alarm, Reading};
+use super::{Alarm, AlarmsConfig, Reading};
 use crate::Metrics;
-use crate::config::AlarmsConfig;
 
 /// Divergences below this are rounding, however many times larger than before.
 const SMALLEST_KL: f64 = 1e-3;
 
-/// What an alarm reads at the last step of `history`, if that puts it on.
+/// Returns the reading of an alarm at the last step of `history`, if the alarm is on.
 pub(super) fn reading(
     alarm: Alarm,
     history: &[Metrics],
@@ -67,7 +66,7 @@ impl Rule<'_> {
         self.last(key, self.window).map(|it| mean(&it))
     }
 
-    /// How much the mean over the last window is above that over the window before.
+    /// Rise of the mean over the last window above the mean over the window before.
     fn rise(&self, key: &str) -> Option<f64> {
         let values = self.last(key, 2 * self.window)?;
         let (before, now) = values.split_at(self.window);

@@ -1,15 +1,14 @@
-//! Alarms as a run goes: written down at every step that they are on, told once.
+//! Alarms during a run: recorded at every step that they are on, reported once.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::{Alarm, AlarmRecord, readings};
+use super::{Alarm, AlarmRecord, AlarmsConfig, readings};
 use crate::Metrics;
-use crate::config::AlarmsConfig;
 use crate::files::{JsonLines, RunDir};
 
-/// The file of a run that says which alarms were on.
+/// File of a run with the alarms that were on.
 pub const ALARMS: &str = "alarms.jsonl";
 
 /// Watches the metrics of a run.
@@ -18,7 +17,7 @@ pub(crate) struct Watch {
     config: AlarmsConfig,
     max_searches: u32,
     history: Vec<Metrics>,
-    /// Since when each alarm that is on has been on.
+    /// Step since which each alarm that is on has been on.
     on: BTreeMap<Alarm, usize>,
     file: JsonLines,
 }
@@ -52,7 +51,7 @@ impl Watch {
     /// Looks at the metrics of the next step, adds how many alarms are on, and returns those that are.
     pub(crate) fn observe(&mut self, metrics: &mut Metrics) -> Result<Vec<AlarmRecord>> {
         let Some(step) = metrics.step() else { return Ok(Vec::new()) };
-        // Step 0 is not trained: there is nothing yet to go wrong.
+        // Step 0 does not train, so nothing can have gone wrong.
         if step == 0 {
             return Ok(Vec::new());
         }
@@ -111,7 +110,7 @@ mod tests {
         let read: Vec<AlarmRecord> =
             written.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
         assert_eq!(read, records);
-        // A run that goes on after step 4 is where an uninterrupted one would be.
+        // A run that resumes after step 4 is where an uninterrupted one would be.
         let (mut resumed, before) = Watch::begin(Some(&run), &config, 3, &history[..5]).unwrap();
         assert_eq!(before, records[..2]);
         resumed.observe(&mut metrics(5, 0.0)).unwrap();

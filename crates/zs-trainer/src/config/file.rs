@@ -1,4 +1,4 @@
-//! Reading a run file: what is wrong with it is said with the file, the line and the key.
+//! Reading of run files, with errors that name file, line and key.
 
 use std::error::Error as _;
 use std::path::Path;
@@ -337,7 +337,7 @@ mod tests {
         );
         check_component(
             "[training.reward]\nkind = \"rubric\"\n",
-            "run.toml: `training.reward` needs the table `judge`",
+            "run.toml: `training.reward` needs a judge; add the table `judge`",
         );
     }
 

@@ -20,7 +20,7 @@ impl TrainConfig {
                 inputs.extend(engines.inputs(engine)?);
             }
         }
-        inputs.extend(self.consultants.as_ref().map(|it| it.model.clone()));
+        inputs.extend(self.helper_models.as_ref().map(|it| it.model.clone()));
         inputs.extend(self.judge.as_ref().map(|it| it.model.clone()));
         if let Some(CorpusSource::File { path }) = &self.corpus {
             inputs.push(path.clone());

@@ -2,21 +2,22 @@
 //!
 //! One file a kind of run; what they share ([`TrainingConfig`], [`TuningConfig`]) is composed again by crates that stand on this one.
 
-mod aids;
 mod file;
 mod inputs;
 mod observe;
 mod pretrain;
+mod resources;
 mod safety;
 mod set;
 mod sft;
 mod source;
 mod train;
 
-pub use aids::{ConsultantsConfig, CorpusSource, JudgeConfig};
+pub use crate::alarm::AlarmsConfig;
 pub use file::{Check, load, load_with, parse};
-pub use observe::{AlarmsConfig, LoggingConfig};
+pub use observe::LoggingConfig;
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
+pub use resources::{ConsultantsConfig, CorpusSource, JudgeConfig};
 pub use safety::{CheckpointConfig, FailedSearch, FaultPolicy};
 pub use set::Assignment;
 pub use sft::{

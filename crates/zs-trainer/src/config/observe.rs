@@ -1,67 +1,12 @@
-//! What a run watches itself for, and what it writes beside its own files.
+//! Alarms of a run, and the logs that it writes besides its own files.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Spec;
 
 use super::{Check, at_table, ensure, resolved};
-use crate::alarm::Alarm;
+use crate::alarm::AlarmsConfig;
 use crate::components::Components;
-
-/// When training is taken to go wrong: a threshold an alarm, under the alarm's own name.
-///
-/// ```
-/// use zs_trainer::config::AlarmsConfig;
-///
-/// let config: AlarmsConfig = toml::from_str("search_cap = 0.8\noff = [\"kl_spike\"]").unwrap();
-/// assert_eq!(config.search_cap, 0.8);
-/// assert!(toml::from_str::<AlarmsConfig>("search_caps = 0.8").is_err());
-/// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AlarmsConfig {
-    /// Alarms that are switched off.
-    pub off: Vec<Alarm>,
-    /// Steps that are averaged, so that one odd step raises nothing.
-    pub window: usize,
-    /// On at this `actor/entropy` and below, in nats a token.
-    pub entropy_collapse: f64,
-    /// On when `reward/mean` has risen by this and the share of right answers, or of valid turns, has
-    /// fallen by as much, each against the window before.
-    pub reward_hacking: f64,
-    /// On at this share of groups whose episodes all earned the same.
-    pub constant_groups: f64,
-    /// On when the divergence of a step is this many times the median of the window before.
-    pub kl_spike: f64,
-    /// On at this `rollout/log_prob_k3`.
-    pub log_prob_mismatch: f64,
-    /// On at this number of searches an episode and below.
-    pub search_collapse: f64,
-    /// On at this share of the searches that an episode may carry out.
-    pub search_cap: f64,
-    /// On at this `rollout/document_copy_frac`.
-    pub document_copy: f64,
-    /// On at this `search/malformed_frac`.
-    pub malformed_replies: f64,
-}
-
-impl Default for AlarmsConfig {
-    fn default() -> Self {
-        Self {
-            off: Vec::new(),
-            window: 5,
-            entropy_collapse: 0.01,
-            reward_hacking: 0.1,
-            constant_groups: 0.9,
-            kl_spike: 5.0,
-            log_prob_mismatch: 0.01,
-            search_collapse: 0.05,
-            search_cap: 0.95,
-            document_copy: 0.5,
-            malformed_replies: 0.1,
-        }
-    }
-}
 
 impl Check for AlarmsConfig {
     fn check(&self, _: &Components) -> Result<()> {
@@ -93,7 +38,7 @@ impl Check for AlarmsConfig {
     }
 }
 
-/// What is written beside `metrics.jsonl`.
+/// Logs besides `metrics.jsonl`.
 ///
 /// ```toml
 /// [logging]

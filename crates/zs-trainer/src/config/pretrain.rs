@@ -17,28 +17,27 @@ use crate::components::Components;
 pub struct PretrainConfig {
     /// Seed of weights and data.
     pub seed: u64,
-    /// The run directory to create; the model ends up in `out/checkpoints/final`.
+    /// Run directory to create; the final model is `out/checkpoints/final`.
     pub out: PathBuf,
     /// The model's shape.
     pub model: ModelShape,
-    /// How many worlds of the training split there are to learn from.
+    /// Number of worlds of the training split to learn from.
     pub worlds: usize,
     /// Seed of the first world; the others follow it.
     pub first_world_seed: u64,
-    /// Tokens a step.
+    /// Tokens per step.
     pub tokens_per_step: usize,
     /// Padded tokens that are run through the model at once; changes memory and speed only.
     pub micro_batch_tokens: usize,
     /// Examples that are generated together, ahead of training.
     pub chunk_examples: usize,
-    /// A checkpoint is written every so many steps.
+    /// Interval of checkpoints in steps.
     pub checkpoint_every: usize,
-    /// How copying is measured.
+    /// Probe of copying.
     pub probe: ProbeConfig,
-    /// How parameters are updated; each phase starts its own optimiser, with its own schedule over
-    /// its own steps.
+    /// Optimiser; each phase starts its own, with its own schedule over its own steps.
     pub optimizer: OptimizerConfig,
-    /// What is learned, in order.
+    /// Phases, in order.
     pub phases: Vec<Phase>,
 }
 
@@ -60,18 +59,18 @@ pub struct ModelShape {
     pub max_position_embeddings: usize,
 }
 
-/// A stretch of pre-training.
+/// Phase of pre-training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Phase {
-    /// What the log calls it.
+    /// Name in the log.
     pub name: String,
     /// Optimiser steps.
     pub steps: usize,
     /// Factor on the optimiser's learning rate.
     #[serde(default = "one")]
     pub learning_rate_factor: f64,
-    /// What the learning rate does during this phase.
+    /// Learning-rate schedule of the phase.
     #[serde(default)]
     pub schedule: Schedule,
     /// Shares of the kinds of examples.
@@ -85,12 +84,12 @@ fn one() -> f64 {
     1.0
 }
 
-/// How copying is measured: whether the model would write a name that it has never seen, out of
-/// documents that state it.
+/// Probe of copying: the model is to write a name that it has never seen, out of documents that
+/// state it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeConfig {
-    /// Every so many steps, and after the last.
+    /// Interval of the probe in steps; it is also run after the last step.
     pub every: usize,
     /// Questions of a world of the validation split.
     pub questions: usize,

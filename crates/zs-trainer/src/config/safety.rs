@@ -1,4 +1,4 @@
-//! When a training run is saved, and what it bears.
+//! Checkpoints of a training run, and the faults that it tolerates.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -6,15 +6,16 @@ use serde::{Deserialize, Serialize};
 use super::{Check, ensure};
 use crate::components::Components;
 
-/// When a run is saved, beside its end and an interruption.
+/// Times at which a run is saved, besides its end and an interruption.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointConfig {
-    /// After every so many steps; 0 for never.
+    /// Interval in steps; 0 for never.
     pub every: usize,
-    /// After the step that ends so many minutes after the last checkpoint; 0 for never.
+    /// Interval in minutes: the run is saved after the step that ends so long after the last checkpoint;
+    /// 0 for never.
     pub minutes: f64,
-    /// The newest checkpoints that are kept. The second is there for a newest one that is damaged.
+    /// Number of newest checkpoints that are kept. The second serves where the newest is damaged.
     pub keep_last: usize,
 }
 
@@ -33,31 +34,31 @@ impl Check for CheckpointConfig {
     }
 }
 
-/// What a run bears before it stops.
+/// Faults that a run tolerates before it stops.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FaultPolicy {
-    /// What becomes of an episode in which a search failed.
+    /// Treatment of an episode in which a search failed.
     pub failed_search: FailedSearch,
-    /// How often such an episode is played again, with [`FailedSearch::Resample`].
+    /// Maximum number of times that such an episode is played again, with
+    /// [`FailedSearch::Resample`].
     pub max_resamples: u32,
-    /// The share of a step's searches that may fail. Above it the run stops before it learns from
+    /// Maximum fraction of a step's searches that may fail. Above it the run stops before it learns from
     /// the step.
     pub max_failure_rate: f64,
-    /// Steps in a row in which something was not finite, and nothing was learned from it, before the
-    /// run stops.
+    /// Number of consecutive skipped steps, whose loss or gradient was not finite, at which the run
+    /// stops.
     pub max_skipped_steps: usize,
 }
 
-/// What becomes of an episode in which a search failed.
+/// Treatment of an episode in which a search failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailedSearch {
-    /// The policy is told that the search failed, and goes on.
+    /// The policy is told that the search failed, and continues.
     #[default]
     Observe,
-    /// The episode is not learned from: another is sampled in its place. One that fails each time is
-    /// left out of its group.
+    /// The episode is replaced by a new sample. One that fails each time is left out of its group.
     Resample,
 }
 
@@ -73,7 +74,7 @@ impl Default for FaultPolicy {
 }
 
 impl FaultPolicy {
-    /// How often an episode in which a search failed is played again.
+    /// Maximum number of times that an episode in which a search failed is played again.
     pub(crate) fn resamples(&self) -> u32 {
         match self.failed_search {
             FailedSearch::Observe => 0,

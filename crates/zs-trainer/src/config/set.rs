@@ -6,9 +6,9 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use toml_edit::{DocumentMut, Item, Table, Value};
 
-/// One key and its value.
+/// Key and value of a setting.
 ///
-/// The value is TOML; what is not is taken as a text, so that quotes may be left out.
+/// The value is TOML. Text that is not TOML is taken as a string, so that quotes may be left out.
 ///
 /// ```
 /// use zs_trainer::config::Assignment;

@@ -12,7 +12,7 @@ use zs_world::QueryMix;
 use super::{Check, check_optimizer, ensure};
 use crate::components::Components;
 
-/// A run of `zs sft`: which model learns to complete which prompts.
+/// Run of `zs sft`: a model, and the prompts that it learns to complete.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SftConfig {
@@ -24,11 +24,11 @@ pub struct SftConfig {
     pub base: PathBuf,
     /// Prompts and completions.
     pub data: SftData,
-    /// How it learns.
+    /// Settings of tuning.
     pub tuning: TuningConfig,
 }
 
-/// Where prompts and completions come from.
+/// Source of prompts and completions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SftData {
@@ -40,17 +40,17 @@ pub enum SftData {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         validation: Option<PathBuf>,
     },
-    /// Searches in embedded worlds and what the real engine returns for them.
+    /// Searches in embedded worlds, with the documents of the real engine.
     World(WorldExamples),
     /// Searches that were recorded on a real engine.
     Searches(RecordedSearches),
 }
 
-/// Simulation examples out of embedded worlds.
+/// Simulation examples from embedded worlds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorldExamples {
-    /// How many worlds.
+    /// Number of worlds.
     pub worlds: usize,
     /// Seed of the first world; the others follow it.
     pub first_seed: u64,
@@ -58,13 +58,14 @@ pub struct WorldExamples {
     pub examples: usize,
     /// Validation examples, out of one world of the validation split.
     pub validation_examples: usize,
-    /// Which hops of questions the searches are for.
+    /// Weights of the hops of the questions that the searches are for.
     #[serde(default)]
     pub hops: HopMix,
-    /// How good the queries are.
+    /// Mix of good and bad queries.
     #[serde(default)]
     pub queries: QueryMix,
-    /// How often a document of a reply carries loss that is not the one which matters most.
+    /// Probability that a document of a reply carries loss where it is not the one which matters
+    /// most.
     #[serde(default = "always")]
     pub distractor_loss: f64,
     /// The prompts to learn.
@@ -76,25 +77,25 @@ fn always() -> f64 {
     1.0
 }
 
-/// Simulation examples out of recorded searches on a real engine.
+/// Simulation examples from recorded searches on a real engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordedSearches {
     /// JSON Lines of `zs_simulator::tuning::SearchRecord`, e.g. `train.jsonl` of `zs simulate
     /// collect`.
     pub path: PathBuf,
-    /// The same for the validation loss.
+    /// Searches of the validation loss, in the same format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<PathBuf>,
     /// Validation examples, balanced as those for training are.
     #[serde(default = "some_validation")]
     pub validation_examples: usize,
-    /// Which documents a reply is made of.
+    /// Documents that a reply is made of.
     #[serde(default)]
     pub replies: ReplyContents,
     /// Training examples, balanced by quality and hop.
     pub examples: usize,
-    /// Documents a reply.
+    /// Documents per reply.
     pub num_documents: usize,
     /// The prompts to learn.
     #[serde(default)]
@@ -105,7 +106,7 @@ fn some_validation() -> usize {
     200
 }
 
-/// Which documents of a recorded search make up the reply to learn.
+/// Documents of a recorded search that make up the reply to learn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReplyContents {
@@ -116,36 +117,36 @@ pub enum ReplyContents {
     Judged,
 }
 
-/// How a model is fine-tuned.
+/// Settings of fine-tuning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TuningConfig {
     /// Optimiser steps.
     pub steps: usize,
-    /// Tokens a step, prompts included; at least one row is taken.
+    /// Tokens per step, prompts included; at least one row is taken.
     pub tokens_per_step: usize,
     /// Padded tokens that are run through the model at once; changes memory and speed only.
     pub micro_batch_tokens: usize,
-    /// The validation loss is computed every so many steps and after the last.
+    /// Interval of the validation loss in steps; it is also computed after the last step.
     pub eval_every: usize,
-    /// A checkpoint to resume from is written every so many steps; 0 is never.
+    /// Interval of checkpoints in steps; 0 writes none.
     #[serde(default = "some_steps")]
     pub checkpoint_every: usize,
-    /// Whether short rows are joined into rows as long as the model's context. A joined row attends
-    /// to the examples before it, so this is for bases that are used to it; rows of similar length
-    /// share a micro-batch anyway, so little padding is lost without.
+    /// Joins short rows into rows as long as the model's context. A joined row attends to the
+    /// examples before it, so this is for bases that are used to it; rows of similar length share a
+    /// micro-batch anyway, so little padding is lost without.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub packing: bool,
-    /// When to stop before `steps`; by default never.
+    /// Early stopping before `steps`; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stop: Option<EarlyStopConfig>,
     /// Adapters to train in place of all weights; checkpoints have them merged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraConfig>,
-    /// What is kept in memory and what is computed again.
+    /// Memory and precision of training.
     #[serde(default)]
     pub memory: MemoryConfig,
-    /// How parameters are updated; `total_steps = 0` means `steps`.
+    /// Optimiser; `total_steps = 0` means `steps`.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
 }
@@ -154,13 +155,13 @@ fn some_steps() -> usize {
     100
 }
 
-/// When to stop for want of progress. The model of the lowest validation loss is kept then.
+/// Early stopping without progress. The model of the lowest validation loss is then kept.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyStopConfig {
     /// Evaluations in a row without progress.
     pub patience: usize,
-    /// How much lower than the lowest a loss must be to count as progress, in nats.
+    /// Minimum decrease of the lowest loss that counts as progress, in nats.
     #[serde(default)]
     pub min_delta: f64,
 }

@@ -19,7 +19,8 @@ use super::{
 };
 use crate::components::Components;
 
-/// A run of `zs train`: which policy learns from which questions with which engine.
+/// Run of `zs train`: a policy, the questions that it learns from, and the engine that it searches
+/// with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
@@ -33,56 +34,56 @@ pub struct TrainConfig {
     pub questions: Spec,
     /// The engine that the policy trains with.
     pub engine: Spec,
-    /// What checkpoints are chosen by; without it the last one is kept.
+    /// Validation, which chooses among checkpoints; without it the last one is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<ValidationConfig>,
-    /// Models that the policy may consult while it trains; validation has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub consultants: Option<ConsultantsConfig>,
+    /// Helper models that the policy may consult while it trains; validation has none.
+    #[serde(default, alias = "consultants", skip_serializing_if = "Option::is_none")]
+    pub helper_models: Option<ConsultantsConfig>,
     /// The model that compares episodes, for the reward `rubric`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeConfig>,
-    /// Where the texts of gold documents are, for the reward `information_gain`.
+    /// Texts of gold documents, for the reward `information_gain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corpus: Option<CorpusSource>,
-    /// What engines bill, by their names; web search has its providers' published prices unless
+    /// Prices of engines, by their names; web search has its providers' published prices unless
     /// told otherwise.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub prices: BTreeMap<String, Price>,
-    /// Whether rows of question files that cannot be read are left out (and counted) rather than
-    /// refused.
+    /// Leaves out (and counts) rows of question files that cannot be read, instead of refusing the
+    /// file.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_bad_rows: bool,
-    /// When training is taken to go wrong.
+    /// Thresholds of alarms.
     #[serde(default)]
     pub alarms: AlarmsConfig,
-    /// What is written beside the metrics.
+    /// Logs besides the metrics.
     #[serde(default)]
     pub logging: LoggingConfig,
-    /// How it learns.
+    /// Settings of training.
     #[serde(default)]
     pub training: TrainingConfig,
 }
 
-/// What checkpoints are chosen by.
+/// Validation, which chooses among checkpoints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValidationConfig {
     /// Questions that are neither trained on nor reported.
     pub questions: Spec,
-    /// The engine; the one of training unless said.
+    /// Engine; by default the one of training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<Spec>,
-    /// Whether the questions are asked with the engine of training too, where that is another one: the
-    /// difference is how far the simulation is from what it simulates. On by default.
+    /// Asks the questions with the engine of training too, where that is another one: the
+    /// difference measures how far the simulation is from what it simulates. On by default.
     #[serde(default = "yes")]
     pub side_by_side: bool,
-    /// What the best checkpoint is the best by.
+    /// Metric by which the best checkpoint is chosen.
     #[serde(default)]
     pub choose_by: ValidationMetric,
 }
 
-/// What the best checkpoint is the best by: a mean over the validation questions.
+/// Metric by which the best checkpoint is chosen: a mean over the validation questions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValidationMetric {
@@ -110,23 +111,23 @@ fn yes() -> bool {
     true
 }
 
-/// How a policy learns.
+/// Settings of reinforcement learning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainingConfig {
-    /// Steps, and what one is made of.
+    /// Number of steps, and the size of each.
     pub schedule: ScheduleConfig,
-    /// How episodes are played.
+    /// Rollout of the episodes.
     pub rollout: RolloutConfig,
-    /// What an episode is worth.
+    /// Reward of an episode.
     pub reward: Spec,
     /// Credit assignment and loss.
     pub algorithm: Spec,
-    /// How a batch becomes optimiser steps.
+    /// Split of a batch into optimiser steps.
     pub update: UpdateConfig,
-    /// How parameters are updated; `total_steps = 0` means the steps of the schedule.
+    /// Optimiser; `total_steps = 0` means the steps of the schedule.
     pub optimizer: OptimizerConfig,
-    /// How the value model learns, for algorithms that have one.
+    /// Optimiser of the value model, for algorithms that have one.
     pub critic: CriticConfig,
     /// Curated texts to keep likely, with the weight `update.ptx_coef`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,16 +135,16 @@ pub struct TrainingConfig {
     /// Adapters to train in place of all weights; checkpoints have them merged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraConfig>,
-    /// What is kept in memory and what is computed again.
+    /// Memory and precision of training.
     pub memory: MemoryConfig,
-    /// How likely noisy documents are.
+    /// Curriculum: the probability of noisy documents.
     pub curriculum: Spec,
-    /// How the sampling temperature changes; that of the rollout throughout by default.
+    /// Schedule of the sampling temperature; that of the rollout throughout by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<TemperatureSchedule>,
-    /// When the run is saved.
+    /// Times at which the run is saved.
     pub checkpoints: CheckpointConfig,
-    /// What the run bears before it stops.
+    /// Faults that the run tolerates before it stops.
     pub faults: FaultPolicy,
 }
 
@@ -186,13 +187,13 @@ impl TrainingConfig {
         needs(&components.rewards, &self.reward).map_err(|it| at_table(it, "training.reward"))
     }
 
-    /// Tokens of curated texts a step.
+    /// Tokens of curated texts per step.
     pub(crate) fn texts_per_step(&self) -> usize {
         self.ptx.as_ref().map_or(0, |it| it.tokens_per_step)
     }
 }
 
-/// How a value model learns; everything else is as in `optimizer`.
+/// Optimiser of a value model; everything else is as in `optimizer`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CriticConfig {
@@ -219,25 +220,24 @@ pub struct PtxConfig {
     pub tokens_per_step: usize,
 }
 
-/// Steps, and what one is made of.
+/// Number of steps, and the size of each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleConfig {
     /// Training steps.
     pub steps: usize,
-    /// Questions a step.
+    /// Questions per step.
     pub questions_per_step: usize,
-    /// Episodes a question.
+    /// Episodes per question.
     pub group_size: usize,
-    /// The validation questions are answered before the first step, every so many steps, and after
-    /// the last.
+    /// Interval of validation in steps; it also runs before the first step and after the last.
     pub eval_every: usize,
     /// Episodes that are evaluated together; changes memory and speed only.
     pub eval_batch_size: usize,
-    /// Trajectories of every so many steps are written; 0 writes none.
+    /// Interval in steps at which trajectories are written; 0 writes none.
     pub record_every: usize,
-    /// The reference model becomes a copy of the policy every so many steps; 0 keeps the policy that
-    /// the run started from.
+    /// Interval in steps at which the reference model becomes a copy of the policy; 0 keeps the policy
+    /// that the run started from.
     pub reference_every: usize,
 }
 
@@ -273,18 +273,18 @@ impl Check for TrainConfig {
     }
 
     fn check(&self, components: &Components) -> Result<()> {
-        if let Some(consultants) = &self.consultants {
-            consultants.check("consultants")?;
+        if let Some(helper_models) = &self.helper_models {
+            helper_models.check("helper_models")?;
         }
         if let Some(judge) = &self.judge {
             judge.check("judge")?;
         }
         let needs = self.training.reward_needs(components)?;
         if self.corpus.is_none() && needs.corpus {
-            bail!("`training.reward` needs the table `corpus`");
+            bail!("`training.reward` needs gold documents; add the table `corpus`");
         }
         if self.judge.is_none() && needs.judge {
-            bail!("`training.reward` needs the table `judge`");
+            bail!("`training.reward` needs a judge; add the table `judge`");
         }
         self.alarms.check(components)?;
         self.logging.check(components)?;
@@ -348,7 +348,7 @@ impl Check for TrainingConfig {
     }
 }
 
-/// Checks the settings of an optimizer, which stand under `key`.
+/// Checks the settings of an optimiser under `key`.
 ///
 /// # Errors
 ///

@@ -8,14 +8,14 @@ use super::gib;
 use crate::context::Devices;
 use crate::device_name::DeviceName;
 
-/// What there is to take.
+/// Available memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Available {
     pub(crate) bytes: u64,
     pub(crate) kind: Kind,
 }
 
-/// What is known about the memory.
+/// Kind of memory, and the knowledge of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The machine's that is free.
@@ -27,7 +27,7 @@ pub(crate) enum Kind {
 }
 
 impl Available {
-    /// That of a device; the machine's where it is no GPU that is there.
+    /// Memory of a device: of the GPU where it is one that is there, else of the machine.
     pub(crate) fn on(name: DeviceName, devices: &Devices) -> Self {
         match devices.memory_of(name) {
             Some(memory) => Self::of_gpu(name, memory.total, memory.free),

@@ -1,4 +1,4 @@
-//! What a training run needs in memory, estimated from its run file and the shapes of its models.
+//! Estimate of the memory of a training run, from its run file and the shapes of its models.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::context::Devices;
 
 /// Weights, gradients and moments are f32.
 const BYTES: u64 = 4;
-/// What sampling keeps with bf16 products: weights, keys and values.
+/// Bytes of a weight, key or value in bf16, as sampling holds them with that precision.
 const BYTES_BF16: u64 = 2;
 /// Sequences decoded at once, at most.
 const MAX_BATCH_ROWS: usize = 512;
@@ -26,14 +26,14 @@ const SCORES_OF_PASS: u64 = 1 << 26;
 /// Name of the part that a simulation LLM takes.
 pub const SIMULATOR: &str = "simulation LLM";
 
-/// One part of the memory.
+/// Part of the memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
     /// Name in the plan.
     pub name: &'static str,
     /// Size.
     pub bytes: u64,
-    /// Whether it is there only while the policy learns, or only while it plays; `None` for
+    /// Phase in which the memory is held, while the policy learns or while it plays; `None` for
     /// throughout.
     pub phase: Option<Phase>,
 }
@@ -47,16 +47,16 @@ pub enum Phase {
     Update,
 }
 
-/// Where a run computes: what is estimated is the memory of the first of its devices.
+/// Placement of a run; the estimate is of the memory of the first of its devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// Whether the first device is a GPU.
+    /// The first device is a GPU.
     pub is_gpu: bool,
     /// Devices that share sampling and training.
     pub num_devices: usize,
     /// Micro-batches that the first device works on at once.
     pub workers: usize,
-    /// Whether the simulation LLM is on another device.
+    /// The simulation LLM is on another device.
     pub has_simulator_apart: bool,
 }
 
@@ -163,7 +163,7 @@ pub fn parts(config: &TrainConfig, on: Placement, components: &Components) -> Re
     Ok(parts)
 }
 
-/// What a simulation LLM in this process takes; 0 where there is none.
+/// Memory of a simulation LLM in this process; 0 where there is none.
 pub fn simulator_bytes(config: &TrainConfig, components: &Components) -> Result<u64> {
     let mut models = Vec::new();
     components.engines.visit(&config.engine, &mut |it| {
@@ -182,12 +182,12 @@ pub fn peak(parts: &[Part]) -> u64 {
     during(Phase::Rollout).max(during(Phase::Update))
 }
 
-/// Whether the network computes on slices: in f32 on a CPU.
+/// Returns true if the network runs in host memory: in f32 on a CPU.
 fn is_on_slices(config: &TrainConfig, on: Placement) -> bool {
     !on.is_gpu && config.training.memory.compute_dtype == Precision::F32
 }
 
-/// What one micro-batch needs on its way.
+/// Memory of the activations of one micro-batch.
 fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 {
     let memory = &config.training.memory;
     let tokens = config.training.update.micro_batch_tokens;
@@ -214,7 +214,7 @@ fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 
     }
 }
 
-/// What is there beside the weights while episodes are sampled.
+/// Memory besides the weights while episodes are sampled.
 struct Sampling {
     cache: u64,
     moving: u64,

@@ -1,4 +1,4 @@
-//! What a training run is going to do and need: printed by `--dry-run`, and checked before a run
+//! Plan of a training run: steps and memory, printed by `--dry-run` and checked before a run
 //! begins.
 
 mod available;
@@ -26,7 +26,7 @@ pub struct Plan<'a> {
     shape: ModelConfig,
     parts: Vec<Part>,
     available: Available,
-    /// What the simulation LLM takes of a device of its own.
+    /// Memory of a simulation LLM that has a device of its own.
     apart: Option<(u64, Available)>,
 }
 
@@ -67,8 +67,8 @@ impl<'a> Plan<'a> {
             && *bytes > available.bytes
         {
             bail!(
-                "the simulation LLM needs about {} of memory and {available}; name another \
-                 --simulator-device, or --force",
+                "the simulation LLM needs about {} of memory and {available}; choose another \
+                 `--simulator-device`, or pass `--force`",
                 gib(*bytes)
             );
         }
@@ -79,13 +79,13 @@ impl<'a> Plan<'a> {
         bail!(
             "the run needs about {} of memory and {}; set `training.update.\
              micro_batch_tokens` lower, `training.memory.gradient_checkpointing`, adapters \
-             (`training.lora`), or --force (see --dry-run for the parts)",
+             (`training.lora`), or pass `--force` (`--dry-run` shows the parts)",
             gib(peak),
             self.available
         )
     }
 
-    /// One line about the memory.
+    /// Summary of the memory, in one line.
     pub fn summary(&self) -> String {
         format!("about {}, {}", gib(self.peak()), self.available)
     }
@@ -304,15 +304,15 @@ mod tests {
             plan.check().unwrap_err().to_string(),
             "the run needs about 3.0 GiB of memory and 2.0 GiB is free; set \
              `training.update.micro_batch_tokens` lower, `training.memory.gradient_checkpointing`, \
-             adapters (`training.lora`), or --force (see --dry-run for the parts)"
+             adapters (`training.lora`), or pass `--force` (`--dry-run` shows the parts)"
         );
         plan.available.bytes = 3 << 30;
         plan.check().unwrap();
         plan.apart = Some((5 << 30, plan.available.clone()));
         assert_eq!(
             plan.check().unwrap_err().to_string(),
-            "the simulation LLM needs about 5.0 GiB of memory and 3.0 GiB is free; name another \
-             --simulator-device, or --force"
+            "the simulation LLM needs about 5.0 GiB of memory and 3.0 GiB is free; choose another \
+             `--simulator-device`, or pass `--force`"
         );
     }
 

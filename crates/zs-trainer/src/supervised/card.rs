@@ -5,7 +5,7 @@ use zs_model::LanguageModel;
 use super::pretrain::State;
 use crate::config::PretrainConfig;
 
-/// What the model is, what it was trained on, and how to make it again.
+/// Writes the model card: the model, its training, and the command that makes it again.
 pub(crate) fn write(
     config: &PretrainConfig,
     command: &str,

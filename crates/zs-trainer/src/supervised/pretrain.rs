@@ -25,14 +25,14 @@ use crate::files::{JsonLines, RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
 use crate::weights::{STATE, read_state};
 
-/// What a checkpoint holds.
+/// Names of the parts of a checkpoint.
 const MODEL: &str = "model";
 const OPTIMIZER: &str = "optimizer.bpk";
 
 /// The newest checkpoints that are kept; the second is there for a newest one that is damaged.
 const KEEP_LAST: usize = 2;
 
-/// How far a run is.
+/// Progress of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct State {
@@ -48,8 +48,8 @@ pub(crate) struct State {
 
 /// Trains a model from scratch, writing metrics and checkpoints into `run`.
 ///
-/// `command` is what the model card says that it was made by. With `resume`, goes on from the newest
-/// whole checkpoint, to the same bytes as an uninterrupted run.
+/// `command` is the command that the model card names. With `resume`, it resumes from the newest
+/// complete checkpoint, with the same bytes as an uninterrupted run.
 ///
 /// # Errors
 ///
@@ -172,7 +172,7 @@ fn report(progress: &dyn Progress, state: State) {
         .advance(1, &format!("loss {loss:.3}, {millions:.2} M tokens, copies {copy_accuracy:.2}"));
 }
 
-/// What the steps of a phase share.
+/// Shared state of the steps of a phase.
 struct Trainer<'a> {
     config: &'a PretrainConfig,
     checkpoints: &'a Checkpoints,
@@ -223,7 +223,7 @@ impl Trainer<'_> {
     }
 }
 
-/// How the optimiser of a phase works; every phase starts with a fresh one.
+/// Optimiser configuration of a phase; every phase starts with a fresh optimiser.
 fn optimizer_config(config: &PretrainConfig, phase: &Phase) -> OptimizerConfig {
     OptimizerConfig {
         learning_rate: config.optimizer.learning_rate * phase.learning_rate_factor,

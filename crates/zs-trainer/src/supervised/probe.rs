@@ -1,4 +1,4 @@
-//! Whether a model copies: the skill that everything else stands on.
+//! Probe of copying, the skill that everything else builds on.
 
 use anyhow::Result;
 use zs_core::{Domain, StreamKey};

@@ -30,7 +30,7 @@ const KEEP_LAST: usize = 2;
 ///
 /// Rows are taken in a shuffled order, every row once an epoch, until a step has its tokens. With
 /// `early_stop`, the model of the lowest validation loss is returned and saved as `best`. With
-/// `resume`, goes on from the newest whole checkpoint, to the same bytes as an uninterrupted run.
+/// `resume`, resumes from the newest complete checkpoint, to the same bytes as an uninterrupted run.
 ///
 /// # Errors
 ///
@@ -45,14 +45,16 @@ pub fn tune(
     context: &RunContext,
 ) -> Result<LanguageModel> {
     if !rows.train.iter().any(|it| it.loss_mask.contains(&true)) {
-        bail!("there is no row with a completion to learn");
+        bail!("no row has a completion to learn; add rows with completions to `data`");
     }
     let total_steps = match config.optimizer.total_steps {
         0 => config.steps,
         given => given,
     };
     if config.early_stop.is_some() && rows.validation.is_empty() {
-        bail!("`tuning.early_stop` needs validation rows; give some or leave it out");
+        bail!(
+            "`tuning.early_stop` needs validation rows; add some to `data` or remove `early_stop`"
+        );
     }
     let packed = config.packing.then(|| pack(&rows.train, base.config().max_position_embeddings));
     let train = packed.as_deref().unwrap_or(&rows.train);

@@ -1,4 +1,4 @@
-//! Trainers, put together part by part.
+//! Builder of trainers.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub struct TrainerBuilder {
     validation: Option<Validation>,
     values: Option<ValueNetwork>,
     texts: Vec<TokenRow>,
-    consultants: Option<ConsultRegistry>,
+    helper_models: Option<ConsultRegistry>,
     alarms: AlarmsConfig,
     callbacks: Vec<Box<dyn Callback>>,
     config: TrainingConfig,
@@ -54,7 +54,7 @@ impl TrainerBuilder {
             validation: None,
             values: None,
             texts: Vec::new(),
-            consultants: None,
+            helper_models: None,
             alarms: AlarmsConfig::default(),
             callbacks: Vec::new(),
             config: TrainingConfig::default(),
@@ -113,7 +113,7 @@ impl TrainerBuilder {
         self
     }
 
-    /// Sets everything that a run file has under `[training]`.
+    /// Sets the settings that a run file has under `[training]`.
     #[must_use]
     pub fn config(mut self, config: TrainingConfig) -> Self {
         self.config = config;
@@ -134,8 +134,8 @@ impl TrainerBuilder {
         self
     }
 
-    /// Sets devices, console and what else surrounds the run; by default the policy's own device and
-    /// silence.
+    /// Sets the context of the run: devices, console, interruption. The default is the policy's own
+    /// device and no output.
     #[must_use]
     pub fn context(mut self, context: RunContext) -> Self {
         self.context = Some(context);
@@ -156,8 +156,7 @@ impl TrainerBuilder {
         self
     }
 
-    /// Sets the value model to start from, for algorithms that have one; one that says 0 everywhere
-    /// by default.
+    /// Sets the initial value model, for algorithms that have one; the default predicts 0 everywhere.
     #[must_use]
     pub fn values(mut self, values: Option<ValueNetwork>) -> Self {
         self.values = values;
@@ -173,8 +172,8 @@ impl TrainerBuilder {
 
     /// Sets helper models that the policy may consult; validation goes without them.
     #[must_use]
-    pub fn consultants(mut self, consultants: Option<ConsultRegistry>) -> Self {
-        self.consultants = consultants;
+    pub fn helper_models(mut self, helper_models: Option<ConsultRegistry>) -> Self {
+        self.helper_models = helper_models;
         self
     }
 
@@ -192,7 +191,7 @@ impl TrainerBuilder {
         self
     }
 
-    /// Puts the trainer together.
+    /// Builds the trainer.
     ///
     /// # Errors
     ///
@@ -233,7 +232,7 @@ impl TrainerBuilder {
             validation: self.validation,
             values: self.values,
             texts: self.texts.into(),
-            consultants: self.consultants,
+            helper_models: self.helper_models,
             alarms: self.alarms,
             callbacks: self.callbacks,
             config: self.config,

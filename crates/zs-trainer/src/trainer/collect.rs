@@ -11,9 +11,9 @@ use zs_rl::{
 };
 
 use super::Trainer;
-use super::rollouts::RecordedGroup;
 use crate::config::TrainingConfig;
 use crate::order::EpochOrder;
+use crate::rollouts::RecordedGroup;
 
 /// Plays the episodes of one step after the other.
 pub(super) struct Collector<'a> {
@@ -25,7 +25,7 @@ pub(super) struct Collector<'a> {
 
 /// The episodes of one step.
 pub(super) struct Collected {
-    /// What is learned from.
+    /// Groups to learn from.
     pub(super) groups: Vec<TrajectoryGroup>,
     /// Groups that were replaced since all their rewards are equal.
     pub(super) dropped: Vec<TrajectoryGroup>,
@@ -33,13 +33,13 @@ pub(super) struct Collected {
     pub(super) stats: RolloutStats,
     /// The temperature that they were sampled at.
     pub(super) temperature: f32,
-    /// Rollouts besides the first; nothing where groups are not replaced.
+    /// Rollouts besides the first; `None` where groups are not replaced.
     pub(super) num_refills: Option<usize>,
     /// Episodes that were played again since a search had failed.
     pub(super) num_resampled: usize,
     /// Episodes that were left out since a search failed each time.
     pub(super) num_failed: usize,
-    /// Why the first of the searches that failed did.
+    /// Error of the first search that failed.
     pub(super) first_error: Option<String>,
     /// The place in the order of the question after the last.
     pub(super) next_question: usize,
@@ -176,7 +176,7 @@ fn first_error(played: &[Trajectory]) -> Option<String> {
     played.iter().flat_map(Trajectory::searches).find_map(|it| it.error.clone())
 }
 
-/// What the rollouts of one step share.
+/// Shared inputs of the rollouts of one step.
 struct Stage<'a> {
     trainer: &'a Trainer,
     policy: &'a LanguageModel,
@@ -184,7 +184,7 @@ struct Stage<'a> {
     config: &'a RolloutConfig,
 }
 
-/// What has been played in a step.
+/// Episodes played in a step.
 #[derive(Default)]
 struct Played {
     /// Every episode, those that were replaced included.
@@ -194,8 +194,8 @@ struct Played {
 }
 
 impl Stage<'_> {
-    /// Plays episodes, and again those in which a search failed, as often as the run's policy says;
-    /// `None` for those that failed each time.
+    /// Plays episodes, and repeats those in which a search failed, as often as the fault policy
+    /// allows. Returns `None` for those that failed each time.
     fn play(
         &self,
         episodes: &[Episode<'_>],
@@ -237,7 +237,7 @@ impl Stage<'_> {
     fn rollout(&self, episodes: &[Episode<'_>], played: &mut Played) -> Result<Vec<Trajectory>> {
         let output = Rollout {
             noise_probability: self.noise.clone(),
-            consultants: self.trainer.consultants.as_ref(),
+            consultants: self.trainer.helper_models.as_ref(),
             ..Rollout::new(self.policy, self.trainer.engine.as_ref(), self.config)
         }
         .play(episodes, &mut |_| {})?;

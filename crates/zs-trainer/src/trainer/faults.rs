@@ -1,4 +1,4 @@
-//! What a training run does not bear.
+//! Faults that end a training run.
 
 use anyhow::{Result, bail};
 use zs_core::SearchEngine;

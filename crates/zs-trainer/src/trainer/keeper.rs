@@ -1,4 +1,4 @@
-//! When a run is saved.
+//! Times at which a run is saved.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ impl<'a> Keeper<'a> {
         Self { checkpoints, config, engines: trainer.engines.as_deref(), last: clock(), clock }
     }
 
-    /// Whether the step that has just ended is to be saved.
+    /// Returns true if the step that has just ended is to be saved.
     pub(super) fn is_due(&self, step: usize) -> bool {
         let CheckpointConfig { every, minutes, .. } = self.config;
         let waited = (self.clock)().saturating_duration_since(self.last);
@@ -37,7 +37,7 @@ impl<'a> Keeper<'a> {
             || (minutes > 0.0 && waited >= Duration::from_secs_f64(minutes * 60.0))
     }
 
-    /// Saves what the learner is after its last step, and brings the log to the disk before it.
+    /// Saves the learner after its last step, once the log is on the disk.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Everything that learning changes, and how it is kept in a checkpoint.
+//! State that learning changes, and its place in a checkpoint.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,7 +29,7 @@ const OPTIMIZER: &str = "optimizer.bpk";
 const CRITIC: &str = "critic";
 const CRITIC_OPTIMIZER: &str = "critic_optimizer.bpk";
 
-/// The policy that is trained, and all that is trained or remembered beside it.
+/// Policy in training, with optimiser, reference, value model and progress.
 pub(super) struct Learner<'a> {
     trainer: &'a Trainer,
     /// The sampling copy.
@@ -43,7 +43,7 @@ pub(super) struct Learner<'a> {
     pub(super) numbers: RunNumbers,
 }
 
-/// Numbers of a checkpoint: progress of the run, and what is remembered between steps.
+/// Numbers of a checkpoint: progress of the run, and state between steps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RunNumbers {
@@ -55,12 +55,12 @@ pub(super) struct RunNumbers {
     next_text: usize,
     /// Searches carried out in training.
     pub(super) num_searches: u64,
-    /// What algorithms remember.
+    /// State that algorithms carry from one update to the next.
     learning: LearningState,
     /// The step of the best policy, and its score.
     best_step: usize,
     best_score: Option<f64>,
-    /// What the engines have done, by name.
+    /// Usage of the engines, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) usage: BTreeMap<String, Usage>,
     /// Searches that each budget has passed on, in the order in which the engines were opened.
@@ -91,7 +91,7 @@ impl<'a> Learner<'a> {
         Ok(Self { trainer, policy, network, optimizer, reference, critic, best, numbers })
     }
 
-    /// Goes on from a checkpoint.
+    /// Resumes from a checkpoint.
     ///
     /// # Errors
     ///
@@ -144,7 +144,7 @@ impl<'a> Learner<'a> {
 
     /// Fills the directory of a checkpoint.
     ///
-    /// Of the policy that the run started from nothing is written: it lies where the run file says.
+    /// The policy that the run started from is not written: the run file names it.
     ///
     /// # Errors
     ///
@@ -218,7 +218,7 @@ impl<'a> Learner<'a> {
         Ok(learned)
     }
 
-    /// Whether nothing was lost in a failed update.
+    /// Returns true if nothing was lost in a failed update.
     pub(super) fn is_intact(&self) -> bool {
         self.network.is_some()
     }
@@ -252,7 +252,7 @@ impl<'a> Learner<'a> {
     }
 }
 
-/// A copy to train of a policy that has its adapters already, if it is to have any.
+/// Training copy of a policy that already has its adapters, if any.
 fn training_copy(policy: &LanguageModel, config: &TrainingConfig) -> CausalLm {
     policy.network().clone().with_memory(config.memory).train()
 }

@@ -1,4 +1,4 @@
-//! What a reinforcement learning run writes as it goes: metrics, episodes, costs and its summary.
+//! Log of a reinforcement learning run: metrics, episodes, costs and its summary.
 
 use std::fs;
 use std::path::Path;
@@ -10,39 +10,39 @@ use zs_rl::{RewardedTrajectory, TrajectoryGroup};
 
 use super::collect::Collected;
 use super::learner::Learner;
-use super::rollouts::{RecordedGroup, Rollouts};
 use super::{Trained, Trainer};
 use crate::alarm::AlarmRecord;
-use crate::callback::StepTimes;
 use crate::engines::{self, Engines};
 use crate::files::{JsonLines, RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
+use crate::rollouts::{RecordedGroup, Rollouts};
+use crate::times::StepTimes;
 
-/// What a run writes as it goes.
+/// Log of a run.
 pub(super) struct Log {
     pub(super) metrics: Metrics,
     pub(super) timings: Timings,
     history: Vec<Metrics>,
     metrics_file: JsonLines,
-    /// Only where there is a run directory.
+    /// `None` without a run directory.
     rollouts: Option<Rollouts>,
-    /// Only where there are engines whose costs are kept.
+    /// `None` without engines whose costs are recorded.
     costs_file: Option<JsonLines>,
 }
 
 /// Part of the files of a run that a process begins with.
 #[derive(Clone, Copy)]
 pub(super) enum History {
-    /// None: the files are created.
+    /// Nothing: the files are created.
     Fresh,
-    /// None of the files that an earlier process has left.
+    /// Nothing: the files of an earlier process are emptied.
     Discarded,
     /// The first validation and the steps up to this one.
     Until(usize),
 }
 
 impl Log {
-    /// Opens the files of a run, and rewinds those that are there already.
+    /// Opens the files of a run, and truncates existing ones to the steps that are kept.
     pub(super) fn open(run: Option<&RunDir>, kept: History, with_costs: bool) -> Result<Self> {
         let Some(run) = run else { return Ok(Self::discarding()) };
         let rows = match kept {
@@ -95,13 +95,12 @@ impl Log {
         self.costs_file.as_mut().map_or(Ok(()), JsonLines::sync)
     }
 
-    /// The success rates of the steps so far, as they were logged: what a curriculum with feedback
-    /// follows.
+    /// Success rates of the steps so far, as logged, for a curriculum with feedback.
     pub(super) fn success_rates(&self) -> Vec<f64> {
         self.history.iter().filter_map(|it| it.get(SUCCESS_RATE)).collect()
     }
 
-    /// What was played in a step, and what it earned.
+    /// Records the episodes of a step and their rewards.
     pub(super) fn collected(&mut self, collected: &Collected) {
         let Collected { groups, dropped, stats, temperature, num_refills, .. } = collected;
         self.metrics.set("rollout/temperature", f64::from(*temperature));
@@ -119,7 +118,7 @@ impl Log {
         self.metrics.set(SUCCESS_RATE, success_rate(&played));
     }
 
-    /// Mean reward and its components, and how many queries name what they are about.
+    /// Records mean reward and its components, and the fraction of queries that name an entity.
     fn rewards(&mut self, groups: &[&TrajectoryGroup]) {
         let rewarded: Vec<&RewardedTrajectory> =
             groups.iter().flat_map(|it| &it.trajectories).collect();
@@ -143,7 +142,7 @@ impl Log {
         self.rollouts.as_ref().map_or(Ok(()), |it| it.write(step, groups))
     }
 
-    /// What the step has cost, as metrics and in a file of its own.
+    /// Records the cost of the step, as metrics and in a file of its own.
     pub(super) fn costs(&mut self, engines: Option<&Engines>, step: usize) -> Result<()> {
         let (Some(engines), Some(file)) = (engines, &mut self.costs_file) else { return Ok(()) };
         let costs = engines::step_metrics(engines, &mut self.metrics);
@@ -224,7 +223,7 @@ pub(super) fn read_metrics(run: &Path) -> Result<Vec<Metrics>> {
     text.lines().enumerate().map(row).collect()
 }
 
-/// The metric that a curriculum with feedback follows.
+/// Metric that a curriculum with feedback reads.
 const SUCCESS_RATE: &str = "curriculum/success_rate";
 
 /// Share of episodes whose answer equals a golden one, whatever they are rewarded for.

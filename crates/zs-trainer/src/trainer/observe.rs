@@ -4,12 +4,13 @@ use anyhow::Result;
 use zs_core::registry::BoxedError;
 
 use super::Trainer;
-use super::rollouts::RecordedGroup;
 use crate::RunContext;
 use crate::alarm::{AlarmRecord, Watch, raised};
-use crate::callback::{Callback, Flow, StepReport, StepTimes, guarded};
+use crate::callback::{Callback, Flow, StepReport, guarded};
 use crate::files::RunDir;
 use crate::metrics::Metrics;
+use crate::rollouts::RecordedGroup;
+use crate::times::StepTimes;
 
 /// Watches a run step by step.
 pub(super) struct Observers<'a> {

@@ -11,8 +11,8 @@ use zs_rl::{RewardScore, Trajectory, TrajectoryGroup};
 use super::Trainer;
 use super::learner::Learner;
 use super::log::read_metrics;
-use super::rollouts::{RecordedGroup, read_rollouts};
 use crate::checkpoint::Checkpoints;
+use crate::rollouts::{RecordedGroup, read_rollouts};
 
 impl Trainer {
     /// Computes rewards, advantages, losses and gradient norms of a recorded step again, from its
@@ -71,7 +71,7 @@ impl Trainer {
         Ok(comparison)
     }
 
-    /// The learner after the newest whole checkpoint before a step.
+    /// Learner after the newest complete checkpoint before a step.
     fn learner_before(&self, run: &Path, step: usize) -> Result<Learner<'_>> {
         match Checkpoints::in_dir(run).newest_before(step, &self.context)? {
             None => Learner::new(self),
@@ -81,7 +81,7 @@ impl Trainer {
     }
 }
 
-/// Recorded numbers of a step beside those computed again.
+/// Comparison of a step's recorded numbers with those computed again.
 #[derive(Clone, Debug, Default)]
 pub struct Comparison {
     /// The last step that was compared.
@@ -117,7 +117,7 @@ impl Comparison {
         self.num_different += num_different;
     }
 
-    /// Lays the comparison out as a table.
+    /// Renders the comparison as a table.
     #[must_use]
     pub fn table(&self) -> Table {
         let mut table = Table::new();

@@ -1,5 +1,5 @@
-//! Greedy answers to questions that are neither trained on nor reported: what checkpoints are
-//! chosen by.
+//! Validation: greedy answers to questions that are neither trained on nor reported, by which
+//! checkpoints are chosen.
 
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ pub struct Validation {
     pub engine: Arc<dyn SearchEngine>,
     /// A second engine to compare with: the one of training, where that is another one.
     pub training_engine: Option<Arc<dyn SearchEngine>>,
-    /// What the best checkpoint is the best by.
+    /// Metric by which the best checkpoint is chosen.
     pub choose_by: ValidationMetric,
 }
 
 impl Validation {
-    /// Greedy scores of a policy, which go into the metrics; returns the score that
-    /// checkpoints are chosen by.
+    /// Scores a policy greedily and adds the scores to the metrics. Returns the score by which
+    /// checkpoints are chosen.
     ///
     /// # Errors
     ///

@@ -18,21 +18,21 @@ const NUM_QUOTED: usize = 5;
 /// Arguments of `zs data check`.
 #[derive(Debug, Args)]
 pub struct DataCheckArgs {
-    /// Question files; overlap is counted between each two of them.
+    /// Question files; overlap is counted between each pair of them.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// JSON instead of tables.
+    /// Print JSON instead of tables.
     #[arg(long)]
     pub json: bool,
 }
 
-/// What one file holds.
+/// Contents of one file.
 #[derive(Debug, Default, Serialize)]
 struct FileReport {
     file: PathBuf,
     /// Rows that are questions.
     questions: usize,
-    /// The same by set, where rows name one.
+    /// Number of questions by set, where rows name one.
     by_set: BTreeMap<String, usize>,
     /// Rows whose id an earlier row has.
     duplicate_ids: usize,
@@ -58,7 +58,7 @@ struct Overlap {
     questions: usize,
 }
 
-/// Reads every file to its end and prints what was found.
+/// Reads every file to its end and prints the findings.
 pub(crate) fn data_check(args: &DataCheckArgs, session: &Session) -> Result<()> {
     let files = args.files.iter().map(|it| check(it)).collect::<Result<Vec<_>>>()?;
     let mut overlaps = Vec::new();

@@ -4,9 +4,30 @@ mod check;
 mod fetch;
 mod world;
 
-pub(crate) use check::DataCheckArgs;
-pub(crate) use fetch::DataFetchArgs;
+use anyhow::Result;
+use clap::Subcommand;
 
-pub(crate) use check::data_check;
-pub(crate) use fetch::data_fetch;
-pub(crate) use world::data_world;
+use crate::session::Session;
+
+pub use check::DataCheckArgs;
+pub use fetch::DataFetchArgs;
+pub use world::WorldArgs;
+
+/// Subcommands of `zs data`.
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Write the embedded world: `questions.jsonl`, `corpus.jsonl`, `tokenizer.json`.
+    World(WorldArgs),
+    /// Check question files: counts, duplicates, overlap, empty answers.
+    Check(DataCheckArgs),
+    /// Fetch test sets, training questions, corpora and models, from the Hugging Face hub or a folder.
+    Fetch(DataFetchArgs),
+}
+
+pub(crate) fn data(what: &DataCommand, session: &Session) -> Result<()> {
+    match what {
+        DataCommand::World(args) => world::data_world(args, session),
+        DataCommand::Check(args) => check::data_check(args, session),
+        DataCommand::Fetch(args) => fetch::data_fetch(args, session),
+    }
+}

@@ -2,14 +2,32 @@
 
 use std::fs::File;
 use std::io::BufWriter;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use zs_world::World;
-
-use crate::cli::WorldArgs;
-use crate::session::Session;
+use clap::Args;
 use zs_trainer::files::RunDir;
 use zs_trainer::source;
+use zs_world::World;
+
+use crate::session::Session;
+
+/// Arguments of `zs data world`.
+#[derive(Debug, Args)]
+pub struct WorldArgs {
+    /// Seed of the world.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Split of the world: `train`, `validation` or `test`.
+    #[arg(long, default_value = "test")]
+    pub split: zs_trainer::SplitName,
+    /// Number of questions, half of them 1-hop.
+    #[arg(long, default_value_t = 1000)]
+    pub questions: usize,
+    /// The directory to create.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
 
 /// Writes `questions.jsonl`, `corpus.jsonl` and `tokenizer.json`.
 pub(crate) fn data_world(args: &WorldArgs, session: &Session) -> Result<()> {

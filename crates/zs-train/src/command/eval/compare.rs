@@ -21,12 +21,12 @@ pub struct CompareArgs {
     /// Seed of bootstrap and permutations.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// JSON instead of tables.
+    /// Print JSON instead of tables.
     #[arg(long)]
     pub json: bool,
 }
 
-/// One evaluation as it lies on disk.
+/// Evaluation on disk.
 struct Run {
     name: String,
     protocol: String,

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 use zs_core::SearchEngine;
 use zs_model::Generator;
 
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::session::Session;
 use zs_trainer::RunContext;
 use zs_trainer::engines::Engines;
@@ -22,24 +22,24 @@ use zs_trainer::engines::Engines;
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct EvalArgs {
-    /// Something else than an evaluation.
+    /// Subcommand, in place of an evaluation.
     #[command(subcommand)]
     pub command: Option<EvalCommand>,
-    /// An evaluation.
+    /// Arguments of an evaluation.
     #[command(flatten)]
     pub run: run::EvalRunArgs,
 }
 
-/// What `zs eval` can do besides.
+/// Subcommands of `zs eval`.
 #[derive(Debug, Subcommand)]
 pub enum EvalCommand {
-    /// Put several evaluations into one table, with paired differences from the first.
+    /// Compare evaluations in one table, with paired differences from the first.
     Compare(compare::CompareArgs),
-    /// How often a search with the question itself finds the golden titles or answers.
+    /// Measure how often a search with the question itself finds the golden titles or answers.
     Retrieval(retrieval::RetrievalArgs),
 }
 
-/// Does what the arguments ask for.
+/// Runs an evaluation or a subcommand.
 pub(crate) fn eval(args: &EvalArgs, session: &Session) -> Result<()> {
     match &args.command {
         Some(EvalCommand::Compare(args)) => compare::compare(args, session),

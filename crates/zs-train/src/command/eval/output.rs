@@ -17,7 +17,7 @@ const SETTINGS: &str = "settings.json";
 const RECORDS: &str = "records.jsonl";
 const TRAJECTORIES: &str = "trajectories.jsonl";
 
-/// Everything that an evaluation's numbers depend on.
+/// Settings that an evaluation's numbers depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Settings {
     model: PathBuf,
@@ -108,8 +108,8 @@ impl EvalDir {
 
     /// Starts an evaluation of `total` episodes, or continues one with the same settings.
     ///
-    /// It goes on after the last whole batch, so that batches are made of the same episodes as
-    /// without the interruption, and the episodes come out the same to the last bit.
+    /// It resumes after the last complete batch, so that batches are made of the same episodes as
+    /// without the interruption, and the episodes are bit-exact.
     pub(super) fn open(
         path: &Path,
         settings: &Settings,
@@ -150,12 +150,12 @@ impl EvalDir {
         Ok(Self { run, done, records, trajectories })
     }
 
-    /// What was done before.
+    /// Records of the episodes that are already played.
     pub(super) fn records(&self) -> &[QuestionRecord] {
         &self.done
     }
 
-    /// Writes a batch and waits until it is on the disk. Records come last: what has a record has
+    /// Writes a batch and waits until it is on the disk. Records come last, so that a record always has
     /// its episode.
     pub(super) fn push(&mut self, batch: &PlayedBatch) -> Result<()> {
         let mut lines = Vec::new();
@@ -172,7 +172,7 @@ impl EvalDir {
     }
 }
 
-/// The whole records of a file; a last line that is cut off is passed over.
+/// Complete records of a file; a last line that is cut off is skipped.
 fn read_done(path: &Path) -> Result<Vec<QuestionRecord>> {
     if !path.exists() {
         return Ok(Vec::new());

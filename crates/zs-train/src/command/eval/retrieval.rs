@@ -7,7 +7,7 @@ use clap::Args;
 use zs_core::{DocumentQuality, SearchRequest};
 use zs_eval::RetrievalReport;
 
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::command::report_table::{interval, table};
 use crate::session::Session;
 
@@ -23,16 +23,16 @@ pub struct RetrievalArgs {
     /// Questions with golden titles (supporting facts) or answers.
     #[arg(long, value_name = "FILE")]
     pub questions: PathBuf,
-    /// Documents a search.
+    /// Documents per search.
     #[arg(long, default_value_t = 5)]
     pub k: usize,
-    /// Questions at most, from the start of the file.
+    /// Maximum number of questions, from the start of the file.
     #[arg(long)]
     pub limit: Option<usize>,
     /// Seed of the bootstrap.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// JSON instead of a table.
+    /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,
 }

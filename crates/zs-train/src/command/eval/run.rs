@@ -16,7 +16,7 @@ use zs_rl::program::WebFunction;
 use zs_search::FixedEngine;
 
 use super::output::{EvalDir, Settings};
-use crate::cli::EngineArgs;
+use crate::command::EngineArgs;
 use crate::command::report_table::{self, Kind};
 use crate::command::score::ProtocolArgs;
 use crate::session::Session;
@@ -28,62 +28,62 @@ pub struct EvalRunArgs {
     /// The policy model (Hugging Face layout).
     #[arg(long, value_name = "DIR", required = true)]
     pub model: Option<PathBuf>,
-    /// Where documents come from; not needed by methods that do not search.
+    /// Search engine; not needed by methods that do not search.
     #[command(flatten)]
     pub engine: EngineArgs,
     /// Questions with golden answers (JSON Lines, JSON, CSV, TSV, Parquet; also gzipped).
     #[arg(long, value_name = "FILE", required = true)]
     pub questions: Option<PathBuf>,
-    /// How the model is asked: direct, cot, rag, rag-agent, search-o1, r1 or trained.
+    /// Method of prompting: direct, cot, rag, rag-agent, search-o1, r1 or trained.
     #[arg(long, default_value = "trained")]
     pub method: Method,
-    /// A template that stands in for the method's prompt.
+    /// Template that replaces the method's prompt.
     #[arg(long, value_name = "FILE")]
     pub prompt: Option<PathBuf>,
-    /// What the numbers mean.
+    /// Protocol of scoring.
     #[command(flatten)]
     pub protocol: ProtocolArgs,
-    /// Documents a search.
+    /// Documents per search.
     #[arg(long, default_value_t = 3)]
     pub k: usize,
-    /// Searches an episode at most.
+    /// Maximum number of searches per episode.
     #[arg(long, default_value_t = 3)]
     pub max_searches: u32,
-    /// Tokens a turn at most.
+    /// Maximum number of tokens per turn.
     #[arg(long)]
     pub max_new_tokens: Option<usize>,
     /// Show documents with their titles.
     #[arg(long)]
     pub titles: bool,
-    /// Episodes a question, for pass@k and the mean over k.
+    /// Episodes per question, for pass@k and the mean over k.
     #[arg(long, default_value_t = 1, value_name = "K")]
     pub samples: u32,
     /// Softmax temperature; 0 is greedy.
     #[arg(long, default_value_t = 0.0)]
     pub temperature: f32,
-    /// Nucleus mass.
+    /// Nucleus probability mass (top-p).
     #[arg(long, default_value_t = 1.0)]
     pub top_p: f32,
-    /// Questions at most, from the start of the file.
+    /// Maximum number of questions, from the start of the file.
     #[arg(long)]
     pub limit: Option<usize>,
-    /// A program function around the loop, e.g. `insufficient_exploration`; may be repeated.
+    /// Program function that may rewrite an action, e.g. `insufficient_exploration`; may be repeated.
     #[arg(long = "program", value_name = "NAME")]
     pub programs: Vec<WebFunction>,
     /// Episodes sampled together; changes speed and memory, not results.
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
-    /// Blocks that a batch is played in: while one is sampled, the others search. Speeds up engines
-    /// on other machines; changes no results where they are deterministic.
+    /// Lanes (pipelined rollout batches) that a batch is split into: while one is sampled, the others
+    /// search. Speeds up engines on other machines; changes no results where they are deterministic.
     #[arg(long, default_value_t = 1)]
     pub lanes: usize,
     /// Seed of the sampling, of the bootstrap and of the simulation LLM.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Write settings, records, episodes and a summary there; an interrupted evaluation goes on.
+    /// Write settings, records, episodes and a summary there; an interrupted evaluation resumes.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// The summary as JSON instead of a table.
+    /// Print the summary as JSON instead of a table.
     #[arg(long)]
     pub json: bool,
 }
@@ -178,7 +178,7 @@ pub(super) fn run(args: &EvalRunArgs, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Plays what is not done yet, with progress; every batch is on disk before the next starts.
+/// Plays the remaining episodes, with progress; every batch is on disk before the next starts.
 #[expect(clippy::too_many_arguments, reason = "the parts of one evaluation, each used once")]
 fn play(
     args: &EvalRunArgs,
@@ -214,7 +214,7 @@ fn play(
     Ok(())
 }
 
-/// How episodes are played under these arguments.
+/// Builds the rollout config of these arguments.
 fn rollout_config(
     args: &EvalRunArgs,
     policy: &LanguageModel,

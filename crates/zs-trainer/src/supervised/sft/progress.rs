@@ -1,4 +1,4 @@
-//! How far fine-tuning is, in memory and in checkpoints.
+//! Progress of fine-tuning, in memory and in checkpoints.
 
 use std::path::Path;
 
@@ -10,12 +10,12 @@ use zs_model::{CausalLm, LanguageModel, MemoryConfig, Optimizer, OptimizerConfig
 use crate::config::EarlyStopConfig;
 use crate::weights::{STATE, load_weights, read_state, save_weights};
 
-/// What a checkpoint holds.
+/// Names of the parts of a checkpoint.
 const NETWORK: &str = "model";
 const BEST: &str = "best";
 const OPTIMIZER: &str = "optimizer.bpk";
 
-/// How far a run is, but for weights and moments.
+/// Progress of a run, without weights and moments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
@@ -39,7 +39,7 @@ pub(super) struct BestLoss {
     pub(super) loss: f64,
 }
 
-/// A run at one moment: all that it goes on from.
+/// State of a run at one step, from which it resumes.
 pub(super) struct Progress {
     pub(super) state: State,
     /// The training copy, adapters unmerged.
@@ -104,7 +104,7 @@ impl Progress {
         }
     }
 
-    /// Whether there has been no progress for too long.
+    /// Returns true if there has been no progress for too long.
     pub(super) fn is_stale(&self, config: Option<EarlyStopConfig>) -> bool {
         config.is_some_and(|it| self.state.num_stale >= it.patience)
     }

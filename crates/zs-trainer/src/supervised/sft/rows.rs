@@ -1,4 +1,4 @@
-//! What is learned: prompts and completions as rows of tokens.
+//! Training rows: prompts and completions as tokens.
 
 use std::path::Path;
 
@@ -15,9 +15,9 @@ use crate::config::{RecordedSearches, ReplyContents, SftData, WorldExamples};
 /// Rows to learn from and rows to watch.
 #[derive(Clone, Debug)]
 pub struct TuningRows {
-    /// What is learned.
+    /// Rows of training.
     pub train: Vec<TokenRow>,
-    /// What the validation loss is computed on; may be empty.
+    /// Rows of the validation loss; may be empty.
     pub validation: Vec<TokenRow>,
 }
 
@@ -99,7 +99,10 @@ fn encode_all(examples: &[Example], model: &LanguageModel) -> Result<Vec<TokenRo
     let most = model.config().max_position_embeddings;
     match rows.iter().map(|it| it.tokens.len()).max() {
         Some(longest) if longest > most => {
-            bail!("an example has {longest} tokens, which exceeds the model's context of {most}")
+            bail!(
+                "an example has {longest} tokens, which exceeds the model's context of {most}; \
+                 set `data.num_documents` lower or use a model with a longer context"
+            )
         }
         _ => Ok(rows),
     }
@@ -154,5 +157,5 @@ fn encode(prompt: &str, completion: &str, tokenizer: &Tokenizer, end: TokenId) -
 
 fn end_token(model: &LanguageModel) -> Result<TokenId> {
     let end = model.config().eos_token_ids.first().copied();
-    end.context("the model's config.json has no `eos_token_id` to end completions with")
+    end.context("the model's config.json has no `eos_token_id`, which ends completions; add it")
 }

@@ -16,7 +16,7 @@ const SUFFIX: &str = ".jsonl.zst";
 /// Zstandard's own default: records shrink to about a tenth, at hundreds of megabytes a second.
 const LEVEL: i32 = 3;
 
-/// One question of a step and its episodes: a row of a step's file, wrapped by
+/// A question of a step and its episodes: a row of a step's file, wrapped by
 /// [`zs_rl::write_records`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,8 +25,8 @@ pub struct RecordedGroup {
     pub step: usize,
     /// Its noise probability.
     pub noise_probability: f64,
-    /// Whether it was replaced, since all of its episodes earned the same: nothing was learned from
-    /// it.
+    /// True for a group that was replaced, since all of its episodes have the same reward: nothing
+    /// was learned from it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dropped: bool,
     /// The question and its episodes.

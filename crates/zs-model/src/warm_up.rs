@@ -1,15 +1,14 @@
 //! Warm-up of the tensor shapes of sampling.
 
+use std::sync::Arc;
+
 use zs_core::{Domain, StreamKey};
 
-use super::SamplingParams;
-use super::cached_rows::{CachedRows, ShapeBuckets};
-use super::decode_step::{GraphSwitch, StepContext};
-use super::device_access::DeviceAccess;
-use super::logits::{Logits, SampledRow};
-use super::sampling::Choice;
+use crate::generate::{
+    CachedRows, Choice, DeviceAccess, GraphSwitch, Logits, SampledRow, ShapeBuckets, StepContext,
+};
 use crate::host::HostNetwork;
-use crate::{CausalLm, LanguageModel, ModelConfig, PolicyModel, TokenId};
+use crate::{CausalLm, LanguageModel, ModelConfig, PolicyModel, SamplingParams, TokenId};
 
 /// Shape of a sampling batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +83,7 @@ fn feed(network: &CausalLm, config: &ModelConfig, shape: WarmUpShape) -> Vec<Cho
             CachedRows::empty(config, owners, buckets.capacity(0, tokens, 1), held, &device)
         }
     };
-    let (graphs, mut access) = (GraphSwitch::new(false), DeviceAccess::shared());
+    let (graphs, mut access) = (GraphSwitch::new(false, Arc::default()), DeviceAccess::shared());
     let token = |row: usize, at: usize| ((row * 31 + at * 7 + 1) % config.vocab_size) as TokenId;
     let prompts: Vec<Vec<TokenId>> =
         (0..rows).map(|row| (0..tokens).map(|at| token(row, at)).collect()).collect();

@@ -1,4 +1,4 @@
-//! Models and documents that training may need beside policy, questions and engine.
+//! Resources of training besides policy, questions and engine: helper models, judge, corpus.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use zs_rl::judge::JUDGE_PROMPT;
 use super::ensure;
 use crate::world::WorldSource;
 
-/// Models that the policy may consult.
+/// Helper models that the policy may consult.
 ///
 /// ```toml
-/// [consultants]
+/// [helper_models]
 /// model = "models/qwen2.5-7b-instruct"
 /// agents = ["verify", "knowledge"]
 /// budget = 5
@@ -29,10 +29,10 @@ pub struct ConsultantsConfig {
     /// Consultations that an episode may make.
     #[serde(default = "default_budget")]
     pub budget: u32,
-    /// How the model samples.
+    /// Sampling of the model.
     #[serde(default)]
     pub sampling: GeneratorAgentConfig,
-    /// What it is prompted with.
+    /// Prompt templates.
     #[serde(default)]
     pub templates: AgentTemplates,
 }
@@ -68,10 +68,10 @@ impl ConsultantsConfig {
 pub struct JudgeConfig {
     /// Its model directory.
     pub model: PathBuf,
-    /// Tokens that it may write before its verdict is missing.
+    /// Maximum number of tokens that it writes up to its verdict.
     #[serde(default = "default_verdict_tokens")]
     pub max_new_tokens: usize,
-    /// What it is prompted with: a template over `question`, `a`, `b` and `rubrics`.
+    /// Prompt template over `question`, `a`, `b` and `rubrics`.
     #[serde(default = "default_judge_prompt")]
     pub template: String,
 }
@@ -91,7 +91,7 @@ impl JudgeConfig {
     }
 }
 
-/// Where documents come from.
+/// Source of documents.
 ///
 /// ```toml
 /// corpus = { kind = "file", path = "corpus.jsonl" }

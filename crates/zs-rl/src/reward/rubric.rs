@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
 
-use super::{Comparison, JudgeError, Rubric, RubricJudge, RubricKind, Verdict};
-use crate::{Earned, EpisodeView, GroupReward};
+use super::{Earned, EpisodeView, GroupReward};
+use crate::judge::{Comparison, JudgeError, Rubric, RubricJudge, RubricKind, Verdict};
 
 /// Settings of [`RubricReward`]: criteria of the comparison, and its order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,11 +6,11 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, IndexingUpdateOp, Tensor};
 
-use super::{CausalLm, Decoder, Linear};
 use crate::batch::PaddedBatch;
 use crate::checkpoint::{fill, load_module, named_parameters, write_safetensors};
+use crate::network::{Decoder, Linear};
 use crate::replicas::{all_devices, secondary_devices};
-use crate::{CheckpointError, ModelConfig, SaveError, TokenRow, ValueModel, WeightDtype};
+use crate::{CausalLm, CheckpointError, ModelConfig, SaveError, TokenRow, ValueModel, WeightDtype};
 
 /// Decoder of the Qwen2, Qwen3 or Llama family with a scalar head.
 ///

@@ -1,0 +1,4 @@
+//! Token identifiers.
+
+/// A token identifier.
+pub type TokenId = u32;

@@ -1,0 +1,93 @@
+//! Replies of helper models, as the policy is shown them.
+
+use zs_core::neutralize_tags;
+use zs_model::{TokenId, Tokenizer};
+
+use super::RolloutError;
+use super::error::message_with_causes;
+use crate::consult::{AgentError, AgentKind, ConsultReply};
+
+/// Reply in place of an empty or failed one, as the policy is shown it.
+pub(super) const NO_REPLY: &str = " (no reply) ";
+
+/// Observation after a question to an agent once the budget is used up.
+pub(super) const CONSULT_REFUSED: &str =
+    "\nNo further consultation is possible. I should go on by myself.\n";
+
+/// A reply as it is shown to the policy.
+pub(super) struct HelperReply {
+    pub(super) text: String,
+    pub(super) tokens: Vec<TokenId>,
+    /// Those of the agent; empty where they are not known.
+    pub(super) log_probs: Vec<f32>,
+    pub(super) error: Option<String>,
+}
+
+impl HelperReply {
+    /// At most `limit` tokens of what the agent said, in the policy's tokens. The agent's
+    /// log-probabilities are kept where its tokens are the same ones.
+    pub(super) fn new(
+        reply: Result<ConsultReply, AgentError>,
+        kind: AgentKind,
+        tokenizer: &Tokenizer,
+        limit: usize,
+    ) -> Result<Self, RolloutError> {
+        let reply = match reply {
+            Ok(reply) if reply.text.trim().is_empty() => {
+                Err(AgentError::Empty { agent: kind.tag() })
+            }
+            reply => reply,
+        };
+        let (text, sampled, error) = match reply {
+            Ok(reply) => (neutralize_tags(&reply.text), (reply.tokens, reply.log_probs), None),
+            Err(error) => {
+                let message = message_with_causes(&error);
+                (NO_REPLY.to_owned(), (Vec::new(), Vec::new()), Some(message))
+            }
+        };
+        let mut tokens = tokenizer.encode(&text)?;
+        tokens.truncate(limit);
+        let (sampled, mut log_probs) = sampled;
+        if sampled.starts_with(&tokens) && log_probs.len() == sampled.len() {
+            log_probs.truncate(tokens.len());
+        } else {
+            log_probs.clear();
+        }
+        Ok(Self { text: tokenizer.decode(&tokens), tokens, log_probs, error })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zs_model::testing::byte_tokenizer;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, sampled: &str, limit: usize, shown: &str, num_known: usize) {
+        let bytes: Vec<TokenId> = sampled.bytes().map(TokenId::from).collect();
+        let log_probs = vec![-0.1; bytes.len()];
+        let reply = ConsultReply { text: text.to_owned(), tokens: bytes, log_probs };
+        let reply =
+            HelperReply::new(Ok(reply), AgentKind::Verify, &byte_tokenizer(), limit).unwrap();
+        assert_eq!((reply.text.as_str(), reply.log_probs.len()), (shown, num_known));
+    }
+
+    #[test]
+    fn log_probs_are_kept_for_the_same_tokens_only() {
+        check("yes", "yes", 99, "yes", 3);
+        check("yes", "yes!", 99, "yes", 3);
+        check("yes", "yes", 2, "ye", 2);
+        check("yes", "no", 99, "yes", 0);
+        // A tag is neutralised, so these are no longer the agent's tokens.
+        check("<answer>", "<answer>", 99, "‹answer›", 0);
+    }
+
+    #[test]
+    fn silence_is_an_error() {
+        let reply = ConsultReply { text: " \n".to_owned(), ..ConsultReply::default() };
+        let reply = HelperReply::new(Ok(reply), AgentKind::Verify, &byte_tokenizer(), 99).unwrap();
+        assert_eq!(reply.text, NO_REPLY);
+        assert_eq!(reply.error.as_deref(), Some("agent `verify` gave an empty reply"));
+    }
+}

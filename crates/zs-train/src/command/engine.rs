@@ -1,0 +1,49 @@
+//! Arguments that choose a search engine.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use zs_core::registry::Spec;
+use zs_simulator::{SimulatedConfig, SimulatedSettings, TemplatesConfig};
+use zs_trainer::config::load_engine;
+use zs_trainer::{Bm25Settings, Components};
+
+/// Search engine.
+#[derive(Clone, Debug, Default, Args)]
+#[group(multiple = false)]
+pub struct EngineArgs {
+    /// BM25 over this corpus (JSON Lines with `title` and `text`, or `contents`).
+    #[arg(long, value_name = "FILE")]
+    pub corpus: Option<PathBuf>,
+    /// BM25 over an index made earlier.
+    #[arg(long, value_name = "DIR")]
+    pub index: Option<PathBuf>,
+    /// A simulation LLM that writes the documents.
+    #[arg(long, value_name = "DIR")]
+    pub simulator: Option<PathBuf>,
+    /// The engine that this file describes, as `engine = { … }` of a run file.
+    #[arg(long, value_name = "FILE")]
+    pub engine: Option<PathBuf>,
+}
+
+impl EngineArgs {
+    /// Configuration of the chosen engine, if one is chosen.
+    ///
+    /// # Errors
+    ///
+    /// Fails on an unreadable or invalid engine file.
+    pub(crate) fn spec(&self, components: &Components) -> Result<Option<Spec>> {
+        Ok(match self.clone() {
+            Self { engine: Some(path), .. } => Some(load_engine(&path, components)?),
+            Self { simulator: Some(model), .. } => {
+                let (templates, sampling) = (TemplatesConfig::Auto, SimulatedConfig::default());
+                Some(Spec::of(&SimulatedSettings { model, templates, sampling })?)
+            }
+            Self { corpus: None, index: None, .. } => None,
+            Self { corpus, index, .. } => {
+                Some(Spec::of(&Bm25Settings { corpus, index, world: None })?)
+            }
+        })
+    }
+}

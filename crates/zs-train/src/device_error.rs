@@ -1,0 +1,50 @@
+//! Failure to open a device.
+
+use std::path::PathBuf;
+
+use zs_trainer::DeviceName;
+
+/// Failure to open a device.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// The build has no backend for it.
+    #[error(
+        "--device {name}: this zs is built without it; build with `--features {feature}`, or name \
+         another device"
+    )]
+    NotBuilt {
+        /// Device that was asked for.
+        name: DeviceName,
+        /// The cargo feature that has it.
+        feature: &'static str,
+    },
+    /// Something that CUDA needs is missing.
+    #[error(
+        "--device {name}: {problem}; {advice} (`zs doctor` says more; `--device cpu` goes without)"
+    )]
+    Unusable {
+        /// Device that was asked for.
+        name: DeviceName,
+        /// Missing part.
+        problem: String,
+        /// Remedy.
+        advice: String,
+    },
+    /// There are fewer GPUs.
+    #[error("--device {name}: this machine has {count} GPUs, from cuda:0 on")]
+    NoSuchGpu {
+        /// Device that was asked for.
+        name: DeviceName,
+        /// Number of GPUs.
+        count: usize,
+    },
+    /// The folder of kernels cannot be used.
+    #[error("--kernel-cache {path}: {message}", path = path.display())]
+    KernelCache {
+        /// The folder.
+        path: PathBuf,
+        /// Reason.
+        message: String,
+    },
+}
