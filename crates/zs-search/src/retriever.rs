@@ -28,7 +28,6 @@ pub enum RetrieverProtocol {
 /// Which retrieval servers are asked, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
-#[serde(deny_unknown_fields)]
 pub struct RetrieverConfig {
     /// The servers' addresses without `/retrieve`, all over the same corpus.
     pub endpoints: Vec<String>,

@@ -110,7 +110,7 @@ impl EngineSettings for SimulatedSettings {
 #[garde(allow_unvalidated)]
 pub struct SelfSearchSettings {
     /// Prompt, as a template with `query`, `k` and `words`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub template: Option<String>,
     /// Sampling.
     #[serde(default)]

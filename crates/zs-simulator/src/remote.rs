@@ -22,7 +22,6 @@ const NAME: &str = "remote";
 /// Which servers simulate, and how they sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
-#[serde(deny_unknown_fields)]
 pub struct RemoteConfig {
     /// The servers' addresses up to and with `/v1`, all with the same model.
     pub endpoints: Vec<String>,

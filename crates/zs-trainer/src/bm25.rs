@@ -15,13 +15,13 @@ use crate::world::{WorldSource, generate_world};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bm25Settings {
     /// Corpus, indexed in memory.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub corpus: Option<PathBuf>,
     /// Index on disk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub index: Option<PathBuf>,
     /// World whose passages are searched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub world: Option<WorldSource>,
 }
 

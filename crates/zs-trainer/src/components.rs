@@ -2,6 +2,7 @@
 
 use zs_core::registry::{BoxedError, Registry, RegistryError, Settings};
 use zs_curriculum::{Curriculum, CurriculumRegistry};
+use zs_data::QuestionSource;
 use zs_rl::algorithm::AlgorithmRegistry;
 use zs_rl::reward::RewardRegistry;
 use zs_rl::{Algorithm, GroupReward, RetrievalReward, Reward};
@@ -10,8 +11,7 @@ use zs_search::{EngineRegistry, EngineSettings};
 use crate::bm25::Bm25Settings;
 use crate::callback::Callback;
 use crate::files::RunDir;
-use crate::questions::{QuestionRegistry, register_question_source, register_question_sources};
-use zs_data::QuestionSource;
+use crate::questions::{QuestionRegistry, question_sources, register_question_source};
 
 /// Trackers by name; each is given the directory of its run.
 pub type TrackerRegistry = Registry<Box<dyn Callback>, RunDir>;
@@ -170,14 +170,6 @@ fn engines() -> EngineRegistry {
     registry
 }
 
-/// Creates a registry of the built-in sources of questions.
-fn question_sources() -> QuestionRegistry {
-    let mut registry = Registry::new("question source");
-    let registered = register_question_sources(&mut registry);
-    debug_assert!(registered.is_ok(), "an empty registry has no name taken");
-    registry
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -185,6 +177,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
     use zs_core::registry::Spec;
     use zs_core::{Document, Question, SearchEngine};
+    use zs_data::{QuestionSet, SkippedRows};
     use zs_search::{EngineContext, FixedEngine};
 
     use super::*;
@@ -192,7 +185,6 @@ mod tests {
     use crate::config::{TrainConfig, parse};
     use crate::engines::Engines;
     use crate::source;
-    use zs_data::{QuestionSet, SkippedRows};
 
     /// Settings of an engine, a source of questions and a tracker at once.
     #[derive(Debug, Serialize, Deserialize)]
@@ -211,10 +203,9 @@ mod tests {
     }
 
     impl QuestionSource for Echo {
-        fn read(&self, skip_bad_rows: bool) -> Result<QuestionSet, BoxedError> {
+        fn read(&self, _: bool) -> Result<QuestionSet, BoxedError> {
             let questions = vec![Question::new("q", &self.word, [&self.word])];
-            let first = skip_bad_rows.then(|| "row 2".into());
-            Ok(QuestionSet { questions, skipped: SkippedRows { count: 1, first } })
+            Ok(QuestionSet { questions, skipped: SkippedRows::default() })
         }
     }
 

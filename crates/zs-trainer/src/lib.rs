@@ -63,9 +63,7 @@ pub use interrupt::Interrupt;
 pub use metrics::{Metrics, Timings};
 pub use order::EpochOrder;
 pub use policy_searches::PolicySearches;
-pub use questions::{
-    QuestionRegistry, WorldQuestions, register_question_source, register_question_sources,
-};
+pub use questions::{QuestionRegistry, WorldQuestions};
 pub use rollouts::{RecordedGroup, read_rollouts, recorded_steps};
 pub use times::{RolloutTimes, StepTimes};
 pub use trainer::{Comparison, Trained, Trainer, TrainerBuilder, Validation};

@@ -42,20 +42,20 @@ impl QuestionSource for WorldQuestions {
 /// # Errors
 ///
 /// Fails when the name is taken.
-pub fn register_question_source<Q: QuestionSource + Settings>(
+pub(crate) fn register_question_source<Q: QuestionSource + Settings>(
     registry: &mut QuestionRegistry,
 ) -> Result<(), RegistryError> {
     registry.register(|it: Q, (): &(), _| Ok(Box::new(it) as _))
 }
 
-/// Registers `file` and `world`.
-///
-/// # Errors
-///
-/// Fails when a name is taken.
-pub fn register_question_sources(registry: &mut QuestionRegistry) -> Result<(), RegistryError> {
-    zs_data::register_question_sources(registry)?;
-    register_question_source::<WorldQuestions>(registry)
+/// Creates a registry of `file` and `world`.
+#[must_use]
+pub(crate) fn question_sources() -> QuestionRegistry {
+    let mut registry = Registry::new("question source");
+    let registered = zs_data::register_question_sources(&mut registry)
+        .and_then(|()| register_question_source::<WorldQuestions>(&mut registry));
+    debug_assert!(registered.is_ok(), "an empty registry has no name taken");
+    registry
 }
 
 #[cfg(test)]
@@ -65,26 +65,23 @@ mod tests {
 
     use super::*;
 
-    fn read(settings: &serde_json::Value, skip_bad_rows: bool) -> Result<QuestionSet, BoxedError> {
-        let mut registry = Registry::new("question source");
-        register_question_sources(&mut registry)?;
-        let spec: Spec = serde_json::from_value(settings.clone())?;
-        registry.build(&spec, &())?.read(skip_bad_rows)
+    fn read(settings: serde_json::Value) -> Result<QuestionSet, BoxedError> {
+        let spec: Spec = serde_json::from_value(settings)?;
+        question_sources().build(&spec, &())?.read(false)
     }
 
     #[test]
     fn questions_on_worlds_alternate_between_one_and_two_hops() {
         let world = json!({ "seed": 3, "split": "train" });
-        let set = read(&json!({ "kind": "world", "world": world, "per_hop": 4 }), false).unwrap();
+        let set = read(json!({ "kind": "world", "world": world, "per_hop": 4 })).unwrap();
         let hops: Vec<_> = set.questions.iter().filter_map(|it| it.hops).collect();
         assert_eq!(hops, [1, 2, 1, 2, 1, 2, 1, 2]);
     }
 
     #[test]
-    fn counts_are_checked() {
+    fn some_questions_are_asked_for() {
         let world = json!({ "seed": 3, "split": "train" });
-        let settings = json!({ "kind": "world", "world": world, "per_hop": 0 });
-        let error = read(&settings, false).unwrap_err().to_string();
-        assert!(error.contains("must be at least 1, is 0"), "{error}");
+        let error = read(json!({ "kind": "world", "world": world, "per_hop": 0 })).unwrap_err();
+        assert!(error.to_string().contains("must be at least 1, is 0"), "{error}");
     }
 }

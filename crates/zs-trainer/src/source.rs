@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use zs_core::registry::Spec;
-use zs_core::{Document, Question, SearchEngine};
-use zs_data::read_documents;
+use zs_core::{Document, Question};
+use zs_data::{QuestionSet, SkippedRows, read_documents};
 use zs_model::{Generator, LanguageModel, Tokenizer};
 use zs_rl::RolloutConfig;
 use zs_rl::consult::{ConsultRegistry, GeneratorAgent};
@@ -19,7 +19,6 @@ use crate::RunContext;
 pub use crate::bm25::corpus_engine;
 use crate::config::{ConsultantsConfig, CorpusSource, JudgeConfig};
 pub use crate::world::{generate_world, world_questions};
-use zs_data::{QuestionSet, SkippedRows};
 
 /// Loads a model directory in Hugging Face layout.
 ///
@@ -61,16 +60,6 @@ pub fn questions(
         context.note(&format!("{count} bad rows of questions left out; the first: {first}"));
     }
     Ok(questions)
-}
-
-/// Opens a search engine by itself; [`Engines`](crate::engines::Engines) opens those of a run.
-///
-/// # Errors
-///
-/// Fails on an unreadable corpus, index, model or recording, an address that cannot be used, or a
-/// key that the environment does not have.
-pub fn engine(config: &Spec, context: &RunContext) -> Result<Arc<dyn SearchEngine>> {
-    crate::engines::open_alone(config, context)
 }
 
 /// Reads documents.

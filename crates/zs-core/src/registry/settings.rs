@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::nearest;
+
 /// Typed settings of one registered kind.
 ///
 /// # Implementing
@@ -132,8 +134,18 @@ impl SettingsError {
         Self::OutOfRange { key: key.into(), requirement: requirement.into() }
     }
 
+    /// Notes an error of the deserializer; a field that a `deny_unknown_fields` refuses is an unknown
+    /// setting as others are.
     pub(super) fn malformed(error: serde_json::Error) -> Self {
-        Self::Malformed { message: error.to_string() }
+        let message = error.to_string();
+        if message.starts_with("unknown field `") {
+            let mut names = message.split('`').skip(1).step_by(2).map(str::to_owned);
+            let key = names.next().unwrap_or_default();
+            let known: Vec<String> = names.collect();
+            let nearest = nearest(&key, known.iter().map(String::as_str)).map(str::to_owned);
+            return Self::Unknown { key, nearest, known };
+        }
+        Self::Malformed { message }
     }
 
     /// Setting at fault, where one is known.

@@ -134,6 +134,24 @@ fn mistakes_are_named() {
     check_refused(r#"{"kind":"wrapped"}"#, "part `wrapped`: missing field `inner`", None);
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Strict {
+    weight: f64,
+}
+
+impl Settings for Strict {
+    const KIND: &'static str = "strict";
+}
+
+#[test]
+fn unknown_fields_of_strict_settings_are_unknown_settings() {
+    let error = spec(r#"{"kind":"strict","weigth":1.0}"#).parse::<Strict>().unwrap_err();
+    let nearest = Some("weight".to_owned());
+    let known = vec!["weight".to_owned()];
+    assert_eq!(error, SettingsError::Unknown { key: "weigth".to_owned(), nearest, known });
+}
+
 #[test]
 fn an_empty_registry_says_so() {
     let empty: Registry<f64> = Registry::new("part");

@@ -21,7 +21,7 @@ pub use self::key::{ApiKey, KeyPlace};
 /// Settings of requests to servers. Every wait has an end: a request is over, one way or the other,
 /// after `total_timeout_s`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct HttpConfig {
     /// Calls in flight at once, over all servers.
     #[garde(custom(check::at_least_one))]

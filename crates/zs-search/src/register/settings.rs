@@ -17,10 +17,10 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Bm25Settings {
     /// Corpus, indexed in memory.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub corpus: Option<PathBuf>,
     /// Index on disk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub index: Option<PathBuf>,
 }
 

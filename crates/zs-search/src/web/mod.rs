@@ -97,15 +97,14 @@ impl WebProvider {
 /// Which provider is asked, and how. Keys are not part of it: they come from the environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
-#[serde(deny_unknown_fields)]
 pub struct WebConfig {
     /// Provider.
     pub provider: WebProvider,
     /// Another address than the provider's own: a proxy's, or that of one's SearXNG.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub url: Option<String>,
     /// Another environment variable than the provider's own to read the key from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub key_variable: Option<String>,
     /// Deadlines, retries and limits.
     #[serde(default)]

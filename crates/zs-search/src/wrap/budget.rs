@@ -11,7 +11,7 @@ use crate::Ledger;
 
 /// Limits of spending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct BudgetConfig {
     /// Searches that are passed on, at most.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -16,7 +16,7 @@ use super::search_some;
 /// Rates of injected faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct FaultConfig {
     /// Seed of the draws.
     pub seed: u64,

@@ -15,7 +15,6 @@ use zs_core::{SearchEngine, SearchRequest, SearchResult};
 /// Rate of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
-#[serde(deny_unknown_fields)]
 pub struct RateLimitConfig {
     /// Searches a second in the long run.
     #[garde(custom(check::positive))]

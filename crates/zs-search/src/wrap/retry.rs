@@ -10,7 +10,7 @@ use zs_core::{SearchEngine, SearchRequest, SearchResult};
 /// Number of attempts, and the waits between them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct RetryConfig {
     /// Attempts a search at most, the first included.
     #[garde(custom(check::at_least_one))]

@@ -12,7 +12,7 @@ use zs_serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 
 use crate::command::EngineArgs;
 use crate::session::Session;
-use zs_trainer::source;
+use zs_trainer::{engines, source};
 
 /// Arguments of `zs serve`.
 #[derive(Debug, Args)]
@@ -77,7 +77,7 @@ pub struct ServeArgs {
 pub(crate) fn serve(args: &ServeArgs, session: &Session) -> Result<()> {
     let context = session.context()?;
     let engine = args.engine_spec(&session.components)?;
-    let engine = engine.map(|it| source::engine(&it, &context)).transpose()?;
+    let engine = engine.map(|it| engines::open_alone(&it, &context)).transpose()?;
     let model = match &args.model {
         None => None,
         Some(dir) => Some(ServedModel {

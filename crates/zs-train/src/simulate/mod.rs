@@ -12,7 +12,7 @@ use zs_simulator::collect::{
     CollectConfig, CollectEvent, JUDGE_TEMPLATE, JudgeChoice, LlmJudgeConfig, Manifest,
     SearchSource, collect_tuning_set,
 };
-use zs_trainer::{Console, PolicySearches, Progress, source};
+use zs_trainer::{Console, PolicySearches, Progress, engines, source};
 
 use crate::command::EngineArgs;
 use crate::session::Session;
@@ -270,7 +270,7 @@ impl CollectArgs {
         let Some(engine) = named.spec(&session.components)? else {
             bail!("give the policy an engine: --corpus, --index or --engine");
         };
-        let engine = source::engine(&engine, &context)?;
+        let engine = engines::open_alone(&engine, &context)?;
         let model = source::load_model(policy, context.devices.first())?;
         let mut asked = zs_data::read_questions(questions)?;
         asked.truncate(self.limit.unwrap_or(usize::MAX));
@@ -308,9 +308,9 @@ fn audit(args: &AuditArgs, session: &Session) -> Result<()> {
     let Some(engine) = audited.spec(&session.components)? else {
         bail!("give --simulator or --engine")
     };
-    let engine = source::engine(&engine, &context)?;
+    let engine = engines::open_alone(&engine, &context)?;
     let real = EngineArgs { corpus, index, ..EngineArgs::default() }.spec(&session.components)?;
-    let real = real.map(|it| source::engine(&it, &context)).transpose()?;
+    let real = real.map(|it| engines::open_alone(&it, &context)).transpose()?;
     let mut questions = zs_data::read_questions(&args.questions)?;
     questions.truncate(args.limit);
     let config = QuestionAuditConfig { k: args.k, seeds: args.seeds.clone() };
