@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{DataError, RowReader};
 
-/// Why a file could not be written or continued.
+/// Failure to write or continue a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
@@ -18,7 +18,7 @@ pub enum FileError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What was tried.
+        /// Attempt, e.g. `write`.
         action: &'static str,
         /// The system's own error.
         #[source]

@@ -3,9 +3,7 @@
 //! A program that adds an algorithm, a reward, a curriculum, a search engine, a source of questions or
 //! a tracker registers it and runs: every command, run file, resume and replay then knows it by name.
 //!
-//! ```no_run
-//! use std::process::ExitCode;
-//!
+//! ```
 //! use serde::{Deserialize, Serialize};
 //! use zs_core::registry::Settings;
 //! use zs_curriculum::{Curriculum, Progress};
@@ -27,9 +25,11 @@
 //!     }
 //! }
 //!
-//! fn main() -> ExitCode {
-//!     Zs::new().curriculum::<SecondHalf>().run()
-//! }
+//! let zs = Zs::new().curriculum::<SecondHalf>();
+//! // In `main`: `zs.run()`, which reads arguments and returns an exit code.
+//! let components = zs.components()?;
+//! assert!(components.curricula.kinds().any(|it| it == "second_half"));
+//! # Ok::<(), zs_core::registry::RegistryError>(())
 //! ```
 
 pub mod cli;

@@ -241,6 +241,7 @@ const RULES: &[Rule] = &[
         workspace: &[
             "zs-core",
             "zs-curriculum",
+            "zs-data",
             "zs-eval",
             "zs-model",
             "zs-observe",

@@ -46,7 +46,7 @@ pub struct AskArgs {
 pub(crate) fn ask(args: &AskArgs, session: &Session) -> Result<()> {
     let context = session.context()?;
     let policy = Arc::new(source::load_model(&args.model, context.devices.first())?);
-    let engine = crate::eval::engine(&args.engine, Some(Arc::clone(&policy) as _), &context)?;
+    let engine = args.engine.open(Some(Arc::clone(&policy) as _), &context)?;
     let question = Question::new("asked", args.question.as_str(), args.answer.iter().cloned());
     let config = RolloutConfig {
         temperature: args.temperature,

@@ -1,13 +1,18 @@
 //! Arguments that choose a search engine.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
+use zs_core::SearchEngine;
 use zs_core::registry::Spec;
+use zs_model::Generator;
 use zs_simulator::{SimulatedConfig, SimulatedSettings, TemplatesConfig};
 use zs_trainer::config::load_engine;
-use zs_trainer::{Bm25Settings, Components};
+use zs_trainer::engines::Engines;
+use zs_trainer::{Bm25Settings, Components, RunContext};
 
 /// Search engine.
 #[derive(Clone, Debug, Default, Args)]
@@ -28,6 +33,30 @@ pub struct EngineArgs {
 }
 
 impl EngineArgs {
+    /// Opens the engine that is named; self-search asks the policy.
+    ///
+    /// # Errors
+    ///
+    /// Fails when no engine is named, or when it cannot be opened.
+    pub(crate) fn open(
+        &self,
+        policy: Option<Arc<dyn Generator>>,
+        context: &RunContext,
+    ) -> Result<Arc<dyn SearchEngine>> {
+        let engines = Engines::new(context, BTreeMap::new());
+        let engines = match policy {
+            Some(policy) => engines.with_policy(policy),
+            None => engines,
+        };
+        match self.spec(&context.components)? {
+            Some(spec) => engines.open(&spec),
+            None => bail!(
+                "name a search engine: `--corpus FILE`, `--index DIR`, `--simulator DIR` or \
+                 `--engine FILE`"
+            ),
+        }
+    }
+
     /// Configuration of the chosen engine, if one is chosen.
     ///
     /// # Errors

@@ -6,18 +6,10 @@ mod retrieval;
 mod run;
 pub(crate) mod score;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand};
-use zs_core::SearchEngine;
-use zs_model::Generator;
 
-use crate::command::EngineArgs;
 use crate::session::Session;
-use zs_trainer::RunContext;
-use zs_trainer::engines::Engines;
 
 /// Arguments of `zs eval`.
 #[derive(Debug, Args)]
@@ -46,25 +38,5 @@ pub(crate) fn eval(args: &EvalArgs, session: &Session) -> Result<()> {
         Some(EvalCommand::Compare(args)) => compare::compare(args, session),
         Some(EvalCommand::Retrieval(args)) => retrieval::retrieval(args, session),
         None => run::run(&args.run, session),
-    }
-}
-
-/// The engine that the arguments name; self-search asks the policy.
-pub(crate) fn engine(
-    args: &EngineArgs,
-    policy: Option<Arc<dyn Generator>>,
-    context: &RunContext,
-) -> Result<Arc<dyn SearchEngine>> {
-    let engines = Engines::new(context, BTreeMap::new());
-    let engines = match policy {
-        Some(policy) => engines.with_policy(policy),
-        None => engines,
-    };
-    match args.spec(&context.components)? {
-        Some(spec) => engines.open(&spec),
-        None => bail!(
-            "name a search engine: `--corpus FILE`, `--index DIR`, `--simulator DIR` or \
-             `--engine FILE`"
-        ),
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn retrieval(args: &RetrievalArgs, session: &Session) -> Result<()> {
     }
     let mut questions = zs_data::read_questions(&args.questions)?;
     questions.truncate(args.limit.unwrap_or(usize::MAX));
-    let engine = super::engine(&args.engine, None, &session.context()?)?;
+    let engine = args.engine.open(None, &session.context()?)?;
     let progress = session.console.progress("searching", questions.len());
     let mut found = Vec::with_capacity(questions.len());
     for batch in questions.chunks(BATCH) {

@@ -122,7 +122,7 @@ pub(super) fn run(args: &EvalRunArgs, session: &Session) -> Result<()> {
         bail!("{}: no question is left under protocol {protocol}", args.questions().display());
     }
     let engine: Arc<dyn SearchEngine> = match args.method.searches() {
-        true => super::engine(&args.engine, Some(Arc::clone(&policy) as _), &context)?,
+        true => args.engine.open(Some(Arc::clone(&policy) as _), &context)?,
         false => Arc::new(FixedEngine::new(Vec::new())),
     };
     let config = EvalConfig {
