@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// `programs`; and the provenance of consulted agents.
 pub const RECORD_VERSION: u32 = 2;
 
-/// Why records could not be written or read. Rows count from 1.
+/// Errors of reading and writing records. Rows count from 1.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {

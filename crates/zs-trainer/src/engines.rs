@@ -64,13 +64,13 @@ impl Engines {
         self
     }
 
-    /// What the engines have done and cost.
+    /// Ledger of the engines' usage and costs.
     #[must_use]
     pub fn ledger(&self) -> &Arc<Ledger> {
         self.context.ledger()
     }
 
-    /// What the engines have done, by name, and what each budget has passed on.
+    /// Usage of the engines by name, and the number of calls that each budget has passed on.
     #[must_use]
     pub fn counts(&self) -> (BTreeMap<String, Usage>, Vec<u64>) {
         (self.ledger().usage(), self.context.passed())
@@ -90,7 +90,7 @@ impl Engines {
         }
     }
 
-    /// Whether any engine asks the policy.
+    /// Returns true if any engine samples the policy.
     #[must_use]
     pub fn asks_policy(&self) -> bool {
         self.context.service().is_some_and(SearchedPolicy::is_asked)
@@ -108,8 +108,8 @@ impl Engines {
     }
 }
 
-/// What a step has cost, as metrics, and only where there is something to tell: counts that depend
-/// on servers or an earlier run's cache are no part of a run without them.
+/// Usage and costs of a step as metrics, only where they are deterministic: counts that depend on
+/// servers or on the cache of an earlier run are left out of a run without them.
 pub fn step_metrics(engines: &Engines, metrics: &mut Metrics) -> serde_json::Value {
     let step = engines.ledger().take_step();
     let total = step.values().fold(Usage::default(), |sum, it| sum.plus(*it));

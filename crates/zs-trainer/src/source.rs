@@ -114,8 +114,8 @@ pub fn simulated(
     Ok(SimulatedEngine::new(model, templates, sampling.clone()))
 }
 
-/// How a policy is asked where no run file says it: models over the embedded world's vocabulary by
-/// the short prompt that they were trained with, others by ZeroSearch's.
+/// Default rollout settings of a policy: for models over the embedded world's vocabulary, the short
+/// prompt that they were trained with; for others, ZeroSearch's.
 #[must_use]
 pub fn default_rollout(tokenizer: &Tokenizer) -> RolloutConfig {
     if !is_world_tokenizer(tokenizer) {

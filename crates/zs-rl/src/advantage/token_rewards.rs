@@ -1,4 +1,4 @@
-//! Where the reward of an episode lands: on the last token that the policy wrote in each turn.
+//! Token-level rewards: a turn's reward is placed on the last token that the policy wrote in it.
 
 use crate::RewardedTrajectory;
 

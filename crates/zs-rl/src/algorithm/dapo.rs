@@ -60,8 +60,7 @@ pub struct Dapo {
     pub terms: LossTerms,
 }
 
-/// defaults are those of the paper, overlong shaping apart,
-/// which depends on the rollout's lengths.
+/// Defaults of the paper, except for overlong shaping, which depends on the rollout's lengths.
 impl Default for Dapo {
     fn default() -> Self {
         Self {

@@ -51,7 +51,7 @@ pub struct Gigpo {
     pub terms: LossTerms,
 }
 
-/// defaults are those of the paper's search experiments.
+/// Defaults of the paper's search experiments.
 impl Default for Gigpo {
     fn default() -> Self {
         Self {

@@ -43,7 +43,7 @@ pub enum ImportanceLevel {
 }
 
 impl ImportanceCorrection {
-    /// Whether a weight of [`importance_weights`] is what the bound made of it.
+    /// Returns true if a weight of [`importance_weights`] was truncated or masked by the bound.
     #[must_use]
     pub fn is_bound(self, weight: f32) -> bool {
         match self.bound {

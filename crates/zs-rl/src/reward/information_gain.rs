@@ -87,7 +87,7 @@ impl RetrievalReward for InformationGain {
     }
 }
 
-/// What makes two documents the same: their identifier, or title and text where there is none.
+/// Identity of a document: its identifier, or title and text where there is none.
 fn key(document: &Document) -> (String, String, String) {
     match document.id.is_empty() {
         true => (String::new(), document.title.clone(), document.text.clone()),

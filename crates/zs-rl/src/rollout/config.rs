@@ -1,4 +1,4 @@
-//! How episodes are played.
+//! Settings of rollouts.
 
 use serde::{Deserialize, Serialize};
 use zs_model::SamplingParams;
@@ -9,7 +9,7 @@ use crate::program::WebFunction;
 /// The prompt of ZeroSearch, as a template.
 pub const ZEROSEARCH_PROMPT: &str = include_str!("../../templates/zerosearch.jinja");
 
-/// How episodes are played.
+/// Settings of rollouts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RolloutConfig {
@@ -29,7 +29,7 @@ pub struct RolloutConfig {
     /// Tokens of the context that an observation leaves free, so that the turn after it can be
     /// written.
     pub min_turn_tokens: usize,
-    /// Whether documents are shown with their titles.
+    /// If true, documents are shown with their titles.
     pub document_titles: bool,
     /// A minijinja template with the variable `question`.
     pub prompt_template: String,
@@ -83,7 +83,7 @@ impl Default for RolloutConfig {
 }
 
 impl RolloutConfig {
-    /// What one turn is sampled with.
+    /// Sampling parameters of one turn.
     #[must_use]
     pub fn sampling_params(&self) -> SamplingParams {
         SamplingParams {

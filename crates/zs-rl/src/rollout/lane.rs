@@ -11,7 +11,7 @@ use super::search::search;
 use super::{Rollout, RolloutError, RolloutEvent};
 use crate::Trajectory;
 
-/// What all lanes of a rollout share.
+/// Values that all lanes of a rollout share.
 pub(super) struct Table<'a> {
     pub(super) rollout: &'a Rollout<'a>,
     pub(super) rules: Rules<'a>,
@@ -31,11 +31,11 @@ pub(super) struct Lane<'e> {
     /// The first row's index among all episodes.
     first: usize,
     turn: u32,
-    /// Consultations of this turn so far.
+    /// Requests to helper models in this turn so far.
     part: u32,
     /// The rows of this turn.
     active: Vec<usize>,
-    /// Those of them that the policy writes next, or, once it has, that await an agent's reply.
+    /// Rows that the policy writes next, or, once it has, that await a helper model's reply.
     writing: Vec<usize>,
 }
 
@@ -53,7 +53,7 @@ impl<'e> Lane<'e> {
         self.rows.into_iter().map(|it| it.trajectory)
     }
 
-    /// Whether an episode is not over yet.
+    /// Returns true if an episode of the lane is unfinished.
     pub(super) fn has_work(&self, table: &Table<'_>) -> bool {
         self.turn < table.rules.max_turns && !self.active.is_empty()
     }
@@ -139,7 +139,7 @@ impl<'e> Lane<'e> {
     }
 }
 
-/// What a turn, or a part of one, is sampled with.
+/// Sampling parameters of a turn, or of a part of one.
 fn sampling_params(
     rows: &[RolloutRow<'_>],
     writing: &[usize],

@@ -16,7 +16,7 @@ use super::property_tests::{Meddling, hooked_config, lively};
 use super::tests::{Echo, config};
 use super::*;
 
-/// What a rollout returns, and what its observer is told about each episode.
+/// Plays a rollout; returns its result and the events that its observer got for each episode.
 fn play(
     config: &RolloutConfig,
     seed: u64,
@@ -70,7 +70,7 @@ fn episodes_and_their_events_do_not_depend_on_the_lanes() {
     }
 }
 
-/// Where threads wait for what happens elsewhere; not for ever.
+/// Shared state that threads wait on, with a timeout.
 #[derive(Debug, Default)]
 struct Board {
     seen: Mutex<BTreeSet<String>>,
@@ -105,7 +105,7 @@ impl<F> std::fmt::Debug for Busy<F> {
     }
 }
 
-/// How many results there are for these queries: `[question] turn`.
+/// Engine whose number of results for `[question] turn` queries is given by a function.
 impl<F: Fn(&Board, &[&str]) -> usize + Send + Sync> SearchEngine for Busy<F> {
     fn name(&self) -> &str {
         "busy"

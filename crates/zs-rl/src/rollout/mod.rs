@@ -37,10 +37,10 @@ use crate::{Consult, Trajectory, Turn};
 /// One episode to be played.
 #[derive(Clone, Copy, Debug)]
 pub struct Episode<'a> {
-    /// What is asked.
+    /// Question of the episode.
     pub question: &'a Question,
-    /// Where in the run it is asked; `turn` is set by the loop. Everything random about the episode
-    /// is a function of this key.
+    /// Random key of the episode, whose `turn` is set by the loop. Everything random about the
+    /// episode is a function of this key.
     pub key: StreamKey,
 }
 
@@ -53,7 +53,7 @@ pub struct RolloutOutput {
     pub stats: RolloutStats,
 }
 
-/// What happens during a rollout, as it happens. `episode` is an index into the episodes.
+/// Event of a rollout, reported as it happens. `episode` is an index into the episodes.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum RolloutEvent<'a> {
@@ -70,7 +70,7 @@ pub enum RolloutEvent<'a> {
     Consult {
         /// The episode.
         episode: usize,
-        /// What was asked and replied.
+        /// Request and reply.
         record: &'a Consult,
     },
     /// A turn is over, its observation included.
@@ -110,7 +110,7 @@ pub fn rollout(
         .play(episodes, observer)
 }
 
-/// How episodes are played: who writes, who searches, and what stands between them.
+/// Rollout: plays episodes of a policy against a search engine.
 ///
 /// ```text
 /// for turn in 0..=max_searches:
@@ -125,7 +125,7 @@ pub fn rollout(
 /// ```
 ///
 /// - Each query is noisy with probability `noise_probability`, which may be one number or one a turn,
-///   drawn from its own key; the loop does not know why.
+///   drawn from its own key; the rollout does not know the curriculum.
 /// - A search that fails shows "no information", is marked in its
 ///   [`SearchRecord`](crate::SearchRecord) and counted.
 /// - Documents that exceed `max_observation_tokens` or the context lose the last ones, and a single
@@ -135,10 +135,10 @@ pub fn rollout(
 ///   function of its question and key, whatever else is in the batch.
 /// - With a [`harness`](Self::harness), program functions look at each action before it is carried
 ///   out and may rewrite it or add to the observation.
-/// - With [`consultants`](Self::consultants), sampling also stops at the closing tags of agents. The
-///   reply is put after the question and the policy goes on with its turn; its tokens are
-///   [`Provenance::Agent`](crate::Provenance::Agent). Beyond the budget of an episode the question
-///   ends the turn, and the policy is told so.
+/// - With [`consultants`](Self::consultants), sampling also stops at the closing tags of requests to
+///   helper models. The reply is inserted after the request and the policy resumes its turn; the
+///   tokens of the reply are [`Provenance::Agent`](crate::Provenance::Agent). A request beyond the
+///   budget of an episode ends the turn with a message that refuses it.
 ///
 /// # Differences from the reference code
 ///
@@ -153,9 +153,9 @@ pub fn rollout(
 pub struct Rollout<'a> {
     /// The policy.
     pub generator: &'a dyn Generator,
-    /// Who answers its searches.
+    /// Engine that answers the searches.
     pub engine: &'a dyn SearchEngine,
-    /// How likely a search asks for noisy documents.
+    /// Probability that a search requests noisy documents.
     pub noise_probability: TurnNoise,
     /// Limits, sampling, prompt.
     pub config: &'a RolloutConfig,

@@ -1,4 +1,4 @@
-//! What a rollout adds up to.
+//! Statistics of a rollout.
 
 use serde::{Deserialize, Serialize};
 use zs_core::{Action, DocumentQuality, MALFORMED_REPLY};
@@ -56,7 +56,7 @@ pub struct RolloutStats {
     /// Tokens that agents wrote.
     #[serde(default)]
     pub tokens_consulted: usize,
-    /// What program functions did.
+    /// Counts of program functions.
     #[serde(default)]
     pub programs: ProgramStats,
 }

@@ -1,4 +1,4 @@
-//! How a batch is turned into optimiser steps, and what is added to any algorithm.
+//! Settings of the update: optimiser steps of a batch, and the terms that go with any algorithm.
 
 use serde::{Deserialize, Serialize};
 

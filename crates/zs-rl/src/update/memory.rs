@@ -1,4 +1,4 @@
-//! What happens when an update does not fit into the memory of its device.
+//! Recovery of an update whose device runs out of memory.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
