@@ -1,4 +1,4 @@
-//! What a language model is asked as a judge, and the only answers that count.
+//! Prompt of a language model as judge, and the parser of its verdicts.
 
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, context};
@@ -12,7 +12,7 @@ pub const JUDGE_TEMPLATE: &str = include_str!("../../templates/judge.jinja");
 /// Characters of a document that a judge reads.
 const MAX_DOCUMENT_CHARS: usize = 4000;
 
-/// Why a judge's reply or prompt is of no use.
+/// Errors of a judge's prompt or verdict.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerdictError {
@@ -25,7 +25,7 @@ pub enum VerdictError {
     /// The template cannot be used.
     #[error("the judge's template cannot be used: {message}")]
     Template {
-        /// What the template engine said.
+        /// Message of the template engine.
         message: String,
     },
 }
