@@ -1,4 +1,4 @@
-//! Trouble on purpose: engines that fail, rewards that are not finite, rows that are not questions.
+//! Fault injection: engines that fail, rewards that are not finite, rows that are not questions.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,4 @@
-//! Small schedules over the course of training: sampling temperature, and which questions are worth
-//! asking again.
+//! Schedules over the course of training: sampling temperature.
 
 use serde::{Deserialize, Serialize};
 

@@ -32,7 +32,7 @@ pub struct Trajectory {
     /// Requests of the policy to helper models, in order; each belongs to a turn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub consults: Vec<Consult>,
-    /// Consultations that were refused since the episode's budget was used up.
+    /// Requests to helper models that were refused because the episode's budget was spent.
     #[serde(skip_serializing_if = "is_zero")]
     pub refused_consults: u32,
     /// The audit log of program functions: every check, in order.
@@ -44,7 +44,7 @@ pub struct Trajectory {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Turn {
-    /// The sampled tokens, from the last consultation of the turn on. They carry loss.
+    /// Sampled tokens after the last request to a helper model of the turn. They carry loss.
     pub completion: Completion,
     /// The same tokens decoded.
     pub text: String,
@@ -124,8 +124,8 @@ pub enum Provenance {
     Prompt,
     /// The policy model. These tokens carry loss.
     Policy,
-    /// A consulted agent. These carry loss where an algorithm
-    /// [learns from them](crate::Requirements::learns_from_helpers), and none elsewhere.
+    /// A helper model. These tokens carry loss in algorithms that [learn from
+    /// them](crate::Requirements::learns_from_helpers), and none elsewhere.
     Agent(AgentKind),
     /// The environment: documents, or the message after an invalid action.
     Observation,
@@ -219,7 +219,7 @@ impl Trajectory {
         }
     }
 
-    /// Which tokens consulted agents wrote; never part of [`loss_mask`](Self::loss_mask).
+    /// Mask of the tokens that helper models wrote; disjoint from [`loss_mask`](Self::loss_mask).
     #[must_use]
     pub fn agent_mask(&self) -> Vec<bool> {
         self.mask(|it| matches!(it, Provenance::Agent(_)))
@@ -230,7 +230,7 @@ impl Trajectory {
     }
 
     /// Log-probabilities recorded at sampling time, aligned with [`tokens`](Self::tokens): the
-    /// policy's for its own tokens, the agent's where they are known, zero elsewhere.
+    /// policy's for its own tokens, the helper model's where they are known, zero elsewhere.
     #[must_use]
     pub fn old_log_probs(&self) -> Vec<f32> {
         let mut log_probs = Vec::new();
@@ -248,7 +248,7 @@ impl Trajectory {
         TokenRow { tokens: self.tokens(), loss_mask: self.loss_mask() }
     }
 
-    /// The same with loss on the tokens of consulted agents too.
+    /// The episode as a row with loss on the tokens of helper models too.
     #[must_use]
     pub fn token_row_with_agents(&self) -> TokenRow {
         let is_learned = |it| matches!(it, Provenance::Policy | Provenance::Agent(_));
@@ -266,11 +266,11 @@ impl Trajectory {
         Transcript { turns: self.turns.iter().enumerate().map(turn).collect() }
     }
 
-    /// All that the policy wrote in a turn, replies of agents left out.
+    /// Text that the policy wrote in a turn, without the replies of helper models.
     ///
     /// # Panics
     ///
-    /// When there is no such turn.
+    /// If there is no such turn.
     #[must_use]
     pub fn turn_text(&self, turn: usize) -> Cow<'_, str> {
         let last = self.turns[turn].text.as_str();

@@ -141,9 +141,9 @@ pub fn split_by_label(records: &[SearchRecord]) -> Vec<SearchRecord> {
 
 /// `n` training examples from recorded searches, balanced by [`judge`]ment and hop.
 ///
-/// The records are dealt into one heap for each quality and hop, each shuffled; examples are taken
-/// from the heaps in turn, starting over with a heap that is used up, so a rare kind of search is
-/// repeated and none is dropped. Searches without documents teach nothing and are passed over.
+/// The records are split into one stack for each quality and hop, each shuffled; examples are taken
+/// from the stacks in turn, starting over with a stack that is used up, so a rare kind of search is
+/// repeated and none is dropped. Searches without documents are skipped.
 ///
 /// # Errors
 ///

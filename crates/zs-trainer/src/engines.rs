@@ -1,5 +1,4 @@
-//! The search engines of one run: opened from their descriptions, wrapped as those say, and with one
-//! set of books.
+//! Search engines of one run, built from their settings, with one ledger.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,7 +56,7 @@ impl Engines {
         }
     }
 
-    /// The same with a policy, which self-search asks.
+    /// Sets the policy that self-search samples.
     #[must_use]
     pub fn with_policy(mut self, policy: Arc<dyn Generator>) -> Self {
         self.context = self.context.with_service(SearchedPolicy::new(policy));
@@ -76,14 +75,14 @@ impl Engines {
         (self.ledger().usage(), self.context.passed())
     }
 
-    /// Goes on from the [`counts`](Self::counts) of an earlier process, in which the same engines
+    /// Resumes from the [`counts`](Self::counts) of an earlier process, in which the same engines
     /// were opened in the same order.
     pub fn restore(&self, usage: BTreeMap<String, Usage>, budgets: &[u64]) {
         self.ledger().restore(usage);
         self.context.restore_passed(budgets);
     }
 
-    /// Tells self-search that the policy has learned.
+    /// Replaces the policy that self-search samples after an update.
     pub fn follow(&self, policy: &Arc<dyn Generator>) {
         if let Some(searched) = self.context.service::<SearchedPolicy>() {
             searched.follow(policy);
@@ -96,7 +95,7 @@ impl Engines {
         self.context.service().is_some_and(SearchedPolicy::is_asked)
     }
 
-    /// Opens an engine, whose searches are booked under its name.
+    /// Opens an engine, whose searches are recorded in the ledger under its name.
     ///
     /// # Errors
     ///
@@ -163,7 +162,7 @@ pub fn open_alone(spec: &Spec, context: &RunContext) -> Result<Arc<dyn SearchEng
     Engines::new(context, BTreeMap::new()).open(spec)
 }
 
-/// The books of a run directory, as [`COSTS`] holds them.
+/// Ledger of a run directory, as [`COSTS`] holds it.
 ///
 /// # Errors
 ///

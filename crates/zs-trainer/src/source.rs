@@ -74,7 +74,7 @@ pub fn corpus(source: &CorpusSource) -> Result<Vec<Document>> {
     }
 }
 
-/// Loads the model that plays the agents which a policy may consult.
+/// Loads the model that serves as the helper models of a policy.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! A soft punishment of episodes that write too much.
+//! Soft penalty on overlong episodes.
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ mod tests {
         check(7, 4, 1.0, -0.25);
         check(10, 4, 0.5, -0.5);
         check(11, 4, 1.0, -1.0);
-        // Without a buffer the punishment is a step.
+        // Without a buffer the penalty is a step.
         check(10, 0, 1.0, 0.0);
         check(11, 0, 1.0, -1.0);
         check(1, 99, 1.0, -1.0 / 99.0);

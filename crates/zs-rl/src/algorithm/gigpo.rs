@@ -101,7 +101,7 @@ impl Algorithm for Gigpo {
     }
 }
 
-/// The turns of a group: the state each was taken in, and what its tokens earned.
+/// Turns of a group: the state of each, and the reward of its tokens.
 fn steps(
     group: &TrajectoryGroup,
     labels: &[Vec<usize>],

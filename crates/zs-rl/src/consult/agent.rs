@@ -1,4 +1,4 @@
-//! An agent that is a language model with a prompt.
+//! Helper model that is a language model with a prompt.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl Default for AgentTemplates {
 }
 
 impl AgentTemplates {
-    /// The template of a role.
+    /// Template of a kind.
     #[must_use]
     pub fn of(&self, kind: AgentKind) -> &str {
         match kind {

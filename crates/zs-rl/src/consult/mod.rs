@@ -1,4 +1,4 @@
-//! Other models that the policy may ask in the middle of a turn, within a budget.
+//! Helper models that the policy may ask in the middle of a turn, within a budget.
 
 mod agent;
 mod parse;
@@ -14,18 +14,18 @@ use zs_model::TokenId;
 pub use self::agent::{AgentError, AgentTemplates, GeneratorAgent, GeneratorAgentConfig};
 pub use self::parse::parse_consult;
 
-/// The role of a consulted agent.
+/// Kind of a helper model.
 ///
 /// The policy asks it by writing `<verify> … </verify>`, `<knowledge> … </knowledge>` or
 /// `<reasoning> … </reasoning>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentKind {
-    /// Says whether a claim holds.
+    /// Judges a claim.
     Verify,
-    /// States what it knows.
+    /// Replies with facts from memory.
     Knowledge,
-    /// Works something out.
+    /// Replies with a chain of reasoning.
     Reasoning,
 }
 
@@ -128,32 +128,32 @@ pub struct ConsultRegistry {
 }
 
 impl ConsultRegistry {
-    /// A registry of nobody, with so many consultations an episode.
+    /// Creates a registry without helper models and with a limit of requests an episode.
     #[must_use]
     pub fn new(budget: u32) -> Self {
         Self { agents: BTreeMap::new(), budget }
     }
 
-    /// The same with an agent in a role; it replaces the one that was there.
+    /// Adds a helper model; it replaces the one of the same kind.
     #[must_use]
     pub fn with(mut self, kind: AgentKind, agent: Arc<dyn ConsultAgent>) -> Self {
         self.agents.insert(kind, agent);
         self
     }
 
-    /// Consultations that an episode may make; further ones are refused.
+    /// Maximum number of requests an episode; further ones are refused.
     #[must_use]
     pub fn budget(&self) -> u32 {
         self.budget
     }
 
-    /// The agent of a role.
+    /// Helper model of a kind.
     #[must_use]
     pub fn agent(&self, kind: AgentKind) -> Option<&dyn ConsultAgent> {
         self.agents.get(&kind).map(Arc::as_ref)
     }
 
-    /// The roles that are filled.
+    /// Kinds that have a helper model.
     pub fn kinds(&self) -> impl Iterator<Item = AgentKind> {
         self.agents.keys().copied()
     }

@@ -36,20 +36,21 @@ pub struct RolloutConfig {
     /// Tokens that the policy may write in an episode; only the context limits it by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_budget: Option<TokenBudget>,
-    /// Program functions to play with, in the order in which they are asked.
+    /// Program functions of a rollout, in the order of their calls.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<WebFunction>,
-    /// Number of lanes (pipelined rollout batches): blocks of neighbouring episodes that take turns at
-    /// the policy model. While one is sampled, the others search or wait for helper models. Episodes that ask the same question one after
-    /// the other stay together, so there are no more blocks than such groups.
+    /// Number of lanes (pipelined rollout batches): blocks of neighbouring episodes that share the
+    /// policy model in turn. While one is sampled, the others search or wait for helper models.
+    /// Consecutive episodes of the same question stay together, so there are no more blocks than
+    /// such groups.
     ///
     /// Changes speed and memory, and with a deterministic engine no episode (up to rounding, as any
-    /// other size of a batch). It helps where searching computes elsewhere: servers, web search, a
-    /// simulation LLM on a device of its own. A simulation LLM that shares its cores or its GPU with
-    /// the policy is not faster for it. Several lanes mean several batches at once at the engine
-    /// and at agents, so what depends on the order of requests may differ from run to run: which
-    /// searches a budget still pays for, which of two equal ones a cache answers, how long a rate
-    /// limit makes each wait, latencies in the ledger, and which errors a server makes.
+    /// other size of a batch). It helps where searches are computed elsewhere: servers, web search,
+    /// a simulation LLM on a device of its own. It does not help a simulation LLM that shares its
+    /// cores or its GPU with the policy. Several lanes mean several concurrent batches at the
+    /// engine and at helper models, so anything that depends on the order of requests may differ
+    /// from run to run: the searches that a budget still covers, the cache hits among equal
+    /// searches, the waits of a rate limit, latencies in the ledger, and the errors of a server.
     #[serde(skip_serializing_if = "is_one")]
     pub lanes: usize,
 }

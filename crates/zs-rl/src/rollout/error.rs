@@ -66,13 +66,13 @@ pub enum RolloutError {
         /// Results received.
         results: usize,
     },
-    /// An agent did not return one reply a request.
+    /// A helper model did not return one reply a request.
     #[error(
         "agent `{agent}` returned {replies} replies for {requests} requests; an agent must return \
          one a request"
     )]
     AgentContract {
-        /// The agent's role.
+        /// Kind of the helper model.
         agent: &'static str,
         /// Requests sent.
         requests: usize,

@@ -1,4 +1,4 @@
-//! A block of episodes on its way through their turns, in steps of which only the first needs the
+//! Lane: a block of episodes that advance turn by turn; only the sampling step of a turn needs the
 //! policy model.
 
 use tracing::info_span;
@@ -22,9 +22,9 @@ pub(super) struct Table<'a> {
 ///
 /// ```text
 /// while has_work:
-///     sample     the policy writes turns, or their parts up to a consultation
-///     respond    agents reply; or the engine answers, and rows get their observations
-///     report     the observer is told what has been responded
+///     sample     the policy writes turns, or their parts up to a request to a helper model
+///     respond    helper models reply; or the engine answers, and rows get their observations
+///     report     the observer gets the events
 /// ```
 pub(super) struct Lane<'e> {
     rows: Vec<RolloutRow<'e>>,
@@ -58,7 +58,7 @@ impl<'e> Lane<'e> {
         self.turn < table.rules.max_turns && !self.active.is_empty()
     }
 
-    /// Samples what is to be written next, up to the end of a turn or a question to an agent.
+    /// Samples the next part, up to the end of a turn or a request to a helper model.
     pub(super) fn sample(
         &mut self,
         session: &mut dyn Session,
@@ -93,8 +93,8 @@ impl<'e> Lane<'e> {
         Ok(())
     }
 
-    /// Gets what the sampled text asks for: replies of agents where a row waits for one, else
-    /// documents and other observations. The policy model is not needed for it.
+    /// Replies to the sampled text: replies of helper models where a row waits for one, else
+    /// documents and other observations. Does not need the policy model.
     pub(super) fn respond(&mut self, table: &Table<'_>) -> Result<(), RolloutError> {
         let Self { rows, turn, part, active, writing, .. } = self;
         let Rollout { engine, config, consultants, .. } = table.rollout;
@@ -111,7 +111,7 @@ impl<'e> Lane<'e> {
         Ok(())
     }
 
-    /// Tells the observer what has been responded, and goes on to what is written next.
+    /// Reports the replies to the observer, and advances to the next part.
     pub(super) fn report(&mut self, observer: &mut dyn FnMut(RolloutEvent<'_>)) {
         let Self { rows, first, turn, .. } = self;
         if !self.writing.is_empty() {

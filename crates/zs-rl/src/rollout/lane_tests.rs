@@ -1,4 +1,5 @@
-//! Several lanes: the same episodes as one, and one lane's search beside another's sampling.
+//! Several lanes: the same episodes as with one, and search of one lane during the sampling of
+//! another.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -162,7 +163,8 @@ fn one_lane_searches_while_the_other_samples() {
     assert_eq!((output.stats.num_searches, output.stats.num_answered), (8, 4));
 }
 
-/// Plays four questions, the last of them twice, in two lanes, with an engine that errs in some way.
+/// Plays four questions, the last of them twice, in two lanes, with an engine that fails in some
+/// way.
 fn err(
     wrap: impl FnOnce(ScriptedGenerator) -> Box<dyn Generator>,
     answer: impl Fn(&Board, &[&str]) -> usize + Send + Sync,

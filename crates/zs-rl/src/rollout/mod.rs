@@ -1,5 +1,5 @@
-//! The interaction loop: the policy model writes, the search engine answers, turn by turn, a whole
-//! batch at a time.
+//! Interaction loop: turn by turn, the policy model writes and the search engine answers, for a
+//! whole batch at a time.
 
 mod budget;
 mod config;
@@ -66,7 +66,7 @@ pub enum RolloutEvent<'a> {
         /// The token.
         token: TokenId,
     },
-    /// An agent was consulted in the middle of a turn.
+    /// A helper model replied in the middle of a turn.
     Consult {
         /// The episode.
         episode: usize,
@@ -91,8 +91,8 @@ pub enum RolloutEvent<'a> {
     },
 }
 
-/// Plays episodes until each has answered, cannot go on, or has used up its turns: [`Rollout`]
-/// without agents.
+/// Plays episodes until each has answered, cannot continue, or has used up its turns: [`Rollout`]
+/// without helper models.
 ///
 /// # Errors
 ///
@@ -159,14 +159,15 @@ pub struct Rollout<'a> {
     pub noise_probability: TurnNoise,
     /// Limits, sampling, prompt.
     pub config: &'a RolloutConfig,
-    /// Program functions of your own, in place of the config's.
+    /// Custom program functions, in place of the config's.
     pub harness: Option<&'a Harness>,
-    /// Agents that may be consulted.
+    /// Helper models that may be asked.
     pub consultants: Option<&'a ConsultRegistry>,
 }
 
 impl<'a> Rollout<'a> {
-    /// Without noise, agents, or program functions but those of the config.
+    /// Creates a rollout without noise or helper models, and with the program functions of the
+    /// config.
     #[must_use]
     pub fn new(
         generator: &'a dyn Generator,
@@ -177,16 +178,16 @@ impl<'a> Rollout<'a> {
         Self { generator, engine, noise_probability, config, harness, consultants }
     }
 
-    /// Plays episodes until each has answered, cannot go on, or has used up its turns.
+    /// Plays episodes until each has answered, cannot continue, or has used up its turns.
     ///
     /// `observer` is called on this thread, with the events of each episode in their order.
     ///
     /// # Errors
     ///
     /// Fails before sampling on an invalid config or noise probability and on a question whose
-    /// prompt does not fit; later when the generator fails, or the engine or an agent breaks its
-    /// contract. Of several lanes that fail, the first one's error is returned. A failing *search*,
-    /// consultation or program function is not an error.
+    /// prompt does not fit; later when the generator fails, or the engine or a helper model breaks
+    /// its contract. If several lanes fail, the first one's error is returned. A failing *search*,
+    /// request or program function is not an error.
     pub fn play(
         &self,
         episodes: &[Episode<'_>],

@@ -91,7 +91,7 @@ impl<'a> RolloutRow<'a> {
         self.budget
     }
 
-    /// Takes what the policy wrote: a question to an agent, or the end of its turn.
+    /// Records a completion of the policy: a request to a helper model, or the end of its turn.
     pub(super) fn write(
         &mut self,
         mut completion: Completion,
@@ -144,7 +144,7 @@ impl<'a> RolloutRow<'a> {
         });
     }
 
-    /// Puts an agent's reply after the question.
+    /// Appends the reply of a helper model to the request.
     pub(super) fn take_reply(&mut self, reply: HelperReply) {
         let Some(consult) = self.trajectory.consults.last_mut() else { return };
         self.num_tokens += reply.tokens.len();

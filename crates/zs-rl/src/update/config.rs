@@ -10,18 +10,18 @@ use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpdateConfig {
-    /// Padded tokens that are run through the model at once; changes memory and speed only.
+    /// Padded tokens of a micro-batch; changes memory and speed only.
     pub micro_batch_tokens: usize,
     /// Optimiser steps an epoch: the batch is cut into this many parts of equal size.
     pub mini_batches: usize,
-    /// Times that the batch is gone through.
+    /// Passes over the batch.
     pub epochs: usize,
     /// Which tokens carry loss; the policy's own by default. Others have no recorded log-probabilities,
     /// so the batch is scored once more for them.
     #[serde(skip_serializing_if = "is_policy")]
     pub loss_tokens: LossTokens,
-    /// Correction for sampling and training disagreeing about the same weights; none by default. It
-    /// scores the batch once more.
+    /// Correction of the mismatch between the probabilities of sampling and training; none by
+    /// default. It scores the batch once more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub importance: Option<ImportanceCorrection>,
     /// Lets the algorithm's KL coefficient follow the divergence; fixed by default.
@@ -31,8 +31,8 @@ pub struct UpdateConfig {
     /// its paper, 0 by default.
     #[serde(skip_serializing_if = "is_zero")]
     pub llds_coef: f64,
-    /// Weight of the cross-entropy on curated texts ([`Companions::ptx`](super::Companions::ptx)); 0
-    /// by default.
+    /// Weight of the cross-entropy on curated texts
+    /// ([`TrainerResources::ptx`](super::TrainerResources::ptx)); 0 by default.
     #[serde(skip_serializing_if = "is_zero")]
     pub ptx_coef: f64,
 }

@@ -30,18 +30,18 @@ pub struct PlayedSearch {
 /// Progress event of a collection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CollectEvent {
-    /// The set was there already.
+    /// The set exists already.
     Found,
-    /// A piece of work begins.
+    /// A piece of work starts.
     Begins {
         /// Description of the work.
         what: &'static str,
         /// Number of items to do.
         total: usize,
     },
-    /// So many more are done.
+    /// So many more items are done.
     Advances(usize),
-    /// The work is done, and this is what it came to.
+    /// The work is done, with a summary of the result.
     Ends(String),
 }
 

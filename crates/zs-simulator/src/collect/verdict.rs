@@ -52,9 +52,9 @@ impl JudgePrompt {
 
     /// The prompt about one document.
     ///
-    /// Queries are what a policy wrote and documents what somebody put on the web, so nothing
-    /// tag-like is left in any part ([`neutralize_tags`]): none can end its place in the prompt and
-    /// speak to the judge.
+    /// Queries come from a policy and documents from the web, so everything tag-like is removed
+    /// from all parts ([`neutralize_tags`]): none can close its block in the prompt and inject
+    /// instructions to the judge.
     ///
     /// # Errors
     ///
@@ -79,8 +79,8 @@ impl JudgePrompt {
 /// Reads a verdict: the reply's last line that is not empty must be `useful` or `noisy`, in any
 /// case, with nothing around it but white space, punctuation and the word `verdict`.
 ///
-/// Strict on purpose. A reply that reasons about both words, or hedges, is no label: whoever counts
-/// labels must know how many there were.
+/// The parser is strict: a reply that reasons about both words, or hedges, is no label, so that the
+/// number of labels is known.
 ///
 /// # Errors
 ///

@@ -158,7 +158,7 @@ impl SimulatedEngine {
         Self { generator, templates, config, counters, name: "simulated", ledger }
     }
 
-    /// The same, with the tokens of its prompts and replies in these books.
+    /// Records the tokens of its prompts and replies in this ledger.
     #[must_use]
     pub fn with_ledger(mut self, ledger: Arc<Ledger>) -> Self {
         self.ledger = ledger;

@@ -172,9 +172,9 @@ impl SimulationTemplates {
 
     /// The prompt for one search.
     ///
-    /// The query is what a policy wrote, so nothing tag-like is left in it ([`neutralize_tags`]): it
-    /// cannot end its place in the prompt and speak for somebody else. The reference code pastes it
-    /// as it is.
+    /// The query comes from a policy, so everything tag-like is removed from it
+    /// ([`neutralize_tags`]): it cannot close its block in the prompt and inject instructions. The
+    /// reference code inserts it unchanged.
     ///
     /// # Errors
     ///
