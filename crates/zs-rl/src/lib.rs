@@ -6,8 +6,8 @@
 //!     search engine  policy model <------------------------------------------------+
 //! ```
 //!
-//! **Invariants:** this crate does not know which search engine runs, nor why documents are noisy (it
-//! is given a probability). Loss masks and log-probabilities are derived from turns and never rebuilt
+//! **Invariants:** this crate knows neither the search engine nor the curriculum (it is given a
+//! noise probability). Loss masks and log-probabilities are derived from turns and never rebuilt
 //! from text. Everything is a function of inputs and keys. No files are opened here.
 //!
 //! ```

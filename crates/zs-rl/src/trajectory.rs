@@ -131,7 +131,7 @@ pub enum Provenance {
     Observation,
 }
 
-/// Which tokens of an episode an update learns from.
+/// Tokens of an episode that carry loss.
 ///
 /// # References
 ///
@@ -140,10 +140,10 @@ pub enum Provenance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossTokens {
-    /// Those that the policy wrote.
+    /// Tokens that the policy wrote.
     #[default]
     Policy,
-    /// Those that the environment appended too, which the policy did not choose: an ablation.
+    /// Tokens of the policy and of observations, which the policy did not choose: an ablation.
     PolicyAndObservations,
 }
 
@@ -198,7 +198,7 @@ impl Trajectory {
         self.segments().flat_map(|it| std::iter::repeat_n(it.source, it.tokens.len())).collect()
     }
 
-    /// Which tokens carry loss: the policy model's own.
+    /// Loss mask: the policy model's own tokens.
     ///
     /// # References
     ///
@@ -208,7 +208,7 @@ impl Trajectory {
         self.mask(|it| it == Provenance::Policy)
     }
 
-    /// Which tokens carry loss in an update that learns from these.
+    /// Loss mask of an update on these tokens.
     #[must_use]
     pub fn mask_of(&self, tokens: LossTokens) -> Vec<bool> {
         match tokens {

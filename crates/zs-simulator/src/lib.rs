@@ -1,16 +1,17 @@
 //! The simulation LLM of `ZeroSearch` as a search engine, the data that it is fine-tuned on, and
-//! audits of how faithful it is.
+//! audits of its faithfulness.
 //!
-//! All engines implement [`zs_core::SearchEngine`] and are held to it by [`zs_search::conformance`].
+//! All engines implement [`zs_core::SearchEngine`] and pass the suite [`zs_search::conformance`].
 //!
 //! - [`SimulatedEngine`]: a language model writes useful or noisy documents for a query. [`tuning`]
-//!   makes the data that it is fine-tuned on, [`collect`] clean tuning sets out of recorded turns,
-//!   [`audit`] says how faithful it is, [`pretraining`] teaches a small one from scratch.
+//!   makes the data that it is fine-tuned on, [`collect`] makes clean tuning sets of recorded turns,
+//!   [`audit`] measures its faithfulness, [`pretraining`] makes text for training a small one from
+//!   scratch.
 //! - `RemoteEngine`: the same on servers (feature `http`); [`SelfSearchEngine`]: the policy's own
-//!   memory.
+//!   knowledge.
 //!
-//! **Invariant:** an engine knows neither the training step nor why documents are noisy; a request
-//! says which quality it wants. Everything but servers is deterministic given its seeds.
+//! **Invariant:** an engine knows neither the training step nor the curriculum; a request names its
+//! quality. Everything except servers is deterministic given its seeds.
 //!
 //! ```
 //! use std::sync::Arc;

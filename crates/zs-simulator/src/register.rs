@@ -50,7 +50,7 @@ impl SearchedPolicy {
         Self { policy: Mutex::new(policy), engines: Mutex::default() }
     }
 
-    /// Tells the engines that the policy has learned.
+    /// Replaces the policy that engines sample after an update.
     pub fn follow(&self, policy: &Arc<dyn Generator>) {
         *self.policy.lock() = Arc::clone(policy);
         for engine in self.engines.lock().iter() {

@@ -19,7 +19,7 @@ use crate::{
 
 const NAME: &str = "remote";
 
-/// Which servers simulate, and how they sample.
+/// Settings of servers and of their sampling.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
 pub struct RemoteConfig {
@@ -51,7 +51,7 @@ pub struct RemoteConfig {
     #[serde(default = "default_max_tokens")]
     #[garde(custom(check::at_least_one))]
     pub max_tokens: usize,
-    /// Which queries get useful documents at all.
+    /// Gate on the queries that get useful documents.
     #[serde(default)]
     pub gate: QueryGate,
     /// Deadlines, retries and limits.
@@ -104,7 +104,7 @@ impl RemoteConfig {
     }
 }
 
-/// Refuses a system message that nothing would send.
+/// Rejects a system message that no request would send.
 fn is_sent(api: RemoteApi) -> impl FnOnce(&Option<String>, &()) -> garde::Result {
     move |system, (): &()| match (api, system) {
         (RemoteApi::Completions, Some(_)) => {
@@ -114,11 +114,11 @@ fn is_sent(api: RemoteApi) -> impl FnOnce(&Option<String>, &()) -> garde::Result
     }
 }
 
-/// Search by simulation on servers.
+/// Simulation engine that samples on servers.
 ///
-/// As [`SimulatedEngine`](crate::SimulatedEngine), but for who samples. Requests of a batch are in
-/// flight side by side, as many as the configuration says; each carries its own question, and its
-/// seed goes to the server, which may or may not heed it.
+/// Like [`SimulatedEngine`](crate::SimulatedEngine) with remote sampling. Requests of a batch are
+/// sent concurrently, up to the configured limit; each carries its own question, and its seed is
+/// sent to the server, which may ignore it.
 ///
 /// ```
 /// use zs_simulator::{RemoteConfig, RemoteEngine, SimulationTemplates};
@@ -152,10 +152,10 @@ struct Reply {
 
 #[derive(Debug, Deserialize)]
 struct Choice {
-    /// Of a chat.
+    /// Reply of a chat.
     #[serde(default)]
     message: Option<Message>,
-    /// Of a plain completion.
+    /// Reply of a plain completion.
     #[serde(default)]
     text: Option<String>,
     #[serde(default)]
@@ -164,12 +164,12 @@ struct Choice {
 
 #[derive(Debug, Deserialize)]
 struct Message {
-    /// Null where a model only thought, or refused.
+    /// Null where a model produced only reasoning, or refused.
     #[serde(default)]
     content: Option<String>,
 }
 
-/// A reply's text, and whether it was cut at its longest.
+/// Text of a reply, and true if it was truncated at the token limit.
 struct Written {
     text: String,
     is_cut: bool,

@@ -1,4 +1,4 @@
-//! Self-search: the policy writes the documents itself, from what it knows.
+//! Self-search: the policy writes the documents from its own knowledge.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use zs_search::Ledger;
 
 use crate::{SimulatedConfig, SimulatedEngine, SimulationTemplates, TemplateError};
 
-/// Search in the policy's own memory, after SSRL: the model that asks also writes the documents.
+/// Self-search engine, after SSRL: the policy that searches also writes the documents.
 ///
-/// The prompt has the query and nothing of the question: unlike a simulation LLM, the policy must not
-/// be told the golden answer. Quality is not asked for either, so a request for noisy documents gets
-/// what the policy knows, too. Whoever trains the policy says so after every update
-/// ([`set_policy`](Self::set_policy)).
+/// The prompt contains the query and nothing of the question: unlike a simulation LLM, the policy
+/// must not see the golden answer. The quality is not part of the prompt, so a request for noisy
+/// documents gets the policy's knowledge, too. After every update of the policy, call
+/// [`set_policy`](Self::set_policy).
 ///
 /// ```
 /// use std::sync::Arc;
@@ -46,7 +46,7 @@ pub struct SelfSearchEngine {
 }
 
 impl SelfSearchEngine {
-    /// An engine that asks a policy. Templates that show the golden answer defeat its purpose.
+    /// Creates an engine from a policy. Templates must not contain the golden answer.
     #[must_use]
     pub fn new(
         policy: Arc<dyn Generator>,
@@ -72,7 +72,7 @@ impl SelfSearchEngine {
         Self::templates(include_str!("../templates/self_search.jinja")).expect("a tested template")
     }
 
-    /// A prompt of one's own, for both qualities.
+    /// Custom prompt for both qualities.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl SelfSearchEngine {
         SimulationTemplates::new(prompt, prompt)
     }
 
-    /// Asks another policy from now on: the same one with new weights.
+    /// Replaces the policy by one with new weights.
     pub fn set_policy(&self, policy: Arc<dyn Generator>) {
         let engine = asking(policy, &self.templates, &self.config, &self.ledger);
         *self.current.write() = engine;

@@ -25,13 +25,13 @@ pub struct SearchRecord {
     pub query: String,
     /// Documents that the engine returned.
     pub documents: Vec<Document>,
-    /// Which search of its interaction it was, from 1, where known.
+    /// Index of the search in its interaction, from 1, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hop: Option<u8>,
     /// True if the documents support an answer to the query, where that was judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supported: Option<bool>,
-    /// Which of the documents do, where somebody judged each.
+    /// Labels of the documents, where each was judged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub useful: Vec<bool>,
 }
@@ -185,7 +185,8 @@ pub fn tuning_examples(
     (0..n).map(take).collect()
 }
 
-/// Which searches tuning examples from a world are about; weights need not sum to one.
+/// Relative frequency of each hop among the tuning examples of a world; weights need not sum to
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HopMix {

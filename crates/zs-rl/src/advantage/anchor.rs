@@ -1,4 +1,4 @@
-//! Which steps of different trajectories were taken in the same state.
+//! Anchor states: labels of the steps of different trajectories that were taken in the same state.
 
 use std::collections::HashMap;
 
@@ -18,12 +18,12 @@ use crate::{Trajectory, TrajectoryGroup};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(rename_all = "snake_case")]
 pub enum AnchorKey {
-    /// The last observation, to the letter.
+    /// The last observation; states are the same if it is equal.
     #[default]
     Observation,
-    /// The last observation, as far as it is alike: [`cluster_similar`].
+    /// The last observation; states are the same if it is similar, see [`cluster_similar`].
     Similar {
-        /// The least [`sequence_ratio`](super::sequence_ratio) to the first member of a group.
+        /// Minimum [`sequence_ratio`](super::sequence_ratio) to the first member of a group.
         #[garde(custom(check::fraction))]
         threshold: f64,
     },

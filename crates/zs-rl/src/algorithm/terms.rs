@@ -1,5 +1,4 @@
-//! Parts of every policy loss besides its surrogate: the average, the pull towards the reference
-//! model, and the entropy bonus.
+//! Parts of every policy loss besides its surrogate: aggregation, KL term and entropy bonus.
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -46,11 +45,11 @@ pub enum KlPlacement {
     /// Added to the loss of each token.
     #[default]
     Loss,
-    /// Taken off the loss of each token, which rewards drift from the reference model: the sign of
-    /// ZeroSearch's reference code (`dp_actor.py` 271). For measuring what that costs.
+    /// Subtracted from the loss of each token, which rewards drift from the reference model: the
+    /// sign of ZeroSearch's reference code (`dp_actor.py` 271), to measure its effect.
     ReversedLoss,
-    /// Taken off the reward of each token, so that advantages know of it. It is a number there, and
-    /// the gradient of the estimator does not matter.
+    /// Subtracted from the reward of each token, so that it enters the advantages. It is a constant
+    /// there, so the gradient of the estimator does not matter.
     Reward,
 }
 

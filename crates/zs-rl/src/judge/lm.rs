@@ -1,4 +1,4 @@
-//! A language model as a judge, whose verdict is read strictly.
+//! Language model as a judge, with a strict parser of verdicts.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ pub const JUDGE_PROMPT: &str = include_str!("../../templates/judge.jinja");
 
 /// A language model that compares two episodes and ends with `<verdict>A</verdict>`, `B` or `tie`.
 ///
-/// It decodes greedily, so a verdict is a function of the comparison. What the episodes write cannot
-/// pass for a verdict: tags in it are neutralised, and only the judge's reply is read.
+/// Decoding is greedy, so a verdict is a function of the comparison. Text of the episodes cannot
+/// inject a verdict: tags in it are neutralised, and only the judge's reply is parsed.
 #[derive(Debug)]
 pub struct LmJudge {
     generator: Arc<dyn Generator>,
@@ -27,7 +27,7 @@ const OPENING: &str = "<verdict>";
 const CLOSING: &str = "</verdict>";
 
 impl LmJudge {
-    /// A judge that is prompted with a template and may write so many tokens.
+    /// Creates a judge from a prompt template and a limit of tokens.
     ///
     /// # Errors
     ///

@@ -22,9 +22,9 @@ pub struct Rubric {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RubricKind {
-    /// A value of the assistant.
+    /// A core value of the assistant.
     Core,
-    /// A rule against a way of cheating.
+    /// A rule against reward hacking.
     Prescriptive,
     /// Written by an annotator for a context.
     Human,
@@ -43,7 +43,7 @@ pub struct Comparison<'a> {
     pub rubrics: &'a [Rubric],
 }
 
-/// Which of two episodes is better.
+/// Result of a comparison of two episodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The first.

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor};
 
-/// The likelihood that good turns have lost, token by token.
+/// Loss of likelihood of turns with a non-negative advantage, token by token.
 ///
 /// ```text
 /// d_t = old_log_prob_t - log_prob_t
@@ -10,8 +10,8 @@ use burn::tensor::{Bool, IndexingUpdateOp, Int, Tensor};
 ///     = 0             elsewhere
 /// ```
 ///
-/// - `A_t`: the advantage of the token; below 0 its turn is meant to become less likely
-/// - `d_t`: by how much it has become less likely since it was sampled
+/// - `A_t`: the advantage of the token; below 0 its turn should become less likely
+/// - `d_t`: decrease of its log-probability since sampling
 ///
 /// Both conditions are constants: the gradient is that of `d_t`, which makes the token more likely
 /// again. Scaled by a coefficient (0.2 in the paper) and divided by the number of tokens.

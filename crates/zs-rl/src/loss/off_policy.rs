@@ -37,7 +37,7 @@ use super::masked_difference;
 pub enum OffPolicyWeight {
     /// The ratio itself: unbiased where the behaviour log-probabilities are known.
     ExactRatio {},
-    /// The ratio, bent so that unlikely tokens still learn.
+    /// The ratio, shaped so that unlikely tokens keep a gradient.
     Shaped {
         /// Ratio at which the gradient is greatest; above 0.
         #[garde(custom(check::positive))]
@@ -45,10 +45,10 @@ pub enum OffPolicyWeight {
     },
     /// The ratio within bounds, as a weight of the log-likelihood.
     Truncated {
-        /// The least weight.
+        /// Minimum weight.
         #[garde(custom(check::non_negative))]
         lo: f64,
-        /// The greatest weight.
+        /// Maximum weight.
         #[garde(custom(check::non_negative), custom(check::at_least("lo", *lo)))]
         hi: f64,
     },

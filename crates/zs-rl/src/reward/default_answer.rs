@@ -1,5 +1,5 @@
-//! F1 that scores an episode without an answer as if it had given a fixed one: a defect of the
-//! reference code, to measure what it costs.
+//! F1 that scores an episode without an answer as if it had given a fixed one: reproduces a defect
+//! of the reference code, to measure its effect.
 
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;

@@ -110,7 +110,7 @@ pub struct TurnDecay {
     /// Factor of each further turn, in `(0, 1]`.
     #[garde(custom(check::positive_fraction))]
     pub base: f32,
-    /// Turns that cost nothing.
+    /// Turns without a discount.
     #[serde(default = "two")]
     #[garde(skip)]
     pub free_turns: usize,
@@ -133,19 +133,19 @@ impl RewardFunction {
         Self::default().and(1.0, reward)
     }
 
-    /// The same and one more reward.
+    /// Adds a reward.
     #[must_use]
     pub fn and(self, weight: f32, reward: impl Reward + 'static) -> Self {
         self.with(weight, AnyReward::Episode(Arc::new(reward)))
     }
 
-    /// The same and one more reward, which reads documents.
+    /// Adds a reward that reads documents.
     #[must_use]
     pub fn and_retrieval(self, weight: f32, reward: impl RetrievalReward + 'static) -> Self {
         self.with(weight, AnyReward::Retrieval(Arc::new(reward)))
     }
 
-    /// The same and one more reward, which compares episodes.
+    /// Adds a reward that compares episodes.
     #[must_use]
     pub fn and_group(self, weight: f32, reward: impl GroupReward + 'static) -> Self {
         self.with(weight, AnyReward::Group(Arc::new(reward)))
@@ -181,7 +181,7 @@ impl RewardFunction {
         terms.find(|(index, it)| names[..*index].contains(it)).map(|(_, it)| it)
     }
 
-    /// Says how far training is, which warm-ups depend on; without it they are over.
+    /// Sets the training step, which warm-ups depend on; without it they are complete.
     pub fn set_step(&mut self, step: usize) {
         self.step = Some(step);
     }

@@ -1,4 +1,4 @@
-//! A price on turns without a valid action.
+//! Penalty on turns without a valid action.
 
 use serde::{Deserialize, Serialize};
 use zs_core::Action;
@@ -8,8 +8,8 @@ use super::{Earned, EpisodeView, Reward, TurnView};
 
 /// Minus one for each turn without a valid action, at that turn.
 ///
-/// Its weight in a sum is the price of an invalid turn; 0.01 in GiGPO's search runs, which take it
-/// off the reward of the step.
+/// Its weight in a sum is the penalty of an invalid turn; 0.01 in GiGPO's search runs, which
+/// subtract it from the reward of the step.
 ///
 /// # References
 ///

@@ -79,14 +79,14 @@ pub trait Reward: Debug + Send + Sync {
     fn score(&self, episode: &EpisodeView<'_>) -> Earned;
 }
 
-/// Scores a finished episode by what its searches brought up. Implementing it is the declaration
-/// that a reward reads documents.
+/// Scores a finished episode by the documents of its searches. The trait marks rewards that read
+/// documents.
 pub trait RetrievalReward: Debug + Send + Sync {
     /// As [`Reward::name`].
     fn name(&self) -> &'static str;
 
-    /// Returns the reward of the episode; finite. `documents` has one list a turn, as the engine returned
-    /// them, empty where nothing was searched.
+    /// Returns the reward of the episode; finite. `documents` has one list a turn, as the engine
+    /// returned them, empty for a turn without a search.
     fn score(&self, episode: &EpisodeView<'_>, documents: &[&[Document]]) -> Earned;
 }
 

@@ -1,4 +1,4 @@
-//! A price on asking the same thing again.
+//! Penalty on repeated queries.
 
 use std::collections::BTreeSet;
 

@@ -34,7 +34,8 @@ use super::{Earned, EpisodeView, Reward};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(default)]
 pub struct SearchR1 {
-    /// Reward of a well-formed episode, and loss of a right one without it.
+    /// Reward of a well-formed episode, and its deduction from a correct one that is not well
+    /// formed.
     #[garde(custom(check::fraction))]
     pub structure: f32,
     /// Reward of a wrong answer in an episode that is not well formed.

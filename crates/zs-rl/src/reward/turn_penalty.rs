@@ -1,4 +1,4 @@
-//! A price on turns.
+//! Penalty on turns.
 
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
@@ -14,11 +14,11 @@ use super::{Earned, EpisodeView, Reward};
 /// - `T`: turns of the episode, invalid ones and the answer included
 /// - `free`: turns that cost nothing
 ///
-/// Its weight in a sum is the price of a turn. The exponential form of InForage,
+/// Its weight in a sum is the penalty of a turn. The exponential form of InForage,
 /// `beta^max(0, T - 2)`, multiplies other rewards and is [`TurnDecay`](super::TurnDecay).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TurnPenalty {
-    /// Turns that cost nothing; 2 is a search and an answer.
+    /// Turns without a penalty; 2 is a search and an answer.
     pub free_turns: usize,
 }
 

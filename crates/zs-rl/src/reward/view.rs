@@ -16,7 +16,7 @@ pub struct EpisodeView<'a> {
     pub turns: Vec<TurnView<'a>>,
     /// True if the episode ended because the model's context was full.
     pub truncated: bool,
-    /// True if the episode ended because the policy had written all the tokens that it may.
+    /// True if the episode ended because the policy's token budget was spent.
     pub over_budget: bool,
 }
 

@@ -16,11 +16,11 @@ pub struct RolloutStats {
     pub num_turns: usize,
     /// Searches that were carried out.
     pub num_searches: usize,
-    /// Of those, how many were asked for noisy documents.
+    /// Searches among them that requested noisy documents.
     pub num_noisy: usize,
-    /// Of those, how many failed.
+    /// Searches among them that failed.
     pub num_search_errors: usize,
-    /// Of those, how many since the simulation LLM's reply held no document.
+    /// Failed searches whose simulation LLM's reply had no document.
     #[serde(default)]
     pub num_malformed: usize,
     /// Searches that were not carried out: in the last turn, or with a full context.

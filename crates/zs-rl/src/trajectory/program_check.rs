@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zs_core::Action;
 
-/// One function that was asked about one action.
+/// Outcome of one program function on one action.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProgramCheck {
@@ -15,15 +15,15 @@ pub struct ProgramCheck {
     pub outcome: ProgramOutcome,
 }
 
-/// Outcome of asking a function about an action.
+/// Outcome of a program function on an action.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ProgramOutcome {
-    /// It had nothing to say.
+    /// The function was not activated.
     NotActivated,
-    /// It was activated and did nothing.
+    /// The function was activated and did not intervene.
     Noop,
-    /// It rewrote the action.
+    /// The function rewrote the action.
     Modified {
         /// The action as the functions before left it.
         before: Action,
@@ -32,19 +32,19 @@ pub enum ProgramOutcome {
         /// Reason.
         reason: String,
     },
-    /// It told the policy something.
+    /// The function injected a text for the policy.
     Injected {
         /// Text.
         text: String,
         /// Reason.
         reason: String,
     },
-    /// It would have stepped in, but had done so as often as it may.
+    /// The function was activated after it had reached its limit of interventions.
     RateLimited,
-    /// Its text was dropped: an answer was rewritten anyway, had been sent back once
+    /// The injected text was dropped: the answer was rewritten anyway, had been sent back once
     /// already, or came in the last turn.
     Overridden,
-    /// It failed, panicked, or asked for an action that cannot be carried out.
+    /// The function failed, panicked, or returned an action that cannot be carried out.
     Failed {
         /// Message of the failure.
         message: String,

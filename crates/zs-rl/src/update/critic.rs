@@ -55,12 +55,12 @@ impl<V: ValueModel> ValueLearner<V> {
         Self { model, optimizer }
     }
 
-    /// The value model as it is now, a training copy.
+    /// Current value model, a training copy.
     pub fn model(&self) -> &V {
         &self.model
     }
 
-    /// Its optimiser as it is now.
+    /// Current optimiser of the value model.
     pub fn optimizer(&self) -> &Optimizer {
         &self.optimizer
     }

@@ -201,7 +201,8 @@ fn score<M: PolicyModel + Sync>(model: &M, rows: &[TokenRow], max_tokens: usize)
     })
 }
 
-/// Takes the divergence from the reference model off the reward of each token, and returns its mean.
+/// Subtracts the divergence from the reference model from the reward of each token, and returns its
+/// mean.
 fn take_divergence_off(
     batch: &mut RolloutBatch<'_>,
     rows: &[UpdateRow],

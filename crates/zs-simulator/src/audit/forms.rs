@@ -10,11 +10,12 @@ use zs_core::{Domain, Question, StreamKey, normalize_answer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QueryForm {
-    /// The question itself: all that there is to say.
+    /// The question itself, which is complete.
     Oracle,
-    /// The first half of its words, as where a query was cut.
+    /// The first half of its words, as in a truncated query.
     Truncated,
-    /// Without the half of its words that fewest other questions have: what is left names nothing.
+    /// The question without the half of its words that fewest other questions have, so that it
+    /// names nothing specific.
     Vague,
     /// Another question, with other answers.
     Wrong,
@@ -24,7 +25,7 @@ impl QueryForm {
     /// Every form, from the best to the worst.
     pub const ALL: [Self; 4] = [Self::Oracle, Self::Truncated, Self::Vague, Self::Wrong];
 
-    /// Its name in tables.
+    /// Name in tables.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -38,8 +39,8 @@ impl QueryForm {
 
 /// One query a question, all of one form; a function of the questions and the seed.
 ///
-/// No language is assumed: which words are telling is counted in the questions themselves, so there
-/// should be some dozens of them.
+/// The words to drop are found by counting over the questions themselves, in any language, so there
+/// should be some dozens of questions.
 ///
 /// ```
 /// use zs_core::Question;
@@ -74,7 +75,7 @@ pub fn derive_queries(questions: &[Question], form: QueryForm, seed: u64) -> Vec
     }
 }
 
-/// In how many texts each word occurs, case and punctuation aside.
+/// Number of texts that contain each word, ignoring case and punctuation.
 fn document_frequencies<'a>(texts: impl Iterator<Item = &'a str>) -> BTreeMap<String, usize> {
     let mut frequencies = BTreeMap::new();
     for text in texts {

@@ -1,4 +1,4 @@
-//! An engine asked good, cut, vague and wrong queries about any questions.
+//! Audit of an engine with complete, truncated, vague and wrong queries about any questions.
 
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, DocumentQuality, Domain, Question, SearchEngine, SearchError, StreamKey};
@@ -12,20 +12,20 @@ use super::{
 pub struct QuestionAuditConfig {
     /// Documents a query.
     pub k: usize,
-    /// Every query is asked once with each.
+    /// Seeds; every query is sent once with each.
     pub seeds: Vec<u64>,
 }
 
 /// Measures of the replies to the queries of one quality, form and seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuditCell {
-    /// The quality that was asked for.
+    /// Requested quality.
     pub quality: DocumentQuality,
     /// Form of the queries.
     pub form: QueryForm,
     /// The seed.
     pub seed: u64,
-    /// Queries.
+    /// Number of queries.
     pub num_queries: usize,
     /// Share of replies with a golden answer; a failed search holds none.
     pub contains_answer: f64,
@@ -108,7 +108,7 @@ impl QuestionAudit {
     }
 }
 
-/// Asks an engine every form of query about every question, for useful and for noisy documents.
+/// Sends every form of query about every question to an engine, for useful and for noisy documents.
 ///
 /// `progress` is called after each cell with how many there are in all.
 ///

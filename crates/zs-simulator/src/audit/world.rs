@@ -1,4 +1,4 @@
-//! Queries about an embedded world, of which it is known what they should find.
+//! Audit queries about an embedded world, in which the right result of each is known.
 
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub enum AuditKind {
     FirstHop,
     /// A good query for the second hop of a two-hop question.
     SecondHop,
-    /// A query for the hop that leads to the answer which does not name its subject in full.
+    /// A query for the hop with the answer that does not name its subject in full.
     Sloppy,
 }
 
@@ -35,21 +35,21 @@ pub struct AuditQuery {
     pub subject: String,
 }
 
-/// Shares of an audit, in `[0, 1]`; a failed search counts as one that holds nothing.
+/// Fractions of an audit, in `[0, 1]`; a failed search counts as one without documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AuditReport {
     /// Good queries for the last hop whose useful documents contain the answer.
     pub useful_contains_answer: f64,
-    /// The same for one-hop questions alone.
+    /// The part of `useful_contains_answer` on one-hop questions.
     pub useful_contains_answer_one_hop: f64,
-    /// The same for two-hop questions alone.
+    /// The part of `useful_contains_answer` on two-hop questions.
     pub useful_contains_answer_two_hop: f64,
     /// Good queries for the last hop whose noisy documents contain the answer.
     pub noisy_contains_answer: f64,
-    /// Sloppy queries whose useful documents contain the answer. What the real engine has here is
-    /// the aim; more means that the engine answers the question and not the query.
+    /// Sloppy queries whose useful documents contain the answer. The target is the real engine's
+    /// value; a higher one means that the engine answers the question and not the query.
     pub sloppy_contains_answer: f64,
-    /// First-hop queries whose useful documents contain the final answer, which none should.
+    /// First-hop queries whose useful documents contain the final answer; the target is 0.
     pub first_hop_contains_answer: f64,
     /// First-hop queries with a useful document that names the subject.
     pub first_hop_names_subject: f64,

@@ -1,4 +1,4 @@
-//! From judged searches to the rows of a tuning set.
+//! Builds the rows of a tuning set from judged searches.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,10 +40,10 @@ impl Dropped {
     }
 }
 
-/// The searches whose queries are ones and that found something, each query of a question once.
+/// Searches with a valid query and with documents, each query of a question once.
 ///
-/// Queries are the same where they are after [`normalize_answer`]; the first is kept. Documents of a
-/// search that say the same are kept once too.
+/// Queries are equal if they are after [`normalize_answer`]; the first is kept. Documents of a
+/// search with equal content are kept once too.
 #[must_use]
 pub fn distinct(searches: Vec<RawSearch>, dropped: &mut Dropped) -> Vec<RawSearch> {
     let mut seen = BTreeSet::new();
@@ -152,7 +152,7 @@ fn is_validation(question: &str, share: f64, seed: u64) -> bool {
     draw < share
 }
 
-/// Drops rows of the more frequent quality until there are as many of both.
+/// Drops rows of the more frequent quality until both are equally frequent.
 fn balance_rows(rows: &mut Vec<SearchRecord>, key: StreamKey, dropped: &mut Dropped) {
     let of = |rows: &[SearchRecord], supported: bool| -> Vec<usize> {
         (0..rows.len()).filter(|&it| rows[it].supported == Some(supported)).collect()

@@ -1,29 +1,29 @@
-//! Which queries are ones, and documents as they were before recording broke them.
+//! Validation of queries, and repair of documents that a recorder has damaged.
 
 use zs_core::{Document, RESERVED_TAGS};
 
-/// Characters of the longest query that a person or policy would mean.
+/// Maximum length of a query, in characters.
 const MAX_QUERY_CHARS: usize = 400;
 
 /// Reasons to refuse a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum MalformedQuery {
-    /// It has no letter or digit.
+    /// The query has no letter or digit.
     #[error("query_without_words")]
     WithoutWords,
-    /// It holds a tag, or what is left of one: the policy quoted its instructions, or its action was
-    /// cut in the middle.
+    /// The query contains a tag or a part of one: the policy quoted its instructions, or its action
+    /// was cut in the middle.
     #[error("query_with_tags")]
     WithTags,
-    /// It is longer than any query.
+    /// The query is too long.
     #[error("query_too_long")]
     TooLong,
-    /// It is the placeholder of the policy's prompt.
+    /// The query is the placeholder of the policy's prompt.
     #[error("query_is_placeholder")]
     Placeholder,
 }
 
-/// A query in one line, or why it is not one.
+/// Returns the query in one line, or the reason to refuse it.
 ///
 /// ```
 /// use zs_simulator::collect::{MalformedQuery, check_query};
@@ -55,13 +55,13 @@ pub fn check_query(query: &str) -> Result<String, MalformedQuery> {
     Ok(line)
 }
 
-/// Documents as the engine had them: titles freed from what a recorder wrapped around them, pieces
-/// that it split off put back, doubled quotation marks made single, empty ones left out.
+/// Repairs recorded documents: removes the recorder's wrapping from titles, joins split pieces,
+/// undoubles quotation marks, and drops empty documents.
 ///
-/// R1-Searcher's records cut documents at every closing quotation mark, and have
-/// `"Title: T Text:` for titles that held none: a piece without a title of its own, or with a piece
-/// of a sentence for one, continues the document before it. Where no document has a title, the
-/// engine had none, and nothing is put together.
+/// R1-Searcher's records cut documents at every closing quotation mark, and have `"Title: T Text:`
+/// for titles without one: a piece without a title of its own, or with a piece of a sentence for
+/// one, continues the document before it. If no document has a title, the engine had none, and
+/// nothing is joined.
 ///
 /// ```
 /// use zs_core::Document;
@@ -111,7 +111,7 @@ fn is_title(text: &str) -> bool {
     text.chars().any(char::is_alphanumeric) && (is_wrapped || !starts_inside)
 }
 
-/// Quotation marks that a CSV writer doubled, and the one that it left at the end.
+/// Undoubles the quotation marks of a CSV writer, and removes the one that it left at the end.
 fn single_quotes(text: &str) -> String {
     let mut single = text.to_owned();
     while single.contains("\"\"") {

@@ -24,7 +24,7 @@ pub struct JudgeCase<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JudgeError {
-    /// The judge's rule says nothing about this question.
+    /// The judge's rule does not apply to this question.
     #[error("the answers to `{question}` cannot be looked for in a text")]
     Undecidable {
         /// The question.
@@ -59,7 +59,7 @@ pub trait Judge: Debug + Send + Sync {
     fn judge(&self, cases: &[JudgeCase<'_>]) -> Vec<Result<DocumentQuality, JudgeError>>;
 }
 
-/// Useful is what contains a golden answer as whole words, after normalisation.
+/// Labels a document useful if it contains a golden answer as whole words, after normalisation.
 ///
 /// Needs no model, but calls the right documents of an early hop noisy, and can say nothing where
 /// all answers are `yes`, `no` or empty after normalisation.
@@ -96,13 +96,13 @@ impl Judge for ContainmentJudge {
 pub struct Agreement {
     /// Documents that both labelled.
     pub num_compared: usize,
-    /// Both say useful.
+    /// Documents that both label useful.
     pub both_useful: usize,
-    /// Both say noisy.
+    /// Documents that both label noisy.
     pub both_noisy: usize,
-    /// The first says useful, the second noisy.
+    /// Documents that the first labels useful and the second noisy.
     pub only_first_useful: usize,
-    /// The second says useful, the first noisy.
+    /// Documents that the second labels useful and the first noisy.
     pub only_second_useful: usize,
     /// Share of documents with the same label.
     pub observed: f64,

@@ -28,15 +28,15 @@ pub struct LlmJudgeConfig {
     pub template: String,
     /// Requests in flight at once.
     pub concurrency: usize,
-    /// Times that a document is put to the judge before it counts as failed.
+    /// Attempts for each document before it counts as failed.
     pub attempts: u32,
-    /// Tokens of a verdict; enough for a judge that thinks first.
+    /// Tokens of a reply at most; enough for a judge that reasons first.
     pub max_tokens: usize,
 }
 
-/// Asks a model about each document, and remembers what it said.
+/// Judge that asks a model about each document and caches its verdicts.
 ///
-/// Every verdict is written down as it comes, so an interrupted collection does not ask again.
+/// Every verdict is written to a file immediately, so an interrupted collection does not ask again.
 #[derive(Debug)]
 pub struct LlmJudge {
     config: LlmJudgeConfig,

@@ -14,7 +14,7 @@ use crate::tuning::SearchRecord;
 pub struct Manifest {
     /// Version of `zs` that made it.
     pub version: String,
-    /// Everything that decides what is in it.
+    /// Settings and inputs that determine the contents.
     pub settings: Settings,
     /// Searches that were read or made.
     pub num_searches: usize,
@@ -35,7 +35,7 @@ pub struct Settings {
     pub validation_share: f64,
     /// True if both qualities are equally frequent.
     pub balance: bool,
-    /// Which judge labels.
+    /// Name of the judge.
     pub judge: String,
     /// Digest of the judge's server, model and template, where a model judges.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,13 +59,13 @@ pub struct Input {
 /// Counts of the judges' labels.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
-    /// Documents put to the judge whose labels count.
+    /// Number of labelled documents.
     pub documents: usize,
-    /// Of those, useful.
+    /// Useful documents among them.
     pub useful: usize,
-    /// Of those, noisy.
+    /// Noisy documents among them.
     pub noisy: usize,
-    /// Of those, without a label.
+    /// Documents among them without a label.
     pub unlabelled: usize,
     /// Agreement of the rule and the model, where both judged; the rule is the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,13 +75,13 @@ pub struct Judged {
 /// One file of a tuning set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Searches.
+    /// Number of searches.
     pub rows: usize,
-    /// Of those, useful.
+    /// Useful searches among them.
     pub useful: usize,
-    /// Of those, noisy.
+    /// Noisy searches among them.
     pub noisy: usize,
-    /// Questions that they are about.
+    /// Number of their questions.
     pub questions: usize,
     /// SHA-256 of the file.
     pub sha256: String,

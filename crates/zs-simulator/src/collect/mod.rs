@@ -1,13 +1,13 @@
-//! From searches that somebody recorded to a clean set for search simulation tuning.
+//! Makes clean sets for search simulation tuning from recorded searches.
 //!
 //! ```text
-//! recorded turns -> clean (malformed queries dropped, documents mended) -> distinct
+//! recorded turns -> clean (malformed queries dropped, documents repaired) -> distinct
 //!                -> judge (useful or noisy, document by document) -> balance -> split by question
 //! ```
 //!
-//! Every step counts what it drops, in [`Dropped`]. `collect_tuning_set` (feature `http`, for models
-//! as judges) does them all, from files of recorded turns or from episodes that are played for it, into
-//! a directory with a manifest.
+//! Every step counts dropped searches in [`Dropped`]. `collect_tuning_set` (feature `http`, for models
+//! as judges) runs all steps, from files of recorded turns or from new episodes, into a directory with
+//! a manifest.
 
 mod build;
 mod clean;

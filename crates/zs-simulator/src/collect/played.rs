@@ -39,14 +39,14 @@ pub enum CollectEvent {
         /// Number of items to do.
         total: usize,
     },
-    /// So many more items are done.
+    /// This many more items are done.
     Advances(usize),
     /// The work is done, with a summary of the result.
     Ends(String),
 }
 
-/// Plays some questions, of which the first has this number among all, and returns the searches of
-/// each that did not fail.
+/// Plays some questions, given the index of the first among all, and returns the searches of each
+/// that did not fail.
 pub type PlayQuestions<'a> = dyn Fn(
         usize,
         &[Question],
@@ -62,11 +62,11 @@ pub struct EpisodeSource<'a> {
     pub questions: &'a [Question],
     /// Questions played together.
     pub batch_size: usize,
-    /// Plays them.
+    /// Function that plays them.
     pub play: &'a PlayQuestions<'a>,
     /// Paths of policy, questions and documents, for the manifest.
     pub inputs: Vec<PathBuf>,
-    /// Everything else that decides what is searched for and found, for the manifest.
+    /// Other settings that determine the searches, for the manifest.
     pub settings: serde_json::Map<String, serde_json::Value>,
 }
 

@@ -7,7 +7,7 @@ use zs_core::Document;
 
 use zs_data::{DataError, RowError, RowReader};
 
-/// One search as it was recorded, nothing checked.
+/// A recorded search, before validation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawSearch {
     /// The question that was being answered.
@@ -18,7 +18,7 @@ pub struct RawSearch {
     pub query: String,
     /// Documents that the engine returned.
     pub documents: Vec<Document>,
-    /// Which search of its episode it was, from 1.
+    /// Index of the search in its episode, from 1.
     pub hop: u8,
 }
 

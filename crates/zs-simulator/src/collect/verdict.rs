@@ -6,7 +6,7 @@ use minijinja::{Environment, UndefinedBehavior, context};
 use super::JudgeCase;
 use zs_core::{DocumentQuality, neutralize_tags};
 
-/// The question put to a judge; variables `question`, `golden_answers`, `query`, `title`, `text`.
+/// Prompt template of a judge; variables `question`, `golden_answers`, `query`, `title`, `text`.
 pub const JUDGE_TEMPLATE: &str = include_str!("../../templates/judge.jinja");
 
 /// Characters of a document that a judge reads.

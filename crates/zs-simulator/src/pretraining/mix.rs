@@ -51,7 +51,7 @@ impl Default for CorpusMix {
 }
 
 impl CorpusMix {
-    /// The mix to begin with: copying comes first, and only comes with much repetition.
+    /// Mix of the warm-up phase: much repetition, which the model needs to learn copying first.
     #[must_use]
     pub fn warm_up() -> Self {
         Self {

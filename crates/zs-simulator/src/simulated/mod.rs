@@ -39,23 +39,24 @@ pub struct SimulatedConfig {
     /// Number of replies sampled at once.
     #[garde(custom(check::at_least_one))]
     pub batch_size: usize,
-    /// Which queries get useful documents at all.
+    /// Gate on the queries that get useful documents.
     #[garde(skip)]
     pub gate: QueryGate,
 }
 
-/// Which queries a simulated engine gives useful documents to, when asked for them.
+/// Gate on the queries that get useful documents from a simulated engine.
 ///
-/// A simulation LLM that is shown question and golden answer answers any query, also one that no
-/// real engine could make sense of, so a policy trained on it forgets to name what it looks for.
+/// A simulation LLM that is shown question and golden answer answers any query, even one that no
+/// real engine could handle, so a policy trained on it stops naming the entity that it searches
+/// for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QueryGate {
-    /// All of them, as in the paper.
+    /// All queries, as in the paper.
     #[default]
     Open,
-    /// Those that name in full something which the question or the documents read so far name; all
-    /// others get noisy documents. Names are runs of capitalised words.
+    /// Queries that contain the full name of an entity in the question or in the documents read so
+    /// far; all others get noisy documents. Names are sequences of capitalised words.
     NamesEntity,
 }
 
@@ -90,9 +91,9 @@ pub struct SimulatedStats {
     pub num_requests: u64,
     /// Documents returned.
     pub num_documents: u64,
-    /// Replies without a single document.
+    /// Replies without any document.
     pub num_malformed: u64,
-    /// Replies that were cut at their longest.
+    /// Replies that were truncated at the token limit.
     pub num_cut: u64,
     /// Requests that failed before a reply: a prompt too long, a template or model that failed.
     pub num_failed: u64,
@@ -170,7 +171,7 @@ impl SimulatedEngine {
         &self.generator
     }
 
-    /// The same under another name.
+    /// Sets another name.
     pub(crate) fn with_name(mut self, name: &'static str) -> Self {
         self.name = name;
         self
