@@ -1,4 +1,4 @@
-//! What estimators and losses cost beside the update that they are part of.
+//! Cost of estimators and losses, beside the update that they are part of.
 #![expect(clippy::unwrap_used, reason = "a bench may stop at the first surprise")]
 
 use burn::module::Module;

@@ -1,4 +1,5 @@
-//! How fast this machine multiplies matrices and reads memory, measured in the run that is judged.
+//! Speed of this machine at matrix products and memory reads, measured in the same run as the
+//! results.
 
 use std::hint::black_box;
 use std::time::Instant;

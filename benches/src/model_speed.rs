@@ -37,10 +37,10 @@ struct Arguments {
     /// Run that script first, with this Python, and compare with it
     #[arg(long, conflicts_with = "against")]
     python: Option<PathBuf>,
-    /// How often each piece of work is timed; the best counts
+    /// Repetitions of each measurement; the best counts
     #[arg(long, default_value_t = 3)]
     tries: usize,
-    /// How much is timed: what a laptop does in seconds, or a step of `ZeroSearch`'s (320 sequences of
+    /// Size of the work: a laptop's, done in seconds, or a step of `ZeroSearch`'s (320 sequences of
     /// 512 + 500 tokens; an update of all weights on 320 rows of 1,024)
     #[arg(long, value_enum, default_value_t = WorkSize::Small)]
     work: WorkSize,

@@ -31,10 +31,10 @@ const LARGE: Work =
 const STEP: Work =
     Work { rows: 320, prompt: 512, new: 500, update_rows: 320, update_len: 1024, lora_rank: None };
 
-/// How much of it is timed.
+/// Size of the timed work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum WorkSize {
-    /// What a laptop does in seconds, more for small models than for large ones.
+    /// A laptop's work, done in seconds; more for small models than for large ones.
     Small,
     /// A step of ZeroSearch's: 320 sequences of 512 + 500 tokens, and an update of all weights on as many
     /// rows of 1,024.

@@ -1,4 +1,4 @@
-//! A run with everything around the loop: program functions, agents, a judge, step rewards.
+//! Runs with program functions, helper models, a judge and step rewards.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! What a user asks before a run begins: is this machine fit, is this file, and what will happen?
+//! Checks before a run: `zs doctor` and `zs train --dry-run` report on the machine, the run file
+//! and the plan.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: a tiny model, and the built `zs`.
+//! Fixtures of the end-to-end tests: a tiny model, and the built `zs`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! Evaluation through the built binary: runs that go on, runs that are compared, answers that are
-//! scored, retrieval, and data that is fetched and checked.
+//! Evaluation through the built binary: resumed runs, comparisons of runs, scored answers,
+//! retrieval, and data that is fetched and checked.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Trouble on purpose: engines that fail, rewards that are not finite, rows that are not questions.
+//! Fault injection: engines that fail, rewards that are not finite, rows that are not questions.
 
 use std::fs;
 use std::path::Path;
@@ -111,7 +111,7 @@ fn a_run_whose_engine_is_down_stops_with_a_checkpoint() {
     assert!(learned("run").len() > 6);
 }
 
-/// What engines do in their own time changes nothing.
+/// Delays of engines do not change the results.
 #[test]
 fn delays_change_nothing() {
     let scratch = tempfile::tempdir().unwrap();
@@ -172,7 +172,7 @@ fn bad_rows_are_refused_or_left_out_and_counted() {
     zs_ok(dir, &["train", "run.toml", "--skip-bad-rows"]);
 }
 
-/// What was recorded is computed again, and a record that was touched is noticed.
+/// Replayed steps are bit-exact, and a modified record is detected.
 #[test]
 fn steps_are_replayed_to_the_bit() {
     let scratch = tempfile::tempdir().unwrap();

@@ -18,7 +18,7 @@ fn documented() -> BTreeSet<String> {
     keys.collect()
 }
 
-/// Whether a key is documented, literally or by a pattern.
+/// Returns true if a key is documented, literally or by a pattern.
 fn is_documented(key: &str, documented: &BTreeSet<String>) -> bool {
     documented.iter().any(|it| match it.split_once('<') {
         None => it == key,

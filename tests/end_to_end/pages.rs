@@ -1,4 +1,4 @@
-//! What the pages tell a reader to type and to write is understood.
+//! Commands and run files in the documentation are accepted by `zs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

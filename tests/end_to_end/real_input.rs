@@ -99,7 +99,7 @@ learning_rate = 1e-4
     )
 }
 
-/// What must hold of every episode, whatever the model wrote.
+/// Asserts the invariants of an episode, for any text of the model.
 #[track_caller]
 fn check_trajectory(trajectory: &Trajectory, model: &LanguageModel, max_turns: usize) {
     let tokens = trajectory.tokens();

@@ -46,7 +46,7 @@ fn take_back(run: &Path, step: usize) {
     }
 }
 
-/// Everything that a checkpoint may have to hold, each in a run that is taken back and gone on with.
+/// Every kind of state in a checkpoint, each in a run that is rolled back and resumed.
 #[test]
 fn resumed_runs_equal_uninterrupted_ones() {
     let scratch = tempfile::tempdir().unwrap();

@@ -93,7 +93,7 @@ fn metrics(run: &Path) -> Vec<serde_json::Value> {
     text.lines().map(|it| serde_json::from_str(it).unwrap()).collect()
 }
 
-/// PPO end to end: the value model learns, is saved beside the policy, and is gone on with.
+/// PPO end to end: the value model is trained, saved beside the policy, and resumed.
 #[test]
 fn a_value_model_is_trained_saved_and_gone_on_with() {
     let scratch = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What a training run spends besides training: records, metrics, checkpoints, and going on.
+//! Overhead of a training run besides training: records, metrics, checkpoints and resuming.
 #![expect(clippy::print_stdout, reason = "a command-line tool speaks on the console")]
 
 use std::fs;

@@ -5,13 +5,13 @@ use std::io::{self, BufRead, Write};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The format that [`write_records`] writes; [`read_records`] reads it and all before it.
+/// Format version that [`write_records`] writes; [`read_records`] reads it and all earlier ones.
 ///
 /// Version 2 added to trajectories, all optional: `over_budget`, `consults`, `refused_consults` and
-/// `programs`; and the provenance of consulted agents.
+/// `programs`; and the provenance of helper models.
 pub const RECORD_VERSION: u32 = 2;
 
-/// Why records could not be written or read. Rows count from 1.
+/// Errors of reading and writing records. Rows count from 1.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {

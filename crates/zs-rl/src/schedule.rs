@@ -1,9 +1,8 @@
-//! Small schedules over the course of training: sampling temperature, and which questions are worth
-//! asking again.
+//! Schedules over the course of training: sampling temperature.
 
 use serde::{Deserialize, Serialize};
 
-/// How the sampling temperature changes over training.
+/// Schedule of the sampling temperature over training.
 ///
 /// ```text
 /// linear  T(x) = start + (end - start) x
@@ -13,9 +12,10 @@ use serde::{Deserialize, Serialize};
 ///
 /// - `x`: progress, 0 at the first step and 1 at the last
 ///
-/// High at first to explore, low later to exploit. Kimi K2 decays it so and publishes neither shape
-/// nor numbers; these are ours. Log-probabilities are taken at temperature 1 whatever it is, so far
-/// from 1 the policy that is trained is not quite the one that was sampled.
+/// A high temperature explores early in training; a low one exploits later. Kimi K2 decays its
+/// temperature and publishes neither shape nor numbers; those here are ours. Log-probabilities are
+/// taken at temperature 1 regardless, so at temperatures far from 1 the trained policy is not quite
+/// the one that was sampled.
 ///
 /// # References
 ///
@@ -63,7 +63,7 @@ impl TemperatureSchedule {
         (f64::from(end) + (f64::from(start) - f64::from(end)) * share_left) as f32
     }
 
-    /// Whether both ends are temperatures that can be sampled with.
+    /// Returns true if both ends are temperatures that can be sampled with.
     #[must_use]
     pub fn is_valid(self) -> bool {
         let (Self::Linear { start, end } | Self::Cosine { start, end }) = self;

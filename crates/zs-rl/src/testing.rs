@@ -1,4 +1,4 @@
-//! What the tests of this crate share: verl's numbers, and a policy small enough to reason about.
+//! Shared fixtures of this crate's tests: reference numbers of verl and a bigram policy.
 
 pub(crate) mod bigram;
 pub(crate) mod episodes;

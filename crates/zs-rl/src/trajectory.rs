@@ -24,15 +24,15 @@ pub struct Trajectory {
     pub prompt: Vec<TokenId>,
     /// The turns, in order.
     pub turns: Vec<Turn>,
-    /// Whether the episode ended because the model's context was full.
+    /// True if the episode ended because the model's context was full.
     pub truncated: bool,
-    /// Whether the episode ended because the policy had written all the tokens that it may.
+    /// True if the episode ended because the policy's token budget was spent.
     #[serde(skip_serializing_if = "is_false")]
     pub over_budget: bool,
-    /// What the policy asked other models, in order; each belongs to a turn.
+    /// Requests of the policy to helper models, in order; each belongs to a turn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub consults: Vec<Consult>,
-    /// Consultations that were refused since the episode's budget was used up.
+    /// Requests to helper models that were refused because the episode's budget was spent.
     #[serde(skip_serializing_if = "is_zero")]
     pub refused_consults: u32,
     /// The audit log of program functions: every check, in order.
@@ -44,7 +44,7 @@ pub struct Trajectory {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Turn {
-    /// The sampled tokens, from the last consultation of the turn on. They carry loss.
+    /// Sampled tokens after the last request to a helper model of the turn. They carry loss.
     pub completion: Completion,
     /// The same tokens decoded.
     pub text: String,
@@ -60,37 +60,38 @@ pub struct Turn {
     pub search: Option<SearchRecord>,
 }
 
-/// A question that the policy asked another model in the middle of a turn.
+/// Request of the policy to a helper model in the middle of a turn.
 ///
-/// Its tokens stand before the turn's [`completion`](Turn::completion): what the policy wrote up to
-/// the closing tag, then the reply.
+/// Its tokens precede the turn's [`completion`](Turn::completion): the policy's request up to the
+/// closing tag, then the reply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Consult {
     /// The turn that it belongs to, from 0.
     pub turn: usize,
-    /// Who was asked.
+    /// Kind of the helper model.
     pub agent: AgentKind,
-    /// What the policy wrote, tags included.
+    /// Tokens that the policy sampled for the request, tags included.
     pub completion: Completion,
     /// The same tokens decoded.
     pub text: String,
-    /// What stands between the tags.
+    /// Text between the tags.
     pub request: String,
     /// The reply, as tokens of the policy's tokenizer.
     pub reply: Vec<TokenId>,
     /// The reply as text.
     pub reply_text: String,
-    /// The agent's own log-probabilities, one a token of the reply; empty where they are not known.
+    /// Log-probabilities of the helper model, one a token of the reply; empty where they are not
+    /// known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reply_log_probs: Vec<f32>,
-    /// Why the agent failed, where it did; the reply is then a message of the environment.
+    /// Error of the helper model, where it failed; the reply is then a message of the environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
 impl Consult {
-    /// Who wrote the reply: the agent, or the environment where the agent failed.
+    /// Provenance of the reply: the helper model, or the environment where the helper model failed.
     #[must_use]
     pub fn reply_provenance(&self) -> Provenance {
         match self.error {
@@ -104,18 +105,18 @@ impl Consult {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SearchRecord {
-    /// What was asked.
+    /// Query as it was sent to the engine.
     pub query: String,
     /// The quality drawn for this query.
     pub quality: DocumentQuality,
-    /// What the engine returned; the observation may show less of it.
+    /// Documents that the engine returned; the observation may show fewer.
     pub documents: Vec<Document>,
-    /// Why the search failed, where it did.
+    /// Error of the engine, where the search failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// Who wrote a token.
+/// Author of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provenance {
@@ -123,8 +124,8 @@ pub enum Provenance {
     Prompt,
     /// The policy model. These tokens carry loss.
     Policy,
-    /// A consulted agent. These carry loss where an algorithm
-    /// [learns from them](crate::Requirements::learns_from_helpers), and none elsewhere.
+    /// A helper model. These tokens carry loss in algorithms that [learn from
+    /// them](crate::Requirements::learns_from_helpers), and none elsewhere.
     Agent(AgentKind),
     /// The environment: documents, or the message after an invalid action.
     Observation,
@@ -168,13 +169,13 @@ impl Trajectory {
         self.segments().flat_map(|it| it.tokens.iter().copied()).collect()
     }
 
-    /// How many tokens the episode holds.
+    /// Number of tokens of the episode, of all authors.
     #[must_use]
     pub fn num_tokens(&self) -> usize {
         self.segments().map(|it| it.tokens.len()).sum()
     }
 
-    /// How many tokens the policy model wrote.
+    /// Number of tokens that the policy sampled.
     #[must_use]
     pub fn num_policy_tokens(&self) -> usize {
         let own = self.segments().filter(|it| it.source == Provenance::Policy);
@@ -191,7 +192,7 @@ impl Trajectory {
         self.segments().flat_map(|it| std::iter::repeat_n(number(&it), it.tokens.len())).collect()
     }
 
-    /// Who wrote each token.
+    /// Author of each token.
     #[must_use]
     pub fn provenance(&self) -> Vec<Provenance> {
         self.segments().flat_map(|it| std::iter::repeat_n(it.source, it.tokens.len())).collect()
@@ -218,7 +219,7 @@ impl Trajectory {
         }
     }
 
-    /// Which tokens consulted agents wrote; never part of [`loss_mask`](Self::loss_mask).
+    /// Mask of the tokens that helper models wrote; disjoint from [`loss_mask`](Self::loss_mask).
     #[must_use]
     pub fn agent_mask(&self) -> Vec<bool> {
         self.mask(|it| matches!(it, Provenance::Agent(_)))
@@ -229,7 +230,7 @@ impl Trajectory {
     }
 
     /// Log-probabilities recorded at sampling time, aligned with [`tokens`](Self::tokens): the
-    /// policy's for its own tokens, the agent's where they are known, zero elsewhere.
+    /// policy's for its own tokens, the helper model's where they are known, zero elsewhere.
     #[must_use]
     pub fn old_log_probs(&self) -> Vec<f32> {
         let mut log_probs = Vec::new();
@@ -247,7 +248,7 @@ impl Trajectory {
         TokenRow { tokens: self.tokens(), loss_mask: self.loss_mask() }
     }
 
-    /// The same with loss on the tokens of consulted agents too.
+    /// The episode as a row with loss on the tokens of helper models too.
     #[must_use]
     pub fn token_row_with_agents(&self) -> TokenRow {
         let is_learned = |it| matches!(it, Provenance::Policy | Provenance::Agent(_));
@@ -265,11 +266,11 @@ impl Trajectory {
         Transcript { turns: self.turns.iter().enumerate().map(turn).collect() }
     }
 
-    /// All that the policy wrote in a turn, replies of agents left out.
+    /// Text that the policy wrote in a turn, without the replies of helper models.
     ///
     /// # Panics
     ///
-    /// When there is no such turn.
+    /// If there is no such turn.
     #[must_use]
     pub fn turn_text(&self, turn: usize) -> Cow<'_, str> {
         let last = self.turns[turn].text.as_str();
@@ -280,11 +281,11 @@ impl Trajectory {
         }
     }
 
-    /// How many tokens the policy wrote in a turn.
+    /// Number of tokens that the policy sampled in a turn.
     ///
     /// # Panics
     ///
-    /// When there is no such turn.
+    /// If there is no such turn.
     #[must_use]
     pub fn turn_tokens(&self, turn: usize) -> usize {
         let asked: usize = self.consults_of(turn).map(|it| it.completion.tokens.len()).sum();

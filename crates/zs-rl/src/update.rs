@@ -85,9 +85,9 @@ pub struct TrainerResources<'a, M> {
     pub state: &'a mut LearningState,
 }
 
-/// Updates the policy model on a batch of trajectories, with nothing but a reference model beside it.
+/// Updates the policy model on a batch of trajectories, with no other model than a reference.
 ///
-/// As [`update_with`] with a [`LearningState`] of its own: nothing is remembered between updates.
+/// As [`update_with`] with a [`LearningState`] of its own: no state is kept between updates.
 ///
 /// # Errors
 ///

@@ -25,7 +25,7 @@ const NAME: &str = "remote";
 pub struct RemoteConfig {
     /// The servers' addresses up to and with `/v1`, all with the same model.
     pub endpoints: Vec<String>,
-    /// How they are asked.
+    /// Endpoint of the API that requests go to.
     #[serde(default)]
     pub api: RemoteApi,
     /// The model's name there; none is sent where it is empty, which means the only model of most
@@ -60,7 +60,7 @@ pub struct RemoteConfig {
     pub http: HttpConfig,
 }
 
-/// How a server is asked for a reply.
+/// Endpoint of the OpenAI-compatible API.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RemoteApi {
@@ -142,7 +142,7 @@ pub struct RemoteEngine {
     counters: Counters,
 }
 
-/// What a server answers, as far as it is read.
+/// Fields of a server's response that are read.
 #[derive(Debug, Deserialize)]
 struct Reply {
     choices: Vec<Choice>,
@@ -204,7 +204,7 @@ impl RemoteEngine {
         Ok(Self { client, templates, config, counters: Counters::default() })
     }
 
-    /// What the engine has done so far.
+    /// Counts of the engine's searches so far.
     #[must_use]
     pub fn stats(&self) -> SimulatedStats {
         self.counters.stats()

@@ -58,7 +58,7 @@ impl SelfSearchEngine {
         Self { current: RwLock::new(current), templates, config, ledger }
     }
 
-    /// The same, with the tokens of its prompts and replies in these books.
+    /// Records the tokens of its prompts and replies in this ledger.
     #[must_use]
     pub fn with_ledger(self, ledger: Arc<Ledger>) -> Self {
         let policy = Arc::clone(self.current().generator());

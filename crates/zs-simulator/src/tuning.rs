@@ -23,12 +23,12 @@ pub struct SearchRecord {
     pub golden_answers: Vec<String>,
     /// The query.
     pub query: String,
-    /// What the engine returned.
+    /// Documents that the engine returned.
     pub documents: Vec<Document>,
     /// Which search of its interaction it was, from 1, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hop: Option<u8>,
-    /// Whether the documents hold what the query asks for, where somebody judged that.
+    /// True if the documents support an answer to the query, where that was judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub supported: Option<bool>,
     /// Which of the documents do, where somebody judged each.
@@ -59,10 +59,10 @@ pub fn read_records(path: &Path) -> Result<Vec<SearchRecord>, DataError> {
     checked.collect_all()
 }
 
-/// Whether the documents of a recorded search are useful.
+/// Label of a recorded search by its documents: useful or noisy.
 ///
-/// What the record says, or else: useful where a golden answer occurs in a document as whole words
-/// after [`normalize_answer`].
+/// [`SearchRecord::supported`] decides where it is set. Otherwise a search is useful if a golden
+/// answer occurs in a document as whole words after [`normalize_answer`].
 ///
 /// The paper asks a language model whether a document holds enough information to answer the query.
 /// The rule is ours: it needs no model, but calls the right documents of an early hop noisy, since
@@ -99,7 +99,7 @@ pub fn judge(record: &SearchRecord) -> DocumentQuality {
     }
 }
 
-/// Whether a golden answer occurs in a text as whole words, both normalised.
+/// Returns true if a golden answer occurs in a text as whole words, both normalised.
 #[must_use]
 pub fn contains_answer(text: &str, golden_answers: &[String]) -> bool {
     let text = format!(" {} ", normalize_answer(text));
@@ -141,9 +141,9 @@ pub fn split_by_label(records: &[SearchRecord]) -> Vec<SearchRecord> {
 
 /// `n` training examples from recorded searches, balanced by [`judge`]ment and hop.
 ///
-/// The records are dealt into one heap for each quality and hop, each shuffled; examples are taken
-/// from the heaps in turn, starting over with a heap that is used up, so a rare kind of search is
-/// repeated and none is dropped. Searches without documents teach nothing and are passed over.
+/// The records are split into one stack for each quality and hop, each shuffled; examples are taken
+/// from the stacks in turn, starting over with a stack that is used up, so a rare kind of search is
+/// repeated and none is dropped. Searches without documents are skipped.
 ///
 /// # Errors
 ///

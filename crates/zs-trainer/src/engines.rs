@@ -1,5 +1,4 @@
-//! The search engines of one run: opened from their descriptions, wrapped as those say, and with one
-//! set of books.
+//! Search engines of one run, built from their settings, with one ledger.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,46 +56,46 @@ impl Engines {
         }
     }
 
-    /// The same with a policy, which self-search asks.
+    /// Sets the policy that self-search samples.
     #[must_use]
     pub fn with_policy(mut self, policy: Arc<dyn Generator>) -> Self {
         self.context = self.context.with_service(SearchedPolicy::new(policy));
         self
     }
 
-    /// What the engines have done and cost.
+    /// Ledger of the engines' usage and costs.
     #[must_use]
     pub fn ledger(&self) -> &Arc<Ledger> {
         self.context.ledger()
     }
 
-    /// What the engines have done, by name, and what each budget has passed on.
+    /// Usage of the engines by name, and the number of calls that each budget has passed on.
     #[must_use]
     pub fn counts(&self) -> (BTreeMap<String, Usage>, Vec<u64>) {
         (self.ledger().usage(), self.context.passed())
     }
 
-    /// Goes on from the [`counts`](Self::counts) of an earlier process, in which the same engines
+    /// Resumes from the [`counts`](Self::counts) of an earlier process, in which the same engines
     /// were opened in the same order.
     pub fn restore(&self, usage: BTreeMap<String, Usage>, budgets: &[u64]) {
         self.ledger().restore(usage);
         self.context.restore_passed(budgets);
     }
 
-    /// Tells self-search that the policy has learned.
+    /// Replaces the policy that self-search samples after an update.
     pub fn follow(&self, policy: &Arc<dyn Generator>) {
         if let Some(searched) = self.context.service::<SearchedPolicy>() {
             searched.follow(policy);
         }
     }
 
-    /// Whether any engine asks the policy.
+    /// Returns true if any engine samples the policy.
     #[must_use]
     pub fn asks_policy(&self) -> bool {
         self.context.service().is_some_and(SearchedPolicy::is_asked)
     }
 
-    /// Opens an engine, whose searches are booked under its name.
+    /// Opens an engine, whose searches are recorded in the ledger under its name.
     ///
     /// # Errors
     ///
@@ -108,8 +107,8 @@ impl Engines {
     }
 }
 
-/// What a step has cost, as metrics, and only where there is something to tell: counts that depend
-/// on servers or an earlier run's cache are no part of a run without them.
+/// Usage and costs of a step as metrics, only where they are deterministic: counts that depend on
+/// servers or on the cache of an earlier run are left out of a run without them.
 pub fn step_metrics(engines: &Engines, metrics: &mut Metrics) -> serde_json::Value {
     let step = engines.ledger().take_step();
     let total = step.values().fold(Usage::default(), |sum, it| sum.plus(*it));
@@ -163,7 +162,7 @@ pub fn open_alone(spec: &Spec, context: &RunContext) -> Result<Arc<dyn SearchEng
     Engines::new(context, BTreeMap::new()).open(spec)
 }
 
-/// The books of a run directory, as [`COSTS`] holds them.
+/// Ledger of a run directory, as [`COSTS`] holds it.
 ///
 /// # Errors
 ///

@@ -18,13 +18,13 @@ pub struct PolicySearches<'a> {
     pub policy: &'a dyn Generator,
     /// The engine.
     pub engine: &'a dyn SearchEngine,
-    /// What it is asked.
+    /// Questions to play.
     pub questions: &'a [Question],
-    /// How episodes are played.
+    /// Settings of rollouts.
     pub rollout: &'a RolloutConfig,
     /// Episodes played together.
     pub batch_size: usize,
-    /// Where policy, questions and documents came from, for the manifest.
+    /// Paths of policy, questions and documents, for the manifest.
     pub inputs: Vec<PathBuf>,
 }
 

@@ -74,7 +74,7 @@ pub fn corpus(source: &CorpusSource) -> Result<Vec<Document>> {
     }
 }
 
-/// Loads the model that plays the agents which a policy may consult.
+/// Loads the model that serves as the helper models of a policy.
 ///
 /// # Errors
 ///
@@ -114,8 +114,8 @@ pub fn simulated(
     Ok(SimulatedEngine::new(model, templates, sampling.clone()))
 }
 
-/// How a policy is asked where no run file says it: models over the embedded world's vocabulary by
-/// the short prompt that they were trained with, others by ZeroSearch's.
+/// Default rollout settings of a policy: for models over the embedded world's vocabulary, the short
+/// prompt that they were trained with; for others, ZeroSearch's.
 #[must_use]
 pub fn default_rollout(tokenizer: &Tokenizer) -> RolloutConfig {
     if !is_world_tokenizer(tokenizer) {

@@ -22,7 +22,7 @@ use zs_world::{Split, World};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What may go wrong ends the bench with a message.
+/// Result whose error ends the bench with a message.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Times BM25, the simulation LLM and the server
@@ -50,7 +50,7 @@ struct Arguments {
     /// Documents a query
     #[arg(long, default_value_t = 5)]
     k: usize,
-    /// How often everything is timed; medians count
+    /// Repetitions of each measurement; medians count
     #[arg(long, default_value_t = 5)]
     tries: usize,
 }
@@ -58,7 +58,7 @@ struct Arguments {
 /// A corpus and what is asked about it.
 struct Workload {
     name: String,
-    /// Where both programs read the passages.
+    /// Path of the passages that both programs read.
     path: PathBuf,
     passages: Vec<Document>,
     questions: Vec<Question>,

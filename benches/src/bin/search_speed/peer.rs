@@ -56,7 +56,7 @@ impl Peer {
         self.ask(&json!({ "single": count }))
     }
 
-    /// What it finds: places in the corpus, for every query.
+    /// Results of the peer: positions in the corpus, for every query.
     pub(crate) fn found(&mut self) -> Result<Vec<Vec<usize>>> {
         self.ask(&json!({ "found": 1 }))
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// How often a second something was done, try by try.
+/// Rates per second, one a repetition.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rates(Vec<f64>);
 
@@ -18,7 +18,8 @@ impl Rates {
         sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
-    /// How often these are those, try by try: both sides of a try ran one after the other.
+    /// Ratio of these rates to others, by repetition: both sides of a repetition ran one after the
+    /// other.
     pub(crate) fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(ours, theirs)| ours / theirs).collect())
     }

@@ -57,7 +57,7 @@ impl AnchorKey {
     }
 }
 
-/// What the policy had before its eyes at each turn.
+/// Observation before each turn: the question, then the observation of the turn before.
 fn observations(question: &str, trajectory: &Trajectory) -> Vec<String> {
     let observed = trajectory.turns.iter().map(|it| it.observation_text.clone());
     std::iter::once(question.to_owned()).chain(observed).take(trajectory.turns.len()).collect()

@@ -167,7 +167,7 @@ mod tests {
 
     use super::*;
 
-    /// A trajectory of anchors that earns its reward with its last step.
+    /// Trajectory of anchors with its reward at the last step.
     fn steps(anchors: &[usize], reward: f32) -> Vec<GigpoStep> {
         let last = anchors.len().wrapping_sub(1);
         let step = |(at, &anchor): (usize, &usize)| GigpoStep {
@@ -250,7 +250,7 @@ mod tests {
         let advantages =
             gigpo_advantages(&returns(&trajectories), &trajectories, GigpoOptions::default());
         assert_eq!((advantages.num_step_groups, advantages.num_singletons), (4, 2));
-        // The shorter win is worth more.
+        // The shorter win has the larger advantage.
         assert!(advantages.steps[0][0] > advantages.steps[2][0]);
     }
 

@@ -1,16 +1,16 @@
-//! A soft punishment of episodes that write too much.
+//! Soft penalty on overlong episodes.
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::check;
 
-/// When an episode is too long, and what that costs.
+/// Soft penalty on episodes that are too long.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, Validate)]
 pub struct OverlongPunishment {
     /// Tokens that an episode may write at most, `L_max`.
     #[garde(custom(check::at_least_one))]
     pub max_tokens: usize,
-    /// The punishment sets in this many tokens earlier, `L_cache`.
+    /// Width of the interval below `max_tokens` in which the penalty rises, `L_cache`.
     #[garde(custom(check::at_most("max_tokens", self.max_tokens)))]
     pub buffer: usize,
     /// Its weight in the return.
@@ -23,7 +23,7 @@ fn one() -> f64 {
     1.0
 }
 
-/// The punishment of an episode by the number of tokens that the policy wrote in it.
+/// Penalty of an episode by the number of tokens that the policy wrote in it.
 ///
 /// ```text
 /// R(n) = 0                              n <= L_max - L_cache
@@ -74,7 +74,7 @@ mod tests {
         check(7, 4, 1.0, -0.25);
         check(10, 4, 0.5, -0.5);
         check(11, 4, 1.0, -1.0);
-        // Without a buffer the punishment is a step.
+        // Without a buffer the penalty is a step.
         check(10, 0, 1.0, 0.0);
         check(11, 0, 1.0, -1.0);
         check(1, 99, 1.0, -1.0 / 99.0);

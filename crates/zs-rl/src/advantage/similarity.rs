@@ -1,4 +1,4 @@
-//! How alike two texts are, by the matching blocks of Ratcliff and Obershelp as Python's
+//! Similarity of two texts by the matching blocks of Ratcliff and Obershelp as Python's
 //! `difflib.SequenceMatcher` finds them, whose numbers published thresholds refer to.
 
 use std::collections::HashMap;
@@ -40,9 +40,9 @@ pub fn sequence_ratio(a: &str, b: &str) -> f64 {
 #[derive(Debug)]
 pub(super) struct Matcher {
     text: Vec<char>,
-    /// Where each character that may start a block occurs, ascending.
+    /// Positions of each character that may start a block, ascending.
     places: HashMap<char, Vec<usize>>,
-    /// How often each character occurs.
+    /// Number of occurrences of each character.
     counts: HashMap<char, usize>,
 }
 
@@ -61,7 +61,7 @@ impl Matcher {
         Self { text, places, counts }
     }
 
-    /// Whether the ratio reaches a threshold; cheap bounds come first.
+    /// Returns true if the ratio reaches a threshold; tests cheap upper bounds first.
     pub(super) fn reaches(&self, a: &[char], threshold: f64) -> bool {
         let total = a.len() + self.text.len();
         let by_length = ratio(a.len().min(self.text.len()), total);

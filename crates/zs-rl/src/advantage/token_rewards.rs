@@ -1,4 +1,4 @@
-//! Where the reward of an episode lands: on the last token that the policy wrote in each turn.
+//! Token-level rewards: a turn's reward is placed on the last token that the policy wrote in it.
 
 use crate::RewardedTrajectory;
 
@@ -9,11 +9,11 @@ use crate::RewardedTrajectory;
 ///     + total - sum_k turns_k   at the last token of the episode
 /// ```
 ///
-/// - `turns_k`: what turn `k` earned of its own, [`RewardScore::turns`](crate::RewardScore::turns)
-/// - `total`: what the episode earned, [`RewardScore::total`](crate::RewardScore::total)
+/// - `turns_k`: reward of turn `k`, [`RewardScore::turns`](crate::RewardScore::turns)
+/// - `total`: reward of the episode, [`RewardScore::total`](crate::RewardScore::total)
 ///
-/// Only tokens that the policy wrote count. Where a turn wrote none, its reward lands on the last
-/// token before it, or on the first of the episode. An episode without any token has no place for a
+/// Only tokens that the policy wrote count. Where a turn has none, its reward is placed on the last
+/// token before it, or on the first of the episode. An episode without any token gets no
 /// reward.
 ///
 /// # Shapes

@@ -19,19 +19,19 @@ use crate::loss::{OffPolicyWeight, off_policy_surrogate};
 /// - `policy_it`, `agent_it`: 1 where the policy or a helper model wrote the token; observations and
 ///   prompts are neither
 /// - `grpo_it`: the token loss of [`Grpo`], KL and entropy terms included
-/// - `rho_it`: the policy's probability over that of the agent, which counts as 1 where it is not
-///   known; see [`OffPolicyWeight`]
+/// - `rho_it`: the policy's probability over that of the helper model, which counts as 1 where it is
+///   not known; see [`OffPolicyWeight`]
 ///
 /// A batch without tokens of helper models is trained exactly as by [`Grpo`].
 ///
 /// # Differences
 ///
-/// Of AIPO only the abstract was at hand: the policy consults verify, knowledge and reasoning agents
-/// at bottlenecks of its reasoning, a "tailored importance sampling coefficient together with a
-/// clipping strategy" counters off-policy bias and vanishing gradients on the agents' tokens, and no
-/// agent is used at test time. Its coefficient, its clipping, its constants and its prompts are not
-/// public. The weights here are those of the nearest readable relative, LUFFY; results of AIPO must
-/// not be expected of this.
+/// Only AIPO's abstract was available: the policy consults verify, knowledge and reasoning agents
+/// (here: helper models) at bottlenecks of its reasoning, a "tailored importance sampling coefficient
+/// together with a clipping strategy" counters off-policy bias and vanishing gradients on their
+/// tokens, and none is used at test time. Its coefficient, clipping, constants and prompts are not
+/// public. The weights here are those of the closest published method, LUFFY, so results need not
+/// match AIPO's.
 ///
 /// # References
 ///
@@ -63,7 +63,7 @@ impl Algorithm for AipoStyle {
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
         let mut advantages = self.grpo.advantages(batch);
         for (row, it) in advantages.tokens.iter_mut().zip(batch.trajectories()) {
-            // A reply is worth what the question was worth: the policy's last token before it.
+            // A reply has the advantage of its request: that of the policy's last token before it.
             let mut asked = 0.0;
             let masks = it.loss_mask().into_iter().zip(it.agent_mask());
             for (advantage, (is_policy, is_agent)) in row.iter_mut().zip(masks) {

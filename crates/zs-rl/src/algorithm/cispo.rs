@@ -44,8 +44,7 @@ pub struct Cispo {
     pub terms: LossTerms,
 }
 
-/// no lower bound, as in the paper, which does not publish the upper
-/// one: 0.28 is ours, after DAPO.
+/// No lower bound, as in the paper, which does not publish the upper one: 0.28 is ours, after DAPO.
 impl Default for Cispo {
     fn default() -> Self {
         Self {

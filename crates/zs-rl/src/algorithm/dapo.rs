@@ -24,16 +24,16 @@ use crate::loss::{Aggregation, ClipOptions, KlEstimator};
 /// - `n_i`: tokens that the policy wrote in it
 /// - `rho_it`: probability now over probability when sampled
 ///
-/// Four changes to GRPO: a higher upper bound, so that unlikely tokens can grow; groups without a
-/// difference are dropped and others sampled in their place; every token counts the same; and
-/// running out of length costs gradually.
+/// Four changes to GRPO: a higher upper bound, so that unlikely tokens can grow; zero-variance
+/// groups are dropped and others sampled in their place; every token counts the same; and the
+/// penalty on length rises gradually.
 ///
 /// # Differences
 ///
 /// - Groups are replaced a bounded number of times; the paper samples until the batch is full.
 /// - The paper drops groups that are all right or all wrong; rewards here are not binary, so groups
 ///   whose rewards are all equal are dropped. Shaping comes after that choice.
-/// - The overlong punishment counts tokens that the policy wrote: observations are not its choice.
+/// - The overlong penalty counts tokens that the policy wrote: observations are not its choice.
 ///
 /// # References
 ///
@@ -44,7 +44,7 @@ pub struct Dapo {
     /// Replacement of zero-variance groups.
     #[garde(skip)]
     pub dynamic_sampling: DynamicSampling,
-    /// Punishment of episodes that write too much; none by default.
+    /// Penalty of overlong episodes; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
     pub overlong: Option<OverlongPunishment>,
@@ -60,8 +60,7 @@ pub struct Dapo {
     pub terms: LossTerms,
 }
 
-/// defaults are those of the paper, overlong shaping apart,
-/// which depends on the rollout's lengths.
+/// Defaults of the paper, except for overlong shaping, which depends on the rollout's lengths.
 impl Default for Dapo {
     fn default() -> Self {
         Self {

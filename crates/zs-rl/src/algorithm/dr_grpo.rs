@@ -40,8 +40,7 @@ pub struct DrGrpo {
     pub terms: LossTerms,
 }
 
-/// defaults are those of the paper, with the length that
-/// ZeroSearch allows an episode.
+/// Defaults of the paper, with the length that ZeroSearch allows an episode.
 impl Default for DrGrpo {
     fn default() -> Self {
         Self {

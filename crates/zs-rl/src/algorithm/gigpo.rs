@@ -51,7 +51,7 @@ pub struct Gigpo {
     pub terms: LossTerms,
 }
 
-/// defaults are those of the paper's search experiments.
+/// Defaults of the paper's search experiments.
 impl Default for Gigpo {
     fn default() -> Self {
         Self {
@@ -101,7 +101,7 @@ impl Algorithm for Gigpo {
     }
 }
 
-/// The turns of a group: the state each was taken in, and what its tokens earned.
+/// Turns of a group: the state of each, and the reward of its tokens.
 fn steps(
     group: &TrajectoryGroup,
     labels: &[Vec<usize>],

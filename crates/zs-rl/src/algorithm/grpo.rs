@@ -46,7 +46,7 @@ pub struct Grpo {
     pub terms: LossTerms,
 }
 
-/// defaults are those of ZeroSearch's reference code (`train_grpo.sh`).
+/// Defaults of ZeroSearch's reference code (`train_grpo.sh`).
 impl Default for Grpo {
     fn default() -> Self {
         Self {

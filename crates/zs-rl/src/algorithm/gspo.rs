@@ -47,7 +47,7 @@ pub struct Gspo {
     pub terms: LossTerms,
 }
 
-/// defaults are those of the paper.
+/// Defaults of the paper.
 impl Default for Gspo {
     fn default() -> Self {
         Self {

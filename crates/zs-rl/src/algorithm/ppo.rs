@@ -54,8 +54,7 @@ pub struct Ppo {
     pub terms: LossTerms,
 }
 
-/// defaults are those of ZeroSearch's reference code
-/// (`train_ppo.sh`).
+/// Defaults of ZeroSearch's reference code (`train_ppo.sh`).
 impl Default for Ppo {
     fn default() -> Self {
         Self {

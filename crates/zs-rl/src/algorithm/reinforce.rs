@@ -48,7 +48,7 @@ pub struct Reinforce {
     pub terms: LossTerms,
 }
 
-/// defaults are those of the reference code (`train_reinforce.sh`).
+/// Defaults of the reference code (`train_reinforce.sh`).
 impl Default for Reinforce {
     fn default() -> Self {
         Self {

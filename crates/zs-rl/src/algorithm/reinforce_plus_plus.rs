@@ -51,8 +51,7 @@ pub struct ReinforcePlusPlus {
     pub terms: LossTerms,
 }
 
-/// no discount, as in the paper; the coefficient of the divergence
-/// is that of ZeroSearch's PPO.
+/// No discount, as in the paper; the coefficient of the divergence is that of ZeroSearch's PPO.
 impl Default for ReinforcePlusPlus {
     fn default() -> Self {
         Self {

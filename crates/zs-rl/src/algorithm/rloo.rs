@@ -40,8 +40,8 @@ pub struct Rloo {
     pub terms: LossTerms,
 }
 
-/// divergence is part of the reward, as in the paper; its
-/// coefficient is that of ZeroSearch's PPO.
+/// Defaults with the divergence as part of the reward, as in the paper; its coefficient is that of
+/// ZeroSearch's PPO.
 impl Default for Rloo {
     fn default() -> Self {
         Self {

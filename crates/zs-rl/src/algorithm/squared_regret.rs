@@ -48,7 +48,7 @@ pub struct SquaredRegret {
     pub terms: LossTerms,
 }
 
-/// papers publish none of theirs: `tau` is ours.
+/// Settings of ours where the papers publish none: `tau`.
 impl Default for SquaredRegret {
     fn default() -> Self {
         Self {

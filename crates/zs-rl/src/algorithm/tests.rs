@@ -1,4 +1,4 @@
-//! What holds for every algorithm, and what tells them apart.
+//! Properties that every algorithm has, and those that differ between algorithms.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! An agent that is a language model with a prompt.
+//! Helper model that is a language model with a prompt.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use zs_model::{GenerateError, Generator, SamplingParams, TokenizerError};
 
 use super::{AgentKind, ConsultAgent, ConsultReply, ConsultRequest};
 
-/// What the agents are prompted with: minijinja templates over `question` and `request`.
+/// Prompts of the helper models: minijinja templates over `question` and `request`.
 ///
 /// The wording is ours; AIPO's prompts are not published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ impl Default for AgentTemplates {
 }
 
 impl AgentTemplates {
-    /// The template of a role.
+    /// Template of a kind.
     #[must_use]
     pub fn of(&self, kind: AgentKind) -> &str {
         match kind {
@@ -45,7 +45,7 @@ impl AgentTemplates {
     }
 }
 
-/// How an agent samples.
+/// Sampling settings of a helper model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GeneratorAgentConfig {
@@ -61,7 +61,7 @@ impl Default for GeneratorAgentConfig {
     }
 }
 
-/// Why an agent did not answer, or cannot be made.
+/// Errors of creating or asking a helper model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgentError {
@@ -70,7 +70,7 @@ pub enum AgentError {
     Template {
         /// The role.
         agent: &'static str,
-        /// What the template engine said.
+        /// Message of the template engine.
         message: String,
     },
     /// The prompt leaves no room for a reply.
@@ -85,7 +85,7 @@ pub enum AgentError {
         /// Tokens that the model holds.
         context_length: usize,
     },
-    /// The agent had nothing to say.
+    /// The reply of the helper model is empty.
     #[error("agent `{agent}` gave an empty reply")]
     Empty {
         /// The role.
@@ -99,15 +99,15 @@ pub enum AgentError {
     Generate {
         /// The role.
         agent: &'static str,
-        /// What it said.
+        /// Message of the model.
         message: String,
     },
-    /// An agent of another kind failed in its own way.
+    /// A helper model of another kind failed.
     #[error("{0}")]
     Other(String),
 }
 
-/// A language model in the role of an agent.
+/// Helper model that is a language model.
 #[derive(Debug)]
 pub struct GeneratorAgent {
     kind: AgentKind,

@@ -1,4 +1,4 @@
-//! Other models that the policy may ask in the middle of a turn, within a budget.
+//! Helper models that the policy may ask in the middle of a turn, within a budget.
 
 mod agent;
 mod parse;
@@ -14,18 +14,18 @@ use zs_model::TokenId;
 pub use self::agent::{AgentError, AgentTemplates, GeneratorAgent, GeneratorAgentConfig};
 pub use self::parse::parse_consult;
 
-/// The role of a consulted agent.
+/// Kind of a helper model.
 ///
 /// The policy asks it by writing `<verify> … </verify>`, `<knowledge> … </knowledge>` or
 /// `<reasoning> … </reasoning>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AgentKind {
-    /// Says whether a claim holds.
+    /// Judges a claim.
     Verify,
-    /// States what it knows.
+    /// Replies with facts from memory.
     Knowledge,
-    /// Works something out.
+    /// Replies with a chain of reasoning.
     Reasoning,
 }
 
@@ -33,7 +33,7 @@ impl AgentKind {
     /// Every role.
     pub const ALL: [Self; 3] = [Self::Verify, Self::Knowledge, Self::Reasoning];
 
-    /// The tag that the policy asks it with, without brackets.
+    /// Name of the tag around a request, without brackets.
     #[must_use]
     pub fn tag(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl AgentKind {
         }
     }
 
-    /// What ends a question to it.
+    /// Tag that ends a request to this kind of helper model.
     #[must_use]
     pub fn closing_tag(self) -> &'static str {
         match self {
@@ -54,21 +54,21 @@ impl AgentKind {
     }
 }
 
-/// One question to an agent.
+/// Request to a helper model.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsultRequest<'a> {
-    /// The question of the episode, as the policy was asked; agents are never shown its answer.
+    /// Question of the episode, as shown to the policy; helper models never see the golden answer.
     pub question: &'a str,
-    /// What the policy asks.
+    /// Text of the policy's request.
     pub request: &'a str,
-    /// Where in the run it is asked; the only source of an agent's random numbers.
+    /// Random key of the request; the only source of a helper model's random numbers.
     pub key: StreamKey,
 }
 
-/// What an agent says.
+/// Reply of a helper model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConsultReply {
-    /// Its words.
+    /// Text of the reply.
     pub text: String,
     /// The tokens that it sampled, where it is a model; empty otherwise.
     pub tokens: Vec<TokenId>,
@@ -76,7 +76,7 @@ pub struct ConsultReply {
     pub log_probs: Vec<f32>,
 }
 
-/// Another model, or anything else that can be asked.
+/// Helper model, or any other implementation that replies to requests.
 ///
 /// # Implementing
 ///
@@ -90,7 +90,7 @@ pub trait ConsultAgent: Debug + Send + Sync {
     ) -> Vec<Result<ConsultReply, AgentError>>;
 }
 
-/// Who may be asked, and how often.
+/// Helper models that the policy may ask, with the limit of requests an episode.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -128,32 +128,32 @@ pub struct ConsultRegistry {
 }
 
 impl ConsultRegistry {
-    /// A registry of nobody, with so many consultations an episode.
+    /// Creates a registry without helper models and with a limit of requests an episode.
     #[must_use]
     pub fn new(budget: u32) -> Self {
         Self { agents: BTreeMap::new(), budget }
     }
 
-    /// The same with an agent in a role; it replaces the one that was there.
+    /// Adds a helper model; it replaces the one of the same kind.
     #[must_use]
     pub fn with(mut self, kind: AgentKind, agent: Arc<dyn ConsultAgent>) -> Self {
         self.agents.insert(kind, agent);
         self
     }
 
-    /// Consultations that an episode may make; further ones are refused.
+    /// Maximum number of requests an episode; further ones are refused.
     #[must_use]
     pub fn budget(&self) -> u32 {
         self.budget
     }
 
-    /// The agent of a role.
+    /// Helper model of a kind.
     #[must_use]
     pub fn agent(&self, kind: AgentKind) -> Option<&dyn ConsultAgent> {
         self.agents.get(&kind).map(Arc::as_ref)
     }
 
-    /// The roles that are filled.
+    /// Kinds that have a helper model.
     pub fn kinds(&self) -> impl Iterator<Item = AgentKind> {
         self.agents.keys().copied()
     }

@@ -1,11 +1,12 @@
-//! Reading a question to an agent from the policy's text.
+//! Parser of requests to helper models in the policy's text.
 
 use super::AgentKind;
 
-/// The question that a text ends with, if the tag of one of these roles is the last thing it closes.
+/// Request at the end of a text, if the last tag that the text closes is that of one of these
+/// kinds.
 ///
-/// An opening tag inside of the question restarts it, as in [`zs_core::parse_action`]; an empty
-/// question is none. The caller passes the policy's own text only.
+/// An opening tag inside a request restarts it, as in [`zs_core::parse_action`]; an empty request
+/// is none. The caller passes the policy's own text only.
 ///
 /// ```
 /// use zs_rl::consult::{AgentKind, parse_consult};

@@ -8,7 +8,7 @@ use zs_model::{Generator, SamplingParams};
 
 use super::{Comparison, JudgeError, RubricJudge, Verdict};
 
-/// What the judge is prompted with, as a template over `question`, `a`, `b` and `rubrics`.
+/// Prompt template of the judge over `question`, `a`, `b` and `rubrics`.
 pub const JUDGE_PROMPT: &str = include_str!("../../templates/judge.jinja");
 
 /// A language model that compares two episodes and ends with `<verdict>A</verdict>`, `B` or `tie`.

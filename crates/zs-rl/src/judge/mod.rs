@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 
 pub use self::lm::{JUDGE_PROMPT, LmJudge, parse_verdict};
 
-/// One thing that a good episode does.
+/// Criterion of a good episode.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rubric {
-    /// What kind of rubric it is.
+    /// Kind of the rubric.
     pub kind: RubricKind,
-    /// What is asked for, in a sentence.
+    /// Criterion, in a sentence.
     pub text: String,
 }
 
-/// What a rubric is for, as Kimi K2 tells them apart.
+/// Purpose of a rubric, by the classes of Kimi K2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RubricKind {
@@ -35,11 +35,11 @@ pub enum RubricKind {
 pub struct Comparison<'a> {
     /// The question.
     pub question: &'a str,
-    /// What the policy wrote in one.
+    /// Policy's text in the first episode.
     pub a: &'a str,
-    /// What it wrote in the other.
+    /// Policy's text in the second episode.
     pub b: &'a str,
-    /// What they are compared by.
+    /// Rubrics that the two are compared by.
     pub rubrics: &'a [Rubric],
 }
 
@@ -54,14 +54,14 @@ pub enum Verdict {
     Tie,
 }
 
-/// Why a comparison has no verdict.
+/// Errors of a comparison; it then has no verdict.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JudgeError {
     /// The template does not parse, cannot be rendered, or leaves something out.
     #[error("the judge's template {message}")]
     Template {
-        /// What is wrong with it.
+        /// Problem with the prompt.
         message: String,
     },
     /// The prompt leaves no room for a verdict.
@@ -75,7 +75,7 @@ pub enum JudgeError {
     /// The model failed.
     #[error("the judge's model failed: {message}")]
     Generate {
-        /// What it said.
+        /// Message of the judge.
         message: String,
     },
     /// The reply is not exactly one verdict.

@@ -1,4 +1,4 @@
-//! How token losses become one number: which tokens and episodes count how much.
+//! Aggregation of token losses into one number, with the weight of each token and episode.
 
 use burn::tensor::{Bool, Tensor, TensorData};
 use garde::Validate;

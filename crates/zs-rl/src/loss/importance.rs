@@ -1,4 +1,4 @@
-//! Correction for sampling and training disagreeing about the same weights.
+//! Correction of the mismatch between the probabilities of sampling and training.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,16 +17,16 @@ pub struct ImportanceCorrection {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ImportanceBound {
-    /// They count as the bound: low variance, a little bias.
+    /// Truncated to the bound: low variance, a little bias.
     Truncate {
-        /// The most that a token counts.
+        /// Largest weight of a token.
         max: f64,
     },
-    /// They count nothing: a token that training finds impossible teaches nothing.
+    /// Set to 0: a token that training finds impossible contributes no gradient.
     Mask {
-        /// The least ratio that counts.
+        /// Smallest ratio that is kept.
         low: f64,
-        /// The largest ratio that counts.
+        /// Largest ratio that is kept.
         high: f64,
     },
 }
@@ -43,7 +43,7 @@ pub enum ImportanceLevel {
 }
 
 impl ImportanceCorrection {
-    /// Whether a weight of [`importance_weights`] is what the bound made of it.
+    /// Returns true if a weight of [`importance_weights`] was truncated or masked.
     #[must_use]
     pub fn is_bound(self, weight: f32) -> bool {
         match self.bound {

@@ -1,4 +1,5 @@
-//! The information-scent reward of InForage: how much of the gold evidence each search uncovers.
+//! Information-scent reward of InForage: the fraction of the gold evidence that each search
+//! uncovers.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +9,7 @@ use zs_core::registry::Settings;
 
 use super::{Earned, EpisodeView, RetrievalReward};
 
-/// The share of the gold documents that each search is the first to find, at its turn.
+/// Fraction of the gold documents that each search is the first to find, at its turn.
 ///
 /// ```text
 /// C_t = |G ∩ D_1 ∪ … ∪ D_t| / |G|
@@ -17,14 +18,14 @@ use super::{Earned, EpisodeView, RetrievalReward};
 ///
 /// - `G`: titles of the question's gold documents; `D_t`: titles that search `t` returned
 ///
-/// The total is the final coverage. A question without gold titles earns 0 and is counted in
+/// The total is the final coverage. A question without gold titles has reward 0 and is counted in
 /// `reward/coverage_gain_unlabelled`. InForage multiplies the sum of outcome and coverage by
 /// `beta^max(0, T - 2)`: set `turn_decay` on both terms.
 ///
 /// # Differences
 ///
 /// The paper lets a model judge which information is covered; here a document is covered when its
-/// title comes up, so engines without titles (simulated ones) earn nothing.
+/// title is found, so engines without titles (simulated ones) have reward 0.
 ///
 /// # References
 ///

@@ -9,8 +9,8 @@ use super::{Earned, EpisodeView, Reward};
 
 /// [`F1`](super::F1) of the final answer, or of a fixed text where there is none.
 ///
-/// The reference code looks for answers in the prompt too, whose example then stands for a missing
-/// one: an episode that never answers earns what "Beijing" is worth.
+/// The reference code looks for answers in the prompt too, whose example is then taken for a
+/// missing one: an episode that never answers has the reward of "Beijing".
 ///
 /// # References
 ///

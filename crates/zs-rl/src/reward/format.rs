@@ -1,4 +1,4 @@
-//! Whether an episode keeps to the tags that it was asked to use.
+//! Format rewards: compliance of an episode with the tags of the prompt.
 
 use serde::{Deserialize, Serialize};
 use zs_core::Action;

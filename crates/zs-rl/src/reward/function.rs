@@ -14,13 +14,13 @@ use crate::{Trajectory, Turn};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardScore {
-    /// The weighted sum of the components: what training maximises.
+    /// Weighted sum of the components, which training maximises.
     pub total: f32,
     /// The components before weighting, in the order of the config.
     pub components: Vec<RewardComponent>,
-    /// The part of [`total`](Self::total) that each turn earned, which lands on the turn's last
-    /// token; empty where no turn earned anything of its own. The rest of `total` lands on the last
-    /// token of the episode.
+    /// Rewards of the turns, as parts of [`total`](Self::total); each is placed on the turn's last
+    /// token. Empty where no turn has a reward of its own. The rest of `total` is placed on the
+    /// last token of the episode.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub turns: Vec<f32>,
 }
@@ -39,11 +39,11 @@ pub struct RewardComponent {
 ///
 /// ```text
 /// R  = sum_k w_k ramp_k decay_k r_k
-/// R_t = sum_k w_k ramp_k decay_k r_kt          what turn t earned of it
+/// R_t = sum_k w_k ramp_k decay_k r_kt          the part of turn t
 /// ramp_k  = min(1, step / warm_up_k)           1 without a warm-up
 /// ```
 ///
-/// - `r_k`: what reward `k` gave ([`Earned::total`]); `r_kt`: what it gave to turn `t`
+/// - `r_k`: score of reward `k` ([`Earned::total`]); `r_kt`: its score of turn `t`
 /// - `w_k`: its weight; `decay_k`: its [`TurnDecay`], 1 without one
 ///
 /// ```
@@ -77,7 +77,7 @@ pub struct RewardFunction {
     step: Option<usize>,
 }
 
-/// A reward and how it counts.
+/// A reward with its weight.
 #[derive(Clone, Debug)]
 struct Term {
     weight: f32,
@@ -94,7 +94,7 @@ enum AnyReward {
     Group(Arc<dyn GroupReward>),
 }
 
-/// Makes a reward worth less in long episodes.
+/// Discount of a reward in long episodes.
 ///
 /// ```text
 /// decay = base^max(0, T - free)

@@ -1,4 +1,4 @@
-//! The step reward of StepSearch: what a search adds to what is known, minus what it repeats.
+//! Step reward of StepSearch: information gain of a search minus its redundancy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,13 +10,13 @@ use super::{Earned, EpisodeView, RetrievalReward};
 /// Information gain minus redundancy of each search, at its turn.
 ///
 /// The formula is [`information_gain`], with TF-IDF cosine similarity between the question's gold
-/// documents and those that a search returned. A question whose gold documents are not known earns
-/// 0 everywhere and is counted in `reward/information_gain_unlabelled`.
+/// documents and those that a search returned. A question whose gold documents are not known has
+/// reward 0 at every turn and is counted in `reward/information_gain_unlabelled`.
 ///
 /// # Differences
 ///
-/// The paper adds a reward for search keys and runs under PPO; here it is one term of a sum. Words
-/// are weighed over the documents that the reward is given, the paper does not say over which.
+/// The paper adds a reward for search keys and runs under PPO; here it is one term of a sum. Word
+/// weights are fitted to the corpus of the reward; the paper does not name its corpus.
 ///
 /// # References
 ///
@@ -87,7 +87,7 @@ impl RetrievalReward for InformationGain {
     }
 }
 
-/// What makes two documents the same: their identifier, or title and text where there is none.
+/// Identity of a document: its identifier, or title and text where there is none.
 fn key(document: &Document) -> (String, String, String) {
     match document.id.is_empty() {
         true => (String::new(), document.title.clone(), document.text.clone()),

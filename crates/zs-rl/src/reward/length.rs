@@ -6,7 +6,7 @@ use zs_core::registry::Settings;
 
 use super::{Earned, EpisodeView, GroupReward};
 
-/// Prefers the shorter of the right episodes and punishes the longer of the wrong ones.
+/// Rewards shorter correct episodes and penalises longer wrong ones.
 ///
 /// Lengths are tokens that the policy wrote; an episode is right on an exact match of its answer.
 /// The formula is [`length_rewards`]. K1.5 adds it only after a first stretch of training: set

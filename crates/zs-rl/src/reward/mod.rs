@@ -51,7 +51,7 @@ pub use self::view::{EpisodeView, SearchView, TurnView};
 /// Scores a finished episode by what the policy wrote and did.
 ///
 /// An [`EpisodeView`] holds no observation and no document, so that a document which contains
-/// `<answer>` earns nothing. A reward that has to read what was retrieved is a [`RetrievalReward`];
+/// `<answer>` has no effect. A reward that reads the retrieved documents is a [`RetrievalReward`];
 /// one that compares episodes of the same question is a [`GroupReward`].
 ///
 /// ```
@@ -102,16 +102,17 @@ pub trait GroupReward: Debug + Send + Sync {
 /// Reward of one episode, before weighting.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Earned {
-    /// All of it.
+    /// Reward of the whole episode.
     pub total: f32,
-    /// The part of [`total`](Self::total) that each turn earned; empty where none did.
+    /// Rewards of the turns, as parts of [`total`](Self::total); empty where no turn has one.
     pub turns: Vec<f32>,
-    /// Numbers that are logged beside the reward and count in nothing, always the same ones.
+    /// Numbers that are logged besides the reward and do not enter it; the same keys for each
+    /// episode.
     pub details: Vec<(&'static str, f32)>,
 }
 
 impl Earned {
-    /// A reward that consists of what its turns earned.
+    /// Reward that is the sum of the turns' rewards.
     #[must_use]
     pub fn by_turn(turns: Vec<f32>) -> Self {
         Self { total: turns.iter().sum(), turns, details: Vec::new() }

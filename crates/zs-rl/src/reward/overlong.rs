@@ -1,4 +1,4 @@
-//! Prices on length itself: the soft punishment of DAPO, and a spent token budget.
+//! Penalties on length itself: DAPO's soft penalty, and a spent token budget.
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use zs_core::registry::{Settings, SettingsError, check};
 
 use super::{Earned, EpisodeView, Reward};
 
-/// DAPO's soft punishment of overlong episodes.
+/// DAPO's soft penalty on overlong episodes.
 ///
 /// ```text
 /// r = 0                            where len <= max - cache
@@ -15,7 +15,7 @@ use super::{Earned, EpisodeView, Reward};
 /// ```
 ///
 /// - `len`: tokens that the policy wrote, over all turns
-/// - `cache`: over how many tokens the punishment sets in
+/// - `cache`: number of tokens over which the penalty rises
 ///
 /// In DAPO an answer of more than `max` tokens has been cut off; here `max` is a limit of its own,
 /// e.g. a few turns' worth of tokens, or [`TokenBudget`](crate::TokenBudget).
@@ -25,10 +25,10 @@ use super::{Earned, EpisodeView, Reward};
 /// - [DAPO](https://arxiv.org/abs/2503.14476), section 3.4, equation 13
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Validate)]
 pub struct Overlong {
-    /// From here on the punishment is whole.
+    /// Number of tokens from which the penalty is full.
     #[garde(skip)]
     pub max_tokens: usize,
-    /// Over how many tokens before `max_tokens` it grows; at least 1 and at most `max_tokens`.
+    /// Number of tokens before `max_tokens` over which it rises; at least 1 and at most `max_tokens`.
     #[garde(custom(check::at_least_one), custom(check::at_most("max_tokens", self.max_tokens)))]
     pub cache_tokens: usize,
 }

@@ -48,7 +48,7 @@ pub fn register_group_reward<R: GroupReward + Settings>(
         .register(|it: R, _: &RewardResources, _| Ok(RewardFunction::default().and_group(1.0, it)))
 }
 
-/// Resources that some rewards need beside the episodes.
+/// Resources that some rewards need besides the episodes.
 #[derive(Clone, Debug, Default)]
 pub struct RewardResources {
     corpus: Option<Arc<[Document]>>,
@@ -136,7 +136,7 @@ pub enum RewardError {
         /// Term.
         name: &'static str,
     },
-    /// A resource beside the episodes is missing.
+    /// A resource besides the episodes is missing.
     #[error("reward `{name}` needs {what}")]
     Missing {
         /// Reward.

@@ -1,4 +1,4 @@
-//! Whether the searches brought up the answer at all.
+//! Reward of searches whose documents contain the answer.
 
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
@@ -10,8 +10,9 @@ use super::{Earned, EpisodeView, RetrievalReward};
 ///
 /// Both sides are normalised as answers are, and the answer must stand there in whole words: "no"
 /// is not in "nothing". Documents count as the engine returned them, also where the observation had
-/// room for fewer. It rewards finding the answer whatever is made of it, so it belongs into a sum
-/// with a small weight: Search-R1's `retrieval_score`, 0 in the published runs, 0.1 in its ablation.
+/// room for fewer. The reward does not depend on the use of the documents, so it is meant for a sum
+/// with a small weight: Search-R1's `retrieval_score`, 0 in the published runs, 0.1 in its
+/// ablation.
 ///
 /// # References
 ///

@@ -12,9 +12,9 @@ use crate::judge::{Comparison, JudgeError, Rubric, RubricJudge, RubricKind, Verd
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RubricConfig {
-    /// What a good episode does.
+    /// Criteria of a good episode.
     pub rubrics: Vec<Rubric>,
-    /// Whether each pair is compared in both orders, since judges prefer a place.
+    /// If true, each pair is compared in both orders, which cancels a judge's position bias.
     pub both_orders: bool,
 }
 
@@ -38,20 +38,21 @@ impl Default for RubricConfig {
     }
 }
 
-/// How often an episode is judged better than its siblings.
+/// Fraction of comparisons with its siblings that an episode wins.
 ///
 /// ```text
 /// r_i = mean over comparisons of i of { 1 won, 1/2 tied, 0 lost }
 /// ```
 ///
-/// Every pair of the group is compared, in both orders where asked for. Comparisons without a
-/// verdict are left out, and their share is logged as `reward/rubric_failed`; an episode without any
-/// verdict, or without siblings, earns 1/2. The judge sees what the policy wrote and no document.
+/// Every pair of the group is compared, in both orders if configured. Comparisons without a verdict
+/// are left out, and their fraction is logged as `reward/rubric_failed`; an episode without any
+/// verdict, or without siblings, has reward 1/2. The judge sees the policy's own text and no
+/// document.
 ///
 /// # Differences
 ///
 /// K2 ranks by a critic that is itself refreshed from episodes with verifiable rewards; here the
-/// judge is given and stays. K2 does not say how rankings become a reward.
+/// judge is fixed. K2 does not say how rankings become a reward.
 ///
 /// # References
 ///
@@ -106,7 +107,7 @@ impl GroupReward for RubricReward {
     }
 }
 
-/// What the first of a pair gets.
+/// Points of the first episode of a pair.
 fn points_of_first(verdict: &Result<Verdict, JudgeError>) -> Option<f32> {
     match verdict {
         Ok(Verdict::A) => Some(1.0),

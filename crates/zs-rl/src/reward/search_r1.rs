@@ -24,7 +24,7 @@ use super::{Earned, EpisodeView, Reward};
 ///
 /// The state machine there runs over the whole text, documents included, and needs Qwen's
 /// `<|im_start|>assistant` marker; here each turn of the policy is looked at. An episode whose last
-/// turn is no answer is not well formed, so that the lower left case earns 0. Credit for a golden
+/// turn is no answer is not well formed, so that the lower left case has reward 0. Credit for a golden
 /// answer among the documents (`retrieval`, 0 in the published runs) is a reward of its own,
 /// [`RetrievalAnswer`](super::RetrievalAnswer).
 ///

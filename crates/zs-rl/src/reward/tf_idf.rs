@@ -1,4 +1,4 @@
-//! How alike two texts are by the words that tell them apart.
+//! Similarity of two texts: cosine of their TF-IDF vectors.
 
 use std::collections::{BTreeMap, BTreeSet};
 

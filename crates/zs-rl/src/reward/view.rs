@@ -1,5 +1,5 @@
-//! What a reward may look at: the policy's words, its actions and what was carried out, but no
-//! observation and no document.
+//! View of an episode that rewards read: the policy's text, its actions and those carried out, but
+//! no observation and no document.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! How much the policy may write in an episode.
+//! Token budget of the policy in an episode.
 
 use serde::{Deserialize, Serialize};
 use zs_core::Question;

@@ -1,4 +1,4 @@
-//! How episodes are played.
+//! Settings of rollouts.
 
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Spec;
@@ -9,7 +9,7 @@ use super::{PromptTemplate, RolloutError, TokenBudget};
 /// The prompt of ZeroSearch, as a template.
 pub const ZEROSEARCH_PROMPT: &str = include_str!("../../templates/zerosearch.jinja");
 
-/// How episodes are played.
+/// Settings of rollouts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RolloutConfig {
@@ -29,7 +29,7 @@ pub struct RolloutConfig {
     /// Tokens of the context that an observation leaves free, so that the turn after it can be
     /// written.
     pub min_turn_tokens: usize,
-    /// Whether documents are shown with their titles.
+    /// If true, documents are shown with their titles.
     pub document_titles: bool,
     /// A minijinja template with the variable `question`.
     pub prompt_template: String,
@@ -40,17 +40,18 @@ pub struct RolloutConfig {
     /// settings.
     #[serde(with = "crate::program::specs", skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<Spec>,
-    /// Number of lanes (pipelined rollout batches): blocks of neighbouring episodes that take turns at
-    /// the policy model. While one is sampled, the others search or wait for helper models. Episodes that ask the same question one after
-    /// the other stay together, so there are no more blocks than such groups.
+    /// Number of lanes (pipelined rollout batches): blocks of neighbouring episodes that share the
+    /// policy model in turn. While one is sampled, the others search or wait for helper models.
+    /// Consecutive episodes of the same question stay together, so there are no more blocks than
+    /// such groups.
     ///
     /// Changes speed and memory, and with a deterministic engine no episode (up to rounding, as any
-    /// other size of a batch). It helps where searching computes elsewhere: servers, web search, a
-    /// simulation LLM on a device of its own. A simulation LLM that shares its cores or its GPU with
-    /// the policy is not faster for it. Several lanes mean several batches at once at the engine
-    /// and at agents, so what depends on the order of requests may differ from run to run: which
-    /// searches a budget still pays for, which of two equal ones a cache answers, how long a rate
-    /// limit makes each wait, latencies in the ledger, and which errors a server makes.
+    /// other size of a batch). It helps where searches are computed elsewhere: servers, web search,
+    /// a simulation LLM on a device of its own. It does not help a simulation LLM that shares its
+    /// cores or its GPU with the policy. Several lanes mean several concurrent batches at the
+    /// engine and at helper models, so anything that depends on the order of requests may differ
+    /// from run to run: the searches that a budget still covers, the cache hits among equal
+    /// searches, the waits of a rate limit, latencies in the ledger, and the errors of a server.
     #[serde(skip_serializing_if = "is_one")]
     pub lanes: usize,
 }
@@ -84,7 +85,7 @@ impl Default for RolloutConfig {
 }
 
 impl RolloutConfig {
-    /// What one turn is sampled with.
+    /// Sampling parameters of one turn.
     #[must_use]
     pub fn sampling_params(&self) -> SamplingParams {
         SamplingParams {

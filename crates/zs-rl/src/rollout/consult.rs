@@ -1,4 +1,4 @@
-//! Asks the agents that rows of a batch want to consult, all of one kind in one batch.
+//! Requests of a batch's rows to helper models, all of one kind in one batch.
 
 use zs_core::StreamKey;
 
@@ -7,19 +7,19 @@ use super::helper_reply::HelperReply;
 use super::row::{RolloutRow, Rules};
 use crate::consult::{ConsultRegistry, ConsultRequest};
 
-/// The place of a completion that follows `part` consultations of the same turn.
+/// Random key of a completion that follows `part` requests of the same turn.
 ///
 /// Turns are counted in the lower half of [`StreamKey::turn`], parts in the upper half.
 pub(super) fn part_key(key: StreamKey, turn: u32, part: u32) -> StreamKey {
     StreamKey { turn: turn + (part << 16), ..key }
 }
 
-/// The same for the agent that is asked there; its draws must not be those of the policy.
+/// Random key of the helper model at the same point; its draws must differ from the policy's.
 fn agent_key(key: StreamKey, turn: u32, part: u32) -> StreamKey {
     StreamKey { turn: (turn + (part << 16)) | (1 << 31), ..key }
 }
 
-/// Gets the replies of the rows whose last consultation has none, and appends them.
+/// Gets the replies of the rows whose last request has none, and appends them.
 pub(super) fn consult(
     rows: &mut [RolloutRow<'_>],
     asking: &[usize],

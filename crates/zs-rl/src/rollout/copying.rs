@@ -1,4 +1,4 @@
-//! How much of what the policy writes is copied out of documents.
+//! Fraction of the policy's text that is copied from documents.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ const PASSAGE: usize = 8;
 pub(super) struct CopiedWords {
     /// Words that the policy wrote after it had been shown documents.
     pub(super) written: usize,
-    /// Of those, how many are copied.
+    /// Copied words among them.
     pub(super) copied: usize,
 }
 

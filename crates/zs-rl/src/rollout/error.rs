@@ -1,8 +1,8 @@
-//! Why a rollout could not be played.
+//! Errors of rollouts.
 
 use zs_model::{GenerateError, TokenizerError};
 
-/// Why a rollout could not be played. A search that fails is not among the reasons.
+/// Errors of rollouts. A failed search is not one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RolloutError {
@@ -11,7 +11,7 @@ pub enum RolloutError {
     Config {
         /// The setting.
         field: &'static str,
-        /// What is wrong with it.
+        /// Problem with the setting.
         message: String,
     },
     /// The noise probability is not a probability.
@@ -25,7 +25,7 @@ pub enum RolloutError {
     Template {
         /// The question.
         question_id: String,
-        /// What the template engine said.
+        /// Message of the template engine.
         message: String,
     },
     /// The prompt has no tokens.
@@ -66,13 +66,13 @@ pub enum RolloutError {
         /// Results received.
         results: usize,
     },
-    /// An agent did not return one reply a request.
+    /// A helper model did not return one reply a request.
     #[error(
         "agent `{agent}` returned {replies} replies for {requests} requests; an agent must return \
          one a request"
     )]
     AgentContract {
-        /// The agent's role.
+        /// Kind of the helper model.
         agent: &'static str,
         /// Requests sent.
         requests: usize,

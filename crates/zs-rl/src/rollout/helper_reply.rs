@@ -10,7 +10,7 @@ use crate::consult::{AgentError, AgentKind, ConsultReply};
 /// Reply in place of an empty or failed one, as the policy is shown it.
 pub(super) const NO_REPLY: &str = " (no reply) ";
 
-/// Observation after a question to an agent once the budget is used up.
+/// Observation after a request to a helper model once the budget is spent.
 pub(super) const CONSULT_REFUSED: &str =
     "\nNo further consultation is possible. I should go on by myself.\n";
 
@@ -18,14 +18,14 @@ pub(super) const CONSULT_REFUSED: &str =
 pub(super) struct HelperReply {
     pub(super) text: String,
     pub(super) tokens: Vec<TokenId>,
-    /// Those of the agent; empty where they are not known.
+    /// Log-probabilities of the helper model; empty where they are not known.
     pub(super) log_probs: Vec<f32>,
     pub(super) error: Option<String>,
 }
 
 impl HelperReply {
-    /// At most `limit` tokens of what the agent said, in the policy's tokens. The agent's
-    /// log-probabilities are kept where its tokens are the same ones.
+    /// At most `limit` tokens of the helper model's reply, in the policy's tokens. Its
+    /// log-probabilities are kept where its tokens are the same.
     pub(super) fn new(
         reply: Result<ConsultReply, AgentError>,
         kind: AgentKind,
@@ -79,7 +79,7 @@ mod tests {
         check("yes", "yes!", 99, "yes", 3);
         check("yes", "yes", 2, "ye", 2);
         check("yes", "no", 99, "yes", 0);
-        // A tag is neutralised, so these are no longer the agent's tokens.
+        // A tag is neutralised, so these are no longer the helper model's tokens.
         check("<answer>", "<answer>", 99, "‹answer›", 0);
     }
 

@@ -1,4 +1,4 @@
-//! The loop with program functions, agents and budgets around it.
+//! Rollouts with program functions, helper models and budgets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

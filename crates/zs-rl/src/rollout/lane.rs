@@ -1,4 +1,4 @@
-//! A block of episodes on its way through their turns, in steps of which only the first needs the
+//! Lane: a block of episodes that advance turn by turn; only the sampling step of a turn needs the
 //! policy model.
 
 use tracing::info_span;
@@ -11,7 +11,7 @@ use super::search::search;
 use super::{Rollout, RolloutError, RolloutEvent};
 use crate::Trajectory;
 
-/// What all lanes of a rollout share.
+/// Values that all lanes of a rollout share.
 pub(super) struct Table<'a> {
     pub(super) rollout: &'a Rollout<'a>,
     pub(super) rules: Rules<'a>,
@@ -22,20 +22,20 @@ pub(super) struct Table<'a> {
 ///
 /// ```text
 /// while has_work:
-///     sample     the policy writes turns, or their parts up to a consultation
-///     respond    agents reply; or the engine answers, and rows get their observations
-///     report     the observer is told what has been responded
+///     sample     the policy writes turns, or their parts up to a request to a helper model
+///     respond    helper models reply; or the engine answers, and rows get their observations
+///     report     the observer gets the events
 /// ```
 pub(super) struct Lane<'e> {
     rows: Vec<RolloutRow<'e>>,
     /// The first row's index among all episodes.
     first: usize,
     turn: u32,
-    /// Consultations of this turn so far.
+    /// Requests to helper models in this turn so far.
     part: u32,
     /// The rows of this turn.
     active: Vec<usize>,
-    /// Those of them that the policy writes next, or, once it has, that await an agent's reply.
+    /// Rows that the policy writes next, or, once it has, that await a helper model's reply.
     writing: Vec<usize>,
 }
 
@@ -53,12 +53,12 @@ impl<'e> Lane<'e> {
         self.rows.into_iter().map(|it| it.trajectory)
     }
 
-    /// Whether an episode is not over yet.
+    /// Returns true if an episode of the lane is unfinished.
     pub(super) fn has_work(&self, table: &Table<'_>) -> bool {
         self.turn < table.rules.max_turns && !self.active.is_empty()
     }
 
-    /// Samples what is to be written next, up to the end of a turn or a question to an agent.
+    /// Samples the next part, up to the end of a turn or a request to a helper model.
     pub(super) fn sample(
         &mut self,
         session: &mut dyn Session,
@@ -93,8 +93,8 @@ impl<'e> Lane<'e> {
         Ok(())
     }
 
-    /// Gets what the sampled text asks for: replies of agents where a row waits for one, else
-    /// documents and other observations. The policy model is not needed for it.
+    /// Replies to the sampled text: replies of helper models where a row waits for one, else
+    /// documents and other observations. Does not need the policy model.
     pub(super) fn respond(&mut self, table: &Table<'_>) -> Result<(), RolloutError> {
         let Self { rows, turn, part, active, writing, .. } = self;
         let Rollout { engine, config, consultants, .. } = table.rollout;
@@ -111,7 +111,7 @@ impl<'e> Lane<'e> {
         Ok(())
     }
 
-    /// Tells the observer what has been responded, and goes on to what is written next.
+    /// Reports the replies to the observer, and advances to the next part.
     pub(super) fn report(&mut self, observer: &mut dyn FnMut(RolloutEvent<'_>)) {
         let Self { rows, first, turn, .. } = self;
         if !self.writing.is_empty() {
@@ -139,7 +139,7 @@ impl<'e> Lane<'e> {
     }
 }
 
-/// What a turn, or a part of one, is sampled with.
+/// Sampling parameters of a turn, or of a part of one.
 fn sampling_params(
     rows: &[RolloutRow<'_>],
     writing: &[usize],

@@ -1,4 +1,5 @@
-//! Several lanes: the same episodes as one, and one lane's search beside another's sampling.
+//! Several lanes: the same episodes as with one, and search of one lane during the sampling of
+//! another.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +17,7 @@ use super::property_tests::{Meddling, hooked_config, lively};
 use super::tests::{Echo, config};
 use super::*;
 
-/// What a rollout returns, and what its observer is told about each episode.
+/// Plays a rollout; returns its result and the events that its observer got for each episode.
 fn play(
     config: &RolloutConfig,
     seed: u64,
@@ -70,7 +71,7 @@ fn episodes_and_their_events_do_not_depend_on_the_lanes() {
     }
 }
 
-/// Where threads wait for what happens elsewhere; not for ever.
+/// Shared state that threads wait on, with a timeout.
 #[derive(Debug, Default)]
 struct Board {
     seen: Mutex<BTreeSet<String>>,
@@ -105,7 +106,7 @@ impl<F> std::fmt::Debug for Busy<F> {
     }
 }
 
-/// How many results there are for these queries: `[question] turn`.
+/// Engine whose number of results for `[question] turn` queries is given by a function.
 impl<F: Fn(&Board, &[&str]) -> usize + Send + Sync> SearchEngine for Busy<F> {
     fn name(&self) -> &str {
         "busy"
@@ -162,7 +163,8 @@ fn one_lane_searches_while_the_other_samples() {
     assert_eq!((output.stats.num_searches, output.stats.num_answered), (8, 4));
 }
 
-/// Plays four questions, the last of them twice, in two lanes, with an engine that errs in some way.
+/// Plays four questions, the last of them twice, in two lanes, with an engine that fails in some
+/// way.
 fn err(
     wrap: impl FnOnce(ScriptedGenerator) -> Box<dyn Generator>,
     answer: impl Fn(&Board, &[&str]) -> usize + Send + Sync,

@@ -1,4 +1,4 @@
-//! Several lanes: while one of them is sampled, the others search.
+//! Scheduling of lanes: while one of them is sampled, the others search.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -11,15 +11,15 @@ use zs_model::Session;
 use super::lane::{Lane, Table};
 use super::{Episode, RolloutError, RolloutEvent};
 
-/// Plays lanes to their ends, and returns them in their order.
+/// Plays lanes until their episodes end, and returns them in order.
 ///
-/// One lane is played on this thread, step by step. Of several, this thread samples one at a time, in
-/// the order in which they become ready, and each lane has a thread that searches for it; so the
-/// policy model and whatever it computes on see one thread, as ever.
+/// A single lane runs on this thread, step by step. With several, this thread samples one at a
+/// time, in the order in which they become ready, and each lane has a thread for its searches; so
+/// the policy model and its device are used from one thread only.
 ///
 /// # Errors
 ///
-/// The first lane's error, once every lane that was searching has come back; none is sampled after
+/// Returns the first lane's error, once every searching lane has returned; none is sampled after
 /// the first error.
 pub(super) fn play_lanes<'e>(
     table: &Table<'_>,
@@ -108,8 +108,8 @@ fn take_turns<'e>(
     })
 }
 
-/// Deals episodes out to at most `num_lanes` blocks of neighbours of about the same size. Neighbours
-/// that ask the same question have the same prompt, which is fed once, and stay together.
+/// Splits episodes into at most `num_lanes` blocks of neighbours of about the same size. Neighbours
+/// with the same question have the same prompt, which is fed once, and stay together.
 ///
 /// ```text
 /// lane(group) = floor(lanes * (first(group) + size(group) / 2) / episodes)

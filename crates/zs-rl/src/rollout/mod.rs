@@ -1,5 +1,5 @@
-//! The interaction loop: the policy model writes, the search engine answers, turn by turn, a whole
-//! batch at a time.
+//! Interaction loop: turn by turn, the policy model writes and the search engine answers, for a
+//! whole batch at a time.
 
 mod budget;
 mod config;
@@ -37,10 +37,10 @@ use crate::{Consult, Trajectory, Turn};
 /// One episode to be played.
 #[derive(Clone, Copy, Debug)]
 pub struct Episode<'a> {
-    /// What is asked.
+    /// Question of the episode.
     pub question: &'a Question,
-    /// Where in the run it is asked; `turn` is set by the loop. Everything random about the episode
-    /// is a function of this key.
+    /// Random key of the episode, whose `turn` is set by the loop. Everything random about the
+    /// episode is a function of this key.
     pub key: StreamKey,
 }
 
@@ -53,7 +53,7 @@ pub struct RolloutOutput {
     pub stats: RolloutStats,
 }
 
-/// What happens during a rollout, as it happens. `episode` is an index into the episodes.
+/// Event of a rollout, reported as it happens. `episode` is an index into the episodes.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum RolloutEvent<'a> {
@@ -66,11 +66,11 @@ pub enum RolloutEvent<'a> {
         /// The token.
         token: TokenId,
     },
-    /// An agent was consulted in the middle of a turn.
+    /// A helper model replied in the middle of a turn.
     Consult {
         /// The episode.
         episode: usize,
-        /// What was asked and replied.
+        /// Request and reply.
         record: &'a Consult,
     },
     /// A turn is over, its observation included.
@@ -91,8 +91,8 @@ pub enum RolloutEvent<'a> {
     },
 }
 
-/// Plays episodes until each has answered, cannot go on, or has used up its turns: [`Rollout`]
-/// without agents.
+/// Plays episodes until each has answered, cannot continue, or has used up its turns: [`Rollout`]
+/// without helper models.
 ///
 /// # Errors
 ///
@@ -110,7 +110,7 @@ pub fn rollout(
         .play(episodes, observer)
 }
 
-/// How episodes are played: who writes, who searches, and what stands between them.
+/// Rollout: plays episodes of a policy against a search engine.
 ///
 /// ```text
 /// for turn in 0..=max_searches:
@@ -125,7 +125,7 @@ pub fn rollout(
 /// ```
 ///
 /// - Each query is noisy with probability `noise_probability`, which may be one number or one a turn,
-///   drawn from its own key; the loop does not know why.
+///   drawn from its own key; the rollout does not know the curriculum.
 /// - A search that fails shows "no information", is marked in its
 ///   [`SearchRecord`](crate::SearchRecord) and counted.
 /// - Documents that exceed `max_observation_tokens` or the context lose the last ones, and a single
@@ -135,10 +135,10 @@ pub fn rollout(
 ///   function of its question and key, whatever else is in the batch.
 /// - With a [`harness`](Self::harness), program functions look at each action before it is carried
 ///   out and may rewrite it or add to the observation.
-/// - With [`consultants`](Self::consultants), sampling also stops at the closing tags of agents. The
-///   reply is put after the question and the policy goes on with its turn; its tokens are
-///   [`Provenance::Agent`](crate::Provenance::Agent). Beyond the budget of an episode the question
-///   ends the turn, and the policy is told so.
+/// - With [`consultants`](Self::consultants), sampling also stops at the closing tags of requests to
+///   helper models. The reply is inserted after the request and the policy resumes its turn; the
+///   tokens of the reply are [`Provenance::Agent`](crate::Provenance::Agent). A request beyond the
+///   budget of an episode ends the turn with a message that refuses it.
 ///
 /// # Differences from the reference code
 ///
@@ -153,20 +153,21 @@ pub fn rollout(
 pub struct Rollout<'a> {
     /// The policy.
     pub generator: &'a dyn Generator,
-    /// Who answers its searches.
+    /// Engine that answers the searches.
     pub engine: &'a dyn SearchEngine,
-    /// How likely a search asks for noisy documents.
+    /// Probability that a search requests noisy documents.
     pub noise_probability: TurnNoise,
     /// Limits, sampling, prompt.
     pub config: &'a RolloutConfig,
     /// Program functions; without them, those that the config names, out of the built-in ones.
     pub harness: Option<&'a Harness>,
-    /// Agents that may be consulted.
+    /// Helper models that may be asked.
     pub consultants: Option<&'a ConsultRegistry>,
 }
 
 impl<'a> Rollout<'a> {
-    /// Without noise, agents, or program functions but those of the config.
+    /// Creates a rollout without noise or helper models, and with the program functions of the
+    /// config.
     #[must_use]
     pub fn new(
         generator: &'a dyn Generator,
@@ -177,16 +178,16 @@ impl<'a> Rollout<'a> {
         Self { generator, engine, noise_probability, config, harness, consultants }
     }
 
-    /// Plays episodes until each has answered, cannot go on, or has used up its turns.
+    /// Plays episodes until each has answered, cannot continue, or has used up its turns.
     ///
     /// `observer` is called on this thread, with the events of each episode in their order.
     ///
     /// # Errors
     ///
     /// Fails before sampling on an invalid config or noise probability and on a question whose
-    /// prompt does not fit; later when the generator fails, or the engine or an agent breaks its
-    /// contract. Of several lanes that fail, the first one's error is returned. A failing *search*,
-    /// consultation or program function is not an error.
+    /// prompt does not fit; later when the generator fails, or the engine or a helper model breaks
+    /// its contract. If several lanes fail, the first one's error is returned. A failing *search*,
+    /// request or program function is not an error.
     pub fn play(
         &self,
         episodes: &[Episode<'_>],

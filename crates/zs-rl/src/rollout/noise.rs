@@ -1,4 +1,4 @@
-//! How likely noisy documents are, turn by turn.
+//! Probability of noisy documents, by turn.
 
 use super::RolloutError;
 

@@ -13,7 +13,7 @@ pub(crate) struct Observer<'a> {
     titles: bool,
 }
 
-/// What the policy is shown, as text and as tokens.
+/// Observation of the policy, as text and as tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Observation {
     pub(crate) text: String,

@@ -1,4 +1,4 @@
-//! What holds whatever policy, documents, agents and program functions do.
+//! Invariants of rollouts for any policy, documents, helper models and program functions.
 
 use proptest::prelude::*;
 use zs_core::{Action, Document, Domain, SearchRequest, SearchResult, StreamKey};

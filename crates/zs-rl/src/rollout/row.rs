@@ -14,20 +14,20 @@ use crate::{Consult, Trajectory, Turn};
 pub(super) struct RolloutRow<'a> {
     pub(super) episode: Episode<'a>,
     pub(super) trajectory: Trajectory,
-    /// What the session has not seen yet: the prompt, later an observation or a reply.
+    /// Tokens not yet fed to the session: the prompt, later an observation or a reply.
     pub(super) append: Vec<TokenId>,
     pub(super) num_tokens: usize,
-    /// What the environment owes the policy for its last turn.
+    /// Pending reply of the environment to the last turn.
     pub(super) reply: TurnReply,
     pub(super) is_finished: bool,
     /// Tokens that the policy may still write.
     budget: usize,
     review: ReviewState,
-    /// What program functions have to say after the last turn.
+    /// Texts that program functions inject after the last turn.
     injected: Vec<String>,
 }
 
-/// What follows a turn.
+/// Reply of the environment to a turn.
 pub(super) enum TurnReply {
     /// The episode ends.
     Nothing,
@@ -35,20 +35,20 @@ pub(super) enum TurnReply {
     Documents,
     /// A message.
     Message(&'static str),
-    /// Only what program functions have to say: the answer is sent back.
+    /// Only the texts that program functions inject: the answer is sent back.
     Injected,
 }
 
-/// What the policy has written last.
+/// Kind of the segment that the policy wrote last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
     /// Its turn is over.
     Turn,
-    /// A question to an agent, in the middle of its turn.
+    /// Request to a helper model, in the middle of its turn.
     Consult,
 }
 
-/// What decides about a turn beside its text.
+/// Settings that determine the reply to a turn, besides its text.
 pub(super) struct Rules<'a> {
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) context_length: usize,
@@ -56,7 +56,7 @@ pub(super) struct Rules<'a> {
     pub(super) observation_limit: usize,
     pub(super) max_turns: u32,
     pub(super) harness: &'a Harness,
-    /// Who may be consulted, and how often an episode.
+    /// Helper models that may be asked, and the limit of requests an episode.
     pub(super) agents: &'a [AgentKind],
     pub(super) consult_budget: u32,
 }
@@ -91,7 +91,7 @@ impl<'a> RolloutRow<'a> {
         self.budget
     }
 
-    /// Takes what the policy wrote: a question to an agent, or the end of its turn.
+    /// Records a completion of the policy: a request to a helper model, or the end of its turn.
     pub(super) fn write(
         &mut self,
         mut completion: Completion,
@@ -144,7 +144,7 @@ impl<'a> RolloutRow<'a> {
         });
     }
 
-    /// Puts an agent's reply after the question.
+    /// Appends the reply of a helper model to the request.
     pub(super) fn take_reply(&mut self, reply: HelperReply) {
         let Some(consult) = self.trajectory.consults.last_mut() else { return };
         self.num_tokens += reply.tokens.len();
@@ -225,7 +225,7 @@ impl<'a> RolloutRow<'a> {
         Ok(())
     }
 
-    /// What the policy is shown after its last turn; `None` where there is no room for it.
+    /// Observation after the last turn; `None` where the context has no room for it.
     fn observation(
         &mut self,
         observations: &Observer<'_>,

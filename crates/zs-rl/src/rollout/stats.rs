@@ -1,4 +1,4 @@
-//! What a rollout adds up to.
+//! Statistics of a rollout.
 
 use serde::{Deserialize, Serialize};
 use zs_core::{Action, DocumentQuality, MALFORMED_REPLY};
@@ -41,22 +41,22 @@ pub struct RolloutStats {
     /// Words that the policy wrote after it had been shown documents.
     #[serde(default)]
     pub words_after_documents: usize,
-    /// Of those, how many it copied from the documents in passages of eight words or more.
+    /// Words among them that are copied from the documents in passages of eight words or more.
     #[serde(default)]
     pub words_copied: usize,
-    /// Consultations of agents.
+    /// Requests to helper models.
     #[serde(default)]
     pub num_consults: usize,
-    /// Of those, how many failed.
+    /// Failed requests among them.
     #[serde(default)]
     pub num_consult_errors: usize,
-    /// Consultations that were refused since the budget was used up.
+    /// Requests to helper models that were refused because the budget was spent.
     #[serde(default)]
     pub num_refused_consults: usize,
-    /// Tokens that agents wrote.
+    /// Tokens that helper models wrote.
     #[serde(default)]
     pub tokens_consulted: usize,
-    /// What program functions did.
+    /// Counts of program functions.
     #[serde(default)]
     pub programs: ProgramStats,
 }
@@ -109,8 +109,8 @@ impl RolloutStats {
 
     /// The counts as metrics: means over episodes, and fractions.
     ///
-    /// Fractions of nothing are 0. What only some runs have, i.e. agents, program functions and token
-    /// budgets, is left out where there was none of it.
+    /// Fractions with a denominator of 0 are 0. Metrics of helper models, program functions and
+    /// token budgets are left out of a rollout that has none of them.
     #[must_use]
     pub fn metrics(&self) -> Vec<(&'static str, f64)> {
         let ratio = |count: usize, of: usize| count as f64 / of.max(1) as f64;

@@ -41,7 +41,7 @@ pub(crate) struct BigramValues {
 }
 
 impl BigramValues {
-    /// Every state is worth nothing.
+    /// Every state has value 0.
     pub(crate) fn zeros(vocab_size: usize) -> Self {
         Self::from_table(vec![0.0; vocab_size])
     }

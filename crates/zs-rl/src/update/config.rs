@@ -1,4 +1,4 @@
-//! How a batch is turned into optimiser steps, and what is added to any algorithm.
+//! Settings of the update: optimiser steps of a batch, and the terms that go with any algorithm.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,18 +10,18 @@ use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpdateConfig {
-    /// Padded tokens that are run through the model at once; changes memory and speed only.
+    /// Padded tokens of a micro-batch; changes memory and speed only.
     pub micro_batch_tokens: usize,
     /// Optimiser steps an epoch: the batch is cut into this many parts of equal size.
     pub mini_batches: usize,
-    /// Times that the batch is gone through.
+    /// Passes over the batch.
     pub epochs: usize,
     /// Which tokens carry loss; the policy's own by default. Others have no recorded log-probabilities,
     /// so the batch is scored once more for them.
     #[serde(skip_serializing_if = "is_policy")]
     pub loss_tokens: LossTokens,
-    /// Correction for sampling and training disagreeing about the same weights; none by default. It
-    /// scores the batch once more.
+    /// Correction of the mismatch between the probabilities of sampling and training; none by
+    /// default. It scores the batch once more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub importance: Option<ImportanceCorrection>,
     /// Lets the algorithm's KL coefficient follow the divergence; fixed by default.

@@ -1,4 +1,4 @@
-//! What happens when an update does not fit into the memory of its device.
+//! Recovery of an update whose device runs out of memory.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use super::UpdateError;
 use crate::algorithm::LearningState;
 
-/// Tokens that run through a model at once; the number is halved at most once.
+/// Number of tokens of a micro-batch; halved at most once.
 ///
-/// Devices report exhausted memory by a panic of the computation that met it. Nothing that can meet
-/// it here changes anything before it is done, so it can be begun again.
+/// Devices report exhausted memory by a panic of the computation that ran out. A failed computation
+/// leaves no partial results here, so it can be repeated.
 pub(super) struct MicroBatchTokens {
     tokens: usize,
     halved: bool,
@@ -24,13 +24,13 @@ impl MicroBatchTokens {
         }
     }
 
-    /// The number to go on with, where it had to be halved.
+    /// Reduced number for later updates, if it was halved.
     pub(super) fn halved(&self) -> Option<usize> {
         self.halved.then_some(self.tokens)
     }
 
-    /// Does the work, once more with half the tokens where the memory is exhausted; another panic
-    /// goes on.
+    /// Runs the work, and once more with half the tokens if the memory is exhausted; any other
+    /// panic is resumed.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What a reply is like, apart from whether it holds the answer.
+//! Measures of replies that do not depend on the answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +20,8 @@ pub struct ReplyMeasures {
     pub words: f64,
     /// Share of documents that occur word for word in the reply to another query.
     pub repeated: f64,
-    /// How much the documents of a reply repeat each other: mean Jaccard similarity of the sets of
-    /// word trigrams, over pairs.
+    /// Overlap among the documents of a reply: mean Jaccard similarity of the sets of word
+    /// trigrams, over pairs.
     pub self_overlap: f64,
     /// Share of a document's word 4-grams that stand in the question or the query.
     pub copied: f64,
@@ -60,7 +60,7 @@ impl ReplyMeasures {
     }
 }
 
-/// How much two lists of documents speak of the same: the F1 of their sets of words.
+/// Overlap in content of two lists of documents: the F1 of their sets of words.
 ///
 /// ```text
 /// 2 |A ∩ B| / (|A| + |B|)

@@ -1,8 +1,9 @@
-//! How faithful a search engine is to queries: does it give the answer to good ones, and only then?
+//! Audit of the faithfulness of a search engine to queries: good queries must find the answer, and
+//! bad ones must not.
 //!
-//! [`audit`] asks about an embedded world, where it is known what every query should find.
-//! [`audit_questions`] takes any questions, derives worse and worse queries from them, and compares
-//! what an engine writes with what a real one finds.
+//! [`audit`] runs on an embedded world, where the right result of every query is known.
+//! [`audit_questions`] takes any questions, derives queries of decreasing quality from them, and
+//! compares the documents of an engine with those of a real one.
 
 mod forms;
 mod measures;
@@ -43,7 +44,7 @@ fn search_all(engine: &dyn SearchEngine, probes: &[Probe<'_>], k: usize) -> Vec<
     engine.search_batch(&requests)
 }
 
-/// Whether a document holds an answer.
+/// Returns true if a document contains an answer.
 fn hold_answer(documents: &[Document], question: &Question) -> bool {
     documents.iter().any(|it| contains_answer(&it.text, &question.golden_answers))
 }

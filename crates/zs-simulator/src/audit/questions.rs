@@ -7,7 +7,7 @@ use super::{
     Probe, QueryForm, ReplyMeasures, content_overlap, derive_queries, hold_answer, search_all,
 };
 
-/// How an engine is audited.
+/// Settings of an audit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuestionAuditConfig {
     /// Documents a query.
@@ -16,12 +16,12 @@ pub struct QuestionAuditConfig {
     pub seeds: Vec<u64>,
 }
 
-/// What the replies to some queries are like.
+/// Measures of the replies to the queries of one quality, form and seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuditCell {
     /// The quality that was asked for.
     pub quality: DocumentQuality,
-    /// How good the queries were.
+    /// Form of the queries.
     pub form: QueryForm,
     /// The seed.
     pub seed: u64,
@@ -33,10 +33,10 @@ pub struct AuditCell {
     pub malformed: f64,
     /// Share of searches that failed for another reason.
     pub failed: f64,
-    /// What the replies are like.
+    /// Measures of the replies' text.
     pub replies: ReplyMeasures,
-    /// How much they speak of the same as the real engine's documents for the same queries, where
-    /// there is one: the mean of [`content_overlap`].
+    /// Mean [`content_overlap`] with the real engine's documents for the same queries, where there
+    /// is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub real_overlap: Option<f64>,
 }
@@ -48,9 +48,9 @@ pub struct QuestionAudit {
     pub config: QuestionAuditConfig,
     /// Name of the engine.
     pub engine: String,
-    /// What it replied.
+    /// Measures of the audited engine.
     pub cells: Vec<AuditCell>,
-    /// What the real engine found for the same queries, where there is one.
+    /// Measures of the real engine for the same queries, where there is one.
     pub real: Vec<AuditCell>,
 }
 
@@ -72,7 +72,7 @@ impl QuestionAudit {
         (count > 0.0).then(|| (mean, (squares / (count - 1.0).max(1.0)).sqrt()))
     }
 
-    /// What the audit comes to, in sentences.
+    /// Findings of the audit, in sentences.
     #[must_use]
     pub fn findings(&self) -> Vec<String> {
         let share = |quality, form| {
@@ -94,11 +94,11 @@ impl QuestionAudit {
         findings
     }
 
-    /// How much the chance of finding the answer depends on the query: the share of useful replies
+    /// Dependence of the chance of finding the answer on the query: the fraction of useful replies
     /// with the answer to oracle queries less that to wrong ones.
     ///
-    /// Near 0, the engine answers the question whatever is asked, and a policy that trains on it
-    /// learns nothing about queries.
+    /// Near 0, the engine answers the question whatever the query is, and a policy that trains on
+    /// it learns nothing about queries.
     #[must_use]
     pub fn faithfulness(&self) -> Option<f64> {
         let share = |form| {

@@ -8,7 +8,7 @@ use super::{Probe, hold_answer, search_all};
 use zs_core::contains_words;
 use zs_world::{QueryKind, QueryMix, World};
 
-/// What an audited query is.
+/// Kind of an audited query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuditKind {
@@ -27,7 +27,7 @@ pub enum AuditKind {
 pub struct AuditQuery {
     /// The question.
     pub question: Question,
-    /// What the query is.
+    /// Kind of the query.
     pub kind: AuditKind,
     /// The query.
     pub query: String,

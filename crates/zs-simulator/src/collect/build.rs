@@ -9,7 +9,7 @@ use zs_core::{DocumentQuality, Domain, StreamKey, normalize_answer};
 use super::{JudgeError, RawSearch, check_query};
 use crate::tuning::SearchRecord;
 
-/// How many searches were dropped, by reason.
+/// Numbers of dropped searches, by reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Dropped(BTreeMap<String, usize>);
@@ -22,13 +22,13 @@ impl Dropped {
         }
     }
 
-    /// How many were dropped for a reason.
+    /// Number of searches dropped for a reason.
     #[must_use]
     pub fn count(&self, reason: &str) -> usize {
         self.0.get(reason).copied().unwrap_or_default()
     }
 
-    /// How many were dropped for any reason.
+    /// Number of searches dropped for any reason.
     #[must_use]
     pub fn total(&self) -> usize {
         self.0.values().sum()
@@ -75,9 +75,9 @@ pub fn distinct(searches: Vec<RawSearch>, dropped: &mut Dropped) -> Vec<RawSearc
 /// The two parts of a tuning set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Splits {
-    /// What is learned.
+    /// Searches for training.
     pub train: Vec<SearchRecord>,
-    /// What the evaluation loss is computed on; shares no question with the other part.
+    /// Searches for the evaluation loss; the two parts share no question.
     pub validation: Vec<SearchRecord>,
 }
 

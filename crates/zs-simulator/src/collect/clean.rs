@@ -5,7 +5,7 @@ use zs_core::{Document, RESERVED_TAGS};
 /// Characters of the longest query that a person or policy would mean.
 const MAX_QUERY_CHARS: usize = 400;
 
-/// Why a query is not one.
+/// Reasons to refuse a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum MalformedQuery {
     /// It has no letter or digit.
@@ -104,7 +104,7 @@ pub fn mend_documents(documents: &[Document]) -> Vec<Document> {
     mended
 }
 
-/// Whether a text can be a title and is not the piece of a sentence.
+/// Returns true if a text can be a title and is no fragment of a sentence.
 fn is_title(text: &str) -> bool {
     let is_wrapped = text.starts_with("\"Title:");
     let starts_inside = text.starts_with([',', '.', ';', ')']) || text.contains("\"\"");

@@ -1,4 +1,4 @@
-//! Why a tuning set could not be made.
+//! Errors of collecting a tuning set.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use zs_search::http::HttpError;
 
 use super::VerdictError;
 
-/// Why a tuning set could not be made.
+/// Errors of collecting a tuning set.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CollectError {
@@ -64,7 +64,7 @@ pub enum CollectError {
     /// Every search was dropped.
     #[error("no search is left to train on; dropped: {dropped}")]
     Nothing {
-        /// How many for which reason.
+        /// Numbers of dropped searches, by reason.
         dropped: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Who says whether a document is useful.
+//! Judges that label documents useful or noisy.
 
 use std::fmt::Debug;
 
@@ -20,7 +20,7 @@ pub struct JudgeCase<'a> {
     pub document: &'a Document,
 }
 
-/// Why a document has no label.
+/// Errors of labelling a document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JudgeError {
@@ -33,7 +33,7 @@ pub enum JudgeError {
     /// The judge could not be asked, or gave no verdict.
     #[error("the judge gave no verdict: {message}")]
     Failed {
-        /// What went wrong.
+        /// Message of the judge.
         message: String,
     },
 }
@@ -52,7 +52,7 @@ pub enum JudgeError {
 /// assert_eq!(ContainmentJudge.judge(&[case]), [Ok(DocumentQuality::Useful)]);
 /// ```
 pub trait Judge: Debug + Send + Sync {
-    /// What to call the judge in manifests.
+    /// Name of the judge in manifests.
     fn name(&self) -> &str;
 
     /// One label a case, in order; a case without one fails alone.
@@ -91,7 +91,7 @@ impl Judge for ContainmentJudge {
     }
 }
 
-/// How far two judges agree on what both have labelled.
+/// Agreement of two judges on the documents that both have labelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
     /// Documents that both labelled.

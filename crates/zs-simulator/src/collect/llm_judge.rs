@@ -15,7 +15,7 @@ use zs_search::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, Ke
 
 use super::{CollectError, Judge, JudgeCase, JudgeError, JudgePrompt, parse_verdict};
 
-/// How a judge is reached and asked.
+/// Settings of a language model as judge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LlmJudgeConfig {
     /// The server, up to and with `/v1`, e.g. `http://127.0.0.1:8000/v1`.

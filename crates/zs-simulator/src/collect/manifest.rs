@@ -1,4 +1,4 @@
-//! What a tuning set was made of and what is in it.
+//! Manifest of a tuning set: its sources and contents.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,22 +18,22 @@ pub struct Manifest {
     pub settings: Settings,
     /// Searches that were read or made.
     pub num_searches: usize,
-    /// What was dropped, by reason.
+    /// Numbers of dropped searches, by reason.
     pub dropped: Dropped,
-    /// What the judges said.
+    /// Counts of the judges' labels.
     pub judged: Judged,
     /// `train.jsonl` and `validation.jsonl`.
     pub parts: BTreeMap<String, Part>,
 }
 
-/// What decides the contents of a tuning set.
+/// Settings and inputs that determine the contents of a tuning set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Seed of split and balance, and of the policy's sampling.
     pub seed: u64,
     /// Share of questions for validation.
     pub validation_share: f64,
-    /// Whether both qualities are equally frequent.
+    /// True if both qualities are equally frequent.
     pub balance: bool,
     /// Which judge labels.
     pub judge: String,
@@ -42,7 +42,7 @@ pub struct Settings {
     pub judge_sha256: Option<String>,
     /// Files that were read, with their digests.
     pub inputs: Vec<Input>,
-    /// How the searches were made, where they were.
+    /// Settings of the rollouts, where the searches come from episodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled: Option<serde_json::Value>,
 }
@@ -56,7 +56,7 @@ pub struct Input {
     pub sha256: String,
 }
 
-/// What the judges said.
+/// Counts of the judges' labels.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     /// Documents put to the judge whose labels count.
@@ -67,7 +67,7 @@ pub struct Judged {
     pub noisy: usize,
     /// Of those, without a label.
     pub unlabelled: usize,
-    /// How the rule and the model agree, where both were asked; the rule is the first.
+    /// Agreement of the rule and the model, where both judged; the rule is the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agreement: Option<Agreement>,
 }

@@ -22,26 +22,26 @@ struct PlayedEpisode {
 pub struct PlayedSearch {
     /// The query, as the policy wrote it.
     pub query: String,
-    /// What the engine returned.
+    /// Documents that the engine returned.
     #[serde(rename = "docs")]
     pub documents: Vec<Document>,
 }
 
-/// What becomes of a collection, for whoever watches.
+/// Progress event of a collection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CollectEvent {
-    /// The set was there already.
+    /// The set exists already.
     Found,
-    /// A piece of work begins.
+    /// A piece of work starts.
     Begins {
-        /// What is done.
+        /// Description of the work.
         what: &'static str,
-        /// How many times.
+        /// Number of items to do.
         total: usize,
     },
-    /// So many more are done.
+    /// So many more items are done.
     Advances(usize),
-    /// The work is done, and this is what it came to.
+    /// The work is done, with a summary of the result.
     Ends(String),
 }
 
@@ -58,13 +58,13 @@ pub type PlayQuestions<'a> = dyn Fn(
 /// The searches for a question must be a function of its number and the rest of this, so that it does
 /// not show where a collection was interrupted.
 pub struct EpisodeSource<'a> {
-    /// What is asked.
+    /// Questions to play.
     pub questions: &'a [Question],
     /// Questions played together.
     pub batch_size: usize,
     /// Plays them.
     pub play: &'a PlayQuestions<'a>,
-    /// Where policy, questions and documents came from, for the manifest.
+    /// Paths of policy, questions and documents, for the manifest.
     pub inputs: Vec<PathBuf>,
     /// Everything else that decides what is searched for and found, for the manifest.
     pub settings: serde_json::Map<String, serde_json::Value>,

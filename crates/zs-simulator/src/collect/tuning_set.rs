@@ -18,7 +18,7 @@ use crate::tuning::SearchRecord;
 /// The file that a finished set has.
 const MANIFEST: &str = "manifest.json";
 
-/// Where searches come from.
+/// Source of the searches of a tuning set.
 #[derive(Debug)]
 pub enum SearchSource<'a> {
     /// Files of recorded turns, plain or compressed with gzip.
@@ -27,7 +27,7 @@ pub enum SearchSource<'a> {
     Episodes(EpisodeSource<'a>),
 }
 
-/// Who labels documents.
+/// Judge that labels the documents.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JudgeChoice {
     /// The rule.
@@ -38,16 +38,16 @@ pub enum JudgeChoice {
     Both(LlmJudgeConfig),
 }
 
-/// What to make of the searches.
+/// Settings of a tuning set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CollectConfig {
     /// The directory of the set.
     pub out: PathBuf,
-    /// Who labels.
+    /// Judge that labels the documents.
     pub judge: JudgeChoice,
     /// Share of questions for validation.
     pub validation_share: f64,
-    /// Whether both qualities are made equally frequent.
+    /// If true, both qualities are made equally frequent.
     pub balance: bool,
     /// Seed of split, balance and sampling.
     pub seed: u64,

@@ -16,7 +16,7 @@ pub struct RawSearch {
     pub golden_answers: Vec<String>,
     /// The query, as the policy wrote it.
     pub query: String,
-    /// What the engine returned.
+    /// Documents that the engine returned.
     pub documents: Vec<Document>,
     /// Which search of its episode it was, from 1.
     pub hop: u8,
@@ -27,7 +27,7 @@ struct Row {
     question: String,
     #[serde(default)]
     golden_answers: Vec<String>,
-    /// Where there is one accepted answer.
+    /// The golden answer, where there is only one.
     answer: Option<String>,
     turns: Vec<TurnRow>,
 }

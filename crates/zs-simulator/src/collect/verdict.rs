@@ -1,4 +1,4 @@
-//! What a language model is asked as a judge, and the only answers that count.
+//! Prompt of a language model as judge, and the parser of its verdicts.
 
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, context};
@@ -12,7 +12,7 @@ pub const JUDGE_TEMPLATE: &str = include_str!("../../templates/judge.jinja");
 /// Characters of a document that a judge reads.
 const MAX_DOCUMENT_CHARS: usize = 4000;
 
-/// Why a judge's reply or prompt is of no use.
+/// Errors of a judge's prompt or verdict.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerdictError {
@@ -25,7 +25,7 @@ pub enum VerdictError {
     /// The template cannot be used.
     #[error("the judge's template cannot be used: {message}")]
     Template {
-        /// What the template engine said.
+        /// Message of the template engine.
         message: String,
     },
 }
@@ -52,9 +52,9 @@ impl JudgePrompt {
 
     /// The prompt about one document.
     ///
-    /// Queries are what a policy wrote and documents what somebody put on the web, so nothing
-    /// tag-like is left in any part ([`neutralize_tags`]): none can end its place in the prompt and
-    /// speak to the judge.
+    /// Queries come from a policy and documents from the web, so everything tag-like is removed
+    /// from all parts ([`neutralize_tags`]): none can close its block in the prompt and inject
+    /// instructions to the judge.
     ///
     /// # Errors
     ///
@@ -79,8 +79,8 @@ impl JudgePrompt {
 /// Reads a verdict: the reply's last line that is not empty must be `useful` or `noisy`, in any
 /// case, with nothing around it but white space, punctuation and the word `verdict`.
 ///
-/// Strict on purpose. A reply that reasons about both words, or hedges, is no label: whoever counts
-/// labels must know how many there were.
+/// The parser is strict: a reply that reasons about both words, or hedges, is no label, so that the
+/// number of labels is known.
 ///
 /// # Errors
 ///

@@ -3,7 +3,7 @@
 use zs_model::{TokenId, TokenRow, Tokenizer, TokenizerError};
 use zs_world::Example;
 
-/// Why training text could not be made.
+/// Errors of making training text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExampleError {

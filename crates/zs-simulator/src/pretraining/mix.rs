@@ -14,7 +14,7 @@ use zs_world::{
 use super::{ExampleError, encode_example, repetition_drill, simulation_example};
 use crate::SimulationTemplates;
 
-/// How often each kind of example occurs; weights need not sum to one.
+/// Relative frequency of each kind of example; weights need not sum to one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusMix {
@@ -33,8 +33,8 @@ pub struct CorpusMix {
     pub induction: f64,
 }
 
-/// How often a simulation prompt of the pre-training corpus names the quality that its documents
-/// have on purpose; otherwise it names any.
+/// Fraction of simulation prompts of the pre-training corpus that deliberately name the quality of
+/// their documents; the others name any.
 pub const BASE_FOLLOW: f64 = 0.4;
 
 impl Default for CorpusMix {

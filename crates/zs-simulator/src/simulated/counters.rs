@@ -1,4 +1,4 @@
-//! What an engine that writes documents has done so far, counted by any number of threads.
+//! Counters of a simulation engine's searches, shared by any number of threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! What a template file says about itself: a comment at its start with name, version and source.
+//! Header of a template file: a comment at its start with name, version and source.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ pub struct TemplateHeader {
     pub name: Option<String>,
     /// Its version: another one for every change that changes a prompt.
     pub version: Option<String>,
-    /// Where its wording comes from.
+    /// Source of its wording.
     pub source: Option<String>,
 }
 

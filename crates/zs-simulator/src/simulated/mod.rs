@@ -23,7 +23,7 @@ pub use header::TemplateHeader;
 pub use parse::parse_documents;
 pub use prompt::{SimulationPrompt, SimulationTemplates, TemplateError};
 
-/// How the simulation LLM samples.
+/// Sampling settings of the simulation LLM.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct SimulatedConfig {
@@ -36,7 +36,7 @@ pub struct SimulatedConfig {
     /// Tokens of a reply at most; 600 in `ZeroSearch`.
     #[garde(custom(check::at_least_one))]
     pub max_new_tokens: usize,
-    /// How many replies are sampled at once.
+    /// Number of replies sampled at once.
     #[garde(custom(check::at_least_one))]
     pub batch_size: usize,
     /// Which queries get useful documents at all.
@@ -83,7 +83,7 @@ impl Default for SimulatedConfig {
     }
 }
 
-/// What the engine has done so far.
+/// Counts of an engine's searches so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SimulatedStats {
     /// Requests answered in any way.
@@ -118,7 +118,7 @@ pub struct SimulatedEngine {
     ledger: Arc<Ledger>,
 }
 
-/// Why the simulation LLM gave no reply; the source of a [`SearchError::Engine`].
+/// Errors of sampling the simulation LLM; the source of a [`SearchError::Engine`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SimulationError {
@@ -142,7 +142,7 @@ pub enum SimulationError {
     /// The model failed, for a whole batch of prompts.
     #[error("the simulation model failed: {message}")]
     Generate {
-        /// What it said.
+        /// Message of the model.
         message: String,
     },
 }
@@ -158,7 +158,7 @@ impl SimulatedEngine {
         Self { generator, templates, config, counters, name: "simulated", ledger }
     }
 
-    /// The same, with the tokens of its prompts and replies in these books.
+    /// Records the tokens of its prompts and replies in this ledger.
     #[must_use]
     pub fn with_ledger(mut self, ledger: Arc<Ledger>) -> Self {
         self.ledger = ledger;
@@ -176,7 +176,7 @@ impl SimulatedEngine {
         self
     }
 
-    /// What the engine has done so far.
+    /// Counts of the engine's searches so far.
     #[must_use]
     pub fn stats(&self) -> SimulatedStats {
         self.counters.stats()

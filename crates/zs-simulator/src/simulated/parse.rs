@@ -58,7 +58,7 @@ pub fn parse_documents(reply: &str, k: usize) -> Vec<Document> {
     documents
 }
 
-/// Whether a line that ends in a colon is followed by nothing but the lines of a list.
+/// Returns true if a line that ends in a colon is followed by nothing but the lines of a list.
 fn is_introduced_list(reply: &str) -> bool {
     let mut lines = reply.lines().filter(|it| !it.trim().is_empty());
     let is_introduced = lines.next().is_some_and(|it| it.trim_end().ends_with(':'));
@@ -67,7 +67,8 @@ fn is_introduced_list(reply: &str) -> bool {
     is_introduced && rest.peek().is_some() && rest.all(is_item)
 }
 
-/// What follows the thoughts of a model that begins with them; nothing where it never ends them.
+/// Text after the leading `<think>` block of a reasoning model; empty where the block is not
+/// closed.
 fn without_thoughts(reply: &str) -> &str {
     match reply.trim_start().strip_prefix("<think>") {
         None => reply,
@@ -75,7 +76,7 @@ fn without_thoughts(reply: &str) -> &str {
     }
 }
 
-/// What stands inside of a code fence that goes around the whole reply.
+/// Text inside a code fence around the whole reply.
 fn without_fence(reply: &str) -> &str {
     let inside = reply.trim().strip_prefix("```").and_then(|it| it.strip_suffix("```"));
     // The first line may name a language.
@@ -129,7 +130,7 @@ static MARKER: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a tested pattern")
 });
 
-/// What a line of a list starts with.
+/// Marker at the start of a list item.
 static BULLET: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"^\s*(?:[-*•>#]+\s+|\(?\d{1,3}[.):]\s+)").expect("a tested pattern")
 });

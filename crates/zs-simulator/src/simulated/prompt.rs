@@ -8,10 +8,10 @@ use minijinja::{Environment, UndefinedBehavior, Value, context};
 use zs_core::{DocumentQuality, neutralize_tags};
 use zs_world::{TINY_NOISY, TINY_USEFUL};
 
-/// How long documents are asked to be where nothing else is said, as in `ZeroSearch`.
+/// Default number of words of a document in the prompt, as in `ZeroSearch`.
 const WORDS: usize = 30;
 
-/// What a simulation prompt is about.
+/// Variables of a simulation prompt.
 #[derive(Clone, Copy, Debug)]
 pub struct SimulationPrompt<'a> {
     /// The question that the policy answers.
@@ -20,11 +20,11 @@ pub struct SimulationPrompt<'a> {
     pub golden_answers: &'a [String],
     /// The policy's query.
     pub query: &'a str,
-    /// How many documents to ask for.
+    /// Number of documents to ask for.
     pub k: usize,
 }
 
-/// Why a prompt could not be written.
+/// Errors of rendering a prompt.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
@@ -36,7 +36,7 @@ pub enum TemplateError {
     Invalid {
         /// `"useful"` or `"noisy"`.
         name: &'static str,
-        /// What the template engine said.
+        /// Message of the template engine.
         message: String,
     },
     /// The file of a template could not be read.
@@ -163,7 +163,7 @@ impl SimulationTemplates {
         .expect("a tested template")
     }
 
-    /// What the template of a quality says about itself.
+    /// Header of the template of a quality.
     #[must_use]
     pub fn header(&self, quality: DocumentQuality) -> TemplateHeader {
         let template = self.environment.get_template(quality.word());
@@ -172,9 +172,9 @@ impl SimulationTemplates {
 
     /// The prompt for one search.
     ///
-    /// The query is what a policy wrote, so nothing tag-like is left in it ([`neutralize_tags`]): it
-    /// cannot end its place in the prompt and speak for somebody else. The reference code pastes it
-    /// as it is.
+    /// The query comes from a policy, so everything tag-like is removed from it
+    /// ([`neutralize_tags`]): it cannot close its block in the prompt and inject instructions. The
+    /// reference code inserts it unchanged.
     ///
     /// # Errors
     ///

@@ -82,30 +82,30 @@ impl Placement {
 /// d = hidden, f = feed-forward, H, K = query and key heads, h = head width,
 /// M = tokens of a micro-batch, S = tokens of an episode, m = min(S, M),
 /// E = episodes of a lane and a device, R = min(E, 512) rows of them decoded at once, n = lanes,
-/// w = 2 with bf16 products, else 4
+/// w = 2 with `compute_dtype = "bf16"`, else 4
 ///
 /// weights          4 P
 /// reference model  4 P      with a divergence and without adapters, from the first step on
-/// sampling copy    2 (N + V d)   with bf16 products; kept from step to step
+/// sampling copy    2 (N + V d)   in bf16; kept from step to step
 /// best policy      4 P      with validation, and its sampling copy
 /// moments          8 T      (Muon: 4 T)
 /// gradients        8 T      the sum, and that of one micro-batch
 /// activations, on slices      4 M (L (a + H m) + d) per micro-batch at work
 /// activations, on tensors     4 M (L a + d + q) + L u
-///        with recomputed blocks   4 M (L d + a + q) + u
+///        with checkpointing       4 M (L d + a + q) + u
 ///     a = 8 d + 3 H h + 4 K h + 4 f
 ///     q = 3 H min(m, 512)
-///     u = 2 M (5 d + H h + f) + 2 N / L    with bf16 products, else 0
+///     u = 2 M (5 d + H h + f) + 2 N / L    with `compute_dtype = "bf16"`, else 0
 /// logits           12 max_logits
 /// cache            2 w L K h S' max(R', E) n
 /// cache in motion  2 w L K h (S' R + S_0 R')     on tensors
 /// pass             12 R' V + 8 2^26              on tensors
 /// ```
 ///
-/// `a` counts what one block keeps of a token for the way back: norms, projections before and after
+/// `a` counts the saved activations of one block a token: norms, projections before and after
 /// the rotation, and the feed-forward layer. `q` are the scores of attention, their softmax and its
 /// gradient, of one block at a time and 512 columns wide; on slices, each block keeps its softmax. `u`
-/// are the inputs and weights of the products once more, in bf16.
+/// are the inputs and weights of the matrix products once more, in bf16.
 ///
 /// On GPUs, `R'` is `R` rounded up to a power of two and `S'` is `S` rounded up to a multiple of 64, as
 /// sampling does there; elsewhere they are as they are. `S_0` is what an episode holds before its last

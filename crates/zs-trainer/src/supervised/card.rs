@@ -1,4 +1,4 @@
-//! The model card that lies beside a pre-trained model.
+//! Model card in the directory of a pre-trained model.
 
 use zs_model::LanguageModel;
 
