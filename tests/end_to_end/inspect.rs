@@ -27,7 +27,7 @@ fn a_run_is_watched_and_drawn() {
     let alarms = fs::read_to_string(dir.join("a/alarms.jsonl")).unwrap();
     let alarms: Vec<serde_json::Value> =
         alarms.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
-    let constant = alarms.iter().filter(|it| it["alarm"] == "constant_groups");
+    let constant = alarms.iter().filter(|it| it["alarm"] == "zero_variance_groups");
     let steps: Vec<u64> = constant.map(|it| it["step"].as_u64().unwrap()).collect();
     assert_eq!(steps, [2, 3, 4], "a random model earns nothing, and a window is two steps");
 
@@ -57,7 +57,7 @@ fn a_run_is_watched_and_drawn() {
 
     assert!(zs_ok(dir, &["inspect", "a"]).ends_with("inspect.html\n"));
     let page = fs::read_to_string(dir.join("a/inspect.html")).unwrap();
-    assert!(page.contains("constant_groups") && page.contains("<svg"));
+    assert!(page.contains("zero_variance_groups") && page.contains("<svg"));
     zs_ok(dir, &["inspect", "a", "--episodes", "8", "--out", "small.html"]);
     let small = fs::read_to_string(dir.join("small.html")).unwrap();
     assert!(small.contains("8 of 16 recorded episodes"), "whole groups of the sixteen episodes");

@@ -145,7 +145,7 @@ llds_coef = 0.2
 
 /// Dynamic sampling plays more episodes where rewards are equal, and curated texts are learned.
 #[test]
-fn even_groups_are_replaced_within_bounds() {
+fn zero_variance_groups_are_replaced_within_bounds() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
     tiny_model(1).save(&dir.join("model")).unwrap();
@@ -171,7 +171,7 @@ tokens_per_step = 20
     let rows = metrics(&dir.join("a"));
     for row in &rows[1..] {
         assert_eq!(row["rollout/num_refills"], 2.0, "{row}");
-        assert_eq!(row["reward/even_groups"], 1.0, "{row}");
+        assert_eq!(row["reward/zero_variance_groups"], 1.0, "{row}");
         assert!(row["actor/ptx_loss"].as_f64().unwrap() > 0.0, "{row}");
         // The reference is the policy of the step before.
         assert!(row["actor/kl"].as_f64().unwrap().abs() < 1e-6, "{row}");

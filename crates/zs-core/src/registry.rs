@@ -1,5 +1,5 @@
-//! Components by name: the one way in which algorithms, rewards, curricula, engines, sources of
-//! questions and trackers, built in or a user's own, come from a run file.
+//! Components by name: the one way in which algorithms, rewards, program functions, curricula,
+//! engines, sources of questions and trackers, built in or a user's own, come from a run file.
 
 mod settings;
 mod spec;

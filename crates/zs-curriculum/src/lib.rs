@@ -84,7 +84,7 @@ pub fn builtin() -> CurriculumRegistry {
 ///
 /// Return a number in `[0, 1]` for every progress, also before the first and after the last step,
 /// and the same number for the same progress. A type that is also its
-/// [`Settings`](zs_core::registry::Settings) is chosen by name after one line of registration.
+/// [`Settings`] is chosen by name after one line of registration.
 ///
 /// ```
 /// use zs_curriculum::{Curriculum, Progress};

@@ -71,13 +71,14 @@ pub fn evaluate(
 mod tests {
     use std::sync::Arc;
 
+    use zs_core::registry::Spec;
     use zs_core::{Document, SearchRequest, SearchResult};
     use zs_model::testing::ScriptedGenerator;
     use zs_rl::RolloutConfig;
     use zs_rl::consult::{
         AgentError, AgentKind, ConsultAgent, ConsultRegistry, ConsultReply, ConsultRequest,
     };
-    use zs_rl::program::{Harness, WebFunction};
+    use zs_rl::program::Harness;
 
     use super::*;
 
@@ -166,11 +167,11 @@ mod tests {
         };
         assert_eq!(score(&config(2)), 0.0);
         let mut with = config(2);
-        with.rollout.programs = vec![WebFunction::InsufficientExploration];
+        with.rollout.programs = vec![Spec::named("insufficient_exploration")];
         assert_eq!(score(&with), 1.0);
         // The same library by hand.
         let (policy, config) = (policy(), config(2));
-        let harness = Harness::of(&with.rollout.programs);
+        let harness = Harness::of(&zs_rl::program::builtin(), &with.rollout.programs).unwrap();
         let protocol = Protocol::strict();
         let evaluator = Evaluator {
             harness: Some(&harness),

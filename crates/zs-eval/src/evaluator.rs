@@ -4,7 +4,7 @@ use zs_core::{Question, SearchEngine, StreamKey};
 use zs_model::Generator;
 use zs_rl::consult::ConsultRegistry;
 use zs_rl::program::Harness;
-use zs_rl::{Episode, Rollout, RolloutConfig, RolloutStats, Trajectory, rollout};
+use zs_rl::{Episode, Rollout, RolloutConfig, RolloutStats, Trajectory};
 
 use crate::method::{PromptTemplate, ReadingEngine, Retrieved};
 use crate::{
@@ -27,7 +27,7 @@ pub struct Evaluator<'a> {
     pub method: Method,
     /// Episodes per question; they differ when the temperature is above 0.
     pub samples: u32,
-    /// Custom program functions, instead of those that the config names.
+    /// Program functions; without them, those that the config names, out of the built-in ones.
     pub harness: Option<&'a Harness>,
     /// Helper models that the policy may consult; `None` disables consultation.
     pub consultants: Option<&'a ConsultRegistry>,
@@ -43,8 +43,8 @@ pub struct PlayedBatch {
 }
 
 impl<'a> Evaluator<'a> {
-    /// Creates an evaluation of one episode per question under [`Method::Trained`], without custom
-    /// program functions and without helper models.
+    /// Creates an evaluation of one episode per question under [`Method::Trained`], without program
+    /// functions but the built-in ones that the config names, and without helper models.
     #[must_use]
     pub fn new(
         generator: &'a dyn Generator,
@@ -170,7 +170,9 @@ impl<'a> Evaluator<'a> {
         // The text of each question is the rendered prompt.
         let config =
             RolloutConfig { prompt_template: "{{ question }}".to_owned(), ..config.clone() };
-        let output = rollout(self.generator, self.engine, &episodes, 0.0, &config, &mut |_| {})?;
+        let rollout =
+            Rollout { harness: self.harness, ..Rollout::new(self.generator, self.engine, &config) };
+        let output = rollout.play(&episodes, &mut |_| {})?;
         let mut records = self.score(batch, &output.trajectories);
         for ((record, found), episode) in records.iter_mut().zip(&found).zip(batch) {
             record.count_search(episode.question, &found.documents, found.error.is_some());

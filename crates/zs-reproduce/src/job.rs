@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use zs_core::{Question, SearchEngine, StreamKey};
-use zs_eval::{EvalConfig, Evaluation, evaluate};
+use zs_eval::{EvalConfig, Evaluation, Evaluator, Protocol};
 use zs_model::LanguageModel;
 use zs_rl::RolloutConfig;
+use zs_rl::program::Harness;
 use zs_simulator::SimulatedEngine;
 use zs_simulator::audit::{AuditReport, audit, audit_queries};
 use zs_world::{Split, World};
@@ -115,9 +116,16 @@ impl<'a> Job<'a> {
             seed: self.config.seed,
             noise_probability: 0.0,
         };
+        let functions = &self.context.components.program_functions;
+        let harness = Harness::of(functions, &config.rollout.programs)?;
+        let protocol = Protocol::strict();
+        let evaluator = Evaluator {
+            harness: Some(&harness),
+            ..Evaluator::new(policy, engine, &config, &protocol)
+        };
         let progress = self.context.progress(&format!("evaluating {name}"), self.test.len());
         let mut num_done = 0;
-        let evaluation = evaluate(policy, engine, &self.test, &config, &mut |it| {
+        let evaluation = evaluator.evaluate(&self.test, &mut |it| {
             progress.advance(it.num_done - num_done, "");
             num_done = it.num_done;
         })?;

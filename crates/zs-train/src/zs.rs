@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use zs_core::registry::{RegistryError, Settings};
 use zs_curriculum::Curriculum;
 use zs_data::QuestionSource;
+use zs_rl::program::ProgramFunction;
 use zs_rl::{Algorithm, GroupReward, RetrievalReward, Reward};
 use zs_search::EngineSettings;
 use zs_trainer::{Components, TrackerSettings};
@@ -51,6 +52,11 @@ impl Zs {
     /// Adds a reward that compares the episodes of a question.
     pub fn group_reward<R: GroupReward + Settings>(self) -> Self {
         self.register(Components::group_reward::<R>)
+    }
+
+    /// Adds a program function.
+    pub fn program_function<F: ProgramFunction + Settings>(self) -> Self {
+        self.register(Components::program_function::<F>)
     }
 
     /// Adds a curriculum.

@@ -4,6 +4,7 @@ use zs_core::registry::{BoxedError, Registry, RegistryError, Settings};
 use zs_curriculum::{Curriculum, CurriculumRegistry};
 use zs_data::QuestionSource;
 use zs_rl::algorithm::AlgorithmRegistry;
+use zs_rl::program::{ProgramFunction, ProgramFunctionRegistry};
 use zs_rl::reward::RewardRegistry;
 use zs_rl::{Algorithm, GroupReward, RetrievalReward, Reward};
 use zs_search::{EngineRegistry, EngineSettings};
@@ -63,6 +64,8 @@ pub struct Components {
     pub algorithms: AlgorithmRegistry,
     /// Rewards of episodes.
     pub rewards: RewardRegistry,
+    /// Functions that watch the policy's actions.
+    pub program_functions: ProgramFunctionRegistry,
     /// Schedules of noisy documents.
     pub curricula: CurriculumRegistry,
     /// Search engines.
@@ -80,6 +83,7 @@ impl Components {
         Self {
             algorithms: zs_rl::algorithm::builtin(),
             rewards: zs_rl::reward::builtin(),
+            program_functions: zs_rl::program::builtin(),
             curricula: zs_curriculum::builtin(),
             engines: engines(),
             question_sources: question_sources(),
@@ -121,6 +125,15 @@ impl Components {
     /// Fails where its name is taken.
     pub fn group_reward<R: GroupReward + Settings>(&mut self) -> Result<(), RegistryError> {
         zs_rl::reward::register_group_reward::<R>(&mut self.rewards)
+    }
+
+    /// Registers a program function whose struct is its settings.
+    ///
+    /// # Errors
+    ///
+    /// Fails where its name is taken.
+    pub fn program_function<F: ProgramFunction + Settings>(&mut self) -> Result<(), RegistryError> {
+        zs_rl::program::register_program_function::<F>(&mut self.program_functions)
     }
 
     /// Registers a curriculum whose struct is its settings.
@@ -176,8 +189,9 @@ mod tests {
 
     use serde::{Deserialize, Serialize};
     use zs_core::registry::Spec;
-    use zs_core::{Document, Question, SearchEngine};
+    use zs_core::{Action, Document, Question, SearchEngine};
     use zs_data::{QuestionSet, SkippedRows};
+    use zs_rl::program::{Harness, Intervention, ProgramContext, ProgramError};
     use zs_search::{EngineContext, FixedEngine};
 
     use super::*;
@@ -186,7 +200,7 @@ mod tests {
     use crate::engines::Engines;
     use crate::source;
 
-    /// Settings of an engine, a source of questions and a tracker at once.
+    /// Settings of an engine, a source of questions, a program function and a tracker at once.
     #[derive(Debug, Serialize, Deserialize)]
     struct Echo {
         word: String,
@@ -209,6 +223,28 @@ mod tests {
         }
     }
 
+    impl ProgramFunction for Echo {
+        fn id(&self) -> &str {
+            &self.word
+        }
+
+        fn should_activate(
+            &self,
+            _: &ProgramContext<'_>,
+            _: &Action,
+        ) -> Result<bool, ProgramError> {
+            Ok(false)
+        }
+
+        fn intervene(
+            &self,
+            _: &ProgramContext<'_>,
+            _: &Action,
+        ) -> Result<Intervention, ProgramError> {
+            Ok(Intervention::Noop)
+        }
+    }
+
     impl Callback for Echo {
         fn name(&self) -> &'static str {
             "echo"
@@ -226,22 +262,54 @@ mod tests {
         let mut components = Components::built_in();
         components.engine::<Echo>().unwrap();
         components.question_source::<Echo>().unwrap();
+        components.program_function::<Echo>().unwrap();
         components.tracker::<Echo>().unwrap();
         assert!(components.engine::<Echo>().is_err());
         let text = "seed = 1\nout = \"o\"\npolicy = \"p\"\n\
             questions = { kind = \"echo\", word = \"x\" }\n\
             [engine]\nkind = \"retried\"\nengine = { kind = \"echo\", word = \"x\" }\n\
+            [training.rollout]\nprograms = [\"hallucination\", { kind = \"echo\", word = \"x\" }]\n\
             [[logging.trackers]]\nkind = \"echo\"\nword = \"x\"\n";
         let config: TrainConfig = parse(text, "run.toml", &components).unwrap();
         let context = RunContext { components: Arc::new(components), ..RunContext::default() };
         let engine = Engines::new(&context, Default::default()).open(&config.engine).unwrap();
         assert_eq!(engine.name(), "fixed");
         assert_eq!(source::questions(&config.questions, true, &context).unwrap()[0].text, "x");
+        let (functions, programs) =
+            (&context.components.program_functions, &config.training.rollout.programs);
+        assert_eq!(
+            *programs,
+            [Spec::named("hallucination"), Spec::named("echo").with("word", "x")]
+        );
+        assert_eq!(Harness::of(functions, programs).unwrap().len(), 2);
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir::create(&folder.path().join("run")).unwrap();
         let trackers = config.logging.trackers();
         assert_eq!(trackers, [Spec::named("echo").with("word", "x")]);
         let tracker = context.components.trackers.build(&trackers[0], &run).unwrap();
         assert_eq!(tracker.name(), "echo");
+    }
+
+    #[test]
+    fn unknown_program_functions_are_refused() {
+        let check = |programs: &str, expected: &str| {
+            let text = format!(
+                "seed = 1\nout = \"o\"\npolicy = \"p\"\nengine.kind = \"self_search\"\n\
+                 questions = {{ kind = \"file\", path = \"q\" }}\n\
+                 [training.rollout]\nprograms = [{programs}]\n"
+            );
+            let error = parse::<TrainConfig>(&text, "run.toml", &Components::built_in());
+            let message = format!("{:#}", error.unwrap_err());
+            let expected = format!("run.toml: line 7: training.rollout.programs.{expected}");
+            assert!(message.starts_with(&expected), "{message}");
+        };
+        check(
+            "\"hallucination\", \"retrieval_failur\"",
+            "1: unknown program function `retrieval_failur` (did you mean `retrieval_failure`?)",
+        );
+        check(
+            "{ kind = \"hallucination\", minimum = 3 }",
+            "0: unknown setting `minimum` of program function `hallucination`",
+        );
     }
 }

@@ -18,6 +18,7 @@ use zs_core::{Question, SearchEngine};
 use zs_curriculum::{Curriculum, Progress};
 use zs_model::{Generator, LanguageModel, OptimizerConfig, TokenRow, ValueNetwork};
 use zs_rl::consult::ConsultRegistry;
+use zs_rl::program::Harness;
 use zs_rl::{Algorithm, RewardFunction};
 
 pub use self::builder::TrainerBuilder;
@@ -71,6 +72,7 @@ pub struct Trainer {
     algorithm: Box<dyn Algorithm>,
     reward: RewardFunction,
     curriculum: Box<dyn Curriculum>,
+    harness: Harness,
     validation: Option<Validation>,
     values: Option<ValueNetwork>,
     texts: Arc<[TokenRow]>,
@@ -312,7 +314,7 @@ impl Trainer {
     fn validate(&self, policy: &LanguageModel, log: &mut Log) -> Result<Option<f64>> {
         let Some(validation) = &self.validation else { return Ok(None) };
         let _span = info_span!("validation").entered();
-        let score = validation.run(policy, &self.config, self.seed, &mut log.metrics)?;
+        let score = validation.run(self, policy, &mut log.metrics)?;
         log.timings.lap("validation");
         Ok(Some(score))
     }

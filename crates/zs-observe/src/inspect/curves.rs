@@ -67,7 +67,10 @@ const PLANS: [Plan; 11] = [
     (
         "Groups that teach nothing",
         "share",
-        &[("reward/even_groups", "even groups"), ("rollout/document_copy_frac", "copied words")],
+        &[
+            ("reward/zero_variance_groups", "zero-variance groups"),
+            ("rollout/document_copy_frac", "copied words"),
+        ],
     ),
     (
         "Faults",

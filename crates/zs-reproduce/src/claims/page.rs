@@ -229,7 +229,7 @@ mod tests {
         assert!(page.contains("prefers-color-scheme: dark"));
         assert!(page.contains("own numbers (other models"));
         assert!(page.contains("18 of 100 pieces of work are done"));
-        assert!(page.contains("constant_groups: too even") && page.contains("#DC2626"));
+        assert!(page.contains("zero_variance_groups: too even") && page.contains("#DC2626"));
         assert!(report.claims.iter().all(|it| page.contains(&format!("id=\"{}\"", it.id))));
     }
 

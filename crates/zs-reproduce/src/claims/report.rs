@@ -316,7 +316,7 @@ pub(super) mod tests {
             };
             let alarm = AlarmRecord {
                 step: 3,
-                alarm: Alarm::ConstantGroups,
+                alarm: Alarm::ZeroVarianceGroups,
                 value: 0.95,
                 threshold: 0.9,
                 since: 3,

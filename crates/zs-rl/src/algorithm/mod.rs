@@ -100,7 +100,7 @@ pub fn builtin() -> AlgorithmRegistry {
 ///
 /// Only [`name`](Self::name) and [`advantages`](Self::advantages) must be written: the loss of those
 /// that write no other is the clipped surrogate. A type that is also its
-/// [`Settings`](zs_core::registry::Settings) is chosen by name after one line of registration.
+/// [`Settings`] is chosen by name after one line of registration.
 ///
 /// ```
 /// use zs_model::TokenScores;

@@ -3,9 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use zs_core::Action;
+use zs_core::registry::{RegistryError, Spec};
 
 use super::{Intervention, ProgramCheck, ProgramContext, ProgramError, ProgramFunction};
-use super::{ProgramOutcome, WebFunction};
+use super::{ProgramFunctionRegistry, ProgramOutcome};
 
 /// A library of program functions around the agent loop.
 ///
@@ -59,10 +60,14 @@ impl Harness {
         Self { functions }
     }
 
-    /// A library of functions that come with this crate.
-    #[must_use]
-    pub fn of(functions: &[WebFunction]) -> Self {
-        Self::new(functions.iter().map(|it| it.build()).collect())
+    /// Builds a library of functions by their names and settings.
+    ///
+    /// # Errors
+    ///
+    /// Fails on an unknown name, and on unknown or invalid settings.
+    pub fn of(registry: &ProgramFunctionRegistry, specs: &[Spec]) -> Result<Self, RegistryError> {
+        let functions = specs.iter().map(|it| registry.build(it, &()));
+        Ok(Self::new(functions.collect::<Result<_, _>>()?))
     }
 
     /// How many functions there are.

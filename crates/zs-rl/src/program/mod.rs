@@ -3,6 +3,8 @@
 
 mod audit;
 mod harness;
+mod registry;
+pub(crate) mod specs;
 mod web;
 
 use std::fmt::Debug;
@@ -11,7 +13,13 @@ use zs_core::{Action, Document};
 
 pub use self::audit::ProgramStats;
 pub use self::harness::{Harness, Review, ReviewState};
-pub use self::web::WebFunction;
+pub use self::registry::{
+    ProgramFunctionRegistry, builtin, register_program_function, register_program_functions,
+};
+pub use self::web::{
+    AdversarialDistraction, CitationMismatch, Hallucination, InsufficientExploration,
+    NegationOversight, OutdatedInformation, RetrievalFailure, TemporalNumeric,
+};
 
 use crate::Turn;
 pub use crate::trajectory::{ProgramCheck, ProgramOutcome};

@@ -1,47 +1,84 @@
 //! Program functions for question answering with a search engine. All are deterministic and look at
 //! text only.
+//!
+//! # Differences
+//!
+//! HASP's agent searches for titles and then reads a document, ours is shown documents at once. So
+//! there is no "searched but did not read", an answer can be sent to search until the last turn (not
+//! only with two turns to spare), and "read" means "was shown". Which words count as conflict,
+//! recency and negation, when a question counts as multi-hop, and the wording of what is injected
+//! are ours; HASP asks its helper model for some of them.
+//!
+//! # References
+//!
+//! - [HASP](https://arxiv.org/abs/2605.17734); reference code HolaYan/ExecutableSkills-HASP
 
 use serde::{Deserialize, Serialize};
+use zs_core::registry::Settings;
 use zs_core::{Action, Document, normalize_answer};
 
 use super::{Intervention, ProgramContext, ProgramError, ProgramFunction};
 
-/// The program functions that come with this crate, by their names in run files.
-///
-/// # Differences
-///
-/// HASP's agent searches for titles and then reads a document, ours is shown documents at once. So
-/// there is no "searched but did not read", an answer can be sent to search until the last turn (not
-/// only with two turns to spare), and "read" means "was shown". Which words count as conflict,
-/// recency and negation, when a question counts as multi-hop, and the wording of what is injected
-/// are ours; HASP asks its helper model for some of them.
-///
-/// # References
-///
-/// - [HASP](https://arxiv.org/abs/2605.17734); reference code HolaYan/ExecutableSkills-HASP
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WebFunction {
-    /// An answer without any search becomes a search for the question.
-    InsufficientExploration,
-    /// A query of more than 15 words becomes a short one: what it quotes at its start, a first line
-    /// of up to 12 words, what it quotes anywhere, or the first 12 words of the question. Up to 3
-    /// times an episode.
-    RetrievalFailure,
-    /// An answer after fewer than 50 characters were read is sent back.
-    Hallucination,
-    /// Three or more words of conflict ("disputed", "however") in what was read on a multi-hop
-    /// question: the policy is told to compare its sources. Once an episode.
-    AdversarialDistraction,
-    /// An answer with a number that stands nowhere in what was read is sent back.
-    TemporalNumeric,
-    /// An answer of up to 10 words none of whose names stands in what was read is sent back.
-    CitationMismatch,
-    /// An answer to a question about the present, when the newest year read is before 2021, is sent
-    /// back.
-    OutdatedInformation,
-    /// An answer to a question with a negation that the policy has never mentioned is sent back.
-    NegationOversight,
+/// Declares program functions without settings: their types, names in run files and caps. Each has a
+/// function `check` of context and action.
+macro_rules! program_functions {
+    ($($(#[$doc:meta])+ $function:ident, $kind:literal, $max_fires:literal;)+) => {$(
+        $(#[$doc])+
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        pub struct $function {}
+
+        impl Settings for $function {
+            const KIND: &'static str = $kind;
+        }
+
+        impl ProgramFunction for $function {
+            fn id(&self) -> &str {
+                Self::KIND
+            }
+
+            fn should_activate(
+                &self,
+                context: &ProgramContext<'_>,
+                action: &Action,
+            ) -> Result<bool, ProgramError> {
+                Ok(Self::check(context, action).is_some())
+            }
+
+            fn intervene(
+                &self,
+                context: &ProgramContext<'_>,
+                action: &Action,
+            ) -> Result<Intervention, ProgramError> {
+                Ok(Self::check(context, action).unwrap_or(Intervention::Noop))
+            }
+
+            fn max_fires(&self) -> u32 {
+                $max_fires
+            }
+        }
+    )+};
+}
+
+program_functions! {
+    /// Rewriting of an answer without any search into a search for the question.
+    InsufficientExploration, "insufficient_exploration", 2;
+    /// Rewriting of a query of more than 15 words into a short one: what it quotes at its start, a
+    /// first line of up to 12 words, what it quotes anywhere, or the first 12 words of the question.
+    /// Up to 3 times an episode.
+    RetrievalFailure, "retrieval_failure", 3;
+    /// Return of an answer after fewer than 50 characters were read.
+    Hallucination, "hallucination", 2;
+    /// Advice to compare sources, where three or more words of conflict ("disputed", "however") were
+    /// read on a multi-hop question. Once an episode.
+    AdversarialDistraction, "adversarial_distraction", 1;
+    /// Return of an answer with a number that stands nowhere in what was read.
+    TemporalNumeric, "temporal_numeric", 2;
+    /// Return of an answer of up to 10 words none of whose names stands in what was read.
+    CitationMismatch, "citation_mismatch", 2;
+    /// Return of an answer to a question about the present, when the newest year read is before 2021.
+    OutdatedInformation, "outdated_information", 2;
+    /// Return of an answer to a question with a negation that the policy has never mentioned.
+    NegationOversight, "negation_oversight", 2;
 }
 
 const MAX_QUERY_WORDS: usize = 15;
@@ -74,145 +111,116 @@ const NEGATION_WORDS: &[&str] =
     &["cannot", "except", "excluding", "neither", "never", "no", "none", "nor", "not", "without"];
 const HOP_WORDS: &[&str] = &["of", "that", "where", "which", "who", "whom", "whose"];
 
-impl WebFunction {
-    /// Every function, in the order in which they are best asked.
-    pub const ALL: [Self; 8] = [
-        Self::InsufficientExploration,
-        Self::RetrievalFailure,
-        Self::Hallucination,
-        Self::AdversarialDistraction,
-        Self::TemporalNumeric,
-        Self::CitationMismatch,
-        Self::OutdatedInformation,
-        Self::NegationOversight,
-    ];
-
-    /// The function.
-    #[must_use]
-    pub fn build(self) -> Box<dyn ProgramFunction> {
-        Box::new(self)
-    }
-
-    /// What to do about an action, if anything.
-    fn check(self, context: &ProgramContext<'_>, action: &Action) -> Option<Intervention> {
-        match (self, action) {
-            (Self::RetrievalFailure, Action::Search(query)) => {
-                let short = shortened(query, context.question)?;
-                modify(Action::Search(short), "the query has more than 15 words")
-            }
-            (Self::AdversarialDistraction, Action::Search(_) | Action::Answer(_)) => {
-                (is_multi_hop(context.question) && num_conflicts(context) >= MIN_CONFLICT_WORDS)
-                    .then(|| inject(
-                        "What I have read disagrees with itself. I should compare the sources and \
-                         keep to what the question asks at each hop.",
-                        "three or more words of conflict on a multi-hop question",
-                    ))
-            }
-            (Self::InsufficientExploration, Action::Answer(_)) => {
-                let is_blind = context.num_searches() == 0 && context.may_search();
-                let search = Action::Search(context.question.trim().to_owned());
-                is_blind.then(|| modify(search, "an answer without any search")).flatten()
-            }
-            (Self::Hallucination, Action::Answer(_)) => {
-                let read: usize = context.documents().map(|it| it.text.chars().count()).sum();
-                (read < MIN_CHARACTERS_READ).then(|| inject(
-                    "I have read next to nothing. I should search before I answer.",
-                    "an answer after fewer than 50 characters were read",
-                ))
-            }
-            (Self::TemporalNumeric, Action::Answer(answer)) => {
-                let read = read_words(context);
-                let is_missing = |it: &&str| is_number(it) && !read.iter().any(|word| word == it);
-                let answer = normalize_answer(answer);
-                let number = answer.split_whitespace().find(is_missing)?;
-                Some(inject(
-                    &format!("I have not read {number} anywhere. I should check it."),
-                    "a number of the answer stands nowhere in what was read",
-                ))
-            }
-            (Self::CitationMismatch, Action::Answer(answer)) => {
-                is_uncited(answer, context).then(|| inject(
-                    "None of the names in my answer stands in what I have read. I should check it.",
-                    "no name of the answer stands in what was read",
-                ))
-            }
-            (Self::OutdatedInformation, Action::Answer(_)) => {
-                let newest = newest_year(context)?;
-                let is_outdated =
-                    holds_any(context.question, RECENCY_WORDS) && newest < OUTDATED_BEFORE;
-                is_outdated.then(|| inject(
-                    &format!("The question is about the present, but what I have read ends in {newest}."),
-                    "a question about the present, and nothing read is recent",
-                ))
-            }
-            (Self::NegationOversight, Action::Answer(_)) => {
-                let mut written =
-                    context.turns.iter().map(|it| it.text.as_str()).chain([context.text]);
-                let is_overlooked = holds_any(context.question, NEGATION_WORDS)
-                    && !written.any(|it| holds_any(it, NEGATION_WORDS));
-                is_overlooked.then(|| inject(
-                    "The question holds a negation. I should make sure that my answer respects it.",
-                    "a negation in the question that was never mentioned",
-                ))
-            }
-            _ => None,
-        }
+impl InsufficientExploration {
+    fn check(context: &ProgramContext<'_>, action: &Action) -> Option<Intervention> {
+        answer_of(action)?;
+        let is_blind = context.num_searches() == 0 && context.may_search();
+        let search = Action::Search(context.question.trim().to_owned());
+        is_blind.then(|| modify(search, "an answer without any search"))
     }
 }
 
-/// By the name in run files.
-impl std::str::FromStr for WebFunction {
-    type Err = ProgramError;
+impl RetrievalFailure {
+    fn check(context: &ProgramContext<'_>, action: &Action) -> Option<Intervention> {
+        let Action::Search(query) = action else { return None };
+        let short = shortened(query, context.question)?;
+        Some(modify(Action::Search(short), "the query has more than 15 words"))
+    }
+}
 
-    fn from_str(name: &str) -> Result<Self, ProgramError> {
-        Self::ALL.into_iter().find(|it| it.id() == name).ok_or_else(|| {
-            let names = Self::ALL.map(|it| it.id().to_owned()).join(", ");
-            ProgramError(format!("no program function `{name}`; there are {names}"))
+impl Hallucination {
+    fn check(context: &ProgramContext<'_>, action: &Action) -> Option<Intervention> {
+        answer_of(action)?;
+        let read: usize = context.documents().map(|it| it.text.chars().count()).sum();
+        (read < MIN_CHARACTERS_READ).then(|| {
+            inject(
+                "I have read next to nothing. I should search before I answer.",
+                "an answer after fewer than 50 characters were read",
+            )
         })
     }
 }
 
-impl ProgramFunction for WebFunction {
-    fn id(&self) -> &str {
-        match self {
-            Self::InsufficientExploration => "insufficient_exploration",
-            Self::RetrievalFailure => "retrieval_failure",
-            Self::Hallucination => "hallucination",
-            Self::AdversarialDistraction => "adversarial_distraction",
-            Self::TemporalNumeric => "temporal_numeric",
-            Self::CitationMismatch => "citation_mismatch",
-            Self::OutdatedInformation => "outdated_information",
-            Self::NegationOversight => "negation_oversight",
-        }
-    }
-
-    fn should_activate(
-        &self,
-        context: &ProgramContext<'_>,
-        action: &Action,
-    ) -> Result<bool, ProgramError> {
-        Ok(self.check(context, action).is_some())
-    }
-
-    fn intervene(
-        &self,
-        context: &ProgramContext<'_>,
-        action: &Action,
-    ) -> Result<Intervention, ProgramError> {
-        Ok(self.check(context, action).unwrap_or(Intervention::Noop))
-    }
-
-    fn max_fires(&self) -> u32 {
-        match self {
-            Self::RetrievalFailure => 3,
-            Self::AdversarialDistraction => 1,
-            _ => 2,
-        }
+impl AdversarialDistraction {
+    fn check(context: &ProgramContext<'_>, action: &Action) -> Option<Intervention> {
+        let is_asked = matches!(action, Action::Search(_) | Action::Answer(_));
+        let is_conflicting = is_asked
+            && is_multi_hop(context.question)
+            && num_conflicts(context) >= MIN_CONFLICT_WORDS;
+        is_conflicting.then(|| {
+            inject(
+                "What I have read disagrees with itself. I should compare the sources and \
+                 keep to what the question asks at each hop.",
+                "three or more words of conflict on a multi-hop question",
+            )
+        })
     }
 }
 
-fn modify(action: Action, reason: &str) -> Option<Intervention> {
-    Some(Intervention::ModifyAction { action, reason: reason.to_owned() })
+impl TemporalNumeric {
+    fn check(context: &ProgramContext<'_>, action: &Action) -> Option<Intervention> {
+        let answer = normalize_answer(answer_of(action)?);
+        let read = read_words(context);
+        let is_missing = |it: &&str| is_number(it) && !read.iter().any(|word| word == it);
+        let number = answer.split_whitespace().find(is_missing)?;
+        Some(inject(
+            &format!("I have not read {number} anywhere. I should check it."),
+            "a number of the answer stands nowhere in what was read",
+        ))
+    }
+}
+
+impl CitationMismatch {
+    fn check(context: &ProgramContext<'_>, action: &Action) -> Option<Intervention> {
+        is_uncited(answer_of(action)?, context).then(|| {
+            inject(
+                "None of the names in my answer stands in what I have read. I should check it.",
+                "no name of the answer stands in what was read",
+            )
+        })
+    }
+}
+
+impl OutdatedInformation {
+    fn check(context: &ProgramContext<'_>, action: &Action) -> Option<Intervention> {
+        answer_of(action)?;
+        let newest = newest_year(context)?;
+        let is_outdated = holds_any(context.question, RECENCY_WORDS) && newest < OUTDATED_BEFORE;
+        is_outdated.then(|| {
+            inject(
+                &format!(
+                    "The question is about the present, but what I have read ends in {newest}."
+                ),
+                "a question about the present, and nothing read is recent",
+            )
+        })
+    }
+}
+
+impl NegationOversight {
+    fn check(context: &ProgramContext<'_>, action: &Action) -> Option<Intervention> {
+        answer_of(action)?;
+        let mut written = context.turns.iter().map(|it| it.text.as_str()).chain([context.text]);
+        let is_overlooked = holds_any(context.question, NEGATION_WORDS)
+            && !written.any(|it| holds_any(it, NEGATION_WORDS));
+        is_overlooked.then(|| {
+            inject(
+                "The question holds a negation. I should make sure that my answer respects it.",
+                "a negation in the question that was never mentioned",
+            )
+        })
+    }
+}
+
+fn answer_of(action: &Action) -> Option<&str> {
+    match action {
+        Action::Answer(answer) => Some(answer),
+        _ => None,
+    }
+}
+
+fn modify(action: Action, reason: &str) -> Intervention {
+    Intervention::ModifyAction { action, reason: reason.to_owned() }
 }
 
 fn inject(text: &str, reason: &str) -> Intervention {
@@ -334,7 +342,7 @@ mod tests {
 
     #[track_caller]
     fn check(
-        function: WebFunction,
+        function: impl ProgramFunction,
         question: &str,
         texts: &[&str],
         action: &Action,
@@ -349,7 +357,7 @@ mod tests {
 
     #[test]
     fn blind_answers_become_searches() {
-        use WebFunction::InsufficientExploration as F;
+        const F: InsufficientExploration = InsufficientExploration {};
         let modified = F.intervene(&context("who? ", &[]), &answer("x")).unwrap();
         let Intervention::ModifyAction { action, .. } = modified else { panic!("{modified:?}") };
         assert_eq!(action, Action::Search("who?".into()));
@@ -382,58 +390,45 @@ mod tests {
 
     #[test]
     fn answers_are_sent_back_for_cause() {
-        use WebFunction as F;
         let page = "Ada Lovelace, born 1815, wrote the first program for a machine.";
-        let check_answer = |function, text: &str, steps_in| {
-            check(function, "who?", &[page], &answer(text), steps_in);
+        let check_number = |text: &str, steps_in| {
+            check(TemporalNumeric {}, "who?", &[page], &answer(text), steps_in);
         };
-        check(F::Hallucination, "who?", &["short"], &answer("x"), true);
-        check(F::Hallucination, "who?", &[page], &answer("x"), false);
-        check_answer(F::TemporalNumeric, "in 1815", false);
-        check_answer(F::TemporalNumeric, "in 1816", true);
-        check_answer(F::TemporalNumeric, "Ada", false);
-        check_answer(F::CitationMismatch, "Ada Lovelace", false);
-        check_answer(F::CitationMismatch, "Charles Babbage", true);
-        check_answer(F::CitationMismatch, "Charles Babbage and Ada Lovelace", false);
-        check_answer(F::CitationMismatch, "a programmer", false);
-        check_answer(
-            F::CitationMismatch,
-            "Charles and then ten more words so that it is long",
-            false,
-        );
+        let check_names = |text: &str, steps_in| {
+            check(CitationMismatch {}, "who?", &[page], &answer(text), steps_in);
+        };
+        check(Hallucination {}, "who?", &["short"], &answer("x"), true);
+        check(Hallucination {}, "who?", &[page], &answer("x"), false);
+        check_number("in 1815", false);
+        check_number("in 1816", true);
+        check_number("Ada", false);
+        check_names("Ada Lovelace", false);
+        check_names("Charles Babbage", true);
+        check_names("Charles Babbage and Ada Lovelace", false);
+        check_names("a programmer", false);
+        check_names("Charles and then ten more words so that it is long", false);
         let old = &["In 2019 it was so.", "In 1990 not."];
-        check(F::OutdatedInformation, "Who is the current king?", old, &answer("x"), true);
-        check(F::OutdatedInformation, "Who was the king?", old, &answer("x"), false);
-        check(F::OutdatedInformation, "Who is it now?", &["In 2022."], &answer("x"), false);
-        check(F::OutdatedInformation, "Who is it now?", &["No year."], &answer("x"), false);
-        check(F::NegationOversight, "Who did not sign?", &[page], &answer("x"), true);
-        check(F::NegationOversight, "Who didn't sign?", &[page], &answer("x"), true);
-        check(F::NegationOversight, "Who signed?", &[page], &answer("x"), false);
+        check(OutdatedInformation {}, "Who is the current king?", old, &answer("x"), true);
+        check(OutdatedInformation {}, "Who was the king?", old, &answer("x"), false);
+        check(OutdatedInformation {}, "Who is it now?", &["In 2022."], &answer("x"), false);
+        check(OutdatedInformation {}, "Who is it now?", &["No year."], &answer("x"), false);
+        check(NegationOversight {}, "Who did not sign?", &[page], &answer("x"), true);
+        check(NegationOversight {}, "Who didn't sign?", &[page], &answer("x"), true);
+        check(NegationOversight {}, "Who signed?", &[page], &answer("x"), false);
         let turns = read(&[page]);
         let text = "so it is not her";
         let mentioned = ProgramContext { text, ..context("Who did not sign?", &turns) };
-        assert_eq!(F::NegationOversight.should_activate(&mentioned, &answer("x")), Ok(false));
+        assert_eq!(NegationOversight {}.should_activate(&mentioned, &answer("x")), Ok(false));
     }
 
     #[test]
     fn conflicts_are_pointed_out_on_multi_hop_questions() {
-        use WebFunction::AdversarialDistraction as F;
+        const F: AdversarialDistraction = AdversarialDistraction {};
         let texts = &["However, this is disputed.", "It was reportedly so."];
         let multi = "Where was the author of the book that won born?";
         check(F, multi, texts, &Action::Search("q".into()), true);
         check(F, multi, &texts[..1], &Action::Search("q".into()), false);
         check(F, "Where was Ada born?", texts, &Action::Search("q".into()), false);
         check(F, multi, texts, &Action::Invalid, false);
-    }
-
-    #[test]
-    fn names_in_run_files_are_ids() {
-        for function in WebFunction::ALL {
-            let json = serde_json::to_string(&function).unwrap();
-            assert_eq!(json, format!("\"{}\"", function.id()));
-            assert_eq!(function.id().parse(), Ok(function));
-        }
-        let error = "magic".parse::<WebFunction>().unwrap_err().to_string();
-        assert!(error.contains("`magic`") && error.contains("negation_oversight"), "{error}");
     }
 }

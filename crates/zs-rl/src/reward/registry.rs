@@ -64,8 +64,8 @@ struct Asked {
 }
 
 impl RewardResources {
-    /// Creates resources: documents in which [`InformationGain`] finds the gold ones by title, and a
-    /// judge that compares episodes for [`RubricReward`].
+    /// Creates resources: documents in which [`InformationGain`](super::InformationGain) finds the gold ones by title, and a
+    /// judge that compares episodes for [`RubricReward`](super::RubricReward).
     #[must_use]
     pub fn new(corpus: Option<Arc<[Document]>>, judge: Option<Arc<dyn RubricJudge>>) -> Self {
         Self { corpus, judge, asked: Arc::default() }

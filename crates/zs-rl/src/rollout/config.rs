@@ -1,10 +1,10 @@
 //! Settings of rollouts.
 
 use serde::{Deserialize, Serialize};
+use zs_core::registry::Spec;
 use zs_model::SamplingParams;
 
 use super::{PromptTemplate, RolloutError, TokenBudget};
-use crate::program::WebFunction;
 
 /// The prompt of ZeroSearch, as a template.
 pub const ZEROSEARCH_PROMPT: &str = include_str!("../../templates/zerosearch.jinja");
@@ -36,9 +36,10 @@ pub struct RolloutConfig {
     /// Tokens that the policy may write in an episode; only the context limits it by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_budget: Option<TokenBudget>,
-    /// Program functions of a rollout, in the order of their calls.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub programs: Vec<WebFunction>,
+    /// Program functions to play with, in the order in which they are asked: names, or tables with
+    /// settings.
+    #[serde(with = "crate::program::specs", skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<Spec>,
     /// Number of lanes (pipelined rollout batches): blocks of neighbouring episodes that share the
     /// policy model in turn. While one is sampled, the others search or wait for helper models.
     /// Consecutive episodes of the same question stay together, so there are no more blocks than
@@ -137,7 +138,7 @@ impl RolloutConfig {
             return refuse("lanes", "must be at least 1");
         }
         let mut programs = self.programs.iter().enumerate();
-        if programs.any(|(index, it)| self.programs[..index].contains(it)) {
+        if programs.any(|(index, it)| self.programs[..index].iter().any(|f| f.kind == it.kind)) {
             return refuse("programs", "must name each function once");
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use zs_core::registry::Spec;
 use zs_core::{Action, Domain, StreamKey};
 use zs_model::StopReason;
 use zs_model::testing::{ScriptedGenerator, byte_tokenizer};
@@ -11,9 +12,7 @@ use super::helper_reply::{CONSULT_REFUSED, NO_REPLY};
 use super::tests::{Echo, config, whimsical};
 use super::*;
 use crate::consult::{AgentError, ConsultAgent, ConsultReply, ConsultRequest};
-use crate::program::{
-    Intervention, ProgramContext, ProgramError, ProgramFunction, ProgramOutcome, WebFunction,
-};
+use crate::program::{Intervention, ProgramContext, ProgramError, ProgramFunction, ProgramOutcome};
 use crate::write_records;
 
 /// Answers with everything that the request says; fails on requests with `fail`.
@@ -133,7 +132,7 @@ fn an_empty_library_is_the_plain_loop_byte_for_byte() {
 fn a_blind_answer_becomes_a_search() {
     let output = play_one(
         |_, _| "<answer> x </answer>",
-        |it| it.programs = WebFunction::ALL[..1].to_vec(),
+        |it| it.programs = vec![Spec::named("insufficient_exploration")],
         None,
         None,
     );

@@ -31,7 +31,7 @@ use self::observation::Observer;
 use self::prompt::PromptTemplate;
 use self::row::{RolloutRow, Rules};
 use crate::consult::{AgentKind, ConsultRegistry};
-use crate::program::Harness;
+use crate::program::{self, Harness};
 use crate::{Consult, Trajectory, Turn};
 
 /// One episode to be played.
@@ -159,7 +159,7 @@ pub struct Rollout<'a> {
     pub noise_probability: TurnNoise,
     /// Limits, sampling, prompt.
     pub config: &'a RolloutConfig,
-    /// Custom program functions, in place of the config's.
+    /// Program functions; without them, those that the config names, out of the built-in ones.
     pub harness: Option<&'a Harness>,
     /// Helper models that may be asked.
     pub consultants: Option<&'a ConsultRegistry>,
@@ -196,7 +196,13 @@ impl<'a> Rollout<'a> {
         let Self { generator, config, .. } = *self;
         self.noise_probability.check()?;
         let mut rows = self.open(episodes)?;
-        let of_config = Harness::of(&config.programs);
+        let of_config = match self.harness {
+            Some(_) => Harness::default(),
+            None => Harness::of(&program::builtin(), &config.programs).map_err(|error| {
+                let message = format!("names what is not built in: {error}");
+                RolloutError::Config { field: "programs", message }
+            })?,
+        };
         let agents: Vec<AgentKind> =
             self.consultants.map_or_else(Vec::new, |it| it.kinds().collect());
         let context_length = generator.context_length();

@@ -31,8 +31,8 @@ pub struct UpdateConfig {
     /// its paper, 0 by default.
     #[serde(skip_serializing_if = "is_zero")]
     pub llds_coef: f64,
-    /// Weight of the cross-entropy on curated texts
-    /// ([`TrainerResources::ptx`](super::TrainerResources::ptx)); 0 by default.
+    /// Weight of the cross-entropy on curated texts ([`TrainerResources::ptx`](super::TrainerResources::ptx)); 0
+    /// by default.
     #[serde(skip_serializing_if = "is_zero")]
     pub ptx_coef: f64,
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use zs_observe::stop_on_signals;
-use zs_trainer::config::{Assignment, TrainConfig, load_with};
+use zs_trainer::config::{Assignment, TrainConfig, load_with, note_renamed_keys};
 use zs_trainer::plan::Plan;
 use zs_trainer::supervised::{pretrain as pretraining, sft as tuning};
 use zs_trainer::train as training;
@@ -59,6 +59,7 @@ pub struct ResumableArgs {
 pub(crate) fn train(args: &TrainArgs, session: &Session) -> Result<()> {
     match (&args.run, &args.resume) {
         (Some(path), None) => {
+            note_renamed_keys(path, &mut |it| session.console.note(it));
             let mut config: TrainConfig = load_with(path, &args.set, &session.components)?;
             config.skip_bad_rows |= args.skip_bad_rows;
             let plan = Plan::new(&config, &session.context()?)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use zs_core::registry::Spec;
 use zs_core::{Question, SearchEngine};
 use zs_eval::{
     EvalConfig, EvaluationReport, Evaluator, Method, PlayedBatch, Protocol, QuestionRecord, Quirk,
@@ -12,7 +13,7 @@ use zs_eval::{
 };
 use zs_model::{Generator, LanguageModel};
 use zs_rl::RolloutConfig;
-use zs_rl::program::WebFunction;
+use zs_rl::program::Harness;
 use zs_search::FixedEngine;
 
 use super::output::{EvalDir, Settings};
@@ -69,7 +70,7 @@ pub struct EvalRunArgs {
     pub limit: Option<usize>,
     /// Program function that may rewrite an action, e.g. `insufficient_exploration`; may be repeated.
     #[arg(long = "program", value_name = "NAME")]
-    pub programs: Vec<WebFunction>,
+    pub programs: Vec<String>,
     /// Episodes sampled together; changes speed and memory, not results.
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
@@ -113,6 +114,10 @@ pub(super) fn run(args: &EvalRunArgs, session: &Session) -> Result<()> {
     if let Some(out) = &args.out {
         EvalDir::check(out)?;
     }
+    let functions = &session.components.program_functions;
+    let programs = args.programs.iter().map(|it| functions.resolve(&Spec::named(it)));
+    let programs: Vec<Spec> = programs.collect::<Result<_, _>>().context("`--program`")?;
+    let harness = Harness::of(functions, &programs)?;
     let context = session.context()?;
     let policy = Arc::new(source::load_policy(args.model(), &context)?);
     let mut questions = zs_data::read_questions(args.questions())?;
@@ -126,7 +131,7 @@ pub(super) fn run(args: &EvalRunArgs, session: &Session) -> Result<()> {
         false => Arc::new(FixedEngine::new(Vec::new())),
     };
     let config = EvalConfig {
-        rollout: rollout_config(args, &policy, &protocol)?,
+        rollout: RolloutConfig { programs, ..rollout_config(args, &policy, &protocol)? },
         batch_size: args.batch_size,
         seed: args.seed,
         noise_probability: 0.0,
@@ -147,6 +152,7 @@ pub(super) fn run(args: &EvalRunArgs, session: &Session) -> Result<()> {
         &questions,
         &config,
         &protocol,
+        &harness,
         &mut records,
         dir.as_mut(),
         session,
@@ -187,13 +193,18 @@ fn play(
     questions: &[Question],
     config: &EvalConfig,
     protocol: &Protocol,
+    harness: &Harness,
     records: &mut Vec<QuestionRecord>,
     mut dir: Option<&mut EvalDir>,
     session: &Session,
 ) -> Result<()> {
     let (method, samples) = (args.method, args.samples);
-    let evaluator =
-        Evaluator { method, samples, ..Evaluator::new(policy, engine, config, protocol) };
+    let evaluator = Evaluator {
+        method,
+        samples,
+        harness: Some(harness),
+        ..Evaluator::new(policy, engine, config, protocol)
+    };
     let num_done = records.len();
     let progress =
         session.console.progress("evaluating", questions.len() * samples as usize - num_done);
@@ -244,7 +255,6 @@ fn rollout_config(
         (config.temperature, config.top_p) = (1.0, 0.95);
     }
     config = args.method.rollout(config);
-    config.programs.clone_from(&args.programs);
     config.lanes = args.lanes;
     if let Some(path) = &args.prompt {
         config.prompt_template = std::fs::read_to_string(path)

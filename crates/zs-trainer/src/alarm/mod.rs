@@ -24,7 +24,8 @@ pub enum Alarm {
     /// The reward rises while answers or format get worse.
     RewardHacking,
     /// Zero-variance groups: episodes of a group all have the same reward.
-    ConstantGroups,
+    #[serde(alias = "constant_groups")]
+    ZeroVarianceGroups,
     /// The policy has jumped away from its reference.
     KlSpike,
     /// Sampling and training disagree about probabilities.
@@ -44,7 +45,7 @@ impl Alarm {
     pub const ALL: [Self; 9] = [
         Self::EntropyCollapse,
         Self::RewardHacking,
-        Self::ConstantGroups,
+        Self::ZeroVarianceGroups,
         Self::KlSpike,
         Self::LogProbMismatch,
         Self::SearchCollapse,
@@ -59,7 +60,7 @@ impl Alarm {
         match self {
             Self::EntropyCollapse => "entropy_collapse",
             Self::RewardHacking => "reward_hacking",
-            Self::ConstantGroups => "constant_groups",
+            Self::ZeroVarianceGroups => "zero_variance_groups",
             Self::KlSpike => "kl_spike",
             Self::LogProbMismatch => "log_prob_mismatch",
             Self::SearchCollapse => "search_collapse",

@@ -20,9 +20,11 @@ pub(super) fn reading(
             rule.at_most("actor/entropy", config.entropy_collapse, "nats a token")
         }
         Alarm::RewardHacking => rule.reward_hacking(config.reward_hacking),
-        Alarm::ConstantGroups => {
-            rule.at_least("reward/even_groups", config.constant_groups, "of the groups")
-        }
+        Alarm::ZeroVarianceGroups => rule.at_least(
+            "reward/zero_variance_groups",
+            config.zero_variance_groups,
+            "of the groups",
+        ),
         Alarm::KlSpike => rule.kl_spike(config.kl_spike),
         Alarm::LogProbMismatch => {
             rule.at_least("rollout/log_prob_k3", config.log_prob_mismatch, "nats a token")
@@ -176,7 +178,11 @@ mod tests {
             &[3, 4, 5],
         );
         check(Alarm::EntropyCollapse, &[("actor/entropy", &[0.0])], &[]);
-        check(Alarm::ConstantGroups, &[("reward/even_groups", &[1.0, 0.7, 1.0, 0.9])], &[4]);
+        check(
+            Alarm::ZeroVarianceGroups,
+            &[("reward/zero_variance_groups", &[1.0, 0.7, 1.0, 0.9])],
+            &[4],
+        );
         check(Alarm::LogProbMismatch, &[("rollout/log_prob_k3", &[0.0, 0.0, 0.03])], &[3]);
         let searches = [0.0, 0.0, 0.2, 3.8, 3.9, 3.0];
         check(Alarm::SearchCollapse, &[("rollout/num_searches", &searches[..4])], &[2]);

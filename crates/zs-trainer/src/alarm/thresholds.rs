@@ -26,7 +26,8 @@ pub struct AlarmsConfig {
     /// fallen by as much, each against the window before.
     pub reward_hacking: f64,
     /// On at this fraction of zero-variance groups, whose episodes all have the same reward.
-    pub constant_groups: f64,
+    #[serde(alias = "constant_groups")]
+    pub zero_variance_groups: f64,
     /// On when the divergence of a step is this many times the median of the window before.
     pub kl_spike: f64,
     /// On at this `rollout/log_prob_k3`.
@@ -48,7 +49,7 @@ impl Default for AlarmsConfig {
             window: 5,
             entropy_collapse: 0.01,
             reward_hacking: 0.1,
-            constant_groups: 0.9,
+            zero_variance_groups: 0.9,
             kl_spike: 5.0,
             log_prob_mismatch: 0.01,
             search_collapse: 0.05,

@@ -30,6 +30,51 @@ pub trait Check {
     }
 }
 
+/// Keys of run files that were renamed: the former name, with the tables that lead to it, and the
+/// present name. Former names are accepted in version 0.1 and refused from 0.2 on.
+const RENAMED: [(&str, &str); 6] = [
+    ("training.memory.products", "compute_dtype"),
+    ("training.memory.recompute_blocks", "gradient_checkpointing"),
+    ("tuning.memory.products", "compute_dtype"),
+    ("tuning.memory.recompute_blocks", "gradient_checkpointing"),
+    ("alarms.constant_groups", "zero_variance_groups"),
+    ("consultants", "helper_models"),
+];
+
+/// Returns a line about each key of a run file that has another name by now.
+///
+/// ```
+/// use zs_trainer::config::renamed_keys;
+///
+/// let notes = renamed_keys("[training.memory]\nproducts = \"bf16\"\n", "run.toml");
+/// assert_eq!(
+///     notes,
+///     ["run.toml: `training.memory.products` is called `compute_dtype` now; the old name will be refused from version 0.2 on"]
+/// );
+/// ```
+#[must_use]
+pub fn renamed_keys(text: &str, source: &str) -> Vec<String> {
+    let Ok(table) = text.parse::<toml::Table>() else { return Vec::new() };
+    let has = |key: &str| {
+        let mut parts = key.split('.');
+        let first = parts.next().and_then(|it| table.get(it));
+        parts.fold(first, |value, part| value?.get(part)).is_some()
+    };
+    let note = |(old, new): &(&str, &str)| {
+        format!(
+            "{source}: `{old}` is called `{new}` now; the old name will be refused from version 0.2 on"
+        )
+    };
+    RENAMED.iter().filter(|(old, _)| has(old)).map(note).collect()
+}
+
+/// Notes the renamed keys of a run file, if it can be read; [`load`] says why it cannot.
+pub fn note_renamed_keys(path: &Path, note: &mut dyn FnMut(&str)) {
+    if let Ok(text) = std::fs::read_to_string(path) {
+        renamed_keys(&text, &path.display().to_string()).iter().for_each(|it| note(it));
+    }
+}
+
 /// Failure to resolve a component, and the table that it stands in.
 #[derive(Debug, thiserror::Error)]
 #[error("{table}: {error}{cause}")]

@@ -14,7 +14,7 @@ mod source;
 mod train;
 
 pub use crate::alarm::AlarmsConfig;
-pub use file::{Check, load, load_with, parse};
+pub use file::{Check, load, load_with, note_renamed_keys, parse, renamed_keys};
 pub use observe::LoggingConfig;
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
 pub use resources::{ConsultantsConfig, CorpusSource, JudgeConfig};

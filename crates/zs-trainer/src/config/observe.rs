@@ -26,7 +26,7 @@ impl Check for AlarmsConfig {
         let spike = self.kl_spike;
         ensure(spike.is_finite() && spike > 1.0, "alarms.kl_spike", "above 1", spike)?;
         for (key, value) in [
-            ("constant_groups", self.constant_groups),
+            ("zero_variance_groups", self.zero_variance_groups),
             ("search_cap", self.search_cap),
             ("document_copy", self.document_copy),
             ("malformed_replies", self.malformed_replies),

@@ -294,10 +294,14 @@ impl Check for TrainConfig {
 
 impl Check for TrainingConfig {
     fn resolve(&mut self, components: &Components) -> Result<()> {
-        let Self { reward, algorithm, curriculum, .. } = self;
+        let Self { reward, algorithm, curriculum, rollout, .. } = self;
         *reward = resolved(&components.rewards, reward, "training.reward")?;
         *algorithm = resolved(&components.algorithms, algorithm, "training.algorithm")?;
         *curriculum = resolved(&components.curricula, curriculum, "training.curriculum")?;
+        for (index, program) in rollout.programs.iter_mut().enumerate() {
+            let table = format!("training.rollout.programs.{index}");
+            *program = resolved(&components.program_functions, program, &table)?;
+        }
         Ok(())
     }
 

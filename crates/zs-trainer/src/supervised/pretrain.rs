@@ -20,7 +20,7 @@ use super::card;
 use super::probe::CopyProbe;
 use crate::RunContext;
 use crate::checkpoint::Checkpoints;
-use crate::config::{ModelShape, Phase, PretrainConfig, load};
+use crate::config::{ModelShape, Phase, PretrainConfig, load, note_renamed_keys};
 use crate::console::Progress;
 use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
@@ -300,6 +300,7 @@ pub fn model_config(shape: ModelShape, tokenizer: &Tokenizer) -> Result<ModelCon
 ///
 /// Fails on anything wrong with the run file, or when the run directory is not as expected.
 pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<()> {
+    note_renamed_keys(file, &mut |it| context.note(it));
     let config: PretrainConfig = load(file, &context.components)?;
     let run = if resume {
         RunDir::open_unfinished(&config.out)?

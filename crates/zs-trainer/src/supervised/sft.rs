@@ -13,7 +13,7 @@ use zs_model::{LanguageModel, OptimizerConfig, TokenRow, supervised_loss, superv
 use super::packing::pack;
 use crate::RunContext;
 use crate::checkpoint::Checkpoints;
-use crate::config::{SftConfig, TuningConfig, load};
+use crate::config::{SftConfig, TuningConfig, load, note_renamed_keys};
 use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
 use crate::order::EpochOrder;
@@ -165,6 +165,7 @@ pub(crate) fn next_batch(
 /// Fails on anything wrong with the run file or what it names, before the run directory is made, and
 /// when the run directory is not as expected.
 pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<()> {
+    note_renamed_keys(file, &mut |it| context.note(it));
     let config: SftConfig = load(file, &context.components)?;
     let resumed = match resume {
         true => Some(RunDir::open_unfinished(&config.out)?),

@@ -7,6 +7,7 @@ use zs_core::{Question, SearchEngine};
 use zs_curriculum::Curriculum;
 use zs_model::{LanguageModel, TokenRow, ValueNetwork};
 use zs_rl::consult::ConsultRegistry;
+use zs_rl::program::Harness;
 use zs_rl::{Algorithm, RewardFunction, RewardResources};
 
 use super::{Trainer, Validation};
@@ -219,6 +220,7 @@ impl TrainerBuilder {
             Some(curriculum) => curriculum,
             None => components.curricula.build(curriculum, &())?,
         };
+        let harness = Harness::of(&components.program_functions, &self.config.rollout.programs)?;
         Ok(Trainer {
             context,
             title: self.title,
@@ -229,6 +231,7 @@ impl TrainerBuilder {
             algorithm,
             reward,
             curriculum,
+            harness,
             validation: self.validation,
             values: self.values,
             texts: self.texts.into(),

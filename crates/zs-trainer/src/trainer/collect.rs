@@ -237,6 +237,7 @@ impl Stage<'_> {
     fn rollout(&self, episodes: &[Episode<'_>], played: &mut Played) -> Result<Vec<Trajectory>> {
         let output = Rollout {
             noise_probability: self.noise.clone(),
+            harness: Some(&self.trainer.harness),
             consultants: self.trainer.helper_models.as_ref(),
             ..Rollout::new(self.policy, self.trainer.engine.as_ref(), self.config)
         }

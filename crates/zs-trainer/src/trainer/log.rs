@@ -136,7 +136,8 @@ impl Log {
             self.metrics.set(format!("reward/{name}"), sum / count);
         }
         let num_even = groups.iter().filter(|it| it.has_zero_variance()).count();
-        self.metrics.set("reward/even_groups", num_even as f64 / groups.len().max(1) as f64);
+        self.metrics
+            .set("reward/zero_variance_groups", num_even as f64 / groups.len().max(1) as f64);
         self.metrics.set("search/names_entity_frac", names_entity_frac(groups));
     }
 

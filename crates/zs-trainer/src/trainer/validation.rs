@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use zs_core::{Question, SearchEngine};
-use zs_eval::{EvalConfig, EvaluationReport, evaluate};
+use zs_eval::{EvalConfig, EvaluationReport, Evaluator, Protocol};
 use zs_model::{LanguageModel, SaveError};
 use zs_rl::RolloutConfig;
 
-use crate::config::{TrainingConfig, ValidationMetric};
+use super::Trainer;
+use crate::config::ValidationMetric;
 use crate::files::RunDir;
 use crate::metrics::Metrics;
 
@@ -35,16 +36,21 @@ impl Validation {
     /// Fails where the rollout fails.
     pub(crate) fn run(
         &self,
+        trainer: &Trainer,
         policy: &LanguageModel,
-        config: &TrainingConfig,
-        seed: u64,
         metrics: &mut Metrics,
     ) -> Result<f64> {
+        let Trainer { config, harness, seed, .. } = trainer;
         let rollout = RolloutConfig { temperature: 0.0, ..config.rollout.clone() };
         let batch_size = config.schedule.eval_batch_size;
-        let config = EvalConfig { rollout, batch_size, seed, noise_probability: 0.0 };
+        let config = EvalConfig { rollout, batch_size, seed: *seed, noise_probability: 0.0 };
+        let protocol = Protocol::strict();
         let score = |engine: &dyn SearchEngine| {
-            let evaluation = evaluate(policy, engine, &self.questions, &config, &mut |_| {});
+            let evaluator = Evaluator {
+                harness: Some(harness),
+                ..Evaluator::new(policy, engine, &config, &protocol)
+            };
+            let evaluation = evaluator.evaluate(&self.questions, &mut |_| {});
             Ok::<_, anyhow::Error>(evaluation.context("validation")?.report)
         };
         let report = score(self.engine.as_ref())?;
