@@ -72,7 +72,9 @@ fn movement(run: &Path) -> f32 {
 fn it_learns_with_components_of_its_own() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
-    custom_ok(dir, &["train", &run_file(dir, "run", &[])]);
+    let file = run_file(dir, "run", &[]);
+    custom_ok(dir, &["doctor", &file]);
+    custom_ok(dir, &["train", &file]);
     let run = dir.join("run");
     let metrics = metrics(&run);
     let at = |step: usize, key: &str| metrics[step].get(key);
@@ -91,7 +93,6 @@ fn it_learns_with_components_of_its_own() {
 
     custom_ok(dir, &["replay", "run", "--step", "4"]);
     custom_ok(dir, &["inspect", "run"]);
-    custom_ok(dir, &["doctor", "run.toml"]);
     let plan = custom_ok(dir, &["train", "run.toml", "--dry-run"]);
     assert!(plan.contains("best_of_group"), "{plan}");
 }
@@ -135,7 +136,7 @@ fn mistakes_are_named_with_their_line() {
     let file = run_file(dir, "plain", &[]);
     check(
         &zs(dir, &["train", &file]),
-        "plain.toml: line 8: training.algorithm: unknown algorithm `best_of_group`",
+        "plain.toml: line 9: training.reward: unknown reward `frugal`",
     );
     let cases = [
         (

@@ -48,7 +48,11 @@ impl DeviceArgs {
         let policy = self.names().into_iter().map(named).collect::<Result<_, DeviceError>>()?;
         let devices = Devices::new(policy).with_gpu_memory(gpu_memory);
         match self.simulator_device {
-            Some(name) => Ok(devices.with_simulator(name, self.open_one(name)?)),
+            Some(name) => {
+                let opened = self.open_one(name);
+                let device = opened.map_err(|it| DeviceError::Simulator(Box::new(it)))?;
+                Ok(devices.with_simulator(name, device))
+            }
             None => Ok(devices),
         }
     }

@@ -39,6 +39,9 @@ pub enum DeviceError {
         /// Number of GPUs.
         count: usize,
     },
+    /// The device of the simulation LLM cannot be opened.
+    #[error("the simulation LLM (--simulator-device): {0}")]
+    Simulator(Box<DeviceError>),
     /// The folder of kernels cannot be used.
     #[error("--kernel-cache {path}: {message}", path = path.display())]
     KernelCache {
