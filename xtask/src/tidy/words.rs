@@ -15,10 +15,12 @@ const CLEAN: &[&str] = &[
     "zs-eval",
     "zs-model",
     "zs-observe",
+    "zs-rl",
     "zs-search",
     "zs-serve",
     "zs-simulator",
     "zs-tests",
+    "zs-train",
     "zs-trainer",
     "zs-world",
 ];

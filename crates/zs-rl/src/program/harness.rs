@@ -33,21 +33,21 @@ pub struct Harness {
     functions: Vec<Box<dyn ProgramFunction>>,
 }
 
-/// What an episode's interventions so far leave to come.
+/// State of the interventions in one episode.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReviewState {
-    /// How often each function has stepped in.
+    /// Number of interventions of each function.
     fires: Vec<u32>,
-    /// Whether an answer has been sent back.
+    /// An answer has been sent back.
     sent_back: bool,
 }
 
-/// What became of an action.
+/// Outcome of an action.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Review {
     /// The action to carry out.
     pub action: Action,
-    /// What the policy is to be told, in order. Where the action is an answer, it is sent back.
+    /// Messages to the policy, in order. An answer is then sent back.
     pub injected: Vec<String>,
     /// Every function's check, in order.
     pub checks: Vec<ProgramCheck>,
@@ -70,13 +70,13 @@ impl Harness {
         Ok(Self::new(functions.collect::<Result<_, _>>()?))
     }
 
-    /// How many functions there are.
+    /// Number of functions.
     #[must_use]
     pub fn len(&self) -> usize {
         self.functions.len()
     }
 
-    /// Whether there are none.
+    /// Tells whether there are no functions.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.functions.is_empty()

@@ -77,7 +77,7 @@ pub trait ProgramFunction: Debug + Send + Sync {
     /// A short name, for the audit log.
     fn id(&self) -> &str;
 
-    /// Whether the function has something to say about an action.
+    /// Tells whether the function intervenes on an action.
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ pub trait ProgramFunction: Debug + Send + Sync {
         action: &Action,
     ) -> Result<bool, ProgramError>;
 
-    /// What it does about it.
+    /// Intervenes on an action.
     ///
     /// # Errors
     ///
@@ -99,13 +99,13 @@ pub trait ProgramFunction: Debug + Send + Sync {
         action: &Action,
     ) -> Result<Intervention, ProgramError>;
 
-    /// How often it may step in during one episode; further times are logged and ignored.
+    /// Maximum number of interventions in one episode; further ones are logged and ignored.
     fn max_fires(&self) -> u32 {
         2
     }
 }
 
-/// What a program function does about an action.
+/// Intervention of a program function on an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Intervention {
     /// Nothing after all.
@@ -114,25 +114,25 @@ pub enum Intervention {
     ModifyAction {
         /// The action; a search with a query, or an answer.
         action: Action,
-        /// Why, for the audit log.
+        /// Reason, for the audit log.
         reason: String,
     },
     /// The policy is told something: after the documents of a search, or in place of the end of the
     /// episode where it answered, once an episode.
     InjectContext {
-        /// What it is told. Reserved tags in it are neutralised.
+        /// Message to the policy. Reserved tags in it are neutralised.
         text: String,
-        /// Why, for the audit log.
+        /// Reason, for the audit log.
         reason: String,
     },
 }
 
-/// What went wrong in a program function.
+/// Failure of a program function.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ProgramError(pub String);
 
-/// What program functions see: what the policy saw and did, never a golden answer.
+/// View of program functions: the observations and actions of the policy, never a golden answer.
 #[derive(Clone, Copy, Debug)]
 pub struct ProgramContext<'a> {
     /// The question, as the policy was asked.
@@ -141,14 +141,14 @@ pub struct ProgramContext<'a> {
     pub step: u32,
     /// Turns that the episode may have.
     pub max_steps: u32,
-    /// What the policy wrote in this turn.
+    /// Text that the policy wrote in this turn.
     pub text: &'a str,
     /// The turns before this one.
     pub turns: &'a [Turn],
 }
 
 impl<'a> ProgramContext<'a> {
-    /// Whether a search in this turn would be carried out.
+    /// Tells whether a search in this turn would be carried out.
     #[must_use]
     pub fn may_search(&self) -> bool {
         self.step + 1 < self.max_steps
@@ -159,7 +159,7 @@ impl<'a> ProgramContext<'a> {
         self.turns.iter().filter_map(|it| it.search.as_ref()).flat_map(|it| &it.documents)
     }
 
-    /// How many searches were carried out so far.
+    /// Number of searches carried out so far.
     #[must_use]
     pub fn num_searches(&self) -> usize {
         self.turns.iter().filter(|it| it.search.is_some()).count()

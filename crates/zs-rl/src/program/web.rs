@@ -246,7 +246,7 @@ fn shortened(query: &str, question: &str) -> Option<String> {
     Some(short.map_or_else(of_question, str::to_owned)).filter(|it| !it.is_empty())
 }
 
-/// What stands between the first pair of double quotes.
+/// Text between the first pair of double quotes.
 fn first_quoted(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once(['"', '“'])?;
     let (quoted, _) = rest.split_once(['"', '”'])?;
@@ -296,7 +296,7 @@ fn newest_year(context: &ProgramContext<'_>) -> Option<u32> {
     years.filter_map(|it| it.parse().ok()).filter(|it| (1000..2100).contains(it)).max()
 }
 
-/// Whether a short answer has names and none of them was read.
+/// Tells whether a short answer has names, none of which was in a document.
 fn is_uncited(answer: &str, context: &ProgramContext<'_>) -> bool {
     let words: Vec<&str> = answer.split_whitespace().collect();
     if words.len() > MAX_CITED_WORDS {
