@@ -91,6 +91,12 @@ fn it_learns_with_components_of_its_own() {
     // What was learned is in the weights.
     assert!(movement(&run) > 1e-4, "the weights have hardly moved: {}", movement(&run));
 
+    // The engine: it is opened and asked.
+    let note = "engine = { kind = \"note\", text = \"Nothing is known.\" }";
+    let world = "engine = { kind = \"bm25\", world = { seed = 1, split = \"train\" } }";
+    let report = custom_ok(dir, &["doctor", &run_file(dir, "noted", &[(world, note)])]);
+    assert!(report.contains("note answers with 1 documents"), "{report}");
+
     custom_ok(dir, &["replay", "run", "--step", "4"]);
     custom_ok(dir, &["inspect", "run"]);
     let plan = custom_ok(dir, &["train", "run.toml", "--dry-run"]);
@@ -172,6 +178,10 @@ fn mistakes_are_named_with_their_line() {
 fn the_page_shows_it() {
     let source = include_str!("../../examples/custom_algorithm/src/main.rs");
     assert!(source.lines().count() <= 100, "{} lines", source.lines().count());
+    let (before, others) = source.split_once("/// Noisy documents").unwrap();
+    let (_, main) = others.split_once("fn main").unwrap();
+    let short = before.lines().count() + main.lines().count();
+    assert!(short <= 60, "{short} lines of algorithm, reward and main");
     let page = include_str!("../../docs/extending.md");
     let blocks: Vec<&str> = page
         .split("```rust\n")

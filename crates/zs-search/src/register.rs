@@ -30,7 +30,8 @@ pub type EngineRegistry = Registry<Arc<dyn SearchEngine>, EngineContext>;
 ///
 /// [`Settings::check`] refuses what is out of range when a run file is read; [`open`](Self::open)
 /// reads files and variables of the environment. An engine that holds another one needs the registry
-/// to build it: such a kind is registered with [`Registry::register`].
+/// to build it: such a kind is registered with [`Registry::register`]. An engine whose struct is also
+/// its [`Settings`] has this trait already.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -69,6 +70,13 @@ pub trait EngineSettings: Settings {
     ///
     /// Fails on files, addresses or variables of the environment that cannot be used.
     fn open(self, context: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError>;
+}
+
+/// An engine whose struct is its settings needs no opening.
+impl<E: SearchEngine + Settings> EngineSettings for E {
+    fn open(self, _: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
+        Ok(Arc::new(self))
+    }
 }
 
 /// Registers an engine under the name of its settings.

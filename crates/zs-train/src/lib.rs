@@ -45,5 +45,21 @@ mod session;
 mod simulate;
 mod zs;
 
+/// Names that a program with components of its own uses.
+pub mod prelude {
+    pub use zs_core::registry::Settings;
+    pub use zs_core::{Document, SearchEngine, SearchRequest, SearchResult, YesNoRule, f1};
+    pub use zs_curriculum::{Curriculum, Progress};
+    pub use zs_model::TokenScores;
+    pub use zs_rl::{
+        Advantages, Algorithm, Earned, EpisodeView, LossOutput, PolicyBatch, Requirements, Reward,
+        RolloutBatch,
+    };
+    pub use zs_search::{EngineContext, EngineSettings};
+    pub use zs_trainer::{Callback, Flow, StepReport, TrackerSettings};
+
+    pub use crate::Zs;
+}
+
 pub use pages::keep_pages;
 pub use zs::Zs;

@@ -1,21 +1,11 @@
-//! `zs` with an algorithm, a reward and a curriculum of one's own.
-
-use std::process::ExitCode;
+//! `zs` with an algorithm, a reward, a curriculum and a search engine of one's own.
 
 use serde::{Deserialize, Serialize};
-use zs_core::registry::Settings;
-use zs_core::{YesNoRule, f1};
-use zs_curriculum::{Curriculum, Progress};
-use zs_model::TokenScores;
-use zs_rl::{
-    Advantages, Algorithm, Earned, EpisodeView, LossOutput, PolicyBatch, Reward, RolloutBatch,
-};
-use zs_train::Zs;
+use zs_train::prelude::*;
 
-/// Imitates the best episodes of each group: `L = -mean_t log p_t` over their tokens.
+/// Imitates the episodes of each group within `margin` of its best return: `L = -mean_t log p_t`.
 #[derive(Debug, Serialize, Deserialize)]
 struct BestOfGroup {
-    /// Returns that are this close to the best count as best.
     #[serde(default)]
     margin: f32,
 }
@@ -80,6 +70,27 @@ impl Curriculum for SecondHalf {
     }
 }
 
-fn main() -> ExitCode {
-    Zs::new().algorithm::<BestOfGroup>().reward::<Frugal>().curriculum::<SecondHalf>().run()
+/// Finds one note for every query.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    text: String,
+}
+
+impl Settings for Note {
+    const KIND: &'static str = "note";
+}
+
+impl SearchEngine for Note {
+    fn name(&self) -> &str {
+        Self::KIND
+    }
+
+    fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
+        requests.iter().map(|_| Ok(vec![Document::new("Note", &self.text)])).collect()
+    }
+}
+
+fn main() -> std::process::ExitCode {
+    let zs = Zs::new().algorithm::<BestOfGroup>().reward::<Frugal>();
+    zs.curriculum::<SecondHalf>().engine::<Note>().run()
 }
