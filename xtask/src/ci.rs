@@ -14,7 +14,7 @@ type Step = (&'static str, fn(&Shell) -> anyhow::Result<()>);
 
 const STEPS: [Step; 8] = [
     ("fmt", |sh| Ok(cmd!(sh, "cargo fmt --all --check").run()?)),
-    ("tidy", |_| tidy::check_workspace(&tidy::Arguments::default())),
+    ("tidy", |_| tidy::check_workspace()),
     ("clippy", |sh| {
         Ok(cmd!(sh, "cargo clippy --workspace --all-targets --locked -- -D warnings").run()?)
     }),

@@ -33,7 +33,7 @@ enum Command {
     ///
     /// Edges between crates, cycles among modules, state of the whole process, symbolic links,
     /// files that are not packaged, file lengths, READMEs, features, ignored tests, doc comments.
-    Tidy(tidy::Arguments),
+    Tidy,
     /// Train against a simulated search engine and evaluate against a real one
     ///
     /// Builds in release and runs `zs reproduce` with the same arguments, e.g. `--preset quick`,
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Ci(it) => ci::run(it.cuda),
         Command::GpuPack(it) => gpu_pack::run(&it),
-        Command::Tidy(it) => tidy::run(&it),
+        Command::Tidy => tidy::run(),
         Command::Reproduce(it) => pass_through::zs("reproduce", &it.args),
         Command::Pretrain(it) => pass_through::zs("pretrain", &it.args),
         Command::Bench(it) => pass_through::bench(&it.args),

@@ -30,7 +30,7 @@ pub(super) fn check(
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let name = path.strip_prefix(workspace_root).unwrap_or(&path).display().to_string();
         check_text(&name, &text, findings);
-        words::check(&package.name, &name, &text, findings);
+        words::check(&name, &text, findings);
         if path.ends_with("src/lib.rs") && !has_crate_example(&text) {
             findings.errors.push(format!("{name}: the crate docs hold no runnable example"));
         }

@@ -13,19 +13,10 @@ mod state;
 mod tensors;
 mod words;
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use cargo_metadata::{Metadata, MetadataCommand, Package, TargetKind};
-
-/// Arguments of `cargo xtask tidy`.
-#[derive(Debug, Default, clap::Args)]
-pub(crate) struct Arguments {
-    /// List the doc comments that open with a question word
-    #[arg(long)]
-    words: bool,
-}
 
 /// Outcome of the checks.
 #[derive(Debug, Default)]
@@ -34,28 +25,19 @@ struct Findings {
     errors: Vec<String>,
     /// Findings that are allowed, but should not grow.
     warnings: Vec<String>,
-    /// Doc comments that open with a question word, by crate.
-    words: BTreeMap<String, Vec<String>>,
 }
 
 /// Checks the workspace and reports on the console.
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    check_workspace(arguments).map(|()| ExitCode::SUCCESS)
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    check_workspace().map(|()| ExitCode::SUCCESS)
 }
 
 /// Checks the workspace; fails with every broken rule.
-pub(crate) fn check_workspace(arguments: &Arguments) -> anyhow::Result<()> {
+pub(crate) fn check_workspace() -> anyhow::Result<()> {
     let metadata = MetadataCommand::new().no_deps().exec().context("cannot read the workspace")?;
     let findings = findings(&metadata)?;
     for warning in &findings.warnings {
         eprintln!("warning: {warning}");
-    }
-    for (package, found) in findings.words.iter().filter(|it| !it.1.is_empty()) {
-        let number = found.len();
-        eprintln!("warning: {package}: {number} doc comments open with a question word (--words)");
-        for line in found.iter().filter(|_| arguments.words) {
-            eprintln!("  {line}");
-        }
     }
     if findings.errors.is_empty() {
         return Ok(());
