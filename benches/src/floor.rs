@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, FloatDType, Tensor};
-use zs_model::Precision;
+use zs_model::ComputeDtype;
 
 /// Measured limits of a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,7 +30,7 @@ impl Floor {
     ///
     /// On an accelerator these are the rates of burn's own product and sum, not what its data sheet says.
     #[must_use]
-    pub fn measure(device: &Device, is_cpu: bool, products: Precision) -> Self {
+    pub fn measure(device: &Device, is_cpu: bool, products: ComputeDtype) -> Self {
         let flops = |side| matrix_products(device, side, products);
         match is_cpu {
             true => Self { flops: flops(SIDES[0]), bytes: reads() },
@@ -54,10 +54,10 @@ fn best(tries: usize, mut work: impl FnMut()) -> f64 {
     times.fold(f64::INFINITY, f64::min)
 }
 
-fn matrix_products(device: &Device, side: usize, products: Precision) -> f64 {
+fn matrix_products(device: &Device, side: usize, products: ComputeDtype) -> f64 {
     let dtype = match products {
-        Precision::F32 => FloatDType::F32,
-        Precision::Bf16 => FloatDType::BF16,
+        ComputeDtype::F32 => FloatDType::F32,
+        ComputeDtype::Bf16 => FloatDType::BF16,
     };
     let random = || Tensor::<2>::random([side, side], Distribution::Default, device).cast(dtype);
     let (a, b) = (random(), random());

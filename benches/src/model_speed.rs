@@ -12,8 +12,8 @@ use clap::Parser;
 use serde_json::{Value, json};
 use zs_core::StreamKey;
 use zs_model::{
-    Generator, LanguageModel, LoraConfig, MemoryConfig, ModelConfig, Optimizer, OptimizerConfig,
-    Precision, SamplingParams, TokenId, TokenRow, accumulate_gradients, micro_batches,
+    ComputeDtype, Generator, LanguageModel, LoraConfig, MemoryConfig, ModelConfig, Optimizer,
+    OptimizerConfig, SamplingParams, TokenId, TokenRow, accumulate_gradients, micro_batches,
     supervised_step,
 };
 use zs_observe::write_json;
@@ -58,7 +58,7 @@ impl Arguments {
     fn memory(&self) -> MemoryConfig {
         let default = MemoryConfig::default();
         MemoryConfig {
-            compute_dtype: if self.bf16 { Precision::Bf16 } else { Precision::F32 },
+            compute_dtype: if self.bf16 { ComputeDtype::Bf16 } else { ComputeDtype::F32 },
             max_logits: self.max_logits.unwrap_or(default.max_logits),
             // What does not fit otherwise.
             gradient_checkpointing: self.work == WorkSize::Step,
@@ -260,8 +260,8 @@ fn sampling(
     let head = (config.vocab_size * config.hidden_size) as f64;
     let rows = work.rows as f64;
     let width = match model.network().memory().compute_dtype {
-        Precision::F32 => 4.0,
-        Precision::Bf16 => 2.0,
+        ComputeDtype::F32 => 4.0,
+        ComputeDtype::Bf16 => 2.0,
     };
     let prefill_flops = 2.0 * rows * (work.prompt as f64 * weights + head)
         + 2.0 * rows * attention_flops(config, work.prompt);

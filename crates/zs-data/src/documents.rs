@@ -39,13 +39,13 @@ pub fn read_documents(path: &Path) -> Result<Vec<Document>, DataError> {
 ///
 /// As [`RowReader::open`].
 pub fn open_documents(path: &Path) -> Result<Rows<Document>, DataError> {
-    let rows = RowReader::new("document").with_columns(&COLUMNS).open::<Row>(path)?;
+    let rows = RowReader::new("document").with_columns(&COLUMNS).open::<DocumentRow>(path)?;
     Ok(rows.try_map(|row, _| row.into_document()))
 }
 
 /// A row as it stands in a file.
 #[derive(Debug, Deserialize)]
-struct Row {
+struct DocumentRow {
     #[serde(default, alias = "_id")]
     id: Option<Id>,
     #[serde(default)]
@@ -63,7 +63,7 @@ enum Id {
     Number(i64),
 }
 
-impl Row {
+impl DocumentRow {
     fn into_document(self) -> Result<Document, RowError> {
         let id = match self.id {
             Some(Id::Text(id)) => id,

@@ -76,7 +76,7 @@ mod tests {
     use zs_model::testing::ScriptedGenerator;
     use zs_rl::RolloutConfig;
     use zs_rl::consult::{
-        AgentError, AgentKind, ConsultAgent, ConsultRegistry, ConsultReply, ConsultRequest,
+        HelperError, HelperKind, HelperModel, HelperRegistry, HelperReply, HelperRequest,
     };
     use zs_rl::program::Harness;
 
@@ -186,11 +186,11 @@ mod tests {
     #[derive(Debug)]
     struct Forbidden;
 
-    impl ConsultAgent for Forbidden {
+    impl HelperModel for Forbidden {
         fn consult_batch(
             &self,
-            _requests: &[ConsultRequest<'_>],
-        ) -> Vec<Result<ConsultReply, AgentError>> {
+            _requests: &[HelperRequest<'_>],
+        ) -> Vec<Result<HelperReply, HelperError>> {
             panic!("an evaluation without agents asked one")
         }
     }
@@ -201,7 +201,7 @@ mod tests {
             false => "<verify> n </verify>".to_owned(),
             true => "<answer> n0 </answer>".to_owned(),
         });
-        let registry = ConsultRegistry::new(5).with(AgentKind::Verify, Arc::new(Forbidden));
+        let registry = HelperRegistry::new(5).with(HelperKind::Verify, Arc::new(Forbidden));
         let config = config(5);
         let plain = evaluate(&policy, &Oracle, &questions(), &config, &mut |_| {}).unwrap();
         assert_eq!(plain.stats.num_consults, 0);

@@ -2,7 +2,7 @@
 
 use zs_core::{Question, SearchEngine, StreamKey};
 use zs_model::Generator;
-use zs_rl::consult::ConsultRegistry;
+use zs_rl::consult::HelperRegistry;
 use zs_rl::program::Harness;
 use zs_rl::{Episode, Rollout, RolloutConfig, RolloutStats, Trajectory};
 
@@ -30,7 +30,7 @@ pub struct Evaluator<'a> {
     /// Program functions; without them, those that the config names, out of the built-in ones.
     pub harness: Option<&'a Harness>,
     /// Helper models that the policy may consult; `None` disables consultation.
-    pub consultants: Option<&'a ConsultRegistry>,
+    pub consultants: Option<&'a HelperRegistry>,
 }
 
 /// Episodes and their scores, in the same order.

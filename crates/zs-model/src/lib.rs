@@ -79,7 +79,7 @@ pub use generate::{
 };
 pub use language_model::LanguageModel;
 pub use lora::{AdapterError, LoraError};
-pub use network::{CausalLm, LoraConfig, MemoryConfig, Precision};
+pub use network::{CausalLm, ComputeDtype, LoraConfig, MemoryConfig};
 pub use optim::{
     Optimizer, OptimizerConfig, OptimizerKind, OptimizerStateError, Schedule, StepStats,
     accumulate_gradients, accumulate_value_gradients,
@@ -93,4 +93,4 @@ pub use tokenizer::{Tokenizer, TokenizerError};
 pub use value::ValueNetwork;
 pub use verify::{Check, VerifyError, VerifyReport, verify, write_golden};
 pub use warm_up::WarmUpShape;
-pub use workers::beside_sampling;
+pub use workers::on_secondary_stream;

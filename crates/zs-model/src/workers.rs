@@ -41,9 +41,9 @@ pub(crate) fn run_single_threaded<T: Send>(stream: StreamId, work: impl FnOnce()
 /// with the policy.
 ///
 /// ```
-/// assert_eq!(zs_model::beside_sampling(|| 2 + 2), 4);
+/// assert_eq!(zs_model::on_secondary_stream(|| 2 + 2), 4);
 /// ```
-pub fn beside_sampling<T>(work: impl FnOnce() -> T) -> T {
+pub fn on_secondary_stream<T>(work: impl FnOnce() -> T) -> T {
     static SECOND: OnceLock<StreamId> = OnceLock::new();
     SECOND.get_or_init(StreamId::allocate).executes(work)
 }

@@ -9,8 +9,8 @@ use burn::tensor::Device;
 use zs_core::StreamKey;
 use zs_model::testing::{byte_tokenizer, tiny_config};
 use zs_model::{
-    CausalLm, Completion, Generator, LanguageModel, LoraConfig, MemoryConfig, Optimizer,
-    OptimizerConfig, Precision, SamplingParams, TokenRow, accumulate_gradients, micro_batches,
+    CausalLm, Completion, ComputeDtype, Generator, LanguageModel, LoraConfig, MemoryConfig,
+    Optimizer, OptimizerConfig, SamplingParams, TokenRow, accumulate_gradients, micro_batches,
     supervised_step, verify,
 };
 
@@ -77,7 +77,7 @@ fn gradients_equal_those_of_the_cpu() {
     check_gradients(|it| it.with_memory(memory), 1.0);
 }
 
-fn completions(device: &Device, precision: Precision) -> Vec<Completion> {
+fn completions(device: &Device, precision: ComputeDtype) -> Vec<Completion> {
     let model = model(device);
     let memory = MemoryConfig { compute_dtype: precision, ..MemoryConfig::default() };
     let model = model.with_network(&model.network().clone().with_memory(memory));
@@ -90,8 +90,8 @@ fn completions(device: &Device, precision: Precision) -> Vec<Completion> {
 #[test]
 fn samples_equal_those_of_the_cpu() {
     let (device, tolerance) = accelerator();
-    let there = completions(&device, Precision::F32);
-    for (there, here) in there.iter().zip(completions(&Device::flex(), Precision::F32)) {
+    let there = completions(&device, ComputeDtype::F32);
+    for (there, here) in there.iter().zip(completions(&Device::flex(), ComputeDtype::F32)) {
         let agree = there.tokens.iter().zip(&here.tokens).take_while(|(a, b)| a == b).count();
         // Rounding may change a token when a random number falls on the border between two.
         assert!(2 * agree >= here.tokens.len(), "{agree} of {}", here.tokens.len());
@@ -104,7 +104,7 @@ fn samples_equal_those_of_the_cpu() {
 #[test]
 fn the_same_seed_gives_the_same_samples() {
     let (device, _) = accelerator();
-    assert_eq!(completions(&device, Precision::F32), completions(&device, Precision::F32));
+    assert_eq!(completions(&device, ComputeDtype::F32), completions(&device, ComputeDtype::F32));
 }
 
 #[test]

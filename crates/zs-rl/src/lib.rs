@@ -81,10 +81,10 @@ pub use algorithm::{
 pub use group::{RewardedTrajectory, TrajectoryGroup};
 pub use record::{RECORD_VERSION, RecordError, read_records, write_records};
 pub use reward::{
-    CoverExactMatch, CoverageGain, DefaultAnswer, Earned, EpisodeView, ExactMatch, F1, Format,
-    GroupReward, InformationGain, InvalidAction, Length, OverBudget, Overlong, Redundancy,
-    RetrievalAnswer, RetrievalReward, Reward, RewardComponent, RewardError, RewardFunction,
-    RewardNeeds, RewardRegistry, RewardResources, RewardScore, RewardSum, RewardTerm, SearchR1,
+    CoverExactMatch, CoverageGain, DefaultAnswer, EpisodeView, ExactMatch, F1, Format, GroupReward,
+    InformationGain, InvalidAction, Length, OverBudget, Overlong, Redundancy, RetrievalAnswer,
+    RetrievalReward, Reward, RewardComponent, RewardError, RewardFunction, RewardNeeds,
+    RewardOutput, RewardRegistry, RewardResources, RewardScore, RewardSum, RewardTerm, SearchR1,
     SearchStep, SearchView, TurnDecay, TurnPenalty, TurnView, information_gain, length_rewards,
 };
 pub use rollout::{

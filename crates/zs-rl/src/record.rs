@@ -145,7 +145,7 @@ mod tests {
     use zs_model::{Completion, StopReason};
 
     use super::*;
-    use crate::consult::AgentKind;
+    use crate::consult::HelperKind;
     use crate::program::{ProgramCheck, ProgramOutcome};
     use crate::{Consult, SearchRecord, Trajectory, Turn};
 
@@ -154,7 +154,7 @@ mod tests {
         let completion = it.completion.clone();
         Consult {
             turn,
-            agent: AgentKind::ALL[turn % 3],
+            agent: HelperKind::ALL[turn % 3],
             reply: completion.tokens.clone(),
             reply_log_probs: completion.log_probs.clone(),
             completion,

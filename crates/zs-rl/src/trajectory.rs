@@ -12,7 +12,7 @@ use zs_model::{Completion, TokenId, TokenRow};
 
 pub use self::program_check::{ProgramCheck, ProgramOutcome};
 use self::unchecked::UncheckedTrajectory;
-use crate::consult::AgentKind;
+use crate::consult::HelperKind;
 
 /// One episode: a prompt and the turns that followed it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,7 +70,7 @@ pub struct Consult {
     /// The turn that it belongs to, from 0.
     pub turn: usize,
     /// Kind of the helper model.
-    pub agent: AgentKind,
+    pub agent: HelperKind,
     /// Tokens that the policy sampled for the request, tags included.
     pub completion: Completion,
     /// The same tokens decoded.
@@ -126,7 +126,7 @@ pub enum Provenance {
     Policy,
     /// A helper model. These tokens carry loss in algorithms that [learn from
     /// them](crate::Requirements::learns_from_helpers), and none elsewhere.
-    Agent(AgentKind),
+    Agent(HelperKind),
     /// The environment: documents, or the message after an invalid action.
     Observation,
 }
@@ -411,7 +411,7 @@ mod tests {
     fn consult(turn: usize, tokens: &[TokenId], error: Option<&str>) -> Consult {
         Consult {
             turn,
-            agent: AgentKind::Verify,
+            agent: HelperKind::Verify,
             completion: Completion {
                 tokens: tokens.to_vec(),
                 log_probs: vec![-0.5; tokens.len()],
@@ -430,7 +430,7 @@ mod tests {
     #[test]
     fn consults_stand_before_the_completion_of_their_turn() {
         use Provenance::{Observation as O, Policy as M, Prompt as P};
-        const A: Provenance = Provenance::Agent(AgentKind::Verify);
+        const A: Provenance = Provenance::Agent(HelperKind::Verify);
         let mut trajectory = two_turns();
         trajectory.consults = vec![
             Consult { reply_log_probs: vec![-0.1, -0.2], ..consult(0, &[70], None) },

@@ -173,10 +173,10 @@ fn post(body: &Value, seed: u64) -> HttpRequest {
 
 fn read_batch(text: &str, num_queries: usize) -> Result<Vec<Vec<Document>>, String> {
     #[derive(Deserialize)]
-    struct Reply {
+    struct RetrieverResponse {
         result: Vec<Vec<Value>>,
     }
-    let reply: Reply = serde_json::from_str(text)
+    let reply: RetrieverResponse = serde_json::from_str(text)
         .map_err(|error| format!("not {{\"result\": [[..], ..]}}: {error}"))?;
     if reply.result.len() != num_queries {
         return Err(format!("{} results for {num_queries} queries", reply.result.len()));
@@ -225,14 +225,14 @@ mod tests {
 
     use super::*;
     use crate::conformance::{check_engine, check_failure_is_contained};
-    use crate::http::testing::{Received, Reply, TestServer, config};
+    use crate::http::testing::{CannedResponse, Received, TestServer, config};
 
     /// Both protocols, as their reference servers answer; refuses what holds `refuse`.
-    fn retrieve(_: usize, received: &Received) -> Reply {
+    fn retrieve(_: usize, received: &Received) -> CannedResponse {
         assert_eq!(received.target, "/retrieve");
         let body: Value = serde_json::from_str(&received.body).unwrap();
         if received.body.contains("refuse") {
-            return Reply::status(422, "bad query");
+            return CannedResponse::status(422, "bad query");
         }
         let k = body["topk"].as_u64().or(body["top_k"].as_u64()).unwrap();
         let rows = |query: &Value| -> Vec<Value> {
@@ -252,7 +252,7 @@ mod tests {
                     .collect::<Vec<_>>()
             ),
         };
-        Reply::ok(&reply.to_string())
+        CannedResponse::ok(&reply.to_string())
     }
 
     fn engine(server: &TestServer, protocol: RetrieverProtocol) -> RetrieverEngine {

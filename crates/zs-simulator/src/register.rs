@@ -98,7 +98,7 @@ impl EngineSettings for SimulatedSettings {
             return Err("nothing loads models here: the context has no `ModelLoader`".into());
         };
         // Beside the policy, where they share a device.
-        let model = zs_model::beside_sampling(|| load(&self.model))?;
+        let model = zs_model::on_secondary_stream(|| load(&self.model))?;
         let templates = self.templates.resolve(Some(model.tokenizer()))?;
         let engine = SimulatedEngine::new(Arc::new(model), templates, self.sampling);
         Ok(Arc::new(engine.with_ledger(Arc::clone(context.ledger()))))

@@ -144,7 +144,7 @@ pub struct RemoteEngine {
 
 /// Fields of a server's response that are read.
 #[derive(Debug, Deserialize)]
-struct Reply {
+struct CompletionResponse {
     choices: Vec<Choice>,
     #[serde(default)]
     usage: Option<Tokens>,
@@ -277,7 +277,7 @@ impl RemoteEngine {
     }
 
     fn read(&self, text: &str) -> Result<Written, String> {
-        let reply: Reply =
+        let reply: CompletionResponse =
             serde_json::from_str(text).map_err(|error| format!("not a completion: {error}"))?;
         let Tokens { prompt_tokens, completion_tokens } = reply.usage.unwrap_or_default();
         self.client.ledger().record(self.client.name(), |usage| {
@@ -317,17 +317,17 @@ mod tests {
 
     use super::*;
     use zs_search::conformance::{check_engine, check_own_question};
-    use zs_search::http::testing::{Received, Reply as Sent, TestServer, config};
+    use zs_search::http::testing::{CannedResponse, Received, TestServer, config};
 
     /// Says the golden answer in the prompt, the quality asked for, and the seed.
-    fn simulate(number: usize, received: &Received) -> Sent {
+    fn simulate(number: usize, received: &Received) -> CannedResponse {
         let body: serde_json::Value = serde_json::from_str(&received.body).unwrap();
         let prompt = body["messages"][0]["content"].as_str().unwrap();
         if prompt.contains("fail me") {
-            return Sent::status(400, "{\"error\": {\"message\": \"bad\"}}");
+            return CannedResponse::status(400, "{\"error\": {\"message\": \"bad\"}}");
         }
         if number % 5 == 4 {
-            return Sent::status(503, "busy");
+            return CannedResponse::status(503, "busy");
         }
         let quality = prompt.split(' ').next().unwrap();
         let answer = prompt.split("Answer: ").nth(1).unwrap().split(" Query: ").next().unwrap();
@@ -336,7 +336,7 @@ mod tests {
             "choices": [{ "message": { "content": text }, "finish_reason": "stop" }],
             "usage": { "prompt_tokens": 10, "completion_tokens": 4 },
         });
-        Sent::ok(&reply.to_string())
+        CannedResponse::ok(&reply.to_string())
     }
 
     fn engine(servers: &[&TestServer]) -> (RemoteEngine, Arc<Ledger>) {
@@ -399,7 +399,7 @@ mod tests {
     fn useless_replies_are_told_apart() {
         let check = |body: &str, expected: fn(&SearchError) -> bool| {
             let body = body.to_owned();
-            let server = TestServer::start(move |_, _| Sent::ok(&body));
+            let server = TestServer::start(move |_, _| CannedResponse::ok(&body));
             let (engine, _) = engine(&[&server]);
             let question = Question::new("q", "Who?", ["a"]);
             let quality = DocumentQuality::Useful;
@@ -427,16 +427,16 @@ mod tests {
     const TEXT_REPLY: &str = r#"{"id":"e381d965-0436-4ada-b9a4-6238851502dc","choices":[{"finish_reason":"length","index":0,"text":"Doc 1: The capital of Bada is Foda. Doc 2: The currency of Bada is the Fuda"}],"created":1795556428,"model":"zs-tiny","object":"text_completion","usage":{"completion_tokens":20,"prompt_tokens":26,"total_tokens":46}}"#;
 
     /// As `transformers serve` does, whose one model has the name of its directory.
-    fn transformers(_: usize, received: &Received) -> Sent {
+    fn transformers(_: usize, received: &Received) -> CannedResponse {
         let body: serde_json::Value = serde_json::from_str(&received.body).unwrap();
         if let Some(name) = body.get("model").filter(|it| *it != "zs-tiny") {
             let detail = format!("Server is pinned to 'zs-tiny'; requested {name}.");
-            return Sent::status(400, &json!({ "detail": detail }).to_string());
+            return CannedResponse::status(400, &json!({ "detail": detail }).to_string());
         }
         match received.target.as_str() {
-            "/v1/chat/completions" => Sent::ok(CHAT_REPLY),
-            "/v1/completions" => Sent::ok(TEXT_REPLY),
-            _ => Sent::status(404, "{\"detail\":\"Not Found\"}"),
+            "/v1/chat/completions" => CannedResponse::ok(CHAT_REPLY),
+            "/v1/completions" => CannedResponse::ok(TEXT_REPLY),
+            _ => CannedResponse::status(404, "{\"detail\":\"Not Found\"}"),
         }
     }
 

@@ -52,8 +52,8 @@ pub mod prelude {
     pub use zs_curriculum::{Curriculum, Progress};
     pub use zs_model::TokenScores;
     pub use zs_rl::{
-        Advantages, Algorithm, Earned, EpisodeView, LossOutput, PolicyBatch, Requirements, Reward,
-        RolloutBatch,
+        Advantages, Algorithm, EpisodeView, LossOutput, PolicyBatch, Requirements, Reward,
+        RewardOutput, RolloutBatch,
     };
     pub use zs_search::{EngineContext, EngineSettings};
     pub use zs_trainer::{Callback, Flow, StepReport, TrackerSettings};

@@ -10,14 +10,14 @@ use zs_core::{Document, Question};
 use zs_data::{QuestionSet, SkippedRows, read_documents};
 use zs_model::{Generator, LanguageModel, Tokenizer};
 use zs_rl::RolloutConfig;
-use zs_rl::consult::{ConsultRegistry, GeneratorAgent};
+use zs_rl::consult::{GeneratorHelper, HelperRegistry};
 use zs_rl::judge::LmJudge;
 use zs_simulator::pretraining::is_world_tokenizer;
 use zs_simulator::{SimulatedConfig, SimulatedEngine, TemplatesConfig};
 
 use crate::RunContext;
 pub use crate::bm25::corpus_engine;
-use crate::config::{ConsultantsConfig, CorpusSource, JudgeConfig};
+use crate::config::{CorpusSource, HelperModelsConfig, JudgeConfig};
 pub use crate::world::{generate_world, world_questions};
 
 /// Loads a model directory in Hugging Face layout.
@@ -79,12 +79,12 @@ pub fn corpus(source: &CorpusSource) -> Result<Vec<Document>> {
 /// # Errors
 ///
 /// Fails on an unreadable model or a template that cannot be used.
-pub fn consultants(config: &ConsultantsConfig, device: &Device) -> Result<ConsultRegistry> {
+pub fn consultants(config: &HelperModelsConfig, device: &Device) -> Result<HelperRegistry> {
     let model: Arc<dyn Generator> = Arc::new(load_model(&config.model, device)?);
-    let mut registry = ConsultRegistry::new(config.budget);
+    let mut registry = HelperRegistry::new(config.budget);
     for &kind in &config.agents {
         let (template, sampling) = (config.templates.of(kind), config.sampling.clone());
-        let agent = GeneratorAgent::new(kind, Arc::clone(&model), template, sampling)?;
+        let agent = GeneratorHelper::new(kind, Arc::clone(&model), template, sampling)?;
         registry = registry.with(kind, Arc::new(agent));
     }
     Ok(registry)

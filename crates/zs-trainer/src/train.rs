@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use zs_core::{Question, SearchEngine};
 use zs_model::{Generator, LanguageModel, TokenRow, ValueNetwork};
 use zs_rl::RewardResources;
-use zs_rl::consult::ConsultRegistry;
+use zs_rl::consult::HelperRegistry;
 use zs_rl::judge::RubricJudge;
 use zs_search::FixedEngine;
 
@@ -77,7 +77,7 @@ struct Loaded {
     values: Option<ValueNetwork>,
     texts: Vec<TokenRow>,
     resources: RewardResources,
-    helper_models: Option<ConsultRegistry>,
+    helper_models: Option<HelperRegistry>,
 }
 
 impl Loaded {

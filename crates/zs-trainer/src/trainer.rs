@@ -17,7 +17,7 @@ use tracing::info_span;
 use zs_core::{Question, SearchEngine};
 use zs_curriculum::{Curriculum, Progress};
 use zs_model::{Generator, LanguageModel, OptimizerConfig, TokenRow, ValueNetwork};
-use zs_rl::consult::ConsultRegistry;
+use zs_rl::consult::HelperRegistry;
 use zs_rl::program::Harness;
 use zs_rl::{Algorithm, RewardFunction};
 
@@ -76,7 +76,7 @@ pub struct Trainer {
     validation: Option<Validation>,
     values: Option<ValueNetwork>,
     texts: Arc<[TokenRow]>,
-    helper_models: Option<ConsultRegistry>,
+    helper_models: Option<HelperRegistry>,
     alarms: AlarmsConfig,
     callbacks: Vec<Box<dyn Callback>>,
     config: TrainingConfig,

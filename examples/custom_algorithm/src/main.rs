@@ -47,10 +47,10 @@ impl Reward for Frugal {
         Self::KIND
     }
 
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+    fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput {
         let golden = &episode.question.golden_answers;
         let of_answer = |it| (0.1 + f1(it, golden, YesNoRule::Ignore)) / episode.turns.len() as f64;
-        Earned::from(episode.answer().map_or(0.0, of_answer) as f32)
+        RewardOutput::from(episode.answer().map_or(0.0, of_answer) as f32)
     }
 }
 

@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{byte_tokenizer, tiny_config};
-    use crate::{Generator, LanguageModel, beside_sampling};
+    use crate::{Generator, LanguageModel, on_secondary_stream};
 
     /// Stream in which a session, opened and used on this thread, computes.
     fn stream(model: &LanguageModel) -> StreamId {
@@ -171,11 +171,11 @@ mod tests {
     fn a_model_samples_in_the_stream_of_its_weights() {
         let make =
             || LanguageModel::initialize(tiny_config(), byte_tokenizer(), 1, &Device::flex());
-        let (here, second) = (StreamId::current(), beside_sampling(StreamId::current));
+        let (here, second) = (StreamId::current(), on_secondary_stream(StreamId::current));
         assert_ne!(here, second);
-        let (policy, simulator) = (make(), beside_sampling(make));
+        let (policy, simulator) = (make(), on_secondary_stream(make));
         assert_eq!(stream(&simulator), second);
-        assert_eq!(beside_sampling(|| stream(&policy)), here);
+        assert_eq!(on_secondary_stream(|| stream(&policy)), here);
         // New weights belong to the stream of the caller.
         let trained = simulator.with_network(policy.network());
         assert_eq!(stream(&trained), here);

@@ -31,7 +31,7 @@ use parameter::{Gradients, Parameter};
 
 pub(crate) use decode::HostRow;
 
-use crate::{CausalLm, Precision};
+use crate::{CausalLm, ComputeDtype};
 
 /// [`CausalLm`] in host memory.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl HostNetwork {
     /// Returns `None` if the network is not on the CPU, not in f32, or set to another compute
     /// dtype.
     pub(crate) fn of(network: &CausalLm) -> Option<Self> {
-        if network.memory.compute_dtype != Precision::F32 {
+        if network.memory.compute_dtype != ComputeDtype::F32 {
             return None;
         }
         let blocks = network.model.layers.iter().map(HostBlock::of).collect::<Option<_>>()?;

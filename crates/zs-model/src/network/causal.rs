@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor};
 
-use super::Precision;
+use super::ComputeDtype;
 use crate::kernels::MASKED;
 
 /// Number of queries whose scores exist at a time.
@@ -21,8 +21,8 @@ pub(crate) struct Heads {
     pub(crate) queries: Tensor<5>,
     pub(crate) keys: Tensor<4>,
     pub(crate) values: Tensor<4>,
-    /// Precision of the products; softmax and accumulation are f32.
-    pub(crate) compute_dtype: Precision,
+    /// ComputeDtype of the products; softmax and accumulation are f32.
+    pub(crate) compute_dtype: ComputeDtype,
 }
 
 /// Attention output of [`Heads`].
@@ -57,7 +57,7 @@ impl Heads {
     /// ```
     ///
     /// Keys after a block are skipped, which saves almost half of the products in long rows. With
-    /// [`Precision::Bf16`] the inputs of each product are rounded.
+    /// [`ComputeDtype::Bf16`] the inputs of each product are rounded.
     ///
     /// # References
     ///
@@ -227,7 +227,7 @@ mod tests {
             queries: tensor([rows, heads, group, seq, head_dim], 0.1) * 2.0,
             keys: tensor([rows, heads, seq, head_dim], 0.2),
             values: tensor([rows, heads, seq, head_dim], 0.3),
-            compute_dtype: Precision::F32,
+            compute_dtype: ComputeDtype::F32,
         }
     }
 
@@ -268,7 +268,7 @@ mod tests {
         let (output, expected) = whole(&of, &upstream);
         // bfloat16 has a relative precision of 2^-8; sums of some twenty products deviate by a few
         // of these.
-        for (compute_dtype, tolerance) in [(Precision::F32, 2e-5), (Precision::Bf16, 5e-2)] {
+        for (compute_dtype, tolerance) in [(ComputeDtype::F32, 2e-5), (ComputeDtype::Bf16, 5e-2)] {
             let of = Heads { compute_dtype, ..of.clone() };
             let attended = of.attend(&blocks);
             let gradients = of.backward(&blocks, &attended, &upstream);
@@ -304,7 +304,7 @@ mod tests {
             queries: column([0.0, 3_f32.ln()]).reshape([1, 1, 1, 2, 1]),
             keys: column([0.0, 1.0]).reshape([1, 1, 2, 1]),
             values: column([1.0, 5.0]).reshape([1, 1, 2, 1]),
-            compute_dtype: Precision::F32,
+            compute_dtype: ComputeDtype::F32,
         };
         for block in [1, 2] {
             let blocks = CausalBlocks::of(2, block, &device);

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 
-use super::{LowRank, Precision};
+use super::{ComputeDtype, LowRank};
 use crate::kernels::matmul_dtype;
 
 /// Linear layer `y = x W + b`, with an adapter `+ scale (x A) B`.
@@ -14,9 +14,9 @@ pub(crate) struct Linear {
     pub(crate) weight: Param<Tensor<2>>,
     pub(crate) bias: Option<Param<Tensor<1>>>,
     pub(crate) adapter: Option<LowRank>,
-    /// Precision of the product; adapters use f32.
+    /// ComputeDtype of the product; adapters use f32.
     #[module(skip)]
-    pub(crate) compute_dtype: Precision,
+    pub(crate) compute_dtype: ComputeDtype,
 }
 
 impl Linear {
@@ -25,7 +25,7 @@ impl Linear {
             weight: Param::from_tensor(Tensor::zeros([input, output], device)),
             bias: bias.then(|| Param::from_tensor(Tensor::zeros([output], device))),
             adapter: None,
-            compute_dtype: Precision::F32,
+            compute_dtype: ComputeDtype::F32,
         }
     }
 
@@ -51,7 +51,7 @@ impl Linear {
     /// Dtype of an input shared by several layers: the rounded dtype if each of them would round
     /// it.
     pub(crate) fn input_type<const N: usize>(maps: [&Self; N], device: &Device) -> DType {
-        let rounds = |it: &Self| it.compute_dtype == Precision::Bf16 && it.adapter.is_none();
+        let rounds = |it: &Self| it.compute_dtype == ComputeDtype::Bf16 && it.adapter.is_none();
         if maps.into_iter().all(rounds) { matmul_dtype(device) } else { DType::F32 }
     }
 

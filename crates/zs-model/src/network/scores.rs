@@ -4,7 +4,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::Precision;
+use super::ComputeDtype;
 use crate::batch::PaddedBatch;
 use crate::replicas::secondary_devices;
 use crate::{CausalLm, PolicyModel, TokenId, TokenRow};
@@ -21,15 +21,19 @@ pub struct MemoryConfig {
     /// more forward pass.
     #[serde(alias = "recompute_blocks")]
     pub gradient_checkpointing: bool,
-    /// Precision of the matrix products of blocks and head; weights stay in f32.
-    #[serde(alias = "products", skip_serializing_if = "Precision::is_f32")]
-    pub compute_dtype: Precision,
+    /// ComputeDtype of the matrix products of blocks and head; weights stay in f32.
+    #[serde(alias = "products", skip_serializing_if = "ComputeDtype::is_f32")]
+    pub compute_dtype: ComputeDtype,
 }
 
 impl Default for MemoryConfig {
     /// 2^25 logits (128 MiB in f32, 220 positions of Qwen2.5), no checkpointing, f32.
     fn default() -> Self {
-        Self { max_logits: 1 << 25, gradient_checkpointing: false, compute_dtype: Precision::F32 }
+        Self {
+            max_logits: 1 << 25,
+            gradient_checkpointing: false,
+            compute_dtype: ComputeDtype::F32,
+        }
     }
 }
 

@@ -141,7 +141,7 @@ pub struct SimulatorResult {
 
 /// A result and what it was computed from.
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept<S, T> {
+struct StoredResult<S, T> {
     settings: S,
     result: T,
 }
@@ -164,7 +164,7 @@ impl<'a, S: Serialize + DeserializeOwned + PartialEq> Slot<'a, S> {
     /// The kept result; none where the work is not finished or was done with other settings.
     pub(super) fn finished<T: DeserializeOwned>(&self) -> Option<T> {
         let text = fs::read_to_string(self.dir.join(RESULT)).ok()?;
-        let kept: Kept<S, T> = serde_json::from_str(&text).ok()?;
+        let kept: StoredResult<S, T> = serde_json::from_str(&text).ok()?;
         (kept.settings == *self.settings).then_some(kept.result)
     }
 
@@ -182,7 +182,7 @@ impl<'a, S: Serialize + DeserializeOwned + PartialEq> Slot<'a, S> {
         let run = RunDir::create(&self.dir)?;
         let result = work(&run)?;
         if keeps {
-            run.write_json(RESULT, &Kept { settings: self.settings, result: &result })?;
+            run.write_json(RESULT, &StoredResult { settings: self.settings, result: &result })?;
         }
         Ok(result)
     }

@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::LossTerms;
-    use crate::consult::AgentKind;
+    use crate::consult::HelperKind;
     use crate::testing::reference::{numbers, tensor};
     use crate::{Consult, RewardScore, RewardedTrajectory, Trajectory, TrajectoryGroup, Turn};
 
@@ -128,7 +128,7 @@ mod tests {
         let mut trajectory = Trajectory::new("q", vec![0]);
         trajectory.consults.push(Consult {
             turn: 0,
-            agent: AgentKind::Reasoning,
+            agent: HelperKind::Reasoning,
             completion: completion(&[1, 2]),
             text: String::new(),
             request: String::new(),

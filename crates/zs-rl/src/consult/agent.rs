@@ -7,23 +7,23 @@ use minijinja::{Environment, UndefinedBehavior, context};
 use serde::{Deserialize, Serialize};
 use zs_model::{GenerateError, Generator, SamplingParams, TokenizerError};
 
-use super::{AgentKind, ConsultAgent, ConsultReply, ConsultRequest};
+use super::{HelperKind, HelperModel, HelperReply, HelperRequest};
 
 /// Prompts of the helper models: minijinja templates over `question` and `request`.
 ///
 /// The wording is ours; AIPO's prompts are not published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct AgentTemplates {
-    /// For [`AgentKind::Verify`].
+pub struct HelperTemplates {
+    /// For [`HelperKind::Verify`].
     pub verify: String,
-    /// For [`AgentKind::Knowledge`].
+    /// For [`HelperKind::Knowledge`].
     pub knowledge: String,
-    /// For [`AgentKind::Reasoning`].
+    /// For [`HelperKind::Reasoning`].
     pub reasoning: String,
 }
 
-impl Default for AgentTemplates {
+impl Default for HelperTemplates {
     fn default() -> Self {
         Self {
             verify: include_str!("../../templates/consult_verify.jinja").to_owned(),
@@ -33,14 +33,14 @@ impl Default for AgentTemplates {
     }
 }
 
-impl AgentTemplates {
+impl HelperTemplates {
     /// Template of a kind.
     #[must_use]
-    pub fn of(&self, kind: AgentKind) -> &str {
+    pub fn of(&self, kind: HelperKind) -> &str {
         match kind {
-            AgentKind::Verify => &self.verify,
-            AgentKind::Knowledge => &self.knowledge,
-            AgentKind::Reasoning => &self.reasoning,
+            HelperKind::Verify => &self.verify,
+            HelperKind::Knowledge => &self.knowledge,
+            HelperKind::Reasoning => &self.reasoning,
         }
     }
 }
@@ -48,14 +48,14 @@ impl AgentTemplates {
 /// Sampling settings of a helper model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct GeneratorAgentConfig {
+pub struct GeneratorHelperConfig {
     /// Softmax temperature; 0 is greedy.
     pub temperature: f32,
     /// Tokens of a reply at most.
     pub max_new_tokens: usize,
 }
 
-impl Default for GeneratorAgentConfig {
+impl Default for GeneratorHelperConfig {
     fn default() -> Self {
         Self { temperature: 0.0, max_new_tokens: 128 }
     }
@@ -64,7 +64,7 @@ impl Default for GeneratorAgentConfig {
 /// Errors of creating or asking a helper model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum AgentError {
+pub enum HelperError {
     /// The template does not parse, or cannot be rendered.
     #[error("the template of agent `{agent}` {message}")]
     Template {
@@ -109,44 +109,44 @@ pub enum AgentError {
 
 /// Helper model that is a language model.
 #[derive(Debug)]
-pub struct GeneratorAgent {
-    kind: AgentKind,
+pub struct GeneratorHelper {
+    kind: HelperKind,
     generator: Arc<dyn Generator>,
     environment: Environment<'static>,
-    config: GeneratorAgentConfig,
+    config: GeneratorHelperConfig,
 }
 
 const NAME: &str = "agent";
 
-impl GeneratorAgent {
+impl GeneratorHelper {
     /// A model that is prompted with a template.
     ///
     /// # Errors
     ///
     /// Fails on a template that does not parse or never mentions `request`.
     pub fn new(
-        kind: AgentKind,
+        kind: HelperKind,
         generator: Arc<dyn Generator>,
         template: &str,
-        config: GeneratorAgentConfig,
-    ) -> Result<Self, AgentError> {
+        config: GeneratorHelperConfig,
+    ) -> Result<Self, HelperError> {
         let agent = kind.tag();
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.add_template_owned(NAME, template.to_owned()).map_err(|it| {
-            AgentError::Template { agent, message: format!("does not parse: {it}") }
+            HelperError::Template { agent, message: format!("does not parse: {it}") }
         })?;
         let mentions_request = environment
             .get_template(NAME)
             .is_ok_and(|it| it.undeclared_variables(false).contains("request"));
         if !mentions_request {
             let message = "never mentions `{{ request }}`".to_owned();
-            return Err(AgentError::Template { agent, message });
+            return Err(HelperError::Template { agent, message });
         }
         Ok(Self { kind, generator, environment, config })
     }
 
-    fn prompt(&self, request: &ConsultRequest<'_>) -> Result<Vec<u32>, AgentError> {
+    fn prompt(&self, request: &HelperRequest<'_>) -> Result<Vec<u32>, HelperError> {
         let agent = self.kind.tag();
         let text = self
             .environment
@@ -154,28 +154,28 @@ impl GeneratorAgent {
             .and_then(|it| {
                 it.render(context! { question => request.question, request => request.request })
             })
-            .map_err(|it| AgentError::Template { agent, message: it.to_string() })?;
+            .map_err(|it| HelperError::Template { agent, message: it.to_string() })?;
         let prompt = self.generator.tokenizer().encode_prompt(&text)?;
         let (num_tokens, context_length) = (prompt.len(), self.generator.context_length());
         match num_tokens < context_length {
             true => Ok(prompt),
-            false => Err(AgentError::PromptTooLong { agent, num_tokens, context_length }),
+            false => Err(HelperError::PromptTooLong { agent, num_tokens, context_length }),
         }
     }
 }
 
-impl ConsultAgent for GeneratorAgent {
+impl HelperModel for GeneratorHelper {
     fn consult_batch(
         &self,
-        requests: &[ConsultRequest<'_>],
-    ) -> Vec<Result<ConsultReply, AgentError>> {
+        requests: &[HelperRequest<'_>],
+    ) -> Vec<Result<HelperReply, HelperError>> {
         let agent = self.kind.tag();
         let params = SamplingParams {
             temperature: self.config.temperature,
             max_new_tokens: self.config.max_new_tokens,
             ..SamplingParams::default()
         };
-        let prompts: Vec<Result<Vec<u32>, AgentError>> =
+        let prompts: Vec<Result<Vec<u32>, HelperError>> =
             requests.iter().map(|it| self.prompt(it)).collect();
         let usable: Vec<_> = prompts
             .iter()
@@ -190,19 +190,19 @@ impl ConsultAgent for GeneratorAgent {
             Ok(completions) => Ok(completions.into_iter()),
             Err(error) => Err(message_of(&error)),
         };
-        let reply = |prompt: Result<Vec<u32>, AgentError>| {
+        let reply = |prompt: Result<Vec<u32>, HelperError>| {
             prompt?;
             let completion = match &mut generated {
                 Ok(completions) => completions.next(),
                 Err(message) => {
-                    return Err(AgentError::Generate { agent, message: message.clone() });
+                    return Err(HelperError::Generate { agent, message: message.clone() });
                 }
             };
-            let completion = completion.ok_or(AgentError::Empty { agent })?;
+            let completion = completion.ok_or(HelperError::Empty { agent })?;
             let text = self.generator.tokenizer().decode(&completion.tokens);
             match text.trim().is_empty() {
-                true => Err(AgentError::Empty { agent }),
-                false => Ok(ConsultReply {
+                true => Err(HelperError::Empty { agent }),
+                false => Ok(HelperReply {
                     text,
                     tokens: completion.tokens,
                     log_probs: completion.log_probs,
@@ -224,20 +224,20 @@ mod tests {
 
     use super::*;
 
-    fn agent(template: &str, context_length: usize) -> Result<GeneratorAgent, AgentError> {
+    fn agent(template: &str, context_length: usize) -> Result<GeneratorHelper, HelperError> {
         let script = |text: &str, _| match text.split("claim: ").nth(1) {
             Some("silence") => String::new(),
             claim => format!(" {} holds", claim.unwrap_or("nothing")),
         };
         let generator = ScriptedGenerator::new(script).with_context_length(context_length);
-        let config = GeneratorAgentConfig::default();
-        GeneratorAgent::new(AgentKind::Verify, Arc::new(generator), template, config)
+        let config = GeneratorHelperConfig::default();
+        GeneratorHelper::new(HelperKind::Verify, Arc::new(generator), template, config)
     }
 
     #[test]
     fn each_request_has_its_own_fate() {
         let agent = agent("{{ question }} claim: {{ request }}", 40).unwrap();
-        let request = |request| ConsultRequest { question: "q?", request, key: StreamKey::new(1) };
+        let request = |request| HelperRequest { question: "q?", request, key: StreamKey::new(1) };
         let long = "x".repeat(60);
         let replies = agent.consult_batch(&[
             request("water"),
@@ -266,14 +266,14 @@ mod tests {
             let message = agent(template, 99).unwrap_err().to_string();
             assert!(message.contains("agent `verify`") && message.contains(expected), "{message}");
         }
-        for kind in AgentKind::ALL {
+        for kind in HelperKind::ALL {
             let generator = Arc::new(ScriptedGenerator::new(|_, _| String::new()));
-            let templates = AgentTemplates::default();
-            GeneratorAgent::new(
+            let templates = HelperTemplates::default();
+            GeneratorHelper::new(
                 kind,
                 generator,
                 templates.of(kind),
-                GeneratorAgentConfig::default(),
+                GeneratorHelperConfig::default(),
             )
             .unwrap();
         }

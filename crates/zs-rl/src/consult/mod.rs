@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 use zs_model::TokenId;
 
-pub use self::agent::{AgentError, AgentTemplates, GeneratorAgent, GeneratorAgentConfig};
+pub use self::agent::{GeneratorHelper, GeneratorHelperConfig, HelperError, HelperTemplates};
 pub use self::parse::parse_consult;
 
 /// Kind of a helper model.
@@ -20,7 +20,7 @@ pub use self::parse::parse_consult;
 /// `<reasoning> … </reasoning>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum AgentKind {
+pub enum HelperKind {
     /// Judges a claim.
     Verify,
     /// Replies with facts from memory.
@@ -29,7 +29,7 @@ pub enum AgentKind {
     Reasoning,
 }
 
-impl AgentKind {
+impl HelperKind {
     /// Every role.
     pub const ALL: [Self; 3] = [Self::Verify, Self::Knowledge, Self::Reasoning];
 
@@ -56,7 +56,7 @@ impl AgentKind {
 
 /// Request to a helper model.
 #[derive(Clone, Copy, Debug)]
-pub struct ConsultRequest<'a> {
+pub struct HelperRequest<'a> {
     /// Question of the episode, as shown to the policy; helper models never see the golden answer.
     pub question: &'a str,
     /// Text of the policy's request.
@@ -67,7 +67,7 @@ pub struct ConsultRequest<'a> {
 
 /// Reply of a helper model.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ConsultReply {
+pub struct HelperReply {
     /// Text of the reply.
     pub text: String,
     /// The tokens that it sampled, where it is a model; empty otherwise.
@@ -82,12 +82,12 @@ pub struct ConsultReply {
 ///
 /// Returns one reply a request, in their order; one that fails must not fail the others. The same
 /// request must give the same reply, whatever else is in the batch.
-pub trait ConsultAgent: Debug + Send + Sync {
+pub trait HelperModel: Debug + Send + Sync {
     /// Answers every request.
     fn consult_batch(
         &self,
-        requests: &[ConsultRequest<'_>],
-    ) -> Vec<Result<ConsultReply, AgentError>>;
+        requests: &[HelperRequest<'_>],
+    ) -> Vec<Result<HelperReply, HelperError>>;
 }
 
 /// Helper models that the policy may ask, with the limit of requests an episode.
@@ -96,25 +96,25 @@ pub trait ConsultAgent: Debug + Send + Sync {
 /// use std::sync::Arc;
 ///
 /// use zs_rl::consult::{
-///     AgentError, AgentKind, ConsultAgent, ConsultRegistry, ConsultReply, ConsultRequest,
+///     HelperError, HelperKind, HelperModel, HelperRegistry, HelperReply, HelperRequest,
 /// };
 ///
 /// #[derive(Debug)]
 /// struct Oracle;
 ///
-/// impl ConsultAgent for Oracle {
+/// impl HelperModel for Oracle {
 ///     fn consult_batch(
 ///         &self,
-///         requests: &[ConsultRequest<'_>],
-///     ) -> Vec<Result<ConsultReply, AgentError>> {
-///         let yes = || ConsultReply { text: " Yes.".into(), ..ConsultReply::default() };
+///         requests: &[HelperRequest<'_>],
+///     ) -> Vec<Result<HelperReply, HelperError>> {
+///         let yes = || HelperReply { text: " Yes.".into(), ..HelperReply::default() };
 ///         requests.iter().map(|_| Ok(yes())).collect()
 ///     }
 /// }
 ///
-/// let registry = ConsultRegistry::new(5).with(AgentKind::Verify, Arc::new(Oracle));
-/// assert!(registry.agent(AgentKind::Verify).is_some());
-/// assert!(registry.agent(AgentKind::Knowledge).is_none());
+/// let registry = HelperRegistry::new(5).with(HelperKind::Verify, Arc::new(Oracle));
+/// assert!(registry.agent(HelperKind::Verify).is_some());
+/// assert!(registry.agent(HelperKind::Knowledge).is_none());
 /// ```
 ///
 /// # References
@@ -122,12 +122,12 @@ pub trait ConsultAgent: Debug + Send + Sync {
 /// - [AIPO](https://arxiv.org/abs/2605.08401), abstract: verify, knowledge and reasoning agents
 /// - [SituatedThinker](https://arxiv.org/abs/2505.19300): a registry with at most 5 calls
 #[derive(Clone, Debug, Default)]
-pub struct ConsultRegistry {
-    agents: BTreeMap<AgentKind, Arc<dyn ConsultAgent>>,
+pub struct HelperRegistry {
+    agents: BTreeMap<HelperKind, Arc<dyn HelperModel>>,
     budget: u32,
 }
 
-impl ConsultRegistry {
+impl HelperRegistry {
     /// Creates a registry without helper models and with a limit of requests an episode.
     #[must_use]
     pub fn new(budget: u32) -> Self {
@@ -136,7 +136,7 @@ impl ConsultRegistry {
 
     /// Adds a helper model; it replaces the one of the same kind.
     #[must_use]
-    pub fn with(mut self, kind: AgentKind, agent: Arc<dyn ConsultAgent>) -> Self {
+    pub fn with(mut self, kind: HelperKind, agent: Arc<dyn HelperModel>) -> Self {
         self.agents.insert(kind, agent);
         self
     }
@@ -149,12 +149,12 @@ impl ConsultRegistry {
 
     /// Helper model of a kind.
     #[must_use]
-    pub fn agent(&self, kind: AgentKind) -> Option<&dyn ConsultAgent> {
+    pub fn agent(&self, kind: HelperKind) -> Option<&dyn HelperModel> {
         self.agents.get(&kind).map(Arc::as_ref)
     }
 
     /// Kinds that have a helper model.
-    pub fn kinds(&self) -> impl Iterator<Item = AgentKind> {
+    pub fn kinds(&self) -> impl Iterator<Item = HelperKind> {
         self.agents.keys().copied()
     }
 }

@@ -1,6 +1,6 @@
 //! Parser of requests to helper models in the policy's text.
 
-use super::AgentKind;
+use super::HelperKind;
 
 /// Request at the end of a text, if the last tag that the text closes is that of one of these
 /// kinds.
@@ -9,15 +9,15 @@ use super::AgentKind;
 /// is none. The caller passes the policy's own text only.
 ///
 /// ```
-/// use zs_rl::consult::{AgentKind, parse_consult};
+/// use zs_rl::consult::{HelperKind, parse_consult};
 ///
-/// let asked = parse_consult("<think> hm <verify> 2 + 2 = 4 </verify>", &AgentKind::ALL);
-/// assert_eq!(asked, Some((AgentKind::Verify, "2 + 2 = 4")));
-/// assert_eq!(parse_consult("<verify> never closed", &AgentKind::ALL), None);
+/// let asked = parse_consult("<think> hm <verify> 2 + 2 = 4 </verify>", &HelperKind::ALL);
+/// assert_eq!(asked, Some((HelperKind::Verify, "2 + 2 = 4")));
+/// assert_eq!(parse_consult("<verify> never closed", &HelperKind::ALL), None);
 /// ```
 #[must_use]
-pub fn parse_consult<'a>(text: &'a str, kinds: &[AgentKind]) -> Option<(AgentKind, &'a str)> {
-    let last = |kind: AgentKind| text.rfind(kind.closing_tag()).map(|at| (at, kind));
+pub fn parse_consult<'a>(text: &'a str, kinds: &[HelperKind]) -> Option<(HelperKind, &'a str)> {
+    let last = |kind: HelperKind| text.rfind(kind.closing_tag()).map(|at| (at, kind));
     let (end, kind) = kinds.iter().copied().filter_map(last).max()?;
     let tail = &text[end + kind.closing_tag().len()..];
     if ["</search>", "</answer>"].iter().any(|it| tail.contains(it)) {
@@ -36,13 +36,13 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(text: &str, expected: Option<(AgentKind, &str)>) {
-        assert_eq!(parse_consult(text, &AgentKind::ALL), expected, "{text}");
+    fn check(text: &str, expected: Option<(HelperKind, &str)>) {
+        assert_eq!(parse_consult(text, &HelperKind::ALL), expected, "{text}");
     }
 
     #[test]
     fn the_last_closed_tag_counts() {
-        use AgentKind::{Knowledge, Reasoning, Verify};
+        use HelperKind::{Knowledge, Reasoning, Verify};
         check("<verify> a </verify>", Some((Verify, "a")));
         check("<knowledge> a </knowledge> tail", Some((Knowledge, "a")));
         check("<verify> a </verify><reasoning>b</reasoning>", Some((Reasoning, "b")));
@@ -58,12 +58,12 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(text in "(<|>|/|verify|knowledge|reasoning|search|é|a| ){0,24}") {
-            let _ = parse_consult(&text, &AgentKind::ALL);
+            let _ = parse_consult(&text, &HelperKind::ALL);
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = parse_consult(&String::from_utf8_lossy(&bytes), &AgentKind::ALL);
+            let _ = parse_consult(&String::from_utf8_lossy(&bytes), &HelperKind::ALL);
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::Document;
 use zs_core::registry::Settings;
 
-use super::{Earned, EpisodeView, RetrievalReward};
+use super::{EpisodeView, RetrievalReward, RewardOutput};
 
 /// Fraction of the gold documents that each search is the first to find, at its turn.
 ///
@@ -42,7 +42,7 @@ impl RetrievalReward for CoverageGain {
         "coverage_gain"
     }
 
-    fn score(&self, episode: &EpisodeView<'_>, documents: &[&[Document]]) -> Earned {
+    fn score(&self, episode: &EpisodeView<'_>, documents: &[&[Document]]) -> RewardOutput {
         let mut missing: BTreeSet<&str> =
             episode.question.gold_titles.iter().map(String::as_str).collect();
         let num_gold = missing.len();
@@ -52,7 +52,10 @@ impl RetrievalReward for CoverageGain {
         };
         let turns = documents.iter().map(&mut gain).collect();
         let unlabelled = f32::from(u8::from(num_gold == 0));
-        Earned { details: vec![("coverage_gain_unlabelled", unlabelled)], ..Earned::by_turn(turns) }
+        RewardOutput {
+            details: vec![("coverage_gain_unlabelled", unlabelled)],
+            ..RewardOutput::by_turn(turns)
+        }
     }
 }
 

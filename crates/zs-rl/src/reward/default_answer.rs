@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
 use zs_core::{YesNoRule, f1};
 
-use super::{Earned, EpisodeView, Reward};
+use super::{EpisodeView, Reward, RewardOutput};
 
 /// [`F1`](super::F1) of the final answer, or of a fixed text where there is none.
 ///
@@ -30,9 +30,9 @@ impl Reward for DefaultAnswer {
         "default_answer"
     }
 
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+    fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput {
         let answer = episode.answer().unwrap_or(&self.answer);
-        Earned::from(f1(answer, &episode.question.golden_answers, YesNoRule::Ignore) as f32)
+        RewardOutput::from(f1(answer, &episode.question.golden_answers, YesNoRule::Ignore) as f32)
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
 use zs_core::{cover_exact_match, exact_match};
 
-use super::{Earned, EpisodeView, Reward};
+use super::{EpisodeView, Reward, RewardOutput};
 
 /// 1 when the normalised final answer equals a golden answer, else 0.
 ///
@@ -23,9 +23,9 @@ impl Reward for ExactMatch {
         "exact_match"
     }
 
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+    fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput {
         let is_match = |it: &str| exact_match(it, &episode.question.golden_answers);
-        Earned::from(episode.answer().is_some_and(is_match))
+        RewardOutput::from(episode.answer().is_some_and(is_match))
     }
 }
 
@@ -45,9 +45,9 @@ impl Reward for CoverExactMatch {
         "cover_exact_match"
     }
 
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+    fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput {
         let is_match = |it: &str| cover_exact_match(it, &episode.question.golden_answers);
-        Earned::from(episode.answer().is_some_and(is_match))
+        RewardOutput::from(episode.answer().is_some_and(is_match))
     }
 }
 

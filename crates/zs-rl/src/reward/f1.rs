@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
 use zs_core::{YesNoRule, f1};
 
-use super::{Earned, EpisodeView, Reward};
+use super::{EpisodeView, Reward, RewardOutput};
 
 /// Word-overlap F1 between the final answer and the best golden answer.
 ///
@@ -37,9 +37,9 @@ impl Reward for F1 {
         }
     }
 
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+    fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput {
         let of_answer = |it: &str| f1(it, &episode.question.golden_answers, self.yes_no) as f32;
-        Earned::from(episode.answer().map_or(0.0, of_answer))
+        RewardOutput::from(episode.answer().map_or(0.0, of_answer))
     }
 }
 

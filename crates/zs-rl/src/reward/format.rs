@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::Action;
 use zs_core::registry::Settings;
 
-use super::{Earned, EpisodeView, Reward, TurnView};
+use super::{EpisodeView, Reward, RewardOutput, TurnView};
 
 /// 1 when the episode ends with an answer and every turn is well formed, else 0.
 ///
@@ -27,10 +27,12 @@ impl Reward for Format {
         "format"
     }
 
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+    fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput {
         let is_turn_well_formed =
             |it: &TurnView<'_>| *it.action != Action::Invalid && self.is_well_formed(&it.text);
-        Earned::from(episode.answer().is_some() && episode.turns.iter().all(is_turn_well_formed))
+        RewardOutput::from(
+            episode.answer().is_some() && episode.turns.iter().all(is_turn_well_formed),
+        )
     }
 }
 

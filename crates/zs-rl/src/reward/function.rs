@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::registry::check;
 use zs_core::{Document, Question};
 
-use super::{Earned, EpisodeView, GroupReward, RetrievalReward, Reward};
+use super::{EpisodeView, GroupReward, RetrievalReward, Reward, RewardOutput};
 use crate::{Trajectory, Turn};
 
 /// Reward of one episode, in total and by component.
@@ -29,7 +29,7 @@ pub struct RewardScore {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RewardComponent {
-    /// [`Reward::name`], or the name of one of its [`details`](Earned::details).
+    /// [`Reward::name`], or the name of one of its [`details`](RewardOutput::details).
     pub name: String,
     /// Its score, before weighting.
     pub score: f32,
@@ -43,7 +43,7 @@ pub struct RewardComponent {
 /// ramp_k  = min(1, step / warm_up_k)           1 without a warm-up
 /// ```
 ///
-/// - `r_k`: score of reward `k` ([`Earned::total`]); `r_kt`: its score of turn `t`
+/// - `r_k`: score of reward `k` ([`RewardOutput::total`]); `r_kt`: its score of turn `t`
 /// - `w_k`: its weight; `decay_k`: its [`TurnDecay`], 1 without one
 ///
 /// ```
@@ -234,7 +234,11 @@ impl Term {
         }
     }
 
-    fn earned(&self, episodes: &[EpisodeView<'_>], trajectories: &[Trajectory]) -> Vec<Earned> {
+    fn earned(
+        &self,
+        episodes: &[EpisodeView<'_>],
+        trajectories: &[Trajectory],
+    ) -> Vec<RewardOutput> {
         match &self.reward {
             AnyReward::Episode(it) => episodes.iter().map(|episode| it.score(episode)).collect(),
             AnyReward::Retrieval(it) => episodes
@@ -254,7 +258,7 @@ fn documents<'a>(trajectory: &'a Trajectory) -> Vec<&'a [Document]> {
 }
 
 impl RewardScore {
-    fn add(&mut self, name: &str, weight: f32, earned: Earned) {
+    fn add(&mut self, name: &str, weight: f32, earned: RewardOutput) {
         let mut push = |name: &str, score| {
             self.components.push(RewardComponent { name: name.to_owned(), score });
         };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use zs_core::Document;
 
 use super::tf_idf::{TfIdf, WordVector};
-use super::{Earned, EpisodeView, RetrievalReward};
+use super::{EpisodeView, RetrievalReward, RewardOutput};
 
 /// Information gain minus redundancy of each search, at its turn.
 ///
@@ -50,7 +50,7 @@ impl RetrievalReward for InformationGain {
         "information_gain"
     }
 
-    fn score(&self, episode: &EpisodeView<'_>, documents: &[&[Document]]) -> Earned {
+    fn score(&self, episode: &EpisodeView<'_>, documents: &[&[Document]]) -> RewardOutput {
         let titles = &episode.question.gold_titles;
         let gold: Vec<&WordVector> = titles.iter().filter_map(|it| self.by_title.get(it)).collect();
         let is_unlabelled = gold.is_empty() || gold.len() < titles.len();
@@ -76,13 +76,15 @@ impl RetrievalReward for InformationGain {
         }
         let rewards = information_gain(&steps);
         let total = |pick: fn(&(f64, f64)) -> f64| rewards.iter().map(pick).sum::<f64>() as f32;
-        Earned {
+        RewardOutput {
             details: vec![
                 ("information_gain_gain", total(|it| it.0)),
                 ("information_gain_redundancy", total(|it| it.1)),
                 ("information_gain_unlabelled", f32::from(u8::from(is_unlabelled))),
             ],
-            ..Earned::by_turn(rewards.iter().map(|(gain, seen)| (gain - seen) as f32).collect())
+            ..RewardOutput::by_turn(
+                rewards.iter().map(|(gain, seen)| (gain - seen) as f32).collect(),
+            )
         }
     }
 }

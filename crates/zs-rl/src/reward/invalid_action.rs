@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::Action;
 use zs_core::registry::Settings;
 
-use super::{Earned, EpisodeView, Reward, TurnView};
+use super::{EpisodeView, Reward, RewardOutput, TurnView};
 
 /// Minus one for each turn without a valid action, at that turn.
 ///
@@ -26,9 +26,9 @@ impl Reward for InvalidAction {
         "invalid_action"
     }
 
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+    fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput {
         let price = |it: &TurnView<'_>| if *it.action == Action::Invalid { -1.0 } else { 0.0 };
-        Earned::by_turn(episode.turns.iter().map(price).collect())
+        RewardOutput::by_turn(episode.turns.iter().map(price).collect())
     }
 }
 

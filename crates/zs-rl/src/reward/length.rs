@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::exact_match;
 use zs_core::registry::Settings;
 
-use super::{Earned, EpisodeView, GroupReward};
+use super::{EpisodeView, GroupReward, RewardOutput};
 
 /// Rewards shorter correct episodes and penalises longer wrong ones.
 ///
@@ -23,13 +23,13 @@ impl GroupReward for Length {
         "length"
     }
 
-    fn score_group(&self, episodes: &[EpisodeView<'_>]) -> Vec<Earned> {
+    fn score_group(&self, episodes: &[EpisodeView<'_>]) -> Vec<RewardOutput> {
         let episode = |it: &EpisodeView<'_>| {
             let is_right = |answer: &str| exact_match(answer, &it.question.golden_answers);
             (it.num_tokens(), it.answer().is_some_and(is_right))
         };
         let episodes: Vec<(usize, bool)> = episodes.iter().map(episode).collect();
-        length_rewards(&episodes).into_iter().map(Earned::from).collect()
+        length_rewards(&episodes).into_iter().map(RewardOutput::from).collect()
     }
 }
 

@@ -55,7 +55,7 @@ pub use self::view::{EpisodeView, SearchView, TurnView};
 /// one that compares episodes of the same question is a [`GroupReward`].
 ///
 /// ```
-/// use zs_rl::{Earned, EpisodeView, Reward};
+/// use zs_rl::{RewardOutput, EpisodeView, Reward};
 ///
 /// /// 1 for an episode that searched before it answered.
 /// #[derive(Debug)]
@@ -66,8 +66,8 @@ pub use self::view::{EpisodeView, SearchView, TurnView};
 ///         "curious"
 ///     }
 ///
-///     fn score(&self, episode: &EpisodeView<'_>) -> Earned {
-///         Earned::from(episode.answer().is_some() && episode.num_searches() > 0)
+///     fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput {
+///         RewardOutput::from(episode.answer().is_some() && episode.num_searches() > 0)
 ///     }
 /// }
 /// ```
@@ -76,7 +76,7 @@ pub trait Reward: Debug + Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Returns the reward of the episode; finite.
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned;
+    fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput;
 }
 
 /// Scores a finished episode by the documents of its searches. The trait marks rewards that read
@@ -87,7 +87,7 @@ pub trait RetrievalReward: Debug + Send + Sync {
 
     /// Returns the reward of the episode; finite. `documents` has one list a turn, as the engine
     /// returned them, empty for a turn without a search.
-    fn score(&self, episode: &EpisodeView<'_>, documents: &[&[Document]]) -> Earned;
+    fn score(&self, episode: &EpisodeView<'_>, documents: &[&[Document]]) -> RewardOutput;
 }
 
 /// Scores the episodes of one question against one another.
@@ -96,12 +96,12 @@ pub trait GroupReward: Debug + Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Returns the reward of each episode, in their order; finite.
-    fn score_group(&self, episodes: &[EpisodeView<'_>]) -> Vec<Earned>;
+    fn score_group(&self, episodes: &[EpisodeView<'_>]) -> Vec<RewardOutput>;
 }
 
 /// Reward of one episode, before weighting.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Earned {
+pub struct RewardOutput {
     /// Reward of the whole episode.
     pub total: f32,
     /// Rewards of the turns, as parts of [`total`](Self::total); empty where no turn has one.
@@ -111,7 +111,7 @@ pub struct Earned {
     pub details: Vec<(&'static str, f32)>,
 }
 
-impl Earned {
+impl RewardOutput {
     /// Reward that is the sum of the turns' rewards.
     #[must_use]
     pub fn by_turn(turns: Vec<f32>) -> Self {
@@ -120,14 +120,14 @@ impl Earned {
 }
 
 /// For the episode as a whole.
-impl From<f32> for Earned {
+impl From<f32> for RewardOutput {
     fn from(total: f32) -> Self {
         Self { total, ..Self::default() }
     }
 }
 
 /// 1 or 0 for the episode as a whole.
-impl From<bool> for Earned {
+impl From<bool> for RewardOutput {
     fn from(is_earned: bool) -> Self {
         Self::from(f32::from(u8::from(is_earned)))
     }

@@ -4,7 +4,7 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::{Settings, SettingsError, check};
 
-use super::{Earned, EpisodeView, Reward};
+use super::{EpisodeView, Reward, RewardOutput};
 
 /// DAPO's soft penalty on overlong episodes.
 ///
@@ -46,11 +46,11 @@ impl Reward for Overlong {
         "overlong"
     }
 
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+    fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput {
         let excess =
             episode.num_tokens().saturating_sub(self.max_tokens.saturating_sub(self.cache_tokens));
         let share = excess as f64 / self.cache_tokens.max(1) as f64;
-        Earned::from(0.0 - share.min(1.0) as f32)
+        RewardOutput::from(0.0 - share.min(1.0) as f32)
     }
 }
 
@@ -74,8 +74,8 @@ impl Reward for OverBudget {
         "over_budget"
     }
 
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
-        Earned::from(if episode.over_budget { -1.0 } else { 0.0 })
+    fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput {
+        RewardOutput::from(if episode.over_budget { -1.0 } else { 0.0 })
     }
 }
 

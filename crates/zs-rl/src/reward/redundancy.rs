@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::normalize_answer;
 use zs_core::registry::Settings;
 
-use super::{Earned, EpisodeView, Reward};
+use super::{EpisodeView, Reward, RewardOutput};
 
 /// Minus the mean similarity of the episode's queries.
 ///
@@ -35,7 +35,7 @@ impl Reward for Redundancy {
         "redundancy"
     }
 
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
+    fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput {
         let words = |query: &str| -> BTreeSet<String> {
             normalize_answer(query).split_whitespace().map(str::to_owned).collect()
         };
@@ -49,7 +49,7 @@ impl Reward for Redundancy {
             sum += similarity;
             count += 1;
         }
-        Earned::from(0.0 - (sum / count.max(1) as f64) as f32)
+        RewardOutput::from(0.0 - (sum / count.max(1) as f64) as f32)
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
 use zs_core::{Document, normalize_answer};
 
-use super::{Earned, EpisodeView, RetrievalReward};
+use super::{EpisodeView, RetrievalReward, RewardOutput};
 
 /// 1 when a document of the episode holds a golden answer, else 0.
 ///
@@ -29,7 +29,7 @@ impl RetrievalReward for RetrievalAnswer {
         "retrieval_answer"
     }
 
-    fn score(&self, episode: &EpisodeView<'_>, documents: &[&[Document]]) -> Earned {
+    fn score(&self, episode: &EpisodeView<'_>, documents: &[&[Document]]) -> RewardOutput {
         let in_words = |text: &str| format!(" {} ", normalize_answer(text));
         let golden: Vec<String> =
             episode.question.golden_answers.iter().map(|it| in_words(it)).collect();
@@ -37,7 +37,7 @@ impl RetrievalReward for RetrievalAnswer {
             let text = in_words(&format!("{} {}", document.title, document.text));
             golden.iter().any(|it| !it.trim().is_empty() && text.contains(it))
         };
-        Earned::from(documents.iter().copied().flatten().any(holds_answer))
+        RewardOutput::from(documents.iter().copied().flatten().any(holds_answer))
     }
 }
 

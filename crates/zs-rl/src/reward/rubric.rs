@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
 
-use super::{Earned, EpisodeView, GroupReward};
+use super::{EpisodeView, GroupReward, RewardOutput};
 use crate::judge::{Comparison, JudgeError, Rubric, RubricJudge, RubricKind, Verdict};
 
 /// Settings of [`RubricReward`]: criteria of the comparison, and its order.
@@ -76,7 +76,7 @@ impl GroupReward for RubricReward {
         "rubric"
     }
 
-    fn score_group(&self, episodes: &[EpisodeView<'_>]) -> Vec<Earned> {
+    fn score_group(&self, episodes: &[EpisodeView<'_>]) -> Vec<RewardOutput> {
         let text = |it: &EpisodeView<'_>| {
             it.turns.iter().map(|turn| turn.text.trim()).collect::<Vec<_>>().join("\n")
         };
@@ -135,11 +135,11 @@ impl Tally {
         }
     }
 
-    fn earned(self) -> Earned {
+    fn earned(self) -> RewardOutput {
         let Self { points, num_judged, num_failed } = self;
         let total = if num_judged == 0 { 0.5 } else { points / num_judged as f32 };
         let failed = num_failed as f32 / (num_judged + num_failed).max(1) as f32;
-        Earned { details: vec![("rubric_failed", failed)], ..Earned::from(total) }
+        RewardOutput { details: vec![("rubric_failed", failed)], ..RewardOutput::from(total) }
     }
 }
 

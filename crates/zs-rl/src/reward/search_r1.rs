@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::registry::check;
 use zs_core::{Action, exact_match};
 
-use super::{Earned, EpisodeView, Reward};
+use super::{EpisodeView, Reward, RewardOutput};
 
 /// Exact match, with partial credit for a well-formed episode.
 ///
@@ -56,14 +56,14 @@ impl Reward for SearchR1 {
         "search_r1"
     }
 
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
-        let Some(answer) = episode.answer() else { return Earned::default() };
+    fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput {
+        let Some(answer) = episode.answer() else { return RewardOutput::default() };
         let well_formed = episode
             .turns
             .iter()
             .all(|it| *it.action != Action::Invalid && is_well_formed(&it.text));
         let is_right = exact_match(answer, &episode.question.golden_answers);
-        Earned::from(match (is_right, well_formed) {
+        RewardOutput::from(match (is_right, well_formed) {
             (true, true) => 1.0,
             (true, false) => 1.0 - self.structure,
             (false, true) => self.structure,

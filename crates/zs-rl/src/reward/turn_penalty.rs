@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
 
-use super::{Earned, EpisodeView, Reward};
+use super::{EpisodeView, Reward, RewardOutput};
 
 /// Minus one for each turn beyond those that are free.
 ///
@@ -31,8 +31,8 @@ impl Reward for TurnPenalty {
         "turn_penalty"
     }
 
-    fn score(&self, episode: &EpisodeView<'_>) -> Earned {
-        Earned::from(0.0 - episode.turns.len().saturating_sub(self.free_turns) as f32)
+    fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput {
+        RewardOutput::from(0.0 - episode.turns.len().saturating_sub(self.free_turns) as f32)
     }
 }
 

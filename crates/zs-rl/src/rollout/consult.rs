@@ -3,9 +3,9 @@
 use zs_core::StreamKey;
 
 use super::RolloutError;
-use super::helper_reply::HelperReply;
+use super::helper_reply::ShownReply;
 use super::row::{RolloutRow, Rules};
-use crate::consult::{ConsultRegistry, ConsultRequest};
+use crate::consult::{HelperRegistry, HelperRequest};
 
 /// Random key of a completion that follows `part` requests of the same turn.
 ///
@@ -23,7 +23,7 @@ fn agent_key(key: StreamKey, turn: u32, part: u32) -> StreamKey {
 pub(super) fn consult(
     rows: &mut [RolloutRow<'_>],
     asking: &[usize],
-    registry: &ConsultRegistry,
+    registry: &HelperRegistry,
     rules: &Rules<'_>,
     max_tokens: usize,
     (turn, part): (u32, u32),
@@ -34,11 +34,11 @@ pub(super) fn consult(
             asking.iter().copied().filter(|&it| asked(&rows[it]) == Some(kind)).collect();
         let Some(agent) = registry.agent(kind).filter(|_| !indices.is_empty()) else { continue };
         let replies = {
-            let requests: Vec<ConsultRequest<'_>> = indices
+            let requests: Vec<HelperRequest<'_>> = indices
                 .iter()
                 .map(|&index| {
                     let row = &rows[index];
-                    ConsultRequest {
+                    HelperRequest {
                         question: &row.episode.question.text,
                         request: row.trajectory.consults.last().map_or("", |it| &it.request),
                         key: agent_key(row.episode.key, turn, part),
@@ -56,7 +56,7 @@ pub(super) fn consult(
         }
         for (&index, reply) in indices.iter().zip(replies) {
             let limit = max_tokens.min(rows[index].room(rules.observation_limit));
-            let reply = HelperReply::new(reply, kind, rules.tokenizer, limit)?;
+            let reply = ShownReply::new(reply, kind, rules.tokenizer, limit)?;
             rows[index].take_reply(reply);
         }
     }

@@ -5,7 +5,7 @@ use zs_model::{TokenId, Tokenizer};
 
 use super::RolloutError;
 use super::error::message_with_causes;
-use crate::consult::{AgentError, AgentKind, ConsultReply};
+use crate::consult::{HelperError, HelperKind, HelperReply};
 
 /// Reply in place of an empty or failed one, as the policy is shown it.
 pub(super) const NO_REPLY: &str = " (no reply) ";
@@ -15,7 +15,7 @@ pub(super) const CONSULT_REFUSED: &str =
     "\nNo further consultation is possible. I should go on by myself.\n";
 
 /// A reply as it is shown to the policy.
-pub(super) struct HelperReply {
+pub(super) struct ShownReply {
     pub(super) text: String,
     pub(super) tokens: Vec<TokenId>,
     /// Log-probabilities of the helper model; empty where they are not known.
@@ -23,18 +23,18 @@ pub(super) struct HelperReply {
     pub(super) error: Option<String>,
 }
 
-impl HelperReply {
+impl ShownReply {
     /// At most `limit` tokens of the helper model's reply, in the policy's tokens. Its
     /// log-probabilities are kept where its tokens are the same.
     pub(super) fn new(
-        reply: Result<ConsultReply, AgentError>,
-        kind: AgentKind,
+        reply: Result<HelperReply, HelperError>,
+        kind: HelperKind,
         tokenizer: &Tokenizer,
         limit: usize,
     ) -> Result<Self, RolloutError> {
         let reply = match reply {
             Ok(reply) if reply.text.trim().is_empty() => {
-                Err(AgentError::Empty { agent: kind.tag() })
+                Err(HelperError::Empty { agent: kind.tag() })
             }
             reply => reply,
         };
@@ -67,9 +67,9 @@ mod tests {
     fn check(text: &str, sampled: &str, limit: usize, shown: &str, num_known: usize) {
         let bytes: Vec<TokenId> = sampled.bytes().map(TokenId::from).collect();
         let log_probs = vec![-0.1; bytes.len()];
-        let reply = ConsultReply { text: text.to_owned(), tokens: bytes, log_probs };
+        let reply = HelperReply { text: text.to_owned(), tokens: bytes, log_probs };
         let reply =
-            HelperReply::new(Ok(reply), AgentKind::Verify, &byte_tokenizer(), limit).unwrap();
+            ShownReply::new(Ok(reply), HelperKind::Verify, &byte_tokenizer(), limit).unwrap();
         assert_eq!((reply.text.as_str(), reply.log_probs.len()), (shown, num_known));
     }
 
@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn silence_is_an_error() {
-        let reply = ConsultReply { text: " \n".to_owned(), ..ConsultReply::default() };
-        let reply = HelperReply::new(Ok(reply), AgentKind::Verify, &byte_tokenizer(), 99).unwrap();
+        let reply = HelperReply { text: " \n".to_owned(), ..HelperReply::default() };
+        let reply = ShownReply::new(Ok(reply), HelperKind::Verify, &byte_tokenizer(), 99).unwrap();
         assert_eq!(reply.text, NO_REPLY);
         assert_eq!(reply.error.as_deref(), Some("agent `verify` gave an empty reply"));
     }

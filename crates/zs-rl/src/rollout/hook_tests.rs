@@ -11,7 +11,7 @@ use zs_model::testing::{ScriptedGenerator, byte_tokenizer};
 use super::helper_reply::{CONSULT_REFUSED, NO_REPLY};
 use super::tests::{Echo, config, whimsical};
 use super::*;
-use crate::consult::{AgentError, ConsultAgent, ConsultReply, ConsultRequest};
+use crate::consult::{HelperError, HelperModel, HelperReply, HelperRequest};
 use crate::program::{Intervention, ProgramContext, ProgramError, ProgramFunction, ProgramOutcome};
 use crate::write_records;
 
@@ -21,28 +21,28 @@ pub(super) struct EchoAgent {
     num_calls: AtomicUsize,
 }
 
-impl ConsultAgent for EchoAgent {
+impl HelperModel for EchoAgent {
     fn consult_batch(
         &self,
-        requests: &[ConsultRequest<'_>],
-    ) -> Vec<Result<ConsultReply, AgentError>> {
+        requests: &[HelperRequest<'_>],
+    ) -> Vec<Result<HelperReply, HelperError>> {
         self.num_calls.fetch_add(requests.len(), Ordering::Relaxed);
-        let reply = |it: &ConsultRequest<'_>| {
+        let reply = |it: &HelperRequest<'_>| {
             if it.request.contains("fail") {
-                return Err(AgentError::Other("told to".to_owned()));
+                return Err(HelperError::Other("told to".to_owned()));
             }
             let draw = it.key.derive_seed(Domain::Sampling) % 10;
             let text = format!(" {} {} {draw}. ", it.request, it.question);
-            Ok(ConsultReply { text, ..ConsultReply::default() })
+            Ok(HelperReply { text, ..HelperReply::default() })
         };
         requests.iter().map(reply).collect()
     }
 }
 
-pub(super) fn registry(budget: u32) -> (ConsultRegistry, Arc<EchoAgent>) {
+pub(super) fn registry(budget: u32) -> (HelperRegistry, Arc<EchoAgent>) {
     let agent = Arc::new(EchoAgent::default());
-    let registry = AgentKind::ALL.into_iter().fold(ConsultRegistry::new(budget), |it, kind| {
-        it.with(kind, Arc::clone(&agent) as Arc<dyn ConsultAgent>)
+    let registry = HelperKind::ALL.into_iter().fold(HelperRegistry::new(budget), |it, kind| {
+        it.with(kind, Arc::clone(&agent) as Arc<dyn HelperModel>)
     });
     (registry, agent)
 }
@@ -73,7 +73,7 @@ pub(super) fn episodes(questions: &[Question], seed: u64) -> Vec<Episode<'_>> {
 fn play_one(
     script: fn(u32, u32) -> &'static str,
     edit: impl FnOnce(&mut RolloutConfig),
-    consultants: Option<&ConsultRegistry>,
+    consultants: Option<&HelperRegistry>,
     harness: Option<&Harness>,
 ) -> RolloutOutput {
     let generator = ScriptedGenerator::new(move |_, key: StreamKey| {
@@ -103,7 +103,7 @@ fn bytes_of(rollout: &Rollout<'_>, episodes: &[Episode<'_>]) -> Vec<u8> {
 fn an_empty_library_is_the_plain_loop_byte_for_byte() {
     let (generator, engine, config) = (whimsical(), Echo::default(), config());
     let questions = questions();
-    let nobody = ConsultRegistry::new(5);
+    let nobody = HelperRegistry::new(5);
     for seed in 0..20 {
         let episodes = episodes(&questions, seed);
         let plain =
@@ -225,7 +225,7 @@ fn consultations_stand_inside_of_their_turn() {
     let trajectory = &output.trajectories[0];
     assert_eq!(agent.num_calls.load(Ordering::Relaxed), 2);
     let [verify, knowledge] = trajectory.consults.as_slice() else { panic!("{trajectory:?}") };
-    assert_eq!((verify.turn, verify.agent), (0, AgentKind::Verify));
+    assert_eq!((verify.turn, verify.agent), (0, HelperKind::Verify));
     assert_eq!(verify.request, "1 + 1 = 2");
     assert_eq!(knowledge.reply_text, NO_REPLY);
     assert_eq!(knowledge.error.as_deref(), Some("told to"));

@@ -5,7 +5,7 @@ use tracing::info_span;
 use zs_model::{SamplingParams, SequenceRequest, Session};
 
 use super::consult::{consult, part_key};
-use super::observation::Observer;
+use super::observation::ObservationWriter;
 use super::row::{RolloutRow, Rules, Written};
 use super::search::search;
 use super::{Rollout, RolloutError, RolloutEvent};
@@ -15,7 +15,7 @@ use crate::Trajectory;
 pub(super) struct Table<'a> {
     pub(super) rollout: &'a Rollout<'a>,
     pub(super) rules: Rules<'a>,
-    pub(super) observations: Observer<'a>,
+    pub(super) observations: ObservationWriter<'a>,
 }
 
 /// Episodes that are sampled in one session, and whose queries go to the engine together.

@@ -21,7 +21,7 @@ use super::*;
 fn play(
     config: &RolloutConfig,
     seed: u64,
-    consultants: Option<&ConsultRegistry>,
+    consultants: Option<&HelperRegistry>,
 ) -> (RolloutOutput, Vec<String>) {
     let (generator, engine, questions) = (lively(), Echo::default(), questions());
     let harness = Harness::new(vec![Box::new(Meddling)]);

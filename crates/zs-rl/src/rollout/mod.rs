@@ -27,10 +27,10 @@ pub use self::stats::RolloutStats;
 
 use self::lane::{Lane, Table};
 use self::lanes::{blocks, play_lanes};
-use self::observation::Observer;
+use self::observation::ObservationWriter;
 use self::prompt::PromptTemplate;
 use self::row::{RolloutRow, Rules};
-use crate::consult::{AgentKind, ConsultRegistry};
+use crate::consult::{HelperKind, HelperRegistry};
 use crate::program::{self, Harness};
 use crate::{Consult, Trajectory, Turn};
 
@@ -162,7 +162,7 @@ pub struct Rollout<'a> {
     /// Program functions; without them, those that the config names, out of the built-in ones.
     pub harness: Option<&'a Harness>,
     /// Helper models that may be asked.
-    pub consultants: Option<&'a ConsultRegistry>,
+    pub consultants: Option<&'a HelperRegistry>,
 }
 
 impl<'a> Rollout<'a> {
@@ -203,12 +203,12 @@ impl<'a> Rollout<'a> {
                 RolloutError::Config { field: "programs", message }
             })?,
         };
-        let agents: Vec<AgentKind> =
+        let agents: Vec<HelperKind> =
             self.consultants.map_or_else(Vec::new, |it| it.kinds().collect());
         let context_length = generator.context_length();
         let table = Table {
             rollout: self,
-            observations: Observer::new(generator.tokenizer(), config)?,
+            observations: ObservationWriter::new(generator.tokenizer(), config)?,
             rules: Rules {
                 tokenizer: generator.tokenizer(),
                 context_length,
@@ -216,7 +216,7 @@ impl<'a> Rollout<'a> {
                 max_turns: config.max_searches + 1,
                 harness: self.harness.unwrap_or(&of_config),
                 agents: &agents,
-                consult_budget: self.consultants.map_or(0, ConsultRegistry::budget),
+                consult_budget: self.consultants.map_or(0, HelperRegistry::budget),
             },
         };
         let mut lanes = Vec::new();

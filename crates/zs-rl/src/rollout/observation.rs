@@ -7,7 +7,7 @@ use super::{RolloutConfig, RolloutError};
 
 /// Encodes observations within limits.
 #[derive(Debug)]
-pub(crate) struct Observer<'a> {
+pub(crate) struct ObservationWriter<'a> {
     tokenizer: &'a Tokenizer,
     max_tokens: usize,
     titles: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Observation {
     pub(crate) tokens: Vec<TokenId>,
 }
 
-impl<'a> Observer<'a> {
+impl<'a> ObservationWriter<'a> {
     pub(crate) fn new(
         tokenizer: &'a Tokenizer,
         config: &RolloutConfig,
@@ -115,7 +115,7 @@ mod tests {
     /// The body of the block that is shown; one token is a byte.
     fn body(texts: &[&str], room: usize) -> Option<String> {
         let tokenizer = byte_tokenizer();
-        let observer = Observer::new(&tokenizer, &RolloutConfig::default()).unwrap();
+        let observer = ObservationWriter::new(&tokenizer, &RolloutConfig::default()).unwrap();
         let documents: Vec<Document> = texts.iter().map(|it| Document::new("", *it)).collect();
         let Observation { text, tokens } = observer.documents(&documents, room).unwrap()?;
         assert_eq!(tokenizer.decode(&tokens), text);
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn impossible_limits_are_refused() {
         let config = RolloutConfig { max_observation_tokens: 30, ..RolloutConfig::default() };
-        let message = Observer::new(&byte_tokenizer(), &config).unwrap_err().to_string();
+        let message = ObservationWriter::new(&byte_tokenizer(), &config).unwrap_err().to_string();
         assert!(
             message.contains("`max_observation_tokens`") && message.contains("30"),
             "{message}"

@@ -3,10 +3,10 @@
 use zs_core::{Action, Document, INVALID_ACTION_MESSAGE, neutralize_tags, parse_action};
 use zs_model::{Completion, StopReason, TokenId, Tokenizer};
 
-use super::helper_reply::{CONSULT_REFUSED, HelperReply};
-use super::observation::{Observation, Observer};
+use super::helper_reply::{CONSULT_REFUSED, ShownReply};
+use super::observation::{Observation, ObservationWriter};
 use super::{Episode, RolloutError};
-use crate::consult::{AgentKind, parse_consult};
+use crate::consult::{HelperKind, parse_consult};
 use crate::program::{Harness, ProgramContext, ReviewState};
 use crate::{Consult, Trajectory, Turn};
 
@@ -57,7 +57,7 @@ pub(super) struct Rules<'a> {
     pub(super) max_turns: u32,
     pub(super) harness: &'a Harness,
     /// Helper models that may be asked, and the limit of requests an episode.
-    pub(super) agents: &'a [AgentKind],
+    pub(super) agents: &'a [HelperKind],
     pub(super) consult_budget: u32,
 }
 
@@ -130,7 +130,7 @@ impl<'a> RolloutRow<'a> {
         Written::Turn
     }
 
-    fn ask(&mut self, agent: AgentKind, request: String, completion: Completion, text: String) {
+    fn ask(&mut self, agent: HelperKind, request: String, completion: Completion, text: String) {
         self.trajectory.consults.push(Consult {
             turn: self.trajectory.turns.len(),
             agent,
@@ -145,7 +145,7 @@ impl<'a> RolloutRow<'a> {
     }
 
     /// Appends the reply of a helper model to the request.
-    pub(super) fn take_reply(&mut self, reply: HelperReply) {
+    pub(super) fn take_reply(&mut self, reply: ShownReply) {
         let Some(consult) = self.trajectory.consults.last_mut() else { return };
         self.num_tokens += reply.tokens.len();
         self.append.clone_from(&reply.tokens);
@@ -203,7 +203,7 @@ impl<'a> RolloutRow<'a> {
     /// `limit` tokens at most.
     pub(super) fn observe(
         &mut self,
-        observations: &Observer<'_>,
+        observations: &ObservationWriter<'_>,
         limit: usize,
     ) -> Result<(), RolloutError> {
         if matches!(self.reply, TurnReply::Nothing) {
@@ -228,7 +228,7 @@ impl<'a> RolloutRow<'a> {
     /// Observation after the last turn; `None` where the context has no room for it.
     fn observation(
         &mut self,
-        observations: &Observer<'_>,
+        observations: &ObservationWriter<'_>,
         limit: usize,
     ) -> Result<Option<Observation>, RolloutError> {
         let room = self.room(limit);

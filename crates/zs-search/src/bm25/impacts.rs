@@ -33,11 +33,11 @@ struct WordImpacts {
 /// The impacts of words, by word.
 pub(super) struct Impacts {
     field: Field,
-    kept: RwLock<Kept>,
+    kept: RwLock<TermImpacts>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct TermImpacts {
     by_word: HashMap<String, WordImpacts>,
     num_postings: usize,
 }
@@ -132,7 +132,7 @@ impl Impacts {
     }
 }
 
-impl Kept {
+impl TermImpacts {
     /// Another thread may have been faster.
     fn insert(&mut self, word: &str, entry: WordImpacts) {
         if !self.by_word.contains_key(word) {

@@ -355,7 +355,7 @@ fn retry_after(value: &str, now: std::time::SystemTime) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Reply, TestServer, config};
+    use super::super::testing::{CannedResponse, TestServer, config};
     use super::*;
 
     fn client(urls: &[String], config: HttpConfig) -> (HttpClient, Arc<Ledger>) {
@@ -374,9 +374,14 @@ mod tests {
 
     /// A server that goes through some replies, and what comes of it.
     #[track_caller]
-    fn check(replies: Vec<Reply>, config: HttpConfig, expected: Result<&str, &str>, calls: u64) {
+    fn check(
+        replies: Vec<CannedResponse>,
+        config: HttpConfig,
+        expected: Result<&str, &str>,
+        calls: u64,
+    ) {
         let server = TestServer::start(move |number, _| {
-            replies.get(number).cloned().unwrap_or_else(|| Reply::ok("ok late"))
+            replies.get(number).cloned().unwrap_or_else(|| CannedResponse::ok("ok late"))
         });
         let (client, ledger) = client(&[server.url()], config);
         match (send(&client), expected) {
@@ -394,23 +399,28 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_tried_again_and_what_may_not_is_not() {
-        let good = || Reply::ok("ok fine");
+        let good = || CannedResponse::ok("ok fine");
         check(vec![good()], config(), Ok("fine"), 1);
-        check(vec![Reply::status(503, "busy"), good()], config(), Ok("fine"), 2);
+        check(vec![CannedResponse::status(503, "busy"), good()], config(), Ok("fine"), 2);
         check(
-            vec![Reply::status(429, ""), Reply::status(500, ""), good()],
+            vec![CannedResponse::status(429, ""), CannedResponse::status(500, ""), good()],
             config(),
             Ok("fine"),
             3,
         );
-        check(vec![Reply::HalfClose, good()], config(), Ok("fine"), 2);
-        check(vec![Reply::Garbage, good()], config(), Ok("fine"), 2);
-        check(vec![Reply::ok("what?"), good()], config(), Ok("fine"), 2);
-        check(vec![Reply::Truncated, good()], config(), Ok("fine"), 2);
-        check(vec![Reply::status(401, "no key s3cret")], config(), Err("[redacted]"), 1);
-        check(vec![Reply::status(404, "nothing")], config(), Err("status 404: nothing"), 1);
-        check(vec![Reply::Redirect], config(), Err("status 302"), 1);
-        let many = vec![Reply::status(500, "broken"); 9];
+        check(vec![CannedResponse::HalfClose, good()], config(), Ok("fine"), 2);
+        check(vec![CannedResponse::Garbage, good()], config(), Ok("fine"), 2);
+        check(vec![CannedResponse::ok("what?"), good()], config(), Ok("fine"), 2);
+        check(vec![CannedResponse::Truncated, good()], config(), Ok("fine"), 2);
+        check(vec![CannedResponse::status(401, "no key s3cret")], config(), Err("[redacted]"), 1);
+        check(
+            vec![CannedResponse::status(404, "nothing")],
+            config(),
+            Err("status 404: nothing"),
+            1,
+        );
+        check(vec![CannedResponse::Redirect], config(), Err("status 302"), 1);
+        let many = vec![CannedResponse::status(500, "broken"); 9];
         check(many, config(), Err("gave up after 3 attempts"), 3);
         let short = HttpConfig { max_reply_bytes: 4, max_attempts: 1, ..config() };
         check(vec![good()], short, Err("longer than 4 bytes"), 1);
@@ -418,20 +428,20 @@ mod tests {
 
     #[test]
     fn deadlines_hold() {
-        let slow = || vec![Reply::Slow; 9];
+        let slow = || vec![CannedResponse::Slow; 9];
         let impatient = HttpConfig { read_timeout_s: 0.05, max_attempts: 2, ..config() };
         check(slow(), impatient, Err("no reply in time"), 2);
         let out_of_time = HttpConfig { total_timeout_s: 0.05, ..config() };
         check(slow(), out_of_time, Err("no reply in time"), 1);
-        let patient = Reply::status(429, "later").with("Retry-After: 60");
+        let patient = CannedResponse::status(429, "later").with("Retry-After: 60");
         let config = HttpConfig { total_timeout_s: 1.0, ..config() };
         check(vec![patient], config, Err("gave up after 1 attempts"), 1);
     }
 
     #[test]
     fn a_server_that_fails_is_left_for_another() {
-        let bad = TestServer::start(|_, _| Reply::status(500, "broken"));
-        let good = TestServer::start(|_, _| Reply::ok("ok fine"));
+        let bad = TestServer::start(|_, _| CannedResponse::status(500, "broken"));
+        let good = TestServer::start(|_, _| CannedResponse::ok("ok fine"));
         let config = HttpConfig { breaker_failures: 2, breaker_pause_s: 60.0, ..config() };
         let (client, ledger) = client(&[bad.url(), good.url()], config);
         for _ in 0..20 {
@@ -444,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_server_that_is_gone_is_a_transport_error() {
-        let url = TestServer::start(|_, _| Reply::ok("ok")).url();
+        let url = TestServer::start(|_, _| CannedResponse::ok("ok")).url();
         let (client, _) = client(&[url], config());
         let error = send(&client).unwrap_err();
         assert!(error.is_transient(), "{error}");
@@ -453,7 +463,8 @@ mod tests {
 
     #[test]
     fn keys_and_parameters_are_sent_and_encoded() {
-        let server = TestServer::start(|_, request| Reply::ok(&format!("ok {}", request.target)));
+        let server =
+            TestServer::start(|_, request| CannedResponse::ok(&format!("ok {}", request.target)));
         let (client, _) = client(&[server.url()], config());
         let parameters = vec![("q", "a b&c=é".to_owned())];
         let request = HttpRequest { path: "/ask", parameters, ..HttpRequest::default() };

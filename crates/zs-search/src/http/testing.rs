@@ -39,7 +39,7 @@ pub struct Received {
 
 /// Reply of a server to a request.
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub enum CannedResponse {
     /// A whole reply.
     Whole {
         /// Status code.
@@ -61,7 +61,7 @@ pub enum Reply {
     Redirect,
 }
 
-impl Reply {
+impl CannedResponse {
     /// Creates a reply of status 200.
     #[must_use]
     pub fn ok(body: &str) -> Self {
@@ -97,7 +97,9 @@ pub struct TestServer {
 
 impl TestServer {
     /// Starts a server that replies to its n-th request, from 0, as `reply` says.
-    pub fn start(reply: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static) -> Self {
+    pub fn start(
+        reply: impl Fn(usize, &Received) -> CannedResponse + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback interface");
         let address = listener.local_addr().expect("a bound listener has an address");
         let num_requests = Arc::new(AtomicUsize::new(0));
@@ -148,7 +150,7 @@ fn serve(
     stream: TcpStream,
     count: &AtomicUsize,
     is_stopped: &AtomicBool,
-    reply: &(dyn Fn(usize, &Received) -> Reply + Send + Sync),
+    reply: &(dyn Fn(usize, &Received) -> CannedResponse + Send + Sync),
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut stream = stream;
@@ -177,7 +179,7 @@ fn serve(
         let body = String::from_utf8_lossy(&body).into_owned();
         let number = count.fetch_add(1, Ordering::SeqCst);
         match reply(number, &Received { target, headers, body }) {
-            Reply::Whole { status, header, body } => {
+            CannedResponse::Whole { status, header, body } => {
                 let header = header.map(|it| format!("{it}\r\n")).unwrap_or_default();
                 let length = body.len();
                 write!(
@@ -186,22 +188,22 @@ fn serve(
                 )?;
                 stream.flush()?;
             }
-            Reply::HalfClose => return stream.shutdown(Shutdown::Both),
-            Reply::Garbage => {
+            CannedResponse::HalfClose => return stream.shutdown(Shutdown::Both),
+            CannedResponse::Garbage => {
                 stream.write_all(b"\x00\xff this is not HTTP\r\n\r\n")?;
                 return stream.shutdown(Shutdown::Both);
             }
-            Reply::Truncated => {
+            CannedResponse::Truncated => {
                 stream.write_all(b"HTTP/1.1 200 X\r\nContent-Length: 99\r\n\r\nok fi")?;
                 return stream.shutdown(Shutdown::Both);
             }
-            Reply::Slow => {
+            CannedResponse::Slow => {
                 while !is_stopped.load(Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 return Ok(());
             }
-            Reply::Redirect => {
+            CannedResponse::Redirect => {
                 let line = "Location: http://127.0.0.1:1/";
                 write!(stream, "HTTP/1.1 302 X\r\nContent-Length: 0\r\n{line}\r\n\r\n")?;
             }

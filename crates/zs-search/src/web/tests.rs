@@ -4,7 +4,7 @@ use zs_core::{DocumentQuality, Question, SearchError};
 
 use super::*;
 use crate::conformance::check_engine;
-use crate::http::testing::{Received, Reply, TestServer, config};
+use crate::http::testing::{CannedResponse, Received, TestServer, config};
 
 const KEY: &str = "k3y-0f-s0me0ne";
 
@@ -33,8 +33,8 @@ fn check(
     let server = TestServer::start(move |_, received: &Received| {
         let all = format!("{}\n{}\n{}", received.target, received.headers, received.body);
         match sent.iter().find(|it| !all.contains(it.as_str())) {
-            Some(missing) => Reply::status(400, &format!("no {missing} in {all}")),
-            None => Reply::ok(reply),
+            Some(missing) => CannedResponse::status(400, &format!("no {missing} in {all}")),
+            None => CannedResponse::ok(reply),
         }
     });
     let found = search(&engine(&server, provider), " bamboo & co ", k).unwrap();
@@ -107,8 +107,8 @@ fn every_provider_keeps_the_contract() {
         let server = TestServer::start(|number, _| {
             let row = r#"{"title": "T", "link": "l", "url": "l", "snippet": "x", "content": "x"}"#;
             match number % 4 {
-                3 => Reply::status(500, "broken"),
-                _ => Reply::ok(&format!(
+                3 => CannedResponse::status(500, "broken"),
+                _ => CannedResponse::ok(&format!(
                     r#"{{"organic_results": [{row}], "organic": [{row}], "items": [{row}],
                          "results": [{row}], "web": {{"results": [{row}]}}}}"#
                 )),
@@ -134,7 +134,8 @@ fn keys_are_never_shown() {
         let echo = |received: &Received| {
             format!("{} {}", received.target, received.headers).replace(['"', '\n'], " ")
         };
-        let refusing = TestServer::start(move |_, received| Reply::status(403, &echo(received)));
+        let refusing =
+            TestServer::start(move |_, received| CannedResponse::status(403, &echo(received)));
         let first = engine(&refusing, provider);
         let error = search(&first, "x", 1).unwrap_err();
         assert!(matches!(error, SearchError::Engine { .. }));
@@ -147,12 +148,12 @@ fn keys_are_never_shown() {
         assert!(said.contains("403") && said.contains("[redacted]"), "{said}");
 
         let erring = TestServer::start(move |_, received| {
-            Reply::ok(&format!("{{\"error\": \"{}\"}}", echo(received)))
+            CannedResponse::ok(&format!("{{\"error\": \"{}\"}}", echo(received)))
         });
         said.push_str(&format!("{:?}", search(&engine(&erring, provider), "x", 1)));
-        let garbling = TestServer::start(move |_, received| Reply::ok(&echo(received)));
+        let garbling = TestServer::start(move |_, received| CannedResponse::ok(&echo(received)));
         said.push_str(&format!("{:?}", search(&engine(&garbling, provider), "x", 1)));
-        let gone = engine(&TestServer::start(|_, _| Reply::ok("")), provider);
+        let gone = engine(&TestServer::start(|_, _| CannedResponse::ok("")), provider);
         said.push_str(&format!("{:?}", search(&gone, "x", 1)));
 
         let showing = TestServer::start(move |_, received| {
@@ -160,7 +161,7 @@ fn keys_are_never_shown() {
                 "{{\"title\": \"t\", \"snippet\": \"{0}\", \"description\": \"{0}\"}}",
                 echo(received)
             );
-            Reply::ok(&format!(
+            CannedResponse::ok(&format!(
                 "{{\"organic_results\": [{row}], \"organic\": [{row}], \"items\": [{row}], \
                    \"web\": {{\"results\": [{row}]}}}}"
             ))

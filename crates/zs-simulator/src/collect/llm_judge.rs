@@ -157,7 +157,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use zs_core::Document;
-    use zs_search::http::testing::{Reply, TestServer};
+    use zs_search::http::testing::{CannedResponse, TestServer};
 
     use super::*;
 
@@ -167,13 +167,13 @@ mod tests {
         let server = TestServer::start(move |number, request| {
             let is_greedy = request.body.contains("\"temperature\":0.0");
             match replies[number] {
-                "busy" => Reply::status(503, "busy"),
+                "busy" => CannedResponse::status(503, "busy"),
                 // A model that is asked greedily repeats itself.
-                "unclear" => Reply::ok(&said("useful or noisy")),
+                "unclear" => CannedResponse::ok(&said("useful or noisy")),
                 _ if is_greedy != (number == 0 || replies[number - 1] == "busy") => {
-                    Reply::status(400, "wrong temperature")
+                    CannedResponse::status(400, "wrong temperature")
                 }
-                reply => Reply::ok(&said(reply)),
+                reply => CannedResponse::ok(&said(reply)),
             }
         });
         let config = LlmJudgeConfig {

@@ -23,7 +23,7 @@ pub struct RawSearch {
 }
 
 #[derive(Deserialize)]
-struct Row {
+struct EpisodeRow {
     question: String,
     #[serde(default)]
     golden_answers: Vec<String>,
@@ -63,7 +63,7 @@ struct TurnRow {
 /// ```
 pub fn read_turns(path: &Path) -> Result<Vec<RawSearch>, DataError> {
     let rows = RowReader::new("recorded episode").open(path)?;
-    let episodes = rows.try_map(|row: Row, _| {
+    let episodes = rows.try_map(|row: EpisodeRow, _| {
         let mut golden_answers = row.golden_answers;
         golden_answers.extend(row.answer);
         golden_answers.retain(|it| !it.trim().is_empty());

@@ -17,7 +17,7 @@ pub use crate::alarm::AlarmsConfig;
 pub use file::{Check, load, load_with, note_renamed_keys, parse, renamed_keys};
 pub use observe::LoggingConfig;
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
-pub use resources::{ConsultantsConfig, CorpusSource, JudgeConfig};
+pub use resources::{CorpusSource, HelperModelsConfig, JudgeConfig};
 pub use safety::{CheckpointConfig, FailedSearch, FaultPolicy};
 pub use set::Assignment;
 pub use sft::{

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
-use zs_rl::consult::{AgentKind, AgentTemplates, GeneratorAgentConfig};
+use zs_rl::consult::{GeneratorHelperConfig, HelperKind, HelperTemplates};
 use zs_rl::judge::JUDGE_PROMPT;
 
 use super::ensure;
@@ -20,25 +20,25 @@ use crate::world::WorldSource;
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ConsultantsConfig {
+pub struct HelperModelsConfig {
     /// The model directory; one model plays every role.
     pub model: PathBuf,
     /// The roles that are filled.
     #[serde(default = "every_agent")]
-    pub agents: Vec<AgentKind>,
+    pub agents: Vec<HelperKind>,
     /// Consultations that an episode may make.
     #[serde(default = "default_budget")]
     pub budget: u32,
     /// Sampling of the model.
     #[serde(default)]
-    pub sampling: GeneratorAgentConfig,
+    pub sampling: GeneratorHelperConfig,
     /// Prompt templates.
     #[serde(default)]
-    pub templates: AgentTemplates,
+    pub templates: HelperTemplates,
 }
 
-fn every_agent() -> Vec<AgentKind> {
-    AgentKind::ALL.to_vec()
+fn every_agent() -> Vec<HelperKind> {
+    HelperKind::ALL.to_vec()
 }
 
 /// `SituatedThinker`'s limit; AIPO's is not published.
@@ -46,10 +46,10 @@ fn default_budget() -> u32 {
     5
 }
 
-impl ConsultantsConfig {
+impl HelperModelsConfig {
     pub(crate) fn check(&self, key: &str) -> Result<()> {
         let key = |name: &str| format!("{key}.{name}");
-        let GeneratorAgentConfig { temperature, max_new_tokens } = self.sampling;
+        let GeneratorHelperConfig { temperature, max_new_tokens } = self.sampling;
         ensure(!self.agents.is_empty(), &key("agents"), "at least one role", "empty")?;
         let is_temperature = temperature.is_finite() && temperature >= 0.0;
         ensure(is_temperature, &key("sampling.temperature"), "at least 0", temperature)?;

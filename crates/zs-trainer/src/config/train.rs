@@ -14,7 +14,7 @@ use zs_rl::{F1, Reinforce, RolloutConfig, TemperatureSchedule, UpdateConfig};
 use zs_search::Price;
 
 use super::{
-    AlarmsConfig, Check, CheckpointConfig, ConsultantsConfig, CorpusSource, FaultPolicy,
+    AlarmsConfig, Check, CheckpointConfig, CorpusSource, FaultPolicy, HelperModelsConfig,
     JudgeConfig, LoggingConfig, at_table, ensure, resolved,
 };
 use crate::components::Components;
@@ -39,7 +39,7 @@ pub struct TrainConfig {
     pub validation: Option<ValidationConfig>,
     /// Helper models that the policy may consult while it trains; validation has none.
     #[serde(default, alias = "consultants", skip_serializing_if = "Option::is_none")]
-    pub helper_models: Option<ConsultantsConfig>,
+    pub helper_models: Option<HelperModelsConfig>,
     /// The model that compares episodes, for the reward `rubric`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeConfig>,

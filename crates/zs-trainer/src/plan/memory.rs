@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use zs_core::registry::Settings;
-use zs_model::{LoraConfig, ModelConfig, OptimizerKind, Precision};
+use zs_model::{ComputeDtype, LoraConfig, ModelConfig, OptimizerKind};
 use zs_simulator::SimulatedSettings;
 
 use super::episode_tokens;
@@ -116,7 +116,7 @@ impl Placement {
 pub fn parts(config: &TrainConfig, on: Placement, components: &Components) -> Result<Vec<Part>> {
     let shape = shape(&config.policy)?;
     let training = &config.training;
-    let is_bf16 = training.memory.compute_dtype == Precision::Bf16;
+    let is_bf16 = training.memory.compute_dtype == ComputeDtype::Bf16;
     let weights = BYTES * shape.num_parameters() as u64;
     let copy = match is_bf16 {
         true => BYTES_BF16 * (of_blocks(&shape) + shape.vocab_size * shape.hidden_size) as u64,
@@ -184,7 +184,7 @@ pub fn peak(parts: &[Part]) -> u64 {
 
 /// Returns true if the network runs in host memory: in f32 on a CPU.
 fn is_on_slices(config: &TrainConfig, on: Placement) -> bool {
-    !on.is_gpu && config.training.memory.compute_dtype == Precision::F32
+    !on.is_gpu && config.training.memory.compute_dtype == ComputeDtype::F32
 }
 
 /// Memory of the activations of one micro-batch.
@@ -200,8 +200,8 @@ fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 
     }
     let scores = 3 * heads * row.min(ATTENTION_WIDTH);
     let of_products = match memory.compute_dtype {
-        Precision::F32 => 0,
-        Precision::Bf16 => {
+        ComputeDtype::F32 => 0,
+        ComputeDtype::Bf16 => {
             let inputs = 5 * d + heads * shape.head_dim + f;
             BYTES_BF16 * (tokens * inputs + of_blocks(shape) / blocks.max(1)) as u64
         }
@@ -236,8 +236,8 @@ impl Sampling {
             false => (rows, tokens),
         };
         let number = match training.memory.compute_dtype {
-            Precision::F32 => BYTES,
-            Precision::Bf16 => BYTES_BF16,
+            ComputeDtype::F32 => BYTES,
+            ComputeDtype::Bf16 => BYTES_BF16,
         };
         let of_token = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim;
         let of_tokens = |tokens: usize| number * (tokens * of_token) as u64;

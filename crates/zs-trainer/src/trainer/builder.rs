@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use zs_core::{Question, SearchEngine};
 use zs_curriculum::Curriculum;
 use zs_model::{LanguageModel, TokenRow, ValueNetwork};
-use zs_rl::consult::ConsultRegistry;
+use zs_rl::consult::HelperRegistry;
 use zs_rl::program::Harness;
 use zs_rl::{Algorithm, RewardFunction, RewardResources};
 
@@ -32,7 +32,7 @@ pub struct TrainerBuilder {
     validation: Option<Validation>,
     values: Option<ValueNetwork>,
     texts: Vec<TokenRow>,
-    helper_models: Option<ConsultRegistry>,
+    helper_models: Option<HelperRegistry>,
     alarms: AlarmsConfig,
     callbacks: Vec<Box<dyn Callback>>,
     config: TrainingConfig,
@@ -173,7 +173,7 @@ impl TrainerBuilder {
 
     /// Sets helper models that the policy may consult; validation goes without them.
     #[must_use]
-    pub fn helper_models(mut self, helper_models: Option<ConsultRegistry>) -> Self {
+    pub fn helper_models(mut self, helper_models: Option<HelperRegistry>) -> Self {
         self.helper_models = helper_models;
         self
     }

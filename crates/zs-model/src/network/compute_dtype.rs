@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::CausalLm;
 use crate::kernels::{matmul_bf16, to_matmul_dtype};
 
-/// Precision of the matrix products of blocks and head.
+/// ComputeDtype of the matrix products of blocks and head.
 ///
 /// ```text
 /// bf16:  y = bf16(x) bf16(W) + b,   summed in f32
@@ -20,11 +20,11 @@ use crate::kernels::{matmul_bf16, to_matmul_dtype};
 ///
 /// # References
 ///
-/// - [Mixed Precision Training](https://arxiv.org/abs/1710.03740), section 3.1: master weights;
+/// - [Mixed ComputeDtype Training](https://arxiv.org/abs/1710.03740), section 3.1: master weights;
 ///   bfloat16 needs no loss scaling
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
+pub enum ComputeDtype {
     /// f32.
     #[default]
     F32,
@@ -32,7 +32,7 @@ pub enum Precision {
     Bf16,
 }
 
-impl Precision {
+impl ComputeDtype {
     /// True for the default, f32.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "signature required by serde")]
     pub(crate) fn is_f32(&self) -> bool {
@@ -68,7 +68,7 @@ impl CausalLm {
     /// Network with its matrices in the compute dtype, so that sampling reads less memory. Must not
     /// be trained or saved.
     pub(crate) fn for_sampling(mut self) -> Self {
-        if self.memory.compute_dtype == Precision::Bf16 {
+        if self.memory.compute_dtype == ComputeDtype::Bf16 {
             let round = |it: &mut Param<Tensor<2>>| {
                 *it = it.clone().map(|it| it.cast(FloatDType::BF16));
             };
@@ -82,7 +82,7 @@ impl CausalLm {
     }
 
     /// Sets the precision of every linear layer.
-    pub(crate) fn set_compute_dtype(&mut self, compute_dtype: Precision) {
+    pub(crate) fn set_compute_dtype(&mut self, compute_dtype: ComputeDtype) {
         if let Some(head) = &mut self.lm_head {
             head.compute_dtype = compute_dtype;
         }
@@ -109,7 +109,7 @@ mod tests {
         LanguageModel::initialize(tiny_config(), byte_tokenizer(), 5, &Device::flex())
     }
 
-    fn memory(compute_dtype: Precision) -> MemoryConfig {
+    fn memory(compute_dtype: ComputeDtype) -> MemoryConfig {
         MemoryConfig { compute_dtype, ..MemoryConfig::default() }
     }
 
@@ -140,8 +140,8 @@ mod tests {
     #[track_caller]
     fn check(network: &CausalLm) {
         let (expected_loss, expected) =
-            gradient(&network.clone().with_memory(memory(Precision::F32)));
-        let (loss, found) = gradient(&network.clone().with_memory(memory(Precision::Bf16)));
+            gradient(&network.clone().with_memory(memory(ComputeDtype::F32)));
+        let (loss, found) = gradient(&network.clone().with_memory(memory(ComputeDtype::Bf16)));
         assert!(loss != expected_loss && (loss - expected_loss).abs() < 0.01 * expected_loss);
         assert_eq!(found.len(), expected.len());
         let norm = |values: &mut dyn Iterator<Item = f32>| -> f64 {
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn trained_weights_stay_in_f32() {
         let start = model();
-        let mut network = start.network().clone().with_memory(memory(Precision::Bf16)).train();
+        let mut network = start.network().clone().with_memory(memory(ComputeDtype::Bf16)).train();
         let config = OptimizerConfig { learning_rate: 1e-5, ..OptimizerConfig::default() };
         let mut optimizer = Optimizer::new(&config, &network);
         let before = named_parameters(&network.valid());
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn bf16_sampling_agrees_with_bf16_scoring() {
         let model = model();
-        let network = model.network().clone().with_memory(memory(Precision::Bf16));
+        let network = model.network().clone().with_memory(memory(ComputeDtype::Bf16));
         let model = model.with_network(&network);
         let params = SamplingParams { max_new_tokens: 12, ..SamplingParams::default() };
         let prompt = (vec![1_u32, 2, 3], zs_core::StreamKey::new(1));
@@ -207,9 +207,9 @@ mod tests {
     #[test]
     fn parses_the_field_and_its_old_name_and_omits_the_default() {
         let parse = |text: &str| serde_json::from_str::<MemoryConfig>(text).unwrap();
-        assert_eq!(parse("{\"compute_dtype\": \"bf16\"}").compute_dtype, Precision::Bf16);
-        assert_eq!(parse("{}").compute_dtype, Precision::F32);
-        assert_eq!(parse("{\"products\": \"bf16\"}").compute_dtype, Precision::Bf16);
+        assert_eq!(parse("{\"compute_dtype\": \"bf16\"}").compute_dtype, ComputeDtype::Bf16);
+        assert_eq!(parse("{}").compute_dtype, ComputeDtype::F32);
+        assert_eq!(parse("{\"products\": \"bf16\"}").compute_dtype, ComputeDtype::Bf16);
         assert!(parse("{\"recompute_blocks\": true}").gradient_checkpointing);
         let text = serde_json::to_string(&MemoryConfig::default()).unwrap();
         assert!(!text.contains("compute_dtype"), "{text}");
