@@ -185,7 +185,7 @@ tuning = { steps = 1, tokens_per_step = 30, micro_batch_tokens = 100, eval_every
         fs::write(dir.join("rows.jsonl"), rows).unwrap();
         check(dir, &["sft", "sft.toml"], expected);
     };
-    check_rows(b"", &["rows.jsonl", "no rows"]);
+    check_rows(b"", &["rows.jsonl", "holds no prompt with completion"]);
     check_rows(format!("{row}{{\"prompt\": \"a\"}}\n").as_bytes(), &["row 2", "completion"]);
     check_rows(b"{\"prompt\": \"\xff\"}\n", &["rows.jsonl", "row 1"]);
     let long = "a ".repeat(400);

@@ -1,11 +1,12 @@
 //! `zs search`: what the policy's `<search>` would find, for one query or a file of them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, DocumentQuality, Question, SearchEngine, SearchRequest, SearchResult};
+use zs_data::RowReader;
 use zs_search::Bm25Engine;
 
 use zs_trainer::source;
@@ -54,7 +55,12 @@ struct Found<'a> {
 pub(crate) fn search(args: &SearchArgs, session: &Session) -> Result<()> {
     let queries = match (&args.query, &args.queries) {
         (Some(query), _) => vec![query.clone()],
-        (None, Some(path)) => read_queries(path)?,
+        (None, Some(path)) => RowReader::new("query")
+            .open::<QueryRow>(path)?
+            .collect_all()?
+            .into_iter()
+            .map(|it| it.query)
+            .collect(),
         (None, None) => bail!("give `--query TEXT` or `--queries FILE`"),
     };
     let mut engine = match (&args.index, &args.corpus) {
@@ -116,28 +122,7 @@ fn write(out: &mut String, query: &str, result: SearchResult, json: bool) -> Res
 }
 
 #[derive(Deserialize)]
-struct Row {
+struct QueryRow {
     #[serde(alias = "question")]
     query: String,
-}
-
-fn read_queries(path: &Path) -> Result<Vec<String>> {
-    let bytes =
-        std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let place = |row: usize| format!("{}, row {row}", path.display());
-    let mut queries = Vec::new();
-    for (row, line) in (1..).zip(bytes.split(|it| *it == b'\n')) {
-        let line = std::str::from_utf8(line).map_err(|_| anyhow!("{}: not UTF-8", place(row)))?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let parsed: Row = serde_json::from_str(line).with_context(|| {
-            format!("{}: not a query; write {{\"query\": \"...\"}} on each line", place(row))
-        })?;
-        queries.push(parsed.query);
-    }
-    if queries.is_empty() {
-        bail!("{}: holds no query", path.display());
-    }
-    Ok(queries)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use zs_data::RowReader;
 use zs_eval::{EvaluationReport, Metric, PairedTest, QuestionRecord, paired_test};
 
 use crate::report_table::{interval, table};
@@ -120,17 +121,7 @@ fn shared(before: &Run, after: &Run) -> Result<(Vec<QuestionRecord>, Vec<Questio
 fn read(path: &Path) -> Result<Run> {
     let is_dir = path.is_dir();
     let file = if is_dir { path.join("records.jsonl") } else { path.to_owned() };
-    let text = fs::read_to_string(&file)
-        .with_context(|| format!("{}: cannot read the records of an evaluation", file.display()))?;
-    let records = text
-        .lines()
-        .enumerate()
-        .map(|(index, line)| {
-            serde_json::from_str(line).with_context(|| {
-                format!("{}, row {}: not a record of an evaluation", file.display(), index + 1)
-            })
-        })
-        .collect::<Result<Vec<QuestionRecord>>>()?;
+    let records = RowReader::new("record of an evaluation").open(&file)?.collect_all()?;
     let protocol = match is_dir {
         true => protocol_of(&path.join(SUMMARY))?,
         false => "not recorded".to_owned(),

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use zs_core::StreamKey;
+use zs_data::RowReader;
 use zs_model::{Generator, LanguageModel, TokenId, TokenRow, Tokenizer};
 use zs_simulator::pretraining::encode_example;
 use zs_simulator::tuning::{read_records, split_by_label, tuning_examples, world_tuning_examples};
@@ -108,7 +109,7 @@ fn encode_all(examples: &[Example], model: &LanguageModel) -> Result<Vec<TokenRo
     }
 }
 
-/// Reads prompts and completions: one JSON object a line, `{"prompt", "completion"}`.
+/// Reads rows of `{"prompt", "completion"}`, in any format of [`RowReader`].
 ///
 /// # Errors
 ///
@@ -116,33 +117,24 @@ fn encode_all(examples: &[Example], model: &LanguageModel) -> Result<Vec<TokenRo
 /// when there is no row.
 pub fn read_rows(path: &Path, model: &LanguageModel) -> Result<Vec<TokenRow>> {
     #[derive(Deserialize)]
-    struct Row {
+    struct TuningRow {
         prompt: String,
         completion: String,
     }
-    let file = path.display();
-    let end = end_token(model)?;
-    let bytes = std::fs::read(path).with_context(|| format!("{file}: cannot be read"))?;
-    let mut rows = Vec::new();
-    for (index, line) in bytes.split(|it| *it == b'\n').enumerate() {
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let place = || format!("{file}: row {}", index + 1);
-        let line = std::str::from_utf8(line).with_context(place)?;
-        let row: Row = serde_json::from_str(line).with_context(place)?;
+    let (end, most) = (end_token(model)?, model.config().max_position_embeddings);
+    let rows = RowReader::new("prompt with completion").open::<TuningRow>(path)?;
+    let numbered = rows.try_map(|row, number| Ok((number, row))).collect_all()?;
+    let encoded = numbered.into_iter().map(|(number, row)| {
+        let place = || format!("{}, row {number}", path.display());
         let row =
             encode(&row.prompt, &row.completion, model.tokenizer(), end).with_context(place)?;
-        let (tokens, most) = (row.tokens.len(), model.config().max_position_embeddings);
+        let tokens = row.tokens.len();
         if tokens > most {
             bail!("{}: {tokens} tokens exceed the model's context of {most}", place());
         }
-        rows.push(row);
-    }
-    if rows.is_empty() {
-        bail!("{file}: holds no rows");
-    }
-    Ok(rows)
+        Ok(row)
+    });
+    encoded.collect()
 }
 
 /// Prompt, completion and end of sequence; what comes after the prompt is learned.
