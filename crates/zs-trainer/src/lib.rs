@@ -67,4 +67,4 @@ pub use questions::{QuestionRegistry, WorldQuestions};
 pub use rollouts::{RecordedGroup, read_rollouts, recorded_steps};
 pub use times::{RolloutTimes, StepTimes};
 pub use trainer::{Comparison, Trained, Trainer, TrainerBuilder, Validation};
-pub use world::{SplitName, WorldSource};
+pub use world::WorldSource;

@@ -197,7 +197,6 @@ const RULES: &[Rule] = &[
         external: Some(&[
             "anyhow",
             "burn",
-            "clap",
             "comfy-table",
             "rand",
             "serde",

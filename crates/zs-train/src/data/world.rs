@@ -6,9 +6,12 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error, StrDeserializer};
 use zs_trainer::files::RunDir;
 use zs_trainer::source;
-use zs_world::World;
+use zs_world::{Split, World};
 
 use crate::session::Session;
 
@@ -19,8 +22,8 @@ pub struct WorldArgs {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Split of the world: `train`, `validation` or `test`.
-    #[arg(long, default_value = "test")]
-    pub split: zs_trainer::SplitName,
+    #[arg(long, default_value = "test", value_parser = split)]
+    pub split: Split,
     /// Number of questions, half of them 1-hop.
     #[arg(long, default_value_t = 1000)]
     pub questions: usize,
@@ -32,7 +35,7 @@ pub struct WorldArgs {
 /// Writes `questions.jsonl`, `corpus.jsonl` and `tokenizer.json`.
 pub(crate) fn data_world(args: &WorldArgs, session: &Session) -> Result<()> {
     let dir = RunDir::create(&args.out)?;
-    let world = World::generate(args.seed, args.split.into());
+    let world = World::generate(args.seed, args.split);
     let mut questions = source::world_questions(&world, args.seed, args.questions.div_ceil(2));
     questions.truncate(args.questions);
     let open = |name: &str| -> Result<BufWriter<File>> {
@@ -52,4 +55,9 @@ pub(crate) fn data_world(args: &WorldArgs, session: &Session) -> Result<()> {
         args.out.display()
     ));
     Ok(())
+}
+
+fn split(name: &str) -> Result<Split, Error> {
+    let name: StrDeserializer<'_, Error> = name.into_deserializer();
+    Split::deserialize(name)
 }
