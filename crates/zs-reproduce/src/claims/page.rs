@@ -261,7 +261,9 @@ mod tests {
         assert!(text.contains("by +0.800 [+0.250, +1.000]"), "{text}");
         assert!(!text.contains("inconclusive") && !page.contains("inconclusive"));
         assert!(
-            text.contains("- Alarm, simulator, gated, curriculum, seed 1, step 3: constant_gr")
+            text.contains(
+                "- Alarm, simulator, gated, curriculum, seed 1, step 3: zero_variance_gr"
+            )
         );
     }
 
