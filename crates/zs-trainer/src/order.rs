@@ -6,7 +6,7 @@ use zs_core::{Domain, StreamKey};
 /// An order of items, a function of the seed alone: any step can be asked for on its own.
 ///
 /// ```
-/// use zs_trainer::run::EpochOrder;
+/// use zs_trainer::EpochOrder;
 ///
 /// let order = EpochOrder::new(7, 5);
 /// let mut first_epoch: Vec<usize> = order.step(0, 5);

@@ -18,7 +18,7 @@ use zs_model::TokenRow;
 ///
 /// ```
 /// use zs_model::TokenRow;
-/// use zs_trainer::run::pack;
+/// use zs_trainer::supervised::pack;
 ///
 /// let row = |len: usize| TokenRow { tokens: vec![7; len], loss_mask: vec![false; len] };
 /// let packed = pack(&[row(2), row(5), row(3), row(4)], 7);
