@@ -2,7 +2,7 @@
 //! apart, so every crate is layered inside as the workspace is outside.
 //!
 //! Two modules with the same parent are compared: whatever lies in or below one of them counts as it.
-//! What a parent itself defines is no part of a cycle.
+//! Items that a parent itself defines are no part of a cycle.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -179,7 +179,7 @@ type Parse<T> = dyn FnMut(RawRow<'_>, usize) -> Result<T, RowError>;
 
 /// Rows of a file, one at a time, so that a file may be larger than memory.
 ///
-/// A malformed row is an item; the iterator goes on behind it where the format allows that.
+/// A malformed row is an item; iteration continues after it if the format allows that.
 pub struct Rows<T> {
     path: PathBuf,
     noun: &'static str,

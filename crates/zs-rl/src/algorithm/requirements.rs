@@ -27,7 +27,7 @@ pub struct Requirements {
     /// Log-probabilities of a reference model are needed.
     pub needs_reference: bool,
     /// An episode whose advantages are all zero still has a gradient, e.g. from a KL or entropy term.
-    /// Where it has none, the update leaves the episode out.
+    /// Otherwise, the update leaves such an episode out.
     pub needs_every_episode: bool,
     /// Tokens of helper models carry loss; the policy loss finds them in
     /// [`PolicyBatch::agent_mask`](super::PolicyBatch::agent_mask). Elsewhere they are context, like

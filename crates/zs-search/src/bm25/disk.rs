@@ -1,4 +1,4 @@
-//! Indexes on disk: built in shards, so that an interrupted build goes on where it stopped, and
+//! Indexes on disk: built in shards, so that an interrupted build resumes where it stopped, and
 //! opened memory-mapped.
 
 use std::fs::{self, File};

@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of one document when the server replies so, and how often it is asked.
+    /// Checks the outcome of one document for these replies, and the number of requests.
     #[track_caller]
     fn check(replies: &'static [&str], expected: Result<DocumentQuality, &str>, calls: usize) {
         let server = TestServer::start(move |number, request| {

@@ -18,9 +18,9 @@ impl Trainer {
     /// Computes rewards, advantages, losses and gradient norms of a recorded step again, from its
     /// record and the checkpoint before it.
     ///
-    /// Where no checkpoint is left of the step just before, the steps from an earlier one on (at the
-    /// earliest, from the policy that the run began with) are learned from again on the way, each
-    /// compared as well. Nothing is sampled and no engine is asked.
+    /// If the checkpoint of the step before is gone, the updates since an earlier one (or since the
+    /// policy that the run began with) are repeated first, and each is compared as well. Nothing is
+    /// sampled and no engine is used.
     ///
     /// # Errors
     ///
