@@ -45,12 +45,9 @@ mod batch;
 mod chat;
 mod checkpoint;
 mod config;
-mod generate;
 #[cfg(feature = "flex")]
-mod host;
-#[cfg(not(feature = "flex"))]
-#[path = "host_absent.rs"]
-mod host;
+mod cpu;
+mod generate;
 mod kernels;
 mod language_model;
 mod lora;

@@ -85,6 +85,23 @@ pub trait ValueModel: Module {
     /// Panics like [`PolicyModel::token_scores`].
     fn values(&self, rows: &[TokenRow]) -> Tensor<2>;
 
+    /// Gradients of a loss on the values of rows, and the second value that `loss` returns.
+    ///
+    /// The provided method computes the values and runs backward in one graph. A model may override
+    /// it to save memory.
+    ///
+    /// # Panics
+    ///
+    /// Panics like [`values`](Self::values), and if the loss does not depend on the values.
+    fn value_gradients<T>(
+        &self,
+        rows: &[TokenRow],
+        loss: impl FnOnce(Tensor<2>) -> (Tensor<1>, T),
+    ) -> (GradientsParams, T) {
+        let (loss, output) = loss(self.values(rows));
+        (GradientsParams::from_grads(loss.backward(), self), output)
+    }
+
     /// Device of the parameters.
     fn device(&self) -> Device;
 

@@ -1,5 +1,6 @@
 //! Supervised training: cross-entropy of the loss tokens.
 
+use crate::network::PackedRows;
 use crate::optim::accumulate;
 use crate::{CausalLm, Optimizer, PolicyModel, TokenRow, map_replicas, micro_batches};
 
@@ -41,7 +42,7 @@ pub fn supervised_step(
     let batches = split(&rows, max_tokens);
     let (grads, losses) =
         accumulate(&model, &model.compute_devices(), batches.len(), |model, index| {
-            model.flat_gradients(&batches[index], false, |scores| {
+            model.flat_gradients(&PackedRows::new(&batches[index]), false, |scores| {
                 let loss = -scores.log_probs.sum() / num_loss_tokens as f64;
                 let value = f64::from(loss.clone().into_scalar::<f32>());
                 (loss, value)
@@ -80,9 +81,12 @@ pub fn teacher_forced_matches(model: &CausalLm, rows: &[TokenRow], max_tokens: u
     let mut matches = vec![true; rows.len()];
     for indices in micro_batches(rows, max_tokens) {
         let batch: Vec<TokenRow> = indices.iter().map(|&it| rows[it].clone()).collect();
-        let (predicted, targets, owners) = model.greedy_predictions(&batch);
-        for ((predicted, target), owner) in predicted.iter().zip(targets).zip(owners) {
-            if *predicted != target {
+        let batch = PackedRows::new(&batch);
+        let predicted = model.greedy_predictions(&batch);
+        for ((predicted, target), owner) in
+            predicted.iter().zip(batch.targets()).zip(batch.loss_rows())
+        {
+            if predicted != target {
                 matches[indices[owner]] = false;
             }
         }

@@ -4,13 +4,16 @@ use std::convert::Infallible;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Device, IndexingUpdateOp, Tensor};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
 
-use crate::batch::PaddedBatch;
 use crate::checkpoint::{fill, load_module, named_parameters, write_safetensors};
-use crate::network::{Decoder, Linear};
+use crate::network::{Decoder, Linear, PackedRows, Trunk};
 use crate::replicas::{all_devices, secondary_devices};
-use crate::{CausalLm, CheckpointError, ModelConfig, SaveError, TokenRow, ValueModel, WeightDtype};
+use crate::scoring::spread;
+use crate::{
+    CausalLm, CheckpointError, MemoryConfig, ModelConfig, SaveError, TokenRow, ValueModel, WeightDtype,
+};
 
 /// Decoder of the Qwen2, Qwen3 or Llama family with a scalar head.
 ///
@@ -27,6 +30,9 @@ use crate::{CausalLm, CheckpointError, ModelConfig, SaveError, TokenRow, ValueMo
 pub struct ValueNetwork {
     model: Decoder,
     value_head: Linear,
+    /// Recompute each block in the backward pass, as the policy does.
+    #[module(skip)]
+    gradient_checkpointing: bool,
     /// Devices of the other replicas.
     #[module(skip)]
     secondary_devices: Vec<Device>,
@@ -47,6 +53,7 @@ impl ValueNetwork {
         let unnamed = Self {
             model: policy.model.clone(),
             value_head,
+            gradient_checkpointing: policy.memory.gradient_checkpointing,
             secondary_devices: policy.secondary_devices.clone(),
         };
         // Parameter identifiers derive from names, so that a saved optimiser state matches the
@@ -86,6 +93,13 @@ impl ValueNetwork {
         self
     }
 
+    /// Value model with gradient checkpointing as the settings say; its products are f32.
+    #[must_use]
+    pub fn with_memory(mut self, memory: MemoryConfig) -> Self {
+        self.gradient_checkpointing = memory.gradient_checkpointing;
+        self
+    }
+
     /// Writes the value model beside a policy saved to `dir`.
     ///
     /// # Errors
@@ -100,22 +114,45 @@ impl ValueNetwork {
     }
 }
 
+impl ValueNetwork {
+    /// Values of hidden states that predict loss tokens, `[loss tokens, hidden]` to `[loss tokens]`.
+    fn head(&self, predicting: Tensor<2>) -> Tensor<1> {
+        let n = predicting.dims()[0];
+        self.value_head.forward(predicting).reshape([n])
+    }
+}
+
 impl ValueModel for ValueNetwork {
     fn values(&self, rows: &[TokenRow]) -> Tensor<2> {
         let device = ValueModel::device(self);
-        let batch = PaddedBatch::new(rows);
-        let [height, width] = batch.shape();
-        let n = batch.num_loss_tokens();
-        let zeros = Tensor::<1>::zeros([height * width], &device);
-        if n == 0 {
-            return zeros.reshape([height, width]);
+        let rows = PackedRows::new(rows);
+        if rows.num_loss_tokens() == 0 {
+            return Tensor::zeros(rows.shape(), &device);
         }
-        let hidden = self.model.hidden(batch.tokens(&device));
-        let predicting = hidden.select(0, batch.predicting_positions(&device));
-        let values = self.value_head.forward(predicting).reshape([n]);
-        zeros
-            .select_assign(0, batch.loss_positions(&device), values, IndexingUpdateOp::Add)
-            .reshape([height, width])
+        spread(self.head(self.model.predicting(&rows)), &rows, &device)
+    }
+
+    fn value_gradients<T>(
+        &self,
+        rows: &[TokenRow],
+        loss: impl FnOnce(Tensor<2>) -> (Tensor<1>, T),
+    ) -> (GradientsParams, T) {
+        let packed = PackedRows::new(rows);
+        if packed.num_loss_tokens() == 0 {
+            let (loss, output) = loss(self.values(rows));
+            return (GradientsParams::from_grads(loss.backward(), self), output);
+        }
+        let trunk = Trunk::forward(&self.model, &packed, self.gradient_checkpointing);
+        // The hidden states are leaves of the loss's graph.
+        let hidden = Tensor::from_inner(trunk.predicting()).require_grad();
+        let values = spread(self.head(hidden.clone()), &packed, &ValueModel::device(self));
+        let (loss, output) = loss(values);
+        let mut grads = loss.backward();
+        let upstream =
+            hidden.grad_remove(&mut grads).unwrap_or_else(|| hidden.inner().zeros_like());
+        let mut total = GradientsParams::from_grads(grads, self);
+        trunk.backward(&self.model, self, upstream, &mut total);
+        (total, output)
     }
 
     fn device(&self) -> Device {

@@ -6,16 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::Device;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
-use crate::batch::PaddedBatch;
 use crate::checkpoint::{NamedTensor, load_network, map_file, named_gradients, parse, to_f32};
 use crate::generate::LocalSession;
-use crate::host::HostNetwork;
-use crate::network::FlatScores;
+use crate::network::{FlatScores, PackedRows};
 use crate::{
     CausalLm, CheckpointError, GenerateError, ModelConfig, SamplingParams, SequenceRequest,
     Session, TokenId, TokenRow, Tokenizer,
@@ -26,7 +24,7 @@ pub use golden::write_golden;
 /// Comparison with the reference.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Check {
-    /// Compared item, e.g. `logits row 0, in a padded batch` or `grad.model.norm.weight`.
+    /// Compared item, e.g. `logits row 0, in a batch` or `grad.model.norm.weight`.
     pub name: String,
     /// Largest absolute difference; for tokens and text, the number of differing positions.
     pub max_abs_error: f64,
@@ -82,14 +80,13 @@ pub enum VerifyError {
 ///
 /// - `*.safetensors`: `input_ids [r, t]`, `lengths [r]`, `logits [r, t, vocab]`, `greedy_ids [r, n]`,
 ///   `loss_row0 [1]` (mean next-token cross-entropy of row 0) and `grad.NAME` of that loss. Logits are
-///   computed row by row and in one padded batch.
+///   computed row by row and in one batch.
 /// - `*.json`: `prompt_ids`, `greedy_ids` and, with a tokenizer in the directory, `text`.
 ///
 /// Errors of logits are relative to the largest absolute reference value of the row. Errors of
 /// gradients are relative to the largest gradient in the file, since an update moves all parameters
 /// together and a tensor with nearly cancelling gradients has no scale of its own. Greedy tokens
-/// and text must be equal. Loss and gradients are computed as in training; if a CPU trains with the
-/// host implementation, the tensor implementation is compared as well.
+/// and text must be equal. Loss and gradients are computed as in training.
 ///
 /// Rotary frequencies are computed in f32 from `config.json`, as transformers does when it loads a
 /// checkpoint of any dtype in f32. A reference that was converted to bfloat16 (e.g. by
@@ -114,13 +111,6 @@ pub fn verify(
         subject.check_tensors()?
     };
     Ok(VerifyReport { model: dir.to_owned(), tolerance, checks })
-}
-
-/// Loss and gradients, with the implementation that computed them.
-struct Loss {
-    way: &'static str,
-    value: f32,
-    gradients: Vec<NamedTensor>,
 }
 
 struct Subject<'a> {
@@ -157,7 +147,7 @@ impl Subject<'_> {
         for (row, tokens) in rows.iter().enumerate() {
             let alone = self.logits(std::slice::from_ref(tokens)).remove(0);
             checks.push(self.compare(format!("logits row {row}, alone"), &alone, expected(row)));
-            let name = format!("logits row {row}, in a padded batch");
+            let name = format!("logits row {row}, in a batch");
             checks.push(self.compare(name, &together[row], expected(row)));
         }
         let (greedy, shape) = self.ints(&golden, "greedy_ids")?;
@@ -192,43 +182,29 @@ impl Subject<'_> {
         let scale = wanted.iter().map(|(_, it)| largest(it)).fold(0.0, f64::max);
         let wanted_loss = self.floats(golden, "loss_row0")?;
 
-        let mut checks = Vec::new();
-        for Loss { way, value, gradients: tensors } in self.losses(tokens) {
-            checks.push(self.compare(format!("loss row 0{way}"), &[value], &wanted_loss));
-            for (name, expected) in &wanted {
-                let found =
-                    tensors.iter().find(|it| name.strip_prefix("grad.") == Some(&it.entry.name));
-                let found =
-                    found.ok_or_else(|| self.bad(format!("the model has no tensor for {name}")))?;
-                let name = format!("{name}{way}");
-                checks.push(self.compare_at(name, &found.to_vec(), expected, scale));
-            }
+        let (loss, gradients) = self.loss(tokens);
+        let mut checks = vec![self.compare("loss row 0".to_owned(), &[loss], &wanted_loss)];
+        for (name, expected) in wanted {
+            let found =
+                gradients.iter().find(|it| name.strip_prefix("grad.") == Some(&it.entry.name));
+            let found =
+                found.ok_or_else(|| self.bad(format!("the model has no tensor for {name}")))?;
+            checks.push(self.compare_at(name, &found.to_vec(), &expected, scale));
         }
         Ok(checks)
     }
 
-    /// Mean next-token cross-entropy of a row and its gradients, from the implementation used in
-    /// training and, if different, from the tensor implementation.
-    fn losses(&self, tokens: &[TokenId]) -> Vec<Loss> {
+    /// Mean next-token cross-entropy of a row and its gradients.
+    fn loss(&self, tokens: &[TokenId]) -> (f32, Vec<NamedTensor>) {
         let mut loss_mask = vec![true; tokens.len()];
         loss_mask[0] = false;
-        let rows = [TokenRow { tokens: tokens.to_vec(), loss_mask }];
+        let rows = PackedRows::new(&[TokenRow { tokens: tokens.to_vec(), loss_mask }]);
         let network = self.network.clone().train();
-        let loss = |scores: FlatScores| {
+        let (mut grads, loss) = network.flat_gradients(&rows, false, |scores: FlatScores| {
             let loss = -scores.log_probs.mean();
             (loss.clone(), loss.into_scalar::<f32>())
-        };
-        let mut ways = vec![("", network.flat_gradients(&rows, false, loss))];
-        if HostNetwork::of(&network).is_some() {
-            let on_tensors = network.tensor_gradients(&PaddedBatch::new(&rows), false, loss);
-            ways.push((", on tensors", on_tensors));
-        }
-        let named = |(way, (mut grads, value))| Loss {
-            way,
-            value,
-            gradients: named_gradients(&network, &mut grads),
-        };
-        ways.into_iter().map(named).collect()
+        });
+        (loss, named_gradients(&network, &mut grads))
     }
 
     fn check_text(&self) -> Result<Vec<Check>, VerifyError> {
@@ -251,23 +227,17 @@ impl Subject<'_> {
         Ok(checks)
     }
 
-    /// Logits of every token of each row, without padding, `[len * vocab]` per row.
+    /// Logits of every token of each row, `[len * vocab]` per row.
     fn logits(&self, rows: &[Vec<TokenId>]) -> Vec<Vec<f32>> {
-        let width = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let mut ids = Vec::with_capacity(rows.len() * width);
-        for (index, row) in rows.iter().enumerate() {
-            ids.extend(row.iter().map(|it| *it as i32));
-            ids.resize((index + 1) * width, 0);
-        }
-        let device = crate::PolicyModel::device(&self.network);
-        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows.len(), width]), &device);
-        let logits: Vec<f32> =
-            self.network.head(self.network.model.hidden(ids)).into_data().iter::<f32>().collect();
-        let vocab = self.config.vocab_size;
-        rows.iter()
-            .enumerate()
-            .map(|(index, row)| logits[index * width * vocab..][..row.len() * vocab].to_vec())
-            .collect()
+        let hidden = self.network.model.predicting(&PackedRows::whole(rows));
+        let logits: Vec<f32> = self.network.head(hidden).into_data().iter::<f32>().collect();
+        let mut rest = &logits[..];
+        let mut of_row = |row: &Vec<TokenId>| {
+            let (logits, others) = rest.split_at(row.len() * self.config.vocab_size);
+            rest = others;
+            logits.to_vec()
+        };
+        rows.iter().map(&mut of_row).collect()
     }
 
     /// Greedy continuations with the KV cache, ignoring end-of-sequence tokens.

@@ -7,7 +7,6 @@ use zs_core::{Domain, StreamKey};
 use crate::generate::{
     CachedRows, Choice, DeviceAccess, GraphSwitch, Logits, SampledRow, ShapeBuckets, StepContext,
 };
-use crate::host::HostNetwork;
 use crate::{CausalLm, LanguageModel, ModelConfig, PolicyModel, SamplingParams, TokenId};
 
 /// Shape of a sampling batch.
@@ -73,23 +72,18 @@ impl LanguageModel {
 fn feed(network: &CausalLm, config: &ModelConfig, shape: WarmUpShape) -> Vec<Choice> {
     let WarmUpShape { rows, tokens } = shape;
     let device = network.device();
-    let host = HostNetwork::of(network);
     let buckets = ShapeBuckets::of(&device);
     let owners = (0..rows).map(Some).collect();
-    let mut cache = match host {
-        Some(_) => CachedRows::on_slices(owners),
-        None => {
-            let held = (buckets, network.memory.compute_dtype.of_cache());
-            CachedRows::empty(config, owners, buckets.capacity(0, tokens, 1), held, &device)
-        }
-    };
+    let held = (buckets, network.memory.compute_dtype.of_cache());
+    let mut cache =
+        CachedRows::empty(config, owners, buckets.capacity(0, tokens, 1), held, &device);
     let (graphs, mut access) = (GraphSwitch::new(false, Arc::default()), DeviceAccess::shared());
     let token = |row: usize, at: usize| ((row * 31 + at * 7 + 1) % config.vocab_size) as TokenId;
     let prompts: Vec<Vec<TokenId>> =
         (0..rows).map(|row| (0..tokens).map(|at| token(row, at)).collect()).collect();
     let mut feed = |tokens: &[Vec<TokenId>]| {
         let context = StepContext { device: &device, graphs: &graphs, access: &mut access };
-        sample(cache.feed(network, host.as_ref(), tokens, context), tokens, config)
+        sample(cache.feed(network, tokens, context), tokens, config)
     };
     feed(&prompts);
     let next: Vec<Vec<TokenId>> = (0..rows).map(|row| vec![token(row, tokens)]).collect();

@@ -2,13 +2,13 @@
 
 use burn::tensor::{Bool, Device, FloatDType, Tensor, TensorData};
 
+#[cfg(feature = "flex")]
+use super::cpu_rows::{self, CpuRow};
 use super::decode_step::{Decoder, Step, StepContext};
 use super::logits::Logits;
 use crate::TokenId;
-use crate::batch::ints;
-use crate::host::{HostNetwork, HostRow};
 use crate::kernels::MASKED;
-use crate::network::{CacheMask, KvCache};
+use crate::network::{CacheMask, CachedTokens, KvCache, Rotary, ints};
 use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig};
 
@@ -31,6 +31,8 @@ pub(crate) struct ShapeBuckets {
     max_pass_tokens: usize,
     /// Keep the inputs and the logits of a decoding step on the device.
     keeps_logits_on_device: bool,
+    /// Keep a cache for each row, without padding.
+    is_ragged: bool,
 }
 
 impl ShapeBuckets {
@@ -40,17 +42,21 @@ impl ShapeBuckets {
         new_token_multiple: 1,
         max_pass_tokens: 512,
         keeps_logits_on_device: false,
+        is_ragged: false,
     };
+    /// Shapes of a CPU.
+    pub(crate) const RAGGED: Self = Self { is_ragged: true, ..Self::EXACT };
     pub(crate) const COARSE: Self = Self {
         round_rows: true,
         column_multiple: 64,
         new_token_multiple: 32,
         max_pass_tokens: 512,
         keeps_logits_on_device: true,
+        is_ragged: false,
     };
 
     pub(crate) fn of(device: &Device) -> Self {
-        if is_host(device) { Self::EXACT } else { Self::COARSE }
+        if is_host(device) { Self::RAGGED } else { Self::COARSE }
     }
 
     #[cfg(test)]
@@ -92,7 +98,9 @@ pub(crate) struct CachedRows {
 
 /// Storage of the rows.
 enum Store {
-    Slices(Vec<HostRow>),
+    /// Ragged rows of a CPU.
+    #[cfg(feature = "flex")]
+    Cpu(Vec<CpuRow>),
     Tensors(Box<TensorRows>),
 }
 
@@ -106,12 +114,7 @@ struct TensorRows {
 }
 
 impl CachedRows {
-    /// Empty rows in host memory.
-    pub(crate) fn on_slices(owners: Vec<Option<usize>>) -> Self {
-        Self { store: Store::Slices(owners.iter().map(|_| HostRow::default()).collect()), owners }
-    }
-
-    /// Empty rows in tensors.
+    /// Empty rows. With exact shapes, those of a CPU, rows have no common columns.
     pub(crate) fn empty(
         config: &ModelConfig,
         owners: Vec<Option<usize>>,
@@ -119,6 +122,11 @@ impl CachedRows {
         (buckets, dtype): (ShapeBuckets, FloatDType),
         device: &Device,
     ) -> Self {
+        #[cfg(feature = "flex")]
+        if buckets.is_ragged {
+            let store = Store::Cpu(owners.iter().map(|_| CpuRow::default()).collect());
+            return Self { store, owners };
+        }
         let shape = [buckets.rows(owners.len()), capacity];
         let cache = KvCache::new(config, shape, dtype, device);
         let columns = vec![Vec::new(); owners.len()];
@@ -137,7 +145,8 @@ impl CachedRows {
     /// Number of cached tokens of a row.
     pub(crate) fn held(&self, row: usize) -> usize {
         match &self.store {
-            Store::Slices(rows) => rows[row].len(),
+            #[cfg(feature = "flex")]
+            Store::Cpu(rows) => rows[row].len(),
             Store::Tensors(rows) => rows.columns[row].len(),
         }
     }
@@ -165,8 +174,9 @@ impl CachedRows {
     pub(crate) fn copy(&self, rows: &[CopiedRow], capacity: usize, device: &Device) -> Self {
         let owners = rows.iter().map(|it| Some(it.owner)).collect();
         let store = match &self.store {
-            Store::Slices(from) => {
-                Store::Slices(rows.iter().map(|it| from[it.row].first(it.held)).collect())
+            #[cfg(feature = "flex")]
+            Store::Cpu(from) => {
+                Store::Cpu(rows.iter().map(|it| from[it.row].first(it.held)).collect())
             }
             Store::Tensors(from) => Store::Tensors(Box::new(from.copy(rows, capacity, device))),
         };
@@ -181,17 +191,21 @@ impl CachedRows {
         device: &Device,
     ) -> Self {
         let mut owners = Vec::new();
-        let (mut slices, mut tensors) = (Vec::new(), Vec::new());
+        #[cfg(feature = "flex")]
+        let mut on_cpu = Vec::new();
+        let mut tensors = Vec::new();
         for part in parts {
             owners.extend(part.owners);
             match part.store {
-                Store::Slices(rows) => slices.extend(rows),
+                #[cfg(feature = "flex")]
+                Store::Cpu(rows) => on_cpu.extend(rows),
                 Store::Tensors(rows) => tensors.push(*rows),
             }
         }
         // All rows of a shard use the same storage.
+        #[cfg(feature = "flex")]
         if tensors.is_empty() {
-            return Self { store: Store::Slices(slices), owners };
+            return Self { store: Store::Cpu(on_cpu), owners };
         }
         let stacked = TensorRows::stack(tensors, config, capacity, device);
         let store = Store::Tensors(Box::new(stacked));
@@ -205,20 +219,18 @@ impl CachedRows {
     pub(crate) fn feed(
         &mut self,
         network: &CausalLm,
-        host: Option<&HostNetwork>,
         tokens: &[Vec<TokenId>],
         context: StepContext<'_>,
     ) -> Logits {
-        match (&mut self.store, host) {
-            (Store::Slices(rows), Some(host)) => Logits::Host(host.feed(rows, tokens)),
-            (Store::Slices(_), None) => {
-                unreachable!("host rows are created for a host network only")
-            }
-            (Store::Tensors(rows), _) => {
+        let on_host = |it: Tensor<2>| Logits::Host(it.into_data().iter::<f32>().collect());
+        match &mut self.store {
+            #[cfg(feature = "flex")]
+            Store::Cpu(rows) => on_host(cpu_rows::feed(network, rows, tokens)),
+            Store::Tensors(rows) => {
                 let logits = rows.feed(network, tokens, context);
                 match rows.buckets.keeps_logits_on_device {
                     true => Logits::Device(logits),
-                    false => Logits::Host(logits.into_data().iter::<f32>().collect()),
+                    false => on_host(logits),
                 }
             }
         }
@@ -363,9 +375,14 @@ impl TensorRows {
         if new > 1 {
             bias = bias + later_masked(first, [new, width], device);
         }
-        let (ids, positions) = (ints(ids, device).reshape([rows, new]), ints(positions, device));
-        let mask = CacheMask { first, bias };
-        let hidden = network.hidden_cached(ids, positions, &mask, &mut state.cache);
+        let positions = ints(positions, device);
+        let mut tokens = CachedTokens {
+            rotary: Rotary::at_positions(&state.cache.frequencies, positions, [rows, new]),
+            cache: &mut state.cache,
+            mask: &CacheMask { first, bias },
+            shape: [rows, new],
+        };
+        let hidden = network.model.hidden(ints(ids, device), &mut tokens);
         state.cache.columns += new;
         hidden.select(0, ints(last, device))
     }

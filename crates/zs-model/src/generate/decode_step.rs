@@ -10,8 +10,7 @@ use tracing::{info_span, warn};
 
 use super::device_access::DeviceAccess;
 use crate::CausalLm;
-use crate::batch::ints;
-use crate::network::{KvCache, NextColumn};
+use crate::network::{KvCache, NextColumn, NextTokens, Rotary, ints};
 
 /// Steps that a batch decodes before capture; a batch that ends sooner does not pay for it.
 const MIN_STEPS_BEFORE_CAPTURE: usize = 3;
@@ -220,7 +219,9 @@ impl DecodeState {
         });
         let filled = column.clone() + 1;
         let next = NextColumn { column, filled, mask: self.mask.clone() };
-        network.head(network.hidden_next(tokens, positions, &next, &mut self.cache))
+        let rotary = Rotary::at_positions(&self.cache.frequencies, positions, [rows, 1]);
+        let mut context = NextTokens { cache: &mut self.cache, next: &next, rotary };
+        network.head(network.model.hidden(tokens, &mut context))
     }
 }
 

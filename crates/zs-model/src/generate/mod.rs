@@ -2,6 +2,8 @@
 //! servers and test doubles implement.
 
 mod cached_rows;
+#[cfg(feature = "flex")]
+mod cpu_rows;
 mod decode_step;
 mod device_access;
 mod local;

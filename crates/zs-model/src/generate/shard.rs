@@ -15,7 +15,6 @@ use super::logits::{Logits, SampledRow};
 use super::stop::{CompletionTail, StopTexts};
 use super::{Completion, SamplingParams, SequenceRequest, StopReason};
 use crate::TokenId;
-use crate::host::HostNetwork;
 use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
 
@@ -44,8 +43,6 @@ pub(crate) struct Shard<'a> {
     keep_finished: bool,
     buckets: ShapeBuckets,
     graphs: GraphSwitch,
-    /// Host implementation of the network, if applicable.
-    host: Option<HostNetwork>,
     sequences: Vec<Vec<TokenId>>,
     caches: Vec<CachedRows>,
 }
@@ -91,7 +88,6 @@ impl<'a> Shard<'a> {
             tokenizer,
             buckets: ShapeBuckets::of(&device),
             graphs: GraphSwitch::new(!is_host(&device), Arc::clone(counters)),
-            host: HostNetwork::of(network),
             device,
             max_rows: max_rows.max(1),
             keep_finished: true,
@@ -173,7 +169,7 @@ impl<'a> Shard<'a> {
         access: &mut DeviceAccess,
     ) -> Logits {
         let context = StepContext { device: &self.device, graphs: &self.graphs, access };
-        cache.feed(&self.network, self.host.as_ref(), next, context)
+        cache.feed(&self.network, next, context)
     }
 
     /// Admits waiting requests to the active rows and removes finished rows.
@@ -314,12 +310,8 @@ impl<'a> Shard<'a> {
         let is_shared = distinct.len() < entering.len();
         let capacity = self.buckets.capacity(0, longest, if is_shared { 0 } else { new });
         let owners = distinct.iter().map(|it| Some(*it)).collect();
-        let mut cache = if self.host.is_some() {
-            CachedRows::on_slices(owners)
-        } else {
-            let held = (self.buckets, self.network.memory.compute_dtype.of_cache());
-            CachedRows::empty(self.config, owners, capacity, held, &self.device)
-        };
+        let held = (self.buckets, self.network.memory.compute_dtype.of_cache());
+        let mut cache = CachedRows::empty(self.config, owners, capacity, held, &self.device);
         let mut logits = self.feed(&mut cache, &prompts, access);
         if is_shared {
             let copied: Vec<CopiedRow> = entering
@@ -441,7 +433,7 @@ mod tests {
         let mut shard =
             Shard::new(network, config, Some(model.tokenizer()), [11, max_rows], counters);
         if let Some(buckets) = buckets {
-            (shard.host, shard.buckets) = (None, buckets);
+            shard.buckets = buckets;
             shard.graphs = GraphSwitch::accepting_software(Arc::clone(counters));
         }
         let letters = ('a'..='z').map(|it| it.to_string()).collect();

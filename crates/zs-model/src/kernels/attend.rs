@@ -3,9 +3,6 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
 
-/// Bias of masked scores: low enough to vanish in the softmax, finite to avoid NaN.
-pub(crate) const MASKED: f32 = -1e9;
-
 /// Attention output `softmax(Q K^T + bias) V` of every head: `[rows, key_value_heads, group, new,
 /// head_dim]`.
 pub(crate) fn attend(

@@ -1,26 +1,31 @@
 //! Operations that burn does not provide, as functions on tensors.
 //!
-//! Each has a reference implementation as a composition of tensor operations. The reference runs
-//! where no kernel does, and kernels and gradients are tested against it.
+//! Each is a composition of tensor operations, forward and backward, and runs as such on a backend
+//! without an implementation of its own: fused loops on slices for the CPU ([`cpu`](crate::cpu)),
+//! kernels for accelerators. Implementations and gradients are tested against the composition.
 
 mod add_norm;
 mod attend;
-mod bf16_matmul;
+mod attention;
 #[cfg(feature = "accelerator")]
 mod cube_norm;
 mod decode_attention;
 mod new_heads;
+mod product;
 mod rms_norm;
 mod rotate;
+mod scores;
 mod swiglu;
 
 pub(crate) use add_norm::add_norm;
-pub(crate) use attend::{MASKED, attend};
-pub(crate) use bf16_matmul::{matmul_bf16, matmul_dtype, to_matmul_dtype};
+pub(crate) use attend::attend;
+pub(crate) use attention::{Heads, MASKED, SpanLayout, SpanQueries, attention};
 pub(crate) use decode_attention::decode_attention;
 pub(crate) use new_heads::NewHeads;
+pub(crate) use product::{matmul_dtype, product};
 pub(crate) use rms_norm::rms_norm;
 pub(crate) use rotate::rotate;
+pub(crate) use scores::{token_scores, token_scores_backward};
 pub(crate) use swiglu::swiglu;
 
 #[cfg(test)]

@@ -37,21 +37,57 @@ pub(crate) fn rms_norm(x: Tensor<2>, weight: Tensor<1>, eps: f64) -> Tensor<2> {
 pub(crate) trait Norm: Backend {
     #[fusion(dtype = x, shape = x)]
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self>;
+
+    /// Gradients of x and weight.
+    #[fusion(default)]
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        eps: f32,
+        upstream: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let width = x.shape()[1];
+        let (normed, root) = normed::<Self>(x, eps);
+        let weight = Self::float_reshape(weight, Shape::new([1, width]));
+        let weighted = Self::float_mul(upstream.clone(), weight);
+        let mean = Self::float_mean_dim(Self::float_mul(weighted.clone(), normed.clone()), 1);
+        let along = Self::float_mul(normed.clone(), mean);
+        let sum = Self::float_sum_dim(Self::float_mul(upstream, normed), 0);
+        (
+            Self::float_div(Self::float_sub(weighted, along), root),
+            Self::float_reshape(sum, Shape::new([width])),
+        )
+    }
 }
 
 #[cfg(feature = "flex")]
 impl Norm for burn::backend::Flex {
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
-        reference::<Self>(x, weight, eps)
-    }
-}
+        use crate::cpu::{elementwise, slices};
 
-/// [`rms_norm`] as a composition of burn's operations.
-#[cfg(feature = "flex")]
-fn reference<B: Backend>(x: FloatTensor<B>, weight: FloatTensor<B>, eps: f32) -> FloatTensor<B> {
-    let width = x.shape()[1];
-    let (normed, _) = normed::<B>(x, eps);
-    B::float_mul(normed, B::float_reshape(weight, Shape::new([1, width])))
+        let shape = x.shape();
+        let (x, weight) = (slices::contiguous(x), slices::contiguous(weight));
+        let (x, weight) = (slices::elements(&x), slices::elements(&weight));
+        let mut y = vec![0.0; x.len()];
+        elementwise::rms_norm(x, weight, eps, &mut y);
+        slices::tensor(y, shape)
+    }
+
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        eps: f32,
+        upstream: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        use crate::cpu::{elementwise, slices};
+
+        let (shape, width) = (x.shape(), weight.shape());
+        let of = [x, weight, upstream].map(slices::contiguous);
+        let [x, weight, upstream] = of.each_ref().map(slices::elements);
+        let (mut x_grads, mut weight_grads) = (vec![0.0; x.len()], vec![0.0; weight.len()]);
+        elementwise::rms_norm_backward(x, weight, eps, upstream, &mut x_grads, &mut weight_grads);
+        (slices::tensor(x_grads, shape), slices::tensor(weight_grads, width))
+    }
 }
 
 /// Returns `x r` and `1 / r`.
@@ -78,18 +114,12 @@ impl<B: Norm> Backward<B, 2> for NormBackward {
         let upstream = grads.consume::<B>(&ops.node);
         let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
         let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
-        let width = x.shape()[1];
-        let (normed, root) = normed::<B>(x, eps);
+        let (x_grads, weight_grads) = B::rms_norm_backward(x, weight, eps, upstream);
         if let Some(node) = x_node {
-            let weight = B::float_reshape(weight, Shape::new([1, width]));
-            let weighted = B::float_mul(upstream.clone(), weight);
-            let mean = B::float_mean_dim(B::float_mul(weighted.clone(), normed.clone()), 1);
-            let along = B::float_mul(normed.clone(), mean);
-            grads.register::<B>(node.id, B::float_div(B::float_sub(weighted, along), root));
+            grads.register::<B>(node.id, x_grads);
         }
         if let Some(node) = weight_node {
-            let sum = B::float_sum_dim(B::float_mul(upstream, normed), 0);
-            grads.register::<B>(node.id, B::float_reshape(sum, Shape::new([width])));
+            grads.register::<B>(node.id, weight_grads);
         }
     }
 }

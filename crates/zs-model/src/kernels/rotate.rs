@@ -7,7 +7,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
-use burn::tensor::{Slice, Tensor};
+use burn::tensor::Tensor;
 
 /// Rotates the two halves of each head against each other and scales the result.
 ///
@@ -61,30 +61,19 @@ impl Rotation for burn::backend::Flex {
         sin: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
-        reference::<Self>(x, cos, sin, scale)
-    }
-}
+        use crate::cpu::{elementwise, slices};
 
-/// [`rotate`] as a composition of burn's operations.
-#[cfg(feature = "flex")]
-fn reference<B: Backend>(
-    x: FloatTensor<B>,
-    cos: FloatTensor<B>,
-    sin: FloatTensor<B>,
-    scale: f32,
-) -> FloatTensor<B> {
-    let half = (x.shape()[3] / 2) as isize;
-    let part = |from: isize, to: isize| {
-        let all = Slice::new(0, None, 1);
-        B::float_slice(x.clone(), &[all, all, all, Slice::new(from, Some(to), 1)])
-    };
-    let (first, second) = (part(0, half), part(half, 2 * half));
-    let times = |a: &FloatTensor<B>, b: &FloatTensor<B>| B::float_mul(a.clone(), b.clone());
-    let rotated = vec![
-        B::float_sub(times(&first, &cos), times(&second, &sin)),
-        B::float_add(times(&second, &cos), times(&first, &sin)),
-    ];
-    B::float_mul_scalar(B::float_cat(rotated, 3), scale.into())
+        let shape = x.shape();
+        let (heads, head_dim) = (shape[2], shape[3]);
+        let of = [x, cos, sin].map(slices::contiguous);
+        let [x, cos, sin] = of.each_ref().map(slices::elements);
+        let mut y = x.to_vec();
+        // Angles are shared by all rows, or given for each row.
+        for y in y.chunks_mut((cos.len() * 2 * heads).max(1)) {
+            elementwise::rotate(y, heads, head_dim / 2, (cos, sin), scale);
+        }
+        slices::tensor(y, shape)
+    }
 }
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::autodiff::{Autodiff, NodeId};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
 
 /// SwiGLU activation, `silu(gate) up`.
@@ -43,10 +43,52 @@ pub(crate) trait GatedUnit: Backend {
         let open = Self::sigmoid(gate.clone());
         Self::float_mul(Self::float_mul(gate, open), up)
     }
+
+    /// Gradients of gate and up.
+    #[fusion(default)]
+    fn swiglu_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        upstream: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let open = Self::sigmoid(gate.clone());
+        let closed = Self::float_add_scalar(Self::float_neg(open.clone()), 1.0_f32.into());
+        let slope = Self::float_add_scalar(Self::float_mul(gate.clone(), closed), 1.0_f32.into());
+        let slope = Self::float_mul(open.clone(), slope);
+        let gate_grads = Self::float_mul(Self::float_mul(upstream.clone(), up), slope);
+        (gate_grads, Self::float_mul(upstream, Self::float_mul(gate, open)))
+    }
 }
 
 #[cfg(feature = "flex")]
-impl GatedUnit for burn::backend::Flex {}
+impl GatedUnit for burn::backend::Flex {
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        use crate::cpu::{elementwise, slices};
+
+        let shape = gate.shape();
+        let of = [gate, up].map(slices::contiguous);
+        let [gate, up] = of.each_ref().map(slices::elements);
+        let mut out = vec![0.0; gate.len()];
+        elementwise::swiglu(gate, up, &mut out);
+        slices::tensor(out, shape)
+    }
+
+    fn swiglu_backward(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        upstream: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        use crate::cpu::{elementwise, slices};
+
+        let shape = gate.shape();
+        let of = [gate, up, upstream].map(slices::contiguous);
+        let [gate, up, upstream] = of.each_ref().map(slices::elements);
+        let mut grads = [vec![0.0; gate.len()], vec![0.0; gate.len()]];
+        elementwise::swiglu_backward(gate, up, upstream, &mut grads);
+        let [gate_grads, up_grads] = grads;
+        (slices::tensor(gate_grads, shape.clone()), slices::tensor(up_grads, shape))
+    }
+}
 
 #[cfg(feature = "accelerator")]
 impl GatedUnit for burn_cubecl::CubeBackend {}
@@ -68,16 +110,12 @@ impl<B: GatedUnit> Backward<B, 2> for GatedUnitBackward {
         let upstream = grads.consume::<B>(&ops.node);
         let gate: FloatTensor<B> = checkpointer.retrieve_node_output(gate);
         let up: FloatTensor<B> = checkpointer.retrieve_node_output(up);
-        let open = B::sigmoid(gate.clone());
+        let (gate_grads, up_grads) = B::swiglu_backward(gate, up, upstream);
         if let Some(node) = gate_node {
-            let closed = B::float_add_scalar(B::float_neg(open.clone()), 1.0_f32.into());
-            let slope = B::float_add_scalar(B::float_mul(gate.clone(), closed), 1.0_f32.into());
-            let slope = B::float_mul(open.clone(), slope);
-            let gradient = B::float_mul(B::float_mul(upstream.clone(), up), slope);
-            grads.register::<B>(node.id, gradient);
+            grads.register::<B>(node.id, gate_grads);
         }
         if let Some(node) = up_node {
-            grads.register::<B>(node.id, B::float_mul(upstream, B::float_mul(gate, open)));
+            grads.register::<B>(node.id, up_grads);
         }
     }
 }

@@ -6,8 +6,10 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 use super::MASKED;
 use super::{
-    NewHeads, add_norm, decode_attention, matmul_bf16, matmul_dtype, rms_norm, rotate, swiglu,
+    Heads, NewHeads, SpanLayout, SpanQueries, add_norm, attention, decode_attention, matmul_dtype,
+    product, rms_norm, rotate, swiglu, token_scores, token_scores_backward,
 };
+use crate::network::ComputeDtype;
 
 fn devices() -> Vec<Device> {
     vec![
@@ -87,6 +89,21 @@ fn rms_norm_equals_burns() {
     }
 }
 
+/// Weights stored as they are and transposed.
+#[test]
+fn product_equals_burns() {
+    for [n, k, m] in [[1, 1, 1], [3, 4, 5], [33, 40, 70]] {
+        for transposed in [false, true] {
+            let weight = if transposed { [m, k] } else { [k, m] };
+            check(
+                ([n, k], weight),
+                &|x: Tensor<2>, weight| product(x, weight, transposed, ComputeDtype::F32),
+                &|x, weight| x.matmul(if transposed { weight.transpose() } else { weight }),
+            );
+        }
+    }
+}
+
 #[test]
 fn swiglu_equals_burns() {
     for shape in [[1, 1], [5, 33]] {
@@ -128,12 +145,12 @@ fn bf16_matmul_equals_the_product_of_rounded_inputs() {
     let (x, weight) = (tensor([5, 7], 0.2, &Device::flex()), tensor([7, 3], 0.4, &Device::flex()));
     let expected = round(x.clone()).matmul(round(weight.clone())).into_data();
     let expected: Vec<f32> = expected.iter::<f32>().collect();
-    let found = matmul_bf16(x, weight).into_data();
+    let found = product(x, weight, false, ComputeDtype::Bf16).into_data();
     close(&found.iter::<f32>().collect::<Vec<_>>(), &expected, 1e-6, "flex");
     // An accelerator without bfloat16 multiplies in f32, which is closer to the exact result.
     for device in devices() {
         let (x, weight) = (tensor([5, 7], 0.2, &device), tensor([7, 3], 0.4, &device));
-        let found = matmul_bf16(x, weight).into_data();
+        let found = product(x, weight, false, ComputeDtype::Bf16).into_data();
         let found: Vec<f32> = found.iter::<f32>().collect();
         close(&found, &expected, 2e-2, &format!("{device:?}"));
     }
@@ -238,14 +255,14 @@ fn new_heads_equal_the_reference() {
 fn batched_bf16_matmul_equals_single_products() {
     for device in devices() {
         let (x, weight) = (tensor([2, 3, 5, 7], 0.2, &device), tensor([2, 3, 7, 4], 0.4, &device));
-        let found = matmul_bf16(x.clone(), weight.clone());
+        let found = product(x.clone(), weight.clone(), false, ComputeDtype::Bf16);
         assert_eq!((found.dims(), found.dtype()), ([2, 3, 5, 4], DType::F32));
         for (row, head) in [(0, 0), (1, 2)] {
             let one = |it: &Tensor<4>| -> Tensor<2> {
                 let [_, _, n, m] = it.dims();
                 it.clone().slice([row..row + 1, head..head + 1]).reshape([n, m])
             };
-            let expected = list(matmul_bf16(one(&x), one(&weight)));
+            let expected = list(product(one(&x), one(&weight), false, ComputeDtype::Bf16));
             close(&list(one(&found)), &expected, 1e-5, &format!("{row} {head} on {device:?}"));
         }
     }
@@ -296,4 +313,121 @@ fn decode_attention_equals_the_reference() {
     check_decode([2, 1, 8, 1, 128], 192, 130);
     check_decode([1, 3, 3, 1, 6], 64, 50);
     check_decode([2, 1, 4, 1, 160], 64, 33);
+}
+
+/// Two spans that share a prefix, one alone, and queries of some tokens only.
+fn spans(all: bool) -> (Vec<SpanQueries>, usize, usize) {
+    let [prefix, first, second, alone] = [0..5, 5..8, 8..48, 48..50];
+    let ranges = [(0..0, prefix.clone()), (prefix.clone(), first), (prefix, second), (0..0, alone)];
+    let mut queries = 0;
+    let spans = ranges.map(|(prefix, own)| {
+        let indices: Vec<usize> = own.clone().filter(|it| all || it % 3 != 1).collect();
+        let range = queries..queries + indices.len();
+        queries = range.end;
+        SpanQueries { prefix, own, queries: range, indices }
+    });
+    (spans.to_vec(), queries, 50)
+}
+
+/// Output and gradients of attention, by the function under test or by autodiff of all scores.
+fn attended(
+    device: &Device,
+    heads: Heads,
+    all: bool,
+    function: &dyn Fn([Tensor<2>; 3], Vec<SpanQueries>) -> Tensor<2>,
+) -> Vec<Vec<f32>> {
+    let device = device.clone().autodiff();
+    let (spans, queries, tokens) = spans(all);
+    let of = [
+        tensor([queries, heads.query_width()], 0.1, &device) * 2.0,
+        tensor([tokens, heads.key_width()], 0.2, &device),
+        tensor([tokens, heads.key_width()], 0.3, &device),
+    ]
+    .map(|it| it.detach().require_grad());
+    let output = function(of.clone(), spans);
+    let upstream = tensor(output.dims(), 0.7, &device);
+    let mut grads = (output.clone() * upstream).sum().backward();
+    let grads = of.map(|it| list(it.grad_remove(&mut grads).expect("it is a leaf")));
+    [vec![list(output)], grads.to_vec()].concat()
+}
+
+/// Attention with all scores at once.
+fn whole_attention(
+    [queries, keys, values]: [Tensor<2>; 3],
+    spans: &[SpanQueries],
+    Heads { key_value_heads, group, head_dim }: Heads,
+) -> Tensor<2> {
+    let (n, tokens) = (queries.dims()[0], keys.dims()[0]);
+    let mut bias = vec![MASKED; n * tokens];
+    for span in spans {
+        for (query, token) in span.queries.clone().zip(&span.indices) {
+            for key in span.prefix.clone().chain(span.own.start..token + 1) {
+                bias[query * tokens + key] = 0.0;
+            }
+        }
+    }
+    let bias = Tensor::<3>::from_data(TensorData::new(bias, [1, n, tokens]), &queries.device());
+    let split = |it: Tensor<2>, heads: usize| -> Tensor<3> {
+        let len = it.dims()[0];
+        let it: Tensor<3> = it.reshape([len, heads, head_dim]);
+        it.swap_dims(0, 1)
+    };
+    // Each key-value head is repeated for its group.
+    let repeated = |it: Tensor<2>| -> Tensor<3> {
+        let len = it.dims()[0];
+        let it: Tensor<4> = split(it, key_value_heads).unsqueeze_dim(1);
+        it.repeat_dim(1, group).reshape([key_value_heads * group, len, head_dim])
+    };
+    let queries = split(queries, key_value_heads * group);
+    let scores = queries.matmul(repeated(keys).swap_dims(1, 2)) + bias;
+    let mixed = burn::tensor::activation::softmax(scores, 2).matmul(repeated(values));
+    mixed.swap_dims(0, 1).reshape([n, key_value_heads * group * head_dim])
+}
+
+#[test]
+fn attention_equals_softmax_of_all_scores() {
+    for [key_value_heads, group, head_dim] in [[1, 1, 2], [2, 3, 8], [1, 2, 64]] {
+        let heads = Heads { key_value_heads, group, head_dim };
+        for all in [true, false] {
+            let expected = attended(&Device::flex(), heads, all, &|of, spans| {
+                whole_attention(of, &spans, heads)
+            });
+            for device in devices() {
+                let found = attended(&device, heads, all, &|of, spans| {
+                    let layout = SpanLayout::new(spans, &device);
+                    attention(of, &layout, heads, ComputeDtype::F32)
+                });
+                for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    close(found, expected, 2e-5, &format!("{at} of {heads:?} on {device:?}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn token_scores_equal_burns_log_softmax() {
+    let (n, vocab) = (5, 37);
+    let targets = [0, 36, 7, 7, 20];
+    let cpu = Device::flex().autodiff();
+    let logits = (tensor([n, vocab], 0.4, &cpu) * 5.0).detach().require_grad();
+    let log_p = burn::tensor::activation::log_softmax(logits.clone(), 1);
+    let index = Tensor::<1, Int>::from_ints(targets, &cpu).reshape([n, 1]);
+    let log_probs: Tensor<1> = log_p.clone().gather(1, index).reshape([n]);
+    let entropy: Tensor<1> = (log_p.clone().exp() * log_p).sum_dim(1).reshape([n]).neg();
+    let (g, h) = (tensor([n], 0.2, &cpu), tensor([n], 0.9, &cpu));
+    let loss = (log_probs.clone() * g).sum() + (entropy.clone() * h).sum();
+    let expected_grads = list(logits.grad_remove(&mut loss.backward()).expect("it is a leaf"));
+    for device in devices() {
+        let logits = tensor([n, vocab], 0.4, &device) * 5.0;
+        let targets = Tensor::<1, Int>::from_ints(targets, &device);
+        let scores = token_scores(logits.clone(), targets.clone());
+        let column = |at: usize| list(scores.clone().narrow(1, at, 1));
+        let what = format!("{device:?}");
+        close(&column(0), &list(log_probs.clone()), 2e-5, &what);
+        close(&column(1), &list(entropy.clone()), 2e-5, &what);
+        let (g, h) = (tensor([n], 0.2, &device), tensor([n], 0.9, &device));
+        let grads = token_scores_backward(logits, targets, scores, g, h);
+        close(&list(grads), &expected_grads, 2e-5, &what);
+    }
 }

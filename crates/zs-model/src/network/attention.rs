@@ -3,11 +3,11 @@
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
 
-use super::causal::Heads;
+use super::block::TokenContext;
 use super::rope::{Rotary, RotaryTable};
 use super::{Linear, RmsNorm};
 use crate::ModelConfig;
-use crate::kernels::{MASKED, attend};
+use crate::kernels::{Heads, attend};
 
 /// Grouped-query self-attention.
 ///
@@ -31,14 +31,15 @@ pub(crate) struct Attention {
     pub(crate) q_norm: Option<RmsNorm>,
     pub(crate) k_norm: Option<RmsNorm>,
     #[module(skip)]
-    shape: HeadShape,
+    heads: Heads,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct HeadShape {
-    key_value_heads: usize,
-    group: usize,
-    head_dim: usize,
+/// Projected queries, keys and values, without their biases: `[outputs, query_width]` and `[tokens,
+/// key_width]`.
+pub(crate) struct Projections {
+    pub(crate) queries: Tensor<2>,
+    pub(crate) keys: Tensor<2>,
+    pub(crate) values: Tensor<2>,
 }
 
 /// KV cache of all layers, of which `columns` columns are filled.
@@ -153,7 +154,7 @@ impl KvCache {
 /// # Shapes
 ///
 /// - bias: broadcasts to `[rows, key_value_heads, group, new, columns]`, 0 where a column may be
-///   attended to, [`MASKED`] elsewhere; covers the first `columns` columns of the cache
+///   attended to, [`MASKED`](crate::kernels::MASKED) elsewhere; covers the first `columns` columns of the cache
 pub(crate) struct CacheMask {
     pub(crate) first: usize,
     pub(crate) bias: Tensor<5>,
@@ -195,7 +196,7 @@ impl Attention {
             o_proj: Linear::zeros(queries, width, config.output_bias, device),
             q_norm: norm(),
             k_norm: norm(),
-            shape: HeadShape {
+            heads: Heads {
                 key_value_heads: config.num_key_value_heads,
                 group: config.num_attention_heads / config.num_key_value_heads,
                 head_dim: config.head_dim,
@@ -203,103 +204,100 @@ impl Attention {
         }
     }
 
-    /// Number of query heads.
-    pub(crate) fn num_heads(&self) -> usize {
-        self.shape.key_value_heads * self.shape.group
+    pub(crate) fn heads(&self) -> Heads {
+        self.heads
     }
 
-    /// Self-attention of whole rows.
-    ///
-    /// # Shapes
-    ///
-    /// - x: `[rows * seq, hidden]`
-    /// - bias: broadcasts to `[rows, key_value_heads, group, seq, seq]`
-    /// - output: `[rows * seq, hidden]`
-    pub(crate) fn forward(
+    /// Projects normalised tokens, `[tokens, hidden]`; queries only at the selected ones.
+    pub(crate) fn project(
         &self,
-        x: Tensor<2>,
-        shape: [usize; 2],
-        rotary: &Rotary,
-        bias: Tensor<5>,
-    ) -> Tensor<2> {
-        let Heads { queries, keys, values, .. } = self.heads(x, shape, rotary);
-        self.output(attend(queries, keys, values, bias))
-    }
-
-    /// Attention of new tokens over the cache, including themselves.
-    ///
-    /// # Shapes
-    ///
-    /// - x, output: `[rows * new, hidden]`
-    pub(crate) fn forward_cached(
-        &self,
-        x: Tensor<2>,
-        shape: [usize; 2],
-        rotary: &Rotary,
-        mask: &CacheMask,
-        cache: &mut LayerCache,
-    ) -> Tensor<2> {
-        let Heads { queries, keys, values, .. } = self.heads(x, shape, rotary);
-        cache.write(keys, values, mask.first);
-        let (keys, values) = cache.first(mask.bias.dims()[4]);
-        self.output(attend(queries, keys, values, mask.bias.clone()))
-    }
-
-    /// Scaled and rotated queries, rotated keys, and values of `new` tokens per row.
-    pub(crate) fn heads(&self, x: Tensor<2>, [rows, new]: [usize; 2], rotary: &Rotary) -> Heads {
-        let HeadShape { key_value_heads, head_dim, .. } = self.shape;
-        let x = Linear::shared_input(x, [&self.q_proj, &self.k_proj, &self.v_proj]);
-        let (queries, keys) = self.queries_and_keys(x.clone(), [rows, new], rotary);
-        let values: Tensor<4> =
-            self.v_proj.forward(x).reshape([rows, new, key_value_heads, head_dim]);
-        let values = values.swap_dims(1, 2);
-        Heads { queries, keys, values, compute_dtype: self.q_proj.compute_dtype }
-    }
-
-    /// Output projection of the attention output, `[rows, key_value_heads, group, new, head_dim]`
-    /// to `[rows * new, hidden]`.
-    pub(crate) fn output(&self, mixed: Tensor<5>) -> Tensor<2> {
-        let [rows, heads, group, new, head_dim] = mixed.dims();
-        let mixed: Tensor<4> = mixed.reshape([rows, heads * group, new, head_dim]).swap_dims(1, 2);
-        self.o_proj.forward(mixed.reshape([rows * new, heads * group * head_dim]))
-    }
-}
-
-impl Attention {
-    /// Number of key-value heads, query heads per key-value head, and width of a head.
-    pub(crate) fn head_shape(&self) -> [usize; 3] {
-        let HeadShape { key_value_heads, group, head_dim } = self.shape;
-        [key_value_heads, group, head_dim]
-    }
-
-    /// Queries and keys of [`heads`](Self::heads).
-    fn queries_and_keys(
-        &self,
-        x: Tensor<2>,
-        [rows, new]: [usize; 2],
-        rotary: &Rotary,
-    ) -> (Tensor<5>, Tensor<4>) {
-        let HeadShape { key_value_heads, group, head_dim } = self.shape;
-        let split =
-            |x: Tensor<2>, heads: usize| -> Tensor<4> { x.reshape([rows, new, heads, head_dim]) };
-        let norm = |x: Tensor<4>, norm: &Option<RmsNorm>| match norm {
-            Some(norm) => norm.forward(x),
-            None => x,
+        normed: Tensor<2>,
+        selected: Option<Tensor<1, Int>>,
+    ) -> Projections {
+        let of_queries = match selected {
+            Some(selected) => normed.clone().select(0, selected),
+            None => normed.clone(),
         };
-        let queries = split(self.q_proj.forward(x.clone()), key_value_heads * group);
-        let keys = split(self.k_proj.forward(x), key_value_heads);
+        Projections {
+            queries: self.q_proj.forward_unbiased(of_queries),
+            keys: self.k_proj.forward_unbiased(normed.clone()),
+            values: self.v_proj.forward_unbiased(normed),
+        }
+    }
+
+    /// Queries, rotated and scaled, keys, rotated, and values, with the shapes of the projections.
+    ///
+    /// ```text
+    /// q_h = R norm(q_h + b) / sqrt(head_dim),   k_h = R norm(k_h + b),   v_h = v_h + b
+    /// ```
+    ///
+    /// `angles`: of the queries and of the keys.
+    pub(crate) fn rotated(&self, projections: Projections, angles: [&Rotary; 2]) -> [Tensor<2>; 3] {
+        let Heads { head_dim, .. } = self.heads;
+        let rotate = |x: Tensor<2>, norm: &Option<RmsNorm>, angles: &Rotary, scale: f64| {
+            let [tokens, width] = x.dims();
+            let heads = width / head_dim;
+            let mut x: Tensor<4> = x.reshape([1, tokens, heads, head_dim]);
+            if let Some(norm) = norm {
+                x = norm.forward(x);
+            }
+            let x: Tensor<2> = angles.flat().apply(x, scale).reshape([tokens, width]);
+            x
+        };
+        let [of_queries, of_keys] = angles;
         // Scaling queries is cheaper than scaling scores.
         let scale = 1.0 / (head_dim as f64).sqrt();
-        let queries = rotary.apply(norm(queries, &self.q_norm), scale).swap_dims(1, 2);
-        let keys = rotary.apply(norm(keys, &self.k_norm), 1.0).swap_dims(1, 2);
-        (queries.reshape([rows, key_value_heads, group, new, head_dim]), keys)
+        let queries = self.q_proj.add_bias(projections.queries);
+        let keys = self.k_proj.add_bias(projections.keys);
+        [
+            rotate(queries, &self.q_norm, of_queries, scale),
+            rotate(keys, &self.k_norm, of_keys, 1.0),
+            self.v_proj.add_bias(projections.values),
+        ]
     }
 }
 
-/// Causal bias: 0 on and below the diagonal, [`MASKED`] above, `[1, 1, 1, seq, seq]`.
-pub(crate) fn causal_bias(seq: usize, device: &Device) -> Tensor<5> {
-    let values: Vec<f32> = (0..seq)
-        .flat_map(|row| (0..seq).map(move |column| if column <= row { 0.0 } else { MASKED }))
-        .collect();
-    Tensor::from_data(TensorData::new(values, [1, 1, 1, seq, seq]), device)
+/// New tokens that continue cached rows, `new` of each row.
+pub(crate) struct CachedTokens<'a> {
+    pub(crate) cache: &'a mut KvCache,
+    pub(crate) mask: &'a CacheMask,
+    pub(crate) rotary: Rotary,
+    /// Number of rows, and of new tokens of each row.
+    pub(crate) shape: [usize; 2],
+}
+
+impl TokenContext for CachedTokens<'_> {
+    fn outputs(&self, _layer: usize) -> Option<Tensor<1, Int>> {
+        None
+    }
+
+    fn attend(
+        &mut self,
+        layer: usize,
+        attention: &Attention,
+        projections: Projections,
+    ) -> Tensor<2> {
+        let Heads { key_value_heads, group, head_dim } = attention.heads();
+        let [rows, new] = self.shape;
+        let [queries, keys, values] = attention.rotated(projections, [&self.rotary, &self.rotary]);
+        let of_rows = |x: Tensor<2>, heads: usize| -> Tensor<4> {
+            let x: Tensor<4> = x.reshape([rows, new, heads, head_dim]);
+            x.swap_dims(1, 2)
+        };
+        let queries = of_rows(queries, key_value_heads * group);
+        let queries = queries.reshape([rows, key_value_heads, group, new, head_dim]);
+        let cache = &mut self.cache.layers[layer];
+        let [keys, values] = [keys, values].map(|it| of_rows(it, key_value_heads));
+        cache.write(keys, values, self.mask.first);
+        let (keys, values) = cache.first(self.mask.bias.dims()[4]);
+        flat(attend(queries, keys, values, self.mask.bias.clone()))
+    }
+}
+
+/// Joins the heads of each token: `[rows, key_value_heads, group, new, head_dim]` to `[rows * new,
+/// query_width]`.
+pub(crate) fn flat(mixed: Tensor<5>) -> Tensor<2> {
+    let [rows, heads, group, new, head_dim] = mixed.dims();
+    let mixed: Tensor<4> = mixed.reshape([rows, heads * group, new, head_dim]).swap_dims(1, 2);
+    mixed.reshape([rows * new, heads * group * head_dim])
 }

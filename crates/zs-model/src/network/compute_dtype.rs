@@ -5,7 +5,7 @@ use burn::tensor::{FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::CausalLm;
-use crate::kernels::{matmul_bf16, to_matmul_dtype};
+use crate::kernels::product;
 
 /// ComputeDtype of the matrix products of blocks and head.
 ///
@@ -49,18 +49,7 @@ impl ComputeDtype {
 
     /// Product of `[.., n, in]` and `[.., in, out]`.
     pub(crate) fn product<const D: usize>(self, x: Tensor<D>, weight: Tensor<D>) -> Tensor<D> {
-        match self {
-            Self::F32 => x.matmul(weight),
-            Self::Bf16 => matmul_bf16(x, weight),
-        }
-    }
-
-    /// Rounds an input once for several products.
-    pub(crate) fn round<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        match self {
-            Self::F32 => x,
-            Self::Bf16 => to_matmul_dtype(x),
-        }
+        product(x, weight, false, self)
     }
 }
 
@@ -98,6 +87,7 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::{named_gradients, named_parameters};
+    use crate::network::PackedRows;
     use crate::optim::accumulate;
     use crate::testing::{byte_tokenizer, tiny_config, with_random_lora};
     use crate::{
@@ -126,7 +116,7 @@ mod tests {
         let network = network.clone().train();
         let devices = network.compute_devices();
         let (mut grads, loss) = accumulate(&network, &devices, 1, |network, _| {
-            network.flat_gradients(&rows(), false, |scores| {
+            network.flat_gradients(&PackedRows::new(&rows()), false, |scores| {
                 let loss = -scores.log_probs.mean();
                 (loss.clone(), loss.into_scalar::<f32>())
             })

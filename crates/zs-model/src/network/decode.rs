@@ -1,11 +1,12 @@
 //! Decoding step of one new token per row, in few kernels.
 
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 
-use super::attention::{Attention, KvCache, LayerCache};
+use super::attention::{Attention, KvCache, LayerCache, Projections, flat};
+use super::block::TokenContext;
 use super::rope::Rotary;
-use super::{CausalLm, Linear, RmsNorm};
-use crate::kernels::{NewHeads, add_norm, decode_attention};
+use super::{Linear, RmsNorm};
+use crate::kernels::{NewHeads, decode_attention};
 
 /// Column that the new tokens fill, stored on the cache's device.
 ///
@@ -19,98 +20,49 @@ pub(crate) struct NextColumn {
     pub(crate) mask: Tensor<2>,
 }
 
-impl CausalLm {
-    /// Final hidden states of one new token per cached row.
-    ///
-    /// Equals [`hidden_cached`](Self::hidden_cached) with one token, up to rounding. On an
-    /// accelerator a block is a dozen kernels: seven matrix products and five kernels of this
-    /// crate.
-    ///
-    /// # Shapes
-    ///
-    /// - tokens, positions: `[rows]`
-    /// - output: `[rows, hidden]`
-    pub(crate) fn hidden_next(
-        &self,
-        tokens: Tensor<1, Int>,
-        positions: Tensor<1, Int>,
-        next: &NextColumn,
-        cache: &mut KvCache,
-    ) -> Tensor<2> {
-        let ([rows], device) = (tokens.dims(), tokens.device());
-        let mut stream = Stream { sum: self.model.embed(tokens.unsqueeze_dim(1)), said: None };
-        let rotary = Rotary::at_positions(&cache.frequencies, positions, [rows, 1]);
-        for (block, layer) in self.model.layers.iter().zip(cache.layers.iter_mut()) {
-            let attention = &block.self_attn;
-            let maps = [&attention.q_proj, &attention.k_proj, &attention.v_proj];
-            let dtype = Linear::input_type(maps, &device);
-            let normed = stream.normed(&block.input_layernorm, dtype);
-            stream.said = Some(attention.forward_next(normed, &rotary, next, layer));
-            let maps = [&block.mlp.gate_proj, &block.mlp.up_proj];
-            let dtype = Linear::input_type(maps, &device);
-            let normed = stream.normed(&block.post_attention_layernorm, dtype);
-            stream.said = Some(block.mlp.forward(normed));
-        }
-        stream.normed(&self.model.norm, DType::F32)
+/// One new token per cached row, in few kernels: on an accelerator a block is a dozen kernels, seven
+/// matrix products and five kernels of this crate.
+pub(crate) struct NextTokens<'a> {
+    pub(crate) cache: &'a mut KvCache,
+    pub(crate) next: &'a NextColumn,
+    pub(crate) rotary: Rotary,
+}
+
+impl TokenContext for NextTokens<'_> {
+    fn outputs(&self, _layer: usize) -> Option<Tensor<1, Int>> {
+        None
     }
-}
 
-/// Residual stream between blocks, and the output of the last layer to add to it.
-struct Stream {
-    sum: Tensor<2>,
-    said: Option<Tensor<2>>,
-}
-
-impl Stream {
-    /// Adds the pending output to the stream and returns the normalised sum in the given dtype.
-    fn normed(&mut self, norm: &RmsNorm, dtype: DType) -> Tensor<2> {
-        let Some(said) = self.said.take() else {
-            return norm.forward(self.sum.clone()).cast(dtype);
-        };
-        let (sum, normed) = add_norm(self.sum.clone(), said, norm.weight.val(), norm.eps(), dtype);
-        self.sum = sum;
-        normed
-    }
-}
-
-impl Attention {
-    /// Attention of one new token per row over the cache, including itself.
-    ///
-    /// # Shapes
-    ///
-    /// - x, output: `[rows, hidden]`
-    fn forward_next(
-        &self,
-        x: Tensor<2>,
-        rotary: &Rotary,
-        next: &NextColumn,
-        cache: &mut LayerCache,
+    fn attend(
+        &mut self,
+        layer: usize,
+        attention: &Attention,
+        projections: Projections,
     ) -> Tensor<2> {
-        let maps = [&self.q_proj, &self.k_proj, &self.v_proj];
-        let [queries, keys, values] = maps.map(|it| it.forward_unbiased(x.clone()));
+        let Projections { queries, keys, values } = projections;
         let bias = |map: &Linear| map.bias.as_ref().map(|it| it.val());
-        let biases = match maps.map(bias) {
+        let biases = match [&attention.q_proj, &attention.k_proj, &attention.v_proj].map(bias) {
             [Some(q), Some(k), Some(v)] => Some([q, k, v]),
             _ => None,
         };
-        let norms = self.q_norm.as_ref().zip(self.k_norm.as_ref());
+        let norms = attention.q_norm.as_ref().zip(attention.k_norm.as_ref());
         let heads = NewHeads {
             queries,
             keys,
             values,
             biases,
             norms: norms.map(|(q, k)| [q.weight.val(), k.weight.val()]),
-            eps: self.q_norm.as_ref().map_or(0.0, RmsNorm::eps),
-            cos: rotary.cos.clone(),
-            sin: rotary.sin.clone(),
-            column: next.column.clone(),
+            eps: attention.q_norm.as_ref().map_or(0.0, RmsNorm::eps),
+            cos: self.rotary.cos.clone(),
+            sin: self.rotary.sin.clone(),
+            column: self.next.column.clone(),
         };
+        let cache = &mut self.cache.layers[layer];
         let queries = cache.place(heads);
         let (keys, values) = (cache.keys.clone(), cache.values.clone());
-        let dtype = Linear::input_type([&self.o_proj], &queries.device());
-        let (mask, filled) = (next.mask.clone(), next.filled.clone());
-        let mixed = decode_attention(queries, keys, values, mask, filled, dtype);
-        self.output(mixed)
+        let dtype = Linear::input_type([&attention.o_proj], &queries.device());
+        let (mask, filled) = (self.next.mask.clone(), self.next.filled.clone());
+        flat(decode_attention(queries, keys, values, mask, filled, dtype))
     }
 }
 

@@ -31,7 +31,11 @@ impl Linear {
 
     /// Maps `[n, in]` to `[n, out]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let y = self.forward_unbiased(x);
+        self.add_bias(self.forward_unbiased(x))
+    }
+
+    /// Adds the bias, if any, to a product.
+    pub(crate) fn add_bias(&self, y: Tensor<2>) -> Tensor<2> {
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,

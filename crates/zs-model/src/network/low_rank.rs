@@ -4,6 +4,8 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::ComputeDtype;
+
 /// Targets and rank of adapters.
 ///
 /// ```
@@ -81,14 +83,10 @@ impl LowRank {
         }
     }
 
-    #[cfg(feature = "flex")]
-    pub(crate) fn scale(&self) -> f64 {
-        self.scale
-    }
-
     /// Maps `[n, in]` to `[n, out]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        (x.matmul(self.lora_a.val()) * self.scale).matmul(self.lora_b.val())
+        let inner = ComputeDtype::F32.product(x, self.lora_a.val()) * self.scale;
+        ComputeDtype::F32.product(inner, self.lora_b.val())
     }
 
     /// Merged update `scale A B`, `[in, out]`.

@@ -4,34 +4,36 @@
 //! name in a checkpoint.
 
 mod attention;
-mod backward;
 mod block;
-mod causal;
 mod compute_dtype;
 mod decode;
+mod gradients;
 mod linear;
 mod low_rank;
 mod norm;
+mod packed;
 mod rope;
 mod scores;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, FloatDType, Int, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 
-use attention::Attention;
-pub(crate) use attention::{CacheMask, KvCache};
-pub(crate) use block::{Block, FeedForward, RowContext};
+pub(crate) use attention::{Attention, CacheMask, CachedTokens, KvCache, Projections};
+pub(crate) use block::{Block, FeedForward, Residual, TokenContext};
 pub use compute_dtype::ComputeDtype;
-pub(crate) use decode::NextColumn;
+pub(crate) use decode::{NextColumn, NextTokens};
+pub(crate) use gradients::Trunk;
 pub(crate) use linear::Linear;
 pub use low_rank::LoraConfig;
 pub(crate) use low_rank::LowRank;
 pub(crate) use norm::RmsNorm;
-use rope::{Rotary, RotaryTable};
+pub(crate) use packed::{PackedRows, PackedTokens, ints};
+pub(crate) use rope::{Rotary, RotaryTable};
 pub(crate) use scores::FlatScores;
 pub use scores::MemoryConfig;
 
 use crate::ModelConfig;
+use crate::kernels::product;
 
 /// Causal language model of the Qwen2, Qwen3 or Llama family.
 #[derive(Module, Debug)]
@@ -97,34 +99,10 @@ impl CausalLm {
         }
     }
 
-    /// Final hidden states of new tokens that continue cached rows.
-    ///
-    /// # Shapes
-    ///
-    /// - tokens: `[rows, new]`; positions: `[rows * new]`
-    /// - output: `[rows * new, hidden]`
-    pub(crate) fn hidden_cached(
-        &self,
-        tokens: Tensor<2, Int>,
-        positions: Tensor<1, Int>,
-        mask: &CacheMask,
-        cache: &mut KvCache,
-    ) -> Tensor<2> {
-        let [rows, new] = tokens.dims();
-        let mut x = self.model.embed(tokens);
-        let rotary = Rotary::at_positions(&cache.frequencies, positions, [rows, new]);
-        for (block, layer) in self.model.layers.iter().zip(cache.layers.iter_mut()) {
-            let normed = block.input_layernorm.forward(x.clone());
-            let attended =
-                block.self_attn.forward_cached(normed, [rows, new], &rotary, mask, layer);
-            x = block.finish(x, attended);
-        }
-        self.model.norm.forward(x)
-    }
-
     /// Number of query heads of a block.
     pub(crate) fn num_heads(&self) -> usize {
-        self.model.layers.first().map_or(1, |it| it.self_attn.num_heads())
+        let heads = self.model.layers.first().map(|it| it.self_attn.heads());
+        heads.map_or(1, |it| it.key_value_heads * it.group)
     }
 
     /// Logits of hidden states, `[n, hidden]` to `[n, vocab]`.
@@ -132,8 +110,8 @@ impl CausalLm {
         match &self.lm_head {
             Some(head) => head.forward(hidden),
             None => {
-                let weight = self.model.embed_tokens.weight.val().transpose();
-                self.memory.compute_dtype.product(hidden, weight)
+                let weight = self.model.embed_tokens.weight.val();
+                product(hidden, weight, true, self.memory.compute_dtype)
             }
         }
     }
@@ -167,27 +145,32 @@ impl CausalLm {
 }
 
 impl Decoder {
-    /// Final hidden states of right-padded rows that start at position 0.
-    ///
-    /// Padding is on the right, so the causal mask alone hides it from all tokens.
+    /// Final hidden states of the tokens that the context needs.
     ///
     /// # Shapes
     ///
-    /// - tokens: `[rows, seq]`
-    /// - output: `[rows * seq, hidden]`
-    pub(crate) fn hidden(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
-        let context = RowContext::new(self, tokens.dims(), &tokens.device());
-        let mut x = self.embed(tokens);
-        for block in &self.layers {
-            x = block.forward(x, &context);
+    /// - tokens: `[tokens]`; output: `[outputs, hidden]`
+    pub(crate) fn hidden(
+        &self,
+        tokens: Tensor<1, Int>,
+        context: &mut impl TokenContext,
+    ) -> Tensor<2> {
+        let mut stream = Residual::new(self.embed(tokens));
+        for (layer, block) in self.layers.iter().enumerate() {
+            block.forward(&mut stream, layer, context);
         }
-        self.norm.forward(x)
+        stream.normed(&self.norm, DType::F32)
     }
 
-    /// Token embeddings, `[rows, seq]` to `[rows * seq, hidden]`.
-    pub(crate) fn embed(&self, tokens: Tensor<2, Int>) -> Tensor<2> {
-        let [rows, seq] = tokens.dims();
-        let embedded = self.embed_tokens.weight.val().select(0, tokens.reshape([rows * seq]));
-        embedded.cast(FloatDType::F32)
+    /// Hidden states that predict the loss tokens of packed rows, `[loss tokens, hidden]`.
+    pub(crate) fn predicting(&self, rows: &PackedRows) -> Tensor<2> {
+        let device = self.norm.weight.val().device();
+        let packed = PackedTokens::new(rows, &self.rotary, self.layers.len(), &device);
+        packed.predicting(self.hidden(packed.tokens(), &mut &packed))
+    }
+
+    /// Token embeddings, `[tokens]` to `[tokens, hidden]`.
+    pub(crate) fn embed(&self, tokens: Tensor<1, Int>) -> Tensor<2> {
+        self.embed_tokens.weight.val().select(0, tokens).cast(FloatDType::F32)
     }
 }

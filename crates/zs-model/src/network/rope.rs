@@ -54,28 +54,21 @@ impl RotaryTable {
         Self { frequencies }
     }
 
-    /// Angle per position, for each pair of a head's elements.
-    #[cfg(feature = "flex")]
-    pub(crate) fn frequencies(&self) -> impl Iterator<Item = f64> {
-        self.frequencies.iter().copied()
-    }
-
-    /// Rotary embedding of positions `0..seq`, shared by all rows.
-    pub(crate) fn at_start(&self, seq: usize, device: &Device) -> Rotary {
+    /// Rotary embedding of given positions, `[1, positions, 1, head_dim / 2]`.
+    pub(crate) fn at(&self, positions: impl Iterator<Item = u32>, device: &Device) -> Rotary {
         let half = self.frequencies.len();
-        let table = |f: fn(f64) -> f64| {
-            // f32 as in transformers, for agreement at long contexts.
-            let values: Vec<f32> = (0..seq)
-                .flat_map(|position| {
-                    self.frequencies.iter().map(move |frequency| {
-                        f(f64::from(position as f32 * *frequency as f32)) as f32
-                    })
-                })
-                .collect();
-            Tensor::<2>::from_data(TensorData::new(values, [seq, half]), device)
-        };
-        let shape = [1, seq, 1, half];
-        Rotary { cos: table(f64::cos).reshape(shape), sin: table(f64::sin).reshape(shape) }
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for position in positions {
+            for frequency in &self.frequencies {
+                // f32 as in transformers, for agreement at long contexts.
+                let angle = f64::from(position as f32 * *frequency as f32);
+                cos.push(angle.cos() as f32);
+                sin.push(angle.sin() as f32);
+            }
+        }
+        let shape = [1, cos.len() / half, 1, half];
+        let [cos, sin] = [cos, sin].map(|it| Tensor::from_data(TensorData::new(it, shape), device));
+        Rotary { cos, sin }
     }
 
     /// Frequencies on a device, `[head_dim / 2]`, for [`Rotary::at_positions`].
@@ -98,6 +91,13 @@ impl Rotary {
         let angles = positions * frequencies.clone().unsqueeze();
         let shape = [rows, new, 1, half];
         Self { cos: angles.clone().cos().reshape(shape), sin: angles.sin().reshape(shape) }
+    }
+
+    /// The angles as those of one row: `[1, rows * new, 1, head_dim / 2]`.
+    pub(crate) fn flat(&self) -> Self {
+        let [rows, new, _, half] = self.cos.dims();
+        let shape = [1, rows * new, 1, half];
+        Self { cos: self.cos.clone().reshape(shape), sin: self.sin.clone().reshape(shape) }
     }
 
     /// Rotates queries or keys, `[rows, new, heads, head_dim]`, and scales them.

@@ -4,10 +4,10 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::ComputeDtype;
-use crate::batch::PaddedBatch;
+use super::{ComputeDtype, PackedRows};
+use crate::kernels::token_scores;
 use crate::replicas::secondary_devices;
-use crate::{CausalLm, PolicyModel, TokenId, TokenRow};
+use crate::{CausalLm, PolicyModel, TokenId};
 
 /// Memory and precision settings of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,60 +75,50 @@ impl CausalLm {
         self
     }
 
-    /// Scores final hidden states, `[rows * seq, hidden]`, chunk by chunk.
+    /// Scores of hidden states that predict targets, `[loss tokens, hidden]`, with a graph on a
+    /// device with autodiff.
     pub(crate) fn score(
         &self,
-        hidden: Tensor<2>,
-        batch: &PaddedBatch,
+        predicting: &Tensor<2>,
+        targets: &Tensor<1, Int>,
         with_entropy: bool,
     ) -> FlatScores {
-        let device = self.device();
-        let predicting = hidden.select(0, batch.predicting_positions(&device));
-        self.score_predicting(predicting, batch.targets(&device), with_entropy)
+        let n = predicting.dims()[0];
+        if !predicting.device().is_autodiff() {
+            let scores = self.chunk_scores(predicting, targets);
+            let column = |at: usize| scores.clone().narrow(1, at, 1).reshape([n]);
+            return FlatScores { log_probs: column(0), entropy: with_entropy.then(|| column(1)) };
+        }
+        let log_p = log_softmax(self.head(predicting.clone()), 1);
+        let log_probs = log_p.clone().gather(1, targets.clone().reshape([n, 1])).reshape([n]);
+        FlatScores { log_probs, entropy: with_entropy.then(|| entropy(log_p)) }
     }
 
-    /// Scores the hidden states that predict the targets, `[loss tokens, hidden]`.
-    pub(crate) fn score_predicting(
+    /// [`token_scores`] of hidden states, chunk by chunk: `[loss tokens, 3]`.
+    pub(crate) fn chunk_scores(
         &self,
-        predicting: Tensor<2>,
-        targets: Tensor<1, Int>,
-        with_entropy: bool,
-    ) -> FlatScores {
-        let mut log_probs = Vec::new();
-        let mut entropies = Vec::new();
-        for (start, len) in self.chunks(predicting.dims()[0]) {
-            let logits = self.head(rows_of(&predicting, start, len));
-            let log_softmax = log_softmax(logits, 1);
-            let targets = targets.clone().narrow(0, start, len).reshape([len, 1]);
-            log_probs.push(log_softmax.clone().gather(1, targets).reshape([len]));
-            if with_entropy {
-                entropies.push(entropy(log_softmax));
-            }
-        }
-        FlatScores {
-            log_probs: concatenate(log_probs),
-            entropy: with_entropy.then(|| concatenate(entropies)),
-        }
+        predicting: &Tensor<2>,
+        targets: &Tensor<1, Int>,
+    ) -> Tensor<2> {
+        let chunks = self.chunks(predicting.dims()[0]).map(|(start, len)| {
+            let logits = self.head(rows_of(predicting, start, len));
+            token_scores(logits, targets.clone().narrow(0, start, len))
+        });
+        Tensor::cat(chunks.collect(), 0)
     }
 
-    /// Most likely tokens at the loss positions, with the target tokens and their rows.
-    pub(crate) fn greedy_predictions(
-        &self,
-        rows: &[TokenRow],
-    ) -> (Vec<TokenId>, Vec<TokenId>, Vec<usize>) {
-        let device = self.device();
-        let batch = PaddedBatch::for_device(rows, &device);
-        if batch.num_loss_tokens() == 0 {
-            return (Vec::new(), Vec::new(), Vec::new());
+    /// Most likely tokens at the loss positions.
+    pub(crate) fn greedy_predictions(&self, rows: &PackedRows) -> Vec<TokenId> {
+        if rows.num_loss_tokens() == 0 {
+            return Vec::new();
         }
-        let hidden =
-            self.model.hidden(batch.tokens(&device)).select(0, batch.predicting_positions(&device));
-        let mut predicted = Vec::with_capacity(batch.num_loss_tokens());
-        for (start, len) in self.chunks(batch.num_loss_tokens()) {
+        let hidden = self.model.predicting(rows);
+        let mut predicted = Vec::with_capacity(rows.num_loss_tokens());
+        for (start, len) in self.chunks(rows.num_loss_tokens()) {
             let best = self.head(rows_of(&hidden, start, len)).argmax(1).into_data();
             predicted.extend(best.iter::<i64>().map(|it| it as TokenId));
         }
-        (predicted, batch.target_ids().collect(), batch.loss_rows().collect())
+        predicted
     }
 
     /// Start and length of each chunk of positions for the head.
@@ -157,8 +147,4 @@ fn entropy(log_softmax: Tensor<2>) -> Tensor<1> {
 /// Rows of a matrix; avoids a copy if all rows are selected.
 pub(crate) fn rows_of(matrix: &Tensor<2>, start: usize, len: usize) -> Tensor<2> {
     if len == matrix.dims()[0] { matrix.clone() } else { matrix.clone().narrow(0, start, len) }
-}
-
-fn concatenate(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
-    if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
 }

@@ -53,8 +53,7 @@ where
     T: Send,
 {
     accumulate(model, &model.compute_devices(), micro_batches.len(), |model, index| {
-        let (loss, output) = loss(index, model.values(&micro_batches[index]));
-        (GradientsParams::from_grads(loss.backward(), model), output)
+        model.value_gradients(&micro_batches[index], |values| loss(index, values))
     })
 }
 

@@ -18,9 +18,9 @@ const BYTES: u64 = 4;
 const BYTES_BF16: u64 = 2;
 /// Sequences decoded at once, at most.
 const MAX_BATCH_ROWS: usize = 512;
-/// Columns of attention that training on tensors works on at a time.
+/// Queries of attention that training on a GPU works on at a time.
 const ATTENTION_WIDTH: usize = 512;
-/// Attention scores that one pass of sampling on tensors holds.
+/// Attention scores that one pass of sampling on a GPU holds.
 const SCORES_OF_PASS: u64 = 1 << 26;
 
 /// Name of the part that a simulation LLM takes.
@@ -90,22 +90,22 @@ impl Placement {
 /// best policy      4 P      with validation, and its sampling copy
 /// moments          8 T      (Muon: 4 T)
 /// gradients        8 T      the sum, and that of one micro-batch
-/// activations, on slices      4 M (L (a + H m) + d) per micro-batch at work
-/// activations, on tensors     4 M (L a + d + q) + L u
+/// activations      4 M (L a + d + q) + L u per micro-batch at work
 ///        with checkpointing       4 M (L d + a + q) + u
-///     a = 8 d + 3 H h + 4 K h + 4 f
-///     q = 3 H min(m, 512)
+///     a = 4 d + 2 H h + 2 K h + 3 f
+///     q = 2 a on a CPU; on a GPU 2 a + 3 H min(m, 512)
 ///     u = 2 M (5 d + H h + f) + 2 N / L    with `compute_dtype = "bf16"`, else 0
 /// logits           12 max_logits
 /// cache            2 w L K h S' max(R', E) n
-/// cache in motion  2 w L K h (S' R + S_0 R')     on tensors
-/// pass             12 R' V + 8 2^26              on tensors
+/// cache in motion  2 w L K h (S' R + S_0 R')     on a GPU
+/// pass             12 R' V + 8 2^26              on a GPU
 /// ```
 ///
-/// `a` counts the saved activations of one block a token: norms, projections before and after
-/// the rotation, and the feed-forward layer. `q` are the scores of attention, their softmax and its
-/// gradient, of one block at a time and 512 columns wide; on slices, each block keeps its softmax. `u`
-/// are the inputs and weights of the matrix products once more, in bf16.
+/// `a` counts the saved activations of one block a token: the inputs of norms and products, rotated
+/// queries and keys, values, and the feed-forward layer. `q` is the work of one block at a time: its
+/// gradients and, on a GPU, the scores of attention, their softmax and its gradient, 512 columns wide.
+/// `u` are the inputs and weights of the matrix products once more, in bf16. A value model has the
+/// activations of the policy, at another time.
 ///
 /// On GPUs, `R'` is `R` rounded up to a power of two and `S'` is `S` rounded up to a multiple of 64, as
 /// sampling does there; elsewhere they are as they are. `S_0` is what an episode holds before its last
@@ -182,11 +182,6 @@ pub fn peak(parts: &[Part]) -> u64 {
     during(Phase::Rollout).max(during(Phase::Update))
 }
 
-/// Returns true if the network runs in host memory: in f32 on a CPU.
-fn is_on_slices(config: &TrainConfig, on: Placement) -> bool {
-    !on.is_gpu && config.training.memory.compute_dtype == ComputeDtype::F32
-}
-
 /// Memory of the activations of one micro-batch.
 fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 {
     let memory = &config.training.memory;
@@ -194,11 +189,9 @@ fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 
     let (d, f, blocks) = (shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers);
     let (heads, keys) = (shape.num_attention_heads, shape.num_key_value_heads);
     let row = episode_tokens(config, shape).min(tokens);
-    let block = 8 * d + (3 * heads + 4 * keys) * shape.head_dim + 4 * f;
-    if is_on_slices(config, on) {
-        return BYTES * (tokens * (blocks * (block + heads * row) + d)) as u64;
-    }
-    let scores = 3 * heads * row.min(ATTENTION_WIDTH);
+    let block = 4 * d + 2 * (heads + keys) * shape.head_dim + 3 * f;
+    let scores = if on.is_gpu { 3 * heads * row.min(ATTENTION_WIDTH) } else { 0 };
+    let work = 2 * block + scores;
     let of_products = match memory.compute_dtype {
         ComputeDtype::F32 => 0,
         ComputeDtype::Bf16 => {
@@ -208,9 +201,9 @@ fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 
     };
     match memory.gradient_checkpointing {
         false => {
-            BYTES * (tokens * (blocks * block + d + scores)) as u64 + blocks as u64 * of_products
+            BYTES * (tokens * (blocks * block + d + work)) as u64 + blocks as u64 * of_products
         }
-        true => BYTES * (tokens * (blocks * d + block + scores)) as u64 + of_products,
+        true => BYTES * (tokens * (blocks * d + block + work)) as u64 + of_products,
     }
 }
 
@@ -243,7 +236,7 @@ impl Sampling {
         let of_tokens = |tokens: usize| number * (tokens * of_token) as u64;
         // Rows that are not decoded at the moment keep what they hold for their next turn.
         let cache = of_tokens(width * height.max(of_lane) * lanes);
-        if is_on_slices(config, on) {
+        if !on.is_gpu {
             return Self { cache, moving: 0, pass: 0 };
         }
         let rollout = &training.rollout;

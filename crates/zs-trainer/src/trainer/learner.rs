@@ -82,7 +82,7 @@ impl<'a> Learner<'a> {
             let values = trainer.values.clone();
             let values =
                 values.unwrap_or_else(|| ValueNetwork::from_policy(trainer.policy.network()));
-            let network = values.train();
+            let network = values.with_memory(config.memory).train();
             let optimizer = Optimizer::new(&trainer.critic_optimizer_config(), &network);
             ValueLearner::new(network, optimizer)
         });
@@ -118,6 +118,7 @@ impl<'a> Learner<'a> {
                 let device = policy.device();
                 let values = ValueNetwork::load(&dir.join(CRITIC), policy.config(), &device)?
                     .with_devices(&policy.compute_devices())
+                    .with_memory(trainer.config.memory)
                     .train();
                 let config = trainer.critic_optimizer_config();
                 let optimizer = Optimizer::load(&config, &values, &dir.join(CRITIC_OPTIMIZER))?;

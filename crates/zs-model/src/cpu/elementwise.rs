@@ -82,25 +82,23 @@ fn fold(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     lanes[0]
 }
 
-/// RMS norm of each row; `inverse` receives the reciprocal root mean square of each row.
+/// RMS norm of each row.
 ///
 /// ```text
 /// y = x / sqrt(mean(x^2) + eps) * weight
 /// ```
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
-pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inverse: &mut [f32]) {
+pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
     let width = weight.len();
-    let rows = x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(inverse);
-    for ((x, y), inverse) in rows {
+    for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
         let scale = 1.0 / (reduce(x, x, |a, b| a * b) / width as f32 + eps).sqrt();
-        *inverse = scale;
         for ((y, x), weight) in y.iter_mut().zip(x).zip(weight) {
             *y = x * scale * weight;
         }
     }
 }
 
-/// Adds the gradients of [`rms_norm`] to those of its input and its weight.
+/// Gradients of [`rms_norm`]: writes that of the input, adds to that of the weight.
 ///
 /// ```text
 /// s = 1 / rms(x)
@@ -110,14 +108,15 @@ pub(crate) fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inver
 pub(crate) fn rms_norm_backward(
     x: &[f32],
     weight: &[f32],
-    inverse: &[f32],
+    eps: f32,
     dy: &[f32],
     dx: &mut [f32],
     dweight: &mut [f32],
 ) {
     let width = weight.len();
     let rows = x.chunks_exact(width).zip(dy.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
-    for (((x, dy), dx), &scale) in rows.zip(inverse) {
+    for ((x, dy), dx) in rows {
+        let scale = 1.0 / (reduce(x, x, |a, b| a * b) / width as f32 + eps).sqrt();
         let mut sums = [0.0_f32; LANES];
         let chunks = x.chunks(LANES).zip(dy.chunks(LANES)).zip(weight.chunks(LANES));
         for ((x, dy), weight) in chunks {
@@ -129,7 +128,7 @@ pub(crate) fn rms_norm_backward(
         let back = mean * scale * scale * scale;
         let values = x.iter().zip(dy).zip(weight).zip(dx.iter_mut()).zip(dweight.iter_mut());
         for ((((x, dy), weight), dx), dweight) in values {
-            *dx += scale * weight * dy - x * back;
+            *dx = scale * weight * dy - x * back;
             *dweight += dy * x * scale;
         }
     }
@@ -143,22 +142,24 @@ pub(crate) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Backward pass of [`swiglu`], in place: `gate` and `up` are replaced by their gradients, and
-/// `out` by the output, given the gradient of the output.
+/// Gradients of [`swiglu`] with respect to gate and up.
 ///
 /// ```text
 /// s = 1 / (1 + exp(-g))
 /// dg = d u s (1 + g (1 - s)),   du = d g s
 /// ```
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
-pub(crate) fn swiglu_backward(gate: &mut [f32], up: &mut [f32], out: &mut [f32]) {
-    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-        let (g, u, d) = (*gate, *up, *out);
+pub(crate) fn swiglu_backward(
+    gate: &[f32],
+    up: &[f32],
+    upstream: &[f32],
+    [gate_grads, up_grads]: &mut [Vec<f32>; 2],
+) {
+    let inputs = gate.iter().zip(up).zip(upstream);
+    for (((g, u), d), (gate_grad, up_grad)) in inputs.zip(gate_grads.iter_mut().zip(up_grads)) {
         let sigmoid = 1.0 / (1.0 + exp(-g));
-        let silu = g * sigmoid;
-        *gate = d * u * sigmoid * (1.0 + g * (1.0 - sigmoid));
-        *up = d * silu;
-        *out = silu * u;
+        *gate_grad = d * u * sigmoid * (1.0 + g * (1.0 - sigmoid));
+        *up_grad = d * g * sigmoid;
     }
 }
 
@@ -241,23 +242,20 @@ pub(crate) fn softmax_backward(probabilities: &[f32], grads: &mut [f32], width: 
     }
 }
 
-/// Statistics of a row of logits.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct RowStatistics {
-    /// Log-sum-exp of the logits.
-    pub(crate) log_sum: f32,
-    /// Entropy of the softmax.
-    pub(crate) entropy: f32,
-}
-
-/// Log-sum-exp and entropy of each row.
+/// Log-probability of a target, entropy and log-sum-exp of each row of logits.
 ///
 /// ```text
 /// L = m + log S,   S = sum exp(z - m),   H = log S - sum (z - m) exp(z - m) / S
 /// ```
+///
+/// # Shapes
+///
+/// - logits: `[n, vocab]`; targets: `[n]`; output: three numbers a row, `[n, 3]`
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
-pub(crate) fn statistics(logits: &[f32], vocab: usize, out: &mut [RowStatistics]) {
-    for (row, out) in logits.chunks_exact(vocab).zip(out) {
+pub(crate) fn token_scores(logits: &[f32], targets: &[usize]) -> Vec<f32> {
+    let vocab = logits.len() / targets.len().max(1);
+    let mut out = Vec::with_capacity(3 * targets.len());
+    for (row, &target) in logits.chunks_exact(vocab.max(1)).zip(targets) {
         let max = largest(row);
         let mut sums = [0.0_f32; LANES];
         let mut weighted = [0.0_f32; LANES];
@@ -279,38 +277,41 @@ pub(crate) fn statistics(logits: &[f32], vocab: usize, out: &mut [RowStatistics]
         let sum = fold(sums, |a, b| a + b);
         let log = sum.ln();
         let entropy = log - fold(weighted, |a, b| a + b) / sum;
-        *out = RowStatistics { log_sum: max + log, entropy };
+        let log_sum = max + log;
+        out.extend([row[target] - log_sum, entropy, log_sum]);
     }
+    out
 }
 
-/// Replaces rows of logits by the gradients of a loss on log-probabilities and entropies, without
-/// the term of the target.
+/// Replaces rows of logits by the gradients of a loss on log-probabilities and entropies.
 ///
 /// ```text
-/// dz_k = -g p_k - h p_k (log p_k + H),   log p_k = z_k - L
+/// dz_k = g (1[k = target] - p_k) - h p_k (log p_k + H),   log p_k = z_k - L
 /// ```
 ///
 /// - `g`, `h`: derivatives of the loss with respect to the row's log-probability and entropy
+/// - scores: of [`token_scores`]
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
-pub(crate) fn scores_backward(
+pub(crate) fn token_scores_backward(
     logits: &mut [f32],
-    vocab: usize,
-    statistics: &[RowStatistics],
-    log_prob_grads: &[f32],
-    entropy_grads: Option<&[f32]>,
+    targets: &[usize],
+    scores: &[f32],
+    g: &[f32],
+    h: &[f32],
 ) {
-    let rows = logits.chunks_exact_mut(vocab).zip(statistics).zip(log_prob_grads).enumerate();
-    for (index, ((row, statistics), &g)) in rows {
-        let RowStatistics { log_sum, entropy } = *statistics;
-        match entropy_grads.map(|it| it[index]) {
-            Some(h) => {
-                for z in row {
-                    let log_p = *z - log_sum;
-                    *z = -exp(log_p) * (g + h * (log_p + entropy));
-                }
+    let vocab = logits.len() / targets.len().max(1);
+    let (scores, _) = scores.as_chunks::<3>();
+    let rows = logits.chunks_exact_mut(vocab.max(1)).zip(scores).zip(targets);
+    for (((row, [_, entropy, log_sum]), &target), (&g, &h)) in rows.zip(g.iter().zip(h)) {
+        if h == 0.0 {
+            row.iter_mut().for_each(|z| *z = -g * exp(*z - log_sum));
+        } else {
+            for z in row.iter_mut() {
+                let log_p = *z - log_sum;
+                *z = -exp(log_p) * (g + h * (log_p + entropy));
             }
-            None => row.iter_mut().for_each(|z| *z = -g * exp(*z - log_sum)),
         }
+        row[target] += g;
     }
 }
 
@@ -323,20 +324,18 @@ pub(crate) fn scores_backward(
 ///
 /// # Shapes
 ///
-/// - x: rows of `heads` heads with `2 half` elements each and stride `stride`; cos, sin: `[rows,
-///   half]`
+/// - x: rows of `heads` heads with `2 half` elements each; cos, sin: `[rows, half]`
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
 pub(crate) fn rotate(
     x: &mut [f32],
-    stride: usize,
     heads: usize,
     half: usize,
     (cos, sin): (&[f32], &[f32]),
     scale: f32,
 ) {
     let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
-    for (row, (cos, sin)) in x.chunks_mut(stride).zip(angles) {
-        for head in row[..2 * half * heads].chunks_exact_mut(2 * half) {
+    for (row, (cos, sin)) in x.chunks_mut(2 * half * heads).zip(angles) {
+        for head in row.chunks_exact_mut(2 * half) {
             let (first, second) = head.split_at_mut(half);
             for (((a, b), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
                 let (x, y) = (*a, *b);
@@ -345,12 +344,6 @@ pub(crate) fn rotate(
             }
         }
     }
-}
-
-/// Computes `out += x`.
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
-pub(crate) fn add(out: &mut [f32], x: &[f32]) {
-    out.iter_mut().zip(x).for_each(|(out, x)| *out += x);
 }
 
 #[cfg(test)]
@@ -376,11 +369,11 @@ mod tests {
     }
 
     #[test]
-    fn statistics_of_known_rows() {
-        let mut out = [RowStatistics::default(); 1];
-        statistics(&[3.0, 3.0, 3.0, 3.0], 4, &mut out);
+    fn scores_of_a_uniform_row() {
+        let scores = token_scores(&[3.0, 3.0, 3.0, 3.0], &[1]);
         let four = 4.0_f32.ln();
-        assert!((out[0].log_sum - 3.0 - four).abs() < 1e-6);
-        assert!((out[0].entropy - four).abs() < 1e-6);
+        for (found, expected) in scores.iter().zip([-four, four, 3.0 + four]) {
+            assert!((found - expected).abs() < 1e-6, "{scores:?}");
+        }
     }
 }

@@ -1,0 +1,9 @@
+//! Implementations of the kernels on slices, for the CPU backend.
+//!
+//! Element-wise chains (norms, rotation, SwiGLU, softmax, scores) are fused into one pass each and
+//! vectorised; attention skips keys after a tile of queries, and nothing is transposed or repeated.
+
+pub(crate) mod attention;
+pub(crate) mod elementwise;
+pub(crate) mod product;
+pub(crate) mod slices;
