@@ -3,8 +3,9 @@
     python benches/compare/transformers_bench.py 8m --json theirs.json
     cargo xtask bench model 8m --against theirs.json
 
-Needs torch and transformers (and peft for shapes that train adapters). Float32, all cores or one GPU
-(`--device cuda`), eager PyTorch, SDPA attention; the best of a few tries counts.
+Needs torch and transformers (and peft for work that trains adapters). Float32, all cores or one GPU
+(`--device cuda`), eager PyTorch, SDPA attention; the best of a few tries counts. `--lora 0` trains all weights of any shape,
+`--lora 16` adapters of that rank.
 
 `--step` is the work of a step of ZeroSearch's, sampled with a static cache and a compiled decoding step, and updated in
 micro-batches of 16 rows with recomputed blocks. `--bf16` samples from weights in bfloat16 and trains under autocast, with
@@ -17,7 +18,7 @@ import resource
 import time
 
 import torch
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 SMALL = dict(rows=64, prompt=128, new=64, update_rows=16, update_len=128, lora=None)
 LARGE = dict(rows=8, prompt=128, new=16, update_rows=4, update_len=1024, lora=16)
@@ -43,6 +44,20 @@ def shape(vocab, hidden, ff, layers, heads, kv_heads, context, tied, theta=10_00
 SHAPES = {
     "tiny": lambda: shape(604, 128, 384, 4, 4, 2, 512, True),
     "8m": lambda: shape(4096, 256, 1024, 6, 4, 4, 2048, False),
+    # Llama's block: no biases.
+    "smollm2-135m": lambda: LlamaConfig(
+        vocab_size=49_152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e5},
+        bos_token_id=None,
+        eos_token_id=None,
+    ),
     "qwen2.5-0.5b": lambda: shape(151_936, 896, 4864, 24, 14, 2, 32_768, True, 1e6),
     "qwen2.5-3b": lambda: shape(151_936, 2048, 11_008, 36, 16, 2, 32_768, True, 1e6),
 }
@@ -101,17 +116,20 @@ def main():
     parser.add_argument("--tries", type=int, default=3)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:1")
     parser.add_argument("--step", action="store_true", help="the work of a step of ZeroSearch's")
+    parser.add_argument("--lora", type=int, help="rank of the adapters to train; 0 trains all weights")
     parser.add_argument("--bf16", action="store_true", help="sample in bfloat16, train under autocast")
     args = parser.parse_args()
 
     torch.set_default_device(args.device)
     torch.manual_seed(0)
     if args.model in SHAPES:
-        model = Qwen2ForCausalLM(SHAPES[args.model]())
+        model = AutoModelForCausalLM.from_config(SHAPES[args.model](), dtype=torch.float32)
     else:
         model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
     model.to(args.device)
-    work = STEP if args.step else SMALL if model.config.hidden_size < 512 else LARGE
+    work = dict(STEP if args.step else SMALL if model.config.hidden_size < 512 else LARGE)
+    if args.lora is not None:
+        work["lora"] = args.lora or None
 
     def autocast():
         return torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.bf16)

@@ -31,10 +31,12 @@ impl Floor {
     /// On an accelerator these are the rates of burn's own product and sum, not what its data sheet says.
     #[must_use]
     pub fn measure(device: &Device, is_cpu: bool, products: ComputeDtype) -> Self {
-        let flops = |side| matrix_products(device, side, products);
         match is_cpu {
-            true => Self { flops: flops(SIDES[0]), bytes: reads() },
-            false => Self { flops: flops(SIDES[1]), bytes: reads_on_device(device) },
+            true => Self { flops: products_on_cores(SIDES[0], products), bytes: reads() },
+            false => Self {
+                flops: matrix_products(device, SIDES[1], products),
+                bytes: reads_on_device(device),
+            },
         }
     }
 
@@ -56,8 +58,8 @@ fn best(tries: usize, mut work: impl FnMut()) -> f64 {
 
 fn matrix_products(device: &Device, side: usize, products: ComputeDtype) -> f64 {
     let dtype = match products {
-        ComputeDtype::F32 => FloatDType::F32,
         ComputeDtype::Bf16 => FloatDType::BF16,
+        ComputeDtype::F32 | ComputeDtype::Auto => FloatDType::F32,
     };
     let random = || Tensor::<2>::random([side, side], Distribution::Default, device).cast(dtype);
     let (a, b) = (random(), random());
@@ -67,6 +69,33 @@ fn matrix_products(device: &Device, side: usize, products: ComputeDtype) -> f64 
         black_box(product.slice([0..1, 0..1]).into_scalar::<f32>());
     });
     2.0 * (side as f64).powi(3) / seconds
+}
+
+/// Products of matrices, one on each core at a time, in the number format of the network's.
+fn products_on_cores(side: usize, products: ComputeDtype) -> f64 {
+    use gemmkit::{GemmScalar, MatMut, MatRef, Parallelism};
+
+    fn rate<T: GemmScalar + Copy + Send + Sync>(side: usize, zero: T, one: T) -> f64 {
+        let cores = std::thread::available_parallelism().map_or(1, Into::into);
+        let (a, mut out) = (vec![one; side * side], vec![vec![zero; side * side]; cores]);
+        let seconds = best(5, || {
+            std::thread::scope(|scope| {
+                for out in &mut out {
+                    scope.spawn(|| {
+                        let view = MatRef::from_row_major(&a, side, side);
+                        let out = MatMut::from_row_major(out, side, side);
+                        gemmkit::gemm(one, view, view, zero, out, Parallelism::Serial);
+                    });
+                }
+            });
+            black_box(&mut out);
+        });
+        2.0 * cores as f64 * (side as f64).powi(3) / seconds
+    }
+    match products {
+        ComputeDtype::Bf16 => rate(side, gemmkit::bf16::ZERO, gemmkit::bf16::ONE),
+        ComputeDtype::F32 | ComputeDtype::Auto => rate(side, 0.0_f32, 1.0),
+    }
 }
 
 fn reads_on_device(device: &Device) -> f64 {

@@ -25,7 +25,7 @@ use crate::{Floor, SHAPES, Work, WorkSize, num_block_weights, random_model, shap
 #[derive(Debug, Parser)]
 #[command(bin_name = "cargo xtask bench model")]
 struct Arguments {
-    /// A shape (tiny, 8m, qwen2.5-0.5b, qwen2.5-3b; random weights) or a model directory
+    /// A shape (tiny, 8m, smollm2-135m, qwen2.5-0.5b, qwen2.5-3b; random weights) or a model directory
     #[arg(default_value = "tiny")]
     model: String,
     /// Write the numbers to this file
@@ -34,7 +34,8 @@ struct Arguments {
     /// Compare with numbers that `benches/compare/transformers_bench.py` wrote
     #[arg(long)]
     against: Option<PathBuf>,
-    /// Run that script first, with this Python, and compare with it
+    /// Run that script first, with this Python, in f32 and in bf16, and compare with the better of
+    /// both
     #[arg(long, conflicts_with = "against")]
     python: Option<PathBuf>,
     /// Repetitions of each measurement; the best counts
@@ -47,6 +48,9 @@ struct Arguments {
     /// Multiply matrices in bfloat16, with weights and sums in f32, as `compute_dtype = "bf16"` of a run file
     #[arg(long)]
     bf16: bool,
+    /// Train adapters of this rank, or all weights with 0; by default adapters in a large model
+    #[arg(long, value_name = "RANK")]
+    lora: Option<usize>,
     /// Logits that an update holds at a time, as `max_logits` of a run file
     #[arg(long, value_name = "N")]
     max_logits: Option<usize>,
@@ -120,7 +124,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let memory = arguments.memory();
     let model = model.with_network(&model.network().clone().with_memory(memory));
     let floor = Floor::measure(&device, devices.is_cpu(), memory.compute_dtype);
-    let work = work(model.config(), arguments.work);
+    let mut work = work(model.config(), arguments.work);
+    if let Some(rank) = arguments.lora {
+        work.lora_rank = (rank > 0).then_some(rank);
+    }
     println!(
         "{}: {:.1} M parameters; products {:.0} GFLOP/s, memory {:.1} GB/s",
         arguments.model,
@@ -154,15 +161,35 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
 }
 
-/// The same work with transformers and PyTorch.
+/// The same work with transformers and PyTorch: for each piece of it the better of f32 and bf16.
 fn run_other(python: &std::path::Path, arguments: &Arguments) -> Result<Value, String> {
+    let in_f32 = run_other_in(python, arguments, ComputeDtype::F32)?;
+    let in_bf16 = run_other_in(python, arguments, ComputeDtype::Bf16)?;
+    let runs_of = |it: &Value| it["runs"].as_array().cloned().unwrap_or_default();
+    let better = runs_of(&in_f32).into_iter().zip(runs_of(&in_bf16)).map(|(f32, bf16)| {
+        let rate = |it: &Value| it["tokens_per_s"].as_f64().unwrap_or(0.0);
+        let (mut best, dtype) =
+            if rate(&bf16) > rate(&f32) { (bf16, "bf16") } else { (f32, "f32") };
+        best["dtype"] = json!(dtype);
+        best
+    });
+    Ok(json!({ "runs": better.collect::<Vec<_>>() }))
+}
+
+fn run_other_in(
+    python: &std::path::Path,
+    arguments: &Arguments,
+    dtype: ComputeDtype,
+) -> Result<Value, String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/compare/transformers_bench.py");
     let numbers = std::env::temp_dir().join(format!("zs-bench-{}.json", std::process::id()));
+    println!("{} with PyTorch in {dtype:?}", arguments.model);
     let status = std::process::Command::new(python)
         .args([script, &arguments.model, "--tries", &arguments.tries.to_string(), "--json"])
         .arg(&numbers)
         .args((arguments.work == WorkSize::Step).then_some("--step"))
-        .args(arguments.bf16.then_some("--bf16"))
+        .args((dtype == ComputeDtype::Bf16).then_some("--bf16"))
+        .args(arguments.lora.map(|it| format!("--lora={it}")))
         .args(["--device", &arguments.device.names()[0].to_string()])
         .status()
         .map_err(|it| format!("{}: {it}", python.display()))?;
@@ -190,7 +217,8 @@ fn report(timing: &Timing, other: Option<&Value>) -> Value {
     let ratio = ratio_of("tokens_per_s", rate);
     let cpu_ratio = ratio_of("tokens_per_cpu_s", cpu_rate);
     let beside = ratio.zip(cpu_ratio).map_or_else(String::new, |(ratio, cpu_ratio)| {
-        format!(", {ratio:.2}x the other ({cpu_ratio:.2}x by processor time)")
+        let dtype = theirs.and_then(|it| it["dtype"].as_str()).unwrap_or("f32");
+        format!(", {ratio:.2}x the other in {dtype} ({cpu_ratio:.2}x by processor time)")
     });
     let limit = 100.0 * fraction;
     println!(
@@ -260,8 +288,8 @@ fn sampling(
     let head = (config.vocab_size * config.hidden_size) as f64;
     let rows = work.rows as f64;
     let width = match model.network().memory().compute_dtype {
-        ComputeDtype::F32 => 4.0,
         ComputeDtype::Bf16 => 2.0,
+        ComputeDtype::F32 | ComputeDtype::Auto => 4.0,
     };
     let prefill_flops = 2.0 * rows * (work.prompt as f64 * weights + head)
         + 2.0 * rows * attention_flops(config, work.prompt);

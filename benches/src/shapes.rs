@@ -22,7 +22,7 @@ pub struct Work {
 }
 
 /// The shapes that the bench knows by name.
-pub const SHAPES: [&str; 4] = ["tiny", "8m", "qwen2.5-0.5b", "qwen2.5-3b"];
+pub const SHAPES: [&str; 5] = ["tiny", "8m", "smollm2-135m", "qwen2.5-0.5b", "qwen2.5-3b"];
 
 const SMALL: Work =
     Work { rows: 64, prompt: 128, new: 64, update_rows: 16, update_len: 128, lora_rank: None };
@@ -72,6 +72,20 @@ pub fn shape(name: &str) -> Option<ModelConfig> {
             head_dim: 64,
             max_position_embeddings: 2048,
             tie_word_embeddings: false,
+            ..base
+        }),
+        "smollm2-135m" => Some(ModelConfig {
+            vocab_size: 49_152,
+            hidden_size: 576,
+            intermediate_size: 1536,
+            num_hidden_layers: 30,
+            num_attention_heads: 9,
+            num_key_value_heads: 3,
+            head_dim: 64,
+            max_position_embeddings: 8192,
+            rope_theta: 100_000.0,
+            qkv_bias: false,
+            tie_word_embeddings: true,
             ..base
         }),
         "qwen2.5-0.5b" => Some(ModelConfig {

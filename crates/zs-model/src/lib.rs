@@ -76,7 +76,7 @@ pub use generate::{
 };
 pub use language_model::LanguageModel;
 pub use lora::{AdapterError, LoraError};
-pub use network::{CausalLm, ComputeDtype, LoraConfig, MemoryConfig};
+pub use network::{CausalLm, ComputeDtype, LoraConfig, MemoryConfig, vector_units};
 pub use optim::{
     Optimizer, OptimizerConfig, OptimizerKind, OptimizerStateError, Schedule, StepStats,
     accumulate_gradients, accumulate_value_gradients,

@@ -12,7 +12,8 @@ use crate::network::{Decoder, Linear, PackedRows, Trunk};
 use crate::replicas::{all_devices, secondary_devices};
 use crate::scoring::spread;
 use crate::{
-    CausalLm, CheckpointError, MemoryConfig, ModelConfig, SaveError, TokenRow, ValueModel, WeightDtype,
+    CausalLm, CheckpointError, MemoryConfig, ModelConfig, SaveError, TokenRow, ValueModel,
+    WeightDtype,
 };
 
 /// Decoder of the Qwen2, Qwen3 or Llama family with a scalar head.

@@ -25,12 +25,17 @@ pub(super) struct Environment {
     crates: BTreeMap<String, String>,
     /// The device of the run, or several; one of the simulation LLM alone is named as such.
     device: String,
-    /// Operating system and architecture.
+    /// Operating system, architecture and vector units: the last decide how sums are rounded.
     platform: String,
     /// Threads of the machine.
     threads: usize,
     /// SHA-256 of every file that the run reads, by the name that the run file gives it.
     data: BTreeMap<String, String>,
+}
+
+fn platform() -> String {
+    let parts = [std::env::consts::OS, std::env::consts::ARCH];
+    [&parts[..], &zs_model::vector_units()].concat().join(" ")
 }
 
 impl Environment {
@@ -50,7 +55,7 @@ impl Environment {
             git_commit: versions::git_commit(),
             crates: versions::crates(),
             device: names.join(", "),
-            platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            platform: platform(),
             threads: host_threads(),
             data,
         })

@@ -158,6 +158,18 @@ pub(crate) fn has_bf16_products() -> bool {
     false
 }
 
+/// True if products of bfloat16 are faster than those of f32 on this CPU: AMD's cores execute two dot
+/// products a cycle, Intel's fewer than they do f32 products.
+pub(crate) fn prefers_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let vendor = raw_cpuid::CpuId::new().get_vendor_info();
+        has_bf16_products() && vendor.is_some_and(|it| it.as_str() == "AuthenticAMD")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Elements of a matrix in f32, in row-major order.
 fn widened(of: Matrix<'_, bf16>) -> Vec<f32> {
     let at = |row: usize, column: usize| row * of.row_stride + column * of.column_stride;

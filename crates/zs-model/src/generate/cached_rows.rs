@@ -158,8 +158,10 @@ impl CachedRows {
 
     /// Drops the captured graph, so that another thread may use the rows.
     pub(crate) fn without_graph(mut self) -> Self {
-        if let Store::Tensors(rows) = &mut self.store {
-            rows.decoder.drop_graph();
+        match &mut self.store {
+            #[cfg(feature = "flex")]
+            Store::Cpu(_) => {}
+            Store::Tensors(rows) => rows.decoder.drop_graph(),
         }
         self
     }
@@ -238,10 +240,14 @@ impl CachedRows {
 
     /// Appends padding rows up to the height of the cache.
     fn pad_to_shape(&mut self) {
-        if let Store::Tensors(tensors) = &mut self.store {
-            let rows = tensors.buckets.rows(self.owners.len());
-            self.owners.resize(rows, None);
-            tensors.columns.resize(rows, Vec::new());
+        match &mut self.store {
+            #[cfg(feature = "flex")]
+            Store::Cpu(_) => {}
+            Store::Tensors(tensors) => {
+                let rows = tensors.buckets.rows(self.owners.len());
+                self.owners.resize(rows, None);
+                tensors.columns.resize(rows, Vec::new());
+            }
         }
     }
 }

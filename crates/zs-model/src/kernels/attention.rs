@@ -435,10 +435,7 @@ impl AttentionPlan {
     }
 
     fn rounded<B: Product>(&self, it: FloatTensor<B>) -> FloatTensor<B> {
-        match self.compute_dtype {
-            ComputeDtype::F32 => it,
-            ComputeDtype::Bf16 => B::to_matmul_dtype(it),
-        }
+        super::product::rounded::<B>(it, self.compute_dtype)
     }
 }
 

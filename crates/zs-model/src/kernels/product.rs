@@ -38,7 +38,7 @@ pub(crate) fn product<const D: usize>(
     compute_dtype: ComputeDtype,
 ) -> Tensor<D> {
     // Backends with fusion merge their own product with the operations around it.
-    if compute_dtype == ComputeDtype::F32 && !is_host(&x.device()) {
+    if compute_dtype != ComputeDtype::Bf16 && !is_host(&x.device()) {
         return x.matmul(if transposed { weight.transpose() } else { weight });
     }
     Tensor::from_dispatch(Dispatch::product(
@@ -100,14 +100,14 @@ impl Product for burn::backend::Flex {
         let as_f32 = |it| if is_bf16(&it) { Self::float_cast(it, FloatDType::F32) } else { it };
         if x.shape().num_dims() != 2 {
             let [x, weight] = match compute_dtype {
-                ComputeDtype::F32 => [x, weight],
                 ComputeDtype::Bf16 => [x, weight].map(as_bf16),
+                ComputeDtype::F32 | ComputeDtype::Auto => [x, weight],
             };
             return Self::float_matmul(as_f32(x), as_f32(weight));
         }
         let shape = [x.shape()[0], weight.shape()[1]];
         let out = match compute_dtype {
-            ComputeDtype::F32 => {
+            ComputeDtype::F32 | ComputeDtype::Auto => {
                 let (x, weight) = (as_f32(x), as_f32(weight));
                 let mut out = vec![0.0; shape[0] * shape[1]];
                 let (x, weight): (Matrix<'_>, Matrix<'_>) = (matrix(&x), matrix(&weight));
@@ -148,7 +148,7 @@ impl Product for burn_cubecl::CubeBackend {
 
         let weight = if transposed { Self::float_transpose(weight) } else { weight };
         let (x, weight) = match compute_dtype {
-            ComputeDtype::F32 => (x, weight),
+            ComputeDtype::F32 | ComputeDtype::Auto => (x, weight),
             ComputeDtype::Bf16 => (Self::to_matmul_dtype(x), Self::to_matmul_dtype(weight)),
         };
         matmul(x, weight, None, MatmulStrategy::default(), DType::F32)
@@ -184,11 +184,11 @@ impl<B: Product> Backward<B, 2> for ProductBackward {
     }
 }
 
-fn rounded<B: Product>(it: FloatTensor<B>, compute_dtype: ComputeDtype) -> FloatTensor<B> {
-    match compute_dtype {
-        ComputeDtype::F32 => it,
-        ComputeDtype::Bf16 => B::to_matmul_dtype(it),
-    }
+pub(super) fn rounded<B: Product>(
+    it: FloatTensor<B>,
+    compute_dtype: ComputeDtype,
+) -> FloatTensor<B> {
+    if compute_dtype == ComputeDtype::Bf16 { B::to_matmul_dtype(it) } else { it }
 }
 
 impl<B: Product, C: CheckpointStrategy> Product for Autodiff<B, C> {

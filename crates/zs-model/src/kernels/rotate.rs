@@ -6,7 +6,7 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
 /// Rotates the two halves of each head against each other and scales the result.
@@ -61,6 +61,8 @@ impl Rotation for burn::backend::Flex {
         sin: FloatTensor<Self>,
         scale: f32,
     ) -> FloatTensor<Self> {
+        use burn::backend::TensorMetadata;
+
         use crate::cpu::{elementwise, slices};
 
         let shape = x.shape();

@@ -3,8 +3,8 @@
 //! Fields have the names of Hugging Face's tensors, so a parameter's path in the module *is* its
 //! name in a checkpoint.
 
-mod attention;
-mod block;
+pub(crate) mod attention;
+pub(crate) mod block;
 mod compute_dtype;
 mod decode;
 mod gradients;
@@ -18,9 +18,11 @@ mod scores;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 
-pub(crate) use attention::{Attention, CacheMask, CachedTokens, KvCache, Projections};
-pub(crate) use block::{Block, FeedForward, Residual, TokenContext};
-pub use compute_dtype::ComputeDtype;
+use attention::Attention;
+pub(crate) use attention::{CacheMask, CachedTokens, KvCache};
+pub(crate) use block::{Block, FeedForward};
+use block::{Residual, TokenContext};
+pub use compute_dtype::{ComputeDtype, vector_units};
 pub(crate) use decode::{NextColumn, NextTokens};
 pub(crate) use gradients::Trunk;
 pub(crate) use linear::Linear;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{ComputeDtype, PackedRows};
 use crate::kernels::token_scores;
 use crate::replicas::secondary_devices;
+use crate::workers::is_host;
 use crate::{CausalLm, PolicyModel, TokenId};
 
 /// Memory and precision settings of training.
@@ -46,11 +47,13 @@ pub(crate) struct FlatScores {
 }
 
 impl CausalLm {
-    /// Network with other memory settings.
+    /// Network with other memory settings; [`ComputeDtype::Auto`] becomes the dtype of the network's
+    /// device.
     #[must_use]
     pub fn with_memory(mut self, memory: MemoryConfig) -> Self {
-        self.memory = memory;
-        self.set_compute_dtype(memory.compute_dtype);
+        let compute_dtype = memory.compute_dtype.resolved(!is_host(&self.device()));
+        self.memory = MemoryConfig { compute_dtype, ..memory };
+        self.set_compute_dtype(compute_dtype);
         self
     }
 

@@ -9,7 +9,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use zs_core::registry::{Settings, Spec};
 use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
-use zs_model::{Generator, LanguageModel, ModelConfig, Tokenizer};
+use zs_model::{ComputeDtype, Generator, LanguageModel, ModelConfig, Tokenizer, vector_units};
 use zs_search::{WebConfig, WebProvider};
 
 use crate::cuda::Survey;
@@ -120,6 +120,14 @@ fn machine(findings: &mut Findings, session: &Session) {
         |_| format!("{}; {} threads of the CPU", names.join(", "), host_threads()),
         "see the rows below, or `--device cpu`",
     );
+    let is_gpu = session.devices().is_ok_and(|it| !it.is_cpu());
+    let chosen = match ComputeDtype::Auto.resolved(is_gpu) {
+        ComputeDtype::Bf16 => "bf16",
+        _ => "f32",
+    };
+    let units = vector_units().join(", ");
+    findings
+        .good("matrix products", format!("`auto` is {chosen}; vector units of the CPU: {units}"));
     if let Some(name) = session.devices().ok().and_then(|it| it.own_simulator_name()) {
         findings.good("device of the simulation LLM", name.to_string());
     }

@@ -116,7 +116,7 @@ impl Placement {
 pub fn parts(config: &TrainConfig, on: Placement, components: &Components) -> Result<Vec<Part>> {
     let shape = shape(&config.policy)?;
     let training = &config.training;
-    let is_bf16 = training.memory.compute_dtype == ComputeDtype::Bf16;
+    let is_bf16 = is_bf16(config, on);
     let weights = BYTES * shape.num_parameters() as u64;
     let copy = match is_bf16 {
         true => BYTES_BF16 * (of_blocks(&shape) + shape.vocab_size * shape.hidden_size) as u64,
@@ -182,6 +182,11 @@ pub fn peak(parts: &[Part]) -> u64 {
     during(Phase::Rollout).max(during(Phase::Update))
 }
 
+/// True if products take bf16 on the devices of a run.
+fn is_bf16(config: &TrainConfig, on: Placement) -> bool {
+    config.training.memory.compute_dtype.resolved(on.is_gpu) == ComputeDtype::Bf16
+}
+
 /// Memory of the activations of one micro-batch.
 fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 {
     let memory = &config.training.memory;
@@ -192,9 +197,9 @@ fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 
     let block = 4 * d + 2 * (heads + keys) * shape.head_dim + 3 * f;
     let scores = if on.is_gpu { 3 * heads * row.min(ATTENTION_WIDTH) } else { 0 };
     let work = 2 * block + scores;
-    let of_products = match memory.compute_dtype {
-        ComputeDtype::F32 => 0,
-        ComputeDtype::Bf16 => {
+    let of_products = match is_bf16(config, on) {
+        false => 0,
+        true => {
             let inputs = 5 * d + heads * shape.head_dim + f;
             BYTES_BF16 * (tokens * inputs + of_blocks(shape) / blocks.max(1)) as u64
         }
@@ -228,10 +233,7 @@ impl Sampling {
             true => (rows.next_power_of_two(), tokens.next_multiple_of(64)),
             false => (rows, tokens),
         };
-        let number = match training.memory.compute_dtype {
-            ComputeDtype::F32 => BYTES,
-            ComputeDtype::Bf16 => BYTES_BF16,
-        };
+        let number = if on.is_gpu && is_bf16(config, on) { BYTES_BF16 } else { BYTES };
         let of_token = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim;
         let of_tokens = |tokens: usize| number * (tokens * of_token) as u64;
         // Rows that are not decoded at the moment keep what they hold for their next turn.
