@@ -213,13 +213,12 @@ mod tests {
     }
 
     #[test]
-    fn what_computes_on_slices_keeps_its_blocks() {
+    fn checkpointing_saves_activations_on_every_device() {
         let plain = config("");
         let recomputed = config("[training.memory]\ngradient_checkpointing = true\n");
         let of = |on, config| part_on(on, config, "activations").unwrap();
-        assert_eq!(of(CPU, &recomputed), of(CPU, &plain));
-        assert!(of(Placement::GPU, &recomputed) < of(Placement::GPU, &plain));
         for (on, is_there) in [(CPU, false), (Placement::GPU, true)] {
+            assert!(of(on, &recomputed) < of(on, &plain));
             assert_eq!(part_on(on, &plain, "key-value cache in motion").is_some(), is_there);
         }
     }
@@ -254,10 +253,10 @@ mod tests {
             ("copy for sampling, bf16", 6_171_873_280),
             ("optimizer", 24_687_509_504),
             ("gradients", 24_687_509_504),
-            // a = 8 · 2,048 + 3 · 2,048 + 4 · 256 + 4 · 11,008 = 67,584, q = 3 · 16 · 512 = 24,576:
-            // 4 · 8,192 (36 · 2,048 + a + q) = 5,435,817,984; u = 2 · 8,192 (5 · 2,048 + 2,048 + 11,008)
+            // a = 4 · 2,048 + 2 · 2,048 + 2 · 256 + 3 · 11,008 = 45,824, q = 2 a + 3 · 16 · 512 = 116,224:
+            // 4 · 8,192 (36 · 2,048 + a + q) = 7,725,907,968; u = 2 · 8,192 (5 · 2,048 + 2,048 + 11,008)
             // + 2 · 77,076,992 = 535,835,648
-            ("activations", 5_971_653_632),
+            ("activations", 8_261_743_616),
             // 12 · 2^25
             ("logits", 402_653_184),
             // 36,864 bytes a token: 512 rows of 1,024
@@ -270,7 +269,7 @@ mod tests {
         let parts = memory::parts(&config, Placement::GPU, &Components::built_in()).unwrap();
         let found: Vec<(&str, u64)> = parts.iter().map(|it| (it.name, it.bytes)).collect();
         assert_eq!(found, expected);
-        // Playing needs 95.9e9 bytes, learning 86.6e9.
+        // Playing needs 95.9e9 bytes, learning 88.9e9.
         assert_eq!(memory::peak(&parts), 95_898_456_064);
         assert!(memory::peak(&parts) < 100 << 30);
     }
