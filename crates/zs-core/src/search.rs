@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::{Document, DocumentQuality, Question};
+use crate::{Document, DocumentQuality, Question, with_causes};
 
 /// One search, with everything that an engine may need.
 ///
@@ -86,13 +86,14 @@ impl SearchError {
     #[must_use]
     pub fn repeated(&self) -> Self {
         match self {
-            Self::Unreachable { engine, source } => {
-                Self::Unreachable { engine: engine.clone(), source: causes(source.as_ref()).into() }
-            }
+            Self::Unreachable { engine, source } => Self::Unreachable {
+                engine: engine.clone(),
+                source: with_causes(source.as_ref()).into(),
+            },
             Self::Engine { engine, query, source } => Self::Engine {
                 engine: engine.clone(),
                 query: query.clone(),
-                source: causes(source.as_ref()).into(),
+                source: with_causes(source.as_ref()).into(),
             },
             Self::Malformed { query, reply } => {
                 Self::Malformed { query: query.clone(), reply: reply.clone() }
@@ -102,16 +103,6 @@ impl SearchError {
             }
         }
     }
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(it) = cause {
-        text.push_str(&format!(": {it}"));
-        cause = it.source();
-    }
-    text
 }
 
 /// Which parts of a request an engine reads, and so what its answer can depend on.
