@@ -1,0 +1,74 @@
+//! Errors of inspection.
+
+use std::path::PathBuf;
+
+use zs_data::{DataError, FileError};
+use zs_model::TokenizerError;
+use zs_trainer::RunDirError;
+
+use crate::plot::ChartError;
+
+/// Failure to show a run as a page.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InspectError {
+    /// A directory without metrics.
+    #[error("{run}: not the directory of a run of `zs train`", run = run.display())]
+    NotARun {
+        /// Directory.
+        run: PathBuf,
+    },
+    /// A run without recorded episodes.
+    #[error("{run}: no episode was recorded", run = run.display())]
+    NoEpisodes {
+        /// Directory of the run.
+        run: PathBuf,
+    },
+    /// A model without a readable tokenizer.
+    #[error("{dir}: no tokenizer", dir = dir.display())]
+    Tokenizer {
+        /// Model directory.
+        dir: PathBuf,
+        /// Error of the tokenizer.
+        #[source]
+        source: TokenizerError,
+    },
+    /// A record whose advantages are not one a token.
+    #[error(
+        "{run}: step {step}: question `{question}` has {tokens} tokens but {advantages} `advantages`",
+        run = run.display()
+    )]
+    Advantages {
+        /// Directory of the run.
+        run: PathBuf,
+        /// Step.
+        step: usize,
+        /// Id of the question.
+        question: String,
+        /// Tokens of the episode.
+        tokens: usize,
+        /// Recorded advantages.
+        advantages: usize,
+    },
+    /// Recorded episodes that cannot be read.
+    #[error(transparent)]
+    Episodes(#[from] RunDirError),
+    /// Metrics, times or alarms that cannot be read.
+    #[error(transparent)]
+    Rows(#[from] DataError),
+    /// A file that cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A chart that cannot be drawn.
+    #[error(transparent)]
+    Chart(#[from] ChartError),
+    /// A page that cannot be rendered.
+    #[error(transparent)]
+    Page(#[from] minijinja::Error),
+    /// Data that have no JSON form, or a summary that is not JSON.
+    #[error("summary.json")]
+    Summary(#[from] serde_json::Error),
+    /// Episodes that cannot be compressed.
+    #[error(transparent)]
+    Compress(#[from] std::io::Error),
+}
