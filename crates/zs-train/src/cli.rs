@@ -95,7 +95,7 @@ pub(crate) fn main(components: Result<Components, RegistryError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            print_error(&error);
+            print_error(&*error);
             ExitCode::FAILURE
         }
     }
@@ -129,7 +129,7 @@ pub fn run(cli: &Cli, components: Arc<Components>) -> Result<()> {
         Command::Serve(args) => command::serve(args, &session),
         Command::Simulate(what) => simulate::simulate(what, &session),
         Command::Data(what) => data::data(what, &session),
-        Command::Reproduce(args) => zs_reproduce::command(args, &session.context()?),
+        Command::Reproduce(args) => Ok(zs_reproduce::command(args, &session.context()?)?),
     }
 }
 
