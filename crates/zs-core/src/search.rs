@@ -26,6 +26,23 @@ pub struct SearchRequest<'a> {
     pub seed: u64,
 }
 
+impl<'a> SearchRequest<'a> {
+    /// Creates the request for useful documents about a question, with its text as the query.
+    ///
+    /// ```
+    /// use zs_core::{Question, SearchRequest};
+    ///
+    /// let questions = ["Who?", "Where?"].map(|it| Question::new(it, it, ["x"]));
+    /// let batch = questions.each_ref().map(|it| SearchRequest::of(it, 3, 0));
+    /// assert_eq!(batch[1].query, "Where?");
+    /// ```
+    #[must_use]
+    pub fn of(question: &'a Question, k: usize, seed: u64) -> Self {
+        let (query, quality) = (question.text.as_str(), DocumentQuality::Useful);
+        Self { query, question, quality, read: &[], k, seed }
+    }
+}
+
 /// Result of one request: documents, best first, or the reason that there are none.
 pub type SearchResult = Result<Vec<Document>, SearchError>;
 

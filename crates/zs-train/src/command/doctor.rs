@@ -8,7 +8,7 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use zs_core::registry::{Settings, Spec};
-use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
+use zs_core::{Question, SearchEngine, SearchRequest};
 use zs_model::{Generator, LanguageModel, ModelConfig, Tokenizer};
 use zs_search::{WebConfig, WebProvider};
 
@@ -249,14 +249,8 @@ fn ask(engine: &Spec, config: &TrainConfig, session: &Session) -> Result<String>
         return Ok(format!("{} opens; not asked, since it bills", opened.name()));
     }
     let question = Question::new("doctor", "What is the capital of France?", ["Paris"]);
-    let request = SearchRequest {
-        query: "capital of France",
-        question: &question,
-        quality: DocumentQuality::Useful,
-        read: &[],
-        k: 1,
-        seed: 0,
-    };
+    let request =
+        SearchRequest { query: "capital of France", ..SearchRequest::of(&question, 1, 0) };
     let documents = opened.search(request).with_context(|| opened.name().to_owned())?;
     Ok(format!("{} answers with {} documents", opened.name(), documents.len()))
 }
