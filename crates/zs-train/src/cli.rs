@@ -28,10 +28,10 @@ use crate::{command, data, eval, simulate};
 #[command(name = "zs", version, about)]
 pub struct Cli {
     /// Print only results and errors.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Output")]
     pub quiet: bool,
     /// Write a trace of spans to this file, for <https://ui.perfetto.dev> or `chrome://tracing`.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Output")]
     pub trace: Option<PathBuf>,
     /// Device options.
     #[command(flatten, next_help_heading = "Device")]

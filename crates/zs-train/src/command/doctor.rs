@@ -252,5 +252,7 @@ fn ask(engine: &Spec, config: &TrainConfig, session: &Session) -> Result<String>
     let request =
         SearchRequest { query: "capital of France", ..SearchRequest::of(&question, 1, 0) };
     let documents = opened.search(request).with_context(|| opened.name().to_owned())?;
-    Ok(format!("{} answers with {} documents", opened.name(), documents.len()))
+    let count = documents.len();
+    let noun = if count == 1 { "document" } else { "documents" };
+    Ok(format!("{} answers with {count} {noun}", opened.name()))
 }
