@@ -28,8 +28,7 @@ pub enum ReproduceError {
     /// Something else than a report lies where the report would.
     #[error(
         "{path}: already exists and is no report of `zs reproduce`; nothing was overwritten: choose \
-         another `--out`",
-        path = path.display()
+         another `--out`"
     )]
     NotAReport {
         /// Directory of the report.
@@ -38,8 +37,7 @@ pub enum ReproduceError {
     /// A folder of data without training questions.
     #[error(
         "{data}: no training questions; tried {tried}; `zs data fetch zerosearch --cache DIR` gets \
-         them",
-        data = data.display()
+         them"
     )]
     NoQuestions {
         /// Folder.
@@ -70,7 +68,6 @@ pub enum ReproduceError {
         /// Piece of work or directory.
         place: String,
         /// Error.
-        #[source]
         source: Box<Self>,
     },
     /// Settings that cannot be used.

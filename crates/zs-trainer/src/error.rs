@@ -24,25 +24,24 @@ use crate::config::RunFileError;
 #[non_exhaustive]
 pub enum LoadError {
     /// A model directory that does not exist.
-    #[error("{dir}: no such model directory", dir = dir.display())]
+    #[error("{dir}: no such model directory")]
     NoModel {
         /// Model directory.
         dir: PathBuf,
     },
     /// A model that cannot be loaded.
-    #[error("model {dir}", dir = dir.display())]
+    #[error("model {dir}")]
     Model {
         /// Model directory.
         dir: PathBuf,
         /// Error of the checkpoint.
-        #[source]
         source: CheckpointError,
     },
     /// A model whose shape cannot be read.
     #[error(transparent)]
     ModelConfig(#[from] ConfigError),
     /// A tokenizer without a token that training needs.
-    #[error("{tokenizer} has no token `{token}`", tokenizer = tokenizer.display())]
+    #[error("{tokenizer} has no token `{token}`")]
     MissingToken {
         /// File of the tokenizer.
         tokenizer: PathBuf,
@@ -62,12 +61,11 @@ pub enum LoadError {
     #[error(transparent)]
     Rows(#[from] DataError),
     /// Documents that cannot be indexed.
-    #[error("{path}", path = path.display())]
+    #[error("{path}")]
     Index {
         /// File of the documents.
         path: PathBuf,
         /// Error of the index.
-        #[source]
         source: Bm25Error,
     },
     /// A helper model that cannot be used.
@@ -100,12 +98,11 @@ pub enum LoadError {
         context: usize,
     },
     /// An error in the contents of a file.
-    #[error("{path}", path = path.display())]
+    #[error("{path}")]
     In {
         /// File.
         path: PathBuf,
         /// Error.
-        #[source]
         source: Box<Self>,
     },
 }
@@ -117,8 +114,7 @@ pub enum RunDirError {
     /// Something lies where a new run would.
     #[error(
         "{path}: already exists and {found}; nothing was overwritten: remove it or choose another \
-         `out`",
-        path = path.display()
+         `out`"
     )]
     Exists {
         /// Directory of the run.
@@ -127,22 +123,19 @@ pub enum RunDirError {
         found: &'static str,
     },
     /// A directory that is not there.
-    #[error("{path}: no run directory to resume from", path = path.display())]
+    #[error("{path}: no run directory to resume from")]
     Missing {
         /// Directory of the run.
         path: PathBuf,
     },
     /// Another process writes the run.
-    #[error(
-        "{path}: another process uses this run; wait until it ends, or stop it",
-        path = path.display()
-    )]
+    #[error("{path}: another process uses this run; wait until it ends, or stop it")]
     InUse {
         /// Directory of the run.
         path: PathBuf,
     },
     /// A finished run, which has nothing to resume.
-    #[error("{path}: the run is finished; there is nothing to resume", path = path.display())]
+    #[error("{path}: the run is finished; there is nothing to resume")]
     Finished {
         /// Directory of the run.
         path: PathBuf,
@@ -150,8 +143,7 @@ pub enum RunDirError {
     /// A file that the run reads has changed since the run began.
     #[error(
         "{file}: has changed since the run began (see {path}); restore it to resume, or start \
-         another run",
-        path = path.display()
+         another run"
     )]
     InputChanged {
         /// File that has changed.
@@ -161,15 +153,14 @@ pub enum RunDirError {
     },
     /// Every checkpoint is damaged.
     #[error(
-        "{dir}: holds no complete checkpoint to resume from; start a new run with another `out`",
-        dir = dir.display()
+        "{dir}: holds no complete checkpoint to resume from; start a new run with another `out`"
     )]
     NoCheckpoint {
         /// Directory of the checkpoints.
         dir: PathBuf,
     },
     /// A file of a checkpoint has another size than was written.
-    #[error("{path}: has {found} bytes instead of {expected}", path = path.display())]
+    #[error("{path}: has {found} bytes instead of {expected}")]
     Size {
         /// File.
         path: PathBuf,
@@ -179,31 +170,29 @@ pub enum RunDirError {
         expected: u64,
     },
     /// A file of a checkpoint has other contents than were written.
-    #[error("{path}: its bytes have changed since it was written", path = path.display())]
+    #[error("{path}: its bytes have changed since it was written")]
     Digest {
         /// File.
         path: PathBuf,
     },
     /// A checkpoint that cannot be written.
-    #[error("{path}: cannot write the checkpoint", path = path.display())]
+    #[error("{path}: cannot write the checkpoint")]
     Checkpoint {
         /// Directory of the checkpoint.
         path: PathBuf,
         /// Error.
-        #[source]
         source: Box<Self>,
     },
     /// A checkpoint that a run cannot resume from.
-    #[error("{path}: cannot resume from", path = path.display())]
+    #[error("{path}: cannot resume from")]
     Resume {
         /// Directory of the checkpoint.
         path: PathBuf,
         /// Error.
-        #[source]
         source: Box<Self>,
     },
     /// A step whose episodes were not recorded.
-    #[error("{path}: step {step} was not recorded; {recorded}", path = path.display())]
+    #[error("{path}: step {step} was not recorded; {recorded}")]
     NotRecorded {
         /// File that the episodes would be in.
         path: PathBuf,
@@ -213,12 +202,11 @@ pub enum RunDirError {
         recorded: String,
     },
     /// Recorded episodes that cannot be read or written.
-    #[error("{path}", path = path.display())]
+    #[error("{path}")]
     Record {
         /// File of the episodes.
         path: PathBuf,
         /// Error, with the row.
-        #[source]
         source: RecordError,
     },
     /// A file that cannot be read or written.
@@ -293,16 +281,15 @@ pub enum TrainError {
     #[error(transparent)]
     RunDir(#[from] RunDirError),
     /// A directory without the run file of a training run.
-    #[error("{path}: not the directory of a training run", path = path.display())]
+    #[error("{path}: not the directory of a training run")]
     NotATrainingRun {
         /// Directory.
         path: PathBuf,
         /// Error of the run file.
-        #[source]
         source: RunFileError,
     },
     /// A step that the run does not have.
-    #[error("{path}: has steps 1 to {num_steps}, not {step}", path = path.display())]
+    #[error("{path}: has steps 1 to {num_steps}, not {step}")]
     NoSuchStep {
         /// Directory of the run.
         path: PathBuf,
@@ -370,14 +357,12 @@ pub enum TrainError {
         /// Directory of the run.
         run: Option<PathBuf>,
         /// Error.
-        #[source]
         source: Box<Self>,
     },
     /// After an error of a step, the steps before it could not be saved.
     #[error("after an error")]
     NotSaved {
         /// Error of saving.
-        #[source]
         source: RunDirError,
     },
 }

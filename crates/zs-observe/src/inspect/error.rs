@@ -13,30 +13,28 @@ use crate::plot::ChartError;
 #[non_exhaustive]
 pub enum InspectError {
     /// A directory without metrics.
-    #[error("{run}: not the directory of a run of `zs train`", run = run.display())]
+    #[error("{run}: not the directory of a run of `zs train`")]
     NotARun {
         /// Directory.
         run: PathBuf,
     },
     /// A run without recorded episodes.
-    #[error("{run}: no episode was recorded", run = run.display())]
+    #[error("{run}: no episode was recorded")]
     NoEpisodes {
         /// Directory of the run.
         run: PathBuf,
     },
     /// A model without a readable tokenizer.
-    #[error("{dir}: no tokenizer", dir = dir.display())]
+    #[error("{dir}: no tokenizer")]
     Tokenizer {
         /// Model directory.
         dir: PathBuf,
         /// Error of the tokenizer.
-        #[source]
         source: TokenizerError,
     },
     /// A record whose advantages are not one a token.
     #[error(
-        "{run}: step {step}: question `{question}` has {tokens} tokens but {advantages} `advantages`",
-        run = run.display()
+        "{run}: step {step}: question `{question}` has {tokens} tokens but {advantages} `advantages`"
     )]
     Advantages {
         /// Directory of the run.

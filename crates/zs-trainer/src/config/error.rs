@@ -10,16 +10,15 @@ use zs_rl::{RolloutError, UpdateError};
 #[non_exhaustive]
 pub enum RunFileError {
     /// A file that is missing or unreadable.
-    #[error("{path}: cannot read the run file", path = path.display())]
+    #[error("{path}: cannot read the run file")]
     Read {
         /// Run file.
         path: PathBuf,
         /// Error of the system.
-        #[source]
         source: std::io::Error,
     },
     /// A file that is not UTF-8.
-    #[error("{path}: the run file is not UTF-8 text", path = path.display())]
+    #[error("{path}: the run file is not UTF-8 text")]
     NotUtf8 {
         /// Run file.
         path: PathBuf,
@@ -76,7 +75,6 @@ pub enum RunFileError {
         /// File, with the line where it is known.
         place: String,
         /// Error.
-        #[source]
         source: Box<Self>,
     },
 }
