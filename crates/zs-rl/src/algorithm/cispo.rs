@@ -71,13 +71,7 @@ impl Algorithm for Cispo {
     }
 
     fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
-        let surrogate = clipped_importance(
-            scores.log_probs.clone(),
-            batch.old_log_probs.clone(),
-            batch.advantages.clone(),
-            &batch.loss_mask,
-            self.clip,
-        );
+        let surrogate = batch.surrogate(clipped_importance, scores, self.clip);
         self.terms.policy_loss(surrogate, scores, batch)
     }
 }

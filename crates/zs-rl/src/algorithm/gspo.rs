@@ -77,13 +77,7 @@ impl Algorithm for Gspo {
     }
 
     fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
-        let surrogate = sequence_clipped_surrogate(
-            scores.log_probs.clone(),
-            batch.old_log_probs.clone(),
-            batch.advantages.clone(),
-            &batch.loss_mask,
-            self.clip,
-        );
+        let surrogate = batch.surrogate(sequence_clipped_surrogate, scores, self.clip);
         self.terms.policy_loss(surrogate, scores, batch)
     }
 }
