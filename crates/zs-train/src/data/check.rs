@@ -99,12 +99,8 @@ pub(crate) fn data_check(args: &DataCheckArgs, session: &Session) -> Result<()> 
     if files.len() > 1 && overlaps.iter().all(|it| it.questions == 0) {
         text.push_str("no question is in two files\n");
     }
-    for it in &files {
-        text.extend(it.first_errors.iter().map(|error| format!("{error}\n")));
-        let more = it.bad_rows + it.empty_answers - it.first_errors.len();
-        if more > 0 {
-            text.push_str(&format!("{}: {more} more such rows\n", it.file.display()));
-        }
+    for error in files.iter().flat_map(|it| &it.first_errors) {
+        text.push_str(&format!("{error}\n"));
     }
     session.print(&text);
     Ok(())
