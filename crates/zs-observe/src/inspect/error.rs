@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
+use zs_core::registry::BoxedError;
 use zs_data::{DataError, FileError};
 use zs_model::TokenizerError;
 use zs_trainer::RunDirError;
-
-use crate::plot::ChartError;
 
 /// Failure to show a run as a page.
 #[derive(Debug, thiserror::Error)]
@@ -57,16 +56,7 @@ pub enum InspectError {
     /// A file that cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A chart that cannot be drawn.
-    #[error(transparent)]
-    Chart(#[from] ChartError),
     /// A page that cannot be rendered.
     #[error(transparent)]
-    Page(#[from] minijinja::Error),
-    /// Data that have no JSON form, or a summary that is not JSON.
-    #[error("summary.json")]
-    Summary(#[from] serde_json::Error),
-    /// Episodes that cannot be compressed.
-    #[error(transparent)]
-    Compress(#[from] std::io::Error),
+    Page(#[from] BoxedError),
 }

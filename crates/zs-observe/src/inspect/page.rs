@@ -10,9 +10,9 @@ use flate2::write::GzEncoder;
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde_json::{Value, json};
+use zs_core::registry::BoxedError;
 use zs_search::EngineCost;
 
-use super::InspectError;
 use super::curves::figures;
 use super::data::Episodes;
 use zs_trainer::Metrics;
@@ -41,11 +41,11 @@ pub(super) struct Page {
 
 impl Page {
     /// Draws the page.
-    pub(super) fn render(&self) -> Result<String, InspectError> {
+    pub(super) fn render(&self) -> Result<String, BoxedError> {
         let alarms = self.alarms.as_deref().unwrap_or_default();
         let rows = [&self.metrics[..], &self.timings].concat();
-        let summary: Option<Value> =
-            self.summary.as_deref().map(serde_json::from_str).transpose()?;
+        let summary = self.summary.as_deref().map(serde_json::from_str::<Value>).transpose();
+        let summary = summary.map_err(|error| format!("summary.json: {error}"))?;
         let name = self.name.file_name().unwrap_or(self.name.as_os_str()).to_string_lossy();
         let last_step = self.metrics.iter().filter_map(Metrics::step).max().unwrap_or(0);
         let latest = |key: &str| self.metrics.iter().rev().find_map(|it| it.get(key));
