@@ -293,7 +293,7 @@ impl Check for ClaimConfig {
             ensure(is_margin, &format!("{key}.margin"), "above 0", it.margin)?;
             if it.treatment == it.control {
                 let problem = format!("`{key}` compares `{}` with itself", it.control);
-                return Err(RunFileError::conflict(problem));
+                return Err(RunFileError::invalid(problem));
             }
         }
         Ok(())
@@ -313,13 +313,13 @@ pub fn check_claims(
     let mut arms: BTreeMap<&str, &str> = BTreeMap::new();
     for (index, claim) in claims.iter().enumerate() {
         if claims[..index].iter().any(|it| it.id == claim.id) {
-            return Err(RunFileError::conflict(format!("claim `{}` occurs twice", claim.id)));
+            return Err(RunFileError::invalid(format!("claim `{}` occurs twice", claim.id)));
         }
         for (name, arm) in &claim.arms {
             if let Some(other) = arms.insert(name, &claim.id) {
                 let claims = format!("the claims `{other}` and `{}`", claim.id);
                 let problem = format!("arm `{name}` is defined by {claims}");
-                return Err(RunFileError::conflict(problem));
+                return Err(RunFileError::invalid(problem));
             }
             let settings = arm.settings(base);
             let in_arm =
@@ -331,7 +331,7 @@ pub fn check_claims(
         for name in claim.arm_names() {
             if !arms.contains_key(name) {
                 let problem = format!("names the arm `{name}`, which no claim defines");
-                return Err(RunFileError::conflict(format!("claim `{}` {problem}", claim.id)));
+                return Err(RunFileError::invalid(format!("claim `{}` {problem}", claim.id)));
             }
         }
     }

@@ -41,9 +41,9 @@ pub enum RunFileError {
         /// Value.
         value: String,
     },
-    /// Settings that need each other, or do not go together.
+    /// Settings that need each other or do not go together, or an assignment that cannot be made.
     #[error("{problem}")]
-    Conflict {
+    Invalid {
         /// Keys at fault, and the remedy.
         problem: String,
     },
@@ -63,12 +63,6 @@ pub enum RunFileError {
     /// Settings of the update out of range.
     #[error("training.update")]
     Update(#[from] UpdateError),
-    /// An assignment on the command line that cannot be made.
-    #[error("{problem}")]
-    Assignment {
-        /// Assignment, and what is wrong with it.
-        problem: String,
-    },
     /// An error with its place.
     #[error("{place}")]
     At {
@@ -88,10 +82,11 @@ impl RunFileError {
         Self::Component { table: table.to_owned(), error, cause }
     }
 
-    /// Creates the error of settings that do not go together.
+    /// Creates the error of settings that have no variant of their own; `problem` names key and
+    /// remedy.
     #[must_use]
-    pub fn conflict(problem: impl Into<String>) -> Self {
-        Self::Conflict { problem: problem.into() }
+    pub fn invalid(problem: impl Into<String>) -> Self {
+        Self::Invalid { problem: problem.into() }
     }
 
     /// Adds the place of the error.

@@ -32,12 +32,12 @@ impl FromStr for Assignment {
     fn from_str(text: &str) -> Result<Self, RunFileError> {
         let Some((keys, value)) = text.split_once('=') else {
             let example = "write key=value, e.g. training.schedule.steps=10";
-            return Err(refused(format!("`{text}` sets nothing; {example}")));
+            return Err(RunFileError::invalid(format!("`{text}` sets nothing; {example}")));
         };
         let mut tables: Vec<String> = keys.split('.').map(|it| it.trim().to_owned()).collect();
         let key = tables.pop().unwrap_or_default();
         if key.is_empty() || tables.iter().any(String::is_empty) {
-            return Err(refused(format!("`{text}` has an empty key")));
+            return Err(RunFileError::invalid(format!("`{text}` has an empty key")));
         }
         Ok(Self { tables, key, value: value.trim().to_owned() })
     }
@@ -50,10 +50,6 @@ impl fmt::Display for Assignment {
     }
 }
 
-fn refused(problem: String) -> RunFileError {
-    RunFileError::Assignment { problem }
-}
-
 /// The text of a run file with some keys set.
 ///
 /// # Errors
@@ -61,7 +57,7 @@ fn refused(problem: String) -> RunFileError {
 /// Fails where a key leads into something that is not a table.
 pub(super) fn apply(text: &str, set: &[Assignment]) -> Result<String, RunFileError> {
     let mut document: DocumentMut =
-        text.parse().map_err(|error| refused(format!("not TOML: {error}")))?;
+        text.parse().map_err(|error| RunFileError::invalid(format!("not TOML: {error}")))?;
     for assignment in set {
         let Assignment { tables, key: last, value } = assignment;
         let mut item: &mut Item = document.as_item_mut();
@@ -73,7 +69,9 @@ pub(super) fn apply(text: &str, set: &[Assignment]) -> Result<String, RunFileErr
                 table.get_mut(key)
             });
             let Some(inner) = inner else {
-                return Err(refused(format!("--set {assignment}: `{key}` is inside a value")));
+                return Err(RunFileError::invalid(format!(
+                    "--set {assignment}: `{key}` is inside a value"
+                )));
             };
             item = inner;
         }
@@ -81,7 +79,7 @@ pub(super) fn apply(text: &str, set: &[Assignment]) -> Result<String, RunFileErr
         let Some(table) = item.as_table_like_mut() else {
             let table = tables.join(".");
             let problem = format!("--set {assignment}: `{table}` is a value, not a table");
-            return Err(refused(problem));
+            return Err(RunFileError::invalid(problem));
         };
         table.insert(last, Item::Value(value));
     }

@@ -282,11 +282,11 @@ impl Check for TrainConfig {
         let needs = self.training.reward_needs(components)?;
         if self.corpus.is_none() && needs.corpus {
             let problem = "`training.reward` needs gold documents; add the table `corpus`";
-            return Err(RunFileError::conflict(problem));
+            return Err(RunFileError::invalid(problem));
         }
         if self.judge.is_none() && needs.judge {
             let problem = "`training.reward` needs a judge; add the table `judge`";
-            return Err(RunFileError::conflict(problem));
+            return Err(RunFileError::invalid(problem));
         }
         self.alarms.check(components)?;
         self.logging.check(components)?;
