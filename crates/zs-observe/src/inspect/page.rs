@@ -111,6 +111,7 @@ fn packed(bytes: &[u8]) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::path::Path;
 
     use flate2::read::GzDecoder;
     use zs_core::{Action, DocumentQuality, Question};
@@ -158,7 +159,7 @@ mod tests {
     fn page(by_token: bool) -> Page {
         let mut episodes = Episodes::default();
         let tokenizer = byte_tokenizer();
-        episodes.add(&recorded(), by_token.then_some(&tokenizer)).unwrap();
+        episodes.add(Path::new("run"), &recorded(), by_token.then_some(&tokenizer)).unwrap();
         let alarm = |step| AlarmRecord {
             step,
             alarm: Alarm::SearchCap,
