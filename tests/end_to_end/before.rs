@@ -18,7 +18,7 @@ fn the_doctor_says_what_is_usable_and_what_is_not() {
     fs::write(dir.join("run.toml"), train_toml("run")).unwrap();
     let table = zs_ok(dir, &["doctor", "run.toml"]);
     for expected in
-        ["M parameters", "10 questions", "6 questions", "answers with 1 documents", "is free"]
+        ["M parameters", "10 questions", "6 questions", "answers with 1 document", "is free"]
     {
         assert!(table.contains(expected), "{expected}: {table}");
     }

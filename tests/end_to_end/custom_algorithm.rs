@@ -95,7 +95,7 @@ fn it_learns_with_components_of_its_own() {
     let note = "engine = { kind = \"note\", text = \"Nothing is known.\" }";
     let world = "engine = { kind = \"bm25\", world = { seed = 1, split = \"train\" } }";
     let report = custom_ok(dir, &["doctor", &run_file(dir, "noted", &[(world, note)])]);
-    assert!(report.contains("note answers with 1 documents"), "{report}");
+    assert!(report.contains("note answers with 1 document"), "{report}");
 
     custom_ok(dir, &["replay", "run", "--step", "4"]);
     custom_ok(dir, &["inspect", "run"]);

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
 use burn::tensor::Device;
 use zs_core::registry::BoxedError;
+use zs_core::with_causes;
 use zs_curriculum::ConstantCurriculum;
 use zs_model::LanguageModel;
-use zs_rl::{Advantages, Algorithm, F1, Grpo, RewardFunction, RolloutBatch};
+use zs_rl::{Advantages, Algorithm, F1, Grpo, RewardFunction, RolloutBatch, UpdateError};
 use zs_trainer::files::RunDir;
-use zs_trainer::{Callback, Flow, StepReport, Trainer, TrainerBuilder};
+use zs_trainer::{Callback, CallbackError, Flow, StepReport, TrainError, Trainer, TrainerBuilder};
 use zs_world::{PROMPT_TEMPLATE, Split, World};
 
 use crate::common::assert_same_files;
@@ -106,7 +106,14 @@ fn a_run_survives_its_callbacks() {
     ] {
         let run = RunDir::create(&scratch.path().join(name)).unwrap();
         let error = builder().callback(watcher).build().unwrap().run_in(&run).unwrap_err();
-        let message = format!("{error:#}");
+        let TrainError::Callback(
+            CallbackError::Failed { name, .. } | CallbackError::Panicked { name, .. },
+        ) = error.cause()
+        else {
+            panic!("{error:?}")
+        };
+        assert_eq!(*name, "watcher");
+        let message = with_causes(&error);
         assert!(message.starts_with("step 2; ") && message.contains(expected), "{message}");
         builder().build().unwrap().resume(&run).unwrap();
         assert_same_files(whole.path(), run.path());
@@ -130,17 +137,22 @@ impl Algorithm for Broken {
 
 #[test]
 fn a_broken_algorithm_is_named() {
-    let cases: [(Broken, &str); 3] = [
-        (Broken(|mut it| it.split_off(1)), "`broken`"),
-        (Broken(|it| it.into_iter().map(|mut row| row.split_off(1)).collect()), "`broken`"),
-        (Broken(|it| it.into_iter().map(|row| vec![f32::NAN; row.len()]).collect()), "`broken`"),
+    let cases: [(Broken, fn(&UpdateError) -> bool); 3] = [
+        (Broken(|mut it| it.split_off(1)), |it| matches!(it, UpdateError::NumRows { .. })),
+        (Broken(|it| it.into_iter().map(|mut row| row.split_off(1)).collect()), |it| {
+            matches!(it, UpdateError::RowLength { .. })
+        }),
+        (Broken(|it| it.into_iter().map(|row| vec![f32::NAN; row.len()]).collect()), |it| {
+            matches!(it, UpdateError::NotFinite { .. })
+        }),
     ];
-    for (algorithm, expected) in cases {
+    for (algorithm, is_expected) in cases {
         let scratch = tempfile::tempdir().unwrap();
         let run = RunDir::create(&scratch.path().join("run")).unwrap();
         let error = builder().algorithm(algorithm).build().unwrap().run_in(&run).unwrap_err();
-        let message = format!("{error:#}");
-        assert!(message.starts_with("step 1; ") && message.contains(expected), "{message}");
+        let message = with_causes(&error);
+        assert!(matches!(error.cause(), TrainError::Update(it) if is_expected(it)), "{message}");
+        assert!(message.starts_with("step 1; ") && message.contains("`broken`"), "{message}");
         // Nothing of the failed step is in the run, which resumes with another algorithm.
         builder().build().unwrap().resume(&run).unwrap();
         let whole = RunDir::create(&scratch.path().join("whole")).unwrap();

@@ -356,5 +356,5 @@ fn run_files_name_what_they_do_not_know() {
         &Components::built_in(),
     )
     .unwrap_err();
-    assert!(format!("{message:#}").contains("r.toml: line 2: unknown field `fast`"));
+    assert!(message.to_string().contains("r.toml: line 2: unknown field `fast`"));
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use burn::tensor::Device;
-use zs_core::{Document, DocumentQuality, Question, SearchEngine, SearchRequest};
+use zs_core::{Document, Question, SearchEngine, SearchRequest};
 use zs_model::LanguageModel;
 use zs_search::Ledger;
 use zs_simulator::{
@@ -68,17 +68,8 @@ impl Drop for TransformersServer {
 }
 
 fn search(engine: &dyn SearchEngine, questions: &[Question], seed: u64) -> Vec<Vec<Document>> {
-    let requests: Vec<SearchRequest<'_>> = questions
-        .iter()
-        .map(|question| SearchRequest {
-            query: &question.text,
-            question,
-            quality: DocumentQuality::Useful,
-            read: &[],
-            k: 3,
-            seed,
-        })
-        .collect();
+    let requests: Vec<SearchRequest<'_>> =
+        questions.iter().map(|it| SearchRequest::of(it, 3, seed)).collect();
     engine.search_batch(&requests).into_iter().map(Result::unwrap).collect()
 }
 

@@ -16,6 +16,7 @@
 //! ```
 
 mod action;
+mod causes;
 mod document;
 mod names;
 mod observation;
@@ -27,6 +28,7 @@ mod search;
 mod transcript;
 
 pub use action::{Action, parse_action};
+pub use causes::with_causes;
 pub use document::{Document, DocumentQuality};
 pub use names::{SENTENCE_WORDS, contains_words, names_in, query_names_entity};
 pub use observation::{

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::{Document, DocumentQuality, Question};
+use crate::{Document, DocumentQuality, Question, with_causes};
 
 /// One search, with everything that an engine may need.
 ///
@@ -24,6 +24,23 @@ pub struct SearchRequest<'a> {
     pub k: usize,
     /// Seed of this request; an engine that draws random numbers draws them from it alone.
     pub seed: u64,
+}
+
+impl<'a> SearchRequest<'a> {
+    /// Creates the request for useful documents about a question, with its text as the query.
+    ///
+    /// ```
+    /// use zs_core::{Question, SearchRequest};
+    ///
+    /// let questions = ["Who?", "Where?"].map(|it| Question::new(it, it, ["x"]));
+    /// let batch = questions.each_ref().map(|it| SearchRequest::of(it, 3, 0));
+    /// assert_eq!(batch[1].query, "Where?");
+    /// ```
+    #[must_use]
+    pub fn of(question: &'a Question, k: usize, seed: u64) -> Self {
+        let (query, quality) = (question.text.as_str(), DocumentQuality::Useful);
+        Self { query, question, quality, read: &[], k, seed }
+    }
 }
 
 /// Result of one request: documents, best first, or the reason that there are none.
@@ -86,13 +103,14 @@ impl SearchError {
     #[must_use]
     pub fn repeated(&self) -> Self {
         match self {
-            Self::Unreachable { engine, source } => {
-                Self::Unreachable { engine: engine.clone(), source: causes(source.as_ref()).into() }
-            }
+            Self::Unreachable { engine, source } => Self::Unreachable {
+                engine: engine.clone(),
+                source: with_causes(source.as_ref()).into(),
+            },
             Self::Engine { engine, query, source } => Self::Engine {
                 engine: engine.clone(),
                 query: query.clone(),
-                source: causes(source.as_ref()).into(),
+                source: with_causes(source.as_ref()).into(),
             },
             Self::Malformed { query, reply } => {
                 Self::Malformed { query: query.clone(), reply: reply.clone() }
@@ -102,16 +120,6 @@ impl SearchError {
             }
         }
     }
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(it) = cause {
-        text.push_str(&format!(": {it}"));
-        cause = it.source();
-    }
-    text
 }
 
 /// Which parts of a request an engine reads, and so what its answer can depend on.

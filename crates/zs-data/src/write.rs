@@ -93,6 +93,17 @@ pub fn write_json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<(), 
     write_atomic(path, &bytes)
 }
 
+/// Reads the value of a JSON file.
+///
+/// # Errors
+///
+/// Fails when the file cannot be read or is not the JSON of such a value.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
+    let bytes = fs::read(path).map_err(FileError::io(path, "be read"))?;
+    let json_error = |source| FileError::Json { path: path.to_owned(), source };
+    serde_json::from_slice(&bytes).map_err(json_error)
+}
+
 /// Reads the rows that a [`JsonLinesWriter`] has written: a last line that was cut short is passed
 /// over, and a file that is not there has no rows.
 ///

@@ -1,15 +1,18 @@
 //! The terminal: notes and progress on stderr, results on stdout, a dashboard while a policy trains.
 
 use std::cell::Cell;
+use std::error::Error;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use zs_core::registry::BoxedError;
+use zs_core::with_causes;
+use zs_data::FileError;
 use zs_trainer::{
     Callback, Console, Flow, Interrupt, Metrics, Progress, QuietConsole, SpanSums, StepReport,
 };
@@ -221,14 +224,19 @@ impl Progress for TerminalProgress {
     }
 }
 
+/// Refusal of the system to let signals be handled.
+#[derive(Debug, thiserror::Error)]
+#[error("signals cannot be handled")]
+pub struct SignalError(#[from] std::io::Error);
+
 /// Sets a request to stop on Ctrl-C (SIGINT) and SIGTERM; a second signal ends the process at once.
 ///
 /// # Errors
 ///
 /// Fails when the system does not let signals be handled.
-pub fn stop_on_signals() -> Result<Interrupt> {
+pub fn stop_on_signals() -> Result<Interrupt, SignalError> {
     let interrupt = Interrupt::default();
-    let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be handled")?;
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let flag = interrupt.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {
@@ -261,10 +269,10 @@ fn print(text: &str) {
 /// # Errors
 ///
 /// Fails, naming the file, where it cannot be written.
-pub fn write_json<T: serde::Serialize>(path: &std::path::Path, value: &T) -> Result<()> {
-    let text = serde_json::to_string_pretty(value)?;
-    std::fs::write(path, format!("{text}\n"))
-        .with_context(|| format!("{}: cannot be written", path.display()))
+pub fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    let text = serde_json::to_string_pretty(value).map_err(std::io::Error::from);
+    text.and_then(|text| std::fs::write(path, format!("{text}\n")))
+        .map_err(FileError::io(path, "be written"))
 }
 
 /// While a dashboard has the terminal, what is said waits until it gives it back.
@@ -276,28 +284,18 @@ fn write_stderr(text: &str) {
 }
 
 /// Writes the one line that a failed command leaves: `error: what: why`.
-pub fn print_error(error: &anyhow::Error) {
+pub fn print_error(error: &dyn Error) {
     dashboard::restore();
     write_stderr(&format!("error: {}", one_line(error)));
 }
 
-/// An error and its causes, `what: why`; a cause that the text before it ends with is left out.
-pub fn one_line(error: &anyhow::Error) -> String {
-    let text = error.chain().fold(String::new(), |text, cause| {
-        let cause = cause.to_string();
-        match text.ends_with(&cause) {
-            true => text,
-            false if text.is_empty() => cause,
-            false => format!("{text}: {cause}"),
-        }
-    });
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+/// An error [with its causes](with_causes), without line breaks.
+pub fn one_line(error: &dyn Error) -> String {
+    with_causes(error).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
 mod tests {
-    use anyhow::anyhow;
-
     use super::*;
 
     #[test]
@@ -310,11 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_told_once() {
-        let check = |error: anyhow::Error, expected: &str| assert_eq!(one_line(&error), expected);
-        check(anyhow!("no row\n here"), "no row here");
-        check(anyhow!("end of file").context("a.jsonl"), "a.jsonl: end of file");
-        check(anyhow!("end of file").context("a.jsonl: end of file"), "a.jsonl: end of file");
-        check(anyhow!("why").context("what").context("where"), "where: what: why");
+    fn errors_have_one_line() {
+        assert_eq!(one_line(&std::io::Error::other("no row\n here")), "no row here");
     }
 }

@@ -19,8 +19,10 @@ mod plot;
 mod tensorboard;
 mod trace;
 
-pub use console::{TerminalConsole, one_line, print_error, stop_on_signals, write_json};
-pub use inspect::{InspectOptions, inspect};
-pub use plot::{Chart, ChartStyle, Mark, Series};
+pub use console::{
+    SignalError, TerminalConsole, one_line, print_error, stop_on_signals, write_json,
+};
+pub use inspect::{InspectError, InspectOptions, inspect};
+pub use plot::{Chart, ChartError, ChartStyle, Mark, Series};
 pub use tensorboard::{TensorBoard, TensorBoardSettings, register_trackers};
-pub use trace::Tracing;
+pub use trace::{TraceError, Tracing};

@@ -1,6 +1,5 @@
 //! Charts as SVG text that takes the page's own ink colour, so it reads in light and dark.
 
-use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
 /// Set of points of a chart.
@@ -92,15 +91,20 @@ fn color(index: usize) -> RGBColor {
     COLORS[index % COLORS.len()]
 }
 
+/// Failure of the drawing library.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot draw a chart: {0}")]
+pub struct ChartError(String);
+
 impl Chart {
     /// Draws the chart.
     ///
     /// # Errors
     ///
     /// Fails when the drawing library does.
-    pub fn to_svg(&self) -> Result<String> {
+    pub fn to_svg(&self) -> Result<String, ChartError> {
         let mut svg = String::new();
-        self.draw(&mut svg).map_err(|error| anyhow!("cannot draw a chart: {error}"))?;
+        self.draw(&mut svg).map_err(|error| ChartError(error.to_string()))?;
         let (width, height) = self.style.size();
         let sized = format!("width=\"{width}\" height=\"{height}\" ");
         Ok(svg.replace(INK_ATTRIBUTE, "\"currentColor\"").replacen(&sized, "", 1))

@@ -16,10 +16,10 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::{BoxedError, RegistryError, Settings};
+use zs_data::FileError;
 use zs_trainer::files::RunDir;
 use zs_trainer::{Callback, Flow, Metrics, StepReport, TrackerRegistry, TrackerSettings};
 
@@ -100,17 +100,16 @@ struct EventWriter {
 impl EventWriter {
     /// Begins a file in `tensorboard/`, whose events follow the first `done` steps; what earlier
     /// files hold beyond those is no longer shown.
-    fn begin(run: &RunDir, done: usize) -> Result<Self> {
+    fn begin(run: &RunDir, done: usize) -> Result<Self, FileError> {
         let folder = run.join(FOLDER);
-        fs::create_dir_all(&folder)
-            .with_context(|| format!("{}: cannot create the directory", folder.display()))?;
+        fs::create_dir_all(&folder).map_err(FileError::io(&folder, "create the directory"))?;
         let (seconds, process) = (now() as u64, std::process::id());
         let path = folder.join(format!("events.out.tfevents.{seconds:010}.zs.{process}"));
         let file = OpenOptions::new()
             .append(true)
             .create(true)
             .open(&path)
-            .with_context(|| format!("{}: cannot create", path.display()))?;
+            .map_err(FileError::io(&path, "create"))?;
         let mut writer = Self { path, file: BufWriter::new(file) };
         writer.push(0, What::FileVersion("brain.Event:2".to_owned()))?;
         let session = SessionLog { status: SESSION_START };
@@ -119,7 +118,7 @@ impl EventWriter {
     }
 
     /// Writes the numbers of a step.
-    fn step(&mut self, step: usize, metrics: &Metrics) -> Result<()> {
+    fn step(&mut self, step: usize, metrics: &Metrics) -> Result<(), FileError> {
         let value =
             |(tag, value): (&str, f64)| Value { tag: tag.to_owned(), simple_value: value as f32 };
         let numbers = metrics.numbers().filter(|(key, _)| *key != "step");
@@ -127,12 +126,12 @@ impl EventWriter {
         self.push(step as i64, What::Summary(summary))
     }
 
-    fn push(&mut self, step: i64, what: What) -> Result<()> {
+    fn push(&mut self, step: i64, what: What) -> Result<(), FileError> {
         let event = Event { wall_time: now(), step, what: Some(what) };
         self.file
             .write_all(&frame(&event.encode_to_vec()))
             .and_then(|()| self.file.flush())
-            .with_context(|| format!("{}: cannot write", self.path.display()))
+            .map_err(FileError::io(&self.path, "write"))
     }
 }
 

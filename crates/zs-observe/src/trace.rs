@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::thread::{ThreadId, current};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
 use parking_lot::Mutex;
 use tracing::dispatcher::get_default;
 use tracing::span::Id;
-use tracing::subscriber::set_global_default;
+use tracing::subscriber::{SetGlobalDefaultError, set_global_default};
 use tracing_chrome::{ChromeLayerBuilder, FlushGuard};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use zs_data::FileError;
 use zs_trainer::{RolloutTimes, SpanSums};
 
 /// Spans that follow each other on the thread of the loop.
@@ -46,6 +46,18 @@ impl fmt::Debug for Tracing {
     }
 }
 
+/// Failure to write spans.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TraceError {
+    /// The file cannot be created.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Something else receives the spans of this process.
+    #[error(transparent)]
+    Subscriber(#[from] SetGlobalDefaultError),
+}
+
 impl Tracing {
     /// Begins to sum up spans, and to write them to `file` if there is one.
     ///
@@ -56,7 +68,7 @@ impl Tracing {
     ///
     /// Fails when the file cannot be created, or when spans are to be written and something else
     /// receives them already.
-    pub fn begin(file: Option<&Path>) -> Result<Self> {
+    pub fn begin(file: Option<&Path>) -> Result<Self, TraceError> {
         let clock = Arc::new(Clock::default());
         let subscriber = Registry::default().with(ClockLayer(Arc::clone(&clock)));
         let Some(path) = file else {
@@ -68,10 +80,9 @@ impl Tracing {
             };
             return Ok(Self { sums, _flush: None });
         };
-        let file = File::create(path)
-            .with_context(|| format!("{}: cannot create the trace", path.display()))?;
+        let file = File::create(path).map_err(FileError::io(path, "create the trace"))?;
         let (chrome, flush) = ChromeLayerBuilder::new().writer(file).include_args(true).build();
-        set_global_default(subscriber.with(chrome)).map_err(|it| anyhow!(it))?;
+        set_global_default(subscriber.with(chrome))?;
         Ok(Self { sums: Some(clock), _flush: Some(flush) })
     }
 

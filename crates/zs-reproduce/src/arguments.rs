@@ -9,10 +9,10 @@ pub struct ReproduceArgs {
     /// `paper`: the paper's runs on models of your own.
     #[arg(long, value_enum, default_value_t)]
     pub preset: Preset,
-    /// Settings from a file instead.
+    /// Settings of the job once, from this file, in place of `--preset`.
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub config: Option<PathBuf>,
-    /// Seed of the whole job; the first of several.
+    /// Seed of the job; the first where there are several.
     #[arg(long)]
     pub seed: Option<u64>,
     /// The base model (Hugging Face layout).
@@ -21,28 +21,28 @@ pub struct ReproduceArgs {
     /// The directory of the report; `claims` resumes what is in it.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// `claims`: how many seeds.
+    /// Number of seeds.
     #[arg(long, value_name = "N", help_heading = "With --preset claims")]
     pub seeds: Option<usize>,
-    /// This claim of `claims`, or this run of `paper`, only; may be given several times.
+    /// Only this claim of `claims`, or this run of `paper`; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
     /// Pieces of work at a time; by default one, and for `claims` one a core, as far as memory allows.
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
-    /// `claims`: do nothing, and report on what is done.
+    /// Report on finished work, and run none.
     #[arg(long, help_heading = "With --preset claims")]
     pub report_only: bool,
-    /// `paper`: the policy's model directory.
+    /// Model directory of the policy.
     #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
     pub model: Option<PathBuf>,
-    /// `paper`: the simulation LLM's model directory.
+    /// Model directory of the simulation LLM.
     #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
     pub simulator: Option<PathBuf>,
-    /// `paper`: the folder of `zs data fetch`.
+    /// Folder that `zs data fetch` wrote.
     #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
     pub data: Option<PathBuf>,
-    /// Say what would be done, and do nothing.
+    /// Print the plan, and run nothing.
     #[arg(long)]
     pub dry_run: bool,
 }

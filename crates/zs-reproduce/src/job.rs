@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
 use zs_core::{Question, SearchEngine, StreamKey};
 use zs_eval::{EvalConfig, Evaluation, Evaluator, Protocol};
 use zs_model::LanguageModel;
 use zs_rl::RolloutConfig;
 use zs_rl::program::Harness;
-use zs_simulator::SimulatedEngine;
 use zs_simulator::audit::{AuditReport, audit, audit_queries};
+use zs_simulator::{SimulatedEngine, TemplateError};
 use zs_world::{Split, World};
 
 use zs_trainer::RunContext;
 use zs_trainer::config::{TrainingConfig, ValidationMetric};
 use zs_trainer::files::RunDir;
 use zs_trainer::supervised::sft;
-use zs_trainer::{Trained, Trainer, Validation};
+use zs_trainer::{TrainError, Trained, Trainer, Validation};
 
 use crate::config::ReproduceConfig;
+use crate::error::Result;
 use zs_trainer::source;
 
 /// State that the stages share.
@@ -54,13 +54,17 @@ impl<'a> Job<'a> {
         }
     }
 
-    pub(super) fn tune(&self, base: &LanguageModel, run: &RunDir) -> Result<LanguageModel> {
+    pub(super) fn tune(
+        &self,
+        base: &LanguageModel,
+        run: &RunDir,
+    ) -> Result<LanguageModel, TrainError> {
         let ReproduceConfig { data, tuning, .. } = self.config;
         let rows = sft::world_rows(data, base, self.seed)?;
         sft::tune(base, &rows, tuning, self.config.seed, run, false, self.context)
     }
 
-    pub(super) fn simulated(&self, model: LanguageModel) -> Result<SimulatedEngine> {
+    pub(super) fn simulated(&self, model: LanguageModel) -> Result<SimulatedEngine, TemplateError> {
         let ReproduceConfig { data, simulator, .. } = self.config;
         source::simulated(Arc::new(model), &data.templates, simulator)
     }
@@ -85,7 +89,7 @@ impl<'a> Job<'a> {
         engines: TrainingEngines,
         settings: &TrainingConfig,
         run: &RunDir,
-    ) -> Result<Trained> {
+    ) -> Result<Trained, TrainError> {
         let TrainingEngines { engine, beside } = engines;
         let validation = Validation {
             questions: self.validation.clone().into(),
@@ -151,5 +155,5 @@ pub(super) fn write_evaluation(evaluation: &Evaluation, run: &RunDir) -> Result<
     run.json_lines("trajectories.jsonl")?.push_bytes(&lines)?;
     let mut records = run.json_lines("records.jsonl")?;
     evaluation.records.iter().try_for_each(|it| records.push(it))?;
-    run.write_json("report.json", &evaluation.report)
+    Ok(run.write_json("report.json", &evaluation.report)?)
 }

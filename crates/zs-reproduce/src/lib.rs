@@ -4,20 +4,23 @@
 //! ```
 //! let claims = zs_reproduce::claims::preset(&zs_trainer::Components::built_in())?;
 //! assert!(claims.claims.iter().any(|it| it.id == "curriculum"));
-//! # Ok::<(), anyhow::Error>(())
+//! # Ok::<(), zs_reproduce::ReproduceError>(())
 //! ```
 
 mod arguments;
 pub mod claims;
 pub mod config;
+mod error;
 mod job;
 mod output;
 pub mod paper;
 
-use anyhow::Result;
 use zs_trainer::RunContext;
 
 pub use self::arguments::{Preset, ReproduceArgs};
+pub use self::error::ReproduceError;
+
+use self::error::Result;
 
 /// Reproduces what the arguments name.
 ///

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-
+use zs_data::FileError;
 use zs_trainer::files::RunDir;
+
+use crate::error::{ReproduceError, Result};
 
 /// Marks a directory as ours to replace.
 const MARKER: &str = ".zs-reproduce";
@@ -36,18 +37,18 @@ impl Output {
     /// Takes the place of the earlier report.
     pub(crate) fn finish(self) -> Result<()> {
         remove(&self.target)?;
-        fs::rename(self.work.path(), &self.target)
-            .with_context(|| format!("{}: cannot write", self.target.display()))
+        fs::rename(self.work.path(), &self.target).map_err(FileError::io(&self.target, "write"))?;
+        Ok(())
     }
 }
 
 /// Makes a directory ours, or refuses it; what is in it stays.
 pub(crate) fn claim_directory(path: &Path) -> Result<()> {
     check_ours(path)?;
-    fs::create_dir_all(path)
-        .with_context(|| format!("{}: cannot create the directory", path.display()))?;
+    fs::create_dir_all(path).map_err(FileError::io(path, "create the directory"))?;
     RunDir::open(path)?
-        .write_text(MARKER, "Written by `zs reproduce`, which may replace this directory.\n")
+        .write_text(MARKER, "Written by `zs reproduce`, which may replace this directory.\n")?;
+    Ok(())
 }
 
 /// Refuses a directory that holds something else than a report of ours.
@@ -56,19 +57,14 @@ fn check_ours(path: &Path) -> Result<()> {
     if !path.exists() || path.join(MARKER).exists() || is_empty() {
         return Ok(());
     }
-    bail!(
-        "{}: already exists and is no report of `zs reproduce`; nothing was overwritten: choose \
-         another `--out`",
-        path.display()
-    )
+    Err(ReproduceError::NotAReport { path: path.to_owned() })
 }
 
-fn remove(path: &Path) -> Result<()> {
+fn remove(path: &Path) -> Result<(), FileError> {
     if !path.exists() {
         return Ok(());
     }
-    fs::remove_dir_all(path)
-        .with_context(|| format!("{}: cannot remove the earlier report", path.display()))
+    fs::remove_dir_all(path).map_err(FileError::io(path, "remove the earlier report"))
 }
 
 fn suffixed(path: &Path, suffix: &str) -> PathBuf {

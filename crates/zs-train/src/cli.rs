@@ -28,10 +28,10 @@ use crate::{command, data, eval, simulate};
 #[command(name = "zs", version, about)]
 pub struct Cli {
     /// Print only results and errors.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Output")]
     pub quiet: bool,
     /// Write a trace of spans to this file, for <https://ui.perfetto.dev> or `chrome://tracing`.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Output")]
     pub trace: Option<PathBuf>,
     /// Device options.
     #[command(flatten, next_help_heading = "Device")]
@@ -95,7 +95,7 @@ pub(crate) fn main(components: Result<Components, RegistryError>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            print_error(&error);
+            print_error(&*error);
             ExitCode::FAILURE
         }
     }
@@ -129,7 +129,7 @@ pub fn run(cli: &Cli, components: Arc<Components>) -> Result<()> {
         Command::Serve(args) => command::serve(args, &session),
         Command::Simulate(what) => simulate::simulate(what, &session),
         Command::Data(what) => data::data(what, &session),
-        Command::Reproduce(args) => zs_reproduce::command(args, &session.context()?),
+        Command::Reproduce(args) => Ok(zs_reproduce::command(args, &session.context()?)?),
     }
 }
 

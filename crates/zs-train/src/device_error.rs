@@ -43,7 +43,7 @@ pub enum DeviceError {
     #[error("the simulation LLM (--simulator-device): {0}")]
     Simulator(Box<DeviceError>),
     /// The folder of kernels cannot be used.
-    #[error("--kernel-cache {path}: {message}", path = path.display())]
+    #[error("--kernel-cache {path}: {message}")]
     KernelCache {
         /// The folder.
         path: PathBuf,

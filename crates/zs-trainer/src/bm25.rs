@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use zs_core::SearchEngine;
 use zs_core::registry::{BoxedError, Settings, SettingsError};
 use zs_search::{Bm25Engine, EngineContext, EngineSettings};
 
+use crate::LoadError;
 use crate::world::{WorldSource, generate_world};
 
 /// Settings of `bm25`: exactly one of a corpus, an index and a world.
@@ -65,7 +65,8 @@ impl EngineSettings for Bm25Settings {
 /// # Errors
 ///
 /// Fails on an unreadable file, a malformed row, or no row at all.
-pub fn corpus_engine(path: &Path) -> Result<Bm25Engine> {
+pub fn corpus_engine(path: &Path) -> Result<Bm25Engine, LoadError> {
     let documents = zs_data::read_documents(path)?;
-    Bm25Engine::from_documents(documents).with_context(|| path.display().to_string())
+    Bm25Engine::from_documents(documents)
+        .map_err(|source| LoadError::Index { path: path.to_owned(), source })
 }

@@ -125,7 +125,6 @@ pub enum CallbackError {
         /// Callback.
         name: &'static str,
         /// Its error.
-        #[source]
         source: BoxedError,
     },
     /// A panic inside the callback.

@@ -5,12 +5,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use zs_data::digest;
+use zs_core::with_causes;
+use zs_data::{FileError, digest, read_json, write_json};
 
-use crate::RunContext;
-use crate::files::RunDir;
+use crate::files::{RunDir, files_below, numbers_in};
+use crate::{RunContext, RunDirError};
 
 const MANIFEST: &str = "manifest.json";
 const PREFIX: &str = "step-";
@@ -56,21 +56,26 @@ impl Checkpoints {
     /// # Errors
     ///
     /// Fails when `fill` does or the disk is full; earlier checkpoints are then as they were.
-    pub(crate) fn write(&self, step: usize, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    pub(crate) fn write(
+        &self,
+        step: usize,
+        fill: impl FnOnce(&Path) -> Result<(), RunDirError>,
+    ) -> Result<(), RunDirError> {
         let place = self.place(step);
         let partial = self.dir.join(format!("{PREFIX}{step:06}{PARTIAL}"));
-        let context = || format!("{}: cannot write the checkpoint", place.display());
-        remove(&partial).with_context(context)?;
-        fs::create_dir_all(&partial).with_context(context)?;
+        let cannot_write = FileError::io(&place, "write the checkpoint");
+        remove(&partial).and_then(|()| fs::create_dir_all(&partial)).map_err(&cannot_write)?;
         let written = fill(&partial).and_then(|()| seal(&partial));
         if let Err(error) = written {
             // What is left of it must not fill the disk further.
             let _ = fs::remove_dir_all(&partial);
-            return Err(error.context(context()));
+            return Err(RunDirError::Checkpoint { path: place.clone(), source: Box::new(error) });
         }
-        remove(&place).with_context(context)?;
-        fs::rename(&partial, &place).and_then(|()| sync(&self.dir)).with_context(context)?;
-        self.prune(step)
+        remove(&place)
+            .and_then(|()| fs::rename(&partial, &place))
+            .and_then(|()| sync(&self.dir))
+            .map_err(cannot_write)?;
+        Ok(self.prune(step)?)
     }
 
     /// Newest complete checkpoint and its step; `None` where none was ever written. Newer ones that are
@@ -79,7 +84,10 @@ impl Checkpoints {
     /// # Errors
     ///
     /// Fails when all are damaged.
-    pub(crate) fn newest(&self, context: &RunContext) -> Result<Option<(usize, PathBuf)>> {
+    pub(crate) fn newest(
+        &self,
+        context: &RunContext,
+    ) -> Result<Option<(usize, PathBuf)>, RunDirError> {
         self.newest_before(usize::MAX, context)
     }
 
@@ -92,7 +100,7 @@ impl Checkpoints {
         &self,
         limit: usize,
         context: &RunContext,
-    ) -> Result<Option<(usize, PathBuf)>> {
+    ) -> Result<Option<(usize, PathBuf)>, RunDirError> {
         let mut found = self.steps()?;
         found.retain(|it| *it < limit);
         found.reverse();
@@ -104,14 +112,12 @@ impl Checkpoints {
             match check(&place) {
                 Ok(()) => return Ok(Some((step, place))),
                 Err(error) => {
-                    context.note(&format!("skipping a damaged checkpoint: {error:#}"));
+                    let error = with_causes(&error);
+                    context.note(&format!("skipping a damaged checkpoint: {error}"));
                 }
             }
         }
-        bail!(
-            "{}: holds no complete checkpoint to resume from; start a new run with another `out`",
-            self.dir.display()
-        )
+        Err(RunDirError::NoCheckpoint { dir: self.dir.clone() })
     }
 
     fn place(&self, step: usize) -> PathBuf {
@@ -119,88 +125,56 @@ impl Checkpoints {
     }
 
     /// The steps that have a checkpoint, oldest first.
-    fn steps(&self) -> Result<Vec<usize>> {
-        let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.with_context(|| format!("{}: cannot list", self.dir.display()))?,
-        };
-        let mut steps = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name();
-            let number = name.to_str().and_then(|it| it.strip_prefix(PREFIX));
-            steps.extend(number.and_then(|it| it.parse::<usize>().ok()));
-        }
-        steps.sort_unstable();
-        Ok(steps)
+    fn steps(&self) -> Result<Vec<usize>, FileError> {
+        numbers_in(&self.dir, PREFIX, "")
     }
 
     /// Removes old checkpoints, and those of later steps that a resumed run leaves behind.
-    fn prune(&self, step: usize) -> Result<()> {
+    fn prune(&self, step: usize) -> Result<(), FileError> {
         let (kept, later): (Vec<usize>, Vec<usize>) =
             self.steps()?.into_iter().partition(|it| *it <= step);
         let old = kept.len().saturating_sub(self.keep_last);
         for step in kept[..old].iter().chain(&later) {
             let place = self.place(*step);
-            remove(&place)
-                .with_context(|| format!("{}: cannot remove an old checkpoint", place.display()))?;
+            remove(&place).map_err(FileError::io(&place, "remove an old checkpoint"))?;
         }
         Ok(())
     }
 }
 
 /// Writes the manifest of a directory and syncs all of it to the disk.
-fn seal(dir: &Path) -> Result<()> {
+fn seal(dir: &Path) -> Result<(), RunDirError> {
     let mut files = BTreeMap::new();
     for path in files_below(dir)? {
         files.insert(name_in(dir, &path), entry(&path)?);
-        File::open(&path)
-            .and_then(|it| it.sync_all())
-            .with_context(|| path.display().to_string())?;
+        sync(&path).map_err(FileError::io(&path, "write"))?;
     }
-    let mut text = serde_json::to_string_pretty(&Manifest { files })?;
-    text.push('\n');
     let manifest = dir.join(MANIFEST);
-    fs::write(&manifest, text)
-        .and_then(|()| sync(&manifest))
-        .and_then(|()| sync(dir))
-        .with_context(|| manifest.display().to_string())
+    write_json(&manifest, &Manifest { files })?;
+    sync(&manifest).and_then(|()| sync(dir)).map_err(FileError::io(&manifest, "write"))?;
+    Ok(())
 }
 
 /// Compares a directory with its manifest.
-fn check(dir: &Path) -> Result<()> {
-    let path = dir.join(MANIFEST);
-    let text = fs::read(&path).with_context(|| path.display().to_string())?;
-    let manifest: Manifest =
-        serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+fn check(dir: &Path) -> Result<(), RunDirError> {
+    let manifest: Manifest = read_json(&dir.join(MANIFEST))?;
     for (name, expected) in &manifest.files {
         let path = dir.join(name);
         let found = entry(&path)?;
         if found.bytes != expected.bytes {
             let (found, expected) = (found.bytes, expected.bytes);
-            bail!("{}: has {found} bytes instead of {expected}", path.display());
+            return Err(RunDirError::Size { path, found, expected });
         }
         if found != *expected {
-            bail!("{}: its bytes have changed since it was written", path.display());
+            return Err(RunDirError::Digest { path });
         }
     }
     Ok(())
 }
 
-fn entry(path: &Path) -> Result<Entry> {
-    let bytes = fs::metadata(path).with_context(|| path.display().to_string())?.len();
+fn entry(path: &Path) -> Result<Entry, FileError> {
+    let bytes = fs::metadata(path).map_err(FileError::io(path, "be read"))?.len();
     Ok(Entry { bytes, sha256: digest::of_file(path)? })
-}
-
-/// Every file below a directory.
-fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in walkdir::WalkDir::new(dir).sort_by_file_name() {
-        let entry = entry?;
-        if entry.file_type().is_file() {
-            files.push(entry.into_path());
-        }
-    }
-    Ok(files)
 }
 
 fn name_in(dir: &Path, path: &Path) -> String {
@@ -230,9 +204,10 @@ mod tests {
 
     fn write(checkpoints: &Checkpoints, step: usize) {
         let fill = |dir: &Path| {
-            fs::create_dir(dir.join("model"))?;
-            fs::write(dir.join("model/weights"), format!("weights {step}"))?;
-            Ok(fs::write(dir.join("state"), "state")?)
+            fs::create_dir(dir.join("model")).unwrap();
+            fs::write(dir.join("model/weights"), format!("weights {step}")).unwrap();
+            fs::write(dir.join("state"), "state").unwrap();
+            Ok(())
         };
         checkpoints.write(step, fill).unwrap();
     }
@@ -285,11 +260,15 @@ mod tests {
         let checkpoints = checkpoints(scratch.path());
         write(&checkpoints, 1);
         let fill = |dir: &Path| {
-            fs::write(dir.join("state"), "half")?;
-            bail!("no space left on device")
+            fs::write(dir.join("state"), "half").unwrap();
+            let full = io::Error::from(io::ErrorKind::StorageFull);
+            Err(FileError::io(&dir.join("state"), "write")(full).into())
         };
-        let message = format!("{:#}", checkpoints.write(2, fill).unwrap_err());
-        assert!(message.contains("step-000002") && message.contains("no space"), "{message}");
+        let message = with_causes(&checkpoints.write(2, fill).unwrap_err());
+        assert!(
+            message.contains("step-000002") && message.contains("no storage space"),
+            "{message}"
+        );
         assert_eq!(fs::read_dir(&checkpoints.dir).unwrap().count(), 1);
         check_newest(&checkpoints, Some(1));
     }

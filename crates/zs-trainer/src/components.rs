@@ -299,7 +299,7 @@ mod tests {
                  [training.rollout]\nprograms = [{programs}]\n"
             );
             let error = parse::<TrainConfig>(&text, "run.toml", &Components::built_in());
-            let message = format!("{:#}", error.unwrap_err());
+            let message = zs_core::with_causes(&error.unwrap_err());
             let expected = format!("run.toml: line 7: training.rollout.programs.{expected}");
             assert!(message.starts_with(&expected), "{message}");
         };

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use zs_core::SearchEngine;
-use zs_core::registry::{BoxedError, Spec};
+use zs_core::registry::{BoxedError, RegistryError, Spec};
+use zs_data::{FileError, read_json};
 use zs_model::Generator;
 use zs_search::{EngineContext, Ledger, MeteredEngine, Price, Usage, WebProvider};
 use zs_simulator::{ModelLoader, SearchedPolicy};
@@ -29,7 +29,7 @@ use crate::{Metrics, RunContext, source};
 /// )?;
 /// let engine = engines.open(&spec)?;
 /// assert_eq!(engine.name(), "fixed");
-/// # Ok::<(), anyhow::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct Engines {
@@ -101,7 +101,7 @@ impl Engines {
     ///
     /// Fails on an unreadable corpus, index, model or recording, an address that cannot be used, or
     /// a key that the environment does not have.
-    pub fn open(&self, spec: &Spec) -> Result<Arc<dyn SearchEngine>> {
+    pub fn open(&self, spec: &Spec) -> Result<Arc<dyn SearchEngine>, RegistryError> {
         let engine = self.components.engines.build(spec, &self.context)?;
         Ok(Arc::new(MeteredEngine::new(engine, Arc::clone(self.ledger()))))
     }
@@ -158,7 +158,10 @@ pub fn summary_line(ledger: &Ledger) -> Option<String> {
 /// # Errors
 ///
 /// As [`Engines::open`].
-pub fn open_alone(spec: &Spec, context: &RunContext) -> Result<Arc<dyn SearchEngine>> {
+pub fn open_alone(
+    spec: &Spec,
+    context: &RunContext,
+) -> Result<Arc<dyn SearchEngine>, RegistryError> {
     Engines::new(context, BTreeMap::new()).open(spec)
 }
 
@@ -167,12 +170,8 @@ pub fn open_alone(spec: &Spec, context: &RunContext) -> Result<Arc<dyn SearchEng
 /// # Errors
 ///
 /// Fails when the file is missing or not of this form.
-pub fn read_costs(run: &Path) -> Result<Vec<zs_search::EngineCost>> {
-    let path = run.join(COSTS);
-    let text =
-        std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    serde_json::from_slice(&text)
-        .with_context(|| format!("{}: not the costs of a run", path.display()))
+pub fn read_costs(run: &Path) -> Result<Vec<zs_search::EngineCost>, FileError> {
+    read_json(&run.join(COSTS))
 }
 
 /// The file of a run with what its engines have done and cost; it holds times, so it is no part of
@@ -185,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    fn open(engines: &Engines, text: &str) -> Result<Arc<dyn SearchEngine>> {
+    fn open(engines: &Engines, text: &str) -> Result<Arc<dyn SearchEngine>, RegistryError> {
         engines.open(&toml::from_str(text).unwrap())
     }
 
@@ -258,7 +257,7 @@ documents = [{{ text = "x" }}]
             ("kind = \"retriever\"\nendpoints = [\"nowhere\"]", "nowhere"),
             ("kind = \"remote\"\nservers = { endpoints = [] }", "at least one address"),
         ] {
-            let error = format!("{:#}", open(&engines, text).unwrap_err());
+            let error = zs_core::with_causes(&open(&engines, text).unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
     }

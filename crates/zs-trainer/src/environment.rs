@@ -1,16 +1,14 @@
 //! Build, machine and inputs of a run: `environment.json`.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use zs_data::digest;
+use zs_data::{FileError, digest, read_json};
 
 use crate::context::{Devices, host_threads};
-use crate::files::RunDir;
-use crate::versions;
+use crate::files::{RunDir, files_below};
+use crate::{RunDirError, versions};
 
 const FILE: &str = "environment.json";
 
@@ -41,12 +39,12 @@ fn platform() -> String {
 impl Environment {
     /// This process, and the files that a run is about to read; directories stand for the files in
     /// them.
-    pub(super) fn of(paths: &[PathBuf], devices: &Devices) -> Result<Self> {
+    pub(super) fn of(paths: &[PathBuf], devices: &Devices) -> Result<Self, FileError> {
         let mut names: Vec<String> = devices.all().iter().map(|it| format!("{it:?}")).collect();
         names.extend(devices.own_simulator_name().map(|it| format!("{it} (simulation LLM)")));
         let mut data = BTreeMap::new();
         for path in paths {
-            for file in files(path)? {
+            for file in files_below(path)? {
                 data.insert(file.display().to_string(), digest::of_file(&file)?);
             }
         }
@@ -61,7 +59,7 @@ impl Environment {
         })
     }
 
-    pub(super) fn write(&self, run: &RunDir) -> Result<()> {
+    pub(super) fn write(&self, run: &RunDir) -> Result<(), FileError> {
         run.write_json(FILE, self)
     }
 
@@ -70,18 +68,12 @@ impl Environment {
     /// # Errors
     ///
     /// Fails when a file that the run reads has changed: it would not be the same run.
-    pub(super) fn check(&self, run: &RunDir) -> Result<Vec<String>> {
+    pub(super) fn check(&self, run: &RunDir) -> Result<Vec<String>, RunDirError> {
         let path = run.join(FILE);
-        let context = || path.display().to_string();
-        let text = fs::read(&path).with_context(context)?;
-        let before: Self = serde_json::from_slice(&text).with_context(context)?;
+        let before: Self = read_json(&path)?;
         for (file, digest) in &before.data {
             if self.data.get(file) != Some(digest) {
-                bail!(
-                    "{file}: has changed since the run began (see {}); restore it to resume, or \
-                     start another run",
-                    path.display()
-                );
+                return Err(RunDirError::InputChanged { file: file.clone(), path });
             }
         }
         let changes = [
@@ -92,19 +84,4 @@ impl Environment {
         let changed = changes.into_iter().filter(|(_, before, now)| before != now);
         Ok(changed.map(|(what, before, now)| format!("{what} was {before}, is {now}")).collect())
     }
-}
-
-/// A file, or the files of a directory.
-fn files(path: &Path) -> Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut found = Vec::new();
-    for entry in walkdir::WalkDir::new(path).sort_by_file_name() {
-        let entry = entry.with_context(|| path.display().to_string())?;
-        if entry.file_type().is_file() {
-            found.push(entry.into_path());
-        }
-    }
-    Ok(found)
 }

@@ -4,9 +4,10 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use zs_data::{FileError, JsonLinesWriter, write_atomic};
+
+use crate::RunDirError;
 
 /// The file by which a process holds a run directory.
 const LOCK: &str = ".lock";
@@ -39,10 +40,9 @@ impl RunDir {
     ///
     /// Fails when anything lies at `path` already, and says whether that is a finished or an
     /// interrupted run.
-    pub fn create(path: &Path) -> Result<Self> {
+    pub fn create(path: &Path) -> Result<Self, RunDirError> {
         Self::check_free(path)?;
-        fs::create_dir_all(path)
-            .with_context(|| format!("{}: cannot create the run directory", path.display()))?;
+        fs::create_dir_all(path).map_err(FileError::io(path, "create the run directory"))?;
         Self::locked(path)
     }
 
@@ -51,28 +51,21 @@ impl RunDir {
     /// # Errors
     ///
     /// Fails when there is no such directory, or another process is at work in it.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path) -> Result<Self, RunDirError> {
         if !path.is_dir() {
-            bail!("{}: no run directory to resume from", path.display());
+            return Err(RunDirError::Missing { path: path.to_owned() });
         }
         Self::locked(path)
     }
 
-    fn locked(path: &Path) -> Result<Self> {
+    fn locked(path: &Path) -> Result<Self, RunDirError> {
         let lock = path.join(LOCK);
-        let file =
-            File::create(&lock).with_context(|| format!("{}: cannot lock", lock.display()))?;
+        let cannot_lock = FileError::io(&lock, "lock");
+        let file = File::create(&lock).map_err(&cannot_lock)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: Arc::new(file) }),
-            Err(TryLockError::WouldBlock) => {
-                bail!(
-                    "{}: another process uses this run; wait until it ends, or stop it",
-                    path.display()
-                )
-            }
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("{}: cannot lock", lock.display()))
-            }
+            Err(TryLockError::WouldBlock) => Err(RunDirError::InUse { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(cannot_lock(error).into()),
         }
     }
 
@@ -81,10 +74,10 @@ impl RunDir {
     /// # Errors
     ///
     /// Fails when there is no such directory, or the run in it is finished.
-    pub fn open_unfinished(path: &Path) -> Result<Self> {
+    pub fn open_unfinished(path: &Path) -> Result<Self, RunDirError> {
         let run = Self::open(path)?;
         if run.join(SUMMARY).exists() {
-            bail!("{}: the run is finished; there is nothing to resume", path.display());
+            return Err(RunDirError::Finished { path: path.to_owned() });
         }
         Ok(run)
     }
@@ -94,25 +87,21 @@ impl RunDir {
     /// # Errors
     ///
     /// As [`create`](Self::create).
-    pub fn check_free(path: &Path) -> Result<()> {
+    pub fn check_free(path: &Path) -> Result<(), RunDirError> {
         if !path.exists() {
             return Ok(());
         }
         if path.is_dir() && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none()) {
             return Ok(());
         }
-        let what = if !path.is_dir() {
+        let found = if !path.is_dir() {
             "is a file"
         } else if path.join(SUMMARY).exists() {
             "holds a finished run"
         } else {
             "holds an interrupted run or other files"
         };
-        bail!(
-            "{}: already exists and {what}; nothing was overwritten: remove it or choose another \
-             `out`",
-            path.display()
-        )
+        Err(RunDirError::Exists { path: path.to_owned(), found })
     }
 
     /// Directory of the run.
@@ -132,8 +121,8 @@ impl RunDir {
     /// # Errors
     ///
     /// Fails when the file cannot be written.
-    pub fn write_text(&self, name: &str, text: &str) -> Result<()> {
-        Ok(write_atomic(&self.join(name), text.as_bytes())?)
+    pub fn write_text(&self, name: &str, text: &str) -> Result<(), FileError> {
+        write_atomic(&self.join(name), text.as_bytes())
     }
 
     /// Writes a value as indented JSON.
@@ -141,8 +130,8 @@ impl RunDir {
     /// # Errors
     ///
     /// Fails when the file cannot be written.
-    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<()> {
-        Ok(zs_data::write_json(&self.join(name), value)?)
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), FileError> {
+        zs_data::write_json(&self.join(name), value)
     }
 
     /// Writes the run's configuration with every default filled in.
@@ -150,8 +139,8 @@ impl RunDir {
     /// # Errors
     ///
     /// Fails when the file cannot be written.
-    pub fn write_config(&self, config: &impl Serialize) -> Result<()> {
-        self.write_text("config.toml", &toml::to_string_pretty(config)?)
+    pub fn write_config(&self, config: &impl Serialize) -> Result<(), RunDirError> {
+        Ok(self.write_text("config.toml", &toml::to_string_pretty(config)?)?)
     }
 
     /// Starts a JSON Lines file of the run.
@@ -162,6 +151,38 @@ impl RunDir {
     pub fn json_lines(&self, name: &str) -> Result<JsonLinesWriter, FileError> {
         JsonLinesWriter::create(&self.join(name))
     }
+}
+
+/// Files below a directory in order, or `path` alone where it is a file.
+pub(crate) fn files_below(path: &Path) -> Result<Vec<PathBuf>, FileError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in walkdir::WalkDir::new(path).sort_by_file_name() {
+        let entry = entry.map_err(|error| FileError::io(path, "be listed")(error.into()))?;
+        if entry.file_type().is_file() {
+            files.push(entry.into_path());
+        }
+    }
+    Ok(files)
+}
+
+/// Numbers between `prefix` and `suffix` in the names of a directory, in order; none where there is
+/// no directory.
+pub(crate) fn numbers_in(dir: &Path, prefix: &str, suffix: &str) -> Result<Vec<usize>, FileError> {
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let cannot_list = FileError::io(dir, "be listed");
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir).map_err(&cannot_list)? {
+        let name = entry.map_err(&cannot_list)?.file_name();
+        let number = name.to_str().and_then(|it| it.strip_prefix(prefix)?.strip_suffix(suffix));
+        numbers.extend(number.and_then(|it| it.parse::<usize>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@
 //! let config: TrainConfig = parse(text, "example.toml", &Components::built_in())?;
 //! assert_eq!(config.training.schedule.steps, 10);
 //! assert_eq!(config.training.rollout.max_searches, 5);
-//! # Ok::<(), anyhow::Error>(())
+//! # Ok::<(), zs_trainer::config::RunFileError>(())
 //! ```
 
 pub mod alarm;
@@ -35,6 +35,7 @@ mod context;
 mod device_name;
 pub mod engines;
 mod environment;
+mod error;
 pub mod files;
 mod interrupt;
 mod metrics;
@@ -59,6 +60,7 @@ pub use components::{Components, TrackerRegistry, TrackerSettings};
 pub use console::{Console, Progress, QuietConsole};
 pub use context::{Devices, GpuMemory, RunContext, SpanSums, host_threads};
 pub use device_name::{DeviceName, DeviceNameError};
+pub use error::{LoadError, RunDirError, TrainError};
 pub use interrupt::Interrupt;
 pub use metrics::{Metrics, Timings};
 pub use order::EpochOrder;

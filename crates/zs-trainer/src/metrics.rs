@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use anyhow::Result;
 use serde_json::Value;
-use zs_data::JsonLinesWriter;
+use zs_data::{FileError, JsonLinesWriter};
 
 use crate::files::RunDir;
 use crate::times::{RolloutTimes, StepTimes};
@@ -81,7 +80,7 @@ impl Timings {
     /// # Errors
     ///
     /// Fails when it cannot be created.
-    pub fn create(run: &RunDir) -> Result<Self> {
+    pub fn create(run: &RunDir) -> Result<Self, FileError> {
         Ok(Self::over(run.json_lines("timings.jsonl")?))
     }
 
@@ -123,7 +122,7 @@ impl Timings {
     /// # Errors
     ///
     /// Fails when the line cannot be written.
-    pub fn end_step(&mut self, step: usize) -> Result<()> {
+    pub fn end_step(&mut self, step: usize) -> Result<(), FileError> {
         self.step.insert("step".to_owned(), step.into());
         self.file.push(&self.step)?;
         self.step.clear();

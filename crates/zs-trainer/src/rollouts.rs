@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use zs_data::write_atomic;
+use zs_data::{FileError, write_atomic};
 use zs_rl::{TrajectoryGroup, read_records, write_records};
 
-use crate::files::RunDir;
+use crate::RunDirError;
+use crate::files::{RunDir, numbers_in};
 
 const DIR: &str = "rollouts";
 const PREFIX: &str = "step-";
@@ -49,20 +49,20 @@ impl Rollouts {
     }
 
     /// Writes the file of a step, whole or not at all.
-    pub(crate) fn write(&self, step: usize, groups: &[RecordedGroup]) -> Result<()> {
+    pub(crate) fn write(&self, step: usize, groups: &[RecordedGroup]) -> Result<(), RunDirError> {
         let path = place(&self.dir, step);
-        let context = || path.display().to_string();
-        let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL).with_context(context)?;
-        write_records(&mut encoder, groups).with_context(context)?;
-        Ok(write_atomic(&path, &encoder.finish().with_context(context)?)?)
+        let cannot_write = FileError::io(&path, "write");
+        let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL).map_err(&cannot_write)?;
+        write_records(&mut encoder, groups)
+            .map_err(|source| RunDirError::Record { path: path.clone(), source })?;
+        Ok(write_atomic(&path, &encoder.finish().map_err(&cannot_write)?)?)
     }
 
     /// Removes the files of all steps after `step`, which a resumed run plays again.
-    pub(crate) fn rewind(&self, step: usize) -> Result<()> {
+    pub(crate) fn rewind(&self, step: usize) -> Result<(), FileError> {
         for later in steps_in(&self.dir)?.into_iter().filter(|it| *it > step) {
             let path = place(&self.dir, later);
-            fs::remove_file(&path)
-                .with_context(|| format!("{}: cannot be removed", path.display()))?;
+            fs::remove_file(&path).map_err(FileError::io(&path, "be removed"))?;
         }
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Rollouts {
 /// # Errors
 ///
 /// Fails when the directory cannot be listed.
-pub fn recorded_steps(run: &Path) -> Result<Vec<usize>> {
+pub fn recorded_steps(run: &Path) -> Result<Vec<usize>, FileError> {
     steps_in(&run.join(DIR))
 }
 
@@ -85,41 +85,29 @@ pub fn recorded_steps(run: &Path) -> Result<Vec<usize>> {
 pub fn read_rollouts(
     run: &Path,
     step: usize,
-) -> Result<impl Iterator<Item = Result<RecordedGroup>> + use<>> {
+) -> Result<impl Iterator<Item = Result<RecordedGroup, RunDirError>> + use<>, RunDirError> {
     let path = place(&run.join(DIR), step);
     if !path.exists() {
         let recorded = recorded_steps(run)?;
-        let which = match (recorded.first(), recorded.last()) {
+        let recorded = match (recorded.first(), recorded.last()) {
             (Some(first), Some(last)) => format!("steps between {first} and {last} were"),
             _ => "none was".to_owned(),
         };
-        bail!("{}: step {step} was not recorded; {which}", path.display());
+        return Err(RunDirError::NotRecorded { path, step, recorded });
     }
-    let context = || format!("{}: cannot be read", path.display());
-    let file = File::open(&path).with_context(context)?;
-    let reader: Box<dyn BufRead> =
-        Box::new(BufReader::new(zstd::Decoder::new(file).with_context(context)?));
-    let name = path.display().to_string();
-    Ok(read_records(reader).map(move |row| row.with_context(|| name.clone())))
+    let decoder = File::open(&path).and_then(zstd::Decoder::new);
+    let decoder = decoder.map_err(FileError::io(&path, "be read"))?;
+    let reader: Box<dyn BufRead> = Box::new(BufReader::new(decoder));
+    let named = move |source| RunDirError::Record { path: path.clone(), source };
+    Ok(read_records(reader).map(move |row| row.map_err(&named)))
 }
 
 fn place(dir: &Path, step: usize) -> PathBuf {
     dir.join(format!("{PREFIX}{step:06}{SUFFIX}"))
 }
 
-fn steps_in(dir: &Path) -> Result<Vec<usize>> {
-    if !dir.exists() {
-        return Ok(Vec::new());
-    }
-    let context = || format!("{}: cannot be listed", dir.display());
-    let mut steps = Vec::new();
-    for entry in fs::read_dir(dir).with_context(context)? {
-        let name = entry.with_context(context)?.file_name();
-        let number = name.to_str().and_then(|it| it.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
-        steps.extend(number.and_then(|it| it.parse::<usize>().ok()));
-    }
-    steps.sort_unstable();
-    Ok(steps)
+fn steps_in(dir: &Path) -> Result<Vec<usize>, FileError> {
+    numbers_in(dir, PREFIX, SUFFIX)
 }
 
 #[cfg(test)]
@@ -150,7 +138,7 @@ mod tests {
         assert_eq!(recorded_steps(run.path()).unwrap(), [0_usize; 0]);
         (1..=3).for_each(|step| rollouts.write(step, &[row(step), row(step)]).unwrap());
         let read: Vec<RecordedGroup> =
-            read_rollouts(run.path(), 2).unwrap().collect::<Result<_>>().unwrap();
+            read_rollouts(run.path(), 2).unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!(read, [row(2), row(2)]);
         rollouts.rewind(1).unwrap();
         assert_eq!(recorded_steps(run.path()).unwrap(), [1]);
@@ -166,8 +154,8 @@ mod tests {
         let path = place(&run.join(DIR), 1);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        let read: Result<Vec<RecordedGroup>> = read_rollouts(run.path(), 1).unwrap().collect();
-        let message = format!("{:#}", read.unwrap_err());
+        let read: Result<Vec<RecordedGroup>, _> = read_rollouts(run.path(), 1).unwrap().collect();
+        let message = zs_core::with_causes(&read.unwrap_err());
         assert!(message.contains("step-000001.jsonl.zst"), "{message}");
     }
 }

@@ -3,33 +3,33 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use zs_core::registry::Spec;
 use zs_core::{Document, Question};
-use zs_data::{QuestionSet, SkippedRows, read_documents};
+use zs_data::{DataError, QuestionSet, SkippedRows, read_documents};
 use zs_model::{Generator, LanguageModel, Tokenizer};
 use zs_rl::RolloutConfig;
 use zs_rl::consult::{GeneratorHelper, HelperRegistry};
 use zs_rl::judge::LmJudge;
 use zs_simulator::pretraining::is_world_tokenizer;
-use zs_simulator::{SimulatedConfig, SimulatedEngine, TemplatesConfig};
+use zs_simulator::{SimulatedConfig, SimulatedEngine, TemplateError, TemplatesConfig};
 
-use crate::RunContext;
 pub use crate::bm25::corpus_engine;
 use crate::config::{CorpusSource, HelperModelsConfig, JudgeConfig};
 pub use crate::world::{generate_world, world_questions};
+use crate::{LoadError, RunContext};
 
 /// Loads a model directory in Hugging Face layout.
 ///
 /// # Errors
 ///
 /// Fails, naming directory and file, on anything missing or malformed.
-pub fn load_model(dir: &Path, device: &Device) -> Result<LanguageModel> {
+pub fn load_model(dir: &Path, device: &Device) -> Result<LanguageModel, LoadError> {
     if !dir.is_dir() {
-        bail!("{}: no such model directory", dir.display());
+        return Err(LoadError::NoModel { dir: dir.to_owned() });
     }
-    LanguageModel::load(dir, device).with_context(|| format!("model {}", dir.display()))
+    LanguageModel::load(dir, device)
+        .map_err(|source| LoadError::Model { dir: dir.to_owned(), source })
 }
 
 /// Loads a model directory onto the devices of a run.
@@ -37,7 +37,7 @@ pub fn load_model(dir: &Path, device: &Device) -> Result<LanguageModel> {
 /// # Errors
 ///
 /// As [`load_model`].
-pub fn load_policy(dir: &Path, context: &RunContext) -> Result<LanguageModel> {
+pub fn load_policy(dir: &Path, context: &RunContext) -> Result<LanguageModel, LoadError> {
     let model = load_model(dir, context.devices.first())?;
     Ok(model.with_devices(&context.devices.all()))
 }
@@ -52,10 +52,10 @@ pub fn questions(
     source: &Spec,
     skip_bad_rows: bool,
     context: &RunContext,
-) -> Result<Vec<Question>> {
+) -> Result<Vec<Question>, LoadError> {
     let source = context.components.question_sources.build(source, &())?;
     let QuestionSet { questions, skipped } =
-        source.read(skip_bad_rows).map_err(anyhow::Error::from_boxed)?;
+        source.read(skip_bad_rows).map_err(LoadError::Questions)?;
     if let SkippedRows { count, first: Some(first) } = skipped {
         context.note(&format!("{count} bad rows of questions left out; the first: {first}"));
     }
@@ -67,9 +67,9 @@ pub fn questions(
 /// # Errors
 ///
 /// Fails on an unreadable file, a malformed row, or no row at all.
-pub fn corpus(source: &CorpusSource) -> Result<Vec<Document>> {
+pub fn corpus(source: &CorpusSource) -> Result<Vec<Document>, DataError> {
     match source {
-        CorpusSource::File { path } => Ok(read_documents(path)?),
+        CorpusSource::File { path } => read_documents(path),
         CorpusSource::World { world } => Ok(generate_world(*world).passages()),
     }
 }
@@ -79,7 +79,10 @@ pub fn corpus(source: &CorpusSource) -> Result<Vec<Document>> {
 /// # Errors
 ///
 /// Fails on an unreadable model or a template that cannot be used.
-pub fn consultants(config: &HelperModelsConfig, device: &Device) -> Result<HelperRegistry> {
+pub fn consultants(
+    config: &HelperModelsConfig,
+    device: &Device,
+) -> Result<HelperRegistry, LoadError> {
     let model: Arc<dyn Generator> = Arc::new(load_model(&config.model, device)?);
     let mut registry = HelperRegistry::new(config.budget);
     for &kind in &config.agents {
@@ -95,7 +98,7 @@ pub fn consultants(config: &HelperModelsConfig, device: &Device) -> Result<Helpe
 /// # Errors
 ///
 /// Fails on an unreadable model or a template that cannot be used.
-pub fn judge(config: &JudgeConfig, device: &Device) -> Result<LmJudge> {
+pub fn judge(config: &JudgeConfig, device: &Device) -> Result<LmJudge, LoadError> {
     let model = Arc::new(load_model(&config.model, device)?);
     Ok(LmJudge::new(model, &config.template, config.max_new_tokens)?)
 }
@@ -109,7 +112,7 @@ pub fn simulated(
     model: Arc<LanguageModel>,
     templates: &TemplatesConfig,
     sampling: &SimulatedConfig,
-) -> Result<SimulatedEngine> {
+) -> Result<SimulatedEngine, TemplateError> {
     let templates = templates.resolve(Some(model.tokenizer()))?;
     Ok(SimulatedEngine::new(model, templates, sampling.clone()))
 }

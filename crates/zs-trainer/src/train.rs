@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use zs_core::{Question, SearchEngine};
 use zs_model::{Generator, LanguageModel, TokenRow, ValueNetwork};
 use zs_rl::RewardResources;
@@ -17,7 +16,7 @@ use crate::environment::Environment;
 use crate::files::{RunDir, SUMMARY};
 use crate::supervised::sft::read_rows;
 use crate::trainer::{Comparison, Trainer, TrainerBuilder, Validation};
-use crate::{RunContext, source};
+use crate::{LoadError, RunContext, TrainError, source};
 
 const CONFIG: &str = "config.toml";
 
@@ -27,7 +26,7 @@ const CONFIG: &str = "config.toml";
 ///
 /// Fails on anything wrong with the run file or what it names, before the run directory is made; and
 /// as [`Trainer::run_in`].
-pub fn begin(config: TrainConfig, context: &RunContext) -> Result<()> {
+pub fn begin(config: TrainConfig, context: &RunContext) -> Result<(), TrainError> {
     RunDir::check_free(&config.out)?;
     let prepared = Prepared::new(config, context)?;
     let environment = prepared.environment()?;
@@ -42,7 +41,7 @@ pub fn begin(config: TrainConfig, context: &RunContext) -> Result<()> {
 /// # Errors
 ///
 /// As [`begin`].
-pub fn resume(path: &Path, context: &RunContext) -> Result<()> {
+pub fn resume(path: &Path, context: &RunContext) -> Result<(), TrainError> {
     let run = RunDir::open(path)?;
     if run.join(SUMMARY).exists() {
         context.note(&format!("{}: the run is finished", path.display()));
@@ -61,9 +60,9 @@ pub fn resume(path: &Path, context: &RunContext) -> Result<()> {
 /// # Errors
 ///
 /// As [`Trainer::replay`], and when the run file or what it names cannot be read.
-pub fn replay(run: &Path, step: usize, context: &RunContext) -> Result<Comparison> {
+pub fn replay(run: &Path, step: usize, context: &RunContext) -> Result<Comparison, TrainError> {
     let config: TrainConfig = load(&run.join(CONFIG), &context.components)
-        .with_context(|| format!("{}: not the directory of a training run", run.display()))?;
+        .map_err(|source| TrainError::NotATrainingRun { path: run.to_owned(), source })?;
     let loaded = Loaded::new(&config, context)?;
     let engine = Arc::new(FixedEngine::new(Vec::new()));
     // Its questions are in the record.
@@ -81,12 +80,13 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn new(config: &TrainConfig, context: &RunContext) -> Result<Self> {
+    fn new(config: &TrainConfig, context: &RunContext) -> Result<Self, LoadError> {
         let policy = source::load_policy(&config.policy, context)?;
         let (device, devices) = (policy.device(), policy.compute_devices());
         let values = match config.policy.join("value").exists() {
             true => Some(
-                ValueNetwork::load(&config.policy, policy.config(), &device)?
+                ValueNetwork::load(&config.policy, policy.config(), &device)
+                    .map_err(|source| LoadError::Model { dir: config.policy.clone(), source })?
                     .with_devices(&devices),
             ),
             false => None,
@@ -132,7 +132,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(config: TrainConfig, context: &RunContext) -> Result<Self> {
+    fn new(config: TrainConfig, context: &RunContext) -> Result<Self, TrainError> {
         let loaded = Loaded::new(&config, context)?;
         let read = |source| source::questions(source, config.skip_bad_rows, context);
         let questions = read(&config.questions)?;
@@ -159,12 +159,12 @@ impl Prepared {
         Ok(Self { config, engines, trainer, context: context.clone() })
     }
 
-    fn environment(&self) -> Result<Environment> {
+    fn environment(&self) -> Result<Environment, TrainError> {
         let inputs = self.config.inputs(&self.context.components)?;
-        Environment::of(&inputs, &self.context.devices)
+        Ok(Environment::of(&inputs, &self.context.devices)?)
     }
 
-    fn train(mut self, run: &RunDir, resume: bool) -> Result<()> {
+    fn train(mut self, run: &RunDir, resume: bool) -> Result<(), TrainError> {
         for tracker in self.config.logging.trackers() {
             self.trainer.add_callback(self.context.components.trackers.build(&tracker, run)?);
         }

@@ -1,8 +1,7 @@
 //! The copy of a model that is trained.
 
-use anyhow::{Context, Result};
 use burn::module::Module;
-use zs_model::{CausalLm, LanguageModel, LoraConfig, MemoryConfig};
+use zs_model::{CausalLm, LanguageModel, LoraConfig, LoraError, MemoryConfig};
 
 /// The network of a model as a training copy: all of its weights learn, or adapters on it alone.
 ///
@@ -14,9 +13,9 @@ pub(super) fn trainable(
     lora: Option<&LoraConfig>,
     memory: MemoryConfig,
     seed: u64,
-) -> Result<CausalLm> {
+) -> Result<CausalLm, LoraError> {
     let network = match lora {
-        Some(lora) => model.network().with_lora(lora, seed).context("lora")?,
+        Some(lora) => model.network().with_lora(lora, seed)?,
         None => model.network().clone(),
     };
     Ok(network.with_memory(memory).train())

@@ -12,7 +12,6 @@ mod validation;
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use tracing::info_span;
 use zs_core::{Question, SearchEngine};
 use zs_curriculum::{Curriculum, Progress};
@@ -30,7 +29,6 @@ use self::keeper::Keeper;
 use self::learner::Learner;
 use self::log::{History, Log};
 use self::observe::Observers;
-use crate::RunContext;
 use crate::alarm::AlarmRecord;
 use crate::callback::Callback;
 use crate::checkpoint::Checkpoints;
@@ -39,6 +37,7 @@ use crate::engines::Engines;
 use crate::files::RunDir;
 use crate::metrics::Metrics;
 use crate::rollouts::RecordedGroup;
+use crate::{RunContext, RunDirError, TrainError};
 
 /// Training of one policy: policy, questions, engine and settings, in memory.
 ///
@@ -52,7 +51,7 @@ use crate::rollouts::RecordedGroup;
 /// use zs_search::Bm25Engine;
 /// use zs_trainer::Trainer;
 ///
-/// # fn main() -> anyhow::Result<()> {
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let policy = LanguageModel::load("models/qwen2.5-0.5b".as_ref(), &Device::flex())?;
 /// let engine = Arc::new(Bm25Engine::open("index".as_ref())?);
 /// let questions = vec![Question::new("q1", "Who wrote Hamlet?", ["Shakespeare"])];
@@ -122,7 +121,7 @@ impl Trainer {
     /// # Errors
     ///
     /// As [`run_in`](Self::run_in).
-    pub fn run(&mut self) -> Result<Trained> {
+    pub fn run(&mut self) -> Result<Trained, TrainError> {
         self.with_callbacks(|it, callbacks| it.begin(None, callbacks))
     }
 
@@ -138,7 +137,7 @@ impl Trainer {
     /// Fails when the rollout or the update does, when more goes wrong than the run's
     /// [`FaultPolicy`](crate::config::FaultPolicy) allows, when a callback fails, or when a file
     /// cannot be written. The steps until then are saved, if that is possible.
-    pub fn run_in(&mut self, run: &RunDir) -> Result<Trained> {
+    pub fn run_in(&mut self, run: &RunDir) -> Result<Trained, TrainError> {
         self.with_callbacks(|it, callbacks| it.begin(Some(run), callbacks))
     }
 
@@ -150,7 +149,7 @@ impl Trainer {
     /// # Errors
     ///
     /// As [`run_in`](Self::run_in); and when every checkpoint is damaged.
-    pub fn resume(&mut self, run: &RunDir) -> Result<Trained> {
+    pub fn resume(&mut self, run: &RunDir) -> Result<Trained, TrainError> {
         self.with_callbacks(|it, callbacks| it.begin_again(run, callbacks))
     }
 
@@ -168,18 +167,25 @@ impl Trainer {
         result
     }
 
-    fn begin(&self, run: Option<&RunDir>, callbacks: &mut [Box<dyn Callback>]) -> Result<Trained> {
+    fn begin(
+        &self,
+        run: Option<&RunDir>,
+        callbacks: &mut [Box<dyn Callback>],
+    ) -> Result<Trained, TrainError> {
         self.train(run, Learner::new(self)?, History::Fresh, callbacks)
     }
 
-    fn begin_again(&self, run: &RunDir, callbacks: &mut [Box<dyn Callback>]) -> Result<Trained> {
+    fn begin_again(
+        &self,
+        run: &RunDir,
+        callbacks: &mut [Box<dyn Callback>],
+    ) -> Result<Trained, TrainError> {
         let checkpoints = Checkpoints::of(run, self.config.checkpoints.keep_last);
         let Some((step, dir)) = checkpoints.newest(&self.context)? else {
             self.context.note("no checkpoint yet: the run restarts");
             return self.train(Some(run), Learner::new(self)?, History::Discarded, callbacks);
         };
-        let learner = Learner::load(self, &dir)
-            .with_context(|| format!("{}: cannot resume from", dir.display()))?;
+        let learner = Learner::load(self, &dir)?;
         if let Some(engines) = &self.engines {
             engines.restore(learner.numbers.usage.clone(), &learner.numbers.budgets);
         }
@@ -193,7 +199,7 @@ impl Trainer {
         learner: Learner<'a>,
         history: History,
         callbacks: &'a mut [Box<dyn Callback>],
-    ) -> Result<Trained> {
+    ) -> Result<Trained, TrainError> {
         let steps = self.config.schedule.steps;
         let log = Log::open(run, history, self.engines.is_some())?;
         let mut session = Session {
@@ -251,7 +257,7 @@ impl Trainer {
     }
 
     /// Performs one step: play, learn, log, validate.
-    fn step(&self, step: usize, session: &mut Session<'_>) -> Result<Option<String>> {
+    fn step(&self, step: usize, session: &mut Session<'_>) -> Result<Option<String>, TrainError> {
         let Session { collector, learner, log, .. } = session;
         let TrainingConfig { schedule, .. } = &self.config;
         let _span = info_span!("step", step).entered();
@@ -311,7 +317,7 @@ impl Trainer {
     }
 
     /// The policy's score on the validation questions, where there are any.
-    fn validate(&self, policy: &LanguageModel, log: &mut Log) -> Result<Option<f64>> {
+    fn validate(&self, policy: &LanguageModel, log: &mut Log) -> Result<Option<f64>, TrainError> {
         let Some(validation) = &self.validation else { return Ok(None) };
         let _span = info_span!("validation").entered();
         let score = validation.run(self, policy, &mut log.metrics)?;
@@ -338,14 +344,17 @@ impl Trainer {
 impl Session<'_> {
     /// Completes the metrics of a step, writes them, and tells callbacks; returns why one of them
     /// stops the run.
-    fn end_step(&mut self, step: usize, groups: Vec<RecordedGroup>) -> Result<Option<String>> {
+    fn end_step(
+        &mut self,
+        step: usize,
+        groups: Vec<RecordedGroup>,
+    ) -> Result<Option<String>, TrainError> {
         let alarms = self.observers.alarms(&mut self.log.metrics)?;
-        let times = self.log.end_step(step)?;
-        let metrics = self.log.history().last().context("a step has just ended")?;
-        self.observers.step(step, metrics, &times, &groups, &alarms)
+        let (times, metrics) = self.log.end_step(step)?;
+        Ok(self.observers.step(step, metrics, &times, &groups, &alarms)?)
     }
 
-    fn save(&mut self) -> Result<()> {
+    fn save(&mut self) -> Result<(), RunDirError> {
         match &mut self.keeper {
             Some(keeper) => keeper.write(&mut self.learner, &mut self.log),
             None => Ok(()),
@@ -353,20 +362,15 @@ impl Session<'_> {
     }
 
     /// Saves the steps before a failed one; a step that was begun is not part of the run.
-    fn rescue(mut self, error: anyhow::Error, step: usize, run: Option<&RunDir>) -> anyhow::Error {
+    fn rescue(mut self, error: TrainError, step: usize, run: Option<&RunDir>) -> TrainError {
         let is_whole = self.log.num_rows() == self.learner.numbers.step + 1;
         if is_whole
             && self.learner.is_intact()
             && let Err(error) = self.save()
         {
-            return error.context("after an error");
+            return TrainError::NotSaved { source: error };
         }
-        match run {
-            Some(run) => {
-                let run = run.path().display();
-                error.context(format!("step {step}; `zs train --resume {run}` resumes the run"))
-            }
-            None => error.context(format!("step {step}")),
-        }
+        let run = run.map(|it| it.path().to_owned());
+        TrainError::AtStep { step, run, source: Box::new(error) }
     }
 }

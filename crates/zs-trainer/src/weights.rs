@@ -1,22 +1,21 @@
 //! Weights in a checkpoint: adapters alone where a model has any, since what they are on does not
 //! change.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use serde::de::DeserializeOwned;
-use zs_model::LanguageModel;
+use zs_model::{LanguageModel, SaveError};
+
+use crate::RunDirError;
 
 /// Writes all weights, or adapters alone and not merged.
 ///
 /// # Errors
 ///
 /// Fails when a file cannot be written.
-pub(super) fn save_weights(model: &LanguageModel, dir: &Path) -> Result<()> {
+pub(super) fn save_weights(model: &LanguageModel, dir: &Path) -> Result<(), SaveError> {
     match model.network().lora_config() {
-        Some(_) => Ok(model.save_adapter(dir, "")?),
-        None => Ok(model.save(dir)?),
+        Some(_) => model.save_adapter(dir, ""),
+        None => model.save(dir),
     }
 }
 
@@ -25,7 +24,7 @@ pub(super) fn save_weights(model: &LanguageModel, dir: &Path) -> Result<()> {
 /// # Errors
 ///
 /// Fails, naming the file, on what is missing or malformed.
-pub(super) fn load_weights(dir: &Path, base: &LanguageModel) -> Result<LanguageModel> {
+pub(super) fn load_weights(dir: &Path, base: &LanguageModel) -> Result<LanguageModel, RunDirError> {
     Ok(match dir.join("adapter_config.json").exists() {
         true => base.with_adapter_from(dir)?,
         false => LanguageModel::load(dir, &base.device())?.with_devices(&base.compute_devices()),
@@ -34,14 +33,3 @@ pub(super) fn load_weights(dir: &Path, base: &LanguageModel) -> Result<LanguageM
 
 /// The file of a checkpoint that says how far the run is.
 pub(super) const STATE: &str = "state.json";
-
-/// Reads the [`STATE`] of a checkpoint.
-///
-/// # Errors
-///
-/// Fails, naming the file, where it is missing or malformed.
-pub(super) fn read_state<T: DeserializeOwned>(checkpoint: &Path) -> Result<T> {
-    let path = checkpoint.join(STATE);
-    let context = || path.display().to_string();
-    serde_json::from_slice(&fs::read(&path).with_context(context)?).with_context(context)
-}

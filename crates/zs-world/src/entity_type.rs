@@ -68,12 +68,6 @@ impl EntityType {
             Self::Year => 100,
         }
     }
-
-    /// Returns true if the type is a word of the grammar and not a name.
-    #[must_use]
-    pub fn is_literal(self) -> bool {
-        matches!(self, Self::Job | Self::Year)
-    }
 }
 
 /// The jobs that people have.

@@ -224,7 +224,7 @@ mod tests {
                 let tokens = tokenizer.encode(&entity.name).unwrap().len();
                 let expected = match entity.entity_type {
                     EntityType::Person => 3..=4,
-                    it if it.is_literal() => 1..=1,
+                    EntityType::Job | EntityType::Year => 1..=1,
                     _ => 2..=3,
                 };
                 assert!(expected.contains(&tokens), "{entity:?}: {tokens}");

@@ -1,11 +1,5 @@
-//! Exceptions from the rules on modules and on state, each with what makes it one. These
-//! lists only shrink: an entry that nothing needs any more is an error.
-
-/// An edge of a cycle: crate, module, the module that it should not use, reason.
-pub(super) type Edge = (&'static str, &'static str, &'static str, &'static str);
-
-/// Edges that would close a cycle. They are taken out before cycles are looked for.
-pub(super) const EDGES: &[Edge] = &[];
+//! Exceptions from the rule on state, each with what makes it one. The list only shrinks: an entry
+//! that nothing needs any more is an error.
 
 /// A static: crate, name, reason.
 pub(super) type Static = (&'static str, &'static str, &'static str);

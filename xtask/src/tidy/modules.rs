@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Findings;
-use super::allowed::{self, EDGES};
 use super::paths::{CratePath, Modules};
 use super::source::Source;
 
@@ -17,66 +16,19 @@ const LARGE: usize = 6;
 /// A module and another that it uses.
 type Edge = (CratePath, CratePath);
 
-type Edges = BTreeMap<Edge, Uses>;
-
-/// The uses of one module by another.
-#[derive(Clone, Debug)]
-struct Uses {
-    /// File and item of the first.
-    example: String,
-    num_uses: usize,
-}
+/// File and item of a use, by its edge.
+type Edges = BTreeMap<Edge, String>;
 
 /// Checks the targets of one package, each with its sources.
 pub(super) fn check(package: &str, targets: &[Vec<Source>], findings: &mut Findings) {
-    check_against(EDGES, package, targets, findings);
-}
-
-fn check_against(
-    list: &[allowed::Edge],
-    package: &str,
-    targets: &[Vec<Source>],
-    findings: &mut Findings,
-) {
-    let all: Edges = targets.iter().flat_map(|it| edges(it)).collect();
-    let edges = without(list, package, &all, findings);
-    let show = |(from, to): &Edge| format!("`{}` -> `{}`", from.join("::"), to.join("::"));
-    for (cycle, weakest) in cycles(&edges) {
-        let steps: Vec<String> =
-            cycle.iter().map(|it| format!("{} ({})", show(it), edges[it].example)).collect();
-        findings.errors.push(format!(
-            "{package}: modules form a cycle: {}; its weakest edge is {}",
-            steps.join(", "),
-            show(&weakest)
-        ));
-    }
-}
-
-/// The edges that the list does not name. An entry whose edge closes no cycle among them is an error.
-fn without(list: &[allowed::Edge], package: &str, all: &Edges, findings: &mut Findings) -> Edges {
-    let list: Vec<Edge> =
-        list.iter().filter(|it| it.0 == package).map(|it| (path(it.1), path(it.2))).collect();
-    let mut edges = all.clone();
-    edges.retain(|edge, _| !list.contains(edge));
-    for (from, to) in list {
-        if way(&edges, &to, &from).is_some() && all.contains_key(&(from.clone(), to.clone())) {
-            continue;
-        }
-        findings.errors.push(format!(
-            "xtask/src/tidy/allowed.rs: {package}: `{}` -> `{}` closes no cycle any more; remove it \
-             from the list",
-            from.join("::"),
-            to.join("::")
-        ));
-        edges.extend(
-            all.get_key_value(&(from, to)).map(|(edge, uses)| (edge.clone(), uses.clone())),
-        );
-    }
-    edges
-}
-
-fn path(text: &str) -> CratePath {
-    text.split("::").map(str::to_owned).collect()
+    let edges: Edges = targets.iter().flat_map(|it| edges(it)).collect();
+    let show = |edge: &Edge| {
+        format!("`{}` -> `{}` ({})", edge.0.join("::"), edge.1.join("::"), edges[edge])
+    };
+    findings.errors.extend(shortest_cycle(&edges).map(|cycle| {
+        let steps: Vec<String> = cycle.iter().map(show).collect();
+        format!("{package}: modules form a cycle: {}", steps.join(", "))
+    }));
 }
 
 /// Every edge between modules with the same parent, where the parent is the root or large.
@@ -98,11 +50,9 @@ fn edges(sources: &[Source]) -> Edges {
                 }
                 let (from, to) = (&source.module[..=depth], &holder[..=depth]);
                 if from != to {
-                    let example = format!("{}: {}", source.file, reference.join("::"));
                     edges
                         .entry((from.to_vec(), to.to_vec()))
-                        .or_insert(Uses { example, num_uses: 0 })
-                        .num_uses += 1;
+                        .or_insert_with(|| format!("{}: {}", source.file, reference.join("::")));
                 }
             }
         }
@@ -136,24 +86,13 @@ fn way(edges: &Edges, from: &CratePath, to: &CratePath) -> Option<Vec<Edge>> {
     None
 }
 
-/// Cycles, shortest first, until nothing is left of any when the weakest edge of each is taken out.
-fn cycles(edges: &Edges) -> Vec<(Vec<Edge>, Edge)> {
-    let mut left = edges.clone();
-    let mut cycles = Vec::new();
-    loop {
-        let through = |edge: &Edge| {
-            let mut cycle = vec![edge.clone()];
-            cycle.extend(way(&left, &edge.1, &edge.0)?);
-            Some(cycle)
-        };
-        let Some(cycle) = left.keys().filter_map(through).min_by_key(Vec::len) else {
-            return cycles;
-        };
-        let weakest = cycle.iter().min_by_key(|it| left[it].num_uses);
-        let weakest = weakest.expect("a cycle has edges").clone();
-        left.remove(&weakest);
-        cycles.push((cycle, weakest));
-    }
+fn shortest_cycle(edges: &Edges) -> Option<Vec<Edge>> {
+    let through = |edge: &Edge| {
+        let mut cycle = vec![edge.clone()];
+        cycle.extend(way(edges, &edge.1, &edge.0)?);
+        Some(cycle)
+    };
+    edges.keys().filter_map(through).min_by_key(Vec::len)
 }
 
 #[cfg(test)]
@@ -162,7 +101,7 @@ mod tests {
     use crate::tidy::source::parse;
 
     #[track_caller]
-    fn check(list: &[allowed::Edge], sources: &[(&str, &str)], expected: &[&str]) {
+    fn check(sources: &[(&str, &str)], expected: &[&str]) {
         let sources: Vec<Source> = sources
             .iter()
             .map(|(module, text)| {
@@ -172,7 +111,7 @@ mod tests {
             })
             .collect();
         let mut findings = Findings::default();
-        check_against(list, "p", &[sources], &mut findings);
+        super::check("p", &[sources], &mut findings);
         assert_eq!(findings.errors, expected);
     }
 
@@ -185,9 +124,8 @@ mod tests {
 
     #[test]
     fn a_cycle_is_refused() {
-        let found = "p: modules form a cycle: `a` -> `b` (a.rs: Y), `b` -> `a` (b/c.rs: a::X); \
-                     its weakest edge is `a` -> `b`";
-        check(&[], &TWO, &[found]);
+        let found = "p: modules form a cycle: `a` -> `b` (a.rs: Y), `b` -> `a` (b/c.rs: a::X)";
+        check(&TWO, &[found]);
         let sources = [
             ("", ""),
             ("a", "fn f() { crate::b::g() }"),
@@ -195,38 +133,28 @@ mod tests {
             ("c", "type Z = crate::a::X;"),
         ];
         check(
-            &[],
             &sources,
             &["p: modules form a cycle: `a` -> `b` (a.rs: b::g), `b` -> `c` (b.rs: c::Z), \
-               `c` -> `a` (c.rs: a::X); its weakest edge is `a` -> `b`"],
+               `c` -> `a` (c.rs: a::X)"],
         );
     }
 
     #[test]
     fn layers_parents_and_tests_are_fine() {
-        check(&[], &[("", "use self::a::X;"), ("a", "use crate::b::Y;"), ("b", "")], &[]);
-        check(&[], &[("", "pub struct Own; use self::a::X;"), ("a", "use crate::Own;")], &[]);
-        check(&[], &[("", ""), ("a", "use self::b::Y;"), ("a::b", "use super::X;")], &[]);
+        check(&[("", "use self::a::X;"), ("a", "use crate::b::Y;"), ("b", "")], &[]);
+        check(&[("", "pub struct Own; use self::a::X;"), ("a", "use crate::Own;")], &[]);
+        check(&[("", ""), ("a", "use self::b::Y;"), ("a::b", "use super::X;")], &[]);
         let tests = "#[cfg(test)] mod tests { use crate::a::X; }";
-        check(&[], &[("", ""), ("a", "use crate::b::Y;"), ("b", tests)], &[]);
+        check(&[("", ""), ("a", "use crate::b::Y;"), ("b", tests)], &[]);
     }
 
     #[test]
     fn modules_of_a_large_one_are_compared() {
         let below = [("m::a", "use super::b::Y;"), ("m::b", "use crate::m::a::X;")];
         let more = [("", ""), ("m", ""), ("m::c", ""), ("m::d", ""), ("m::e", ""), ("m::f", "")];
-        check(&[], &[&below[..], &more[..5]].concat(), &[]);
+        check(&[&below[..], &more[..5]].concat(), &[]);
         let found = "p: modules form a cycle: `m::a` -> `m::b` (m/a.rs: m::b::Y), \
-                     `m::b` -> `m::a` (m/b.rs: m::a::X); its weakest edge is `m::a` -> `m::b`";
-        check(&[], &[&below[..], &more].concat(), &[found]);
-    }
-
-    #[test]
-    fn the_list_holds_what_is_there() {
-        check(&[("p", "b", "a", "r")], &TWO, &[]);
-        let stale = "xtask/src/tidy/allowed.rs: p: `a` -> `b` closes no cycle any more; remove \
-                     it from the list";
-        check(&[("p", "a", "b", "r"), ("p", "b", "a", "r")], &TWO, &[stale]);
-        check(&[("p", "b", "a", "r"), ("other", "a", "b", "r")], &TWO, &[]);
+                     `m::b` -> `m::a` (m/b.rs: m::a::X)";
+        check(&[&below[..], &more].concat(), &[found]);
     }
 }

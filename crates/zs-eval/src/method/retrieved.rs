@@ -1,6 +1,6 @@
 //! Retrieval-augmented generation: one search with the question, and its documents in the prompt.
 
-use zs_core::{Document, DocumentQuality, Domain, Question, SearchEngine, SearchRequest};
+use zs_core::{Document, Domain, Question, SearchEngine, SearchRequest};
 use zs_model::Generator;
 use zs_rl::{Episode, RolloutConfig};
 
@@ -29,16 +29,10 @@ impl Retrieved {
         episodes: &[Episode<'_>],
         config: &RolloutConfig,
     ) -> Result<Vec<Self>, EvaluateError> {
+        let seed = |it: &Episode<'_>| it.key.derive_seed(Domain::Search);
         let requests: Vec<SearchRequest<'_>> = episodes
             .iter()
-            .map(|it| SearchRequest {
-                query: &it.question.text,
-                question: it.question,
-                quality: DocumentQuality::Useful,
-                read: &[],
-                k: config.num_documents,
-                seed: it.key.derive_seed(Domain::Search),
-            })
+            .map(|it| SearchRequest::of(it.question, config.num_documents, seed(it)))
             .collect();
         let found = engine.search_batch(&requests);
         if found.len() != requests.len() {

@@ -1,9 +1,8 @@
 //! The curves of a run.
 
-use anyhow::Result;
 use serde::Serialize;
 
-use crate::plot::{Chart, ChartStyle, Mark, Series};
+use crate::plot::{Chart, ChartError, ChartStyle, Mark, Series};
 use zs_trainer::Metrics;
 use zs_trainer::alarm::AlarmRecord;
 
@@ -96,7 +95,7 @@ const PLANS: [Plan; 11] = [
 ];
 
 /// Draws what the run has logged; `rows` are metrics and times.
-pub(super) fn figures(rows: &[Metrics], alarms: &[AlarmRecord]) -> Result<Vec<Figure>> {
+pub(super) fn figures(rows: &[Metrics], alarms: &[AlarmRecord]) -> Result<Vec<Figure>, ChartError> {
     let marks: Vec<f64> =
         alarms.iter().filter(|it| it.is_raised()).map(|it| it.step as f64).collect();
     let mut figures = Vec::new();

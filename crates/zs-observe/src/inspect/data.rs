@@ -1,12 +1,13 @@
 //! The episodes of a run as compact as a browser can read them: every text once, numbers as integers.
 
 use std::collections::HashMap;
+use std::path::Path;
 
-use anyhow::{Context, Result};
 use serde::Serialize;
 use zs_model::{TextStream, TokenId, Tokenizer};
 use zs_rl::{Provenance, RewardedTrajectory, Trajectory};
 
+use super::InspectError;
 use zs_trainer::RecordedGroup;
 
 /// Factor of the page's numbers, before they are rounded.
@@ -117,9 +118,10 @@ impl Episodes {
     /// Adds the episodes of a group; without a tokenizer, a segment is one piece.
     pub(super) fn add(
         &mut self,
+        run: &Path,
         recorded: &RecordedGroup,
         tokenizer: Option<&Tokenizer>,
-    ) -> Result<()> {
+    ) -> Result<(), InspectError> {
         self.by_token = tokenizer.is_some();
         let RecordedGroup { step, noise_probability, group, .. } = recorded;
         let question = match self.question_ids.get(&group.question.id) {
@@ -140,9 +142,19 @@ impl Episodes {
             if self.components.is_empty() {
                 self.components = reward.components.iter().map(|it| it.name.to_string()).collect();
             }
-            let advantages = advantages(recorded, sample)
-                .map(|it| check_length(it, trajectory, *step))
-                .transpose()?;
+            let advantages = advantages(recorded, sample);
+            let tokens = trajectory.num_tokens();
+            if let Some(it) = advantages.filter(|it| it.len() != tokens) {
+                let (run, question) = (run.to_owned(), trajectory.question_id.clone());
+                let advantages = it.len();
+                return Err(InspectError::Advantages {
+                    run,
+                    step: *step,
+                    question,
+                    tokens,
+                    advantages,
+                });
+            }
             let transcript = trajectory.transcript();
             let episode = EpisodeData {
                 s: *step,
@@ -270,21 +282,6 @@ fn parts(trajectory: &Trajectory) -> Vec<Part<'_>> {
 
 fn advantages(recorded: &RecordedGroup, sample: usize) -> Option<&[f32]> {
     recorded.advantages.get(sample).map(Vec::as_slice)
-}
-
-fn check_length<'a>(
-    advantages: &'a [f32],
-    trajectory: &Trajectory,
-    step: usize,
-) -> Result<&'a [f32]> {
-    let num_tokens = trajectory.num_tokens();
-    (advantages.len() == num_tokens).then_some(advantages).with_context(|| {
-        format!(
-            "step {step}: question `{}` has {num_tokens} tokens but {} `advantages`",
-            trajectory.question_id,
-            advantages.len()
-        )
-    })
 }
 
 fn ending(trajectory: &Trajectory) -> Option<&'static str> {

@@ -3,20 +3,22 @@
 
 mod curves;
 mod data;
+mod error;
 mod page;
 mod rollouts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
-use zs_data::{read_whole_rows, write_atomic};
+use zs_data::{DataError, FileError, read_whole_rows, write_atomic};
 use zs_model::Tokenizer;
 use zs_trainer::alarm::{ALARMS, AlarmRecord};
 use zs_trainer::config::TrainConfig;
 use zs_trainer::files::SUMMARY;
 use zs_trainer::{Console, Metrics, engines};
+
+pub use self::error::InspectError;
 
 use self::data::Episodes;
 use self::page::Page;
@@ -41,10 +43,10 @@ pub struct InspectOptions {
 ///
 /// Fails on a directory that holds no run, on files that cannot be read, and when the page cannot be
 /// written.
-pub fn inspect(args: &InspectOptions, console: &dyn Console) -> Result<()> {
+pub fn inspect(args: &InspectOptions, console: &dyn Console) -> Result<(), InspectError> {
     let run = &args.run;
     let metrics: Vec<Metrics> = json_lines(&run.join("metrics.jsonl"))?
-        .with_context(|| format!("{}: not the directory of a run of `zs train`", run.display()))?;
+        .ok_or_else(|| InspectError::NotARun { run: run.clone() })?;
     let config = optional_text(&run.join("config.toml"))?;
     let tokenizer = tokenizer(args, config.as_deref())?;
     if tokenizer.is_none() {
@@ -78,10 +80,13 @@ pub fn inspect(args: &InspectOptions, console: &dyn Console) -> Result<()> {
 }
 
 /// The episodes to show, and how many there are.
-fn episodes(args: &InspectOptions, tokenizer: Option<&Tokenizer>) -> Result<(Episodes, usize)> {
+fn episodes(
+    args: &InspectOptions,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<(Episodes, usize), InspectError> {
     let sizes: Vec<usize> = read_all(&args.run)?
         .map(|it| it.map(|it| it.group.trajectories.len()))
-        .collect::<Result<_>>()?;
+        .collect::<Result<_, _>>()?;
     let num_recorded: usize = sizes.iter().sum();
     let mut shown = Episodes::default();
     let mut passed = 0;
@@ -91,7 +96,7 @@ fn episodes(args: &InspectOptions, tokenizer: Option<&Tokenizer>) -> Result<(Epi
         let is_shown = shown.len() + size <= due(passed + size);
         passed += size;
         if is_shown {
-            shown.add(&recorded?, tokenizer).with_context(|| args.run.display().to_string())?;
+            shown.add(&args.run, &recorded?, tokenizer)?;
         }
     }
     Ok((shown, num_recorded))
@@ -99,9 +104,13 @@ fn episodes(args: &InspectOptions, tokenizer: Option<&Tokenizer>) -> Result<(Epi
 
 /// The tokenizer that is named, or that of a checkpoint of the run, or that of the policy that it
 /// started from.
-fn tokenizer(args: &InspectOptions, config: Option<&str>) -> Result<Option<Tokenizer>> {
+fn tokenizer(
+    args: &InspectOptions,
+    config: Option<&str>,
+) -> Result<Option<Tokenizer>, InspectError> {
     let load = |dir: &Path| {
-        Tokenizer::from_dir(dir).with_context(|| format!("{}: no tokenizer", dir.display()))
+        Tokenizer::from_dir(dir)
+            .map_err(|source| InspectError::Tokenizer { dir: dir.to_owned(), source })
     };
     if let Some(dir) = &args.model {
         return load(dir).map(Some);
@@ -124,16 +133,10 @@ fn tokenizer(args: &InspectOptions, config: Option<&str>) -> Result<Option<Token
 
 /// The rows of a file of the run, if it is there. A last line that an interrupted run has not
 /// finished is left out.
-fn json_lines<T: DeserializeOwned + 'static>(path: &Path) -> Result<Option<Vec<T>>> {
-    Ok(path.exists().then(|| read_whole_rows(path)).transpose()?)
+fn json_lines<T: DeserializeOwned + 'static>(path: &Path) -> Result<Option<Vec<T>>, DataError> {
+    path.exists().then(|| read_whole_rows(path)).transpose()
 }
 
-fn optional_text(path: &Path) -> Result<Option<String>> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) => bail!("{}: cannot read: {error}", path.display()),
-    }
+fn optional_text(path: &Path) -> Result<Option<String>, FileError> {
+    path.exists().then(|| fs::read_to_string(path).map_err(FileError::io(path, "read"))).transpose()
 }

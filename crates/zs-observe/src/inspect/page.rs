@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
@@ -11,6 +10,7 @@ use flate2::write::GzEncoder;
 use minijinja::value::Serde;
 use minijinja::{Environment, context};
 use serde_json::{Value, json};
+use zs_core::registry::BoxedError;
 use zs_search::EngineCost;
 
 use super::curves::figures;
@@ -41,15 +41,11 @@ pub(super) struct Page {
 
 impl Page {
     /// Draws the page.
-    pub(super) fn render(&self) -> Result<String> {
+    pub(super) fn render(&self) -> Result<String, BoxedError> {
         let alarms = self.alarms.as_deref().unwrap_or_default();
         let rows = [&self.metrics[..], &self.timings].concat();
-        let summary: Option<Value> = self
-            .summary
-            .as_deref()
-            .map(serde_json::from_str)
-            .transpose()
-            .context("summary.json")?;
+        let summary = self.summary.as_deref().map(serde_json::from_str::<Value>).transpose();
+        let summary = summary.map_err(|error| format!("summary.json: {error}"))?;
         let name = self.name.file_name().unwrap_or(self.name.as_os_str()).to_string_lossy();
         let last_step = self.metrics.iter().filter_map(Metrics::step).max().unwrap_or(0);
         let latest = |key: &str| self.metrics.iter().rev().find_map(|it| it.get(key));
@@ -106,7 +102,7 @@ fn spans(alarms: &[AlarmRecord]) -> Vec<(&AlarmRecord, usize)> {
 }
 
 /// Bytes as text that a page can hold.
-fn packed(bytes: &[u8]) -> Result<String> {
+fn packed(bytes: &[u8]) -> std::io::Result<String> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes)?;
     Ok(STANDARD.encode(encoder.finish()?))
@@ -115,6 +111,7 @@ fn packed(bytes: &[u8]) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::path::Path;
 
     use flate2::read::GzDecoder;
     use zs_core::{Action, DocumentQuality, Question};
@@ -162,7 +159,7 @@ mod tests {
     fn page(by_token: bool) -> Page {
         let mut episodes = Episodes::default();
         let tokenizer = byte_tokenizer();
-        episodes.add(&recorded(), by_token.then_some(&tokenizer)).unwrap();
+        episodes.add(Path::new("run"), &recorded(), by_token.then_some(&tokenizer)).unwrap();
         let alarm = |step| AlarmRecord {
             step,
             alarm: Alarm::SearchCap,

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use zs_core::{Action, Document, Question, StreamKey, normalize_answer};
 use zs_core::{contains_words, query_names_entity};
 use zs_eval::Evaluation;
-use zs_model::{Generator, SamplingParams, TokenId};
+use zs_model::{GenerateError, Generator, SamplingParams, TokenId};
 use zs_rl::{RolloutConfig, Trajectory};
 
 use super::result::CurvePoint;
@@ -97,7 +96,7 @@ pub(super) fn without_stops(
     policy: &dyn Generator,
     trajectories: &[Trajectory],
     config: &RolloutConfig,
-) -> Result<Measures> {
+) -> Result<Measures, GenerateError> {
     let mut prompts: Vec<(Vec<TokenId>, StreamKey)> = Vec::new();
     let mut turns: Vec<(&Action, usize)> = Vec::new();
     for trajectory in trajectories {

@@ -17,8 +17,6 @@ mod work;
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-
 pub use self::arms::{ArmReport, BandPoint, Scores, SimulatorReport};
 pub use self::environment::Environment;
 pub use self::preset::{ClaimsPreset, preset, quick, quick_config};
@@ -30,7 +28,9 @@ pub use self::verdict::Verdict;
 use self::plan::{Store, Work, plan, select};
 use self::schedule::carry_out;
 use crate::arguments::{Preset, ReproduceArgs};
+use crate::error::{ReproduceError, Result};
 use crate::output::{Output, claim_directory};
+use zs_core::with_causes;
 use zs_trainer::config::load;
 use zs_trainer::files::RunDir;
 use zs_trainer::source;
@@ -67,7 +67,7 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
         report_only: args.report_only,
     };
     if request.num_seeds == 0 {
-        bail!("`--seeds` must be at least 1");
+        return Err(ReproduceError::arguments("`--seeds` must be at least 1"));
     }
     if args.dry_run {
         context.print(&describe(&preset, &request)?);
@@ -78,7 +78,7 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
     context.print(&format!("{}\nThe report: {}\n", report.summary()?, page.display()));
     match failures.first() {
         None => Ok(()),
-        Some(first) => bail!("{} pieces of work failed; the first: {first}", failures.len()),
+        Some(first) => Err(ReproduceError::Failed { count: failures.len(), first: first.clone() }),
     }
 }
 
@@ -96,13 +96,14 @@ fn chosen(args: &ReproduceArgs, components: &Components) -> Result<ClaimsPreset>
         ("--data", args.data.is_some()),
     ];
     if let Some((name, _)) = refused.into_iter().find(|it| it.1) {
-        bail!("`{name}` goes with `--preset claims` or `--preset paper`");
+        let problem = format!("`{name}` goes with `--preset claims` or `--preset paper`");
+        return Err(ReproduceError::arguments(problem));
     }
     let base = match &args.config {
         Some(path) => load(path, components)?,
         None => quick_config(components)?,
     };
-    quick(base, components)
+    Ok(quick(base, components)?)
 }
 
 /// Does what is not yet done and reports on everything that is: the report, and the failures.
@@ -158,14 +159,14 @@ pub fn run(
                 let label = work.label();
                 let line = match &result {
                     Ok(outcome) => outcome.headline(),
-                    Err(error) => format!("FAILED: {error:#}"),
+                    Err(error) => format!("FAILED: {}", with_causes(error)),
                 };
                 context.note(&format!(
                     "[{num_over}/{num_open}] {label}: {line}; {minutes:.0} min, about {left:.0} min left"
                 ));
                 match result {
                     Ok(outcome) => finished.push(outcome),
-                    Err(error) => failures.push(format!("{label}: {error:#}")),
+                    Err(error) => failures.push(format!("{label}: {}", with_causes(&error))),
                 }
             });
         }
@@ -176,10 +177,10 @@ pub fn run(
         Some(it) => it.run().clone(),
         None => RunDir::open(&store.out)?,
     };
-    write(&report, &dir).with_context(|| store.out.display().to_string())?;
+    write(&report, &dir).map_err(ReproduceError::at(store.out.display().to_string()))?;
     if let Some(output) = output {
         if let Some(first) = failures.first() {
-            bail!("{first}");
+            return Err(ReproduceError::FailedWork { work: first.clone() });
         }
         output.finish()?;
     }
@@ -232,5 +233,5 @@ fn write(report: &ClaimsReport, out: &RunDir) -> Result<()> {
     out.write_json("report.json", report)?;
     let (page, markdown) = page::render(report)?;
     out.write_text("report.md", &markdown)?;
-    out.write_text("report.html", &page)
+    Ok(out.write_text("report.html", &page)?)
 }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -16,6 +15,7 @@ use super::charts;
 use super::report::{AFTER, BEFORE, ClaimsReport, REAL};
 use super::stats::SeedMean;
 use super::verdict::Verdict;
+use crate::ReproduceError;
 use crate::config::ClaimMetric;
 
 const REPORT: &str = include_str!("report.jinja");
@@ -37,7 +37,7 @@ struct Figure {
 /// # Errors
 ///
 /// Fails when a chart cannot be drawn.
-pub(super) fn render(report: &ClaimsReport) -> Result<(String, String)> {
+pub(super) fn render(report: &ClaimsReport) -> Result<(String, String), ReproduceError> {
     let mut figures: BTreeMap<&str, Vec<Figure>> = BTreeMap::new();
     for (id, chart) in charts::all(report) {
         let figure = Figure { svg: chart.to_svg()?, legend: chart.legend() };
@@ -47,7 +47,7 @@ pub(super) fn render(report: &ClaimsReport) -> Result<(String, String)> {
         report.environment.crates.iter().map(|it| format!("{} {}", it.0, it.1)).collect();
     let headline = [BEFORE, AFTER, "paper_form", REAL];
     let headline: Vec<_> = headline.iter().filter_map(|it| report.arms.get(*it)).collect();
-    let text = |name: &str| -> Result<String> {
+    let text = |name: &str| -> Result<String, Error> {
         Ok(environment()?.template_from_named_str(name, REPORT)?.render(context! {
             html => name.ends_with("html"),
             report => Serde(report),
@@ -85,7 +85,7 @@ impl ClaimsReport {
     /// # Errors
     ///
     /// Never: the template is part of this crate and tested.
-    pub fn summary(&self) -> Result<String> {
+    pub fn summary(&self) -> Result<String, Error> {
         let mut table = Table::new();
         table.load_preset(UTF8_BORDERS_ONLY);
         if self.has_verdicts() {
@@ -125,7 +125,7 @@ impl ClaimsReport {
     /// # Errors
     ///
     /// Never: the template is part of this crate and tested.
-    pub fn findings(&self) -> Result<Vec<String>> {
+    pub fn findings(&self) -> Result<Vec<String>, Error> {
         let text =
             environment()?.template_from_named_str("findings", FINDINGS)?.render(context! {
                 report => Serde(self),
@@ -139,7 +139,7 @@ impl ClaimsReport {
 }
 
 /// Templates with the forms of numbers.
-fn environment() -> Result<Environment<'static>> {
+fn environment() -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_undefined_behavior(UndefinedBehavior::Chainable);

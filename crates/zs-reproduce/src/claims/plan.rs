@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use zs_trainer::config::TrainingConfig;
 
 use crate::config::{ArmConfig, ArmEngine, ClaimConfig, ReproduceConfig};
+use crate::error::{ReproduceError, Result};
 
 /// A piece of work.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,7 +122,9 @@ fn tuning_settings(base: &ReproduceConfig, arm: &ReproduceConfig) -> ReproduceCo
 pub(super) fn select(claims: &[ClaimConfig], only: &[String]) -> Result<Vec<ClaimConfig>> {
     if let Some(unknown) = only.iter().find(|it| claims.iter().all(|claim| claim.id != **it)) {
         let known: Vec<&str> = claims.iter().map(|it| it.id.as_str()).collect();
-        bail!("`--only {unknown}`: there is no such claim; there are {}", known.join(", "));
+        let known = known.join(", ");
+        let problem = format!("`--only {unknown}`: there is no such claim; there are {known}");
+        return Err(ReproduceError::arguments(problem));
     }
     let is_asked = |it: &&ClaimConfig| only.is_empty() || only.contains(&it.id);
     Ok(claims.iter().filter(is_asked).cloned().collect())

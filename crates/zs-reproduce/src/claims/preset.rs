@@ -1,12 +1,12 @@
 //! The settings and claims that come with `zs`: `presets/quick/` and `presets/claims/`.
 
-use anyhow::Result;
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use zs_trainer::Components;
-use zs_trainer::config::{Check, parse};
+use zs_trainer::config::{Check, RunFileError, parse};
 
+use crate::ReproduceError;
 use crate::config::{ClaimConfig, ReproduceConfig, check_claims};
 
 /// Files of a folder of `presets/`, the most important claims first.
@@ -72,11 +72,11 @@ impl ClaimsPreset {
         num_seeds: Option<usize>,
         files: &[(&str, &str)],
         components: &Components,
-    ) -> Result<Self> {
+    ) -> Result<Self, RunFileError> {
         let claims = files
             .iter()
             .map(|(name, text)| parse(text, &format!("presets/{name}"), components))
-            .collect::<Result<Vec<ClaimConfig>>>()?;
+            .collect::<Result<Vec<ClaimConfig>, _>>()?;
         base.check(components)?;
         check_claims(&base, &claims, components)?;
         Ok(Self { base, num_seeds: num_seeds.unwrap_or(1), claims, resumes: num_seeds.is_some() })
@@ -88,7 +88,7 @@ impl ClaimsPreset {
 /// # Errors
 ///
 /// Never: the preset is part of this crate and tested.
-pub fn quick_config(components: &Components) -> Result<ReproduceConfig> {
+pub fn quick_config(components: &Components) -> Result<ReproduceConfig, RunFileError> {
     parse(QUICK, "presets/reproduce_quick.toml", components)
 }
 
@@ -97,7 +97,7 @@ pub fn quick_config(components: &Components) -> Result<ReproduceConfig> {
 /// # Errors
 ///
 /// Fails on settings that are out of range.
-pub fn quick(base: ReproduceConfig, components: &Components) -> Result<ClaimsPreset> {
+pub fn quick(base: ReproduceConfig, components: &Components) -> Result<ClaimsPreset, RunFileError> {
     ClaimsPreset::new(base, None, &QUICK_CLAIMS, components)
 }
 
@@ -106,12 +106,12 @@ pub fn quick(base: ReproduceConfig, components: &Components) -> Result<ClaimsPre
 /// # Errors
 ///
 /// Never: the preset is part of this crate and tested.
-pub fn preset(components: &Components) -> Result<ClaimsPreset> {
+pub fn preset(components: &Components) -> Result<ClaimsPreset, ReproduceError> {
     let file: BaseFile = toml::from_str(BASE)?;
     let mut settings: Table = toml::from_str(QUICK)?;
     merge(&mut settings, file.settings);
     let base = parse(&toml::to_string(&settings)?, "presets/claims/base.toml", components)?;
-    ClaimsPreset::new(base, Some(file.seeds), &CLAIMS, components)
+    Ok(ClaimsPreset::new(base, Some(file.seeds), &CLAIMS, components)?)
 }
 
 /// Replaces what `changes` has, table by table.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zs_simulator::audit::AuditReport;
 
 use crate::config::ClaimMetric;
+use crate::error::Result;
+use zs_data::FileError;
 use zs_eval::{EvaluationReport, QuestionRecord};
 use zs_rl::{Trajectory, Turn};
 use zs_trainer::Metrics;
@@ -176,8 +177,7 @@ impl<'a, S: Serialize + DeserializeOwned + PartialEq> Slot<'a, S> {
         work: impl FnOnce(&RunDir) -> Result<T>,
     ) -> Result<T> {
         if self.dir.exists() {
-            fs::remove_dir_all(&self.dir)
-                .with_context(|| format!("{}: cannot remove", self.dir.display()))?;
+            fs::remove_dir_all(&self.dir).map_err(FileError::io(&self.dir, "remove"))?;
         }
         let run = RunDir::create(&self.dir)?;
         let result = work(&run)?;
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(slot.finished::<u32>(), None);
         let fails = |run: &RunDir| -> Result<u32> {
             run.write_text("metrics.jsonl", "half")?;
-            anyhow::bail!("interrupted")
+            Err(crate::ReproduceError::Panicked)
         };
         assert!(slot.fill(true, fails).is_err());
         assert_eq!(slot.finished::<u32>(), None, "interrupted");

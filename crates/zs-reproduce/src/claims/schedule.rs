@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
-use anyhow::{Result, anyhow};
+use crate::error::{ReproduceError, Result};
 
 /// Carries out work in order, as many pieces at a time as there are `threads`. `ended` is told each
 /// result when it is there; a piece that fails or panics leaves the others alone.
@@ -23,7 +23,8 @@ pub(super) fn carry_out<W: Sync, T: Send>(
                 while let Some(it) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let result = catch_unwind(AssertUnwindSafe(|| run(it)));
                     // The receiver outlives the threads; if it is gone, nobody listens.
-                    let _ = sender.send((it, result.unwrap_or_else(|_| Err(anyhow!("panicked")))));
+                    let _ =
+                        sender.send((it, result.unwrap_or_else(|_| Err(ReproduceError::Panicked))));
                 }
             });
         }
@@ -42,7 +43,7 @@ mod tests {
             let (mut done, mut errors) = (Vec::new(), Vec::new());
             let run = |it: &&str| match *it == failing {
                 true if failing == "panics" => panic!("told to"),
-                true => anyhow::bail!("told to"),
+                true => Err(ReproduceError::arguments("told to")),
                 false => Ok(it.len()),
             };
             carry_out(work, threads, run, |it, result| match result {

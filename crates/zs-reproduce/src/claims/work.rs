@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
 use zs_core::{Question, SearchEngine};
 use zs_eval::Evaluation;
 use zs_model::LanguageModel;
@@ -14,6 +13,7 @@ use super::measure::{self, Measures};
 use super::plan::{ArmWork, Store, Work};
 use super::result::{CurvePoint, EpisodeText, ExampleTurn, SeedResult, SimulatorResult, Slot};
 use crate::config::{ArmEngine, ClaimMetric, ReproduceConfig};
+use crate::error::{ReproduceError, Result};
 use crate::job;
 use crate::job::{Job, TrainingEngines};
 use zs_trainer::EpochOrder;
@@ -119,15 +119,16 @@ fn arm(
             0 => base.clone(),
             _ => {
                 let tuned = store.simulator(settings).join("checkpoints/final");
-                source::load_model(&tuned, &base.device()).context("what it needs failed")?
+                source::load_model(&tuned, &base.device())
+                    .map_err(ReproduceError::at("what it needs failed"))?
             }
         };
-        job.simulated(model)
+        Ok(job.simulated(model)?)
     };
     let train = |engine: Arc<dyn SearchEngine>, beside: Option<Arc<dyn SearchEngine>>| {
         let run = RunDir::create(&store.training(work))?;
         let trained = job.train(base, TrainingEngines { engine, beside }, &settings.training, &run);
-        trained.with_context(|| format!("training {name}"))
+        trained.map_err(ReproduceError::at(format!("training {name}")))
     };
     let mut metrics = Measures::new();
     let (trained, simulator) = match engine {

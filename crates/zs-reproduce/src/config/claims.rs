@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Spec;
 use zs_rl::LossTokens;
 use zs_simulator::QueryGate;
 
 use zs_trainer::Components;
-use zs_trainer::config::{Check, CriticConfig, TrainingConfig, ensure, no_noise, resolved};
+use zs_trainer::config::{
+    Check, CriticConfig, RunFileError, TrainingConfig, ensure, no_noise, resolved,
+};
 
 use super::ReproduceConfig;
 
@@ -269,7 +270,7 @@ pub struct PublishedConfig {
 }
 
 impl Check for ClaimConfig {
-    fn resolve(&mut self, components: &Components) -> Result<()> {
+    fn resolve(&mut self, components: &Components) -> Result<(), RunFileError> {
         for (name, ArmConfig { curriculum, reward, algorithm, .. }) in &mut self.arms {
             if let Some(it) = curriculum {
                 *it = resolved(&components.curricula, it, &format!("arms.{name}.curriculum"))?;
@@ -285,13 +286,14 @@ impl Check for ClaimConfig {
         Ok(())
     }
 
-    fn check(&self, _: &Components) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<(), RunFileError> {
         for (index, it) in self.comparisons.iter().enumerate() {
             let key = format!("comparisons[{index}]");
             let is_margin = it.margin.is_finite() && it.margin > 0.0;
             ensure(is_margin, &format!("{key}.margin"), "above 0", it.margin)?;
             if it.treatment == it.control {
-                bail!("`{key}` compares `{}` with itself", it.control);
+                let problem = format!("`{key}` compares `{}` with itself", it.control);
+                return Err(RunFileError::invalid(problem));
             }
         }
         Ok(())
@@ -307,25 +309,29 @@ pub fn check_claims(
     base: &ReproduceConfig,
     claims: &[ClaimConfig],
     components: &Components,
-) -> Result<()> {
+) -> Result<(), RunFileError> {
     let mut arms: BTreeMap<&str, &str> = BTreeMap::new();
     for (index, claim) in claims.iter().enumerate() {
         if claims[..index].iter().any(|it| it.id == claim.id) {
-            bail!("claim `{}` occurs twice", claim.id);
+            return Err(RunFileError::invalid(format!("claim `{}` occurs twice", claim.id)));
         }
         for (name, arm) in &claim.arms {
             if let Some(other) = arms.insert(name, &claim.id) {
-                bail!("arm `{name}` is defined by the claims `{other}` and `{}`", claim.id);
+                let claims = format!("the claims `{other}` and `{}`", claim.id);
+                let problem = format!("arm `{name}` is defined by {claims}");
+                return Err(RunFileError::invalid(problem));
             }
             let settings = arm.settings(base);
-            let in_arm = || format!("claim `{}`: arm `{name}`", claim.id);
-            settings.training.check(components).with_context(in_arm)?;
+            let in_arm =
+                |error: RunFileError| error.at(format!("claim `{}`: arm `{name}`", claim.id));
+            settings.training.check(components).map_err(in_arm)?;
         }
     }
     for claim in claims {
         for name in claim.arm_names() {
             if !arms.contains_key(name) {
-                bail!("claim `{}` names the arm `{name}`, which no claim defines", claim.id);
+                let problem = format!("names the arm `{name}`, which no claim defines");
+                return Err(RunFileError::invalid(format!("claim `{}` {problem}", claim.id)));
             }
         }
     }
@@ -334,6 +340,8 @@ pub fn check_claims(
 
 #[cfg(test)]
 mod tests {
+    use zs_core::with_causes;
+
     use super::*;
     use zs_trainer::config::parse;
 
@@ -378,7 +386,7 @@ margin = 0.03
     fn check_refused(claims: &[ClaimConfig], expected: &str) {
         let base = crate::claims::quick_config(&Components::built_in()).unwrap();
         let message =
-            format!("{:#}", check_claims(&base, claims, &Components::built_in()).unwrap_err());
+            with_causes(&check_claims(&base, claims, &Components::built_in()).unwrap_err());
         assert!(message.contains(expected), "{message}");
     }
 
@@ -392,7 +400,7 @@ margin = 0.03
             "names the arm `reel`, which no claim defines",
         );
         let message = |text: &str| {
-            format!("{:#}", parse::<ClaimConfig>(text, "c", &Components::built_in()).unwrap_err())
+            with_causes(&parse::<ClaimConfig>(text, "c", &Components::built_in()).unwrap_err())
         };
         assert!(message(&CLAIM.replace("0.03", "0")).contains("`comparisons[0].margin`"));
         let itself = CLAIM.replace("control = \"real\"", "control = \"noisy\"");

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use zs_simulator::SimulatedConfig;
 
 use zs_trainer::Components;
-use zs_trainer::config::{Check, TrainingConfig, TuningConfig, WorldExamples, ensure};
+use zs_trainer::config::{
+    Check, RunFileError, TrainingConfig, TuningConfig, WorldExamples, ensure,
+};
 
 /// The whole main job in one file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,11 +74,11 @@ pub struct EvaluationConfig {
 }
 
 impl Check for ReproduceConfig {
-    fn resolve(&mut self, components: &Components) -> Result<()> {
+    fn resolve(&mut self, components: &Components) -> Result<(), RunFileError> {
         self.training.resolve(components)
     }
 
-    fn check(&self, components: &Components) -> Result<()> {
+    fn check(&self, components: &Components) -> Result<(), RunFileError> {
         let counts = [
             ("worlds.train_per_hop", self.worlds.train_per_hop),
             ("worlds.validation_per_hop", self.worlds.validation_per_hop),

@@ -6,7 +6,6 @@ mod estimate;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
 use zs_core::registry::{Settings, Spec};
 use zs_model::ModelConfig;
 use zs_simulator::SimulatedSettings;
@@ -14,11 +13,12 @@ use zs_simulator::SimulatedSettings;
 pub use self::estimate::{EPISODE, Episode, H100, Needs, Rates, hours};
 
 use crate::arguments::ReproduceArgs;
+use crate::error::{ReproduceError, Result};
 use zs_data::QuestionFile;
 use zs_trainer::config::{TrainConfig, parse};
 use zs_trainer::plan::{gib, memory};
 use zs_trainer::train;
-use zs_trainer::{Components, RunContext};
+use zs_trainer::{Components, LoadError, RunContext};
 
 macro_rules! run_files {
     ($($name:literal),* $(,)?) => {
@@ -59,7 +59,8 @@ pub fn runs(components: &Components) -> Result<Vec<PaperRun>> {
 /// Fails on a missing model or data set, on an unknown run, and where a run fails.
 pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
     let given = |what: &Option<PathBuf>, name: &str| {
-        what.clone().with_context(|| format!("`--preset paper` needs `--{name} DIR`"))
+        let problem = || format!("`--preset paper` needs `--{name} DIR`");
+        what.clone().ok_or_else(|| ReproduceError::arguments(problem()))
     };
     let places = Places {
         model: given(&args.model, "model")?,
@@ -77,7 +78,9 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
     }
     if let Some(unknown) = args.only.iter().find(|it| RUNS.iter().all(|run| run.0 != **it)) {
         let known: Vec<&str> = RUNS.iter().map(|it| it.0).collect();
-        bail!("`--only {unknown}`: there is no such run; there are {}", known.join(", "));
+        let known = known.join(", ");
+        let problem = format!("`--only {unknown}`: there is no such run; there are {known}");
+        return Err(ReproduceError::arguments(problem));
     }
     context.print(&describe(&wanted, &places, &context.components)?);
     if args.dry_run {
@@ -90,7 +93,7 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
             true => train::resume(out, context),
             false => train::begin(run.config.clone(), context),
         };
-        outcome.with_context(|| run.name.to_owned())?;
+        outcome.map_err(ReproduceError::at(run.name))?;
     }
     Ok(())
 }
@@ -123,19 +126,16 @@ impl Places {
 fn train_questions(data: &Path) -> Result<PathBuf> {
     let places = ["zerosearch/train.parquet", "train/train.parquet", "train.parquet"];
     let found = places.iter().map(|it| data.join(it)).find(|it| it.exists());
-    found.with_context(|| {
-        format!(
-            "{}: no training questions; tried {}; `zs data fetch zerosearch --cache DIR` gets them",
-            data.display(),
-            places.join(", ")
-        )
+    found.ok_or_else(|| ReproduceError::NoQuestions {
+        data: data.to_owned(),
+        tried: places.join(", "),
     })
 }
 
 /// The plan: each run with memory and hours, and what these are computed from.
 fn describe(runs: &[PaperRun], places: &Places, components: &Components) -> Result<String> {
-    let policy = ModelConfig::from_dir(&places.model)?;
-    let simulator = ModelConfig::from_dir(&places.simulator)?;
+    let policy = ModelConfig::from_dir(&places.model).map_err(LoadError::from)?;
+    let simulator = ModelConfig::from_dir(&places.simulator).map_err(LoadError::from)?;
     let billions = |it: &ModelConfig| it.num_parameters() as f64 / 1e9;
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::UTF8_BORDERS_ONLY);

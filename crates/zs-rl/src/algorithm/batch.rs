@@ -2,8 +2,12 @@
 
 use burn::tensor::{Bool, Int, Tensor};
 
-use crate::loss::{ClipOptions, ClippedSurrogate, clipped_surrogate};
+use crate::loss::{ClipOptions, ClippedSurrogate};
 use zs_model::TokenScores;
+
+/// Surrogate loss of tokens from log-probabilities, those at sampling time, advantages and mask.
+pub type SurrogateFunction =
+    fn(Tensor<2>, Tensor<2>, Tensor<2>, &Tensor<2, Bool>, ClipOptions) -> ClippedSurrogate;
 
 /// One micro-batch, aligned with its [`TokenScores`].
 #[derive(Clone, Debug)]
@@ -59,10 +63,15 @@ impl PolicyBatch {
         values.detach().mask_fill(masked, 0.0).sum() / self.num_loss_tokens.max(1) as f64
     }
 
-    /// [`clipped_surrogate`] of the micro-batch.
+    /// Surrogate of the micro-batch, e.g. [`clipped_surrogate`](crate::loss::clipped_surrogate).
     #[must_use]
-    pub fn clipped_surrogate(&self, scores: &TokenScores, clip: ClipOptions) -> ClippedSurrogate {
-        clipped_surrogate(
+    pub fn surrogate(
+        &self,
+        of: SurrogateFunction,
+        scores: &TokenScores,
+        clip: ClipOptions,
+    ) -> ClippedSurrogate {
+        of(
             scores.log_probs.clone(),
             self.old_log_probs.clone(),
             self.advantages.clone(),

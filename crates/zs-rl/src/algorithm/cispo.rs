@@ -6,11 +6,11 @@ use zs_core::registry::Settings;
 use zs_model::TokenScores;
 
 use super::{
-    Advantages, Algorithm, KlPlacement, LossOutput, LossTerms, PolicyBatch, Requirements,
-    RolloutBatch, without_dual,
+    Advantages, Algorithm, LossOutput, LossTerms, PolicyBatch, Requirements, RolloutBatch,
+    without_dual,
 };
 use crate::advantage::{GroupAdvantageOptions, group_relative_advantages};
-use crate::loss::{Aggregation, ClipOptions, KlEstimator, clipped_importance};
+use crate::loss::{ClipOptions, clipped_importance};
 
 /// Clipped IS-weight Policy Optimization.
 ///
@@ -50,13 +50,7 @@ impl Default for Cispo {
         Self {
             group: GroupAdvantageOptions::default(),
             clip: ClipOptions { low: 1.0, high: 0.28, dual: None },
-            terms: LossTerms {
-                aggregation: Aggregation::TokenMean,
-                kl_coef: 0.0,
-                kl_estimator: KlEstimator::LowVarKl,
-                kl_placement: KlPlacement::Loss,
-                entropy_coef: 0.0,
-            },
+            terms: LossTerms::default(),
         }
     }
 }
@@ -77,13 +71,7 @@ impl Algorithm for Cispo {
     }
 
     fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
-        let surrogate = clipped_importance(
-            scores.log_probs.clone(),
-            batch.old_log_probs.clone(),
-            batch.advantages.clone(),
-            &batch.loss_mask,
-            self.clip,
-        );
+        let surrogate = batch.surrogate(clipped_importance, scores, self.clip);
         self.terms.policy_loss(surrogate, scores, batch)
     }
 }

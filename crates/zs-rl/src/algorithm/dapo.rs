@@ -4,13 +4,11 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::{Settings, check};
 
-use super::{
-    Advantages, Algorithm, DynamicSampling, KlPlacement, LossTerms, Requirements, RolloutBatch,
-};
+use super::{Advantages, Algorithm, DynamicSampling, LossTerms, Requirements, RolloutBatch};
 use crate::advantage::{
     GroupAdvantageOptions, OverlongPunishment, group_relative_advantages, overlong_punishment,
 };
-use crate::loss::{Aggregation, ClipOptions, KlEstimator};
+use crate::loss::ClipOptions;
 
 /// Decoupled Clip and Dynamic sAmpling Policy Optimization.
 ///
@@ -68,13 +66,7 @@ impl Default for Dapo {
             overlong: None,
             std_epsilon: 1e-6,
             clip: ClipOptions { low: 0.2, high: 0.28, dual: None },
-            terms: LossTerms {
-                aggregation: Aggregation::TokenMean,
-                kl_coef: 0.0,
-                kl_estimator: KlEstimator::LowVarKl,
-                kl_placement: KlPlacement::Loss,
-                entropy_coef: 0.0,
-            },
+            terms: LossTerms::default(),
         }
     }
 }

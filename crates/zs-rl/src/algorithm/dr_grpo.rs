@@ -4,9 +4,9 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
 
-use super::{Advantages, Algorithm, KlPlacement, LossTerms, Requirements, RolloutBatch};
+use super::{Advantages, Algorithm, LossTerms, Requirements, RolloutBatch};
 use crate::advantage::{GroupAdvantageOptions, group_relative_advantages};
-use crate::loss::{Aggregation, ClipOptions, KlEstimator};
+use crate::loss::{Aggregation, ClipOptions};
 
 /// Dr. GRPO ("GRPO done right").
 ///
@@ -47,10 +47,7 @@ impl Default for DrGrpo {
             clip: ClipOptions::default(),
             terms: LossTerms {
                 aggregation: Aggregation::FixedLength { length: 4096 },
-                kl_coef: 0.0,
-                kl_estimator: KlEstimator::LowVarKl,
-                kl_placement: KlPlacement::Loss,
-                entropy_coef: 0.0,
+                ..LossTerms::default()
             },
         }
     }

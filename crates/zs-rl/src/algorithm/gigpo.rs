@@ -4,9 +4,9 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
 
-use super::{Advantages, Algorithm, KlPlacement, LossTerms, Requirements, RolloutBatch};
+use super::{Advantages, Algorithm, LossTerms, Requirements, RolloutBatch};
 use crate::advantage::{AnchorKey, GigpoOptions, GigpoStep, gigpo_advantages};
-use crate::loss::{Aggregation, ClipOptions, KlEstimator};
+use crate::loss::ClipOptions;
 use crate::{Trajectory, TrajectoryGroup};
 
 /// Group-in-Group Policy Optimization.
@@ -58,13 +58,7 @@ impl Default for Gigpo {
             credit: GigpoOptions::default(),
             anchor: AnchorKey::Similar { threshold: 0.9 },
             clip: ClipOptions::default(),
-            terms: LossTerms {
-                aggregation: Aggregation::TokenMean,
-                kl_coef: 0.001,
-                kl_estimator: KlEstimator::LowVarKl,
-                kl_placement: KlPlacement::Loss,
-                entropy_coef: 0.0,
-            },
+            terms: LossTerms { kl_coef: 0.001, ..LossTerms::default() },
         }
     }
 }

@@ -4,9 +4,9 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Settings;
 
-use super::{Advantages, Algorithm, KlPlacement, LossTerms, Requirements, RolloutBatch};
+use super::{Advantages, Algorithm, LossTerms, Requirements, RolloutBatch};
 use crate::advantage::{GroupAdvantageOptions, group_relative_advantages};
-use crate::loss::{Aggregation, ClipOptions, KlEstimator};
+use crate::loss::ClipOptions;
 
 /// Group Relative Policy Optimization.
 ///
@@ -52,13 +52,7 @@ impl Default for Grpo {
         Self {
             group: GroupAdvantageOptions::default(),
             clip: ClipOptions::default(),
-            terms: LossTerms {
-                aggregation: Aggregation::TokenMean,
-                kl_coef: 0.001,
-                kl_estimator: KlEstimator::LowVarKl,
-                kl_placement: KlPlacement::Loss,
-                entropy_coef: 0.001,
-            },
+            terms: LossTerms { kl_coef: 0.001, entropy_coef: 0.001, ..LossTerms::default() },
         }
     }
 }

@@ -6,11 +6,11 @@ use zs_core::registry::Settings;
 use zs_model::TokenScores;
 
 use super::{
-    Advantages, Algorithm, KlPlacement, LossOutput, LossTerms, PolicyBatch, Requirements,
-    RolloutBatch, without_dual,
+    Advantages, Algorithm, LossOutput, LossTerms, PolicyBatch, Requirements, RolloutBatch,
+    without_dual,
 };
 use crate::advantage::{GroupAdvantageOptions, group_relative_advantages};
-use crate::loss::{Aggregation, ClipOptions, KlEstimator, sequence_clipped_surrogate};
+use crate::loss::{Aggregation, ClipOptions, sequence_clipped_surrogate};
 
 /// Group Sequence Policy Optimization.
 ///
@@ -55,10 +55,7 @@ impl Default for Gspo {
             clip: ClipOptions { low: 3e-4, high: 4e-4, dual: None },
             terms: LossTerms {
                 aggregation: Aggregation::SequenceMeanTokenMean,
-                kl_coef: 0.0,
-                kl_estimator: KlEstimator::LowVarKl,
-                kl_placement: KlPlacement::Loss,
-                entropy_coef: 0.0,
+                ..LossTerms::default()
             },
         }
     }
@@ -80,13 +77,7 @@ impl Algorithm for Gspo {
     }
 
     fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
-        let surrogate = sequence_clipped_surrogate(
-            scores.log_probs.clone(),
-            batch.old_log_probs.clone(),
-            batch.advantages.clone(),
-            &batch.loss_mask,
-            self.clip,
-        );
+        let surrogate = batch.surrogate(sequence_clipped_surrogate, scores, self.clip);
         self.terms.policy_loss(surrogate, scores, batch)
     }
 }

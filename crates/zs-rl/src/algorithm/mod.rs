@@ -25,7 +25,7 @@ use zs_core::registry::{Registry, RegistryError, Settings};
 use zs_model::TokenScores;
 
 pub use self::aipo_style::AipoStyle;
-pub use self::batch::PolicyBatch;
+pub use self::batch::{PolicyBatch, SurrogateFunction};
 pub use self::cispo::Cispo;
 pub use self::dapo::Dapo;
 pub use self::dr_grpo::DrGrpo;
@@ -41,7 +41,7 @@ pub use self::rollout_batch::{Advantages, LearningState, RolloutBatch};
 pub use self::squared_regret::SquaredRegret;
 pub use self::terms::{KlPlacement, LossTerms};
 
-use crate::loss::ClipOptions;
+use crate::loss::{ClipOptions, clipped_surrogate};
 
 /// Registry of algorithms.
 pub type AlgorithmRegistry = Registry<Box<dyn Algorithm>>;
@@ -153,7 +153,7 @@ pub trait Algorithm: Debug + Send + Sync {
     /// [`clip`](Requirements::clip) and the [`terms`](Requirements::terms) of the requirements.
     fn policy_loss(&self, scores: &TokenScores, batch: &PolicyBatch) -> LossOutput {
         let Requirements { clip, terms, .. } = self.requirements();
-        terms.policy_loss(batch.clipped_surrogate(scores, clip), scores, batch)
+        terms.policy_loss(batch.surrogate(clipped_surrogate, scores, clip), scores, batch)
     }
 }
 

@@ -6,7 +6,7 @@ use zs_core::registry::{Settings, check};
 
 use super::{Advantages, Algorithm, KlPlacement, LossTerms, Requirements, RolloutBatch};
 use crate::advantage::{GaeOptions, generalized_advantages, whiten};
-use crate::loss::{Aggregation, ClipOptions, KlEstimator};
+use crate::loss::{ClipOptions, KlEstimator};
 
 /// Proximal Policy Optimization.
 ///
@@ -63,11 +63,11 @@ impl Default for Ppo {
             value_clip: 0.5,
             clip: ClipOptions::default(),
             terms: LossTerms {
-                aggregation: Aggregation::TokenMean,
                 kl_coef: 0.001,
                 kl_estimator: KlEstimator::K1,
                 kl_placement: KlPlacement::Reward,
                 entropy_coef: 0.001,
+                ..LossTerms::default()
             },
         }
     }

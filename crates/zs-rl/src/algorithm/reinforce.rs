@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zs_core::registry::Settings;
 
-use super::{Advantages, Algorithm, KlPlacement, LossTerms, Requirements, RolloutBatch};
+use super::{Advantages, Algorithm, LossTerms, Requirements, RolloutBatch};
 use crate::advantage::{Baseline, returns_minus_baseline};
-use crate::loss::{Aggregation, ClipOptions, KlEstimator};
+use crate::loss::ClipOptions;
 
 /// REINFORCE with the clipped surrogate.
 ///
@@ -54,13 +54,7 @@ impl Default for Reinforce {
         Self {
             baseline: Baseline::None,
             clip: ClipOptions::default(),
-            terms: LossTerms {
-                aggregation: Aggregation::TokenMean,
-                kl_coef: 0.001,
-                kl_estimator: KlEstimator::LowVarKl,
-                kl_placement: KlPlacement::Loss,
-                entropy_coef: 0.001,
-            },
+            terms: LossTerms { kl_coef: 0.001, entropy_coef: 0.001, ..LossTerms::default() },
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Advantages, Algorithm, KlPlacement, LossTerms, Requirements, Rollout
 use crate::advantage::{
     GroupAdvantageOptions, discounted_returns, group_relative_advantages, whiten,
 };
-use crate::loss::{Aggregation, ClipOptions, KlEstimator};
+use crate::loss::{ClipOptions, KlEstimator};
 
 /// REINFORCE++ and REINFORCE++ with a group baseline.
 ///
@@ -59,11 +59,10 @@ impl Default for ReinforcePlusPlus {
             gamma: 1.0,
             clip: ClipOptions::default(),
             terms: LossTerms {
-                aggregation: Aggregation::TokenMean,
                 kl_coef: 0.001,
                 kl_estimator: KlEstimator::K1,
                 kl_placement: KlPlacement::Reward,
-                entropy_coef: 0.0,
+                ..LossTerms::default()
             },
         }
     }

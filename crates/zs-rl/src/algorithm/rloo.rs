@@ -51,7 +51,7 @@ impl Default for Rloo {
                 kl_coef: 0.001,
                 kl_estimator: KlEstimator::K1,
                 kl_placement: KlPlacement::Reward,
-                entropy_coef: 0.0,
+                ..LossTerms::default()
             },
         }
     }

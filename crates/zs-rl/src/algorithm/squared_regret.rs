@@ -6,11 +6,10 @@ use zs_core::registry::{Settings, check};
 use zs_model::TokenScores;
 
 use super::{
-    Advantages, Algorithm, KlPlacement, LossOutput, LossTerms, PolicyBatch, Requirements,
-    RolloutBatch,
+    Advantages, Algorithm, LossOutput, LossTerms, PolicyBatch, Requirements, RolloutBatch,
 };
 use crate::advantage::{GroupAdvantageOptions, group_relative_advantages};
-use crate::loss::{Aggregation, KlEstimator, squared_regret};
+use crate::loss::{Aggregation, squared_regret};
 
 /// Squared regret of a relative-entropy problem (online mirror descent).
 ///
@@ -55,10 +54,7 @@ impl Default for SquaredRegret {
             tau: 0.1,
             terms: LossTerms {
                 aggregation: Aggregation::SequenceMeanTokenSum,
-                kl_coef: 0.0,
-                kl_estimator: KlEstimator::LowVarKl,
-                kl_placement: KlPlacement::Loss,
-                entropy_coef: 0.0,
+                ..LossTerms::default()
             },
         }
     }

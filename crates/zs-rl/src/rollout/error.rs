@@ -80,14 +80,3 @@ pub enum RolloutError {
         replies: usize,
     },
 }
-
-/// Message of an error and of its causes, in one line.
-pub(super) fn message_with_causes(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    message
-}

@@ -1,10 +1,9 @@
 //! Replies of helper models, as the policy is shown them.
 
-use zs_core::neutralize_tags;
+use zs_core::{neutralize_tags, with_causes};
 use zs_model::{TokenId, Tokenizer};
 
 use super::RolloutError;
-use super::error::message_with_causes;
 use crate::consult::{HelperError, HelperKind, HelperReply};
 
 /// Reply in place of an empty or failed one, as the policy is shown it.
@@ -41,7 +40,7 @@ impl ShownReply {
         let (text, sampled, error) = match reply {
             Ok(reply) => (neutralize_tags(&reply.text), (reply.tokens, reply.log_probs), None),
             Err(error) => {
-                let message = message_with_causes(&error);
+                let message = with_causes(&error);
                 (NO_REPLY.to_owned(), (Vec::new(), Vec::new()), Some(message))
             }
         };

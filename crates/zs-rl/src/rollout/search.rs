@@ -2,10 +2,10 @@
 
 use tracing::info_span;
 use zs_core::{
-    Action, Document, DocumentQuality, Domain, SearchEngine, SearchRequest, SearchResult, StreamKey,
+    Action, Document, DocumentQuality, Domain, SearchEngine, SearchRequest, SearchResult,
+    StreamKey, with_causes,
 };
 
-use super::error::message_with_causes;
 use super::row::{RolloutRow, TurnReply};
 use super::{Episode, RolloutConfig, RolloutError};
 use crate::SearchRecord;
@@ -83,6 +83,6 @@ fn fill(record: &mut SearchRecord, result: SearchResult, k: usize) {
             record.documents = documents;
             record.documents.truncate(k);
         }
-        Err(error) => record.error = Some(message_with_causes(&error)),
+        Err(error) => record.error = Some(with_causes(&error)),
     }
 }

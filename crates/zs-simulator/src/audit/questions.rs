@@ -86,8 +86,9 @@ impl QuestionAudit {
         )];
         if let Some(faithfulness) = self.faithfulness() {
             findings.push(format!(
-                "faithfulness {faithfulness:.3}: a wrong query finds the answer in {:.3} of useful \
-                 replies",
+                "faithfulness {faithfulness:.3}: that share of useful replies ({:.3}) less that to a \
+                 query about something else ({:.3}); near 0, documents do not depend on the query",
+                share(useful, QueryForm::Oracle),
                 share(useful, QueryForm::Wrong)
             ));
         }

@@ -32,8 +32,7 @@ pub enum CollectError {
     /// The directory holds a set that is not this one.
     #[error(
         "{path}: holds a set that was collected from other inputs or with other settings; nothing \
-         was overwritten: remove it or choose another `out`",
-        path = path.display()
+         was overwritten: remove it or choose another `out`"
     )]
     OtherSet {
         /// The directory.
@@ -42,21 +41,20 @@ pub enum CollectError {
     /// The directory holds an unfinished set that is not this one.
     #[error(
         "{path}: holds an interrupted collection with other settings; remove it or choose another \
-         `out`",
-        path = path.display()
+         `out`"
     )]
     OtherUnfinishedSet {
         /// The directory.
         path: PathBuf,
     },
     /// The directory holds something else.
-    #[error("{path}: holds other files; choose another `out`", path = path.display())]
+    #[error("{path}: holds other files; choose another `out`")]
     OtherFiles {
         /// The directory.
         path: PathBuf,
     },
     /// A file of a finished set is not what was collected.
-    #[error("{path}: was changed after it was collected; remove the set", path = path.display())]
+    #[error("{path}: was changed after it was collected; remove the set")]
     Changed {
         /// The file.
         path: PathBuf,

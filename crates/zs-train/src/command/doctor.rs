@@ -8,7 +8,7 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use zs_core::registry::{Settings, Spec};
-use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
+use zs_core::{Question, SearchEngine, SearchRequest};
 use zs_model::{ComputeDtype, Generator, LanguageModel, ModelConfig, Tokenizer, vector_units};
 use zs_search::{WebConfig, WebProvider};
 
@@ -74,10 +74,16 @@ impl Findings {
         self.num_problems += 1;
     }
 
-    fn of<T>(&mut self, what: &str, found: Result<T>, good: impl Fn(&T) -> String, advice: &str) {
-        match found {
+    fn of<T, E: Into<anyhow::Error>>(
+        &mut self,
+        what: &str,
+        found: Result<T, E>,
+        good: impl Fn(&T) -> String,
+        advice: &str,
+    ) {
+        match found.map_err(Into::into) {
             Ok(found) => self.good(what, good(&found)),
-            Err(error) => self.bad(what, zs_observe::one_line(&error), advice),
+            Err(error) => self.bad(what, zs_observe::one_line(&*error), advice),
         }
     }
 
@@ -116,7 +122,7 @@ fn machine(findings: &mut Findings, session: &Session) {
     let names: Vec<String> = session.device.names().iter().map(ToString::to_string).collect();
     findings.of(
         "device",
-        session.devices().map_err(Into::into),
+        session.devices(),
         |_| format!("{}; {} threads of the CPU", names.join(", "), host_threads()),
         "see the rows below, or `--device cpu`",
     );
@@ -202,23 +208,20 @@ fn run_file(path: &Path, findings: &mut Findings, session: &Session) {
     findings.of("out", out, |()| config.out.display().to_string(), "set another `out`");
     let policy = model(&config.policy);
     findings.of("policy", policy, String::clone, "fetch it: `zs data fetch`, or correct `policy`");
-    findings.of(
-        "memory of the run",
-        session
-            .context()
-            .map_err(Into::into)
-            .and_then(|it| Plan::new(&config, &it))
-            .and_then(|it| it.check().map(|()| it.summary())),
-        String::clone,
-        "see `zs train --dry-run`",
-    );
+    let memory = || -> Result<String> {
+        let context = session.context()?;
+        let plan = Plan::new(&config, &context)?;
+        plan.check()?;
+        Ok(plan.summary())
+    };
+    findings.of("memory of the run", memory(), String::clone, "see `zs train --dry-run`");
     let mut questions = vec![("questions", &config.questions)];
     questions.extend(config.validation.iter().map(|it| ("validation.questions", &it.questions)));
     for (key, source) in questions {
         let read = session
             .context()
-            .map_err(Into::into)
-            .and_then(|it| source::questions(source, config.skip_bad_rows, &it));
+            .map_err(anyhow::Error::from)
+            .and_then(|context| Ok(source::questions(source, config.skip_bad_rows, &context)?));
         findings.of(key, read, |it| format!("{} questions", it.len()), "see `zs data check`");
     }
     let mut engines = vec![("engine", &config.engine)];
@@ -254,14 +257,10 @@ fn ask(engine: &Spec, config: &TrainConfig, session: &Session) -> Result<String>
         return Ok(format!("{} opens; not asked, since it bills", opened.name()));
     }
     let question = Question::new("doctor", "What is the capital of France?", ["Paris"]);
-    let request = SearchRequest {
-        query: "capital of France",
-        question: &question,
-        quality: DocumentQuality::Useful,
-        read: &[],
-        k: 1,
-        seed: 0,
-    };
+    let request =
+        SearchRequest { query: "capital of France", ..SearchRequest::of(&question, 1, 0) };
     let documents = opened.search(request).with_context(|| opened.name().to_owned())?;
-    Ok(format!("{} answers with {} documents", opened.name(), documents.len()))
+    let count = documents.len();
+    let noun = if count == 1 { "document" } else { "documents" };
+    Ok(format!("{} answers with {count} {noun}", opened.name()))
 }

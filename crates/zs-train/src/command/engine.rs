@@ -49,7 +49,7 @@ impl EngineArgs {
             None => engines,
         };
         match self.spec(&context.components)? {
-            Some(spec) => engines.open(&spec),
+            Some(spec) => Ok(engines.open(&spec)?),
             None => bail!(
                 "name a search engine: `--corpus FILE`, `--index DIR`, `--simulator DIR` or \
                  `--engine FILE`"

@@ -28,5 +28,5 @@ pub(crate) fn inspect(args: &InspectArgs, session: &Session) -> Result<()> {
     let InspectArgs { run, out, model, episodes } = args;
     let (run, out, model) = (run.clone(), out.clone(), model.clone());
     let options = InspectOptions { run, out, model, episodes: *episodes };
-    zs_observe::inspect(&options, session.console.as_ref())
+    Ok(zs_observe::inspect(&options, session.console.as_ref())?)
 }

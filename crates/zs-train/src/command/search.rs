@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use zs_core::{Document, DocumentQuality, Question, SearchEngine, SearchRequest, SearchResult};
+use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, with_causes};
 use zs_data::RowReader;
 use zs_search::Bm25Engine;
 
@@ -88,22 +88,17 @@ pub(crate) fn search(args: &SearchArgs, session: &Session) -> Result<()> {
 
 fn search_all(engine: &Bm25Engine, queries: &[String], k: usize) -> Vec<SearchResult> {
     let question = Question::new("", "", Vec::<String>::new());
-    let request = |query| SearchRequest {
-        query,
-        question: &question,
-        quality: DocumentQuality::Useful,
-        read: &[],
-        k,
-        seed: 0,
-    };
-    let requests: Vec<SearchRequest<'_>> = queries.iter().map(|it| request(it.as_str())).collect();
+    let requests: Vec<SearchRequest<'_>> = queries
+        .iter()
+        .map(|query| SearchRequest { query, ..SearchRequest::of(&question, k, 0) })
+        .collect();
     engine.search_batch(&requests)
 }
 
 fn write(out: &mut String, query: &str, result: SearchResult, json: bool) -> Result<()> {
     let (documents, error) = match result {
         Ok(documents) => (documents, None),
-        Err(error) => (Vec::new(), Some(format!("{:#}", anyhow!(error)))),
+        Err(error) => (Vec::new(), Some(with_causes(&error))),
     };
     if json {
         out.push_str(&serde_json::to_string(&Found { query, documents: &documents, error })?);

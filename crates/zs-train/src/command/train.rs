@@ -72,9 +72,11 @@ pub(crate) fn train(args: &TrainArgs, session: &Session) -> Result<()> {
             if args.dry_run {
                 return Ok(());
             }
-            training::begin(config, &session.interruptible(stop_on_signals()?)?)
+            Ok(training::begin(config, &session.interruptible(stop_on_signals()?)?)?)
         }
-        (None, Some(path)) => training::resume(path, &session.interruptible(stop_on_signals()?)?),
+        (None, Some(path)) => {
+            Ok(training::resume(path, &session.interruptible(stop_on_signals()?)?)?)
+        }
         _ => bail!("name a run file, or a run directory with --resume"),
     }
 }
@@ -94,10 +96,10 @@ pub(crate) fn replay(args: &ReplayArgs, session: &Session) -> Result<()> {
 
 /// Fine-tunes a model as a run file says.
 pub(crate) fn sft(args: &ResumableArgs, session: &Session) -> Result<()> {
-    tuning::from_file(&args.run, args.resume, &session.context()?)
+    Ok(tuning::from_file(&args.run, args.resume, &session.context()?)?)
 }
 
 /// Pre-trains a model as a run file says.
 pub(crate) fn pretrain(args: &ResumableArgs, session: &Session) -> Result<()> {
-    pretraining::from_file(&args.run, args.resume, &session.context()?)
+    Ok(pretraining::from_file(&args.run, args.resume, &session.context()?)?)
 }

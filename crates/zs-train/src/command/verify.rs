@@ -32,7 +32,9 @@ pub(crate) fn verify(args: &VerifyArgs, session: &Session) -> Result<()> {
     let devices = session.devices()?;
     let device = devices.first();
     if let Some(path) = &args.write {
-        return Ok(zs_model::write_golden(&args.model, path, device)?);
+        zs_model::write_golden(&args.model, path, device)?;
+        session.console.note(&format!("wrote {}", path.display()));
+        return Ok(());
     }
     let golden = args.golden.as_ref().context("--golden names the reference outputs")?;
     let report = zs_model::verify(&args.model, golden, args.tolerance, device)?;
@@ -65,5 +67,7 @@ pub(crate) fn verify(args: &VerifyArgs, session: &Session) -> Result<()> {
             args.tolerance
         );
     }
+    let count = report.checks.len();
+    session.print(&format!("all {count} checks pass at tolerance {:e}\n", args.tolerance));
     Ok(())
 }

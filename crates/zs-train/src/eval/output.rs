@@ -10,6 +10,7 @@ use zs_rl::{RolloutConfig, write_records};
 
 use super::run::EvalRunArgs;
 use zs_data::{JsonLinesWriter, digest, read_whole_rows};
+use zs_trainer::RunDirError;
 use zs_trainer::config::load_engine;
 use zs_trainer::files::{RunDir, SUMMARY};
 
@@ -102,7 +103,7 @@ pub(super) struct EvalDir {
 
 impl EvalDir {
     /// Checks before expensive work that a directory is free or holds an evaluation.
-    pub(super) fn check(path: &Path) -> Result<()> {
+    pub(super) fn check(path: &Path) -> Result<(), RunDirError> {
         if path.join(SETTINGS).is_file() { Ok(()) } else { RunDir::check_free(path) }
     }
 
@@ -165,6 +166,6 @@ impl EvalDir {
 
     /// Writes the summary of a finished evaluation.
     pub(super) fn finish(&self, summary: &serde_json::Value) -> Result<()> {
-        self.run.write_json(SUMMARY, summary)
+        Ok(self.run.write_json(SUMMARY, summary)?)
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use zs_core::{DocumentQuality, SearchRequest};
+use zs_core::SearchRequest;
 use zs_eval::RetrievalReport;
 
 use crate::command::EngineArgs;
@@ -48,17 +48,8 @@ pub(super) fn retrieval(args: &RetrievalArgs, session: &Session) -> Result<()> {
     let progress = session.console.progress("searching", questions.len());
     let mut found = Vec::with_capacity(questions.len());
     for batch in questions.chunks(BATCH) {
-        let requests: Vec<SearchRequest<'_>> = batch
-            .iter()
-            .map(|question| SearchRequest {
-                query: &question.text,
-                question,
-                quality: DocumentQuality::Useful,
-                read: &[],
-                k: args.k,
-                seed: args.seed,
-            })
-            .collect();
+        let requests: Vec<SearchRequest<'_>> =
+            batch.iter().map(|it| SearchRequest::of(it, args.k, args.seed)).collect();
         for result in engine.search_batch(&requests) {
             found.push(result?);
         }

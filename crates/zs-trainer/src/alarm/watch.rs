@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
-use zs_data::{JsonLinesWriter, write_atomic};
+use zs_data::{FileError, JsonLinesWriter, write_atomic};
 
 use super::{Alarm, AlarmRecord, AlarmsConfig, readings};
 use crate::Metrics;
@@ -31,7 +30,7 @@ impl Watch {
         config: &AlarmsConfig,
         max_searches: u32,
         done: &[Metrics],
-    ) -> Result<(Self, Vec<AlarmRecord>)> {
+    ) -> Result<(Self, Vec<AlarmRecord>), FileError> {
         let file = match run {
             Some(run) => {
                 let path = run.join(ALARMS);
@@ -50,7 +49,7 @@ impl Watch {
     }
 
     /// Looks at the metrics of the next step, adds how many alarms are on, and returns those that are.
-    pub(crate) fn observe(&mut self, metrics: &mut Metrics) -> Result<Vec<AlarmRecord>> {
+    pub(crate) fn observe(&mut self, metrics: &mut Metrics) -> Result<Vec<AlarmRecord>, FileError> {
         let Some(step) = metrics.step() else { return Ok(Vec::new()) };
         // Step 0 does not train, so nothing can have gone wrong.
         if step == 0 {

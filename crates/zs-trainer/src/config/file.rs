@@ -1,12 +1,11 @@
 //! Reading of run files, with errors that name file, line and key.
 
-use std::error::Error as _;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
-use zs_core::registry::{Registry, RegistryError, Spec};
+use zs_core::registry::{Registry, RegistryError, Spec, nearest};
 
+use super::RunFileError;
 use super::set::{Assignment, apply};
 use crate::components::Components;
 
@@ -17,14 +16,14 @@ pub trait Check {
     /// # Errors
     ///
     /// Fails with the first key whose value is out of range, and what it must be.
-    fn check(&self, components: &Components) -> Result<()>;
+    fn check(&self, components: &Components) -> Result<(), RunFileError>;
 
     /// Fills in the defaults of components that are chosen by name.
     ///
     /// # Errors
     ///
     /// Fails with the first key that a component does not know or accept.
-    fn resolve(&mut self, components: &Components) -> Result<()> {
+    fn resolve(&mut self, components: &Components) -> Result<(), RunFileError> {
         let _ = components;
         Ok(())
     }
@@ -75,29 +74,17 @@ pub fn note_renamed_keys(path: &Path, note: &mut dyn FnMut(&str)) {
     }
 }
 
-/// Failure to resolve a component, and the table that it stands in.
-#[derive(Debug, thiserror::Error)]
-#[error("{table}: {error}{cause}")]
-struct ComponentError {
-    table: String,
-    error: RegistryError,
-    cause: String,
-}
-
-/// Notes the table of a component in its error, so that the line is looked up.
-#[must_use]
-pub fn at_table(error: RegistryError, table: &str) -> anyhow::Error {
-    let cause = error.source().map_or_else(String::new, |it| format!(": {it}"));
-    ComponentError { table: table.to_owned(), error, cause }.into()
-}
-
 /// Fills in the defaults of a component.
 ///
 /// # Errors
 ///
 /// Fails on an unknown kind and on unknown or invalid settings, naming `table`.
-pub fn resolved<T, C>(registry: &Registry<T, C>, spec: &Spec, table: &str) -> Result<Spec> {
-    registry.resolve(spec).map_err(|error| at_table(error, table))
+pub fn resolved<T, C>(
+    registry: &Registry<T, C>,
+    spec: &Spec,
+    table: &str,
+) -> Result<Spec, RunFileError> {
+    registry.resolve(spec).map_err(|error| RunFileError::in_table(error, table))
 }
 
 /// Reads and checks a run file.
@@ -106,7 +93,10 @@ pub fn resolved<T, C>(registry: &Registry<T, C>, spec: &Spec, table: &str) -> Re
 ///
 /// Fails when the file is missing, not UTF-8, not TOML, has an unknown key or a value out of range;
 /// the message names the file, and the line where there is one.
-pub fn load<C: DeserializeOwned + Check>(path: &Path, components: &Components) -> Result<C> {
+pub fn load<C: DeserializeOwned + Check>(
+    path: &Path,
+    components: &Components,
+) -> Result<C, RunFileError> {
     load_with(path, &[], components)
 }
 
@@ -119,11 +109,11 @@ pub fn load_with<C: DeserializeOwned + Check>(
     path: &Path,
     set: &[Assignment],
     components: &Components,
-) -> Result<C> {
+) -> Result<C, RunFileError> {
     let bytes = std::fs::read(path)
-        .with_context(|| format!("{}: cannot read the run file", path.display()))?;
+        .map_err(|source| RunFileError::Read { path: path.to_owned(), source })?;
     let Ok(text) = String::from_utf8(bytes) else {
-        bail!("{}: the run file is not UTF-8 text", path.display());
+        return Err(RunFileError::NotUtf8 { path: path.to_owned() });
     };
     let source = path.display().to_string();
     if set.is_empty() {
@@ -135,14 +125,15 @@ pub fn load_with<C: DeserializeOwned + Check>(
     {
         return Err(describe(&text, &source, &error));
     }
-    let set_text = apply(&text, set).with_context(|| source.clone())?;
+    let set_text = apply(&text, set).map_err(|error| error.at(&source))?;
     let set: Vec<String> = set.iter().map(|it| format!("--set {it}")).collect();
     let source = format!("{source} with {}", set.join(" "));
-    let mut config: C = toml::from_str(&set_text).map_err(|error| {
-        let message = suggest(error.message().trim()).replace('\n', " ");
-        anyhow!("{source}: {message}")
-    })?;
-    config.resolve(components).and_then(|()| config.check(components)).with_context(|| source)?;
+    let mut config: C = toml::from_str(&set_text)
+        .map_err(|error| RunFileError::Toml { place: source.clone(), message: message(&error) })?;
+    config
+        .resolve(components)
+        .and_then(|()| config.check(components))
+        .map_err(|error| error.at(source))?;
     Ok(config)
 }
 
@@ -157,34 +148,34 @@ pub fn load_with<C: DeserializeOwned + Check>(
 /// use zs_trainer::config::{TrainConfig, parse};
 ///
 /// let error = parse::<TrainConfig>("seed = 1\nsteps = 3\n", "run.toml", &Components::built_in()).unwrap_err();
-/// assert!(format!("{error:#}").starts_with("run.toml: line 2: unknown field `steps`"));
+/// assert!(error.to_string().starts_with("run.toml: line 2: unknown field `steps`"));
 /// ```
 pub fn parse<C: DeserializeOwned + Check>(
     text: &str,
     source: &str,
     components: &Components,
-) -> Result<C> {
+) -> Result<C, RunFileError> {
     let mut config: C = toml::from_str(text).map_err(|error| describe(text, source, &error))?;
     config.resolve(components).and_then(|()| config.check(components)).map_err(|error| {
-        let component = error.downcast_ref::<ComponentError>();
-        match component.and_then(|it| line_of_component(text, it)) {
-            Some(line) => error.context(format!("{source}: line {line}")),
-            None => error.context(source.to_owned()),
-        }
+        let line = match &error {
+            RunFileError::Component { table, error, .. } => line_of_component(text, table, error),
+            _ => None,
+        };
+        error.at(place(source, line))
     })?;
     Ok(config)
 }
 
 /// Line of the setting at fault, or of the innermost table around it that the file has.
-fn line_of_component(text: &str, error: &ComponentError) -> Option<usize> {
+fn line_of_component(text: &str, table: &str, error: &RegistryError) -> Option<usize> {
     let document = toml_edit::Document::parse(text).ok()?;
-    let key = match &error.error {
+    let key = match error {
         RegistryError::Unknown { .. } => Some("kind".to_owned()),
         error => error.key().map(|it| it.replace('[', ".").replace(']', "")),
     };
     let mut item = document.as_item();
     let mut span = None;
-    for part in error.table.split('.').chain(key.iter().flat_map(|it| it.split('.'))) {
+    for part in table.split('.').chain(key.iter().flat_map(|it| it.split('.'))) {
         let next = match part.parse::<usize>() {
             Ok(index) => item.get(index),
             Err(_) => item.as_table_like().and_then(|table| {
@@ -198,12 +189,16 @@ fn line_of_component(text: &str, error: &ComponentError) -> Option<usize> {
     span.map(|it| text[..it.start.min(text.len())].matches('\n').count() + 1)
 }
 
-fn describe(text: &str, source: &str, error: &toml::de::Error) -> anyhow::Error {
-    let message = suggest(error.message().trim()).replace('\n', " ");
-    match line_of(text, error) {
-        Some(line) => anyhow!("{source}: line {line}: {message}"),
-        None => anyhow!("{source}: {message}"),
-    }
+fn describe(text: &str, source: &str, error: &toml::de::Error) -> RunFileError {
+    RunFileError::Toml { place: place(source, line_of(text, error)), message: message(error) }
+}
+
+fn place(source: &str, line: Option<usize>) -> String {
+    line.map_or_else(|| source.to_owned(), |line| format!("{source}: line {line}"))
+}
+
+fn message(error: &toml::de::Error) -> String {
+    suggest(error.message().trim()).replace('\n', " ")
 }
 
 /// Puts the nearest name behind an unknown one: ``unknown field `step` (did you mean `steps`?)``.
@@ -211,11 +206,7 @@ fn suggest(message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown ") else { return message.to_owned() };
     let names: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
     let [unknown, known @ ..] = names.as_slice() else { return message.to_owned() };
-    let distance = |name: &&&str| strsim::damerau_levenshtein(unknown, name);
-    let nearest = known.iter().min_by_key(distance);
-    // A third of the letters may be wrong, and always two.
-    let is_near = |name: &&&str| distance(name) <= (unknown.chars().count() / 3).max(2);
-    match nearest.filter(is_near) {
+    match nearest(unknown, known.iter().copied()) {
         None => message.to_owned(),
         Some(nearest) => {
             let marked = format!("`{unknown}`");
@@ -250,16 +241,23 @@ fn line_of(text: &str, error: &toml::de::Error) -> Option<usize> {
 /// # Errors
 ///
 /// Fails where `in_range` is false.
-pub fn ensure(in_range: bool, key: &str, must: &str, value: impl std::fmt::Display) -> Result<()> {
+pub fn ensure(
+    in_range: bool,
+    key: &str,
+    must: &str,
+    value: impl std::fmt::Display,
+) -> Result<(), RunFileError> {
     if in_range {
         return Ok(());
     }
-    bail!("`{key}` must be {must}, is {value}")
+    let (key, must, value) = (key.to_owned(), must.to_owned(), value.to_string());
+    Err(RunFileError::OutOfRange { key, must, value })
 }
 
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
+    use zs_core::with_causes;
 
     use super::*;
     use crate::config::TrainConfig;
@@ -280,15 +278,15 @@ mod tests {
     }
 
     impl Check for File {
-        fn check(&self, _: &Components) -> Result<()> {
+        fn check(&self, _: &Components) -> Result<(), RunFileError> {
             ensure(self.seed > 0, "seed", "positive", self.seed)
         }
     }
 
     #[track_caller]
     fn check(text: &str, expected: &str) {
-        let message =
-            format!("{:#}", parse::<File>(text, "run.toml", &Components::built_in()).unwrap_err());
+        let error = parse::<File>(text, "run.toml", &Components::built_in()).unwrap_err();
+        let message = with_causes(&error);
         assert!(message.starts_with(expected), "{message}");
         assert!(!message.contains('\n'), "{message}");
     }
@@ -309,7 +307,7 @@ mod tests {
             (&["engine.corpus=1"], "invalid type"),
             (&["engine.corpus=c", "seed=0"], "must be positive"),
         ] {
-            let message = format!("{:#}", set(texts).unwrap_err());
+            let message = with_causes(&set(texts).unwrap_err());
             assert!(message.contains(expected), "{message}");
         }
     }
@@ -347,7 +345,7 @@ mod tests {
         let error =
             parse::<TrainConfig>(&format!("{run}{text}"), "run.toml", &Components::built_in())
                 .unwrap_err();
-        let message = format!("{error:#}");
+        let message = with_causes(&error);
         assert!(message.starts_with(expected), "{message}");
     }
 
@@ -392,7 +390,7 @@ mod tests {
             "seed = 1\nout = \"o\"\npolicy = \"p\"\nquestions = {{ kind = \"file\", path = \"q\" }}\n{text}"
         );
         let error = parse::<TrainConfig>(&run, "run.toml", &Components::built_in()).unwrap_err();
-        let message = format!("{error:#}");
+        let message = with_causes(&error);
         assert!(message.starts_with(expected), "{message}");
     }
 

@@ -2,6 +2,7 @@
 //!
 //! One file a kind of run; what they share ([`TrainingConfig`], [`TuningConfig`]) is composed again by crates that stand on this one.
 
+mod error;
 mod file;
 mod inputs;
 mod observe;
@@ -14,6 +15,7 @@ mod source;
 mod train;
 
 pub use crate::alarm::AlarmsConfig;
+pub use error::RunFileError;
 pub use file::{Check, load, load_with, note_renamed_keys, parse, renamed_keys};
 pub use observe::LoggingConfig;
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
@@ -30,5 +32,5 @@ pub use train::{
     ValidationMetric,
 };
 
-pub use file::{at_table, ensure, resolved};
+pub use file::{ensure, resolved};
 pub use train::{check_optimizer, no_noise};

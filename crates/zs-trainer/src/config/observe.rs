@@ -1,15 +1,14 @@
 //! Alarms of a run, and the logs that it writes besides its own files.
 
-use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::Spec;
 
-use super::{Check, at_table, ensure, resolved};
+use super::{Check, RunFileError, ensure, resolved};
 use crate::alarm::AlarmsConfig;
 use crate::components::Components;
 
 impl Check for AlarmsConfig {
-    fn check(&self, _: &Components) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<(), RunFileError> {
         ensure(self.window > 0, "alarms.window", "at least 1", self.window)?;
         for (key, value) in
             [("entropy_collapse", self.entropy_collapse), ("search_collapse", self.search_collapse)]
@@ -69,7 +68,7 @@ impl LoggingConfig {
 const TENSORBOARD: &str = "tensorboard";
 
 impl Check for LoggingConfig {
-    fn resolve(&mut self, components: &Components) -> Result<()> {
+    fn resolve(&mut self, components: &Components) -> Result<(), RunFileError> {
         for (index, tracker) in self.trackers.iter_mut().enumerate() {
             let table = format!("logging.trackers.{index}");
             *tracker = resolved(&components.trackers, tracker, &table)?;
@@ -77,9 +76,9 @@ impl Check for LoggingConfig {
         Ok(())
     }
 
-    fn check(&self, components: &Components) -> Result<()> {
+    fn check(&self, components: &Components) -> Result<(), RunFileError> {
         for tracker in self.trackers() {
-            components.trackers.resolve(&tracker).map_err(|it| at_table(it, "logging"))?;
+            resolved(&components.trackers, &tracker, "logging")?;
         }
         Ok(())
     }

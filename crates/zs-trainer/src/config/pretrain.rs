@@ -2,13 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use zs_model::{OptimizerConfig, Schedule};
 use zs_simulator::pretraining::CorpusMix;
 use zs_world::BehaviourMix;
 
-use super::{Check, check_optimizer, ensure};
+use super::{Check, RunFileError, check_optimizer, ensure};
 use crate::components::Components;
 
 /// A run of `zs pretrain`: a model from scratch on embedded worlds, in phases.
@@ -96,7 +95,7 @@ pub struct ProbeConfig {
 }
 
 impl Check for PretrainConfig {
-    fn check(&self, _: &Components) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<(), RunFileError> {
         let counts = [
             ("worlds", self.worlds),
             ("tokens_per_step", self.tokens_per_step),

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use zs_rl::consult::{GeneratorHelperConfig, HelperKind, HelperTemplates};
 use zs_rl::judge::JUDGE_PROMPT;
 
-use super::ensure;
+use super::{RunFileError, ensure};
 use crate::world::WorldSource;
 
 /// Helper models that the policy may consult.
@@ -47,7 +46,7 @@ fn default_budget() -> u32 {
 }
 
 impl HelperModelsConfig {
-    pub(crate) fn check(&self, key: &str) -> Result<()> {
+    pub(crate) fn check(&self, key: &str) -> Result<(), RunFileError> {
         let key = |name: &str| format!("{key}.{name}");
         let GeneratorHelperConfig { temperature, max_new_tokens } = self.sampling;
         ensure(!self.agents.is_empty(), &key("agents"), "at least one role", "empty")?;
@@ -85,9 +84,10 @@ fn default_judge_prompt() -> String {
 }
 
 impl JudgeConfig {
-    pub(crate) fn check(&self, key: &str) -> Result<()> {
+    pub(crate) fn check(&self, key: &str) -> Result<(), RunFileError> {
         let (key, tokens) = (format!("{key}.max_new_tokens"), self.max_new_tokens);
-        ensure(tokens > 0, &key, "at least 1", tokens).context("the judge must be able to write")
+        ensure(tokens > 0, &key, "at least 1", tokens)
+            .map_err(|error| error.at("the judge must be able to write"))
     }
 }
 

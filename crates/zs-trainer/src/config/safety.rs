@@ -1,9 +1,8 @@
 //! Checkpoints of a training run, and the faults that it tolerates.
 
-use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{Check, ensure};
+use super::{Check, RunFileError, ensure};
 use crate::components::Components;
 
 /// Times at which a run is saved, besides its end and an interruption.
@@ -26,7 +25,7 @@ impl Default for CheckpointConfig {
 }
 
 impl Check for CheckpointConfig {
-    fn check(&self, _: &Components) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<(), RunFileError> {
         let is_time = self.minutes.is_finite() && self.minutes >= 0.0;
         ensure(is_time, "training.checkpoints.minutes", "0 or more", self.minutes)?;
         let kept = self.keep_last;
@@ -84,7 +83,7 @@ impl FaultPolicy {
 }
 
 impl Check for FaultPolicy {
-    fn check(&self, _: &Components) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<(), RunFileError> {
         let rate = self.max_failure_rate;
         let key = "training.faults.max_failure_rate";
         ensure((0.0..=1.0).contains(&rate), key, "in [0, 1]", rate)?;

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
 use toml_edit::{DocumentMut, Item, Table, Value};
+
+use super::RunFileError;
 
 /// Key and value of a setting.
 ///
@@ -16,32 +17,36 @@ use toml_edit::{DocumentMut, Item, Table, Value};
 /// let set: Assignment = "training.algorithm.kind=ppo".parse()?;
 /// assert_eq!(set.to_string(), "training.algorithm.kind=ppo");
 /// assert!("training".parse::<Assignment>().is_err());
-/// # Ok::<(), anyhow::Error>(())
+/// # Ok::<(), zs_trainer::config::RunFileError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
-    keys: Vec<String>,
+    tables: Vec<String>,
+    key: String,
     value: String,
 }
 
 impl FromStr for Assignment {
-    type Err = anyhow::Error;
+    type Err = RunFileError;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, RunFileError> {
         let Some((keys, value)) = text.split_once('=') else {
-            bail!("`{text}` sets nothing; write key=value, e.g. training.schedule.steps=10");
+            let example = "write key=value, e.g. training.schedule.steps=10";
+            return Err(RunFileError::invalid(format!("`{text}` sets nothing; {example}")));
         };
-        let keys: Vec<String> = keys.split('.').map(|it| it.trim().to_owned()).collect();
-        if keys.iter().any(String::is_empty) {
-            bail!("`{text}` has an empty key");
+        let mut tables: Vec<String> = keys.split('.').map(|it| it.trim().to_owned()).collect();
+        let key = tables.pop().unwrap_or_default();
+        if key.is_empty() || tables.iter().any(String::is_empty) {
+            return Err(RunFileError::invalid(format!("`{text}` has an empty key")));
         }
-        Ok(Self { keys, value: value.trim().to_owned() })
+        Ok(Self { tables, key, value: value.trim().to_owned() })
     }
 }
 
 impl fmt::Display for Assignment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.keys.join("."), self.value)
+        self.tables.iter().try_for_each(|table| write!(f, "{table}."))?;
+        write!(f, "{}={}", self.key, self.value)
     }
 }
 
@@ -50,23 +55,31 @@ impl fmt::Display for Assignment {
 /// # Errors
 ///
 /// Fails where a key leads into something that is not a table.
-pub(super) fn apply(text: &str, set: &[Assignment]) -> Result<String> {
-    let mut document: DocumentMut = text.parse().context("not TOML")?;
+pub(super) fn apply(text: &str, set: &[Assignment]) -> Result<String, RunFileError> {
+    let mut document: DocumentMut =
+        text.parse().map_err(|error| RunFileError::invalid(format!("not TOML: {error}")))?;
     for assignment in set {
-        let (last, tables) = assignment.keys.split_last().context("a key is never empty")?;
+        let Assignment { tables, key: last, value } = assignment;
         let mut item: &mut Item = document.as_item_mut();
         for key in tables {
-            let table = item.as_table_like_mut();
-            let Some(table) = table else { bail!("--set {assignment}: `{key}` is inside a value") };
-            if !table.contains_key(key) {
-                table.insert(key, Item::Table(Table::new()));
-            }
-            item = table.get_mut(key).context("it has just been put there")?;
+            let inner = item.as_table_like_mut().and_then(|table| {
+                if !table.contains_key(key) {
+                    table.insert(key, Item::Table(Table::new()));
+                }
+                table.get_mut(key)
+            });
+            let Some(inner) = inner else {
+                return Err(RunFileError::invalid(format!(
+                    "--set {assignment}: `{key}` is inside a value"
+                )));
+            };
+            item = inner;
         }
-        let value = assignment.value.parse::<Value>();
-        let value = value.unwrap_or_else(|_| Value::from(assignment.value.as_str()));
+        let value = value.parse::<Value>().unwrap_or_else(|_| Value::from(value.as_str()));
         let Some(table) = item.as_table_like_mut() else {
-            bail!("--set {assignment}: `{}` is a value, not a table", tables.join("."));
+            let table = tables.join(".");
+            let problem = format!("--set {assignment}: `{table}` is a value, not a table");
+            return Err(RunFileError::invalid(problem));
         };
         table.insert(last, Item::Value(value));
     }
@@ -88,7 +101,7 @@ mod tests {
                 assert_eq!(found, toml::from_str(expected).unwrap(), "{text}");
             }
             (Err(error), Err(expected)) => {
-                let message = format!("{error:#}");
+                let message = error.to_string();
                 assert!(message.contains(expected), "{message}");
             }
             (found, expected) => panic!("{found:?} instead of {expected:?}"),

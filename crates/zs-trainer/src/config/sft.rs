@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use zs_model::{LoraConfig, MemoryConfig, OptimizerConfig};
 use zs_simulator::TemplatesConfig;
 use zs_simulator::tuning::HopMix;
 use zs_world::QueryMix;
 
-use super::{Check, check_optimizer, ensure};
+use super::{Check, RunFileError, check_optimizer, ensure};
 use crate::components::Components;
 
 /// Run of `zs sft`: a model, and the prompts that it learns to complete.
@@ -167,7 +166,7 @@ pub struct EarlyStopConfig {
 }
 
 impl Check for SftConfig {
-    fn check(&self, components: &Components) -> Result<()> {
+    fn check(&self, components: &Components) -> Result<(), RunFileError> {
         match &self.data {
             SftData::File { .. } => {}
             SftData::World(data) => data.check(components)?,
@@ -182,7 +181,7 @@ impl Check for SftConfig {
 }
 
 impl Check for WorldExamples {
-    fn check(&self, _: &Components) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<(), RunFileError> {
         ensure(self.worlds > 0, "data.worlds", "at least 1", self.worlds)?;
         ensure(self.examples > 0, "data.examples", "at least 1", self.examples)?;
         let is_share = (0.0..=1.0).contains(&self.distractor_loss);
@@ -195,7 +194,7 @@ impl Check for WorldExamples {
 }
 
 impl Check for TuningConfig {
-    fn check(&self, _: &Components) -> Result<()> {
+    fn check(&self, _: &Components) -> Result<(), RunFileError> {
         let TuningConfig { steps, tokens_per_step, micro_batch_tokens, eval_every, .. } = *self;
         ensure(steps > 0, "tuning.steps", "at least 1", steps)?;
         ensure(tokens_per_step > 0, "tuning.tokens_per_step", "at least 1", tokens_per_step)?;

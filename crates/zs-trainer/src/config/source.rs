@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use serde::Deserialize;
 use zs_core::registry::Spec;
 
-use super::{Check, load, resolved};
+use super::{Check, RunFileError, load, resolved};
 use crate::components::Components;
 
 /// Reads a file whose only key is `engine`, described as in a run file.
@@ -35,18 +34,18 @@ use crate::components::Components;
 /// # Errors
 ///
 /// As [`load`](super::load).
-pub fn load_engine(path: &Path, components: &Components) -> Result<Spec> {
+pub fn load_engine(path: &Path, components: &Components) -> Result<Spec, RunFileError> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct EngineFile {
         engine: Spec,
     }
     impl Check for EngineFile {
-        fn check(&self, _: &Components) -> Result<()> {
+        fn check(&self, _: &Components) -> Result<(), RunFileError> {
             Ok(())
         }
 
-        fn resolve(&mut self, components: &Components) -> Result<()> {
+        fn resolve(&mut self, components: &Components) -> Result<(), RunFileError> {
             self.engine = resolved(&components.engines, &self.engine, "engine")?;
             Ok(())
         }

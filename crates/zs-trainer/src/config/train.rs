@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use zs_core::registry::{Settings, Spec};
 use zs_curriculum::ConstantCurriculum;
@@ -15,7 +14,7 @@ use zs_search::Price;
 
 use super::{
     AlarmsConfig, Check, CheckpointConfig, CorpusSource, FaultPolicy, HelperModelsConfig,
-    JudgeConfig, LoggingConfig, at_table, ensure, resolved,
+    JudgeConfig, LoggingConfig, RunFileError, ensure, resolved,
 };
 use crate::components::Components;
 
@@ -183,8 +182,9 @@ pub fn no_noise() -> Spec {
 
 impl TrainingConfig {
     /// Resources that the reward needs.
-    fn reward_needs(&self, components: &Components) -> Result<RewardNeeds> {
-        needs(&components.rewards, &self.reward).map_err(|it| at_table(it, "training.reward"))
+    fn reward_needs(&self, components: &Components) -> Result<RewardNeeds, RunFileError> {
+        needs(&components.rewards, &self.reward)
+            .map_err(|it| RunFileError::in_table(it, "training.reward"))
     }
 
     /// Tokens of curated texts per step.
@@ -258,7 +258,7 @@ impl Default for ScheduleConfig {
 }
 
 impl Check for TrainConfig {
-    fn resolve(&mut self, components: &Components) -> Result<()> {
+    fn resolve(&mut self, components: &Components) -> Result<(), RunFileError> {
         let Components { engines, question_sources, .. } = components;
         self.questions = resolved(question_sources, &self.questions, "questions")?;
         self.engine = resolved(engines, &self.engine, "engine")?;
@@ -272,7 +272,7 @@ impl Check for TrainConfig {
         self.training.resolve(components)
     }
 
-    fn check(&self, components: &Components) -> Result<()> {
+    fn check(&self, components: &Components) -> Result<(), RunFileError> {
         if let Some(helper_models) = &self.helper_models {
             helper_models.check("helper_models")?;
         }
@@ -281,10 +281,12 @@ impl Check for TrainConfig {
         }
         let needs = self.training.reward_needs(components)?;
         if self.corpus.is_none() && needs.corpus {
-            bail!("`training.reward` needs gold documents; add the table `corpus`");
+            let problem = "`training.reward` needs gold documents; add the table `corpus`";
+            return Err(RunFileError::invalid(problem));
         }
         if self.judge.is_none() && needs.judge {
-            bail!("`training.reward` needs a judge; add the table `judge`");
+            let problem = "`training.reward` needs a judge; add the table `judge`";
+            return Err(RunFileError::invalid(problem));
         }
         self.alarms.check(components)?;
         self.logging.check(components)?;
@@ -293,7 +295,7 @@ impl Check for TrainConfig {
 }
 
 impl Check for TrainingConfig {
-    fn resolve(&mut self, components: &Components) -> Result<()> {
+    fn resolve(&mut self, components: &Components) -> Result<(), RunFileError> {
         let Self { reward, algorithm, curriculum, rollout, .. } = self;
         *reward = resolved(&components.rewards, reward, "training.reward")?;
         *algorithm = resolved(&components.algorithms, algorithm, "training.algorithm")?;
@@ -305,7 +307,7 @@ impl Check for TrainingConfig {
         Ok(())
     }
 
-    fn check(&self, components: &Components) -> Result<()> {
+    fn check(&self, components: &Components) -> Result<(), RunFileError> {
         let ScheduleConfig { steps, questions_per_step, group_size, eval_every, .. } =
             self.schedule;
         ensure(steps > 0, "training.schedule.steps", "at least 1", steps)?;
@@ -315,17 +317,14 @@ impl Check for TrainingConfig {
         ensure(eval_every > 0, "training.schedule.eval_every", "at least 1", eval_every)?;
         let batch_size = self.schedule.eval_batch_size;
         ensure(batch_size > 0, "training.schedule.eval_batch_size", "at least 1", batch_size)?;
-        self.rollout.validate().context("training.rollout")?;
+        self.rollout.validate()?;
         self.reward_needs(components)?;
         if let Some(schedule) = self.temperature {
             let key = "training.temperature";
             ensure(schedule.is_valid(), key, "finite and not negative at both ends", "not")?;
         }
-        components
-            .algorithms
-            .resolve(&self.algorithm)
-            .map_err(|it| at_table(it, "training.algorithm"))?;
-        self.update.validate().context("training.update")?;
+        resolved(&components.algorithms, &self.algorithm, "training.algorithm")?;
+        self.update.validate()?;
         let critic = self.critic.learning_rate;
         let is_positive = critic.is_finite() && critic > 0.0;
         ensure(is_positive, "training.critic.learning_rate", "above 0", critic)?;
@@ -345,7 +344,7 @@ impl Check for TrainingConfig {
         components
             .curricula
             .build(&self.curriculum, &())
-            .map_err(|it| at_table(it, "training.curriculum"))?;
+            .map_err(|it| RunFileError::in_table(it, "training.curriculum"))?;
         self.checkpoints.check(components)?;
         self.faults.check(components)?;
         check_optimizer(&self.optimizer, "training.optimizer")
@@ -357,7 +356,7 @@ impl Check for TrainingConfig {
 /// # Errors
 ///
 /// Fails with the first key whose value is out of range.
-pub fn check_optimizer(config: &OptimizerConfig, key: &str) -> Result<()> {
+pub fn check_optimizer(config: &OptimizerConfig, key: &str) -> Result<(), RunFileError> {
     let key = |name: &str| format!("{key}.{name}");
     let OptimizerConfig { learning_rate, max_grad_norm, weight_decay, .. } = *config;
     let positive = |it: f64| it.is_finite() && it > 0.0;

@@ -1,13 +1,11 @@
 //! Estimate of the memory of a training run, from its run file and the shapes of its models.
 
-use std::path::Path;
-
-use anyhow::{Context, Result};
 use zs_core::registry::Settings;
 use zs_model::{ComputeDtype, LoraConfig, ModelConfig, OptimizerKind};
 use zs_simulator::SimulatedSettings;
 
 use super::episode_tokens;
+use crate::LoadError;
 use crate::components::Components;
 use crate::config::TrainConfig;
 use crate::context::Devices;
@@ -113,8 +111,12 @@ impl Placement {
 /// new one exist together, for one lane at a time.
 ///
 /// It is an estimate: temporaries of the backward come on top, and pages are returned late.
-pub fn parts(config: &TrainConfig, on: Placement, components: &Components) -> Result<Vec<Part>> {
-    let shape = shape(&config.policy)?;
+pub fn parts(
+    config: &TrainConfig,
+    on: Placement,
+    components: &Components,
+) -> Result<Vec<Part>, LoadError> {
+    let shape = ModelConfig::from_dir(&config.policy)?;
     let training = &config.training;
     let is_bf16 = is_bf16(config, on);
     let weights = BYTES * shape.num_parameters() as u64;
@@ -164,14 +166,16 @@ pub fn parts(config: &TrainConfig, on: Placement, components: &Components) -> Re
 }
 
 /// Memory of a simulation LLM in this process; 0 where there is none.
-pub fn simulator_bytes(config: &TrainConfig, components: &Components) -> Result<u64> {
+pub fn simulator_bytes(config: &TrainConfig, components: &Components) -> Result<u64, LoadError> {
     let mut models = Vec::new();
     components.engines.visit(&config.engine, &mut |it| {
         if it.kind == SimulatedSettings::KIND {
             models.extend(it.parse::<SimulatedSettings>().ok().map(|it| it.model));
         }
     })?;
-    models.iter().try_fold(0, |sum, it| Ok(sum + BYTES * shape(it)?.num_parameters() as u64))
+    models
+        .iter()
+        .try_fold(0, |sum, it| Ok(sum + BYTES * ModelConfig::from_dir(it)?.num_parameters() as u64))
 }
 
 /// The larger of the two halves of a step.
@@ -276,8 +280,4 @@ fn num_adapter_parameters(shape: &ModelConfig, lora: &LoraConfig) -> usize {
     let of_block: usize =
         sides.iter().filter(|(name, _)| is_target(name)).map(|(_, sides)| lora.r * sides).sum();
     shape.num_hidden_layers * of_block
-}
-
-fn shape(dir: &Path) -> Result<ModelConfig> {
-    ModelConfig::from_dir(dir).with_context(|| format!("model {}", dir.display()))
 }

@@ -6,18 +6,46 @@ pub mod memory;
 
 use std::fmt::Write;
 
-use anyhow::{Result, bail};
 use zs_model::ModelConfig;
 
 pub use self::available::memory_of_machine;
 
 use self::available::Available;
 use self::memory::{Part, Phase, Placement};
-use crate::RunContext;
 use crate::config::TrainConfig;
+use crate::{LoadError, RunContext};
 
 /// Tokens of a prompt, where nothing is known about it: the template of ZeroSearch and a question.
 const PROMPT_TOKENS: usize = 256;
+
+/// Plan that exceeds the memory.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// A run that needs more memory than is free.
+    #[error(
+        "the run needs about {needed} of memory and {available}; set `training.update.\
+         micro_batch_tokens` lower, `training.memory.gradient_checkpointing`, adapters \
+         (`training.lora`), or pass `--force` (`--dry-run` shows the parts)"
+    )]
+    Memory {
+        /// Estimate.
+        needed: String,
+        /// Clause about the memory that is free.
+        available: String,
+    },
+    /// A simulation LLM that needs more memory than is free on its device.
+    #[error(
+        "the simulation LLM needs about {needed} of memory and {available}; choose another \
+         `--simulator-device`, or pass `--force`"
+    )]
+    SimulatorMemory {
+        /// Estimate.
+        needed: String,
+        /// Clause about the memory that is free.
+        available: String,
+    },
+}
 
 /// A run before anything of it is loaded.
 #[derive(Debug)]
@@ -36,7 +64,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     ///
     /// Fails where a model directory has no readable `config.json`.
-    pub fn new(config: &'a TrainConfig, context: &RunContext) -> Result<Self> {
+    pub fn new(config: &'a TrainConfig, context: &RunContext) -> Result<Self, LoadError> {
         let devices = &context.devices;
         let shape = ModelConfig::from_dir(&config.policy)?;
         let parts = memory::parts(config, Placement::of(devices), &context.components)?;
@@ -62,27 +90,19 @@ impl<'a> Plan<'a> {
     /// # Errors
     ///
     /// Fails with both numbers, and what to change.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<(), PlanError> {
         if let Some((bytes, available)) = &self.apart
             && *bytes > available.bytes
         {
-            bail!(
-                "the simulation LLM needs about {} of memory and {available}; choose another \
-                 `--simulator-device`, or pass `--force`",
-                gib(*bytes)
-            );
+            let (needed, available) = (gib(*bytes), available.to_string());
+            return Err(PlanError::SimulatorMemory { needed, available });
         }
         let peak = self.peak();
         if peak <= self.available.bytes {
             return Ok(());
         }
-        bail!(
-            "the run needs about {} of memory and {}; set `training.update.\
-             micro_batch_tokens` lower, `training.memory.gradient_checkpointing`, adapters \
-             (`training.lora`), or pass `--force` (`--dry-run` shows the parts)",
-            gib(peak),
-            self.available
-        )
+        let (needed, available) = (gib(peak), self.available.to_string());
+        Err(PlanError::Memory { needed, available })
     }
 
     /// Summary of the memory, in one line.
@@ -95,7 +115,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     ///
     /// Fails where the settings have no TOML form.
-    pub fn describe(&self) -> Result<String> {
+    pub fn describe(&self) -> Result<String, toml::ser::Error> {
         let schedule = &self.config.training.schedule;
         let episodes = schedule.questions_per_step * schedule.group_size;
         let tokens = episode_tokens(self.config, &self.shape);

@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
-use zs_data::{JsonLinesWriter, write_atomic};
+use zs_data::{JsonLinesWriter, read_json, write_atomic, write_json};
 use zs_model::{
     Architecture, CausalLm, LanguageModel, ModelConfig, Optimizer, OptimizerConfig, TokenRow,
     Tokenizer, supervised_step,
@@ -18,13 +17,13 @@ use zs_world::{Split, World};
 
 use super::card;
 use super::probe::CopyProbe;
-use crate::RunContext;
 use crate::checkpoint::Checkpoints;
 use crate::config::{ModelShape, Phase, PretrainConfig, load, note_renamed_keys};
 use crate::console::Progress;
 use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
-use crate::weights::{STATE, read_state};
+use crate::weights::STATE;
+use crate::{LoadError, RunContext, RunDirError, TrainError};
 
 /// Names of the parts of a checkpoint.
 const MODEL: &str = "model";
@@ -61,7 +60,7 @@ pub fn pretrain(
     run: &RunDir,
     resume: bool,
     context: &RunContext,
-) -> Result<LanguageModel> {
+) -> Result<LanguageModel, TrainError> {
     let devices = context.devices.all();
     let device = context.devices.first();
     let tokenizer = zs_simulator::pretraining::world_tokenizer();
@@ -71,7 +70,10 @@ pub fn pretrain(
         false => None,
     };
     let (initial, mut state) = match &checkpoint {
-        Some(dir) => (LanguageModel::load(&dir.join(MODEL), device)?, read_state(dir)?),
+        Some(dir) => {
+            let model = LanguageModel::load(&dir.join(MODEL), device);
+            (model.map_err(RunDirError::from)?, read_json(&dir.join(STATE))?)
+        }
         None => {
             let shape = model_config(config.model, &tokenizer)?;
             let model = LanguageModel::initialize(shape, tokenizer.clone(), config.seed, device);
@@ -85,7 +87,8 @@ pub fn pretrain(
     };
     let mut metrics_file = lines("metrics.jsonl")?;
     let mut timings = Timings::over(lines("timings.jsonl")?);
-    let probe = CopyProbe::new(config.probe.questions, config.seed, &tokenizer)?;
+    let probe =
+        CopyProbe::new(config.probe.questions, config.seed, &tokenizer).map_err(LoadError::from)?;
     let seeds = config.first_world_seed..config.first_world_seed + config.worlds as u64;
     let worlds: Vec<World> = seeds.map(|it| World::generate(it, Split::Train)).collect();
 
@@ -103,7 +106,8 @@ pub fn pretrain(
         let optimizer_config = optimizer_config(config, phase);
         let optimizer = match &checkpoint {
             Some(dir) if done > 0 => {
-                Optimizer::load(&optimizer_config, &network, &dir.join(OPTIMIZER))?
+                Optimizer::load(&optimizer_config, &network, &dir.join(OPTIMIZER))
+                    .map_err(RunDirError::from)?
             }
             _ => Optimizer::new(&optimizer_config, &network),
         };
@@ -148,7 +152,7 @@ pub fn pretrain(
                 trainer.checkpoint(&network, state)?;
                 report(progress.as_ref(), state);
             }
-            Ok::<_, anyhow::Error>(network)
+            Ok::<_, TrainError>(network)
         })?;
     }
     let model = initial.with_network(&network);
@@ -187,14 +191,14 @@ impl Trainer<'_> {
         rows: &[TokenRow],
         phase: &Phase,
         state: &mut State,
-    ) -> Result<(CausalLm, Metrics)> {
+    ) -> Result<(CausalLm, Metrics), TrainError> {
         let tokens = self.config.micro_batch_tokens;
         let (network, stats) = supervised_step(network, &mut self.optimizer, rows, tokens);
         state.step += 1;
         state.tokens += rows.iter().map(|it| it.tokens.len() as u64).sum::<u64>();
         state.loss = stats.loss;
         if !stats.loss.is_finite() {
-            bail!("step {}: the loss is {}; lower the learning rate", state.step, stats.loss);
+            return Err(TrainError::NonFiniteLoss { step: state.step, loss: stats.loss });
         }
         let mut metrics = Metrics::of_step(state.step);
         metrics.set_word("pretrain/phase", &phase.name);
@@ -209,14 +213,14 @@ impl Trainer<'_> {
         Ok((network, metrics))
     }
 
-    fn checkpoint(&self, network: &CausalLm, state: State) -> Result<()> {
+    fn checkpoint(&self, network: &CausalLm, state: State) -> Result<(), RunDirError> {
         if !state.step.is_multiple_of(self.config.checkpoint_every) {
             return Ok(());
         }
         self.checkpoints.write(state.step, |dir| {
             self.initial.with_network(network).save(&dir.join(MODEL))?;
             self.optimizer.save(&dir.join(OPTIMIZER))?;
-            Ok(std::fs::write(dir.join(STATE), serde_json::to_vec_pretty(&state)?)?)
+            Ok(write_json(&dir.join(STATE), &state)?)
         })
     }
 }
@@ -231,7 +235,7 @@ fn optimizer_config(config: &PretrainConfig, phase: &Phase) -> OptimizerConfig {
     }
 }
 
-type Chunk = std::result::Result<Vec<TokenRow>, ExampleError>;
+type Chunk = Result<Vec<TokenRow>, ExampleError>;
 
 /// Chunks of examples, cut into steps.
 struct Batches {
@@ -246,7 +250,7 @@ impl Batches {
     }
 
     /// The next rows, at least one with something to learn, until they hold `tokens` tokens.
-    fn next(&mut self) -> Result<Vec<TokenRow>> {
+    fn next(&mut self) -> Result<Vec<TokenRow>, LoadError> {
         let mut batch: Vec<TokenRow> = Vec::new();
         let (mut num_tokens, mut learns) = (0, false);
         while num_tokens < self.tokens || !learns {
@@ -256,7 +260,7 @@ impl Batches {
                     learns |= row.loss_mask.contains(&true);
                     batch.push(row);
                 }
-                None => self.rows.extend(self.chunks.recv().context("no more examples")??),
+                None => self.rows.extend(self.chunks.recv()??),
             }
         }
         Ok(batch)
@@ -268,10 +272,12 @@ impl Batches {
 /// # Errors
 ///
 /// Fails when the tokenizer is not a world's.
-pub fn model_config(shape: ModelShape, tokenizer: &Tokenizer) -> Result<ModelConfig> {
+pub fn model_config(shape: ModelShape, tokenizer: &Tokenizer) -> Result<ModelConfig, LoadError> {
     let token = |name: &str| {
-        let id = tokenizer.token_id(name);
-        id.with_context(|| format!("{} has no token `{name}`", tokenizer.source().display()))
+        tokenizer.token_id(name).ok_or_else(|| {
+            let (tokenizer, token) = (tokenizer.source().to_owned(), name.to_owned());
+            LoadError::MissingToken { tokenizer, token }
+        })
     };
     Ok(ModelConfig {
         architecture: Architecture::Llama,
@@ -299,7 +305,7 @@ pub fn model_config(shape: ModelShape, tokenizer: &Tokenizer) -> Result<ModelCon
 /// # Errors
 ///
 /// Fails on anything wrong with the run file, or when the run directory is not as expected.
-pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<()> {
+pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<(), TrainError> {
     note_renamed_keys(file, &mut |it| context.note(it));
     let config: PretrainConfig = load(file, &context.components)?;
     let run = if resume {

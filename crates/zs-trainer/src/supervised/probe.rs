@@ -1,8 +1,7 @@
 //! Probe of copying, the skill that everything else builds on.
 
-use anyhow::Result;
 use zs_core::{Domain, StreamKey};
-use zs_model::{CausalLm, TokenRow, Tokenizer, teacher_forced_matches};
+use zs_model::{CausalLm, TokenRow, Tokenizer, TokenizerError, teacher_forced_matches};
 use zs_simulator::pretraining::encode_example;
 use zs_world::{Behaviour, Example, Split, World, transcript};
 
@@ -15,7 +14,11 @@ pub(crate) struct CopyProbe {
 
 impl CopyProbe {
     /// A probe of up to `questions` 1-hop questions.
-    pub(crate) fn new(questions: usize, seed: u64, tokenizer: &Tokenizer) -> Result<Self> {
+    pub(crate) fn new(
+        questions: usize,
+        seed: u64,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, TokenizerError> {
         let world = World::generate(seed, Split::Validation);
         let mut rows = Vec::new();
         for (index, question) in world.questions(seed, 1, questions).iter().enumerate() {

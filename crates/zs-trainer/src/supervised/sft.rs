@@ -5,20 +5,18 @@ mod rows;
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
 use burn::module::Module;
 use zs_data::JsonLinesWriter;
 use zs_model::{LanguageModel, OptimizerConfig, TokenRow, supervised_loss, supervised_step};
 
 use super::packing::pack;
-use crate::RunContext;
 use crate::checkpoint::Checkpoints;
 use crate::config::{SftConfig, TuningConfig, load, note_renamed_keys};
 use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
 use crate::order::EpochOrder;
-use crate::source;
 use crate::trainable::trainable;
+use crate::{RunContext, TrainError, source};
 
 pub use self::rows::{TuningRows, read_rows, world_rows};
 
@@ -44,18 +42,16 @@ pub fn tune(
     run: &RunDir,
     resume: bool,
     context: &RunContext,
-) -> Result<LanguageModel> {
+) -> Result<LanguageModel, TrainError> {
     if !rows.train.iter().any(|it| it.loss_mask.contains(&true)) {
-        bail!("no row has a completion to learn; add rows with completions to `data`");
+        return Err(TrainError::NoCompletions);
     }
     let total_steps = match config.optimizer.total_steps {
         0 => config.steps,
         given => given,
     };
     if config.early_stop.is_some() && rows.validation.is_empty() {
-        bail!(
-            "`tuning.early_stop` needs validation rows; add some to `data` or remove `early_stop`"
-        );
+        return Err(TrainError::NoValidationRows);
     }
     let packed = config.packing.then(|| pack(&rows.train, base.config().max_position_embeddings));
     let train = packed.as_deref().unwrap_or(&rows.train);
@@ -91,7 +87,7 @@ pub fn tune(
         at.state.loss = stats.loss;
         let step = at.state.step;
         if !stats.loss.is_finite() {
-            bail!("step {step}: the loss is {}; lower the learning rate", stats.loss);
+            return Err(TrainError::NonFiniteLoss { step, loss: stats.loss });
         }
         let mut metrics = Metrics::of_step(step);
         metrics.set("tuning/loss", stats.loss);
@@ -164,7 +160,7 @@ pub(crate) fn next_batch(
 ///
 /// Fails on anything wrong with the run file or what it names, before the run directory is made, and
 /// when the run directory is not as expected.
-pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<()> {
+pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<(), TrainError> {
     note_renamed_keys(file, &mut |it| context.note(it));
     let config: SftConfig = load(file, &context.components)?;
     let resumed = match resume {

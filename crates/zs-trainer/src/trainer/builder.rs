@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
 use zs_core::{Question, SearchEngine};
 use zs_curriculum::Curriculum;
 use zs_model::{LanguageModel, TokenRow, ValueNetwork};
@@ -11,11 +10,11 @@ use zs_rl::program::Harness;
 use zs_rl::{Algorithm, RewardFunction, RewardResources};
 
 use super::{Trainer, Validation};
-use crate::RunContext;
 use crate::callback::Callback;
 use crate::config::{AlarmsConfig, Check, TrainingConfig};
 use crate::device_name::DeviceName;
 use crate::engines::Engines;
+use crate::{RunContext, TrainError};
 
 /// Parts of a [`Trainer`]; all but policy, engine and questions have defaults.
 #[derive(Debug)]
@@ -198,9 +197,9 @@ impl TrainerBuilder {
     ///
     /// Fails without questions, on settings out of range, and when a component that the settings
     /// name cannot be built.
-    pub fn build(self) -> Result<Trainer> {
+    pub fn build(self) -> Result<Trainer, TrainError> {
         if self.questions.is_empty() {
-            bail!("a trainer needs questions; give some with `questions`");
+            return Err(TrainError::NoQuestions);
         }
         let device = self.policy.device();
         let context =

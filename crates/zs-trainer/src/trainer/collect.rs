@@ -1,13 +1,12 @@
 //! The episodes of a training step, played and scored, and zero-variance groups replaced where the
 //! algorithm asks for it.
 
-use anyhow::Result;
 use tracing::info_span;
 use zs_core::StreamKey;
 use zs_model::LanguageModel;
 use zs_rl::{
-    DynamicSampling, Episode, RewardFunction, Rollout, RolloutConfig, RolloutStats, Trajectory,
-    TrajectoryGroup, TurnNoise,
+    DynamicSampling, Episode, RewardFunction, Rollout, RolloutConfig, RolloutError, RolloutStats,
+    Trajectory, TrajectoryGroup, TurnNoise,
 };
 
 use super::Trainer;
@@ -84,7 +83,7 @@ impl<'a> Collector<'a> {
         policy: &LanguageModel,
         noise: &TurnNoise,
         mut next_question: usize,
-    ) -> Result<Collected> {
+    ) -> Result<Collected, RolloutError> {
         let _span = info_span!("rollout", step).entered();
         let wanted = self.trainer.config.schedule.questions_per_step;
         let (mut groups, mut dropped) = (Vec::new(), Vec::new());
@@ -200,7 +199,7 @@ impl Stage<'_> {
         &self,
         episodes: &[Episode<'_>],
         played: &mut Played,
-    ) -> Result<Vec<Option<Trajectory>>> {
+    ) -> Result<Vec<Option<Trajectory>>, RolloutError> {
         let TrainingConfig { schedule, faults, .. } = &self.trainer.config;
         let resamples = faults.resamples();
         let mut current = self.rollout(episodes, played)?;
@@ -234,7 +233,11 @@ impl Stage<'_> {
         Ok(kept)
     }
 
-    fn rollout(&self, episodes: &[Episode<'_>], played: &mut Played) -> Result<Vec<Trajectory>> {
+    fn rollout(
+        &self,
+        episodes: &[Episode<'_>],
+        played: &mut Played,
+    ) -> Result<Vec<Trajectory>, RolloutError> {
         let output = Rollout {
             noise_probability: self.noise.clone(),
             harness: Some(&self.trainer.harness),

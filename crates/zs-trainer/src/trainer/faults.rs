@@ -1,10 +1,10 @@
 //! Faults that end a training run.
 
-use anyhow::{Result, bail};
 use zs_core::SearchEngine;
 use zs_rl::SkippedStep;
 
 use super::collect::Collected;
+use crate::TrainError;
 use crate::config::FaultPolicy;
 use crate::metrics::Metrics;
 
@@ -21,7 +21,7 @@ pub(super) fn check_searches(
     collected: &Collected,
     engine: &dyn SearchEngine,
     policy: FaultPolicy,
-) -> Result<()> {
+) -> Result<(), TrainError> {
     let stats = &collected.stats;
     let (failed, searches) = (stats.num_search_errors, stats.num_searches);
     let limit = policy.max_failure_rate;
@@ -29,11 +29,8 @@ pub(super) fn check_searches(
     if (is_bearable && !collected.groups.is_empty()) || engine.exhausted().is_some() {
         return Ok(());
     }
-    let first = collected.first_error.as_deref().unwrap_or("no reason was given");
-    bail!(
-        "{failed} of {searches} searches failed, more than `training.faults.max_failure_rate` = \
-         {limit} allows, and nothing was learned from them; the first: {first}"
-    )
+    let first = collected.first_error.clone().unwrap_or_else(|| "no reason was given".to_owned());
+    Err(TrainError::FailedSearches { failed, searches, limit, first })
 }
 
 /// Ends a run in which too many steps in a row were skipped.
@@ -45,14 +42,11 @@ pub(super) fn check_skipped(
     skipped: &[SkippedStep],
     history: &[Metrics],
     policy: FaultPolicy,
-) -> Result<()> {
-    let Some(SkippedStep { metric, value, .. }) = skipped.first() else { return Ok(()) };
-    let in_a_row = history.iter().rev().take_while(|it| it.get(SKIPPED).is_some()).count();
-    if in_a_row < policy.max_skipped_steps {
+) -> Result<(), TrainError> {
+    let Some(&SkippedStep { metric, value, .. }) = skipped.first() else { return Ok(()) };
+    let steps = history.iter().rev().take_while(|it| it.get(SKIPPED).is_some()).count();
+    if steps < policy.max_skipped_steps {
         return Ok(());
     }
-    bail!(
-        "`{metric}` is {value}, and {in_a_row} steps in a row were skipped for such a reason (their \
-         episodes are recorded); lower the learning rate, or look for rewards that are not finite"
-    )
+    Err(TrainError::SkippedSteps { metric, value, steps })
 }

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use tracing::info_span;
 
 use super::Trainer;
 use super::learner::Learner;
 use super::log::Log;
+use crate::RunDirError;
 use crate::checkpoint::Checkpoints;
 use crate::config::CheckpointConfig;
 use crate::engines::Engines;
@@ -42,7 +42,11 @@ impl<'a> Keeper<'a> {
     /// # Errors
     ///
     /// Fails when something cannot be written; earlier checkpoints are then as they were.
-    pub(super) fn write(&mut self, learner: &mut Learner<'_>, log: &mut Log) -> Result<()> {
+    pub(super) fn write(
+        &mut self,
+        learner: &mut Learner<'_>,
+        log: &mut Log,
+    ) -> Result<(), RunDirError> {
         let _span = info_span!("checkpoint").entered();
         log.sync()?;
         if let Some(engines) = self.engines {

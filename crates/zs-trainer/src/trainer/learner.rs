@@ -1,13 +1,12 @@
 //! State that learning changes, and its place in a checkpoint.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use burn::module::Module;
 use serde::{Deserialize, Serialize};
-use zs_model::{CausalLm, LanguageModel, Optimizer, TokenRow, ValueNetwork};
+use zs_data::{read_json, write_json};
+use zs_model::{CausalLm, LanguageModel, LoraError, Optimizer, TokenRow, ValueNetwork};
 use zs_rl::{
     Critic, LearningState, TrainerResources, TrajectoryGroup, UpdateMetrics, ValueLearner,
     update_with,
@@ -20,7 +19,8 @@ use crate::config::TrainingConfig;
 use crate::order::EpochOrder;
 use crate::supervised::sft::next_batch;
 use crate::trainable::trainable;
-use crate::weights::{STATE, load_weights, read_state, save_weights};
+use crate::weights::{STATE, load_weights, save_weights};
+use crate::{RunDirError, TrainError};
 
 const POLICY: &str = "policy";
 const REFERENCE: &str = "reference";
@@ -70,7 +70,7 @@ pub(super) struct RunNumbers {
 
 impl<'a> Learner<'a> {
     /// Begins a run.
-    pub(super) fn new(trainer: &'a Trainer) -> Result<Self> {
+    pub(super) fn new(trainer: &'a Trainer) -> Result<Self, LoraError> {
         let (config, policy) = (&trainer.config, trainer.policy.clone());
         let algorithm = trainer.algorithm.as_ref();
         let network = trainable(&policy, config.lora.as_ref(), config.memory, trainer.seed)?;
@@ -96,9 +96,15 @@ impl<'a> Learner<'a> {
     /// # Errors
     ///
     /// Fails when a file of the checkpoint is missing, malformed, or of another run.
-    pub(super) fn load(trainer: &'a Trainer, dir: &Path) -> Result<Self> {
+    pub(super) fn load(trainer: &'a Trainer, dir: &Path) -> Result<Self, RunDirError> {
+        let resume =
+            |source| RunDirError::Resume { path: dir.to_owned(), source: Box::new(source) };
+        Self::read(trainer, dir).map_err(resume)
+    }
+
+    fn read(trainer: &'a Trainer, dir: &Path) -> Result<Self, RunDirError> {
         let algorithm = trainer.algorithm.as_ref();
-        let numbers: RunNumbers = read_state(dir)?;
+        let numbers: RunNumbers = read_json(&dir.join(STATE))?;
         let policy = load_weights(&dir.join(POLICY), &trainer.policy)?;
         let network = training_copy(&policy, &trainer.config);
         let policy = policy.with_network(&network);
@@ -150,7 +156,7 @@ impl<'a> Learner<'a> {
     /// # Errors
     ///
     /// Fails when a file cannot be written.
-    pub(super) fn save(&self, dir: &Path) -> Result<()> {
+    pub(super) fn save(&self, dir: &Path) -> Result<(), RunDirError> {
         save_weights(&self.policy, &dir.join(POLICY))?;
         self.optimizer.save(&dir.join(OPTIMIZER))?;
         if let (Some(reference), true) = (&self.reference, self.reference_is_refreshed()) {
@@ -168,9 +174,7 @@ impl<'a> Learner<'a> {
             best_score: self.best.score,
             ..self.numbers.clone()
         };
-        let mut text = serde_json::to_vec_pretty(&numbers)?;
-        text.push(b'\n');
-        Ok(fs::write(dir.join(STATE), text)?)
+        Ok(write_json(&dir.join(STATE), &numbers)?)
     }
 
     /// Learns from the episodes of the next step.
@@ -179,12 +183,15 @@ impl<'a> Learner<'a> {
     ///
     /// As [`update_with`]; afterwards the learner is as before, or no longer
     /// [intact](Self::is_intact).
-    pub(super) fn learn(&mut self, groups: &[TrajectoryGroup]) -> Result<UpdateMetrics> {
+    pub(super) fn learn(
+        &mut self,
+        groups: &[TrajectoryGroup],
+    ) -> Result<UpdateMetrics, TrainError> {
         let config = &self.trainer.config;
         let step = self.numbers.step + 1;
         let before = (self.num_optimizer_steps(), self.numbers.next_text);
         let texts = self.next_texts();
-        let network = self.network.take().context("an earlier update has failed")?;
+        let network = self.network.take().ok_or(TrainError::LostWeights)?;
         let updated = update_with(
             network,
             &mut self.optimizer,

@@ -1,17 +1,16 @@
 //! Log of a reinforcement learning run: metrics, episodes, costs and its summary.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
 use zs_core::query_names_entity;
 use zs_core::{Document, exact_match};
-use zs_data::JsonLinesWriter;
+use zs_data::{DataError, FileError, JsonLinesWriter, RowReader};
 use zs_rl::{RewardedTrajectory, TrajectoryGroup};
 
 use super::collect::Collected;
 use super::learner::Learner;
 use super::{Trained, Trainer};
+use crate::RunDirError;
 use crate::alarm::AlarmRecord;
 use crate::engines::{self, Engines};
 use crate::files::{RunDir, SUMMARY};
@@ -44,7 +43,11 @@ pub(super) enum History {
 
 impl Log {
     /// Opens the files of a run, and truncates existing ones to the steps that are kept.
-    pub(super) fn open(run: Option<&RunDir>, kept: History, with_costs: bool) -> Result<Self> {
+    pub(super) fn open(
+        run: Option<&RunDir>,
+        kept: History,
+        with_costs: bool,
+    ) -> Result<Self, RunDirError> {
         let Some(run) = run else { return Ok(Self::discarding()) };
         let rows = match kept {
             History::Fresh | History::Discarded => 0,
@@ -93,9 +96,9 @@ impl Log {
     }
 
     /// Waits until everything is on the disk.
-    pub(super) fn sync(&mut self) -> Result<()> {
+    pub(super) fn sync(&mut self) -> Result<(), FileError> {
         self.metrics_file.sync()?;
-        Ok(self.costs_file.as_mut().map_or(Ok(()), JsonLinesWriter::sync)?)
+        self.costs_file.as_mut().map_or(Ok(()), JsonLinesWriter::sync)
     }
 
     /// Success rates of the steps so far, as logged, for a curriculum with feedback.
@@ -142,25 +145,28 @@ impl Log {
     }
 
     /// Writes the episodes of a step.
-    pub(super) fn record(&self, step: usize, groups: &[RecordedGroup]) -> Result<()> {
+    pub(super) fn record(&self, step: usize, groups: &[RecordedGroup]) -> Result<(), RunDirError> {
         self.rollouts.as_ref().map_or(Ok(()), |it| it.write(step, groups))
     }
 
     /// Records the cost of the step, as metrics and in a file of its own.
-    pub(super) fn costs(&mut self, engines: Option<&Engines>, step: usize) -> Result<()> {
+    pub(super) fn costs(
+        &mut self,
+        engines: Option<&Engines>,
+        step: usize,
+    ) -> Result<(), FileError> {
         let (Some(engines), Some(file)) = (engines, &mut self.costs_file) else { return Ok(()) };
         let costs = engines::step_metrics(engines, &mut self.metrics);
-        Ok(file.push(&serde_json::json!({ "step": step, "engines": costs }))?)
+        file.push(&serde_json::json!({ "step": step, "engines": costs }))
     }
 
-    /// Writes the lines of a step; returns the seconds of its parts.
-    pub(super) fn end_step(&mut self, step: usize) -> Result<StepTimes> {
+    /// Writes the lines of a step; returns the seconds of its parts and its metrics.
+    pub(super) fn end_step(&mut self, step: usize) -> Result<(StepTimes, &Metrics), FileError> {
         self.metrics_file.push(&self.metrics)?;
         self.timings.lap("other");
         let times = self.timings.times();
         self.timings.end_step(step)?;
-        self.history.push(std::mem::take(&mut self.metrics));
-        Ok(times)
+        Ok((times, self.history.push_mut(std::mem::take(&mut self.metrics))))
     }
 
     /// Writes the summary of a finished run.
@@ -170,7 +176,7 @@ impl Log {
         learner: &Learner<'_>,
         trainer: &Trainer,
         stopped: Option<String>,
-    ) -> Result<()> {
+    ) -> Result<(), FileError> {
         let schedule = &trainer.config.schedule;
         let best = &learner.best;
         if let Some(engines) = &trainer.engines {
@@ -217,14 +223,8 @@ const METRICS: &str = "metrics.jsonl";
 /// # Errors
 ///
 /// Fails on an unreadable file or a malformed row, and names it.
-pub(super) fn read_metrics(run: &Path) -> Result<Vec<Metrics>> {
-    let path = run.join(METRICS);
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let row = |(index, line): (usize, &str)| {
-        serde_json::from_str(line).with_context(|| format!("{}: row {}", path.display(), index + 1))
-    };
-    text.lines().enumerate().map(row).collect()
+pub(super) fn read_metrics(run: &Path) -> Result<Vec<Metrics>, DataError> {
+    RowReader::new("step").open(&run.join(METRICS))?.collect()
 }
 
 /// Metric that a curriculum with feedback reads.

@@ -1,16 +1,16 @@
 //! Alarms and callbacks of a run.
 
-use anyhow::Result;
 use zs_core::registry::BoxedError;
+use zs_data::FileError;
 
 use super::Trainer;
-use crate::RunContext;
 use crate::alarm::{AlarmRecord, Watch, raised};
-use crate::callback::{Callback, Flow, StepReport, guarded};
+use crate::callback::{Callback, CallbackError, Flow, StepReport, guarded};
 use crate::files::RunDir;
 use crate::metrics::Metrics;
 use crate::rollouts::RecordedGroup;
 use crate::times::StepTimes;
+use crate::{RunContext, TrainError};
 
 /// Watches a run step by step.
 pub(super) struct Observers<'a> {
@@ -28,7 +28,7 @@ impl<'a> Observers<'a> {
         run: Option<&RunDir>,
         history: &[Metrics],
         callbacks: &'a mut [Box<dyn Callback>],
-    ) -> Result<Self> {
+    ) -> Result<Self, TrainError> {
         let max_searches = trainer.config.rollout.max_searches;
         let (watch, records) = Watch::begin(run, &trainer.alarms, max_searches, history)?;
         let total_steps = trainer.config.schedule.steps;
@@ -39,7 +39,7 @@ impl<'a> Observers<'a> {
     }
 
     /// Adds the number of alarms that are on to the metrics of a step; returns those that it raised.
-    pub(super) fn alarms(&mut self, metrics: &mut Metrics) -> Result<Vec<AlarmRecord>> {
+    pub(super) fn alarms(&mut self, metrics: &mut Metrics) -> Result<Vec<AlarmRecord>, FileError> {
         let records = self.watch.observe(metrics)?;
         let raised = raised(&records);
         self.records.extend(records);
@@ -54,7 +54,7 @@ impl<'a> Observers<'a> {
         times: &StepTimes,
         groups: &[RecordedGroup],
         alarms: &[AlarmRecord],
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<String>, CallbackError> {
         let total_steps = self.total_steps;
         let report = StepReport { step, total_steps, metrics, times, groups, alarms };
         let mut stopped = None;

@@ -3,7 +3,6 @@
 use std::fmt::Debug;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use zs_rl::{RewardScore, Trajectory, TrajectoryGroup};
@@ -13,6 +12,7 @@ use super::learner::Learner;
 use super::log::read_metrics;
 use crate::checkpoint::Checkpoints;
 use crate::rollouts::{RecordedGroup, read_rollouts};
+use crate::{RunDirError, TrainError};
 
 impl Trainer {
     /// Computes rewards, advantages, losses and gradient norms of a recorded step again, from its
@@ -26,11 +26,11 @@ impl Trainer {
     ///
     /// Fails when a record is missing or malformed. Numbers that differ are no error: see
     /// [`Comparison::num_different`].
-    pub fn replay(&self, run: &Path, step: usize) -> Result<Comparison> {
-        let metrics = read_metrics(run)?;
+    pub fn replay(&self, run: &Path, step: usize) -> Result<Comparison, TrainError> {
+        let metrics = read_metrics(run).map_err(RunDirError::from)?;
         let num_steps = metrics.len().saturating_sub(1);
         if !(1..=num_steps).contains(&step) {
-            bail!("{}: has steps 1 to {num_steps}, not {step}", run.display());
+            return Err(TrainError::NoSuchStep { path: run.to_owned(), num_steps, step });
         }
         let mut reward = self.reward.clone();
         let mut learner = self.learner_before(run, step)?;
@@ -40,7 +40,7 @@ impl Trainer {
             let step = learner.numbers.step + 1;
             reward.set_step(step);
             comparison = Comparison { step, ..Comparison::default() };
-            let rows = read_rollouts(run, step)?.collect::<Result<Vec<RecordedGroup>>>()?;
+            let rows = read_rollouts(run, step)?.collect::<Result<Vec<RecordedGroup>, _>>()?;
             let rows: Vec<RecordedGroup> = rows.into_iter().filter(|it| !it.dropped).collect();
             let (mut recorded, mut scored): (Vec<RewardScore>, Vec<RewardScore>) =
                 Default::default();
@@ -72,11 +72,10 @@ impl Trainer {
     }
 
     /// Learner after the newest complete checkpoint before a step.
-    fn learner_before(&self, run: &Path, step: usize) -> Result<Learner<'_>> {
+    fn learner_before(&self, run: &Path, step: usize) -> Result<Learner<'_>, TrainError> {
         match Checkpoints::in_dir(run).newest_before(step, &self.context)? {
-            None => Learner::new(self),
-            Some((_, dir)) => Learner::load(self, &dir)
-                .with_context(|| format!("{}: cannot resume from", dir.display())),
+            None => Ok(Learner::new(self)?),
+            Some((_, dir)) => Ok(Learner::load(self, &dir)?),
         }
     }
 }

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use zs_core::{Question, SearchEngine};
-use zs_eval::{EvalConfig, EvaluationReport, Evaluator, Protocol};
+use zs_eval::{EvalConfig, EvaluateError, EvaluationReport, Evaluator, Protocol};
 use zs_model::{LanguageModel, SaveError};
 use zs_rl::RolloutConfig;
 
@@ -39,7 +38,7 @@ impl Validation {
         trainer: &Trainer,
         policy: &LanguageModel,
         metrics: &mut Metrics,
-    ) -> Result<f64> {
+    ) -> Result<f64, EvaluateError> {
         let Trainer { config, harness, seed, .. } = trainer;
         let rollout = RolloutConfig { temperature: 0.0, ..config.rollout.clone() };
         let batch_size = config.schedule.eval_batch_size;
@@ -50,8 +49,7 @@ impl Validation {
                 harness: Some(harness),
                 ..Evaluator::new(policy, engine, &config, &protocol)
             };
-            let evaluation = evaluator.evaluate(&self.questions, &mut |_| {});
-            Ok::<_, anyhow::Error>(evaluation.context("validation")?.report)
+            Ok::<_, EvaluateError>(evaluator.evaluate(&self.questions, &mut |_| {})?.report)
         };
         let report = score(self.engine.as_ref())?;
         let exact_match = report.overall.exact_match.mean;

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::Result;
 use burn::module::Module;
 use serde::{Deserialize, Serialize};
+use zs_data::{read_json, write_json};
 use zs_model::{CausalLm, LanguageModel, MemoryConfig, Optimizer, OptimizerConfig};
 
+use crate::RunDirError;
 use crate::config::EarlyStopConfig;
-use crate::weights::{STATE, load_weights, read_state, save_weights};
+use crate::weights::{STATE, load_weights, save_weights};
 
 /// Names of the parts of a checkpoint.
 const NETWORK: &str = "model";
@@ -66,11 +67,11 @@ impl Progress {
         base: &LanguageModel,
         memory: MemoryConfig,
         optimizer: &OptimizerConfig,
-    ) -> Result<Self> {
-        let state: State = read_state(dir)?;
+    ) -> Result<Self, RunDirError> {
+        let state: State = read_json(&dir.join(STATE))?;
         let network = |name: &str| {
             let model = load_weights(&dir.join(name), base)?;
-            Ok::<_, anyhow::Error>(model.network().clone().with_memory(memory))
+            Ok::<_, RunDirError>(model.network().clone().with_memory(memory))
         };
         let best = state.best.map(|_| network(BEST)).transpose()?;
         let network = network(NETWORK)?.train();
@@ -83,13 +84,13 @@ impl Progress {
     /// # Errors
     ///
     /// Fails when a file cannot be written.
-    pub(super) fn save(&self, dir: &Path, base: &LanguageModel) -> Result<()> {
+    pub(super) fn save(&self, dir: &Path, base: &LanguageModel) -> Result<(), RunDirError> {
         save_weights(&base.with_network(&self.network), &dir.join(NETWORK))?;
         self.optimizer.save(&dir.join(OPTIMIZER))?;
         if let Some(best) = &self.best {
             save_weights(&base.with_network(best), &dir.join(BEST))?;
         }
-        Ok(std::fs::write(dir.join(STATE), serde_json::to_vec_pretty(&self.state)?)?)
+        Ok(write_json(&dir.join(STATE), &self.state)?)
     }
 
     /// Keeps the network where its validation loss is the lowest so far.

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use zs_core::StreamKey;
-use zs_data::RowReader;
-use zs_model::{Generator, LanguageModel, TokenId, TokenRow, Tokenizer};
+use zs_core::{StreamKey, with_causes};
+use zs_data::{DataError, RowError, RowReader};
+use zs_model::{Generator, LanguageModel, TokenId, TokenRow, Tokenizer, TokenizerError};
 use zs_simulator::pretraining::encode_example;
 use zs_simulator::tuning::{read_records, split_by_label, tuning_examples, world_tuning_examples};
 use zs_world::{Example, Split, World};
 
+use crate::LoadError;
 use crate::config::{RecordedSearches, ReplyContents, SftData, WorldExamples};
 
 /// Rows to learn from and rows to watch.
@@ -28,7 +28,11 @@ impl TuningRows {
     /// # Errors
     ///
     /// Fails, naming the file, on what cannot be read, encoded, or held by the model's context.
-    pub(super) fn read(data: &SftData, model: &LanguageModel, seed: u64) -> Result<Self> {
+    pub(super) fn read(
+        data: &SftData,
+        model: &LanguageModel,
+        seed: u64,
+    ) -> Result<Self, LoadError> {
         match data {
             SftData::World(data) => world_rows(data, model, seed),
             SftData::Searches(data) => recorded_rows(data, model, seed),
@@ -48,7 +52,11 @@ impl TuningRows {
 /// # Errors
 ///
 /// Fails when an example cannot be encoded or exceeds the model's context.
-pub fn world_rows(config: &WorldExamples, model: &LanguageModel, seed: u64) -> Result<TuningRows> {
+pub fn world_rows(
+    config: &WorldExamples,
+    model: &LanguageModel,
+    seed: u64,
+) -> Result<TuningRows, LoadError> {
     let templates = config.templates.resolve(Some(model.tokenizer()))?;
     let draw = |worlds: &[World], count: usize, step: u64| {
         let key = StreamKey { step, ..StreamKey::new(seed) };
@@ -71,7 +79,7 @@ fn recorded_rows(
     config: &RecordedSearches,
     model: &LanguageModel,
     seed: u64,
-) -> Result<TuningRows> {
+) -> Result<TuningRows, LoadError> {
     let templates = config.templates.resolve(Some(model.tokenizer()))?;
     let draw = |path: &Path, count: usize, step: u64| {
         let mut records = read_records(path)?;
@@ -80,7 +88,8 @@ fn recorded_rows(
         }
         let key = StreamKey { step, ..StreamKey::new(seed) };
         let examples = tuning_examples(&records, &templates, config.num_documents, count, key)?;
-        encode_all(&examples, model).with_context(|| path.display().to_string())
+        encode_all(&examples, model)
+            .map_err(|error| LoadError::In { path: path.to_owned(), source: Box::new(error) })
     };
     Ok(TuningRows {
         train: draw(&config.path, config.examples, 0)?,
@@ -91,20 +100,15 @@ fn recorded_rows(
     })
 }
 
-fn encode_all(examples: &[Example], model: &LanguageModel) -> Result<Vec<TokenRow>> {
+fn encode_all(examples: &[Example], model: &LanguageModel) -> Result<Vec<TokenRow>, LoadError> {
     let end = end_token(model)?;
     let rows: Vec<TokenRow> = examples
         .iter()
         .map(|it| encode_example(it, model.tokenizer(), end))
         .collect::<Result<_, _>>()?;
-    let most = model.config().max_position_embeddings;
+    let context = model.config().max_position_embeddings;
     match rows.iter().map(|it| it.tokens.len()).max() {
-        Some(longest) if longest > most => {
-            bail!(
-                "an example has {longest} tokens, which exceeds the model's context of {most}; \
-                 set `data.num_documents` lower or use a model with a longer context"
-            )
-        }
+        Some(tokens) if tokens > context => Err(LoadError::TooLong { tokens, context }),
         _ => Ok(rows),
     }
 }
@@ -115,7 +119,7 @@ fn encode_all(examples: &[Example], model: &LanguageModel) -> Result<Vec<TokenRo
 ///
 /// Fails, naming file and row, on a row that is malformed or longer than the model's context, and
 /// when there is no row.
-pub fn read_rows(path: &Path, model: &LanguageModel) -> Result<Vec<TokenRow>> {
+pub fn read_rows(path: &Path, model: &LanguageModel) -> Result<Vec<TokenRow>, LoadError> {
     #[derive(Deserialize)]
     struct TuningRow {
         prompt: String,
@@ -125,20 +129,29 @@ pub fn read_rows(path: &Path, model: &LanguageModel) -> Result<Vec<TokenRow>> {
     let rows = RowReader::new("prompt with completion").open::<TuningRow>(path)?;
     let numbered = rows.try_map(|row, number| Ok((number, row))).collect_all()?;
     let encoded = numbered.into_iter().map(|(number, row)| {
-        let place = || format!("{}, row {number}", path.display());
-        let row =
-            encode(&row.prompt, &row.completion, model.tokenizer(), end).with_context(place)?;
-        let tokens = row.tokens.len();
-        if tokens > most {
-            bail!("{}: {tokens} tokens exceed the model's context of {most}", place());
+        let refused = |problem: String| {
+            let error = RowError::invalid(problem);
+            DataError::Row { path: path.to_owned(), row: number, error }
+        };
+        let row = encode(&row.prompt, &row.completion, model.tokenizer(), end)
+            .map_err(|error| refused(with_causes(&error)))?;
+        match row.tokens.len() {
+            tokens if tokens > most => {
+                Err(refused(format!("{tokens} tokens exceed the model's context of {most}")))
+            }
+            _ => Ok(row),
         }
-        Ok(row)
     });
-    encoded.collect()
+    Ok(encoded.collect::<Result<_, _>>()?)
 }
 
 /// Prompt, completion and end of sequence; what comes after the prompt is learned.
-fn encode(prompt: &str, completion: &str, tokenizer: &Tokenizer, end: TokenId) -> Result<TokenRow> {
+fn encode(
+    prompt: &str,
+    completion: &str,
+    tokenizer: &Tokenizer,
+    end: TokenId,
+) -> Result<TokenRow, TokenizerError> {
     let mut tokens = tokenizer.encode_prompt(prompt)?;
     let prompt_len = tokens.len().max(1);
     tokens.extend(tokenizer.encode(completion)?);
@@ -147,7 +160,7 @@ fn encode(prompt: &str, completion: &str, tokenizer: &Tokenizer, end: TokenId) -
     Ok(TokenRow { tokens, loss_mask })
 }
 
-fn end_token(model: &LanguageModel) -> Result<TokenId> {
+fn end_token(model: &LanguageModel) -> Result<TokenId, LoadError> {
     let end = model.config().eos_token_ids.first().copied();
-    end.context("the model's config.json has no `eos_token_id`, which ends completions; add it")
+    end.ok_or(LoadError::NoEndToken)
 }

@@ -1,0 +1,397 @@
+//! Errors of training: of what a run loads, of its directory, and of the run itself.
+
+use std::path::PathBuf;
+
+use zs_core::registry::{BoxedError, RegistryError};
+use zs_data::{DataError, FileError};
+use zs_eval::EvaluateError;
+use zs_model::{
+    AdapterError, CheckpointError, ConfigError, LoraError, OptimizerStateError, SaveError,
+    TokenizerError,
+};
+use zs_rl::consult::HelperError;
+use zs_rl::judge::JudgeError;
+use zs_rl::{RecordError, RolloutError, UpdateError};
+use zs_search::Bm25Error;
+use zs_simulator::TemplateError;
+use zs_simulator::pretraining::ExampleError;
+
+use crate::callback::CallbackError;
+use crate::config::RunFileError;
+
+/// Failure to load a model, questions, documents or training rows.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// A model directory that does not exist.
+    #[error("{dir}: no such model directory")]
+    NoModel {
+        /// Model directory.
+        dir: PathBuf,
+    },
+    /// A model that cannot be loaded.
+    #[error("model {dir}")]
+    Model {
+        /// Model directory.
+        dir: PathBuf,
+        /// Error of the checkpoint.
+        source: CheckpointError,
+    },
+    /// A model whose shape cannot be read.
+    #[error(transparent)]
+    ModelConfig(#[from] ConfigError),
+    /// A tokenizer without a token that training needs.
+    #[error("{tokenizer} has no token `{token}`")]
+    MissingToken {
+        /// File of the tokenizer.
+        tokenizer: PathBuf,
+        /// Token.
+        token: String,
+    },
+    /// A model without a token that ends completions.
+    #[error("the model's config.json has no `eos_token_id`, which ends completions; add it")]
+    NoEndToken,
+    /// A component that cannot be built.
+    #[error(transparent)]
+    Component(#[from] RegistryError),
+    /// Questions that their source cannot give.
+    #[error(transparent)]
+    Questions(BoxedError),
+    /// A file of rows that cannot be read.
+    #[error(transparent)]
+    Rows(#[from] DataError),
+    /// Documents that cannot be indexed.
+    #[error("{path}")]
+    Index {
+        /// File of the documents.
+        path: PathBuf,
+        /// Error of the index.
+        source: Bm25Error,
+    },
+    /// A helper model that cannot be used.
+    #[error(transparent)]
+    HelperModel(#[from] HelperError),
+    /// A judge that cannot be used.
+    #[error(transparent)]
+    Judge(#[from] JudgeError),
+    /// A prompt template that cannot be used.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// Training text that cannot be made.
+    #[error(transparent)]
+    Example(#[from] ExampleError),
+    /// The thread that makes training text has ended.
+    #[error("no more examples")]
+    NoExamples(#[from] std::sync::mpsc::RecvError),
+    /// A text that cannot be encoded.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// An example that is longer than the model's context.
+    #[error(
+        "an example has {tokens} tokens, which exceeds the model's context of {context}; set \
+         `data.num_documents` lower or use a model with a longer context"
+    )]
+    TooLong {
+        /// Tokens of the example.
+        tokens: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// An error in the contents of a file.
+    #[error("{path}")]
+    In {
+        /// File.
+        path: PathBuf,
+        /// Error.
+        source: Box<Self>,
+    },
+}
+
+/// Failure to use the directory of a run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunDirError {
+    /// Something lies where a new run would.
+    #[error(
+        "{path}: already exists and {found}; nothing was overwritten: remove it or choose another \
+         `out`"
+    )]
+    Exists {
+        /// Directory of the run.
+        path: PathBuf,
+        /// Clause about what lies there.
+        found: &'static str,
+    },
+    /// A directory that is not there.
+    #[error("{path}: no run directory to resume from")]
+    Missing {
+        /// Directory of the run.
+        path: PathBuf,
+    },
+    /// Another process writes the run.
+    #[error("{path}: another process uses this run; wait until it ends, or stop it")]
+    InUse {
+        /// Directory of the run.
+        path: PathBuf,
+    },
+    /// A finished run, which has nothing to resume.
+    #[error("{path}: the run is finished; there is nothing to resume")]
+    Finished {
+        /// Directory of the run.
+        path: PathBuf,
+    },
+    /// A file that the run reads has changed since the run began.
+    #[error(
+        "{file}: has changed since the run began (see {path}); restore it to resume, or start \
+         another run"
+    )]
+    InputChanged {
+        /// File that has changed.
+        file: String,
+        /// File of the run that holds its digest.
+        path: PathBuf,
+    },
+    /// Every checkpoint is damaged.
+    #[error(
+        "{dir}: holds no complete checkpoint to resume from; start a new run with another `out`"
+    )]
+    NoCheckpoint {
+        /// Directory of the checkpoints.
+        dir: PathBuf,
+    },
+    /// A file of a checkpoint has another size than was written.
+    #[error("{path}: has {found} bytes instead of {expected}")]
+    Size {
+        /// File.
+        path: PathBuf,
+        /// Bytes in it.
+        found: u64,
+        /// Bytes that were written.
+        expected: u64,
+    },
+    /// A file of a checkpoint has other contents than were written.
+    #[error("{path}: its bytes have changed since it was written")]
+    Digest {
+        /// File.
+        path: PathBuf,
+    },
+    /// A checkpoint that cannot be written.
+    #[error("{path}: cannot write the checkpoint")]
+    Checkpoint {
+        /// Directory of the checkpoint.
+        path: PathBuf,
+        /// Error.
+        source: Box<Self>,
+    },
+    /// A checkpoint that a run cannot resume from.
+    #[error("{path}: cannot resume from")]
+    Resume {
+        /// Directory of the checkpoint.
+        path: PathBuf,
+        /// Error.
+        source: Box<Self>,
+    },
+    /// A step whose episodes were not recorded.
+    #[error("{path}: step {step} was not recorded; {recorded}")]
+    NotRecorded {
+        /// File that the episodes would be in.
+        path: PathBuf,
+        /// Step.
+        step: usize,
+        /// Clause about the steps that were.
+        recorded: String,
+    },
+    /// Recorded episodes that cannot be read or written.
+    #[error("{path}")]
+    Record {
+        /// File of the episodes.
+        path: PathBuf,
+        /// Error, with the row.
+        source: RecordError,
+    },
+    /// A file that cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Metrics that cannot be read.
+    #[error(transparent)]
+    Rows(#[from] DataError),
+    /// Settings without a TOML form.
+    #[error(transparent)]
+    Settings(#[from] toml::ser::Error),
+    /// Weights that cannot be read.
+    #[error(transparent)]
+    Weights(#[from] CheckpointError),
+    /// Adapters that cannot be read.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    /// The state of an optimiser that cannot be read or written.
+    #[error(transparent)]
+    Optimizer(#[from] OptimizerStateError),
+    /// Weights that cannot be written.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+}
+
+/// Failure of a training run.
+///
+/// An error of a step is an [`AtStep`](Self::AtStep); [`cause`](Self::cause) is what went wrong in
+/// it:
+///
+/// ```
+/// use zs_rl::UpdateError;
+/// use zs_trainer::{CallbackError, TrainError};
+///
+/// fn advice(error: &TrainError) -> &'static str {
+///     match error.cause() {
+///         TrainError::NonFiniteLoss { .. } => "lower the learning rate",
+///         TrainError::Update(UpdateError::NotFinite { .. }) => "mend the algorithm",
+///         TrainError::Callback(CallbackError::Panicked { .. }) => "mend the callback",
+///         _ => "read the message",
+///     }
+/// }
+///
+/// let error = TrainError::NonFiniteLoss { step: 3, loss: f64::NAN };
+/// assert_eq!(advice(&error), "lower the learning rate");
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A trainer without questions.
+    #[error("a trainer needs questions; give some with `questions`")]
+    NoQuestions,
+    /// No row of fine-tuning has a completion.
+    #[error("no row has a completion to learn; add rows with completions to `data`")]
+    NoCompletions,
+    /// Early stopping without rows to measure the validation loss on.
+    #[error("`tuning.early_stop` needs validation rows; add some to `data` or remove `early_stop`")]
+    NoValidationRows,
+    /// Settings that cannot be used.
+    #[error(transparent)]
+    Settings(#[from] RunFileError),
+    /// A component that cannot be built.
+    #[error(transparent)]
+    Component(#[from] RegistryError),
+    /// Something that the run reads and that cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// Adapters that the model has no place for.
+    #[error("lora")]
+    Lora(#[from] LoraError),
+    /// The directory of the run cannot be used.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
+    /// A directory without the run file of a training run.
+    #[error("{path}: not the directory of a training run")]
+    NotATrainingRun {
+        /// Directory.
+        path: PathBuf,
+        /// Error of the run file.
+        source: RunFileError,
+    },
+    /// A step that the run does not have.
+    #[error("{path}: has steps 1 to {num_steps}, not {step}")]
+    NoSuchStep {
+        /// Directory of the run.
+        path: PathBuf,
+        /// Steps of the run.
+        num_steps: usize,
+        /// Step that was asked for.
+        step: usize,
+    },
+    /// Episodes cannot be played.
+    #[error(transparent)]
+    Rollout(#[from] RolloutError),
+    /// The policy cannot be validated.
+    #[error("validation")]
+    Validation(#[from] EvaluateError),
+    /// The update failed, as where an algorithm returns advantages that nobody can learn from.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    /// The loss of supervised training is infinite or not a number.
+    #[error("step {step}: the loss is {loss}; lower the learning rate")]
+    NonFiniteLoss {
+        /// Step.
+        step: usize,
+        /// Loss.
+        loss: f64,
+    },
+    /// The weights were lost in an earlier update.
+    #[error("an earlier update has failed")]
+    LostWeights,
+    /// Too many searches of a step failed.
+    #[error(
+        "{failed} of {searches} searches failed, more than `training.faults.max_failure_rate` = \
+         {limit} allows, and nothing was learned from them; the first: {first}"
+    )]
+    FailedSearches {
+        /// Searches that failed.
+        failed: usize,
+        /// Searches of the step.
+        searches: usize,
+        /// Accepted share.
+        limit: f64,
+        /// Error of the first of them.
+        first: String,
+    },
+    /// Too many steps in a row were skipped.
+    #[error(
+        "`{metric}` is {value}, and {steps} steps in a row were skipped for such a reason (their \
+         episodes are recorded); lower the learning rate, or look for rewards that are not finite"
+    )]
+    SkippedSteps {
+        /// Metric that is not finite.
+        metric: &'static str,
+        /// Its value.
+        value: f64,
+        /// Steps that were skipped.
+        steps: usize,
+    },
+    /// A callback failed or panicked.
+    #[error(transparent)]
+    Callback(#[from] CallbackError),
+    /// An error of a step; the steps before it are saved where the run has a directory.
+    #[error("step {step}{}", resumes(run.as_ref()))]
+    AtStep {
+        /// Step, from 1.
+        step: usize,
+        /// Directory of the run.
+        run: Option<PathBuf>,
+        /// Error.
+        source: Box<Self>,
+    },
+    /// After an error of a step, the steps before it could not be saved.
+    #[error("after an error")]
+    NotSaved {
+        /// Error of saving.
+        source: RunDirError,
+    },
+}
+
+fn resumes(run: Option<&PathBuf>) -> String {
+    run.map_or_else(String::new, |run| {
+        format!("; `zs train --resume {}` resumes the run", run.display())
+    })
+}
+
+impl TrainError {
+    /// Error itself, without the step that it belongs to.
+    #[must_use]
+    pub fn cause(&self) -> &Self {
+        match self {
+            Self::AtStep { source, .. } => source.cause(),
+            error => error,
+        }
+    }
+}
+
+impl From<FileError> for TrainError {
+    fn from(error: FileError) -> Self {
+        RunDirError::from(error).into()
+    }
+}
+
+impl From<SaveError> for TrainError {
+    fn from(error: SaveError) -> Self {
+        RunDirError::from(error).into()
+    }
+}
