@@ -13,7 +13,7 @@ use super::block::{Block, Residual};
 use super::scores::{FlatScores, rows_of};
 use super::{CausalLm, Decoder, PackedRows, PackedTokens};
 use crate::PolicyModel;
-use crate::kernels::token_scores_backward;
+use crate::kernels::{token_scores, token_scores_backward};
 use crate::optim::add_gradients;
 
 impl CausalLm {
@@ -28,7 +28,13 @@ impl CausalLm {
         let detached = self.valid();
         let predicting = trunk.predicting();
         let targets = rows.target_tensor(&detached.device());
-        let scores = detached.chunk_scores(&predicting, &targets);
+        // Logits of a single chunk are kept.
+        let head = (self.chunks(rows.num_loss_tokens()).count() == 1)
+            .then(|| Stage::forward(predicting.clone(), |it| self.head(it)));
+        let scores = match &head {
+            Some(stage) => token_scores(stage.output(), targets.clone()),
+            None => detached.chunk_scores(&predicting, &targets),
+        };
 
         // The scores are leaves of the loss's graph.
         let leaf = |at: usize| {
@@ -48,13 +54,13 @@ impl CausalLm {
 
         let mut total = GradientsParams::new();
         let states = [predicting, scores];
-        let hidden_grads = self.head_backward(&states, &targets, &upstream, &mut total);
+        let hidden_grads = self.head_backward(head, &states, &targets, &upstream, &mut total);
         trunk.backward(&self.model, self, hidden_grads, &mut total);
         (total, output)
     }
 
     /// Backward pass of the head: maps gradients of scores to those of hidden states, chunk by
-    /// chunk.
+    /// chunk. `kept` is the forward pass of a single chunk.
     ///
     /// # Shapes
     ///
@@ -62,6 +68,7 @@ impl CausalLm {
     /// - upstream: of log-probabilities and of entropies, `[loss tokens]`
     fn head_backward(
         &self,
+        mut kept: Option<Stage>,
         [hidden, scores]: &[Tensor<2>; 2],
         targets: &Tensor<1, Int>,
         upstream: &[Tensor<1>; 2],
@@ -75,7 +82,9 @@ impl CausalLm {
             let scores = rows_of(scores, start, len);
             let logits_gradient =
                 |logits: Tensor<2>| token_scores_backward(logits, targets, scores, g, h);
-            let stage = Stage::forward(rows_of(hidden, start, len), |it| self.head(it));
+            let stage = kept
+                .take()
+                .unwrap_or_else(|| Stage::forward(rows_of(hidden, start, len), |it| self.head(it)));
             input_grads.push(stage.backward(logits_gradient, self, total));
         }
         Tensor::cat(input_grads, 0)
