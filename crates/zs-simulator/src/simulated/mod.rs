@@ -14,7 +14,7 @@ use zs_core::{
     DocumentQuality, SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey,
     query_names_entity,
 };
-use zs_model::{Completion, Generator, SamplingParams, StopReason, TokenId};
+use zs_model::{Completion, Generator, SamplingParams, StopReason, TextLimit, TokenId};
 
 use zs_search::Ledger;
 
@@ -134,6 +134,9 @@ pub enum SimulationError {
         /// Tokens that the model holds.
         context_length: usize,
     },
+    /// A query or prompt is not worth encoding.
+    #[error(transparent)]
+    Limit(#[from] zs_model::TextLimitError),
     /// The prompt could not be written.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -185,6 +188,8 @@ impl SimulatedEngine {
 
     /// The prompt of a request as tokens.
     fn encode(&self, request: &SearchRequest<'_>) -> Result<Vec<TokenId>, SimulationError> {
+        let context_length = self.generator.context_length();
+        let limit = TextLimit::new(self.generator.tokenizer(), context_length);
         let prompt = SimulationPrompt {
             question: &request.question.text,
             golden_answers: &request.question.golden_answers,
@@ -192,8 +197,8 @@ impl SimulatedEngine {
             k: request.k,
         };
         let text = self.templates.render(self.config.gate.quality(request), &prompt)?;
+        limit.check(&text)?;
         let tokens = self.generator.tokenizer().encode_prompt(&text)?;
-        let context_length = self.generator.context_length();
         if tokens.len() >= context_length {
             let num_tokens = tokens.len();
             return Err(SimulationError::PromptTooLong { num_tokens, context_length });
