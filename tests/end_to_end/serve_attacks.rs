@@ -134,7 +134,8 @@ fn requests_are_admitted_by_sequences_and_tokens() {
     refuse(json!({ "prompt": "a", "max_tokens": 1_000_000_000 }), "between 1 and 8192");
     refuse(json!({ "prompt": prompts, "max_tokens": 1024 }), "at most 262144 are served");
     // What is within the limits of one request counts with those of others.
-    let waiting = start(&server, "/v1/completions", &json!({ "prompt": prompts, "max_tokens": 900 }));
+    let waiting =
+        start(&server, "/v1/completions", &json!({ "prompt": prompts, "max_tokens": 900 }));
     wait_for(&server, "zs_serve_in_flight 1");
     let start = Instant::now();
     loop {
@@ -181,8 +182,7 @@ fn large_jobs_are_cut_and_put_together() {
         .iter()
         .map(|it| it["text"].as_str().unwrap())
         .collect();
-    let expected: Vec<String> =
-        (0..14).map(|it| format!("p{}-{}", it / 2, it % 2)).collect();
+    let expected: Vec<String> = (0..14).map(|it| format!("p{}-{}", it / 2, it % 2)).collect();
     assert_eq!(texts, expected);
     assert_eq!(reply["usage"]["completion_tokens"], 14 * 5);
     let metrics = send(&server, "GET", "/metrics", "", "").body;
@@ -224,8 +224,7 @@ fn a_client_that_leaves_frees_its_rows() {
 #[test]
 fn a_request_ends_at_its_deadline() {
     let request_timeout = Duration::from_millis(300);
-    let server =
-        sampling(Arc::new(Slow::new()), ServeConfig { request_timeout, ..config() });
+    let server = sampling(Arc::new(Slow::new()), ServeConfig { request_timeout, ..config() });
     let body = json!({ "prompt": "a", "max_tokens": 8000 });
     post(&server, "/v1/completions", &body).assert_error(504, "not answered within");
     let body = json!({ "prompt": "a", "max_tokens": 8000, "stream": true });
@@ -243,8 +242,7 @@ fn a_real_model_serves_short_requests_beside_long_ones() {
     let model = LanguageModel::initialize(shape, tokenizer, 1, &Device::flex());
     let server = sampling(Arc::new(model), config());
     let body = json!({ "prompt": vec!["a"; 64], "max_tokens": 3000 });
-    let jobs: Vec<TcpStream> =
-        (0..3).map(|_| start(&server, "/v1/completions", &body)).collect();
+    let jobs: Vec<TcpStream> = (0..3).map(|_| start(&server, "/v1/completions", &body)).collect();
     wait_for(&server, "zs_serve_in_flight 3");
     for _ in 0..3 {
         check_short_request(&server);
@@ -294,7 +292,9 @@ fn queries_that_take_a_tokenizer_minutes_fail_alone() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|it| it.as_str().is_some_and(|it| it.contains("the text has") || it.contains("a word")))
+        .map(|it| {
+            it.as_str().is_some_and(|it| it.contains("the text has") || it.contains("a word"))
+        })
         .collect();
     assert_eq!(errors, [false, false, true, true, false], "{reply:?}");
 }

@@ -30,8 +30,7 @@ fn messages() -> Value {
 fn nulls_are_keys_left_out() {
     let server = server();
     let same = |path: &str, with: Value, without: Value| {
-        let (mut with, mut without) =
-            (post(&server, path, &with), post(&server, path, &without));
+        let (mut with, mut without) = (post(&server, path, &with), post(&server, path, &without));
         assert_eq!(with.status, 200, "{path}: {with:?}");
         for reply in [&mut with, &mut without] {
             let mut json = reply.json();
@@ -43,9 +42,25 @@ fn nulls_are_keys_left_out() {
         assert_eq!(with.body, without.body, "{path}");
     };
     let keys = [
-        "model", "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "n", "seed",
-        "stream", "stream_options", "logprobs", "tools", "tool_choice", "user", "logit_bias",
-        "response_format", "presence_penalty", "top_logprobs", "no_such_key",
+        "model",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "stop",
+        "n",
+        "seed",
+        "stream",
+        "stream_options",
+        "logprobs",
+        "tools",
+        "tool_choice",
+        "user",
+        "logit_bias",
+        "response_format",
+        "presence_penalty",
+        "top_logprobs",
+        "no_such_key",
     ];
     for (path, key, value) in [
         ("/v1/chat/completions", "messages", messages()),
@@ -56,7 +71,8 @@ fn nulls_are_keys_left_out() {
         keys.iter().for_each(|it| with[*it] = Value::Null);
         same(path, with, without);
     }
-    let streamed = json!({ "prompt": "x", "stream": true, "stream_options": { "include_usage": null } });
+    let streamed =
+        json!({ "prompt": "x", "stream": true, "stream_options": { "include_usage": null } });
     assert!(post(&server, "/v1/completions", &streamed).body.contains("[DONE]"));
     let nulls = json!({
         "queries": [{ "query": "x", "question": null, "golden_answers": null, "quality": null, "seed": null }],
@@ -71,7 +87,11 @@ fn nulls_are_keys_left_out() {
         ("/v1/completions", json!({ "prompt": null }), "`prompt` is missing"),
         ("/retrieve", json!({ "queries": null }), "either `queries`"),
         ("/retrieve", json!({ "queries": [null] }), "query 0"),
-        ("/retrieve", json!({ "queries": ["a", { "query": null }] }), "query 1: `query` is missing"),
+        (
+            "/retrieve",
+            json!({ "queries": ["a", { "query": null }] }),
+            "query 1: `query` is missing",
+        ),
     ] {
         post(&server, path, &body).assert_error(400, message);
     }
@@ -81,14 +101,31 @@ fn nulls_are_keys_left_out() {
 #[test]
 fn unknown_keys_are_refused_by_name() {
     let server = server();
-    let routes =
-        [("/v1/chat/completions", "messages", messages()), ("/v1/completions", "prompt", json!("x"))];
+    let routes = [
+        ("/v1/chat/completions", "messages", messages()),
+        ("/v1/completions", "prompt", json!("x")),
+    ];
     for (path, required, value) in routes {
         for key in [
-            "include_stop_str_in_output", "stop_token_ids", "min_tokens", "ignore_eos",
-            "skip_special_tokens", "add_special_tokens", "chat_template_kwargs", "guided_json",
-            "guided_regex", "structured_outputs", "tool_choice", "tools", "bad_words", "typical_p",
-            "return_token_ids", "prompt_logprobs", "reasoning_effort", "length_penalty", "no_such_key",
+            "include_stop_str_in_output",
+            "stop_token_ids",
+            "min_tokens",
+            "ignore_eos",
+            "skip_special_tokens",
+            "add_special_tokens",
+            "chat_template_kwargs",
+            "guided_json",
+            "guided_regex",
+            "structured_outputs",
+            "tool_choice",
+            "tools",
+            "bad_words",
+            "typical_p",
+            "return_token_ids",
+            "prompt_logprobs",
+            "reasoning_effort",
+            "length_penalty",
+            "no_such_key",
         ] {
             for odd in [json!(true), json!(3), json!("x"), json!(["x"]), json!({ "a": 1 })] {
                 let body = json!({ required: value, key: odd });
@@ -102,7 +139,8 @@ fn unknown_keys_are_refused_by_name() {
             assert_eq!(post(&server, path, &body).status, 200, "{path} {key}");
         }
     }
-    post(&server, "/retrieve", &json!({ "queries": ["x"], "rerank": true })).assert_error(400, "`rerank`");
+    post(&server, "/retrieve", &json!({ "queries": ["x"], "rerank": true }))
+        .assert_error(400, "`rerank`");
     // The other form's name for the number of documents is understood.
     let reply = post(&server, "/retrieve", &json!({ "queries": ["x"], "top_k": 1 })).json();
     assert_eq!(reply["result"][0].as_array().unwrap().len(), 1);
@@ -143,11 +181,12 @@ fn body() -> impl Strategy<Value = String> {
     });
     let object = prop::collection::vec((KEY, value.clone()), 0..5)
         .prop_map(|it| Value::Object(it.into_iter().collect()));
-    let likely = (object.clone(), value.clone(), 0..3_usize).prop_map(|(mut object, value, which)| {
-        let key = ["prompt", "messages", "queries"][which];
-        object[key] = value;
-        object
-    });
+    let likely =
+        (object.clone(), value.clone(), 0..3_usize).prop_map(|(mut object, value, which)| {
+            let key = ["prompt", "messages", "queries"][which];
+            object[key] = value;
+            object
+        });
     let json = prop_oneof![1 => value, 3 => object, 4 => likely].prop_map(|it| it.to_string());
     // A part of the bodies is cut or has a byte replaced.
     (json, any::<prop::sample::Index>(), any::<char>(), 0..8_u8).prop_map(|(json, at, odd, how)| {
@@ -167,7 +206,8 @@ fn body() -> impl Strategy<Value = String> {
 fn fuzz(cases: u32) {
     let server = server();
     let paths = ["/v1/completions", "/v1/chat/completions", "/retrieve"];
-    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let result = runner.run(&(body(), 0..paths.len()), |(body, path)| {
         let reply = send(&server, "POST", paths[path], "", &body);
         match reply.status {

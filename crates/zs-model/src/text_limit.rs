@@ -59,14 +59,16 @@ impl TextLimit {
     /// Limits of texts for a model with this tokenizer and context.
     #[must_use]
     pub fn new(tokenizer: &Tokenizer, context_length: usize) -> Self {
-        let max_word_chars = match tokenizer.model() {
+        let vocabulary = tokenizer.inner().get_vocab(true);
+        let longest = vocabulary.keys().map(String::len).max().unwrap_or(0);
+        let max_word_chars = match tokenizer.inner().get_model() {
             // Up to its own limit a word is encoded, and beyond it is one unknown token.
             ModelWrapper::WordPiece(it) if it.max_input_chars_per_word > MAX_WORD_CHARS => {
                 Some(MAX_WORD_CHARS)
             }
             _ => None,
         };
-        let max_bytes = context_length.saturating_mul(tokenizer.longest_token());
+        let max_bytes = context_length.saturating_mul(longest);
         Self { context_length, max_bytes, max_word_chars }
     }
 

@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use tokenizers::models::ModelWrapper;
-
 use crate::{ChatMessage, ChatTemplate, ChatTemplateError, TokenId};
 
 /// Tokenizer loaded from a model directory.
@@ -15,7 +13,6 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     source: PathBuf,
     chat_template: Option<ChatTemplate>,
-    longest_token: usize,
 }
 
 /// Error while reading a tokenizer or encoding text.
@@ -73,8 +70,7 @@ impl Tokenizer {
         inner
             .with_truncation(None)
             .map_err(|it| TokenizerError::Read { path: source.clone(), message: it.to_string() })?;
-        let longest_token = inner.get_vocab(true).keys().map(String::len).max().unwrap_or(0);
-        Ok(Self { inner, source, chat_template: None, longest_token })
+        Ok(Self { inner, source, chat_template: None })
     }
 
     /// Encodes text that continues a sequence, without adding special tokens.
@@ -173,14 +169,8 @@ impl Tokenizer {
         self.inner.get_vocab(true).into_values().max().map_or(0, |it| it as usize + 1)
     }
 
-    /// Bytes of the longest token; no token stands for more text.
-    pub(crate) fn longest_token(&self) -> usize {
-        self.longest_token
-    }
-
-    /// Model that splits words into tokens.
-    pub(crate) fn model(&self) -> &ModelWrapper {
-        self.inner.get_model()
+    pub(crate) fn inner(&self) -> &tokenizers::Tokenizer {
+        &self.inner
     }
 
     /// File that the tokenizer was read from.

@@ -127,13 +127,13 @@ fn cancelled_completions_end_and_the_others_do_not_change() {
         num_tokens[index].fetch_add(1, Ordering::Relaxed);
     };
     let is_cancelled = |index: usize| {
-        index == 9 || index % 2 == 0 && num_tokens[index].load(Ordering::Relaxed) == 3
+        index == 9 || index.is_multiple_of(2) && num_tokens[index].load(Ordering::Relaxed) == 3
     };
     let cut = model.generate_streaming(&prompts, &params, on_token, &is_cancelled).unwrap();
     for (index, (whole, cut)) in whole.iter().zip(&cut).enumerate() {
         let expected = match index {
             9 => 0,
-            it if it % 2 == 0 => whole.tokens.len().min(3),
+            it if it.is_multiple_of(2) => whole.tokens.len().min(3),
             _ => whole.tokens.len(),
         };
         assert_eq!(cut.tokens, whole.tokens[..expected], "{index}");

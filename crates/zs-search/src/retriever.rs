@@ -345,10 +345,14 @@ mod tests {
         check(json!({ "contents": "only" }), ("", "only"));
         check(json!({ "document": null, "contents": "x", "id": null, "title": null }), ("", "x"));
         check(json!({ "title": "T", "text": null, "contents": "x" }), ("", "x"));
-        let scored = |score: Value| document(&json!({ "text": "x", "score": score })).unwrap().score;
+        let scored =
+            |score: Value| document(&json!({ "text": "x", "score": score })).unwrap().score;
         assert_eq!(scored(json!(3)), Some(3.0));
         assert_eq!(scored(json!("0.5")), Some(0.5));
-        assert_eq!((scored(json!(null)), scored(json!("nan")), scored(json!([]))), (None, None, None));
+        assert_eq!(
+            (scored(json!(null)), scored(json!("nan")), scored(json!([]))),
+            (None, None, None)
+        );
         assert!(document(&json!({ "score": 1 })).is_err());
         assert!(document(&json!({ "text": " " })).is_err());
         assert!(read_batch("{\"result\": [[]]}", 2).unwrap_err().contains("1 results for 2"));

@@ -18,38 +18,55 @@ pub struct BatchConfig {
     pub max_wait: Duration,
 }
 
-/// Space of a batch, or the space that a job takes.
+/// Space of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     /// Queries or sequences.
     pub(crate) items: usize,
-    /// Tokens of the KV cache; zero for queries.
+    /// Tokens of the KV cache, in which every sequence is as long as the longest.
     pub(crate) tokens: usize,
 }
 
-impl Room {
-    fn fits(self, room: Self) -> bool {
-        self.items <= room.items && self.tokens <= room.tokens
+/// Size of a job, or of a batch of jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Queries or sequences.
+    pub(crate) items: usize,
+    /// Tokens of the longest sequence; zero for queries.
+    pub(crate) longest: usize,
+}
+
+impl Size {
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self { items: self.items + other.items, longest: self.longest.max(other.longest) }
     }
 
-    fn without(self, taken: Self) -> Self {
-        Self {
-            items: self.items.saturating_sub(taken.items),
-            tokens: self.tokens.saturating_sub(taken.tokens),
-        }
+    pub(crate) fn fits(self, room: Room) -> bool {
+        self.items <= room.items && self.items.saturating_mul(self.longest) <= room.tokens
     }
 }
 
 /// A unit of work that can share a batch, and be cut into parts.
 pub(crate) trait Job: Sized + Send + 'static {
-    /// Returns the space that the job takes.
-    fn size(&self) -> Room;
+    /// Returns the size of the job.
+    fn size(&self) -> Size;
 
     /// Returns true when nobody waits for the result any more.
     fn is_abandoned(&self) -> bool;
 
     /// Cuts off the first part, which holds as many items as fit `room` and at least one.
     fn cut(self, room: Room) -> (Self, Option<Self>);
+}
+
+/// Returns the number of first items that fit the room together, and at least one; `tokens` are those of
+/// each item.
+pub(crate) fn num_fitting(tokens: impl Iterator<Item = usize>, room: Room) -> usize {
+    let mut size = Size::default();
+    let fitting = tokens.take_while(|&longest| {
+        size = size.with(Size { items: 1, longest });
+        size.fits(room)
+    });
+    fitting.count().max(1)
 }
 
 /// A queue in front of a thread. When it is dropped, the thread finishes the queued jobs and ends.
@@ -98,19 +115,19 @@ struct Waiting<J> {
 impl<J: Job> Waiting<J> {
     /// Waits for a job and fills its batch. Returns `None` once the queue is closed and empty.
     fn next_batch(&mut self, capacity: Room, max_wait: Duration) -> Option<Vec<J>> {
-        let (mut batch, mut room, mut deadline) = (Vec::new(), capacity, None);
-        while room.items > 0 {
+        let (mut batch, mut size, mut deadline) = (Vec::new(), Size::default(), None);
+        while size.items < capacity.items {
             let Some(job) = self.next(deadline) else { break };
             if job.is_abandoned() {
                 continue;
             }
-            let size = job.size();
-            if size.fits(room) {
-                room = room.without(size);
+            let joined = size.with(job.size());
+            if joined.fits(capacity) {
+                size = joined;
                 batch.push(job);
                 deadline.get_or_insert_with(|| Instant::now() + max_wait);
             } else if batch.is_empty() {
-                let (part, rest) = job.cut(room);
+                let (part, rest) = job.cut(capacity);
                 self.queue.extend(self.arriving.try_iter());
                 self.queue.extend(rest);
                 batch.push(part);
@@ -141,70 +158,75 @@ mod tests {
 
     use super::*;
 
-    /// A job of some items of one token each; abandoned with none.
-    impl Job for usize {
-        fn size(&self) -> Room {
-            Room { items: *self, tokens: *self }
+    /// The tokens of each item; abandoned without items.
+    impl Job for Vec<usize> {
+        fn size(&self) -> Size {
+            Size { items: self.len(), longest: self.iter().copied().max().unwrap_or(0) }
         }
 
         fn is_abandoned(&self) -> bool {
-            *self == 0
+            self.is_empty()
         }
 
-        fn cut(self, room: Room) -> (Self, Option<Self>) {
-            let first = self.min(room.items).min(room.tokens).max(1);
-            (first, (first < self).then(|| self - first))
+        fn cut(mut self, room: Room) -> (Self, Option<Self>) {
+            let at = num_fitting(self.iter().copied(), room);
+            let rest = self.split_off(at);
+            (self, (!rest.is_empty()).then_some(rest))
         }
     }
 
-    fn waiting(arriving: Receiver<usize>) -> Waiting<usize> {
+    fn waiting(arriving: Receiver<Vec<usize>>) -> Waiting<Vec<usize>> {
         Waiting { arriving, queue: VecDeque::new() }
     }
 
     #[track_caller]
-    fn check(jobs: &[usize], items: usize, tokens: usize, expected: &[&[usize]]) {
+    fn check(jobs: &[&[usize]], items: usize, tokens: usize, expected: &[&[&[usize]]]) {
         let (sender, receiver) = channel();
-        jobs.iter().for_each(|it| sender.send(*it).unwrap());
+        jobs.iter().for_each(|it| sender.send(it.to_vec()).unwrap());
         drop(sender);
         let mut waiting = waiting(receiver);
         let next = || waiting.next_batch(Room { items, tokens }, Duration::ZERO);
-        let batches: Vec<Vec<usize>> = std::iter::from_fn(next).collect();
+        let batches: Vec<Vec<Vec<usize>>> = std::iter::from_fn(next).collect();
         assert_eq!(batches, expected, "{jobs:?}");
     }
 
     #[test]
     fn a_batch_holds_the_queued_jobs() {
-        check(&[1, 1, 1], 8, 8, &[&[1, 1, 1]]);
-        check(&[1, 1, 1], 2, 8, &[&[1, 1], &[1]]);
-        check(&[1, 1, 1], 8, 2, &[&[1, 1], &[1]]);
+        check(&[&[1], &[1], &[1]], 8, 8, &[&[&[1], &[1], &[1]]]);
+        check(&[&[1], &[1], &[1]], 2, 8, &[&[&[1], &[1]], &[&[1]]]);
+        check(&[&[1], &[1], &[1]], 8, 2, &[&[&[1], &[1]], &[&[1]]]);
+        // Every sequence takes the space of the longest.
+        check(&[&[1], &[4], &[1]], 8, 8, &[&[&[1], &[4]], &[&[1]]]);
         check(&[], 2, 2, &[]);
     }
 
     #[test]
     fn large_jobs_are_cut_and_take_turns() {
-        check(&[5, 1, 1], 2, 9, &[&[2], &[1, 1], &[2], &[1]]);
-        check(&[5, 5], 2, 9, &[&[2], &[2], &[2], &[2], &[1], &[1]]);
-        check(&[1, 9, 1], 4, 9, &[&[1], &[4], &[1], &[4], &[1]]);
+        let five: &[usize] = &[1, 1, 1, 1, 1];
+        check(&[five, &[2], &[2]], 2, 9, &[&[&[1, 1]], &[&[2], &[2]], &[&[1, 1]], &[&[1]]]);
+        check(&[five, five], 3, 9, &[&[&[1; 3]], &[&[1; 3]], &[&[1; 2]], &[&[1; 2]]]);
+        check(&[&[2], five, &[2]], 4, 9, &[&[&[2]], &[&[1; 4]], &[&[2], &[1]]]);
+        check(&[&[1, 1, 5, 1]], 4, 9, &[&[&[1, 1]], &[&[5]], &[&[1]]]);
         // An item that is larger than a batch is a batch of its own.
-        check(&[2, 1], 4, 0, &[&[1], &[1], &[1]]);
+        check(&[&[2, 2], &[1]], 4, 0, &[&[&[2]], &[&[1]], &[&[2]]]);
     }
 
     #[test]
     fn abandoned_jobs_are_dropped() {
-        check(&[0, 1, 0, 1], 8, 8, &[&[1, 1]]);
-        check(&[0, 0], 8, 8, &[]);
+        check(&[&[], &[1], &[], &[1]], 8, 8, &[&[&[1], &[1]]]);
+        check(&[&[], &[]], 8, 8, &[]);
     }
 
     #[test]
     fn a_job_waits_for_others() {
         let (sender, receiver) = channel();
         let late = std::thread::spawn(move || {
-            sender.send(1).unwrap();
+            sender.send(vec![1]).unwrap();
             std::thread::yield_now();
-            sender.send(1).unwrap();
+            sender.send(vec![2]).unwrap();
         });
-        let (room, wait) = (Room { items: 2, tokens: 2 }, Duration::from_secs(600));
-        assert_eq!(waiting(receiver).next_batch(room, wait), Some(vec![1, 1]));
+        let (room, wait) = (Room { items: 2, tokens: 4 }, Duration::from_secs(600));
+        assert_eq!(waiting(receiver).next_batch(room, wait), Some(vec![vec![1], vec![2]]));
         late.join().unwrap();
     }
 
@@ -213,20 +235,20 @@ mod tests {
         let done = Arc::new(Mutex::new(Vec::new()));
         let process = {
             let done = Arc::clone(&done);
-            move |batch: Vec<usize>| {
-                assert!(batch[0] != 13, "a panic that the test asks for");
-                done.lock().unwrap().push(batch[0]);
+            move |batch: Vec<Vec<usize>>| {
+                assert!(batch[0] != [13], "a panic that the test asks for");
+                done.lock().unwrap().extend(batch);
             }
         };
-        // The second job fills a batch, so that each is a batch of its own.
+        // The second job leaves no space in a batch, so that each is a batch of its own.
         let room = Room { items: 13, tokens: 13 };
-        let process: Arc<dyn Fn(Vec<usize>) + Send + Sync> = Arc::new(process);
+        let process: Arc<dyn Fn(Vec<Vec<usize>>) + Send + Sync> = Arc::new(process);
         let batcher = Batcher::start("test", room, Duration::ZERO, Arc::clone(&process)).unwrap();
-        assert!([1, 13, 2].into_iter().all(|it| batcher.submit(it)));
+        assert!([1, 13, 2].into_iter().all(|it| batcher.submit(vec![it])));
         drop(batcher);
         while Arc::strong_count(&process) > 1 {
             std::thread::yield_now();
         }
-        assert_eq!(*done.lock().unwrap(), [1, 2]);
+        assert_eq!(*done.lock().unwrap(), [[1], [2]]);
     }
 }

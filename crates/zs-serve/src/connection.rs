@@ -46,8 +46,7 @@ impl Socket {
 
     /// Fails when the time for the bytes being written is over.
     fn check_deadline(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        let is_over =
-            self.deadline.as_mut().is_some_and(|it| it.as_mut().poll(context).is_ready());
+        let is_over = self.deadline.as_mut().is_some_and(|it| it.as_mut().poll(context).is_ready());
         match is_over {
             true => Err(io::Error::new(io::ErrorKind::TimedOut, "the client stopped reading")),
             false => Ok(()),

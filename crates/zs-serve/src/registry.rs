@@ -88,7 +88,9 @@ mod tests {
     fn is_told(entry: &Entry) -> bool {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let told = entry.connection.told_to_close();
-        runtime.block_on(async { tokio::time::timeout(std::time::Duration::ZERO, told).await }).is_ok()
+        runtime
+            .block_on(async { tokio::time::timeout(std::time::Duration::ZERO, told).await })
+            .is_ok()
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use zs_core::StreamKey;
 use zs_model::{Completion, Generator, SamplingParams, TextLimit, TokenId, Tokenizer};
 
-use crate::batcher::{Batcher, Job, Room};
+use crate::batcher::{Batcher, Job, Room, Size, num_fitting};
 use crate::metrics::ServerMetrics;
 use crate::{ServeConfig, ServeError, ServedModel};
 
@@ -83,9 +83,9 @@ pub(crate) fn sequence_tokens(prompt: usize, max_new_tokens: usize, context: usi
 }
 
 impl Job for SampleJob {
-    fn size(&self) -> Room {
-        let tokens = self.prompts.iter().map(|it| self.tokens_of(it)).sum();
-        Room { items: self.prompts.len(), tokens }
+    fn size(&self) -> Size {
+        let longest = self.prompts.iter().map(|it| self.tokens_of(it)).max().unwrap_or(0);
+        Size { items: self.prompts.len(), longest }
     }
 
     fn is_abandoned(&self) -> bool {
@@ -93,12 +93,7 @@ impl Job for SampleJob {
     }
 
     fn cut(mut self, room: Room) -> (Self, Option<Self>) {
-        let mut tokens = 0;
-        let fitting = self.prompts.iter().take(room.items).take_while(|it| {
-            tokens += self.tokens_of(it);
-            tokens <= room.tokens
-        });
-        let at = fitting.count().max(1);
+        let at = num_fitting(self.prompts.iter().map(|it| self.tokens_of(it)), room);
         let rest = Self {
             prompts: self.prompts.split_off(at),
             first: self.first + at,
@@ -172,10 +167,9 @@ impl Sampler {
         let (events, receiver) = unbounded_channel();
         let context_length = self.context_length();
         let job = SampleJob { prompts, first: 0, params, context_length, is_streamed, events };
-        let size = job.size();
-        let fits = |it: &Class| {
-            job.params.max_new_tokens <= it.max_new_tokens && size.tokens <= it.max_tokens
-        };
+        let total: usize = job.prompts.iter().map(|it| job.tokens_of(it)).sum();
+        let fits =
+            |it: &Class| job.params.max_new_tokens <= it.max_new_tokens && total <= it.max_tokens;
         let class = CLASSES.iter().position(fits).unwrap_or(CLASSES.len() - 1);
         self.batchers[class].submit(job);
         receiver
@@ -204,8 +198,7 @@ fn sample(generator: &dyn Generator, mut jobs: Vec<SampleJob>, metrics: &ServerM
         .flat_map(|(job, it)| (0..it.prompts.len()).map(move |at| (job, it.first + at)))
         .collect();
     let lengths: Vec<usize> = jobs.iter().map(|it| it.prompts.len()).collect();
-    let prompts: Vec<_> =
-        jobs.iter_mut().flat_map(|it| std::mem::take(&mut it.prompts)).collect();
+    let prompts: Vec<_> = jobs.iter_mut().flat_map(|it| std::mem::take(&mut it.prompts)).collect();
     metrics.batch("sample", prompts.len());
     metrics.prompt_tokens.inc_by(prompts.iter().map(|(tokens, _)| tokens.len() as u64).sum());
     let mut on_token = |row: usize, token: TokenId| {

@@ -8,7 +8,7 @@ use zs_core::{
 };
 
 use crate::ServeError;
-use crate::batcher::{BatchConfig, Batcher, Job, Room};
+use crate::batcher::{BatchConfig, Batcher, Job, Room, Size, num_fitting};
 use crate::metrics::ServerMetrics;
 
 /// Number of queries up to which a request is processed beside the larger ones, in a thread of its own
@@ -48,8 +48,8 @@ struct Part {
 }
 
 impl Job for RetrieveJob {
-    fn size(&self) -> Room {
-        Room { items: self.queries.len(), tokens: 0 }
+    fn size(&self) -> Size {
+        Size { items: self.queries.len(), longest: 0 }
     }
 
     fn is_abandoned(&self) -> bool {
@@ -57,7 +57,7 @@ impl Job for RetrieveJob {
     }
 
     fn cut(mut self, room: Room) -> (Self, Option<Self>) {
-        let at = room.items.clamp(1, self.queries.len());
+        let at = num_fitting(self.queries.iter().map(|_| 0), room);
         let rest = Self {
             queries: self.queries.split_off(at),
             first: self.first + at,

@@ -104,7 +104,8 @@ fn requests_and_replies_are_as_documented() {
 #[test]
 fn nulls_are_keys_left_out() {
     let one = &[("", "One", "One")];
-    let row = r#"[null, {"title": "One", "link": null, "url": null, "snippet": null, "content": null}]"#;
+    let row =
+        r#"[null, {"title": "One", "link": null, "url": null, "snippet": null, "content": null}]"#;
     for (provider, list) in [
         (WebProvider::Serpapi, "organic_results"),
         (WebProvider::Serper, "organic"),

@@ -36,7 +36,7 @@ pub(super) fn read_messages(messages: &RawMessages) -> Result<Vec<ChatMessage>, 
     if messages.0.is_empty() {
         return Err(ApiError::field("messages", "`messages` is empty"));
     }
-    let read = |(index, json): (usize, &Box<RawValue>)| {
+    let read = |(index, json): (usize, &RawValue)| {
         let place = format!("message {index}: ");
         let message: RequestMessage = read_object(json.get().as_bytes(), KEYS, &place)?;
         let missing = || ApiError::body(format!("{place}`role` is missing"));
@@ -45,7 +45,7 @@ pub(super) fn read_messages(messages: &RawMessages) -> Result<Vec<ChatMessage>, 
             content: message.content.map_or_else(String::new, |it| it.0),
         })
     };
-    messages.0.iter().enumerate().map(read).collect()
+    messages.0.iter().map(AsRef::as_ref).enumerate().map(read).collect()
 }
 
 /// Encodes messages as a prompt in the model's chat template.
@@ -161,7 +161,11 @@ mod tests {
             "Query: a\n",
         );
         check(r#"[{"role":"user","content":null},{"role":"user","content":"b"}]"#, &tokenizer, "b");
-        check(r#"[{"role":"user","content":[{"type":"text","text":null}, {"text":"b"}]}]"#, &tokenizer, "b");
+        check(
+            r#"[{"role":"user","content":[{"type":"text","text":null}, {"text":"b"}]}]"#,
+            &tokenizer,
+            "b",
+        );
         // As the `openai` client writes the assistant's message that it was sent.
         let own = r#"[{"role":"assistant","content":"c","refusal":null,"annotations":[],"audio":null,
             "function_call":null,"tool_calls":null,"name":"me"}]"#;
@@ -178,7 +182,10 @@ mod tests {
         refuse(image, "must be a text or a list of texts");
         refuse(r#"[{"role":"user","content":5}]"#, "a list of texts");
         refuse(r#"[{"role":"user"}, {"role":null,"content":"x"}]"#, "message 1: `role` is missing");
-        refuse(r#"[{"role":"user","tool_calls":[{}]}]"#, "message 0: `tool_calls` is not supported");
+        refuse(
+            r#"[{"role":"user","tool_calls":[{}]}]"#,
+            "message 0: `tool_calls` is not supported",
+        );
         refuse(r#"[{"role":"user","reasoning":"x"}]"#, "the key `reasoning` is unknown");
         refuse(&format!(r#"[{{"role":"user","content":"{}"}}]"#, "x".repeat(5001)), "5001 bytes");
     }

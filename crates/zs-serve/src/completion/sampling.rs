@@ -169,9 +169,8 @@ impl Sampling {
         sampler: &Sampler,
     ) -> Result<(), ApiError> {
         let context = sampler.context_length();
-        let tokens = |it: &Vec<TokenId>| {
-            sequence_tokens(it.len(), self.params.max_new_tokens, context)
-        };
+        let tokens =
+            |it: &Vec<TokenId>| sequence_tokens(it.len(), self.params.max_new_tokens, context);
         let total = prompts.iter().map(tokens).sum::<usize>().saturating_mul(self.num_choices);
         let most = app.config.max_request_tokens.max(context);
         if total > most {

@@ -55,10 +55,7 @@ type EventSender = Sender<Result<Event, axum::Error>>;
 struct Disconnected;
 
 impl<H> Stream<H> {
-    async fn send_all<R: CompletionRequest>(
-        self,
-        to: &EventSender,
-    ) -> Result<(), Disconnected> {
+    async fn send_all<R: CompletionRequest>(self, to: &EventSender) -> Result<(), Disconnected> {
         let Self { mut events, generator, stop, num_sequences, mut chunk, held, .. } = self;
         let mut texts: Vec<Option<VisibleStream<'_>>> = (0..num_sequences)
             .map(|_| Some(VisibleStream::new(TextStream::new(generator.tokenizer()), &stop)))

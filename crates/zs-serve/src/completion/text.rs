@@ -218,7 +218,8 @@ mod tests {
 
     #[test]
     fn prompts_are_texts_or_tokens() {
-        let texts = |it: &[&str]| PromptInput::Texts(it.iter().map(|it| (*it).to_owned()).collect());
+        let texts =
+            |it: &[&str]| PromptInput::Texts(it.iter().map(|it| (*it).to_owned()).collect());
         check(r#""a""#, Ok(texts(&["a"])));
         check(r#"["a", "\u00e9"]"#, Ok(texts(&["a", "é"])));
         check("[]", Ok(texts(&[])));

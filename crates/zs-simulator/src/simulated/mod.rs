@@ -112,6 +112,7 @@ pub struct SimulatedStats {
 #[derive(Debug)]
 pub struct SimulatedEngine {
     generator: Arc<dyn Generator>,
+    limit: TextLimit,
     templates: SimulationTemplates,
     config: SimulatedConfig,
     counters: Counters,
@@ -159,7 +160,8 @@ impl SimulatedEngine {
         config: SimulatedConfig,
     ) -> Self {
         let (counters, ledger) = (Counters::default(), Arc::default());
-        Self { generator, templates, config, counters, name: "simulated", ledger }
+        let limit = TextLimit::new(generator.tokenizer(), generator.context_length());
+        Self { generator, limit, templates, config, counters, name: "simulated", ledger }
     }
 
     /// Records the tokens of its prompts and replies in this ledger.
@@ -188,8 +190,6 @@ impl SimulatedEngine {
 
     /// The prompt of a request as tokens.
     fn encode(&self, request: &SearchRequest<'_>) -> Result<Vec<TokenId>, SimulationError> {
-        let context_length = self.generator.context_length();
-        let limit = TextLimit::new(self.generator.tokenizer(), context_length);
         let prompt = SimulationPrompt {
             question: &request.question.text,
             golden_answers: &request.question.golden_answers,
@@ -197,8 +197,9 @@ impl SimulatedEngine {
             k: request.k,
         };
         let text = self.templates.render(self.config.gate.quality(request), &prompt)?;
-        limit.check(&text)?;
+        self.limit.check(&text)?;
         let tokens = self.generator.tokenizer().encode_prompt(&text)?;
+        let context_length = self.generator.context_length();
         if tokens.len() >= context_length {
             let num_tokens = tokens.len();
             return Err(SimulationError::PromptTooLong { num_tokens, context_length });
