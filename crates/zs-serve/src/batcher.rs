@@ -156,6 +156,8 @@ impl<J: Job> Waiting<J> {
 mod tests {
     use std::sync::Mutex;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The tokens of each item; abandoned without items.
@@ -209,6 +211,31 @@ mod tests {
         check(&[&[1, 1, 5, 1]], 4, 9, &[&[&[1, 1]], &[&[5]], &[&[1]]]);
         // An item that is larger than a batch is a batch of its own.
         check(&[&[2, 2], &[1]], 4, 0, &[&[&[2]], &[&[1]], &[&[2]]]);
+    }
+
+    proptest! {
+        /// Every item is in one batch, and every batch fits or is one item.
+        #[test]
+        fn batches_hold_every_item_once(
+            jobs in prop::collection::vec(prop::collection::vec(0..9_usize, 1..8), 0..8),
+            items in 1..5_usize,
+            tokens in 0..20_usize,
+        ) {
+            let (sender, receiver) = channel();
+            jobs.iter().for_each(|it| sender.send(it.clone()).unwrap());
+            drop(sender);
+            let (mut waiting, room) = (waiting(receiver), Room { items, tokens });
+            let mut batched = Vec::new();
+            while let Some(batch) = waiting.next_batch(room, Duration::ZERO) {
+                let size = batch.iter().fold(Size::default(), |size, it| size.with(it.size()));
+                prop_assert!(size.fits(room) || size.items == 1, "{:?}", batch);
+                batched.extend(batch.into_iter().flatten());
+            }
+            let mut sent: Vec<usize> = jobs.into_iter().flatten().collect();
+            sent.sort_unstable();
+            batched.sort_unstable();
+            prop_assert_eq!(batched, sent);
+        }
     }
 
     #[test]

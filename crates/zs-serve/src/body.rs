@@ -21,11 +21,14 @@ pub(crate) struct BodyBudget {
     total: usize,
 }
 
-/// A body, and its share of the memory for bodies, which is held until this is dropped.
+/// Share of the memory for bodies, which is taken until this is dropped. Small bodies need none.
+pub(crate) type BodyShare = Option<OwnedSemaphorePermit>;
+
+/// A body and its share of the memory.
 #[derive(Debug)]
 pub(crate) struct ReceivedBody {
     pub(crate) bytes: Vec<u8>,
-    share: Option<OwnedSemaphorePermit>,
+    pub(crate) share: BodyShare,
 }
 
 impl BodyBudget {

@@ -1,7 +1,5 @@
 //! `POST /retrieve` in the forms of Search-R1 and of ZeroSearch, distinguished by their keys.
 
-use std::sync::Arc;
-
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
@@ -84,17 +82,18 @@ pub(crate) async fn retrieve(
     Extension(client): Extension<Client>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let body = Arc::new(app.bodies.read(&app.config, body).await?);
+    let body = app.bodies.read(&app.config, body).await?;
     let Some(retriever) = &app.retriever else {
         return Err(ApiError::NotFound("this server has no search engine".to_owned()));
     };
     let checking = {
-        let (app, body) = (app.clone(), Arc::clone(&body));
-        move || check(&app, &body.bytes)
+        let app = app.clone();
+        move |body: &[u8]| check(&app, body)
     };
-    let Checked { queries, k, form } = app.texts.run(body.bytes.len(), checking).await?;
-    let _queries = app.admit_queries(queries.len())?;
-    let may_leave = Retriever::is_long(queries.len());
+    let (Checked { queries, k, form }, _share) = app.texts.read(body, checking).await?;
+    let num_queries = queries.len();
+    let _permit = app.admit_queries(num_queries)?;
+    let may_leave = Retriever::is_long(num_queries);
     let results = tokio::select! {
         results = retriever.search(queries, k) => results,
         // A few queries are answered even to a client that has closed its side of the connection.
@@ -110,7 +109,7 @@ pub(crate) async fn retrieve(
         return Err(ApiError::Upstream(full_message(error)));
     }
     let render = move || Ok(form.render(&results).to_string());
-    let text = app.texts.run(body.bytes.len(), render).await?;
+    let text = app.texts.run(num_queries * k, render).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::api_error::ApiError;
+use crate::body::{BodyShare, ReceivedBody};
 
 /// Size up to which a text counts as short, in bytes. Short texts do not wait for long ones.
 const SHORT: usize = 64 << 10;
@@ -24,6 +25,17 @@ impl Default for TextThreads {
 }
 
 impl TextThreads {
+    /// Reads a body in a thread for it. Returns what was read with the share of the memory for bodies,
+    /// which stays taken as long as what was read is needed.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        body: ReceivedBody,
+        read: impl FnOnce(&[u8]) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<(T, BodyShare), ApiError> {
+        let num_bytes = body.bytes.len();
+        self.run(num_bytes, move || Ok((read(&body.bytes)?, body.share))).await
+    }
+
     /// Does some work on a text of this size in a thread for it.
     pub(crate) async fn run<T: Send + 'static>(
         &self,

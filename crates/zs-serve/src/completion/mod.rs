@@ -10,8 +10,6 @@ mod sampling;
 mod stream;
 mod text;
 
-use std::sync::Arc;
-
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
@@ -94,13 +92,13 @@ pub(crate) async fn complete<R: CompletionRequest>(
     body: Body,
 ) -> Result<Response, ApiError> {
     let deadline = tokio::time::Instant::now() + app.config.request_timeout;
-    let body = Arc::new(app.bodies.read(&app.config, body).await?);
+    let body = app.bodies.read(&app.config, body).await?;
     let checking = {
-        let (app, body) = (app.clone(), Arc::clone(&body));
-        move || check::<R>(&app, &body.bytes)
+        let app = app.clone();
+        move |body: &[u8]| check::<R>(&app, body)
     };
-    let Checked { sampling, wants_log_probs, prompts } =
-        app.texts.run(body.bytes.len(), checking).await?;
+    let (Checked { sampling, wants_log_probs, prompts }, share) =
+        app.texts.read(body, checking).await?;
     let sampler = sampler(&app)?;
     let prompt_tokens = prompts.iter().map(Vec::len).sum();
     let prompts = sampling.prompts(prompts);
@@ -125,7 +123,7 @@ pub(crate) async fn complete<R: CompletionRequest>(
             prompt_tokens,
             include_usage: sampling.include_usage,
             chunk: response,
-            held: (in_flight, sequences, body),
+            held: (in_flight, sequences, share),
         };
         return Ok(stream::sse::<R>(stream, client, deadline).into_response());
     }
