@@ -255,6 +255,19 @@ pub trait Generator: Debug + Send + Sync {
     /// # Errors
     ///
     /// Fails like [`Session::extend`].
+    ///
+    /// ```
+    /// use zs_core::StreamKey;
+    /// use zs_model::testing::ScriptedGenerator;
+    /// use zs_model::{Generator, SamplingParams};
+    ///
+    /// let parrot = ScriptedGenerator::new(|text, _| text.to_owned());
+    /// let prompts = [(parrot.tokenizer().encode("ab").unwrap(), StreamKey::new(0))];
+    /// let (params, mut streamed) = (SamplingParams::default(), Vec::new());
+    /// let on_token = &mut |_, token| streamed.push(token);
+    /// let completions = parrot.generate_streaming(&prompts, &params, on_token, &|_| false).unwrap();
+    /// assert_eq!(streamed, completions[0].tokens);
+    /// ```
     fn generate_streaming(
         &self,
         prompts: &[(Vec<TokenId>, StreamKey)],
