@@ -23,6 +23,8 @@ mod real_input;
 mod resume;
 mod search_and_cost;
 mod serve;
+mod serve_attacks;
+mod serve_json;
 mod simulate;
 mod tiny_run;
 mod transformers_server;

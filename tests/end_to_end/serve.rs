@@ -60,12 +60,12 @@ impl SearchEngine for Gated {
     }
 }
 
-fn config() -> ServeConfig {
+pub(crate) fn config() -> ServeConfig {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     ServeConfig { address, seed: 7, ..ServeConfig::default() }
 }
 
-fn searching(engine: Arc<dyn SearchEngine>, config: ServeConfig) -> Server {
+pub(crate) fn searching(engine: Arc<dyn SearchEngine>, config: ServeConfig) -> Server {
     Server::start(config, Services { engine: Some(engine), model: None }).unwrap()
 }
 
@@ -84,32 +84,32 @@ fn sampling(config: ServeConfig) -> Server {
 
 /// A reply: status, headers by lower-case name, body.
 #[derive(Debug)]
-struct Reply {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: String,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
 }
 
 impl Reply {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 
     #[track_caller]
-    fn assert_error(&self, status: u16, message: &str) {
+    pub(crate) fn assert_error(&self, status: u16, message: &str) {
         assert_eq!(self.status, status, "{self:?}");
         let said = self.json()["error"]["message"].as_str().unwrap().to_owned();
         assert!(said.contains(message), "`{said}` does not say `{message}`");
     }
 }
 
-fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(address).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     socket
 }
 
-fn request(method: &str, path: &str, headers: &str, body: &str) -> String {
+pub(crate) fn request(method: &str, path: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!(
         "{method} {path} HTTP/1.1\r\nHost: zs\r\nConnection: close\r\n{headers}Content-Length: \
@@ -118,7 +118,7 @@ fn request(method: &str, path: &str, headers: &str, body: &str) -> String {
 }
 
 /// Reads a reply up to the end of the connection.
-fn read(mut socket: TcpStream) -> Reply {
+pub(crate) fn read(mut socket: TcpStream) -> Reply {
     let mut bytes = Vec::new();
     // A server that refuses a body resets the connection once it has said so.
     match socket.read_to_end(&mut bytes) {
@@ -149,13 +149,13 @@ fn unchunk(mut body: &str) -> String {
     whole
 }
 
-fn send(server: &Server, method: &str, path: &str, headers: &str, body: &str) -> Reply {
+pub(crate) fn send(server: &Server, method: &str, path: &str, headers: &str, body: &str) -> Reply {
     let mut socket = connect(server.address());
     socket.write_all(request(method, path, headers, body).as_bytes()).unwrap();
     read(socket)
 }
 
-fn post(server: &Server, path: &str, body: &Value) -> Reply {
+pub(crate) fn post(server: &Server, path: &str, body: &Value) -> Reply {
     send(server, "POST", path, "", &body.to_string())
 }
 

@@ -13,8 +13,8 @@ use crate::checkpoint::{
 use crate::generate::{GraphCounters, LocalSession, single_turn};
 use crate::replicas::replica;
 use crate::{
-    CausalLm, CheckpointError, Completion, DecodeGraphStats, GenerateError, Generator, ModelConfig,
-    PolicyModel, SamplingParams, SaveError, SaveOptions, Session, TokenId, Tokenizer,
+    CausalLm, CheckpointError, Completion, DecodeGraphStats, GenerateError, Generator, IsCancelled,
+    ModelConfig, PolicyModel, SamplingParams, SaveError, SaveOptions, Session, TokenId, Tokenizer,
 };
 
 /// Language model: configuration, sampling weights and tokenizer.
@@ -209,12 +209,15 @@ impl Generator for LanguageModel {
         Box::new(self.local_session(num_sequences))
     }
 
-    fn generate(
+    fn generate_streaming(
         &self,
         prompts: &[(Vec<TokenId>, StreamKey)],
         params: &SamplingParams,
+        on_token: &mut dyn FnMut(usize, TokenId),
+        is_cancelled: IsCancelled<'_>,
     ) -> Result<Vec<Completion>, GenerateError> {
-        single_turn(&mut self.local_session(prompts.len()).for_single_turn(), prompts, params)
+        let mut session = self.local_session(prompts.len()).for_single_turn();
+        session.extend_unless(&single_turn(prompts), params, on_token, is_cancelled)
     }
 }
 

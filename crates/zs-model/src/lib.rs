@@ -58,6 +58,7 @@ mod replicas;
 mod scoring;
 mod supervised;
 pub mod testing;
+mod text_limit;
 mod text_stream;
 mod token;
 mod tokenizer;
@@ -71,8 +72,8 @@ pub use chat::{ChatMessage, ChatTemplate, ChatTemplateError};
 pub use checkpoint::{CheckpointError, SaveError, SaveOptions, WeightDtype};
 pub use config::{Architecture, ConfigError, Llama3RopeScaling, ModelConfig};
 pub use generate::{
-    Completion, DecodeGraphStats, GenerateError, Generator, SamplingParams, SequenceRequest,
-    Session, StopReason,
+    Completion, DecodeGraphStats, GenerateError, Generator, IsCancelled, SamplingParams,
+    SequenceRequest, Session, StopReason,
 };
 pub use language_model::LanguageModel;
 pub use lora::{AdapterError, LoraError};
@@ -84,6 +85,7 @@ pub use optim::{
 pub use policy::{PolicyModel, TokenRow, TokenScores, ValueModel};
 pub use replicas::map_replicas;
 pub use supervised::{SupervisedStats, supervised_loss, supervised_step, teacher_forced_matches};
+pub use text_limit::{TextLimit, TextLimitError};
 pub use text_stream::TextStream;
 pub use token::TokenId;
 pub use tokenizer::{Tokenizer, TokenizerError};

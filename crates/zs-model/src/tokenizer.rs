@@ -169,6 +169,10 @@ impl Tokenizer {
         self.inner.get_vocab(true).into_values().max().map_or(0, |it| it as usize + 1)
     }
 
+    pub(crate) fn inner(&self) -> &tokenizers::Tokenizer {
+        &self.inner
+    }
+
     /// File that the tokenizer was read from.
     #[must_use]
     pub fn source(&self) -> &Path {

@@ -2,6 +2,8 @@
 #![cfg(feature = "flex")]
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use burn::module::Module;
 use burn::tensor::Device;
 use proptest::prelude::*;
@@ -112,6 +114,31 @@ fn tokens_are_streamed_in_order() {
     for (streamed, completion) in streamed.iter().zip(completions) {
         assert_eq!(streamed, &completion.tokens);
     }
+}
+
+#[test]
+fn cancelled_completions_end_and_the_others_do_not_change() {
+    let (model, params) = (model().with_max_batch_rows(3), SamplingParams::default());
+    let prompts: Vec<_> = (0..10).map(|it| (vec![it as TokenId + 1, 2], key(it))).collect();
+    let whole = model.generate(&prompts, &params).unwrap();
+    // Even ones are cancelled after three tokens, and the last before its first.
+    let num_tokens: Vec<AtomicUsize> = prompts.iter().map(|_| AtomicUsize::new(0)).collect();
+    let on_token = &mut |index: usize, _| {
+        num_tokens[index].fetch_add(1, Ordering::Relaxed);
+    };
+    let is_cancelled = |index: usize| {
+        index == 9 || index.is_multiple_of(2) && num_tokens[index].load(Ordering::Relaxed) == 3
+    };
+    let cut = model.generate_streaming(&prompts, &params, on_token, &is_cancelled).unwrap();
+    for (index, (whole, cut)) in whole.iter().zip(&cut).enumerate() {
+        let expected = match index {
+            9 => 0,
+            it if it.is_multiple_of(2) => whole.tokens.len().min(3),
+            _ => whole.tokens.len(),
+        };
+        assert_eq!(cut.tokens, whole.tokens[..expected], "{index}");
+    }
+    assert!(whole.iter().any(|it| it.tokens.len() > 10));
 }
 
 #[test]

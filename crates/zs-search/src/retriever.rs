@@ -91,7 +91,13 @@ impl RetrieverEngine {
         let sent = post(&body, requests[0].seed);
         match self.client.send(&sent, |text| read_batch(text, requests.len())) {
             Ok(found) => {
-                let cut = |(mut documents, request): (Vec<Document>, &&SearchRequest<'_>)| {
+                let cut = |(found, request): (Found, &&SearchRequest<'_>)| {
+                    let unreadable = |problem: String| SearchError::Engine {
+                        engine: NAME.to_owned(),
+                        query: request.query.to_owned(),
+                        source: problem.into(),
+                    };
+                    let mut documents = found.map_err(unreadable)?;
                     documents.truncate(request.k);
                     Ok(documents)
                 };
@@ -171,17 +177,29 @@ fn post(body: &Value, seed: u64) -> HttpRequest {
     HttpRequest { path: "/retrieve", body: Some(body.to_string()), seed, ..HttpRequest::default() }
 }
 
-fn read_batch(text: &str, num_queries: usize) -> Result<Vec<Vec<Document>>, String> {
+/// Documents of one query, or the problem with its part of the reply.
+type Found = Result<Vec<Document>, String>;
+
+/// Reads the reply to a batch. What is wrong with the documents of one query fails that query alone.
+fn read_batch(text: &str, num_queries: usize) -> Result<Vec<Found>, String> {
     #[derive(Deserialize)]
     struct RetrieverResponse {
-        result: Vec<Vec<Value>>,
+        result: Vec<Value>,
+        /// Failures by query, as `zs serve` adds them.
+        errors: Option<Vec<Value>>,
     }
     let reply: RetrieverResponse = serde_json::from_str(text)
         .map_err(|error| format!("not {{\"result\": [[..], ..]}}: {error}"))?;
     if reply.result.len() != num_queries {
         return Err(format!("{} results for {num_queries} queries", reply.result.len()));
     }
-    reply.result.iter().map(|it| it.iter().map(document).collect()).collect()
+    let errors = reply.errors.unwrap_or_default();
+    let documents = |(index, found): (usize, &Value)| match (errors.get(index), found) {
+        (Some(Value::String(error)), _) => Err(format!("the server failed: {error}")),
+        (_, Value::Array(rows)) => rows.iter().map(document).collect(),
+        (_, other) => Err(format!("its documents are no list: {}", shown(other))),
+    };
+    Ok(reply.result.iter().enumerate().map(documents).collect())
 }
 
 fn read_list(text: &str) -> Result<Vec<Document>, String> {
@@ -190,11 +208,16 @@ fn read_list(text: &str) -> Result<Vec<Document>, String> {
     rows.iter().map(document).collect()
 }
 
+/// Start of a value of a reply, for an error.
+fn shown(value: &Value) -> String {
+    value.to_string().chars().take(80).collect()
+}
+
 /// A document as any of the known servers writes it: bare or under `document` with a score, as an
-/// object with `contents`, or with `title` and `text`, or as text alone.
+/// object with `contents`, or with `title` and `text`, or as text alone. A null is a key left out.
 fn document(row: &Value) -> Result<Document, String> {
-    let score = row.get("score").and_then(Value::as_f64).map(|it| it as f32);
-    let body = row.get("document").unwrap_or(row);
+    let score = row.get("score").and_then(number).map(|it| it as f32);
+    let body = row.get("document").filter(|it| !it.is_null()).unwrap_or(row);
     let text_of = |key: &str| body.get(key).and_then(Value::as_str);
     let id = match body.get("id") {
         Some(Value::String(id)) => id.clone(),
@@ -210,7 +233,9 @@ fn document(row: &Value) -> Result<Document, String> {
             }
             _ => ("", contents),
         },
-        (None, None) => return Err("a document has neither `contents` nor `text`".to_owned()),
+        (None, None) => {
+            return Err(format!("a document has neither `contents` nor `text`: {}", shown(row)));
+        }
     };
     let text = if text.trim().is_empty() { title } else { text };
     if text.trim().is_empty() {
@@ -219,8 +244,14 @@ fn document(row: &Value) -> Result<Document, String> {
     Ok(Document { id, title: title.to_owned(), text: text.to_owned(), score })
 }
 
+/// A number, written as one or as text.
+fn number(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|it| it.is_finite())
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use zs_core::{DocumentQuality, Question};
 
     use super::*;
@@ -312,9 +343,83 @@ mod tests {
         check(json!({ "text": "x" }), ("", "x"));
         check(json!({ "title": "T", "text": "x" }), ("T", "x"));
         check(json!({ "contents": "only" }), ("", "only"));
+        check(json!({ "document": null, "contents": "x", "id": null, "title": null }), ("", "x"));
+        check(json!({ "title": "T", "text": null, "contents": "x" }), ("", "x"));
+        let scored =
+            |score: Value| document(&json!({ "text": "x", "score": score })).unwrap().score;
+        assert_eq!(scored(json!(3)), Some(3.0));
+        assert_eq!(scored(json!("0.5")), Some(0.5));
+        assert_eq!(
+            (scored(json!(null)), scored(json!("nan")), scored(json!([]))),
+            (None, None, None)
+        );
         assert!(document(&json!({ "score": 1 })).is_err());
         assert!(document(&json!({ "text": " " })).is_err());
         assert!(read_batch("{\"result\": [[]]}", 2).unwrap_err().contains("1 results for 2"));
+    }
+
+    #[test]
+    fn a_document_that_cannot_be_read_fails_its_own_query() {
+        let check = |bad: Value| {
+            let good = json!([{ "document": { "contents": "x" }, "score": 1.0 }]);
+            let errors = json!([null, null, "no luck", null]);
+            let reply = json!({ "result": [good, bad, [], good], "errors": errors }).to_string();
+            let server = TestServer::start(move |_, _| CannedResponse::ok(&reply));
+            let engine = engine(&server, RetrieverProtocol::SearchR1);
+            let question = Question::new("q", "?", ["a"]);
+            let quality = DocumentQuality::Useful;
+            let request = SearchRequest {
+                query: "a",
+                question: &question,
+                quality,
+                read: &[],
+                k: 3,
+                seed: 0,
+            };
+            let found = engine.search_batch(&[request; 4]);
+            let counts: Vec<Option<usize>> =
+                found.iter().map(|it| it.as_ref().ok().map(Vec::len)).collect();
+            assert_eq!(counts, [Some(1), None, None, Some(1)], "{bad}");
+            assert!(matches!(&found[1], Err(SearchError::Engine { .. })), "{found:?}");
+            assert_eq!(server.num_requests(), 1);
+        };
+        check(json!([null]));
+        check(json!([{ "document": null, "score": 0.5 }]));
+        check(json!([{ "document": { "contents": null }, "score": 1 }]));
+        check(json!([{ "document": { "contents": "x" } }, { "id": 3 }]));
+        check(json!({ "error": "index out of range" }));
+        check(json!("none"));
+        check(Value::Null);
+    }
+
+    proptest! {
+        /// Any JSON in the place of a document is a document or the failure of its query.
+        #[test]
+        fn odd_documents_fail_no_other_query(text in "[\\[\\]{}\":,a-z0-9.-]{0,40}", odd in odd()) {
+            let _ = read_batch(&text, 1);
+            let _ = read_list(&text);
+            let reply = json!({ "result": [[{ "text": "x" }], odd] }).to_string();
+            let found = read_batch(&reply, 2).unwrap();
+            prop_assert_eq!(found[0].as_ref().map(Vec::len), Ok(1));
+            prop_assert_eq!(found.len(), 2);
+        }
+    }
+
+    fn odd() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,5}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 12, 3, |it| {
+            let key = "document|contents|text|title|id|score|x";
+            prop_oneof![
+                proptest::collection::vec(it.clone(), 0..3).prop_map(Value::from),
+                proptest::collection::vec((key, it), 0..4)
+                    .prop_map(|it| Value::Object(it.into_iter().collect())),
+            ]
+        })
     }
 
     #[test]

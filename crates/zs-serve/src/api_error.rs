@@ -1,5 +1,8 @@
 //! Error responses: a status and a JSON body in the form that OpenAI's clients read.
 
+use std::borrow::Cow;
+use std::fmt::Display;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,7 +15,7 @@ pub(crate) enum ApiError {
     #[error("{message}")]
     Invalid {
         /// The field, when the fault lies in one.
-        field: Option<&'static str>,
+        field: Option<Cow<'static, str>>,
         /// The fault and its remedy.
         message: String,
     },
@@ -37,12 +40,24 @@ pub(crate) enum ApiError {
         /// The limit.
         limit: usize,
     },
-    /// Too many requests are in progress.
-    #[error("{limit} requests are already in progress; retry later")]
-    Overloaded {
-        /// The limit.
-        limit: usize,
+    /// The body is not JSON, by its header.
+    #[error("`Content-Type` is `{0}`; send `application/json`")]
+    MediaType(String),
+    /// The request was sent to another name, or by the page of another site.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Too much is in progress.
+    #[error("{0}")]
+    Overloaded(String),
+    /// The request was not answered in time.
+    #[error("the request was not answered within {seconds} s; ask for less, or retry later")]
+    Deadline {
+        /// The timeout.
+        seconds: u64,
     },
+    /// The client closed its side of the connection before the response.
+    #[error("the client closed its side of the connection before the response")]
+    ClientLeft,
     /// The engine or the model failed.
     #[error("{0}")]
     Upstream(String),
@@ -51,7 +66,13 @@ pub(crate) enum ApiError {
 impl ApiError {
     /// Rejects one field of a request.
     pub(crate) fn field(field: &'static str, message: impl Into<String>) -> Self {
-        Self::Invalid { field: Some(field), message: message.into() }
+        Self::Invalid { field: Some(Cow::Borrowed(field)), message: message.into() }
+    }
+
+    /// Rejects a body that cannot be read.
+    pub(crate) fn body(problem: impl Display) -> Self {
+        let message = format!("the request body is not the JSON that this route reads: {problem}");
+        Self::Invalid { field: None, message }
     }
 
     /// Returns the status of the response.
@@ -63,7 +84,12 @@ impl ApiError {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Timeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Overloaded(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
+            // nginx's status for it; the client is not there to see it.
+            Self::ClientLeft => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
         }
     }
@@ -71,8 +97,8 @@ impl ApiError {
     fn kind(&self) -> &'static str {
         match self {
             Self::Unauthorized => "authentication_error",
-            Self::Overloaded { .. } => "rate_limit_error",
-            Self::Upstream(_) => "server_error",
+            Self::Overloaded(_) => "rate_limit_error",
+            Self::Upstream(_) | Self::Deadline { .. } => "server_error",
             _ => "invalid_request_error",
         }
     }
@@ -82,7 +108,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
         let param = match &self {
-            Self::Invalid { field, .. } => *field,
+            Self::Invalid { field, .. } => field.as_deref(),
             _ => None,
         };
         let body = json!({
@@ -95,7 +121,7 @@ impl IntoResponse for ApiError {
         });
         let mut response = (status, Json(body)).into_response();
         match self {
-            Self::Overloaded { .. } => {
+            Self::Overloaded(_) => {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::Unauthorized => {

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zs_core::{Domain, StreamKey};
 
 use crate::api_error::ApiError;
 use crate::auth::TokenGuard;
+use crate::body::BodyBudget;
 use crate::metrics::ServerMetrics;
+use crate::origin::OriginGuard;
 use crate::sample_worker::Sampler;
 use crate::search_worker::Retriever;
+use crate::text_threads::TextThreads;
 use crate::{ServeConfig, ServeError, Services};
 
 /// State that all requests share. Cloning it is cheap.
@@ -27,7 +27,12 @@ pub(crate) struct Shared {
     pub(crate) sampler: Option<Sampler>,
     pub(crate) metrics: Arc<ServerMetrics>,
     permits: Arc<Semaphore>,
+    sequences: Arc<Semaphore>,
+    queries: Arc<Semaphore>,
+    pub(crate) bodies: BodyBudget,
+    pub(crate) texts: TextThreads,
     pub(crate) guard: Option<TokenGuard>,
+    pub(crate) origins: OriginGuard,
     num_requests: AtomicU64,
     pub(crate) started: u64,
 }
@@ -73,12 +78,18 @@ impl App {
             .transpose()?;
         let sampler = services
             .model
-            .map(|it| Sampler::start(it, config.generate_batch, Arc::clone(&metrics)))
+            .map(|it| Sampler::start(it, &config, Arc::clone(&metrics)))
             .transpose()?;
         let epoch = std::time::SystemTime::UNIX_EPOCH;
+        let semaphore = |it: usize| Arc::new(Semaphore::new(it.min(Semaphore::MAX_PERMITS)));
         Ok(Self(Arc::new(Shared {
-            permits: Arc::new(Semaphore::new(config.max_concurrent)),
+            permits: semaphore(config.max_concurrent),
+            sequences: semaphore(config.max_concurrent_sequences),
+            queries: semaphore(config.max_concurrent_queries),
+            bodies: BodyBudget::new(config.max_total_body_bytes),
+            texts: TextThreads::default(),
             guard: config.token.as_deref().map(TokenGuard::new),
+            origins: OriginGuard::new(&config.allowed_hosts),
             num_requests: AtomicU64::new(0),
             started: epoch.elapsed().map_or(0, |it| it.as_secs()),
             config,
@@ -88,10 +99,20 @@ impl App {
         })))
     }
 
-    /// Counts a request as in progress, or returns `None` when the maximum number of them is.
-    pub(crate) fn admit(&self) -> Option<InFlight> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
-        Some(InFlight(Arc::new(InFlightGuard::new(&self.metrics, permit))))
+    /// Counts a request as in progress, or fails when the maximum number of them is.
+    pub(crate) fn admit(&self) -> Result<InFlight, ApiError> {
+        let permit = take(&self.permits, 1, self.config.max_concurrent, "requests")?;
+        Ok(InFlight(Arc::new(InFlightGuard::new(&self.metrics, permit))))
+    }
+
+    /// Counts the sequences of a request as in progress until the permit is dropped.
+    pub(crate) fn admit_sequences(&self, count: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        take(&self.sequences, count, self.config.max_concurrent_sequences, "sequences")
+    }
+
+    /// Counts the queries of a request as in progress until the permit is dropped.
+    pub(crate) fn admit_queries(&self, count: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        take(&self.queries, count, self.config.max_concurrent_queries, "queries")
     }
 
     /// Returns a seed that no other request of this server gets.
@@ -110,24 +131,14 @@ impl App {
     }
 }
 
-/// Reads the body of a request as JSON, within the limits of size and time.
-pub(crate) async fn read_json<T: DeserializeOwned>(
-    config: &ServeConfig,
-    body: Body,
-) -> Result<T, ApiError> {
-    let limit = config.max_body_bytes;
-    let reading = Limited::new(body, limit).collect();
-    let Ok(read) = tokio::time::timeout(config.receive_timeout, reading).await else {
-        return Err(ApiError::Timeout { seconds: config.receive_timeout.as_secs() });
-    };
-    let invalid = |message| ApiError::Invalid { field: None, message };
-    let bytes = read
-        .map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => ApiError::TooLarge { limit },
-            None => invalid(format!("the request body is incomplete: {error}")),
-        })?
-        .to_bytes();
-    serde_json::from_slice(&bytes).map_err(|error| {
-        invalid(format!("the request body is not the JSON that this route reads: {error}"))
+fn take(
+    semaphore: &Arc<Semaphore>,
+    count: usize,
+    limit: usize,
+    what: &str,
+) -> Result<OwnedSemaphorePermit, ApiError> {
+    let count = u32::try_from(count).ok();
+    count.and_then(|it| Arc::clone(semaphore).try_acquire_many_owned(it).ok()).ok_or_else(|| {
+        ApiError::Overloaded(format!("{limit} {what} are already in progress; retry later"))
     })
 }

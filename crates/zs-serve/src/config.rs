@@ -1,6 +1,6 @@
 //! Settings of a server, and the services that it offers.
 
-use std::fmt::Display;
+use std::fmt::{self, Debug, Display, Formatter};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,18 +29,28 @@ pub struct ServedModel {
 }
 
 /// Settings of a server.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct ServeConfig {
     /// The address to listen on; port 0 picks a free one.
     pub address: SocketAddr,
     /// The bearer token that requests must carry in `Authorization`; `/health` needs none.
     pub token: Option<String>,
+    /// Names that requests may be sent to in `Host`, and whose pages may send them, besides loopback
+    /// names, addresses, and names without a dot.
+    pub allowed_hosts: Vec<String>,
     /// Maximum number of concurrent requests; more get status 429.
     pub max_concurrent: usize,
-    /// Maximum number of connections; more wait to be accepted.
+    /// Maximum number of sequences of all requests in progress; more get status 429.
+    pub max_concurrent_sequences: usize,
+    /// Maximum number of queries of all requests in progress; more get status 429.
+    pub max_concurrent_queries: usize,
+    /// Maximum number of connections. For one more, the oldest without a request in progress is closed.
     pub max_connections: usize,
     /// Maximum size of a request body, in bytes.
     pub max_body_bytes: usize,
+    /// Maximum size of the bodies of all requests in progress, in bytes, not counting the first 64 KiB of
+    /// each; more get status 429.
+    pub max_total_body_bytes: usize,
     /// Maximum number of queries in a retrieval request.
     pub max_queries: usize,
     /// Maximum size of a query, in bytes.
@@ -51,8 +61,22 @@ pub struct ServeConfig {
     pub default_k: usize,
     /// Maximum number of completions per prompt.
     pub max_choices: usize,
+    /// Maximum number of sequences in a completion request: prompts times completions per prompt.
+    pub max_sequences: usize,
+    /// Maximum number of sampled tokens per sequence that a request may ask for.
+    pub max_tokens: usize,
+    /// Maximum number of tokens in a completion request, over all sequences, sampled ones included. A
+    /// single sequence may always fill the context.
+    pub max_request_tokens: usize,
+    /// Maximum number of tokens in a batch of sequences, sampled ones included, which bounds the KV
+    /// cache. A larger sequence is a batch of its own.
+    pub max_batch_tokens: usize,
     /// Timeout for receiving a request's head, and then for its body.
     pub receive_timeout: Duration,
+    /// Timeout for a client to read the next 64 KiB of a response, or what there is of it.
+    pub send_timeout: Duration,
+    /// Timeout for a whole request, up to the last part of its response; 504 beyond it.
+    pub request_timeout: Duration,
     /// Timeout for accepted requests to finish after the server is told to stop.
     pub drain_timeout: Duration,
     /// Batching of queries.
@@ -70,17 +94,27 @@ impl Default for ServeConfig {
         Self {
             address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8000),
             token: None,
+            allowed_hosts: Vec::new(),
             max_concurrent: 1024,
+            max_concurrent_sequences: 4096,
+            max_concurrent_queries: 16 << 10,
             max_connections: 4096,
             max_body_bytes: 8 << 20,
+            max_total_body_bytes: 128 << 20,
             max_queries: 1024,
             max_query_bytes: 16 << 10,
             max_k: 100,
             default_k: 3,
             max_choices: 16,
+            max_sequences: 256,
+            max_tokens: 8192,
+            max_request_tokens: 256 << 10,
+            max_batch_tokens: 64 << 10,
             receive_timeout: Duration::from_secs(30),
+            send_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(60),
-            retrieve_batch: BatchConfig { max_size: 512, max_wait: Duration::ZERO },
+            retrieve_batch: BatchConfig { max_size: 64, max_wait: Duration::ZERO },
             generate_batch: BatchConfig { max_size: 64, max_wait: Duration::from_millis(5) },
             noise_probability: 0.0,
             seed: 0,
@@ -92,12 +126,19 @@ impl ServeConfig {
     pub(crate) fn check(&self) -> Result<(), ServeError> {
         for (field, value) in [
             ("max_concurrent", self.max_concurrent),
+            ("max_concurrent_sequences", self.max_concurrent_sequences),
+            ("max_concurrent_queries", self.max_concurrent_queries),
             ("max_connections", self.max_connections),
             ("max_body_bytes", self.max_body_bytes),
+            ("max_total_body_bytes", self.max_total_body_bytes),
             ("max_queries", self.max_queries),
             ("max_query_bytes", self.max_query_bytes),
             ("max_k", self.max_k),
             ("max_choices", self.max_choices),
+            ("max_sequences", self.max_sequences),
+            ("max_tokens", self.max_tokens),
+            ("max_request_tokens", self.max_request_tokens),
+            ("max_batch_tokens", self.max_batch_tokens),
             ("retrieve_batch.max_size", self.retrieve_batch.max_size),
             ("generate_batch.max_size", self.generate_batch.max_size),
         ] {
@@ -109,6 +150,20 @@ impl ServeConfig {
         require((0.0..=1.0).contains(&noise), "noise_probability", "in [0, 1]", noise)?;
         let is_empty = self.token.as_ref().is_some_and(String::is_empty);
         require(!is_empty, "token", "a text of at least one character", "empty")
+    }
+}
+
+/// Leaves the token out.
+impl Debug for ServeConfig {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let has_token = self.token.is_some();
+        f.debug_struct("ServeConfig")
+            .field("address", &self.address)
+            .field("has_token", &has_token)
+            .field("allowed_hosts", &self.allowed_hosts)
+            .field("max_concurrent", &self.max_concurrent)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,6 +188,13 @@ mod tests {
     #[track_caller]
     fn check(config: ServeConfig, message: &str) {
         assert_eq!(config.check().unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn the_token_is_not_shown() {
+        let config = ServeConfig { token: Some("s3cret".to_owned()), ..ServeConfig::default() };
+        let shown = format!("{config:?} {config:#?}");
+        assert!(shown.contains("has_token: true") && !shown.contains("s3cret"), "{shown}");
     }
 
     #[test]

@@ -2,14 +2,15 @@
 //! with a [`SearchEngine`](zs_core::SearchEngine) and sample from a [`Generator`](zs_model::Generator).
 //!
 //! ```text
-//! connection -> listener (limits, timeouts) -> app (token, admission, routes)
-//!            -> retrieve | completion -> batcher: one thread that owns the engine or the model
+//! connection -> listener (limits, timeouts) -> routes (origin, token, admission)
+//!            -> retrieve | completion -> batchers: threads that call the engine or the model
 //! ```
 //!
-//! A batcher collects the requests of all connections into batches for the engine or the model.
+//! A batcher collects the requests of all connections into batches for the engine or the model. Short
+//! requests have a batcher of their own, and large ones are cut into parts that take turns.
 //!
-//! **Invariant:** this crate alone is asynchronous. Engines and models stay synchronous, and each is
-//! called from one thread.
+//! **Invariant:** this crate alone is asynchronous. Engines and models stay synchronous, and are called
+//! from threads of their own; the threads that answer connections work on no text.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -42,16 +43,22 @@ mod api_error;
 mod app;
 mod auth;
 mod batcher;
+mod body;
 mod completion;
 mod config;
+mod connection;
 mod error;
+mod json;
 mod listener;
 mod metrics;
+mod origin;
+mod registry;
 mod retrieve;
 mod routes;
 mod sample_worker;
 mod search_worker;
 mod server;
+mod text_threads;
 
 pub use batcher::BatchConfig;
 pub use config::{ServeConfig, ServedModel, Services};

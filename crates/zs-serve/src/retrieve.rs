@@ -1,46 +1,73 @@
 //! `POST /retrieve` in the forms of Search-R1 and of ZeroSearch, distinguished by their keys.
 
-use axum::Json;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
 use rand::RngExt;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use zs_core::{Document, DocumentQuality, Domain, Question, SearchError, SearchResult, StreamKey};
 
 use crate::api_error::ApiError;
-use crate::app::{App, read_json};
-use crate::search_worker::ServedQuery;
+use crate::app::App;
+use crate::connection::Client;
+use crate::json::{Capped, Keys, read_object};
+use crate::search_worker::{Retriever, ServedQuery};
+
+/// Keys of a request. Those of both forms are read; a client may send the other's name for the number of
+/// documents.
+const KEYS: Keys = Keys {
+    read: &["queries", "topk", "return_scores", "query", "top_k"],
+    also_read: &[],
+    ignored: &["user", "metadata", "request_id"],
+    neutral: &[],
+};
+
+/// Keys of a query that is an object.
+const QUERY_KEYS: Keys = Keys {
+    read: &["query", "question", "golden_answers", "quality", "seed"],
+    also_read: &[],
+    ignored: &[],
+    neutral: &[],
+};
+
+/// Maximum number of queries that are read before their number is checked.
+const MAX_READ_QUERIES: usize = 1 << 20;
+
+/// Maximum number of golden answers of a query.
+const MAX_GOLDEN_ANSWERS: usize = 1024;
 
 /// A request in either form; exactly one of `queries` and `query` is present.
 #[derive(Debug, Deserialize)]
-pub(crate) struct RetrieveRequest {
-    queries: Option<Vec<QueryInput>>,
+struct RetrieveRequest<'a> {
+    #[serde(borrow)]
+    queries: Option<Capped<&'a RawValue, MAX_READ_QUERIES>>,
     topk: Option<usize>,
-    #[serde(default)]
-    return_scores: bool,
-    query: Option<QueryInput>,
+    return_scores: Option<bool>,
+    #[serde(borrow)]
+    query: Option<&'a RawValue>,
     top_k: Option<usize>,
 }
 
 /// A query, alone or with the inputs of a simulated engine.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum QueryInput {
-    Text(String),
-    Full(FullQuery),
-}
-
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FullQuery {
-    query: String,
+struct QueryInput {
+    query: Option<String>,
     question: Option<String>,
-    #[serde(default)]
-    golden_answers: Vec<String>,
+    golden_answers: Option<Capped<String, MAX_GOLDEN_ANSWERS>>,
     quality: Option<DocumentQuality>,
     seed: Option<u64>,
+}
+
+/// A request that was read and checked.
+struct Checked {
+    queries: Vec<ServedQuery>,
+    k: usize,
+    form: Form,
 }
 
 /// Searches, and answers in the form of the request.
@@ -50,24 +77,28 @@ struct FullQuery {
 /// has no documents, and then `errors` holds one entry per query.
 ///
 /// `ZeroSearch`: `{"query", "top_k"}` to `[{"text", "id", "title", "score"}]`.
-pub(crate) async fn retrieve(State(app): State<App>, body: Body) -> Result<Json<Value>, ApiError> {
-    let request: RetrieveRequest = read_json(&app.config, body).await?;
+pub(crate) async fn retrieve(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let body = app.bodies.read(&app.config, body).await?;
     let Some(retriever) = &app.retriever else {
         return Err(ApiError::NotFound("this server has no search engine".to_owned()));
     };
-    let (inputs, k, form) = match (request.queries, request.query) {
-        (Some(queries), None) => {
-            (queries, request.topk, Form::SearchR1 { scores: request.return_scores })
-        }
-        (None, Some(query)) => (vec![query], request.top_k, Form::ZeroSearch),
-        _ => {
-            let message = "send either `queries` (with `topk`) or `query` (with `top_k`)";
-            return Err(ApiError::field("queries", message));
-        }
+    let checking = {
+        let app = app.clone();
+        move |body: &[u8]| check(&app, body)
     };
-    let k = check_k(&app, k, form)?;
-    let queries = check_queries(&app, inputs)?;
-    let results = retriever.search(queries, k).await;
+    let (Checked { queries, k, form }, _share) = app.texts.read(body, checking).await?;
+    let num_queries = queries.len();
+    let _permit = app.admit_queries(num_queries)?;
+    let may_leave = Retriever::is_long(num_queries);
+    let results = tokio::select! {
+        results = retriever.search(queries, k) => results,
+        // A few queries are answered even to a client that has closed its side of the connection.
+        () = client.left(), if may_leave => return Err(ApiError::ClientLeft),
+    };
     let Some(results) = results else {
         return Err(ApiError::Upstream(
             "the search engine panicked; see the log of the server".to_owned(),
@@ -77,7 +108,27 @@ pub(crate) async fn retrieve(State(app): State<App>, body: Body) -> Result<Json<
     if let (Some(error), true) = (first_error, results.iter().all(Result::is_err)) {
         return Err(ApiError::Upstream(full_message(error)));
     }
-    Ok(Json(form.render(&results)))
+    let render = move || Ok(form.render(&results).to_string());
+    let text = app.texts.run(num_queries * k, render).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+/// Reads a request and checks it.
+fn check(app: &App, body: &[u8]) -> Result<Checked, ApiError> {
+    let request: RetrieveRequest<'_> = read_object(body, KEYS, "")?;
+    let (inputs, k, form) = match (request.queries, request.query) {
+        (Some(queries), None) => {
+            let scores = request.return_scores.unwrap_or(false);
+            (queries.0, request.topk.or(request.top_k), Form::SearchR1 { scores })
+        }
+        (None, Some(query)) => (vec![query], request.top_k.or(request.topk), Form::ZeroSearch),
+        _ => {
+            let message = "send either `queries` (with `topk`) or `query` (with `top_k`)";
+            return Err(ApiError::field("queries", message));
+        }
+    };
+    let k = check_k(app, k, form)?;
+    Ok(Checked { queries: check_queries(app, &inputs)?, k, form })
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +199,7 @@ fn check_k(app: &App, k: Option<usize>, form: Form) -> Result<usize, ApiError> {
     }
 }
 
-fn check_queries(app: &App, inputs: Vec<QueryInput>) -> Result<Vec<ServedQuery>, ApiError> {
+fn check_queries(app: &App, inputs: &[&RawValue]) -> Result<Vec<ServedQuery>, ApiError> {
     let invalid = |message: String| Err(ApiError::field("queries", message));
     let most = app.config.max_queries;
     if inputs.len() > most {
@@ -156,26 +207,38 @@ fn check_queries(app: &App, inputs: Vec<QueryInput>) -> Result<Vec<ServedQuery>,
     }
     let longest = app.config.max_query_bytes;
     let mut queries = Vec::with_capacity(inputs.len());
-    for (index, input) in inputs.into_iter().enumerate() {
-        let input = match input {
-            QueryInput::Text(query) => FullQuery { query, ..FullQuery::default() },
-            QueryInput::Full(full) => full,
-        };
-        if input.query.len() > longest {
-            let len = input.query.len();
+    for (index, input) in inputs.iter().enumerate() {
+        let (input, query) = read_query(input, index)?;
+        if query.len() > longest {
+            let len = query.len();
             return invalid(format!("query {index} has {len} bytes; send at most {longest}"));
         }
-        queries.push(input.served(app.config.seed, app.config.noise_probability));
+        queries.push(input.served(query, app.config.seed, app.config.noise_probability));
     }
     Ok(queries)
 }
 
-impl FullQuery {
+/// Reads a query that is a text or an object, and returns its text apart.
+fn read_query(input: &RawValue, index: usize) -> Result<(QueryInput, String), ApiError> {
+    let place = format!("query {index}: ");
+    if input.get().starts_with('{') {
+        let mut input: QueryInput = read_object(input.get().as_bytes(), QUERY_KEYS, &place)?;
+        let missing = || ApiError::body(format!("{place}`query` is missing"));
+        let query = input.query.take().ok_or_else(missing)?;
+        return Ok((input, query));
+    }
+    let query = serde_json::from_str(input.get());
+    let query = query.map_err(|_| ApiError::body(format!("{place}it is no text and no object")))?;
+    Ok((QueryInput::default(), query))
+}
+
+impl QueryInput {
     /// Fills in the defaults of a query. Seed and quality are functions of the server's seed, the
     /// question and the query, so that the same query always finds the same documents.
-    fn served(self, seed: u64, noise_probability: f64) -> ServedQuery {
-        let text = self.question.unwrap_or_else(|| self.query.clone());
-        let key = StreamKey { step: digest(&[&text, &self.query]), ..StreamKey::new(seed) };
+    fn served(self, query: String, seed: u64, noise_probability: f64) -> ServedQuery {
+        let text = self.question.unwrap_or_else(|| query.clone());
+        let golden_answers = self.golden_answers.map_or_else(Vec::new, |it| it.0);
+        let key = StreamKey { step: digest(&[&text, &query]), ..StreamKey::new(seed) };
         let quality = self.quality.unwrap_or_else(|| {
             let draw: f64 = key.rng(Domain::Quality).random();
             match draw < noise_probability {
@@ -185,8 +248,8 @@ impl FullQuery {
         });
         ServedQuery {
             seed: self.seed.unwrap_or_else(|| key.derive_seed(Domain::Search)),
-            question: Question::new("", text, self.golden_answers),
-            query: self.query,
+            question: Question::new("", text, golden_answers),
+            query,
             quality,
         }
     }
@@ -252,18 +315,19 @@ mod tests {
 
     #[test]
     fn defaults_are_functions_of_the_query() {
-        let plain = || FullQuery { query: "q".into(), ..FullQuery::default() };
-        let (a, b) = (plain().served(1, 0.5), plain().served(1, 0.5));
+        let plain = |seed| QueryInput::default().served("q".to_owned(), seed, 0.5);
+        let (a, b) = (plain(1), plain(1));
         assert_eq!((a.seed, a.quality, &a.question.text), (b.seed, b.quality, &"q".to_owned()));
-        assert_ne!(a.seed, plain().served(2, 0.5).seed);
+        assert_ne!(a.seed, plain(2).seed);
         let noisy = (0..1000)
-            .map(|it| FullQuery { query: it.to_string(), ..FullQuery::default() }.served(0, 0.25))
+            .map(|it| QueryInput::default().served(it.to_string(), 0, 0.25))
             .filter(|it| it.quality == DocumentQuality::Noisy)
             .count();
         // 1000 draws at 0.25: standard deviation 13.7.
         assert!((195..=305).contains(&noisy), "{noisy}");
-        let given = FullQuery { seed: Some(3), quality: Some(DocumentQuality::Noisy), ..plain() };
-        let given = given.served(1, 0.0);
+        let quality = Some(DocumentQuality::Noisy);
+        let given = QueryInput { seed: Some(3), quality, ..QueryInput::default() };
+        let given = given.served("q".to_owned(), 1, 0.0);
         assert_eq!((given.seed, given.quality), (3, DocumentQuality::Noisy));
     }
 }

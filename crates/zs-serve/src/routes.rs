@@ -1,4 +1,4 @@
-//! Routes, and the steps that every request passes first: token, admission, counting.
+//! Routes, and the steps that every request passes first: counting, origin, token, admission.
 
 use std::time::Instant;
 
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::api_error::ApiError;
 use crate::app::App;
 use crate::completion::{ChatRequest, TextRequest, complete};
+use crate::origin::check_content_type;
 use crate::retrieve;
 
 /// Builds the routes of a server.
@@ -36,19 +37,27 @@ pub(crate) fn router(app: &App) -> Router {
         .with_state(app.clone())
 }
 
-/// Admits a request unless the maximum number of them is in progress.
+/// Admits a request unless the maximum number of them is in progress, and ends it at its deadline.
 async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let Some(in_flight) = app.admit() else {
-        return ApiError::Overloaded { limit: app.config.max_concurrent }.into_response();
+    let in_flight = match check_content_type(request.headers()).and_then(|()| app.admit()) {
+        Ok(in_flight) => in_flight,
+        Err(error) => return error.into_response(),
     };
     // A streamed response is in progress until its last byte, not its first.
     request.extensions_mut().insert(in_flight.clone());
-    let response = next.run(request).await;
+    let timeout = app.config.request_timeout;
+    let response = match tokio::time::timeout(timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::Deadline { seconds: timeout.as_secs() }.into_response(),
+    };
     drop(in_flight);
     response
 }
 
 async fn authorize(State(app): State<App>, request: Request, next: Next) -> Response {
+    if let Err(error) = app.origins.check(request.headers(), request.uri()) {
+        return error.into_response();
+    }
     match &app.guard {
         Some(guard) if !guard.admits(request.headers()) => ApiError::Unauthorized.into_response(),
         _ => next.run(request).await,

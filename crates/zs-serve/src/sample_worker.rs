@@ -1,21 +1,39 @@
-//! The sampling thread: prompts of all requests with the same parameters, one session at a time.
+//! The sampling threads: prompts of all requests with the same parameters, one batch at a time.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use zs_core::StreamKey;
-use zs_model::{Completion, Generator, SamplingParams, SequenceRequest, TokenId, Tokenizer};
+use zs_model::{Completion, Generator, SamplingParams, TextLimit, TokenId, Tokenizer};
 
-use crate::batcher::{BatchConfig, Batcher, Job};
+use crate::batcher::{Batcher, Job, Room, Size, num_fitting};
 use crate::metrics::ServerMetrics;
-use crate::{ServeError, ServedModel};
+use crate::{ServeConfig, ServeError, ServedModel};
 
-/// A model behind a batcher.
+/// Classes of requests, from the shortest: each has a thread, so that a request waits for none of a
+/// longer class. The last class has no bounds.
+const CLASSES: [Class; 3] = [
+    Class { name: "sample-short", max_new_tokens: 64, max_tokens: 4 << 10 },
+    Class { name: "sample-medium", max_new_tokens: 512, max_tokens: 32 << 10 },
+    Class { name: "sample-long", max_new_tokens: usize::MAX, max_tokens: usize::MAX },
+];
+
+/// Bounds of a class of requests.
+struct Class {
+    name: &'static str,
+    /// Tokens that a sequence may be continued by, and so the steps of a batch.
+    max_new_tokens: usize,
+    /// Tokens of all sequences of a request, sampled ones included.
+    max_tokens: usize,
+}
+
+/// A model behind a batcher per class of requests.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     model: ServedModel,
     vocab_size: usize,
-    batcher: Batcher<SampleJob>,
+    limit: TextLimit,
+    batchers: Vec<Batcher<SampleJob>>,
 }
 
 /// Progress of the sequences of a request.
@@ -28,42 +46,88 @@ pub(crate) enum SampleEvent {
         /// The token.
         token: TokenId,
     },
-    /// All completions. The last event.
-    Done(Vec<Completion>),
+    /// Completions of the sequences from number `first` on.
+    Done {
+        /// Index of the first sequence.
+        first: usize,
+        /// Completions, in the order of the sequences.
+        completions: Vec<Completion>,
+    },
     /// The error of sampling. The last event.
     Failed(String),
 }
 
+/// Sequences of a request, from number `first` on.
 #[derive(Debug)]
 struct SampleJob {
     prompts: Vec<(Vec<TokenId>, StreamKey)>,
+    first: usize,
     params: SamplingParams,
+    context_length: usize,
     is_streamed: bool,
     /// Unbounded, so that a slow client does not delay others; it holds the tokens of one request at
     /// most.
     events: UnboundedSender<SampleEvent>,
 }
 
+impl SampleJob {
+    /// Tokens that a sequence may hold at its end.
+    fn tokens_of(&self, (prompt, _): &(Vec<TokenId>, StreamKey)) -> usize {
+        sequence_tokens(prompt.len(), self.params.max_new_tokens, self.context_length)
+    }
+}
+
+/// Returns the number of tokens that a sequence may hold at its end.
+pub(crate) fn sequence_tokens(prompt: usize, max_new_tokens: usize, context: usize) -> usize {
+    prompt.saturating_add(max_new_tokens).min(context)
+}
+
 impl Job for SampleJob {
-    fn size(&self) -> usize {
-        self.prompts.len()
+    fn size(&self) -> Size {
+        let longest = self.prompts.iter().map(|it| self.tokens_of(it)).max().unwrap_or(0);
+        Size { items: self.prompts.len(), longest }
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    fn cut(mut self, room: Room) -> (Self, Option<Self>) {
+        let at = num_fitting(self.prompts.iter().map(|it| self.tokens_of(it)), room);
+        let rest = Self {
+            prompts: self.prompts.split_off(at),
+            first: self.first + at,
+            params: self.params.clone(),
+            context_length: self.context_length,
+            is_streamed: self.is_streamed,
+            events: self.events.clone(),
+        };
+        (self, (!rest.prompts.is_empty()).then_some(rest))
     }
 }
 
 impl Sampler {
     pub(crate) fn start(
         model: ServedModel,
-        config: BatchConfig,
+        config: &ServeConfig,
         metrics: Arc<ServerMetrics>,
     ) -> Result<Self, ServeError> {
         let generator = Arc::clone(&model.generator);
-        let process = move |jobs: Vec<SampleJob>| {
+        let process: Arc<dyn Fn(Vec<SampleJob>) + Send + Sync> = Arc::new(move |jobs| {
             for group in group_by_params(jobs) {
-                sample(generator.as_ref(), &group, &metrics);
+                sample(generator.as_ref(), group, &metrics);
             }
+        });
+        let batch = config.generate_batch;
+        let start = |it: &Class| {
+            let tokens = config.max_batch_tokens.min(it.max_tokens.saturating_mul(4));
+            let room = Room { items: batch.max_size, tokens };
+            Batcher::start(it.name, room, batch.max_wait, Arc::clone(&process))
         };
-        let vocab_size = model.generator.tokenizer().vocab_size();
-        Ok(Self { model, vocab_size, batcher: Batcher::start("sample", config, process)? })
+        let batchers = CLASSES.iter().map(start).collect::<Result<_, _>>()?;
+        let tokenizer = model.generator.tokenizer();
+        let limit = TextLimit::new(tokenizer, model.generator.context_length());
+        Ok(Self { vocab_size: tokenizer.vocab_size(), limit, batchers, model })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -87,7 +151,13 @@ impl Sampler {
         self.vocab_size
     }
 
-    /// Queues prompts that fit the context. The events end without a last one when the model panics.
+    /// Limit on texts that are worth encoding.
+    pub(crate) fn limit(&self) -> &TextLimit {
+        &self.limit
+    }
+
+    /// Queues prompts that fit the context. The events end before every sequence is done when the model
+    /// panics. Once the receiver is dropped, the sequences are sampled no further.
     pub(crate) fn sample(
         &self,
         prompts: Vec<(Vec<TokenId>, StreamKey)>,
@@ -95,7 +165,13 @@ impl Sampler {
         is_streamed: bool,
     ) -> UnboundedReceiver<SampleEvent> {
         let (events, receiver) = unbounded_channel();
-        self.batcher.submit(SampleJob { prompts, params, is_streamed, events });
+        let context_length = self.context_length();
+        let job = SampleJob { prompts, first: 0, params, context_length, is_streamed, events };
+        let total: usize = job.prompts.iter().map(|it| job.tokens_of(it)).sum();
+        let fits =
+            |it: &Class| job.params.max_new_tokens <= it.max_new_tokens && total <= it.max_tokens;
+        let class = CLASSES.iter().position(fits).unwrap_or(CLASSES.len() - 1);
+        self.batchers[class].submit(job);
         receiver
     }
 }
@@ -112,39 +188,34 @@ fn group_by_params(jobs: Vec<SampleJob>) -> Vec<Vec<SampleJob>> {
     groups
 }
 
-fn sample(generator: &dyn Generator, jobs: &[SampleJob], metrics: &ServerMetrics) {
-    // Row `r` of the session is sequence `owners[r].1` of job `owners[r].0`.
+fn sample(generator: &dyn Generator, mut jobs: Vec<SampleJob>, metrics: &ServerMetrics) {
+    jobs.retain(|it| !it.is_abandoned());
+    let Some(params) = jobs.first().map(|it| it.params.clone()) else { return };
+    // Row `r` of the batch is sequence `owners[r].1` of job `owners[r].0`.
     let owners: Vec<(usize, usize)> = jobs
         .iter()
         .enumerate()
-        .flat_map(|(job, it)| (0..it.prompts.len()).map(move |sequence| (job, sequence)))
+        .flat_map(|(job, it)| (0..it.prompts.len()).map(move |at| (job, it.first + at)))
         .collect();
-    let requests: Vec<SequenceRequest<'_>> = owners
-        .iter()
-        .enumerate()
-        .map(|(row, &(job, sequence))| {
-            let (append, key) = &jobs[job].prompts[sequence];
-            SequenceRequest { sequence: row, append, key: *key }
-        })
-        .collect();
-    metrics.batch("sample", requests.len());
-    metrics.prompt_tokens.inc_by(requests.iter().map(|it| it.append.len() as u64).sum());
-    // Sending fails when the client has disconnected; its sequences are sampled to their end.
+    let lengths: Vec<usize> = jobs.iter().map(|it| it.prompts.len()).collect();
+    let prompts: Vec<_> = jobs.iter_mut().flat_map(|it| std::mem::take(&mut it.prompts)).collect();
+    metrics.batch("sample", prompts.len());
+    metrics.prompt_tokens.inc_by(prompts.iter().map(|(tokens, _)| tokens.len() as u64).sum());
     let mut on_token = |row: usize, token: TokenId| {
         let (job, sequence) = owners[row];
         if jobs[job].is_streamed {
             let _ = jobs[job].events.send(SampleEvent::Token { sequence, token });
         }
     };
-    let mut session = generator.session(requests.len());
-    match session.extend(&requests, &jobs[0].params, &mut on_token) {
+    let is_cancelled = |row: usize| jobs[owners[row].0].is_abandoned();
+    match generator.generate_streaming(&prompts, &params, &mut on_token, &is_cancelled) {
         Ok(completions) => {
             let sampled: usize = completions.iter().map(|it| it.tokens.len()).sum();
             metrics.completion_tokens.inc_by(sampled as u64);
             let mut completions = completions.into_iter();
-            for job in jobs {
-                let own = completions.by_ref().take(job.prompts.len()).collect();
-                let _ = job.events.send(SampleEvent::Done(own));
+            for (job, length) in jobs.into_iter().zip(lengths) {
+                let completions = completions.by_ref().take(length).collect();
+                let _ = job.events.send(SampleEvent::Done { first: job.first, completions });
             }
         }
         Err(error) => {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use garde::Validate;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 use zs_core::registry::check;
 use zs_core::{SearchEngine, SearchError, SearchRequest, SearchResult};
 use zs_search::Ledger;
@@ -175,11 +175,22 @@ struct Written {
     is_cut: bool,
 }
 
+/// Counts as servers write them: whole numbers, fractions, null or nothing.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Tokens {
+    #[serde(deserialize_with = "count")]
     prompt_tokens: u64,
+    #[serde(deserialize_with = "count")]
     completion_tokens: u64,
+}
+
+/// Reads a count that may be null or written with a fraction; anything else counts nothing, since a
+/// reply is worth more than the count of its tokens.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let value = Value::deserialize(deserializer)?;
+    let fraction = || value.as_f64().filter(|it| *it < 1e15).map(|it| it as u64);
+    Ok(value.as_u64().or_else(fraction).unwrap_or(0))
 }
 
 impl RemoteEngine {
@@ -420,6 +431,36 @@ mod tests {
         check("{\"choices\": []}", |it| matches!(it, SearchError::Engine { .. }));
         check("{\"choices\": [{\"text\": \"a\"}]}", |it| matches!(it, SearchError::Engine { .. }));
         check("<html>", |it| matches!(it, SearchError::Engine { .. }));
+    }
+
+    #[test]
+    fn counts_of_tokens_are_read_in_every_form() {
+        let check = |usage: &str, expected: (u64, u64)| {
+            let body = format!(
+                "{{\"choices\": [{{\"message\": {{\"content\": \"Doc 1: x\"}}, \
+                 \"finish_reason\": null}}], \"usage\": {usage}}}"
+            );
+            let server = TestServer::start(move |_, _| CannedResponse::ok(&body));
+            let (engine, ledger) = engine(&[&server]);
+            let question = Question::new("q", "Who?", ["a"]);
+            let quality = DocumentQuality::Useful;
+            let request = SearchRequest {
+                query: "q",
+                question: &question,
+                quality,
+                read: &[],
+                k: 2,
+                seed: 1,
+            };
+            assert_eq!(engine.search(request).unwrap().len(), 1, "{usage}");
+            let usage = ledger.totals()[0].usage;
+            assert_eq!((usage.prompt_tokens, usage.completion_tokens), expected);
+        };
+        check("null", (0, 0));
+        check("{}", (0, 0));
+        check(r#"{"prompt_tokens": 12.0, "completion_tokens": 3}"#, (12, 3));
+        check(r#"{"prompt_tokens": null, "completion_tokens": -1}"#, (0, 0));
+        check(r#"{"prompt_tokens": "many", "completion_tokens": 1e300}"#, (0, 0));
     }
 
     /// What `transformers serve` 5.24 replied, with the shipped model, to a chat and to a prompt.

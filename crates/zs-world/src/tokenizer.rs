@@ -17,6 +17,10 @@ pub const EOS_TOKEN: &str = "<eos>";
 
 const UNKNOWN_TOKEN: &str = "[UNK]";
 
+/// Longest word that is encoded, in characters: BERT's. `WordPiece` takes time that grows with the third
+/// power of a word's length.
+const MAX_WORD_CHARS: usize = 100;
+
 /// The prompt for useful documents of models trained on worlds; short, since they are small.
 pub const TINY_USEFUL: &str = "useful documents. Question: {{ question }} Answer: \
 {{ golden_answer }} Query: {{ query }}\nDocuments: ";
@@ -40,8 +44,9 @@ pub const FIRST_ORDINARY_TOKEN: u32 = 4;
 ///
 /// `WordPiece` over white space and punctuation, case kept. The vocabulary is fixed, whatever the
 /// seeds of the worlds: the grammar's words, given names, jobs, years, the syllables that names are
-/// made of, and every printable ASCII character, so any ASCII text can be encoded. White space is
-/// not kept: a line break is encoded like a space, and decoding writes one space between words.
+/// made of, and every printable ASCII character. So any ASCII text can be encoded, but for words of
+/// more than 100 characters, which are one unknown token as with BERT. White space is not kept: a
+/// line break is encoded like a space, and decoding writes one space between words.
 #[must_use]
 pub fn tokenizer_json() -> String {
     let vocabulary = vocabulary();
@@ -77,7 +82,7 @@ pub fn tokenizer_json() -> String {
         "decoder": { "type": "WordPiece", "prefix": "##", "cleanup": true },
         "model": {
             "type": "WordPiece", "unk_token": UNKNOWN_TOKEN, "continuing_subword_prefix": "##",
-            "max_input_chars_per_word": 1_000_000, "vocab": vocab
+            "max_input_chars_per_word": MAX_WORD_CHARS, "vocab": vocab
         }
     })
     .to_string()
@@ -193,6 +198,14 @@ mod tests {
         let tokens = tokenizer.encode(&text).unwrap();
         assert_eq!(tokens.len(), 6, "{tokens:?}");
         assert_eq!(tokenizer.decode(&tokens), "<information> Doc 1: Anna Doc 2: b </information>");
+    }
+
+    #[test]
+    fn words_without_end_are_unknown() {
+        let encode = |length: usize| tokenizer().encode(&"a".repeat(length)).unwrap();
+        assert!(!encode(100).contains(&3));
+        assert_eq!(encode(101), [3]);
+        assert_eq!(encode(1_000_000), [3]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use burn::tensor::StreamId;
 
 use super::decode_step::GraphCounters;
 use super::shard::Shard;
-use super::{Completion, GenerateError, SamplingParams, SequenceRequest, Session};
+use super::{Completion, GenerateError, IsCancelled, SamplingParams, SequenceRequest, Session};
 use crate::TokenId;
 use crate::replicas::workers_of;
 use crate::workers::run_single_threaded;
@@ -89,19 +89,22 @@ impl<'a> LocalSession<'a> {
     }
 }
 
-impl Session for LocalSession<'_> {
-    fn extend(
+impl LocalSession<'_> {
+    /// [`Session::extend`] that ends the completions of cancelled requests early.
+    pub(crate) fn extend_unless(
         &mut self,
         requests: &[SequenceRequest<'_>],
         params: &SamplingParams,
         on_token: &mut dyn FnMut(usize, TokenId),
+        is_cancelled: IsCancelled<'_>,
     ) -> Result<Vec<Completion>, GenerateError> {
         params.check()?;
         self.check_requests(requests)?;
         let num_shards = self.shards.len();
         let stream = self.stream;
         if num_shards == 1 {
-            return Ok(stream.executes(|| self.shards[0].extend(requests, params, on_token)));
+            let shard = &mut self.shards[0];
+            return Ok(stream.executes(|| shard.extend(requests, params, on_token, is_cancelled)));
         }
         let mut shares: Vec<ShardRequests<'_>> =
             (0..num_shards).map(|_| ShardRequests::default()).collect();
@@ -119,10 +122,12 @@ impl Session for LocalSession<'_> {
                 let sender = sender.clone();
                 running.push(scope.spawn(move || {
                     run_single_threaded(stream, || {
-                        shard.extend(&share.requests, params, &mut |index, token| {
+                        let on_token = &mut |index: usize, token| {
                             // The receiver outlives all senders.
                             let _ = sender.send((share.indices[index], token));
-                        })
+                        };
+                        let is_cancelled = |index: usize| is_cancelled(share.indices[index]);
+                        shard.extend(&share.requests, params, on_token, &is_cancelled)
                     })
                 }));
             }
@@ -138,6 +143,17 @@ impl Session for LocalSession<'_> {
             }
         });
         Ok(completions.into_iter().flatten().collect())
+    }
+}
+
+impl Session for LocalSession<'_> {
+    fn extend(
+        &mut self,
+        requests: &[SequenceRequest<'_>],
+        params: &SamplingParams,
+        on_token: &mut dyn FnMut(usize, TokenId),
+    ) -> Result<Vec<Completion>, GenerateError> {
+        self.extend_unless(requests, params, on_token, &|_| false)
     }
 
     fn sequence_len(&self, sequence: usize) -> usize {

@@ -244,20 +244,53 @@ pub trait Generator: Debug + Send + Sync {
         prompts: &[(Vec<TokenId>, StreamKey)],
         params: &SamplingParams,
     ) -> Result<Vec<Completion>, GenerateError> {
-        single_turn(self.session(prompts.len()).as_mut(), prompts, params)
+        self.generate_streaming(prompts, params, &mut |_, _| {}, &|_| false)
+    }
+
+    /// Samples one completion per prompt as [`generate`](Self::generate) does, and calls
+    /// `on_token(i, token)` for every sampled token of `prompts[i]` as it is sampled.
+    ///
+    /// Asks `is_cancelled(i)` before each step, from any thread; once it is true, no further token
+    /// of `prompts[i]` is sampled, and its completion ends with [`StopReason::Length`]. The provided
+    /// method samples every completion to its end.
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`Session::extend`].
+    ///
+    /// ```
+    /// use zs_core::StreamKey;
+    /// use zs_model::testing::ScriptedGenerator;
+    /// use zs_model::{Generator, SamplingParams};
+    ///
+    /// let parrot = ScriptedGenerator::new(|text, _| text.to_owned());
+    /// let prompts = [(parrot.tokenizer().encode("ab").unwrap(), StreamKey::new(0))];
+    /// let (params, mut streamed) = (SamplingParams::default(), Vec::new());
+    /// let on_token = &mut |_, token| streamed.push(token);
+    /// let completions = parrot.generate_streaming(&prompts, &params, on_token, &|_| false).unwrap();
+    /// assert_eq!(streamed, completions[0].tokens);
+    /// ```
+    fn generate_streaming(
+        &self,
+        prompts: &[(Vec<TokenId>, StreamKey)],
+        params: &SamplingParams,
+        on_token: &mut dyn FnMut(usize, TokenId),
+        is_cancelled: IsCancelled<'_>,
+    ) -> Result<Vec<Completion>, GenerateError> {
+        let _ = is_cancelled;
+        self.session(prompts.len()).extend(&single_turn(prompts), params, on_token)
     }
 }
 
-/// Samples one completion per prompt with the sequences of a new session, in order.
-pub(crate) fn single_turn(
-    session: &mut dyn Session,
-    prompts: &[(Vec<TokenId>, StreamKey)],
-    params: &SamplingParams,
-) -> Result<Vec<Completion>, GenerateError> {
-    let requests: Vec<SequenceRequest<'_>> = prompts
+/// Query of a sampling loop: true when the completion of the request with this index is no longer
+/// wanted.
+pub type IsCancelled<'a> = &'a (dyn Fn(usize) -> bool + Sync);
+
+/// Requests of a session's only turn: sequence `i` continues `prompts[i]`.
+pub(crate) fn single_turn(prompts: &[(Vec<TokenId>, StreamKey)]) -> Vec<SequenceRequest<'_>> {
+    prompts
         .iter()
         .enumerate()
         .map(|(sequence, (append, key))| SequenceRequest { sequence, append, key: *key })
-        .collect();
-    session.extend(&requests, params, &mut |_, _| {})
+        .collect()
 }

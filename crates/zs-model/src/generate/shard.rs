@@ -13,7 +13,7 @@ use super::decode_step::{GraphCounters, GraphSwitch, StepContext};
 use super::device_access::DeviceAccess;
 use super::logits::{Logits, SampledRow};
 use super::stop::{CompletionTail, StopTexts};
-use super::{Completion, SamplingParams, SequenceRequest, StopReason};
+use super::{Completion, IsCancelled, SamplingParams, SequenceRequest, StopReason};
 use crate::TokenId;
 use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
@@ -71,6 +71,7 @@ struct Turn<'r> {
     /// Sampled tokens with their requests, not yet reported.
     sampled: Vec<(usize, TokenId)>,
     on_token: &'r mut dyn FnMut(usize, TokenId),
+    is_cancelled: IsCancelled<'r>,
 }
 
 impl<'a> Shard<'a> {
@@ -112,13 +113,15 @@ impl<'a> Shard<'a> {
         requests: &[SequenceRequest<'_>],
         params: &SamplingParams,
         on_token: &mut dyn FnMut(usize, TokenId),
+        is_cancelled: IsCancelled<'_>,
     ) -> Vec<Completion> {
         for request in requests {
             self.sequences[request.sequence].extend_from_slice(request.append);
         }
         let growing = requests.iter().map(|it| PartialCompletion::new(it, params)).collect();
         let stop = StopTexts::new(self.tokenizer, &params.stop);
-        let mut turn = Turn { requests, params, stop, growing, sampled: Vec::new(), on_token };
+        let sampled = Vec::new();
+        let mut turn = Turn { requests, params, stop, growing, sampled, on_token, is_cancelled };
         if params.max_new_tokens > 0 {
             self.run(&mut turn);
         }
@@ -134,6 +137,8 @@ impl<'a> Shard<'a> {
         loop {
             // Callbacks run without device access, since they might acquire it themselves.
             turn.report_tokens();
+            turn.end_cancelled();
+            waiting.retain(|it| !turn.growing[*it].done);
             let access = &mut DeviceAccess::shared();
             let active = batch.as_ref().map_or(0, |it| it.active(turn).count());
             let height = batch.as_ref().map_or(0, |it| it.rows.len());
@@ -388,6 +393,15 @@ impl Turn<'_> {
         self.sampled.drain(..).for_each(|(request, token)| (self.on_token)(request, token));
     }
 
+    /// Ends the completions that are no longer wanted.
+    fn end_cancelled(&mut self) {
+        for (request, growing) in self.growing.iter_mut().enumerate() {
+            if !growing.done && (self.is_cancelled)(request) {
+                growing.finish(StopReason::Length);
+            }
+        }
+    }
+
     /// Remaining token budget of a request.
     fn left(&self, request: usize) -> usize {
         self.params.max_new_tokens - self.growing[request].completion.tokens.len()
@@ -450,7 +464,7 @@ mod tests {
                     SequenceRequest { sequence, append, key }
                 })
                 .collect();
-            completions.extend(shard.extend(&requests, &params, &mut |_, _| {}));
+            completions.extend(shard.extend(&requests, &params, &mut |_, _| {}, &|_| false));
         }
         (completions, (0..11).map(|it| shard.sequence_len(it)).collect())
     }
@@ -497,7 +511,7 @@ mod tests {
                 key: StreamKey::new(sequence as u64),
             })
             .collect();
-        shard.extend(&requests, &params, &mut |_, _| {});
+        shard.extend(&requests, &params, &mut |_, _| {}, &|_| false);
         // Only the rows of the last batch remain.
         assert!((0..4).all(|it| shard.caches.iter().all(|cache| cache.row_of(it).is_none())));
     }
@@ -513,12 +527,12 @@ mod tests {
             key: StreamKey::new(sequence as u64),
         };
         let all: Vec<_> = (0..6).map(|it| request(it, &[1, 2, 3][..])).collect();
-        shard.extend(&all, &params, &mut |_, _| {});
+        shard.extend(&all, &params, &mut |_, _| {}, &|_| false);
         let cached = |shard: &Shard<'_>| -> Vec<usize> {
             (0..6).filter(|&it| shard.caches.iter().any(|c| c.row_of(it).is_some())).collect()
         };
         assert_eq!(cached(&shard), [0, 1, 2, 3, 4, 5]);
-        shard.extend(&[request(4, &[9]), request(1, &[9])], &params, &mut |_, _| {});
+        shard.extend(&[request(4, &[9]), request(1, &[9])], &params, &mut |_, _| {}, &|_| false);
         assert_eq!(cached(&shard), [1, 4]);
     }
 }

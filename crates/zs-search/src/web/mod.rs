@@ -242,9 +242,9 @@ fn plain(text: &str) -> String {
     out.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A provider's own word for what went wrong, where a reply of status 200 holds one.
+/// A provider's own word for what went wrong, where a reply of status 200 holds one. A null is none.
 fn own_error(reply: &Value) -> Option<String> {
-    let error = reply.get("error")?;
+    let error = reply.get("error").filter(|it| !it.is_null())?;
     let message = error.as_str().or_else(|| error.get("message").and_then(Value::as_str));
     Some(message.unwrap_or("an error without a message").to_owned())
 }

@@ -22,7 +22,7 @@ fn read(reply: &Value) -> Result<Vec<Document>, String> {
     if let Some(error) = own_error(reply) {
         return Err(error);
     }
-    if reply.get("results").is_none() {
+    if reply.get("results").is_none_or(Value::is_null) {
         return Err("it has no `results`".to_owned());
     }
     Ok(results(reply.get("results"), "title", "url", "content"))

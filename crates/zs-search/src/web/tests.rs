@@ -102,6 +102,28 @@ fn requests_and_replies_are_as_documented() {
 }
 
 #[test]
+fn nulls_are_keys_left_out() {
+    let one = &[("", "One", "One")];
+    let row =
+        r#"[null, {"title": "One", "link": null, "url": null, "snippet": null, "content": null}]"#;
+    for (provider, list) in [
+        (WebProvider::Serpapi, "organic_results"),
+        (WebProvider::Serper, "organic"),
+        (WebProvider::GoogleCse, "items"),
+        (WebProvider::Searxng, "results"),
+    ] {
+        let reply = format!(
+            "{{\"error\": null, \"answer_box\": null, \"answerBox\": null, \"{list}\": {row}}}"
+        );
+        check(provider, 3, &[], Box::leak(reply.into_boxed_str()), one);
+    }
+    let reply = r#"{"error": null, "web": {"results": [{"title": "One", "description": null}]}}"#;
+    check(WebProvider::Brave, 3, &[], reply, one);
+    check(WebProvider::Brave, 3, &[], r#"{"web": null}"#, &[]);
+    check(WebProvider::Serper, 3, &[], r#"{"organic": null}"#, &[]);
+}
+
+#[test]
 fn every_provider_keeps_the_contract() {
     for provider in ALL {
         let server = TestServer::start(|number, _| {

@@ -2,38 +2,42 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use zs_model::{Completion, TokenId, Tokenizer};
+use zs_model::{Completion, TextLimit, TokenId, Tokenizer};
 
-use super::messages::{RequestMessage, encode};
-use super::sampling::SamplingInput;
+use super::messages::{RawMessages, encode, read_messages};
 use super::{ChoicePart, CompletionRequest};
 use crate::api_error::ApiError;
 
-/// Request of `/v1/chat/completions`.
+/// Keys of `/v1/chat/completions` that `/v1/completions` does not have or reads otherwise.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ChatRequest {
-    messages: Vec<RequestMessage>,
-    #[serde(default)]
-    logprobs: bool,
-    #[serde(flatten)]
-    sampling: SamplingInput,
+    messages: Option<RawMessages>,
+    logprobs: Option<bool>,
 }
 
 impl CompletionRequest for ChatRequest {
+    const KEYS: &'static [&'static str] = &["messages", "logprobs"];
     const ID_PREFIX: &'static str = "chatcmpl";
     const OBJECT: &'static str = "chat.completion";
     const CHUNK_OBJECT: &'static str = "chat.completion.chunk";
 
-    fn sampling(&self) -> &SamplingInput {
-        &self.sampling
-    }
-
     fn wants_log_probs(&self) -> Result<bool, ApiError> {
-        Ok(self.logprobs)
+        Ok(self.logprobs.unwrap_or(false))
     }
 
-    fn encode(&self, tokenizer: &Tokenizer) -> Result<Vec<Vec<TokenId>>, ApiError> {
-        Ok(vec![encode(&self.messages, tokenizer)?])
+    fn num_prompts(&self) -> usize {
+        1
+    }
+
+    fn encode(
+        self,
+        tokenizer: &Tokenizer,
+        limit: &TextLimit,
+    ) -> Result<Vec<Vec<TokenId>>, ApiError> {
+        let Some(messages) = self.messages else {
+            return Err(ApiError::field("messages", "`messages` is missing"));
+        };
+        Ok(vec![encode(&read_messages(&messages)?, tokenizer, limit)?])
     }
 
     fn message(text: String) -> (&'static str, Value) {

@@ -10,20 +10,23 @@ mod sampling;
 mod stream;
 mod text;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
-use zs_model::{Completion, StopReason, TokenId, Tokenizer};
+use zs_model::{Completion, StopReason, TextLimit, TokenId, Tokenizer};
 
 use crate::api_error::ApiError;
-use crate::app::{App, InFlight, read_json};
+use crate::app::{App, InFlight};
+use crate::connection::Client;
+use crate::json::{Keys, read_object};
 use crate::sample_worker::{SampleEvent, Sampler};
 
-use sampling::SamplingInput;
+use sampling::{Sampling, SamplingInput};
 use stream::Stream;
 
 pub(crate) use chat::ChatRequest;
@@ -31,6 +34,8 @@ pub(crate) use text::TextRequest;
 
 /// The request of one route, and the form of its response.
 pub(crate) trait CompletionRequest: DeserializeOwned + Send + 'static {
+    /// Keys of the request besides those of [`sampling`].
+    const KEYS: &'static [&'static str];
     /// Prefix of response identifiers.
     const ID_PREFIX: &'static str;
     /// The key `object` of a response.
@@ -38,14 +43,18 @@ pub(crate) trait CompletionRequest: DeserializeOwned + Send + 'static {
     /// The key `object` of a streamed chunk.
     const CHUNK_OBJECT: &'static str;
 
-    /// Returns the sampling part of the request.
-    fn sampling(&self) -> &SamplingInput;
-
     /// Returns true when the request asks for log-probabilities.
     fn wants_log_probs(&self) -> Result<bool, ApiError>;
 
-    /// Encodes the prompts.
-    fn encode(&self, tokenizer: &Tokenizer) -> Result<Vec<Vec<TokenId>>, ApiError>;
+    /// Returns the number of prompts.
+    fn num_prompts(&self) -> usize;
+
+    /// Encodes the prompts whose texts pass the limit.
+    fn encode(
+        self,
+        tokenizer: &Tokenizer,
+        limit: &TextLimit,
+    ) -> Result<Vec<Vec<TokenId>>, ApiError>;
 
     /// Renders a completion as a choice without its index, log-probabilities and finish reason.
     fn message(text: String) -> (&'static str, Value);
@@ -68,28 +77,35 @@ pub(crate) enum ChoicePart<'a> {
     End(&'static str),
 }
 
+/// A request that was read and checked.
+struct Checked {
+    sampling: Sampling,
+    wants_log_probs: bool,
+    prompts: Vec<Vec<TokenId>>,
+}
+
 /// Answers a completion request, streamed or in one response.
 pub(crate) async fn complete<R: CompletionRequest>(
     State(app): State<App>,
     Extension(in_flight): Extension<InFlight>,
+    Extension(client): Extension<Client>,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let request: R = read_json(&app.config, body).await?;
-    let Some(sampler) = &app.sampler else {
-        return Err(ApiError::NotFound("this server has no model".to_owned()));
+    let deadline = tokio::time::Instant::now() + app.config.request_timeout;
+    let body = app.bodies.read(&app.config, body).await?;
+    let checking = {
+        let app = app.clone();
+        move |body: &[u8]| check::<R>(&app, body)
     };
-    let sampling = request.sampling().check(&app, sampler)?;
-    let wants_log_probs = request.wants_log_probs()?;
-    if wants_log_probs && sampling.is_streamed {
-        return Err(ApiError::field("logprobs", "`logprobs` is not supported with `stream`"));
-    }
-    let tokenizer = sampler.tokenizer();
-    let prompts = request.encode(tokenizer)?;
-    prompts.iter().try_for_each(|it| check_prompt(it, sampler))?;
+    let (Checked { sampling, wants_log_probs, prompts }, share) =
+        app.texts.read(body, checking).await?;
+    let sampler = sampler(&app)?;
     let prompt_tokens = prompts.iter().map(Vec::len).sum();
     let prompts = sampling.prompts(prompts);
     let num_sequences = prompts.len();
+    let sequences = app.admit_sequences(num_sequences)?;
     let stop = sampling.params.stop.clone();
+    let most_tokens = num_sequences * sampling.params.max_new_tokens;
     let events = sampler.sample(prompts, sampling.params, sampling.is_streamed);
     let mut response = json!({
         "id": app.next_id(R::ID_PREFIX),
@@ -99,7 +115,7 @@ pub(crate) async fn complete<R: CompletionRequest>(
         "choices": [],
     });
     if sampling.is_streamed {
-        return Ok(stream::sse::<R>(Stream {
+        let stream = Stream {
             events,
             generator: sampler.generator(),
             stop,
@@ -107,23 +123,61 @@ pub(crate) async fn complete<R: CompletionRequest>(
             prompt_tokens,
             include_usage: sampling.include_usage,
             chunk: response,
-            in_flight,
-        })
-        .into_response());
+            held: (in_flight, sequences, share),
+        };
+        return Ok(stream::sse::<R>(stream, client, deadline).into_response());
     }
-    let completions = collect(events).await?;
-    let choice = |(index, it): (usize, &Completion)| {
-        let (key, message) = R::message(visible_text(it, tokenizer, &stop));
-        json!({
-            "index": index,
-            key: message,
-            "logprobs": wants_log_probs.then(|| R::log_probs(it, tokenizer)),
-            "finish_reason": finish_reason(it),
-        })
+    // Leaving drops the events, which ends the sampling.
+    let completions = tokio::select! {
+        completions = collect(events, num_sequences) => completions?,
+        () = client.left() => return Err(ApiError::ClientLeft),
     };
-    response["choices"] = completions.iter().enumerate().map(choice).collect();
-    response["usage"] = usage(prompt_tokens, &completions);
-    Ok(Json(response).into_response())
+    let generator = sampler.generator();
+    let rendering = move || {
+        let tokenizer = generator.tokenizer();
+        let choice = |(index, it): (usize, &Completion)| {
+            let (key, message) = R::message(visible_text(it, tokenizer, &stop));
+            json!({
+                "index": index,
+                key: message,
+                "logprobs": wants_log_probs.then(|| R::log_probs(it, tokenizer)),
+                "finish_reason": finish_reason(it),
+            })
+        };
+        response["choices"] = completions.iter().enumerate().map(choice).collect();
+        response["usage"] = usage(prompt_tokens, completions.iter().map(|it| it.tokens.len()));
+        Ok(response.to_string())
+    };
+    let text = app.texts.run(most_tokens, rendering).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+/// Returns the model's worker.
+fn sampler(app: &App) -> Result<&Sampler, ApiError> {
+    app.sampler.as_ref().ok_or_else(|| ApiError::NotFound("this server has no model".to_owned()))
+}
+
+/// Reads a request, encodes its prompts and checks both.
+fn check<R: CompletionRequest>(app: &App, body: &[u8]) -> Result<Checked, ApiError> {
+    let keys = Keys {
+        read: R::KEYS,
+        also_read: sampling::KEYS,
+        ignored: sampling::IGNORED,
+        neutral: sampling::NEUTRAL,
+    };
+    let sampler = sampler(app)?;
+    let request: R = read_object(body, keys, "")?;
+    let input: SamplingInput = serde_json::from_slice(body).map_err(ApiError::body)?;
+    let sampling = input.check(app, sampler)?;
+    let wants_log_probs = request.wants_log_probs()?;
+    if wants_log_probs && sampling.is_streamed {
+        return Err(ApiError::field("logprobs", "`logprobs` is not supported with `stream`"));
+    }
+    sampling.check_sequences(request.num_prompts(), app)?;
+    let prompts = request.encode(sampler.tokenizer(), sampler.limit())?;
+    prompts.iter().try_for_each(|it| check_prompt(it, sampler))?;
+    sampling.check_size(&prompts, app, sampler)?;
+    Ok(Checked { sampling, wants_log_probs, prompts })
 }
 
 /// Rejects prompts that leave no room for a token, or hold tokens outside of the vocabulary.
@@ -145,15 +199,24 @@ fn check_prompt(prompt: &[TokenId], sampler: &Sampler) -> Result<(), ApiError> {
 }
 
 /// Waits for all completions of a request.
-async fn collect(mut events: UnboundedReceiver<SampleEvent>) -> Result<Vec<Completion>, ApiError> {
+async fn collect(
+    mut events: UnboundedReceiver<SampleEvent>,
+    num_sequences: usize,
+) -> Result<Vec<Completion>, ApiError> {
+    let mut done: Vec<Option<Completion>> = vec![None; num_sequences];
     while let Some(event) = events.recv().await {
         match event {
             SampleEvent::Token { .. } => {}
-            SampleEvent::Done(completions) => return Ok(completions),
+            SampleEvent::Done { first, completions } => {
+                for (slot, completion) in done[first..].iter_mut().zip(completions) {
+                    *slot = Some(completion);
+                }
+            }
             SampleEvent::Failed(message) => return Err(ApiError::Upstream(message)),
         }
     }
-    Err(ApiError::Upstream(MODEL_PANICKED.to_owned()))
+    let done: Option<Vec<Completion>> = done.into_iter().collect();
+    done.ok_or_else(|| ApiError::Upstream(MODEL_PANICKED.to_owned()))
 }
 
 /// The error of sampling that ended without a result.
@@ -182,8 +245,8 @@ fn finish_reason(completion: &Completion) -> &'static str {
 }
 
 /// Counts prompt tokens and sampled tokens.
-fn usage(prompt_tokens: usize, completions: &[Completion]) -> Value {
-    let completion_tokens: usize = completions.iter().map(|it| it.tokens.len()).sum();
+fn usage(prompt_tokens: usize, completion_lengths: impl Iterator<Item = usize>) -> Value {
+    let completion_tokens: usize = completion_lengths.sum();
     json!({
         "prompt_tokens": prompt_tokens,
         "completion_tokens": completion_tokens,

@@ -1,13 +1,17 @@
 //! Sampling parameters of a completion request.
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use std::fmt;
+
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use zs_core::StreamKey;
 use zs_model::{SamplingParams, TokenId};
 
 use crate::api_error::ApiError;
 use crate::app::App;
-use crate::sample_worker::Sampler;
+use crate::json::Capped;
+use crate::sample_worker::{Sampler, sequence_tokens};
 
 /// Maximum length of a completion when the request does not set one.
 const DEFAULT_MAX_TOKENS: usize = 256;
@@ -18,40 +22,37 @@ const MAX_STOPS: usize = 16;
 /// Maximum size of a stop text, in bytes.
 const MAX_STOP_BYTES: usize = 256;
 
-/// The sampling part of a request.
-#[derive(Debug, Deserialize)]
-pub(crate) struct SamplingInput {
-    model: Option<String>,
-    max_tokens: Option<usize>,
-    max_completion_tokens: Option<usize>,
-    temperature: Option<f32>,
-    top_p: Option<f32>,
-    stop: Option<Stop>,
-    n: Option<usize>,
-    seed: Option<u64>,
-    #[serde(default)]
-    stream: bool,
-    stream_options: Option<StreamOptions>,
-    /// All other keys, of which unsupported ones are rejected.
-    #[serde(flatten)]
-    rest: Map<String, Value>,
-}
+/// Keys that both routes read.
+pub(super) const KEYS: &[&str] = &[
+    "model",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+    "n",
+    "seed",
+    "stream",
+    "stream_options",
+];
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Stop {
-    One(String),
-    Many(Vec<String>),
-}
+/// Keys that name, file or schedule a request, and do not change its response.
+pub(super) const IGNORED: &[&str] = &[
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "request_id",
+    "priority",
+    "parallel_tool_calls",
+];
 
-#[derive(Debug, Deserialize)]
-struct StreamOptions {
-    #[serde(default)]
-    include_usage: bool,
-}
-
-/// Unsupported keys that would change the response, each with its neutral value.
-const UNSUPPORTED: [(&str, &str); 14] = [
+/// Unsupported keys that would change the response, each with its neutral value. Keys that are not listed
+/// are refused too, whatever their value but null.
+pub(super) const NEUTRAL: &[(&str, &str)] = &[
     ("presence_penalty", "0"),
     ("frequency_penalty", "0"),
     ("repetition_penalty", "1"),
@@ -65,8 +66,31 @@ const UNSUPPORTED: [(&str, &str); 14] = [
     ("top_k", "-1"),
     ("min_p", "0"),
     ("top_logprobs", "0"),
-    ("audio", "null"),
 ];
+
+/// The sampling part of a request.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct SamplingInput {
+    model: Option<String>,
+    max_tokens: Option<usize>,
+    max_completion_tokens: Option<usize>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    stop: Option<Stop>,
+    n: Option<usize>,
+    seed: Option<u64>,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+}
+
+/// Stop texts, sent as one text or as a list.
+#[derive(Debug)]
+struct Stop(Vec<String>);
+
+#[derive(Debug, Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
 
 /// Checked sampling parameters of a request.
 #[derive(Debug)]
@@ -82,17 +106,17 @@ pub(crate) struct Sampling {
 
 impl SamplingInput {
     /// Applies defaults and checks every value.
-    pub(super) fn check(&self, app: &App, sampler: &Sampler) -> Result<Sampling, ApiError> {
+    pub(super) fn check(self, app: &App, sampler: &Sampler) -> Result<Sampling, ApiError> {
         if let Some(name) = &self.model {
             // The reference client of ZeroSearch sends an empty name.
             if !name.is_empty() && name != "default" && name != sampler.name() {
                 let served = sampler.name();
+                let name: String = name.chars().take(80).collect();
                 return Err(ApiError::NotFound(format!(
                     "there is no model `{name}` here; use `{served}`"
                 )));
             }
         }
-        self.check_rest()?;
         let temperature = self.temperature.unwrap_or(1.0);
         if !(0.0..=10.0).contains(&temperature) {
             return Err(ApiError::field("temperature", "`temperature` must be in [0, 10]"));
@@ -103,18 +127,16 @@ impl SamplingInput {
         }
         let max_new_tokens =
             self.max_completion_tokens.or(self.max_tokens).unwrap_or(DEFAULT_MAX_TOKENS);
-        if max_new_tokens == 0 {
-            return Err(ApiError::field("max_tokens", "`max_tokens` must be at least 1"));
+        let most = app.config.max_tokens;
+        if !(1..=most).contains(&max_new_tokens) {
+            let message = format!("`max_tokens` must be between 1 and {most}");
+            return Err(ApiError::field("max_tokens", message));
         }
         let (num_choices, most) = (self.n.unwrap_or(1), app.config.max_choices);
         if !(1..=most).contains(&num_choices) {
             return Err(ApiError::field("n", format!("`n` must be between 1 and {most}")));
         }
-        let stop = match &self.stop {
-            None => Vec::new(),
-            Some(Stop::One(text)) => vec![text.clone()],
-            Some(Stop::Many(texts)) => texts.clone(),
-        };
+        let stop = self.stop.map_or_else(Vec::new, |it| it.0);
         let is_usable = |it: &String| (1..=MAX_STOP_BYTES).contains(&it.len());
         if stop.len() > MAX_STOPS || !stop.iter().all(is_usable) {
             return Err(ApiError::field(
@@ -132,26 +154,48 @@ impl SamplingInput {
             },
             num_choices,
             key: StreamKey::new(self.seed.unwrap_or_else(|| app.next_seed())),
-            is_streamed: self.stream,
-            include_usage: self.stream_options.as_ref().is_some_and(|it| it.include_usage),
+            is_streamed: self.stream.unwrap_or(false),
+            include_usage: self.stream_options.and_then(|it| it.include_usage).unwrap_or(false),
         })
-    }
-
-    fn check_rest(&self) -> Result<(), ApiError> {
-        for (key, neutral) in UNSUPPORTED {
-            let Some(value) = self.rest.get(key) else { continue };
-            let neutral: Value = serde_json::from_str(neutral).unwrap_or_default();
-            let is_same_number = value.as_f64().is_some_and(|it| Some(it) == neutral.as_f64());
-            if !(value.is_null() || is_same_number || *value == neutral) {
-                let message = format!("`{key}` is not supported; remove it");
-                return Err(ApiError::field(key, message));
-            }
-        }
-        Ok(())
     }
 }
 
 impl Sampling {
+    /// Checks the numbers of sequences and tokens of a request.
+    pub(super) fn check_size(
+        &self,
+        prompts: &[Vec<TokenId>],
+        app: &App,
+        sampler: &Sampler,
+    ) -> Result<(), ApiError> {
+        let context = sampler.context_length();
+        let tokens =
+            |it: &Vec<TokenId>| sequence_tokens(it.len(), self.params.max_new_tokens, context);
+        let total = prompts.iter().map(tokens).sum::<usize>().saturating_mul(self.num_choices);
+        let most = app.config.max_request_tokens.max(context);
+        if total > most {
+            let message = format!(
+                "the sequences of this request may hold {total} tokens, prompts and completions; at \
+                 most {most} are served; send fewer prompts, a smaller `n` or `max_tokens`"
+            );
+            return Err(ApiError::field("max_tokens", message));
+        }
+        Ok(())
+    }
+
+    /// Checks the number of sequences of a request.
+    pub(super) fn check_sequences(&self, num_prompts: usize, app: &App) -> Result<(), ApiError> {
+        let (most, count) = (app.config.max_sequences, num_prompts * self.num_choices);
+        if count > most {
+            let message = format!(
+                "{num_prompts} prompts times `n` are {count} sequences; at most {most} are served in \
+                 one request"
+            );
+            return Err(ApiError::field("n", message));
+        }
+        Ok(())
+    }
+
     /// Repeats each prompt once per completion, each with its own key.
     pub(super) fn prompts(&self, prompts: Vec<Vec<TokenId>>) -> Vec<(Vec<TokenId>, StreamKey)> {
         let mut keyed = Vec::with_capacity(prompts.len() * self.num_choices);
@@ -162,5 +206,30 @@ impl Sampling {
             }
         }
         keyed
+    }
+}
+
+impl<'de> Deserialize<'de> for Stop {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StopVisitor)
+    }
+}
+
+struct StopVisitor;
+
+impl<'de> Visitor<'de> for StopVisitor {
+    type Value = Stop;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text or a list of texts as `stop`")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Stop, E> {
+        Ok(Stop(vec![text.to_owned()]))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Stop, A::Error> {
+        let list = SeqAccessDeserializer::new(list);
+        Capped::<String, MAX_STOPS>::deserialize(list).map(|it| Stop(it.0))
     }
 }

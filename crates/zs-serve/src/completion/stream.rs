@@ -6,17 +6,18 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel};
+use tokio::time::Instant;
 use zs_model::{Generator, TextStream};
 
 use super::{ChoicePart, CompletionRequest, MODEL_PANICKED, finish_reason, first_stop, usage};
-use crate::app::InFlight;
+use crate::connection::Client;
 use crate::sample_worker::SampleEvent;
 
 /// Number of events buffered for a slow client; sampling does not wait for it.
 const BUFFERED_EVENTS: usize = 64;
 
 /// The events of a request on their way to the client.
-pub(super) struct Stream {
+pub(super) struct Stream<H> {
     pub(super) events: UnboundedReceiver<SampleEvent>,
     pub(super) generator: Arc<dyn Generator>,
     pub(super) stop: Vec<String>,
@@ -25,19 +26,24 @@ pub(super) struct Stream {
     pub(super) include_usage: bool,
     /// A chunk without choices.
     pub(super) chunk: Value,
-    /// Keeps the request in progress until its last event is sent.
-    #[expect(dead_code, reason = "held, not read")]
-    pub(super) in_flight: InFlight,
+    /// Whatever keeps the request in progress until its last event is sent.
+    pub(super) held: H,
 }
 
-/// Starts a task that turns sampled tokens into events in the form of a route.
+/// Starts a task that turns sampled tokens into events in the form of a route, until the deadline.
 pub(super) fn sse<R: CompletionRequest>(
-    stream: Stream,
+    stream: Stream<impl Send + Sync + 'static>,
+    client: Client,
+    deadline: Instant,
 ) -> Sse<impl futures_util::Stream<Item = Result<Event, axum::Error>>> {
     let (sender, mut receiver) = channel(BUFFERED_EVENTS);
     tokio::spawn(async move {
-        // Sending fails once the client has disconnected, which ends the task.
-        let _ = stream.send_all::<R>(&sender).await;
+        // Each end drops the events of the sampler, which ends the sampling.
+        tokio::select! {
+            _ = stream.send_all::<R>(&sender) => {}
+            () = client.left() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+        }
     });
     let events = futures_util::stream::poll_fn(move |context| receiver.poll_recv(context));
     Sse::new(events).keep_alive(KeepAlive::default())
@@ -48,42 +54,46 @@ type EventSender = Sender<Result<Event, axum::Error>>;
 /// The client has disconnected.
 struct Disconnected;
 
-impl Stream {
-    async fn send_all<R: CompletionRequest>(
-        mut self,
-        to: &EventSender,
-    ) -> Result<(), Disconnected> {
-        let generator = Arc::clone(&self.generator);
-        let mut texts: Vec<VisibleStream<'_>> = (0..self.num_sequences)
-            .map(|_| VisibleStream::new(TextStream::new(generator.tokenizer()), &self.stop))
+impl<H> Stream<H> {
+    async fn send_all<R: CompletionRequest>(self, to: &EventSender) -> Result<(), Disconnected> {
+        let Self { mut events, generator, stop, num_sequences, mut chunk, held, .. } = self;
+        let mut texts: Vec<Option<VisibleStream<'_>>> = (0..num_sequences)
+            .map(|_| Some(VisibleStream::new(TextStream::new(generator.tokenizer()), &stop)))
             .collect();
-        for index in 0..self.num_sequences {
-            send_part::<R>(to, &self.chunk, index, ChoicePart::Start).await?;
+        let mut lengths = vec![None; num_sequences];
+        for index in 0..num_sequences {
+            send_part::<R>(to, &chunk, index, ChoicePart::Start).await?;
         }
-        while let Some(event) = self.events.recv().await {
+        while let Some(event) = events.recv().await {
             match event {
                 SampleEvent::Token { sequence, token } => {
-                    let text = texts[sequence].push(token);
-                    send_part::<R>(to, &self.chunk, sequence, ChoicePart::Text(&text)).await?;
+                    let Some(text) = &mut texts[sequence] else { continue };
+                    let text = text.push(token);
+                    send_part::<R>(to, &chunk, sequence, ChoicePart::Text(&text)).await?;
                 }
-                SampleEvent::Done(completions) => {
-                    for (index, (text, it)) in texts.into_iter().zip(&completions).enumerate() {
-                        let rest = text.finish();
-                        send_part::<R>(to, &self.chunk, index, ChoicePart::Text(&rest)).await?;
+                SampleEvent::Done { first, completions } => {
+                    for (index, it) in (first..).zip(&completions) {
+                        let rest = texts[index].take().map(VisibleStream::finish);
+                        let rest = rest.unwrap_or_default();
+                        send_part::<R>(to, &chunk, index, ChoicePart::Text(&rest)).await?;
                         let end = ChoicePart::End(finish_reason(it));
-                        send_part::<R>(to, &self.chunk, index, end).await?;
+                        send_part::<R>(to, &chunk, index, end).await?;
+                        lengths[index] = Some(it.tokens.len());
                     }
-                    if self.include_usage {
-                        self.chunk["usage"] = usage(self.prompt_tokens, &completions);
-                        send(to, &self.chunk).await?;
-                    }
-                    let end = Event::default().data("[DONE]");
-                    return to.send(Ok(end)).await.map_err(|_| Disconnected);
                 }
                 SampleEvent::Failed(message) => return send_failure(to, &message).await,
             }
         }
-        send_failure(to, MODEL_PANICKED).await
+        if lengths.contains(&None) {
+            return send_failure(to, MODEL_PANICKED).await;
+        }
+        if self.include_usage {
+            chunk["usage"] = usage(self.prompt_tokens, lengths.into_iter().flatten());
+            send(to, &chunk).await?;
+        }
+        to.send(Ok(Event::default().data("[DONE]"))).await.map_err(|_| Disconnected)?;
+        drop(held);
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ use zs_core::{
     DocumentQuality, SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey,
     query_names_entity,
 };
-use zs_model::{Completion, Generator, SamplingParams, StopReason, TokenId};
+use zs_model::{Completion, Generator, SamplingParams, StopReason, TextLimit, TokenId};
 
 use zs_search::Ledger;
 
@@ -112,6 +112,7 @@ pub struct SimulatedStats {
 #[derive(Debug)]
 pub struct SimulatedEngine {
     generator: Arc<dyn Generator>,
+    limit: TextLimit,
     templates: SimulationTemplates,
     config: SimulatedConfig,
     counters: Counters,
@@ -134,6 +135,9 @@ pub enum SimulationError {
         /// Tokens that the model holds.
         context_length: usize,
     },
+    /// A query or prompt is not worth encoding.
+    #[error(transparent)]
+    Limit(#[from] zs_model::TextLimitError),
     /// The prompt could not be written.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -156,7 +160,8 @@ impl SimulatedEngine {
         config: SimulatedConfig,
     ) -> Self {
         let (counters, ledger) = (Counters::default(), Arc::default());
-        Self { generator, templates, config, counters, name: "simulated", ledger }
+        let limit = TextLimit::new(generator.tokenizer(), generator.context_length());
+        Self { generator, limit, templates, config, counters, name: "simulated", ledger }
     }
 
     /// Records the tokens of its prompts and replies in this ledger.
@@ -192,6 +197,7 @@ impl SimulatedEngine {
             k: request.k,
         };
         let text = self.templates.render(self.config.gate.quality(request), &prompt)?;
+        self.limit.check(&text)?;
         let tokens = self.generator.tokenizer().encode_prompt(&text)?;
         let context_length = self.generator.context_length();
         if tokens.len() >= context_length {

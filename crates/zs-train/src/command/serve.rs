@@ -11,6 +11,7 @@ use zs_core::registry::Spec;
 use zs_serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 
 use crate::command::EngineArgs;
+use crate::pages::return_pages;
 use crate::session::Session;
 use zs_trainer::{engines, source};
 
@@ -44,6 +45,10 @@ pub struct ServeArgs {
     /// Environment variable with the bearer token that requests must carry.
     #[arg(long, value_name = "VARIABLE")]
     pub token_env: Option<String>,
+    /// Further names that requests may be sent to, and whose web pages may send them. Loopback names,
+    /// addresses and names without a dot always may.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub allowed_hosts: Vec<String>,
     /// Maximum number of concurrent requests; more get status 429.
     #[arg(long, default_value_t = ServeConfig::default().max_concurrent)]
     pub max_concurrent: usize,
@@ -62,6 +67,21 @@ pub struct ServeArgs {
     /// Maximum number of sequences per batch.
     #[arg(long, default_value_t = ServeConfig::default().generate_batch.max_size)]
     pub batch_size: usize,
+    /// Maximum number of tokens per batch, sampled ones included, which bounds the KV cache.
+    #[arg(long, default_value_t = ServeConfig::default().max_batch_tokens)]
+    pub max_batch_tokens: usize,
+    /// Maximum number of sequences per request: prompts times completions per prompt.
+    #[arg(long, default_value_t = ServeConfig::default().max_sequences)]
+    pub max_sequences: usize,
+    /// Maximum number of tokens per request over all its sequences, sampled ones included.
+    #[arg(long, default_value_t = ServeConfig::default().max_request_tokens)]
+    pub max_request_tokens: usize,
+    /// Maximum value of `max_tokens` in a request.
+    #[arg(long, default_value_t = ServeConfig::default().max_tokens)]
+    pub max_tokens: usize,
+    /// Seconds that a request may take, up to the last part of its response.
+    #[arg(long, default_value_t = ServeConfig::default().request_timeout.as_secs())]
+    pub request_timeout_s: u64,
     /// Milliseconds that the first sequence of a batch waits for others.
     #[arg(long, default_value_t = 5)]
     pub batch_wait_ms: u64,
@@ -92,6 +112,7 @@ pub(crate) fn serve(args: &ServeArgs, session: &Session) -> Result<()> {
             config.address
         ));
     }
+    return_pages();
     let server = Server::start(config, Services { engine, model })?;
     session.print(&format!("listening on http://{}\n", server.address()));
     server.run_until_signal()?;
@@ -116,11 +137,17 @@ impl ServeArgs {
         Ok(ServeConfig {
             address: SocketAddr::new(self.host, self.port),
             token: token.transpose()?,
+            allowed_hosts: self.allowed_hosts.clone(),
             max_concurrent: self.max_concurrent,
             max_body_bytes: self.max_body_bytes,
             max_queries: self.max_queries,
             max_k: self.max_k,
             default_k: self.k,
+            max_batch_tokens: self.max_batch_tokens,
+            max_sequences: self.max_sequences,
+            max_request_tokens: self.max_request_tokens,
+            max_tokens: self.max_tokens,
+            request_timeout: Duration::from_secs(self.request_timeout_s),
             generate_batch: BatchConfig {
                 max_size: self.batch_size,
                 max_wait: Duration::from_millis(self.batch_wait_ms),
