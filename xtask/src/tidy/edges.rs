@@ -79,6 +79,7 @@ const RULES: &[Rule] = &[
             "cubecl",
             "cubecl-cuda",
             "gemm",
+            "gguf-rs-lib",
             "half",
             "memmap2",
             "minijinja",
