@@ -81,19 +81,12 @@ pub fn download(
     let files = chosen(item, listing.files)?;
     // A branch that moves meanwhile does not mix the files of two commits.
     let repo = at(listing.commit.as_deref().unwrap_or(revision));
-    let mut known = Manifest::read(dir).unwrap_or_default();
-    // Small files have no checksum to compare, so they are fetched again from another commit.
-    let moved = known.commit != listing.commit;
-    let is_stale = |it: &FetchedFile| {
-        moved && files.iter().any(|file| file.path == it.path && file.sha256.is_none())
-    };
-    known.files.retain(|it| dir.join(&it.path).exists() && !is_stale(it));
+    let known = Manifest::read(dir).unwrap_or_default();
     let mut manifest = Manifest {
         source: format!("{}/{}", hub.endpoint(), item.repo),
         revision: revision.to_owned(),
+        files: still_known(known, listing.commit.as_deref(), &files, dir),
         commit: listing.commit,
-        // Files that are there and not among the wanted ones stay known.
-        files: known.files,
     };
     let mut fetched = Vec::new();
     for file in files {
@@ -110,6 +103,22 @@ pub fn download(
         write_json(&dir.join(MANIFEST), &manifest)?;
     }
     Ok(Manifest { files: fetched, ..manifest })
+}
+
+/// Files of an earlier fetch that may be current. Those that are not among the wanted ones stay
+/// known. Small ones, for which the hub has no checksum, are dropped when the commit is another.
+fn still_known(
+    known: Manifest,
+    commit: Option<&str>,
+    wanted: &[RemoteFile],
+    dir: &Path,
+) -> Vec<FetchedFile> {
+    let moved = known.commit.as_deref() != commit;
+    let is_stale = |it: &FetchedFile| {
+        moved && wanted.iter().any(|file| file.path == it.path && file.sha256.is_none())
+    };
+    let kept = |it: &FetchedFile| dir.join(&it.path).exists() && !is_stale(it);
+    known.files.into_iter().filter(kept).collect()
 }
 
 /// Downloads one file, and compares its checksum with the hub's.
@@ -199,6 +208,31 @@ mod tests {
         let error = fetch().unwrap_err().to_string();
         assert!(error.contains("checksum is wrong") && !partial.exists(), "{error}");
         assert_eq!(fetch().unwrap(), manifest);
+    }
+
+    #[test]
+    fn files_of_another_commit_are_fetched_again_unless_their_checksum_is_the_same() {
+        let scratch = tempfile::tempdir().unwrap();
+        let known = |path: &str| FetchedFile { path: path.into(), bytes: 3, sha256: "x".into() };
+        let remote = |path: &str, sha256: Option<&str>| RemoteFile {
+            path: path.into(),
+            bytes: 3,
+            sha256: sha256.map(str::to_owned),
+        };
+        ["config.json", "model.safetensors", "other.json"]
+            .map(|it| fs::write(scratch.path().join(it), "abc").unwrap());
+        let files = ["config.json", "model.safetensors", "other.json", "lost.json"].map(known);
+        let wanted = [remote("config.json", None), remote("model.safetensors", Some("x"))];
+        let check = |commit: Option<&str>, expected: &[&str]| {
+            let commit_before = Some("c0".to_owned());
+            let before =
+                Manifest { commit: commit_before, files: files.to_vec(), ..Manifest::default() };
+            let found = still_known(before, commit, &wanted, scratch.path());
+            let found: Vec<&str> = found.iter().map(|it| it.path.as_str()).collect();
+            assert_eq!(found, expected, "{commit:?}");
+        };
+        check(Some("c0"), &["config.json", "model.safetensors", "other.json"]);
+        check(Some("c1"), &["model.safetensors", "other.json"]);
     }
 
     #[test]

@@ -106,13 +106,14 @@ pub(super) fn model_config(file: &GgufFile) -> Result<ModelConfig, GgufError> {
 /// such sizes are then compared with what the file holds.
 fn optional_size(file: &GgufFile, key: &str) -> Result<Option<u64>, GgufError> {
     let size = file.optional_integer(key)?;
-    match size {
+    let problem = match size {
+        Some(0) => "= 0 is no size".to_owned(),
         Some(size) if size > u64::from(u32::MAX >> 1) => {
-            let problem = format!("= {size} is larger than in any model");
-            Err(GgufError::metadata(file.path(), key, problem, "fetch the file again"))
+            format!("= {size} is larger than in any model")
         }
-        size => Ok(size),
-    }
+        size => return Ok(size),
+    };
+    Err(GgufError::metadata(file.path(), key, problem, "convert the model again"))
 }
 
 /// Tokens that end a sequence: of a text, a turn and a message.

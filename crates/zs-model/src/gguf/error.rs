@@ -70,7 +70,7 @@ pub enum GgufError {
 
 impl GgufError {
     pub(super) fn container(path: &Path, problem: impl Into<String>, remedy: &'static str) -> Self {
-        Self::Container { path: path.to_owned(), problem: problem.into(), remedy }
+        Self::Container { path: path.to_owned(), problem: one_line(problem), remedy }
     }
 
     pub(super) fn metadata(
@@ -79,7 +79,8 @@ impl GgufError {
         problem: impl Into<String>,
         remedy: &'static str,
     ) -> Self {
-        Self::Metadata { path: path.to_owned(), key: key.into(), problem: problem.into(), remedy }
+        let (key, problem) = (one_line(key), one_line(problem));
+        Self::Metadata { path: path.to_owned(), key, problem, remedy }
     }
 
     pub(super) fn tensor(
@@ -88,7 +89,13 @@ impl GgufError {
         problem: impl Into<String>,
         remedy: &'static str,
     ) -> Self {
-        let (tensor, problem) = (tensor.into(), problem.into());
+        let (tensor, problem) = (one_line(tensor), one_line(problem));
         Self::Tensor { path: path.to_owned(), tensor, problem, remedy }
     }
+}
+
+/// Text of a stranger's file for a message: without control characters, and not too long.
+pub(super) fn one_line(text: impl Into<String>) -> String {
+    let text: String = text.into();
+    text.chars().take(200).map(|it| if it.is_control() { '\u{FFFD}' } else { it }).collect()
 }

@@ -14,6 +14,7 @@ mod sentence_piece;
 #[cfg(test)]
 mod tests;
 mod tokenizer;
+mod vocabulary;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ pub use error::GgufError;
 use crate::checkpoint::{replace_directory, write_views};
 use crate::{ModelConfig, Provenance, SaveError, WeightDtype};
 
+use error::one_line;
 use file::GgufFile;
 use names::Weight;
 use tokenizer::tokenizer_files;
@@ -147,7 +149,7 @@ fn provenance(file: &GgufFile, sha256: Option<String>) -> Result<Provenance, Ggu
                 tensor.shape.iter().product::<usize>();
         }
     }
-    let text = |key| file.optional_text(key).map(|it| it.map(str::to_owned));
+    let text = |key| file.optional_text(key).map(|it| it.map(one_line));
     let name = file.path().file_name().unwrap_or_default();
     let most = values.into_iter().max_by_key(|it| it.1).map_or("F32", |it| it.0);
     Ok(Provenance {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::GgufError;
-use super::tokenizer::Vocabulary;
+use super::vocabulary::Vocabulary;
 
 /// `tokenizer.json` of a SentencePiece vocabulary, as transformers converts one.
 ///

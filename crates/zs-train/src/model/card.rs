@@ -92,7 +92,7 @@ impl Report {
             let commit = commit.unwrap_or_default();
             lines.push(("fetched from", format!("{} at {}{commit}", it.source, it.revision)));
         }
-        lines.iter().map(|(name, text)| format!("{name:<15} {text}\n")).collect()
+        lines.iter().map(|(name, text)| format!("{name:<15} {}\n", plain(text))).collect()
     }
 
     fn head(&self) -> &'static str {
@@ -101,9 +101,9 @@ impl Report {
 
     fn special_tokens(&self) -> String {
         let special = &self.card.special_tokens;
-        let mut names: Vec<&str> = special.values().take(NUM_NAMED).map(String::as_str).collect();
+        let mut names: Vec<String> = special.values().take(NUM_NAMED).cloned().collect();
         if special.len() > NUM_NAMED {
-            names.push("…");
+            names.push("…".to_owned());
         }
         format!("{}: {}", special.len(), names.join(" "))
     }
@@ -115,6 +115,11 @@ impl Report {
             None => id.to_string(),
         }
     }
+}
+
+/// Text of a stranger's file, which may not steer the terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|it| if it.is_control() { '\u{FFFD}' } else { it }).collect()
 }
 
 fn millions(count: usize) -> String {
@@ -140,8 +145,8 @@ mod tests {
         std::fs::write(dir.join("manifest.json"), manifest).unwrap();
         let expected = "\
 architecture    Llama: width 32, depth 1, feed-forward 64, 4 heads of 8 (2 for keys and values)
-parameters      17536, tied head
-weights         17536 F32
+parameters      17568, tied head
+weights         17568 F32
 context         64 tokens
 rotary base     10000
 vocabulary      258 tokens, 258 rows
@@ -155,8 +160,8 @@ fetched from    https://hub/o/n at main, commit abc
         assert_eq!(card_text(&dir).unwrap(), expected);
         let report = Report { card: ModelCard::read(&dir).unwrap(), fetched: Manifest::read(&dir) };
         let json = serde_json::to_value(&report).unwrap();
-        assert_eq!(json["num_parameters"], 17_536);
-        assert_eq!(json["weights"]["F32"], 17_536);
+        assert_eq!(json["num_parameters"], 17_568);
+        assert_eq!(json["weights"]["F32"], 17_568);
         assert_eq!(json["special_tokens"]["257"], "<eos>");
         assert_eq!(json["provenance"]["tensor_types"]["Q8_0"], 3);
         assert_eq!(json["fetched"]["commit"], "abc");

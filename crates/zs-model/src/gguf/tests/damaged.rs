@@ -72,6 +72,7 @@ fn unusable_tensors_are_named() {
 fn unsupported_models_are_named() {
     check(|it| it.text("general.architecture", "gemma2"), &["= gemma2", "llama, qwen2 or qwen3"]);
     check(|it| it.text("general.architecture", "qwen3moe"), &["a mixture of experts"]);
+    check(|it| it.text("general.architecture", "a\n\u{1b}[2J"), &["= a\u{FFFD}\u{FFFD}[2J is not"]);
     check(|it| it.remove("general.architecture"), &["general.architecture is missing"]);
     check(|it| it.integer("llama.expert_count", 8), &["llama.expert_count = 8"]);
     check(|it| it.text("llama.rope.scaling.type", "yarn"), &["llama.rope.scaling.type = yarn"]);
@@ -83,7 +84,10 @@ fn unsupported_models_are_named() {
         &["embedding_length is not a non-negative"],
     );
     check(|it| it.integer("llama.attention.head_count_kv", 3), &["num_key_value_heads = 3"]);
-    check(|it| it.integer("llama.attention.head_count", 0), &["num_attention_heads = 0"]);
+    check(
+        |it| it.integer("llama.attention.head_count", 0),
+        &["attention.head_count = 0 is no size"],
+    );
     check(|it| it.remove("llama.context_length"), &["llama.context_length is missing"]);
 }
 
