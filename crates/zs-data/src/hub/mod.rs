@@ -219,8 +219,9 @@ mod tests {
             bytes: 3,
             sha256: sha256.map(str::to_owned),
         };
-        ["config.json", "model.safetensors", "other.json"]
-            .map(|it| fs::write(scratch.path().join(it), "abc").unwrap());
+        for name in ["config.json", "model.safetensors", "other.json"] {
+            fs::write(scratch.path().join(name), "abc").unwrap();
+        }
         let files = ["config.json", "model.safetensors", "other.json", "lost.json"].map(known);
         let wanted = [remote("config.json", None), remote("model.safetensors", Some("x"))];
         let check = |commit: Option<&str>, expected: &[&str]| {
