@@ -42,18 +42,21 @@
 //! ```
 
 mod batch;
+mod card;
 mod chat;
 mod checkpoint;
 mod config;
 #[cfg(feature = "flex")]
 mod cpu;
 mod generate;
+mod gguf;
 mod kernels;
 mod language_model;
 mod lora;
 mod network;
 mod optim;
 mod policy;
+mod provenance;
 mod replicas;
 mod scoring;
 mod supervised;
@@ -68,6 +71,7 @@ mod warm_up;
 mod workers;
 
 pub use batch::micro_batches;
+pub use card::ModelCard;
 pub use chat::{ChatMessage, ChatTemplate, ChatTemplateError};
 pub use checkpoint::{CheckpointError, SaveError, SaveOptions, WeightDtype};
 pub use config::{Architecture, ConfigError, Llama3RopeScaling, ModelConfig};
@@ -75,6 +79,7 @@ pub use generate::{
     Completion, DecodeGraphStats, GenerateError, Generator, IsCancelled, SamplingParams,
     SequenceRequest, Session, StopReason,
 };
+pub use gguf::{GgufError, ImportOptions, ImportedModel, import_gguf};
 pub use language_model::LanguageModel;
 pub use lora::{AdapterError, LoraError};
 pub use network::{CausalLm, ComputeDtype, LoraConfig, MemoryConfig, vector_units};
@@ -83,6 +88,7 @@ pub use optim::{
     accumulate_gradients, accumulate_value_gradients,
 };
 pub use policy::{PolicyModel, TokenRow, TokenScores, ValueModel};
+pub use provenance::Provenance;
 pub use replicas::map_replicas;
 pub use supervised::{SupervisedStats, supervised_loss, supervised_step, teacher_forced_matches};
 pub use text_limit::{TextLimit, TextLimitError};

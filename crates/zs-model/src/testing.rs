@@ -1,9 +1,13 @@
 //! Test doubles for code that needs a generator, and tiny models.
 
+mod gguf;
+
 use std::convert::Infallible;
 use std::fmt::Debug;
 
 use zs_core::{Domain, StreamKey};
+
+pub use gguf::{GgufWriter, tiny_gguf};
 
 use crate::checkpoint::{fill, uniform};
 use crate::{
@@ -18,20 +22,8 @@ use crate::{
 /// Never: the definition is fixed.
 #[must_use]
 pub fn byte_tokenizer() -> Tokenizer {
-    // As in GPT-2, the byte-level alphabet maps every byte to a printable character.
-    let printable: Vec<u32> = (33..=126).chain(161..=172).chain(174..=255).collect();
-    let mut next = 256;
-    let mut vocab = serde_json::Map::new();
-    for byte in 0..256_u32 {
-        let code = if printable.contains(&byte) {
-            byte
-        } else {
-            next += 1;
-            next - 1
-        };
-        let character = char::from_u32(code).expect("the alphabet is made of valid characters");
-        vocab.insert(character.to_string(), byte.into());
-    }
+    let vocab: serde_json::Map<String, serde_json::Value> =
+        byte_alphabet().iter().zip(0..).map(|(it, byte)| (it.to_string(), byte.into())).collect();
     let tokenizer = serde_json::json!({
         "version": "1.0",
         "truncation": null,
@@ -56,6 +48,23 @@ pub fn byte_tokenizer() -> Tokenizer {
     });
     Tokenizer::from_bytes(tokenizer.to_string().as_bytes(), "byte_tokenizer")
         .expect("a byte-level tokenizer without merges is valid")
+}
+
+/// Characters that stand for the 256 bytes in a byte-level vocabulary, as in GPT-2: printable ones
+/// for themselves, the others by characters from U+0100 on.
+fn byte_alphabet() -> Vec<char> {
+    let printable: Vec<u32> = (33..=126).chain(161..=172).chain(174..=255).collect();
+    let mut next = 256;
+    let character = |byte: u32| {
+        let code = if printable.contains(&byte) {
+            byte
+        } else {
+            next += 1;
+            next - 1
+        };
+        char::from_u32(code).expect("the alphabet is made of valid characters")
+    };
+    (0..256).map(character).collect()
 }
 
 /// Smallest useful configuration for [`byte_tokenizer`]: width 32, 2 layers, a context of 64

@@ -1,5 +1,6 @@
 //! Tokenizers in Hugging Face format.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::{ChatMessage, ChatTemplate, ChatTemplateError, TokenId};
@@ -161,6 +162,14 @@ impl Tokenizer {
     pub fn special_token_id(&self, token: &str) -> Option<TokenId> {
         let decoder = self.inner.get_added_tokens_decoder();
         decoder.iter().find(|(_, it)| it.special && it.content == token).map(|(id, _)| *id)
+    }
+
+    /// Special tokens by identifier.
+    #[must_use]
+    pub fn special_tokens(&self) -> BTreeMap<TokenId, String> {
+        let decoder = self.inner.get_added_tokens_decoder();
+        let special = decoder.into_iter().filter(|(_, it)| it.special);
+        special.map(|(id, it)| (id, it.content)).collect()
     }
 
     /// Largest token identifier plus one.

@@ -19,9 +19,10 @@ pub use crate::data::{DataCheckArgs, DataCommand, DataFetchArgs, WorldArgs};
 use crate::device::DeviceArgs;
 pub use crate::eval::EvalArgs;
 pub use crate::eval::score::ScoreArgs;
+pub use crate::model::{ImportDtype, ModelCardArgs, ModelCommand, ModelImportArgs, ModelPullArgs};
 use crate::session::Session;
 pub use crate::simulate::{AuditArgs, CollectArgs, JudgeName, SimulateCommand};
-use crate::{command, data, eval, simulate};
+use crate::{command, data, eval, model, simulate};
 
 /// `ZeroSearch`: teach a language model to search, against a simulated search engine.
 #[derive(Debug, Parser)]
@@ -81,6 +82,9 @@ pub enum Command {
     /// Write, fetch and check data sets.
     #[command(subcommand)]
     Data(DataCommand),
+    /// Import, fetch and describe models.
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Reproduce the paper: tune a simulation LLM, train on it, evaluate on a real engine.
     Reproduce(ReproduceArgs),
 }
@@ -129,6 +133,7 @@ pub fn run(cli: &Cli, components: Arc<Components>) -> Result<()> {
         Command::Serve(args) => command::serve(args, &session),
         Command::Simulate(what) => simulate::simulate(what, &session),
         Command::Data(what) => data::data(what, &session),
+        Command::Model(what) => model::model(what, &session),
         Command::Reproduce(args) => Ok(zs_reproduce::command(args, &session.context()?)?),
     }
 }

@@ -39,6 +39,7 @@ mod data;
 pub mod device;
 mod device_error;
 mod eval;
+mod model;
 mod pages;
 mod report_table;
 mod session;

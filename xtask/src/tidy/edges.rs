@@ -30,9 +30,10 @@ const RULES: &[Rule] = &[
     Rule {
         package: "zs-model",
         workspace: "zs-core",
-        external: "burn burn-cubecl burn-flex burn-pack cubecl cubecl-cuda gemm half memmap2 \
-                   minijinja minijinja-contrib multiversion parking_lot rand rand_chacha rayon \
-                   safetensors serde serde_json thiserror tokenizers tracing",
+        external: "burn burn-cubecl burn-flex burn-pack bytemuck cubecl cubecl-cuda gemmkit \
+                   gguf-rs-lib half memmap2 minijinja minijinja-contrib multiversion parking_lot \
+                   rand rand_chacha raw-cpuid rayon safetensors serde serde_json sha2 thiserror \
+                   tokenizers tracing",
     },
     Rule {
         package: "zs-search",

@@ -126,8 +126,34 @@ pub(super) fn is_useful(kind: RepoKind, path: &str) -> bool {
             ".tsv.gz",
             ".csv.gz",
         ]),
-        RepoKind::Model => !path.contains('/') && has(&[".json", ".safetensors", ".jinja"]),
+        RepoKind::Model => MODEL_FILES.contains(&path) || is_shard(path),
     }
+}
+
+/// Files of a model directory that loaders read, apart from shards of weights.
+const MODEL_FILES: [&str; 13] = [
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+];
+
+/// Tells a shard of weights, e.g. `model-00001-of-00002.safetensors`; not the same weights in the
+/// layout of another program (`consolidated.safetensors`), or in another precision.
+fn is_shard(path: &str) -> bool {
+    let numbers = path.strip_prefix("model-").and_then(|it| it.strip_suffix(".safetensors"));
+    let parts = numbers.and_then(|it| it.split_once("-of-"));
+    let is_number = |it: &str| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit());
+    parts.is_some_and(|(index, count)| is_number(index) && is_number(count))
 }
 
 #[cfg(test)]
@@ -153,7 +179,14 @@ mod tests {
             ("config.json", true),
             ("model-00001-of-00002.safetensors", true),
             ("pytorch_model.bin", false),
+            ("model.safetensors", true),
+            ("chat_template.jinja", true),
+            ("merges.txt", true),
             ("original/params.json", false),
+            ("consolidated.safetensors", false),
+            ("model.fp16.safetensors", false),
+            ("model-00001-of-00002.fp16.safetensors", false),
+            ("onnx_config.json", false),
         ] {
             assert_eq!(is_useful(RepoKind::Model, path), expected, "{path}");
         }

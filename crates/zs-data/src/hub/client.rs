@@ -45,8 +45,17 @@ pub(super) struct RemoteFile {
     pub(super) sha256: Option<String>,
 }
 
+/// Files of a repository at a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listing {
+    /// Commit that the revision stands for, if the hub tells.
+    pub(super) commit: Option<String>,
+    pub(super) files: Vec<RemoteFile>,
+}
+
 #[derive(Deserialize)]
 struct RepoInfo {
+    sha: Option<String>,
     siblings: Vec<Sibling>,
 }
 
@@ -110,7 +119,7 @@ impl Hub {
     }
 
     /// Lists every file of a repository.
-    pub(super) fn files(&self, repo: &Repo) -> Result<Vec<RemoteFile>, HubError> {
+    pub(super) fn files(&self, repo: &Repo) -> Result<Listing, HubError> {
         let url = format!("{}/api/{}", self.endpoint, repo.api_url());
         let list = || -> Result<String, HubError> {
             let request = self.request(repo).query("blobs", "true");
@@ -126,7 +135,7 @@ impl Hub {
             sha256: it.lfs.map(|lfs| lfs.sha256),
             path: it.rfilename,
         });
-        Ok(files.collect())
+        Ok(Listing { commit: info.sha, files: files.collect() })
     }
 
     /// Downloads a file to `partial`, from where an earlier download broke off. `on_bytes` is given
@@ -358,10 +367,11 @@ pub(super) mod tests {
         let requests = Arc::default();
         let hub = hub(&requests, "secret");
         let repo = Repo::with_revision("o/n".to_owned(), RepoType::Dataset, "main".to_owned());
-        let files = hub.files(&repo).unwrap();
+        let listing = hub.files(&repo).unwrap();
         let large = RemoteFile { sha256: Some(SHA256.into()), ..file("data/a b.jsonl") };
         let small = RemoteFile { path: "README.md".into(), bytes: 3, sha256: None };
-        assert_eq!(files, [large.clone(), small]);
+        let (commit, files) = (Some("c0".to_owned()), vec![large.clone(), small]);
+        assert_eq!(listing, Listing { commit, files });
         let dir = tempfile::tempdir().unwrap();
         let partial = dir.path().join("x.partial");
         let mut seen = 0;

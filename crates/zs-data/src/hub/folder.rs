@@ -21,7 +21,8 @@ pub fn copy(
 ) -> Result<Manifest, HubError> {
     let sources = sources(item, from)?;
     let source = from.display().to_string();
-    let mut manifest = Manifest { source, revision: "local".to_owned(), files: Vec::new() };
+    let revision = "local".to_owned();
+    let mut manifest = Manifest { source, revision, ..Manifest::default() };
     for (path, source) in sources {
         let target = dir.join(&path);
         let partial = partial(&target)?;

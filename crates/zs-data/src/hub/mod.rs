@@ -32,8 +32,19 @@ pub struct Manifest {
     pub source: String,
     /// Branch, tag or commit; `local` for a folder.
     pub revision: String,
+    /// Commit that the revision stood for, if the hub told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// Files.
     pub files: Vec<FetchedFile>,
+}
+
+impl Manifest {
+    /// Reads the manifest of a folder; one that is missing or broken counts for nothing.
+    #[must_use]
+    pub fn read(dir: &Path) -> Option<Self> {
+        serde_json::from_str(&fs::read_to_string(dir.join(MANIFEST)).ok()?).ok()
+    }
 }
 
 /// File in the cache.
@@ -65,37 +76,74 @@ pub fn download(
         RepoKind::Dataset => RepoType::Dataset,
         RepoKind::Model => RepoType::Model,
     };
-    let repo = Repo::with_revision(item.repo.clone(), kind, revision.to_owned());
-    let files = chosen(item, hub.files(&repo)?)?;
-    let known = read_manifest(dir);
-    let source = format!("{}/{}", hub.endpoint(), item.repo);
-    let mut manifest = Manifest { source, revision: revision.to_owned(), files: Vec::new() };
+    let at = |revision: &str| Repo::with_revision(item.repo.clone(), kind, revision.to_owned());
+    let listing = hub.files(&at(revision))?;
+    let files = chosen(item, listing.files)?;
+    // A branch that moves meanwhile does not mix the files of two commits.
+    let repo = at(listing.commit.as_deref().unwrap_or(revision));
+    let known = Manifest::read(dir).unwrap_or_default();
+    let mut manifest = Manifest {
+        source: format!("{}/{}", hub.endpoint(), item.repo),
+        revision: revision.to_owned(),
+        files: still_known(known, listing.commit.as_deref(), &files, dir),
+        commit: listing.commit,
+    };
+    let mut fetched = Vec::new();
     for file in files {
         let target = dir.join(&file.path);
-        if let Some(known) = known.iter().find(|it| is_current(it, &file, &target)) {
-            manifest.files.push(known.clone());
-            continue;
-        }
-        let partial = partial(&target)?;
-        progress.init(usize::try_from(file.bytes).unwrap_or(usize::MAX), &file.path);
-        let mut done = 0;
-        hub.download(&repo, &file, &partial, &mut |total| {
-            progress.update(usize::try_from(total.saturating_sub(done)).unwrap_or(usize::MAX));
-            done = total.max(done);
-        })?;
-        progress.finish();
-        let sha256 = digest::of_file(&partial)?;
-        if file.sha256.as_ref().is_some_and(|it| *it != sha256) {
-            fs::remove_file(&partial).map_err(HubError::file(&partial, "remove"))?;
-            return Err(HubError::Checksum { path: file.path });
-        }
-        fs::rename(&partial, &target).map_err(HubError::file(&target, "write"))?;
-        manifest.files.push(FetchedFile { path: file.path, bytes: file.bytes, sha256 });
+        let known = manifest.files.iter().find(|it| is_current(it, &file, &target)).cloned();
+        let one = match known {
+            Some(known) => known,
+            None => fetch(hub, &repo, file, &target, progress)?,
+        };
+        manifest.files.retain(|it| it.path != one.path);
+        manifest.files.push(one.clone());
+        fetched.push(one);
         // After each file, so that an interrupted fetch keeps what it has.
         write_json(&dir.join(MANIFEST), &manifest)?;
     }
-    write_json(&dir.join(MANIFEST), &manifest)?;
-    Ok(manifest)
+    Ok(Manifest { files: fetched, ..manifest })
+}
+
+/// Files of an earlier fetch that may be current. Those that are not among the wanted ones stay
+/// known. Small ones, for which the hub has no checksum, are dropped when the commit is another.
+fn still_known(
+    known: Manifest,
+    commit: Option<&str>,
+    wanted: &[RemoteFile],
+    dir: &Path,
+) -> Vec<FetchedFile> {
+    let moved = known.commit.as_deref() != commit;
+    let is_stale = |it: &FetchedFile| {
+        moved && wanted.iter().any(|file| file.path == it.path && file.sha256.is_none())
+    };
+    let kept = |it: &FetchedFile| dir.join(&it.path).exists() && !is_stale(it);
+    known.files.into_iter().filter(kept).collect()
+}
+
+/// Downloads one file, and compares its checksum with the hub's.
+fn fetch(
+    hub: &Hub,
+    repo: &Repo,
+    file: RemoteFile,
+    target: &Path,
+    progress: &mut dyn Progress,
+) -> Result<FetchedFile, HubError> {
+    let partial = partial(target)?;
+    progress.init(usize::try_from(file.bytes).unwrap_or(usize::MAX), &file.path);
+    let mut done = 0;
+    hub.download(repo, &file, &partial, &mut |total| {
+        progress.update(usize::try_from(total.saturating_sub(done)).unwrap_or(usize::MAX));
+        done = total.max(done);
+    })?;
+    progress.finish();
+    let sha256 = digest::of_file(&partial)?;
+    if file.sha256.as_ref().is_some_and(|it| *it != sha256) {
+        fs::remove_file(&partial).map_err(HubError::file(&partial, "remove"))?;
+        return Err(HubError::Checksum { path: file.path });
+    }
+    fs::rename(&partial, target).map_err(HubError::file(target, "write"))?;
+    Ok(FetchedFile { path: file.path, bytes: file.bytes, sha256 })
 }
 
 /// The wanted files of a repository.
@@ -134,12 +182,6 @@ fn partial(target: &Path) -> Result<PathBuf, HubError> {
     Ok(name.into())
 }
 
-/// Files that were fetched before; a manifest that is missing or broken counts for nothing.
-fn read_manifest(dir: &Path) -> Vec<FetchedFile> {
-    let text = fs::read_to_string(dir.join(MANIFEST)).unwrap_or_default();
-    serde_json::from_str(&text).map(|it: Manifest| it.files).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,6 +208,32 @@ mod tests {
         let error = fetch().unwrap_err().to_string();
         assert!(error.contains("checksum is wrong") && !partial.exists(), "{error}");
         assert_eq!(fetch().unwrap(), manifest);
+    }
+
+    #[test]
+    fn files_of_another_commit_are_fetched_again_unless_their_checksum_is_the_same() {
+        let scratch = tempfile::tempdir().unwrap();
+        let known = |path: &str| FetchedFile { path: path.into(), bytes: 3, sha256: "x".into() };
+        let remote = |path: &str, sha256: Option<&str>| RemoteFile {
+            path: path.into(),
+            bytes: 3,
+            sha256: sha256.map(str::to_owned),
+        };
+        for name in ["config.json", "model.safetensors", "other.json"] {
+            fs::write(scratch.path().join(name), "abc").unwrap();
+        }
+        let files = ["config.json", "model.safetensors", "other.json", "lost.json"].map(known);
+        let wanted = [remote("config.json", None), remote("model.safetensors", Some("x"))];
+        let check = |commit: Option<&str>, expected: &[&str]| {
+            let commit_before = Some("c0".to_owned());
+            let before =
+                Manifest { commit: commit_before, files: files.to_vec(), ..Manifest::default() };
+            let found = still_known(before, commit, &wanted, scratch.path());
+            let found: Vec<&str> = found.iter().map(|it| it.path.as_str()).collect();
+            assert_eq!(found, expected, "{commit:?}");
+        };
+        check(Some("c0"), &["config.json", "model.safetensors", "other.json"]);
+        check(Some("c1"), &["model.safetensors", "other.json"]);
     }
 
     #[test]

@@ -111,6 +111,16 @@ impl WeightFiles {
         }
     }
 
+    /// Number of values of each dtype.
+    pub(crate) fn num_values(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for (_, info) in self.left.values() {
+            *counts.entry(info.dtype.to_string()).or_default() +=
+                info.shape.iter().product::<usize>();
+        }
+        counts
+    }
+
     /// Fails if a tensor was not taken, unless it may be ignored.
     pub(crate) fn finish(self, ignored: impl Fn(&str) -> bool) -> Result<(), CheckpointError> {
         match self.left.into_iter().find(|(name, _)| !ignored(name)) {

@@ -19,7 +19,7 @@ pub(crate) use files::{WeightFiles, map_file, parse, to_f32};
 pub(crate) use initialize::{initialize, uniform};
 pub(crate) use load::{load_module, load_network};
 pub use save::{SaveError, SaveOptions, WeightDtype};
-pub(crate) use save::{save_network, write_safetensors};
+pub(crate) use save::{save_network, write_safetensors, write_views};
 
 /// Checkpoint entry of a float parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]

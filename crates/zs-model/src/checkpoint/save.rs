@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
@@ -52,7 +53,8 @@ impl WeightDtype {
         }
     }
 
-    fn safetensors(self) -> Dtype {
+    /// The dtype as safetensors names it.
+    pub(crate) fn safetensors(self) -> Dtype {
         match self {
             Self::F32 => Dtype::F32,
             Self::Bf16 => Dtype::BF16,
@@ -60,10 +62,21 @@ impl WeightDtype {
         }
     }
 
-    fn num_bytes(self) -> usize {
+    /// Bytes of a value.
+    pub(crate) fn num_bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::Bf16 | Self::F16 => 2,
+        }
+    }
+
+    /// Little-endian bytes of values, rounded to the dtype.
+    pub(crate) fn to_bytes(self, values: &[f32]) -> Vec<u8> {
+        let values = values.iter().copied();
+        match self {
+            Self::F32 => values.flat_map(f32::to_le_bytes).collect(),
+            Self::Bf16 => values.flat_map(|it| bf16::from_f32(it).to_le_bytes()).collect(),
+            Self::F16 => values.flat_map(|it| f16::from_f32(it).to_le_bytes()).collect(),
         }
     }
 }
@@ -132,16 +145,24 @@ pub(crate) fn save_network(
         .map_err(|source| SaveError::Write { path, source })
 }
 
-/// Writes tensors to one file with the metadata that transformers expects (`format: pt`).
+/// Writes tensors to one file.
 pub(crate) fn write_safetensors(
     tensors: &[NamedTensor],
     dtype: WeightDtype,
     path: &Path,
 ) -> Result<(), SaveError> {
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let entries =
         tensors.iter().map(|tensor| (tensor.entry.name.as_str(), LazyView { tensor, dtype }));
-    safetensors::serialize_to_file(entries, Some(metadata), path)
+    write_views(entries, path)
+}
+
+/// Writes tensors by name to one file with the metadata that transformers expects (`format: pt`).
+pub(crate) fn write_views<N: AsRef<str> + Ord + Display, V: View>(
+    views: impl IntoIterator<Item = (N, V)>,
+    path: &Path,
+) -> Result<(), SaveError> {
+    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    safetensors::serialize_to_file(views, Some(metadata), path)
         .map_err(|it| SaveError::Weights { path: path.to_owned(), message: it.to_string() })?;
     share(path).map_err(|source| SaveError::Write { path: path.to_owned(), source })
 }
@@ -174,17 +195,7 @@ impl View for LazyView<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let values = self.tensor.to_vec();
-        let bytes = match self.dtype {
-            WeightDtype::F32 => values.iter().flat_map(|it| it.to_le_bytes()).collect(),
-            WeightDtype::Bf16 => {
-                values.iter().flat_map(|it| bf16::from_f32(*it).to_le_bytes()).collect()
-            }
-            WeightDtype::F16 => {
-                values.iter().flat_map(|it| f16::from_f32(*it).to_le_bytes()).collect()
-            }
-        };
-        Cow::Owned(bytes)
+        Cow::Owned(self.dtype.to_bytes(&self.tensor.to_vec()))
     }
 
     fn data_len(&self) -> usize {

@@ -42,7 +42,7 @@ pub(crate) fn data_fetch(args: &DataFetchArgs, session: &Session) -> Result<()> 
     let mut rows = table(["name", "file", "MB", "questions", "sha256"]);
     for item in &wanted {
         let dir = args.cache.join(&item.name);
-        let mut bar = Bar { console, progress: None };
+        let mut bar = Bar::new(console);
         let manifest = match &args.from {
             Some(from) => hub::copy(item, from, &dir, &mut bar),
             None => hub::download(item, &client, &args.revision, &dir, &mut bar),
@@ -79,9 +79,16 @@ fn count_questions(path: &Path, expected: usize, console: &dyn Console) -> Resul
 }
 
 /// Progress of one file on the console.
-struct Bar<'a> {
+pub(crate) struct Bar<'a> {
     console: &'a dyn Console,
     progress: Option<Box<dyn Progress>>,
+}
+
+impl<'a> Bar<'a> {
+    /// Creates a bar that is shown from the first file on.
+    pub(crate) fn new(console: &'a dyn Console) -> Self {
+        Self { console, progress: None }
+    }
 }
 
 impl hub::Progress for Bar<'_> {

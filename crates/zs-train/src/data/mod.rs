@@ -10,6 +10,7 @@ use clap::Subcommand;
 use crate::session::Session;
 
 pub use check::DataCheckArgs;
+pub(crate) use fetch::Bar;
 pub use fetch::DataFetchArgs;
 pub use world::WorldArgs;
 
