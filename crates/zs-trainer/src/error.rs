@@ -35,7 +35,7 @@ pub enum LoadError {
         /// Model directory.
         dir: PathBuf,
         /// Error of the checkpoint.
-        source: CheckpointError,
+        source: Box<CheckpointError>,
     },
     /// A model whose shape cannot be read.
     #[error(transparent)]
@@ -220,16 +220,28 @@ pub enum RunDirError {
     Settings(#[from] toml::ser::Error),
     /// Weights that cannot be read.
     #[error(transparent)]
-    Weights(#[from] CheckpointError),
+    Weights(Box<CheckpointError>),
     /// Adapters that cannot be read.
     #[error(transparent)]
-    Adapter(#[from] AdapterError),
+    Adapter(Box<AdapterError>),
     /// The state of an optimiser that cannot be read or written.
     #[error(transparent)]
     Optimizer(#[from] OptimizerStateError),
     /// Weights that cannot be written.
     #[error(transparent)]
     Save(#[from] SaveError),
+}
+
+impl From<CheckpointError> for RunDirError {
+    fn from(error: CheckpointError) -> Self {
+        Self::Weights(Box::new(error))
+    }
+}
+
+impl From<AdapterError> for RunDirError {
+    fn from(error: AdapterError) -> Self {
+        Self::Adapter(Box::new(error))
+    }
 }
 
 /// Failure of a training run.
@@ -363,7 +375,7 @@ pub enum TrainError {
     #[error("after an error")]
     NotSaved {
         /// Error of saving.
-        source: RunDirError,
+        source: Box<RunDirError>,
     },
 }
 

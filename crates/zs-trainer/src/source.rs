@@ -29,7 +29,7 @@ pub fn load_model(dir: &Path, device: &Device) -> Result<LanguageModel, LoadErro
         return Err(LoadError::NoModel { dir: dir.to_owned() });
     }
     LanguageModel::load(dir, device)
-        .map_err(|source| LoadError::Model { dir: dir.to_owned(), source })
+        .map_err(|source| LoadError::Model { dir: dir.to_owned(), source: Box::new(source) })
 }
 
 /// Loads a model directory onto the devices of a run.

@@ -86,7 +86,10 @@ impl Loaded {
         let values = match config.policy.join("value").exists() {
             true => Some(
                 ValueNetwork::load(&config.policy, policy.config(), &device)
-                    .map_err(|source| LoadError::Model { dir: config.policy.clone(), source })?
+                    .map_err(|source| {
+                        let (dir, source) = (config.policy.clone(), Box::new(source));
+                        LoadError::Model { dir, source }
+                    })?
                     .with_devices(&devices),
             ),
             false => None,

@@ -368,7 +368,7 @@ impl Session<'_> {
             && self.learner.is_intact()
             && let Err(error) = self.save()
         {
-            return TrainError::NotSaved { source: error };
+            return TrainError::NotSaved { source: Box::new(error) };
         }
         let run = run.map(|it| it.path().to_owned());
         TrainError::AtStep { step, run, source: Box::new(error) }

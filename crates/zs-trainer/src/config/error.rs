@@ -53,7 +53,7 @@ pub enum RunFileError {
         /// Table that it stands in.
         table: String,
         /// Error; part of the message, so not its source.
-        error: RegistryError,
+        error: Box<RegistryError>,
         /// Cause of the error, as text.
         cause: String,
     },
@@ -79,7 +79,7 @@ impl RunFileError {
     pub fn in_table(error: RegistryError, table: &str) -> Self {
         let cause = std::error::Error::source(&error);
         let cause = cause.map_or_else(String::new, |it| format!(": {it}"));
-        Self::Component { table: table.to_owned(), error, cause }
+        Self::Component { table: table.to_owned(), error: Box::new(error), cause }
     }
 
     /// Creates the error of settings that have no variant of their own; `problem` names key and
