@@ -4,9 +4,11 @@ mod auxiliary;
 mod directory;
 mod error;
 mod files;
+mod foreign;
 mod initialize;
 mod load;
 mod save;
+mod shapes;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -15,11 +17,13 @@ use burn::tensor::{Tensor, TensorData};
 pub(crate) use auxiliary::AuxiliaryFiles;
 pub(crate) use directory::replace_directory;
 pub use error::CheckpointError;
+pub(crate) use foreign::refuse_foreign;
 pub(crate) use files::{WeightFiles, map_file, parse, to_f32};
 pub(crate) use initialize::{initialize, uniform};
 pub(crate) use load::{load_module, load_network};
 pub use save::{SaveError, SaveOptions, WeightDtype};
 pub(crate) use save::{save_network, write_safetensors};
+pub(crate) use shapes::tensor_shapes;
 
 /// Checkpoint entry of a float parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -227,8 +227,15 @@ impl SimulatedEngine {
         Ok(completions)
     }
 
-    fn read(&self, request: &SearchRequest<'_>, completion: &Completion) -> SearchResult {
-        let reply = self.generator.tokenizer().decode(&completion.tokens);
+    fn read(
+        &self,
+        request: &SearchRequest<'_>,
+        prompt: &[TokenId],
+        completion: &Completion,
+    ) -> SearchResult {
+        let tokenizer = self.generator.tokenizer();
+        // A prompt that opens a thinking block makes what follows thoughts.
+        let reply = tokenizer.prefill(prompt) + &tokenizer.decode(&completion.tokens);
         if completion.stop_reason == StopReason::Length {
             self.counters.num_cut.add(1);
         }
@@ -268,10 +275,10 @@ impl SimulatedEngine {
             Err(error) => (Vec::new().into_iter(), Some(error.to_string())),
         };
         let answers = requests.iter().zip(encoded).map(|(request, tokens)| {
-            match (tokens.map(|_| replies.next()), &failure) {
+            match (tokens.map(|it| (it, replies.next())), &failure) {
                 (Err(error), _) => self.fail(request, error),
-                (Ok(Some(completion)), _) => self.read(request, &completion),
-                (Ok(None), message) => {
+                (Ok((prompt, Some(completion))), _) => self.read(request, &prompt, &completion),
+                (Ok((_, None)), message) => {
                     let missing = || "it returned too few replies".to_owned();
                     let message = message.clone().unwrap_or_else(missing);
                     self.fail(request, SimulationError::Generate { message })
