@@ -19,7 +19,8 @@ const CLOSING: &str = "</think>";
 pub fn prefill(prompt: &str) -> &str {
     let mut rest = prompt.trim_end();
     let mut start = prompt.len();
-    if let Some(before) = ["<search>", "<answer>"].into_iter().find_map(|it| rest.strip_suffix(it)) {
+    if let Some(before) = ["<search>", "<answer>"].into_iter().find_map(|it| rest.strip_suffix(it))
+    {
         start = before.len();
         rest = before.trim_end();
     }

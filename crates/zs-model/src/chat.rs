@@ -50,6 +50,7 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     source: String,
     tokens: BTreeMap<String, String>,
+    date: NaiveDate,
 }
 
 /// Error while reading or rendering a chat template.
@@ -149,7 +150,7 @@ impl ChatTemplate {
             return Err(ChatTemplateError::Render { message });
         }
         let environment = environment(&source, date).map_err(|it| render_error(&it))?;
-        Ok(Self { environment, source, tokens })
+        Ok(Self { environment, source, tokens, date })
     }
 
     /// Template in which `strftime_now` tells `date`, written as `2026-01-31`.
@@ -202,9 +203,13 @@ impl ChatTemplate {
         let template = self.environment.get_template(NAME).map_err(|it| render_error(&it))?;
         let mut out = LimitedText::default();
         template.render_captured_to(Serde(context), &mut out).map_err(|it| render_error(&it))?;
-        String::from_utf8(out.bytes).map_err(|it| {
-            ChatTemplateError::Render { message: it.to_string() }
-        })
+        String::from_utf8(out.bytes)
+            .map_err(|it| ChatTemplateError::Render { message: it.to_string() })
+    }
+
+    /// Date that `strftime_now` tells.
+    pub(crate) fn date(&self) -> NaiveDate {
+        self.date
     }
 
     /// Special tokens that the template may use, by their roles.

@@ -93,6 +93,9 @@ pub use text_stream::TextStream;
 pub use token::TokenId;
 pub use tokenizer::{Tokenizer, TokenizerError};
 pub use value::ValueNetwork;
-pub use verify::{Check, VerifyError, VerifyReport, verify, write_golden};
+pub use verify::{
+    Check, DirectoryCheck, DirectoryState, VerifyError, VerifyReport, WeightCheck, verify,
+    verify_directory, write_golden,
+};
 pub use warm_up::WarmUpShape;
 pub use workers::on_secondary_stream;

@@ -71,7 +71,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.json");
         check(dir.path(), "not a regular file");
-        std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\n").unwrap();
+        std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+            .unwrap();
         check(&path, "git lfs pull");
         std::fs::write(&path, b"\xff").unwrap();
         check(&path, "not UTF-8");

@@ -40,7 +40,9 @@ impl TokenizerConfig {
         let fields = read_fields(&path)?;
         let mut tokens: BTreeMap<String, String> = BTreeMap::new();
         if let Some(named) = fields.get("extra_special_tokens").and_then(Value::as_object) {
-            tokens.extend(named.iter().filter_map(|(role, token)| Some((role.clone(), text(token)?))));
+            tokens.extend(
+                named.iter().filter_map(|(role, token)| Some((role.clone(), text(token)?))),
+            );
         }
         let own = fields.iter().filter(|(role, token)| {
             let is_standard = ROLES.contains(&role.as_str());
@@ -64,7 +66,8 @@ impl TokenizerConfig {
 /// Fields of a JSON object; none where the file is missing.
 pub(crate) fn read_fields(path: &Path) -> Result<Map<String, Value>, FieldsError> {
     let failed = |message: String| FieldsError { path: path.to_owned(), message };
-    let Some(content) = model_file::read_optional(path).map_err(|it| failed(it.to_string()))? else {
+    let Some(content) = model_file::read_optional(path).map_err(|it| failed(it.to_string()))?
+    else {
         return Ok(Map::new());
     };
     serde_json::from_str(&content).map_err(|it| failed(it.to_string()))
@@ -77,8 +80,26 @@ fn text(token: &Value) -> Option<String> {
 
 /// Names of control tokens in angle or square brackets.
 const CONTROL_NAMES: [&str; 20] = [
-    "s", "bos", "eos", "pad", "unk", "cls", "sep", "mask", "eop", "eod", "inst", "sys", "start_of_turn",
-    "end_of_turn", "start_of_image", "end_of_image", "image_soft_token", "turn", "endoftext", "sop",
+    "s",
+    "bos",
+    "eos",
+    "pad",
+    "unk",
+    "cls",
+    "sep",
+    "mask",
+    "eop",
+    "eod",
+    "inst",
+    "sys",
+    "start_of_turn",
+    "end_of_turn",
+    "start_of_image",
+    "end_of_image",
+    "image_soft_token",
+    "turn",
+    "endoftext",
+    "sop",
 ];
 
 /// Returns true if a special token carries no meaning in text: `<s>`, `<|im_end|>`, `[PAD]`. A tag such
@@ -109,15 +130,32 @@ mod tests {
     #[test]
     fn tags_are_text_and_control_tokens_are_not() {
         for tag in [
-            "<search>", "</search>", "<answer>", "</think>", "<tool_call>", "[THINK]", "[/THINK]", "◁think▷",
-            "<information>", "###",
+            "<search>",
+            "</search>",
+            "<answer>",
+            "</think>",
+            "<tool_call>",
+            "[THINK]",
+            "[/THINK]",
+            "◁think▷",
+            "<information>",
+            "###",
         ] {
             assert!(!is_control(tag, false), "{tag}");
         }
         assert!(!is_control("</answer>", true));
         for token in [
-            "<s>", "</s>", "<pad>", "<|im_end|>", "<｜end▁of▁sentence｜>", "[PAD]", "[/INST]", "<unused12>",
-            "<end_of_turn>", "<|endoftext|>", "<unk>",
+            "<s>",
+            "</s>",
+            "<pad>",
+            "<|im_end|>",
+            "<｜end▁of▁sentence｜>",
+            "[PAD]",
+            "[/INST]",
+            "<unused12>",
+            "<end_of_turn>",
+            "<|endoftext|>",
+            "<unk>",
         ] {
             assert!(is_control(token, false), "{token}");
         }
@@ -142,13 +180,23 @@ mod tests {
         let config = r#"{"bos_token": "<s>", "eos_token": {"content": "</s>"}, "pad_token": null, "image_token": "<i>",
             "add_bos_token": true, "extra_special_tokens": {"audio_token": "<a>"}}"#;
         let map = r#"{"bos_token": null, "eos_token": "<e>", "pad_token": {"content": "<p>", "lstrip": false}}"#;
-        let more = [("audio_token", "<a>"), ("bos_token", "<s>"), ("eos_token", "</s>"), ("image_token", "<i>")];
+        let more = [
+            ("audio_token", "<a>"),
+            ("bos_token", "<s>"),
+            ("eos_token", "</s>"),
+            ("image_token", "<i>"),
+        ];
         check(&[], &[]);
         check(&[(CONFIG, config)], &more);
         check(&[(SPECIAL_TOKENS_MAP, map)], &[("eos_token", "<e>"), ("pad_token", "<p>")]);
         check(
             &[(CONFIG, config), (SPECIAL_TOKENS_MAP, map)],
-            &[("audio_token", "<a>"), ("eos_token", "<e>"), ("image_token", "<i>"), ("pad_token", "<p>")],
+            &[
+                ("audio_token", "<a>"),
+                ("eos_token", "<e>"),
+                ("image_token", "<i>"),
+                ("pad_token", "<p>"),
+            ],
         );
         let with_list = config.replacen('{', r#"{"added_tokens_decoder": {}, "#, 1);
         check(&[(CONFIG, &with_list), (SPECIAL_TOKENS_MAP, map)], &more);

@@ -7,8 +7,8 @@ use zs_core::{Domain, StreamKey};
 
 use crate::checkpoint::{fill, uniform};
 use crate::{
-    Architecture, CausalLm, ChatTemplate, Completion, GenerateError, Generator, ModelConfig, SamplingParams,
-    SequenceRequest, Session, StopReason, TokenId, Tokenizer,
+    Architecture, CausalLm, ChatTemplate, Completion, GenerateError, Generator, ModelConfig,
+    SamplingParams, SequenceRequest, Session, StopReason, TokenId, Tokenizer,
 };
 
 /// Byte-level tokenizer: token `i` is the byte `i`, and 256 ends a sequence.

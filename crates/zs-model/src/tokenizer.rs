@@ -84,8 +84,7 @@ impl Tokenizer {
     /// Fails when the bytes are not a tokenizer, or one whose text could grow without bound.
     pub fn from_bytes(bytes: &[u8], source: impl Into<PathBuf>) -> Result<Self, TokenizerError> {
         let source = source.into();
-        let failed =
-            |message: String| TokenizerError::Read { path: source.clone(), message };
+        let failed = |message: String| TokenizerError::Read { path: source.clone(), message };
         growth::check(bytes).map_err(failed)?;
         let mut inner = unpanicked(|| tokenizers::Tokenizer::from_bytes(bytes)).map_err(failed)?;
         // Stored truncation or padding would silently change training data.
@@ -104,9 +103,8 @@ impl Tokenizer {
             // A small vocabulary may lack the signs.
             tokenizer.encode_start("")
         })?;
-        unpanicked(|| tokenizer.inner.decode(&probe, false)).map_err(|message| {
-            TokenizerError::Read { path: tokenizer.source.clone(), message }
-        })?;
+        unpanicked(|| tokenizer.inner.decode(&probe, false))
+            .map_err(|message| TokenizerError::Read { path: tokenizer.source.clone(), message })?;
         Ok(tokenizer.with_control_tokens(&[]))
     }
 
@@ -128,6 +126,21 @@ impl Tokenizer {
     #[must_use]
     pub fn eos_token_id(&self) -> Option<TokenId> {
         self.token_id(self.roles.get("eos_token")?)
+    }
+
+    /// The configured `eos_token`, where it is not a token of the vocabulary.
+    pub(crate) fn missing_eos_token(&self) -> Option<&str> {
+        let text = self.roles.get("eos_token")?;
+        self.token_id(text).is_none().then_some(text.as_str())
+    }
+
+    /// Special tokens that decoded text holds, sorted.
+    pub(crate) fn text_special_tokens(&self) -> Vec<String> {
+        let decoder = self.inner.get_added_tokens_decoder();
+        let kept = decoder.iter().filter(|(id, it)| it.special && !self.control.contains(id));
+        let mut texts: Vec<String> = kept.map(|(_, it)| it.content.clone()).collect();
+        texts.sort();
+        texts
     }
 
     /// Encodes text that continues a sequence, without adding special tokens.

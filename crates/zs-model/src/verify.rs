@@ -1,5 +1,6 @@
 //! Verification of a model directory against a reference implementation.
 
+mod directory;
 mod golden;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use zs_core::StreamKey;
 
 use crate::batch::PaddedBatch;
 use crate::checkpoint::{
-    NamedTensor, load_network, map_file, refuse_foreign, named_gradients, parse, to_f32};
+    NamedTensor, load_network, map_file, named_gradients, parse, refuse_foreign, to_f32,
+};
 use crate::generate::LocalSession;
 use crate::host::HostNetwork;
 use crate::network::FlatScores;
@@ -22,6 +24,7 @@ use crate::{
     Session, TokenId, TokenRow, Tokenizer,
 };
 
+pub use directory::{DirectoryCheck, DirectoryState, WeightCheck, verify_directory};
 pub use golden::write_golden;
 
 /// Comparison with the reference.

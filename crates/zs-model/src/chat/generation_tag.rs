@@ -104,10 +104,16 @@ mod tests {
         check("a{%- generation -%}é{%endgeneration+%}", "a{%- with -%}é{%endwith+%}");
         check("{% generation %}{{ '{% generation %}' }}", "{% with %}{{ '{% generation %}' }}");
         check("{# {% generation %} #}{", "{# {% generation %} #}{");
-        check("{{ generation }}{% set generation = 1 %}", "{{ generation }}{% set generation = 1 %}");
+        check(
+            "{{ generation }}{% set generation = 1 %}",
+            "{{ generation }}{% set generation = 1 %}",
+        );
         let raw = "{% raw -%}{% generation %}{%- endraw %}";
         check(&format!("{raw}{{% generation %}}"), &format!("{raw}{{% with %}}"));
-        check("{% if '%}{% generation %}' %}{% generation %}", "{% if '%}{% generation %}' %}{% with %}");
+        check(
+            "{% if '%}{% generation %}' %}{% generation %}",
+            "{% if '%}{% generation %}' %}{% with %}",
+        );
         check(r"{{ '\'{% generation %}' }}", r"{{ '\'{% generation %}' }}");
         check("{% generation", "{% generation");
         check("{{ open {% generation %}", "{{ open {% generation %}");

@@ -61,8 +61,7 @@ pub(super) fn find(
 
 /// The template that a field holds: a text, or one of several with names.
 fn chosen(field: Option<&Value>, path: &Path) -> Result<Option<String>, ChatTemplateError> {
-    let failed =
-        |message: String| ChatTemplateError::Read { path: path.to_owned(), message };
+    let failed = |message: String| ChatTemplateError::Read { path: path.to_owned(), message };
     let text = |it: &Value| it.as_str().map(str::to_owned);
     let named: BTreeMap<String, String> = match field {
         None | Some(Value::Null) => return Ok(None),
@@ -74,7 +73,9 @@ fn chosen(field: Option<&Value>, path: &Path) -> Result<Option<String>, ChatTemp
             let entry = |it: &Value| Some((text(it.get("name")?)?, text(it.get("template")?)?));
             templates.iter().filter_map(entry).collect()
         }
-        Some(_) => return Err(failed(format!("`{FIELD}` is neither a text nor a list of templates"))),
+        Some(_) => {
+            return Err(failed(format!("`{FIELD}` is neither a text nor a list of templates")));
+        }
     };
     if let Some(source) = named.get(DEFAULT) {
         return Ok(Some(source.clone()));

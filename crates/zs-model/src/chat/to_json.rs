@@ -116,11 +116,19 @@ impl Formatter for PythonFormatter<'_> {
         begin_object b"{", end_object b"}", end_object_value b""
     );
 
-    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+    fn begin_array_value<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         self.begin_item(writer, first)
     }
 
-    fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+    fn begin_object_key<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         self.begin_item(writer, first)
     }
 
@@ -144,7 +152,10 @@ impl Formatter for PythonFormatter<'_> {
         for sign in fragment.chars() {
             match sign {
                 ' '..='~' => writer.write_all(&[sign as u8])?,
-                _ => sign.encode_utf16(&mut units).iter().try_for_each(|it| write!(writer, "\\u{it:04x}"))?,
+                _ => sign
+                    .encode_utf16(&mut units)
+                    .iter()
+                    .try_for_each(|it| write!(writer, "\\u{it:04x}"))?,
             }
         }
         Ok(())
@@ -162,9 +173,10 @@ mod tests {
     fn check(expression: &str, expected: &str) {
         let mut environment = Environment::new();
         environment.add_filter("tojson", to_json);
-        let value: serde_json::Value =
-            serde_json::from_str(r#"{"b": [1, 2.0, 1e-05, 1e16, null, true, "é<'\"\n\u001f"], "a": {}, "c": []}"#)
-                .unwrap();
+        let value: serde_json::Value = serde_json::from_str(
+            r#"{"b": [1, 2.0, 1e-05, 1e16, null, true, "é<'\"\n\u001f"], "a": {}, "c": []}"#,
+        )
+        .unwrap();
         let rendered = environment.render_str(expression, context! { v => Serde(value) });
         match rendered {
             Ok(text) => assert_eq!(text, expected, "{expression}"),
@@ -181,7 +193,10 @@ mod tests {
             "{{ v|tojson(sort_keys=true, ensure_ascii=true, separators=(',', ':')) }}",
             r#"{"a":{},"b":[1,2.0,1e-05,1e+16,null,true,"\u00e9<'\"\n\u001f"],"c":[]}"#,
         );
-        check("{{ {'a': [1, {}], 'b': 2}|tojson(indent=2) }}", "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": 2\n}");
+        check(
+            "{{ {'a': [1, {}], 'b': 2}|tojson(indent=2) }}",
+            "{\n  \"a\": [\n    1,\n    {}\n  ],\n  \"b\": 2\n}",
+        );
         check("{{ [1]|tojson(indent='\t') }}", "[\n\t1\n]");
         check("{{ '🎬'|tojson(true) }}", r#""\ud83c\udfac""#);
         check("{{ none|tojson }}", "null");
@@ -193,8 +208,13 @@ mod tests {
     #[test]
     fn floats_are_those_of_python() {
         for (value, expected) in [
-            (0.0, "0.0"), (-0.0, "-0.0"), (0.0001, "0.0001"), (0.000_012, "1.2e-05"), (1.5e300, "1.5e+300"),
-            (123_456_789_012_345_680.0, "1.2345678901234568e+17"), (9_007_199_254_740_993.0, "9007199254740992.0"),
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (0.0001, "0.0001"),
+            (0.000_012, "1.2e-05"),
+            (1.5e300, "1.5e+300"),
+            (123_456_789_012_345_680.0, "1.2345678901234568e+17"),
+            (9_007_199_254_740_993.0, "9007199254740992.0"),
         ] {
             assert_eq!(python_float(value), expected);
         }

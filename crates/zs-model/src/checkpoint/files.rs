@@ -125,9 +125,17 @@ impl WeightFiles {
         Ok(())
     }
 
-    /// Names and shapes of the tensors that were not taken.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        self.left.iter().map(|(name, (_, info))| (name.as_str(), info.shape.as_slice()))
+    /// Leaves out a tensor.
+    pub(crate) fn skip(&mut self, name: &str) {
+        self.left.remove(name);
+    }
+
+    /// Reads a tensor, whose values must be finite, and leaves it out.
+    pub(crate) fn check_values(&mut self, name: &str) -> Result<(), CheckpointError> {
+        let Some((_, info)) = self.left.get(name) else { return Ok(()) };
+        let shape = info.shape.clone();
+        let entry = TensorEntry { name: name.to_owned(), shape, transposed: false };
+        self.take(&entry).map(drop)
     }
 
     /// Reads a tensor in the module's layout. Each tensor can be taken once.

@@ -26,8 +26,10 @@ pub(crate) fn refuse_foreign(path: &Path) -> Result<(), CheckpointError> {
     if adapter.exists() {
         let base = model_file::read_text(&adapter).ok();
         let base = base.and_then(|it| serde_json::from_str::<Value>(&it).ok());
-        let base = base.and_then(|it| Some(it.get("base_model_name_or_path")?.as_str()?.to_owned()));
-        let base = base.map_or_else(|| "its base model".to_owned(), |it| format!("its base model {it}"));
+        let base =
+            base.and_then(|it| Some(it.get("base_model_name_or_path")?.as_str()?.to_owned()));
+        let base =
+            base.map_or_else(|| "its base model".to_owned(), |it| format!("its base model {it}"));
         let advice = format!("merge it into {base} (PEFT: `merge_and_unload`, `save_pretrained`)");
         return foreign("a folder of LoRA adapters", advice);
     }

@@ -280,7 +280,9 @@ impl ModelConfig {
             let advice = "use the weights that were quantised, in bf16, f16 or f32";
             return Err(unsupported("quantization_config", method.to_owned(), advice));
         }
-        if let Some(activation) = raw.hidden_act.as_deref().filter(|it| !["silu", "swish"].contains(it)) {
+        if let Some(activation) =
+            raw.hidden_act.as_deref().filter(|it| !["silu", "swish"].contains(it))
+        {
             return Err(unsupported("hidden_act", activation.to_owned(), "use silu"));
         }
         if raw.mlp_bias == Some(true) {
@@ -403,7 +405,8 @@ impl ModelConfig {
 fn architecture(raw: &RawConfig, path: &Path) -> Result<Architecture, ConfigError> {
     let named = raw.architectures.as_ref().and_then(|it| it.first()).or(raw.model_type.as_ref());
     let named = named.map_or("", String::as_str);
-    let found = Architecture::ALL.into_iter().find(|(_, class, kind)| *class == named || *kind == named);
+    let found =
+        Architecture::ALL.into_iter().find(|(_, class, kind)| *class == named || *kind == named);
     found.map(|(architecture, ..)| architecture).ok_or_else(|| ConfigError::Unsupported {
         path: path.to_owned(),
         field: "architectures",
@@ -420,7 +423,8 @@ fn architecture(raw: &RawConfig, path: &Path) -> Result<Architecture, ConfigErro
 fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
     let mut parser = serde_json::Deserializer::from_str(text);
     let failed = |message: String| ConfigError::Parse { path: path.to_owned(), message };
-    let parsed = serde_path_to_error::deserialize(&mut parser).map_err(|it| failed(it.to_string()))?;
+    let parsed =
+        serde_path_to_error::deserialize(&mut parser).map_err(|it| failed(it.to_string()))?;
     parser.end().map_err(|it| failed(it.to_string()))?;
     Ok(parsed)
 }

@@ -57,7 +57,8 @@ pub(super) fn rope(
     let kind = parameters.get("rope_type").or_else(|| parameters.get("type"));
     let kind = kind.filter(|it| !it.is_null());
     let known = ["rope_theta", "partial_rotary_factor", "rope_type", "type"];
-    let other = fields.clone().find(|(key, value)| !known.contains(&key.as_str()) && !value.is_null());
+    let other =
+        fields.clone().find(|(key, value)| !known.contains(&key.as_str()) && !value.is_null());
     if let (None, Some((key, _))) = (kind, other) {
         let advice = "it has no rope_type: set that to llama3, or remove the settings";
         return Err(unsupported("rope_scaling", &key.as_str().into(), advice));
@@ -66,7 +67,10 @@ pub(super) fn rope(
         "default" => Ok((theta, None)),
         "llama3" => serde_json::from_value(parameters.clone())
             .map(|scaling| (theta, Some(scaling)))
-            .map_err(|it| ConfigError::Parse { path: path.to_owned(), message: format!("rope_scaling: {it}") }),
+            .map_err(|it| ConfigError::Parse {
+                path: path.to_owned(),
+                message: format!("rope_scaling: {it}"),
+            }),
         other => Err(unsupported("rope_type", &other.into(), "use default or llama3")),
     }
 }

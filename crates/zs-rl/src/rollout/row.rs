@@ -74,10 +74,7 @@ impl<'a> RolloutRow<'a> {
             episode,
             append,
             num_tokens: prompt.len(),
-            trajectory: Trajectory {
-                prefill,
-                ..Trajectory::new(&episode.question.id, prompt)
-            },
+            trajectory: Trajectory { prefill, ..Trajectory::new(&episode.question.id, prompt) },
             reply: TurnReply::Nothing,
             is_finished: false,
             budget,

@@ -3,6 +3,7 @@
 //! One file a kind of run; what they share ([`TrainingConfig`], [`TuningConfig`]) is composed again by crates that stand on this one.
 
 mod file;
+mod futile;
 mod inputs;
 mod observe;
 mod pretrain;
@@ -15,6 +16,8 @@ mod train;
 
 pub use crate::alarm::AlarmsConfig;
 pub use file::{Check, load, load_with, note_renamed_keys, parse, renamed_keys};
+pub use futile::futile_settings_of;
+pub(crate) use futile::{check_group_size, futile_settings};
 pub use observe::LoggingConfig;
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
 pub use resources::{CorpusSource, HelperModelsConfig, JudgeConfig};

@@ -15,7 +15,7 @@ use zs_search::Price;
 
 use super::{
     AlarmsConfig, Check, CheckpointConfig, CorpusSource, FaultPolicy, HelperModelsConfig,
-    JudgeConfig, LoggingConfig, at_table, ensure, resolved,
+    JudgeConfig, LoggingConfig, at_table, check_group_size, ensure, resolved,
 };
 use crate::components::Components;
 
@@ -321,10 +321,11 @@ impl Check for TrainingConfig {
             let key = "training.temperature";
             ensure(schedule.is_valid(), key, "finite and not negative at both ends", "not")?;
         }
-        components
+        let algorithm = components
             .algorithms
-            .resolve(&self.algorithm)
+            .build(&self.algorithm, &())
             .map_err(|it| at_table(it, "training.algorithm"))?;
+        check_group_size(self, &*algorithm)?;
         self.update.validate().context("training.update")?;
         let critic = self.critic.learning_rate;
         let is_positive = critic.is_finite() && critic > 0.0;

@@ -5,6 +5,7 @@ mod available;
 pub mod memory;
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use zs_model::ModelConfig;
@@ -14,7 +15,8 @@ pub use self::available::memory_of_machine;
 use self::available::Available;
 use self::memory::{Part, Phase, Placement};
 use crate::RunContext;
-use crate::config::TrainConfig;
+use crate::components::Components;
+use crate::config::{TrainConfig, futile_settings_of};
 
 /// Tokens of a prompt, where nothing is known about it: the template of ZeroSearch and a question.
 const PROMPT_TOKENS: usize = 256;
@@ -23,6 +25,7 @@ const PROMPT_TOKENS: usize = 256;
 #[derive(Debug)]
 pub struct Plan<'a> {
     config: &'a TrainConfig,
+    components: Arc<Components>,
     shape: ModelConfig,
     parts: Vec<Part>,
     available: Available,
@@ -48,7 +51,9 @@ impl<'a> Plan<'a> {
             None => None,
         };
         let apart = apart.filter(|(bytes, _)| *bytes > 0);
-        Ok(Self { config, shape, parts, available: Available::on(devices.name(), devices), apart })
+        let components = Arc::clone(&context.components);
+        let available = Available::on(devices.name(), devices);
+        Ok(Self { config, components, shape, parts, available, apart })
     }
 
     /// The peak of the estimate, in bytes.
@@ -112,6 +117,9 @@ impl<'a> Plan<'a> {
             grouped((episodes * tokens) as u64),
             grouped(tokens as u64)
         );
+        for it in futile_settings_of(&self.config.training, &self.components)? {
+            let _ = writeln!(text, "# warning: {it}");
+        }
         let _ = writeln!(text, "# memory, estimated:");
         for Part { name, bytes, phase } in &self.parts {
             let when = match phase {
