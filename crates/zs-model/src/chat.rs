@@ -2,6 +2,7 @@
 
 mod environment;
 mod generation_tag;
+mod python;
 mod source;
 mod to_json;
 

@@ -8,7 +8,7 @@ use burn::tensor::{Device, StreamId};
 use zs_core::StreamKey;
 
 use crate::checkpoint::{
-    AuxiliaryFiles, initialize, load_network, refuse_foreign, replace_directory, save_network,
+    AuxiliaryFiles, initialize, load_network, replace_directory, save_network,
 };
 use crate::generate::{GraphCounters, LocalSession, single_turn};
 use crate::replicas::replica;
@@ -47,7 +47,6 @@ impl LanguageModel {
     ///
     /// Fails on anything missing, malformed or unsupported, and names file and tensor.
     pub fn load(dir: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        refuse_foreign(dir)?;
         let mut config = ModelConfig::from_dir(dir)?;
         let tokenizer = Tokenizer::from_dir(dir)?;
         // As vLLM does: a sequence ends with a token of any of the files.

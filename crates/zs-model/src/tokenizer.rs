@@ -68,8 +68,10 @@ impl Tokenizer {
     /// Fails if the file is missing or not a tokenizer, or the chat template is invalid.
     pub fn from_dir(dir: &Path) -> Result<Self, TokenizerError> {
         let path = dir.join("tokenizer.json");
-        let bytes = model_file::read(&path)
-            .map_err(|it| TokenizerError::Read { path: path.clone(), message: it.to_string() })?;
+        let bytes = model_file::read(&path).map_err(|it| TokenizerError::Read {
+            path: path.clone(),
+            message: format!("{it}{}", missing_advice(dir)),
+        })?;
         let config = TokenizerConfig::from_dir(dir).map_err(ChatTemplateError::from)?;
         let roles = config.tokens.clone();
         let chat_template = ChatTemplate::with_config(dir, config)?;
@@ -278,6 +280,20 @@ impl Tokenizer {
             path: self.source.clone(),
             message: it.to_string(),
         })
+    }
+}
+
+/// Advice for a directory that holds a tokenizer in another form only, after `; `.
+fn missing_advice(dir: &Path) -> String {
+    let others =
+        ["tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "tokenizer.tiktoken"];
+    let is_missing = !dir.join("tokenizer.json").exists();
+    match others.iter().find(|it| is_missing && dir.join(it).exists()) {
+        None => String::new(),
+        Some(other) => format!(
+            "; {other} alone does not load: convert it with transformers \
+             (`AutoTokenizer.from_pretrained(DIR).save_pretrained(OUT)`)"
+        ),
     }
 }
 

@@ -135,7 +135,8 @@ fn configurations() {
     let huge = 1_u64 << 40;
     for field in ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "head_dim"]
     {
-        set(json!({ field: huge }), &huge.to_string());
+        let message = format!("{huge} is not supported");
+        set(json!({ field: huge }), if field == "head_dim" { "times head_dim" } else { &message });
         let large = match field {
             "num_hidden_layers" => "model.layers.2.",
             "head_dim" => "times head_dim",
@@ -336,6 +337,7 @@ fn tokenizers() {
     check(&[Write("tokenizer.json", POINTER)], "Git LFS pointer");
     check(&[Write("tokenizer.json", "{}")], "tokenizer.json");
     check(&[Remove("tokenizer.json")], "tokenizer.json");
+    check(&[Rename("tokenizer.json", "tokenizer.model")], "convert it with transformers");
     let replace = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaa"});
     let many = json!({"type": "Sequence", "normalizers": vec![replace; 30]});
     refused(&|it| it["normalizer"] = many.clone(), "lengthen a text");

@@ -6,6 +6,7 @@ use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, Value};
 
 use super::generation_tag::translated;
+use super::python::{call_method, is_iterable, is_sequence, write_value};
 use super::to_json::to_json;
 
 /// Work that one rendering may take: instructions, and one unit per 64 bytes of text.
@@ -20,7 +21,8 @@ pub(super) const NAME: &str = "chat";
 pub(super) fn environment(source: &str, date: NaiveDate) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(call_method);
+    environment.set_formatter(write_value);
     environment.set_fuel(Some(FUEL));
     environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
@@ -28,15 +30,12 @@ pub(super) fn environment(source: &str, date: NaiveDate) -> Result<Environment<'
     environment.add_function("strftime_now", move |format: &str| strftime(date, format));
     environment.add_filter("tojson", to_json);
     environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_sequence);
+    environment.add_test("callable", |it: &Value| it.kind() == ValueKind::Plain);
     // Jinja2 reads every line end as a line feed.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     environment.add_template_owned(NAME, translated(&source))?;
     Ok(environment)
-}
-
-/// Returns true for what Python iterates over: texts too, and nothing else that is not a container.
-fn is_iterable(value: &Value) -> bool {
-    !matches!(value.kind(), ValueKind::None | ValueKind::Bool | ValueKind::Number)
 }
 
 fn strftime(date: NaiveDate, format: &str) -> Result<String, Error> {

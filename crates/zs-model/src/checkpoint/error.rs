@@ -28,16 +28,6 @@ pub enum CheckpointError {
         /// Number of rows of the embedding.
         vocab_size: usize,
     },
-    /// The path holds something other than a model in Hugging Face layout.
-    #[error("{path}: this is {found}; {advice}", path = path.display())]
-    Foreign {
-        /// The path.
-        path: PathBuf,
-        /// Name of what it holds.
-        found: &'static str,
-        /// Way to a model that loads.
-        advice: String,
-    },
     /// The directory has neither weights nor an index.
     #[error(
         "{dir}: neither model.safetensors nor model.safetensors.index.json exists{advice}",

@@ -11,7 +11,8 @@ use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-use super::{CheckpointError, TensorEntry, foreign, transpose_into};
+use super::{CheckpointError, TensorEntry, transpose_into};
+use crate::config::weights_advice;
 use crate::model_file;
 
 /// Bytes mapped at a time, so that a large tensor is not held in memory twice.
@@ -46,7 +47,7 @@ impl WeightFiles {
             return Self::open_single(single);
         }
         if !index.exists() {
-            let advice = foreign::weights_advice(dir);
+            let advice = weights_advice(dir);
             return Err(CheckpointError::NoWeights { dir: dir.to_owned(), advice });
         }
         let mut listed: BTreeMap<String, PathBuf> = BTreeMap::new();

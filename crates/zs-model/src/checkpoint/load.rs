@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use super::{CheckpointError, WeightFiles, fill, refuse_foreign, tensor_shapes};
+use super::{CheckpointError, WeightFiles, fill, tensor_shapes};
 use crate::{CausalLm, ModelConfig};
 
 /// Loads the weights of a model directory tensor by tensor. Besides the network, only a chunk of
@@ -24,7 +24,6 @@ pub(crate) fn open_network(
     dir: &Path,
     config: &ModelConfig,
 ) -> Result<WeightFiles, CheckpointError> {
-    refuse_foreign(dir)?;
     let files = WeightFiles::open_model(dir)?;
     files.check(tensor_shapes(config))?;
     Ok(files)

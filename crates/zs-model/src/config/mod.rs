@@ -1,5 +1,6 @@
 //! Model configuration, read from Hugging Face's `config.json`.
 
+mod foreign;
 mod rope;
 
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+pub(crate) use foreign::weights_advice;
 pub use rope::Llama3RopeScaling;
 use rope::rope;
 
@@ -93,6 +95,16 @@ impl Architecture {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// The path holds something other than a model in Hugging Face layout.
+    #[error("{path}: this is {found}; {advice}", path = path.display())]
+    Foreign {
+        /// The path.
+        path: PathBuf,
+        /// Name of what it holds.
+        found: &'static str,
+        /// Way to a model that loads.
+        advice: String,
+    },
     /// The file is missing or unreadable.
     #[error("{path}: cannot read the model's configuration", path = path.display())]
     Read {
@@ -228,12 +240,14 @@ impl ModelConfig {
     ///
     /// # Errors
     ///
-    /// Fails when the file is missing, malformed, or describes an unsupported model.
+    /// Fails when the file is missing, malformed, or describes an unsupported model; and, by its name, on
+    /// a path that holds something else: GGUF, adapters, a hub cache.
     pub fn from_dir(dir: &Path) -> Result<Self, ConfigError> {
         #[derive(Deserialize)]
         struct GenerationConfig {
             eos_token_id: Option<OneOrMany>,
         }
+        foreign::refuse_foreign(dir)?;
         let path = dir.join("config.json");
         let text = model_file::read_text(&path)
             .map_err(|source| ConfigError::Read { path: path.clone(), source })?;

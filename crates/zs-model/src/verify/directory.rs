@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::checkpoint::{is_redundant, open_network, refuse_foreign, tensor_shapes};
-use crate::{ChatMessage, CheckpointError, ModelConfig, Tokenizer};
+use crate::checkpoint::{is_redundant, open_network, tensor_shapes};
+use crate::{ChatMessage, CheckpointError, ConfigError, ModelConfig, Tokenizer};
 
 /// State of a part of a model directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -46,12 +46,12 @@ pub enum WeightCheck {
 #[must_use]
 pub fn verify_directory(dir: &Path, weights: WeightCheck) -> Vec<DirectoryCheck> {
     let mut checks = Checks::default();
-    if let Err(error) = refuse_foreign(dir) {
-        checks.problem("directory", &error);
-        return checks.0;
-    }
     let config = ModelConfig::from_dir(dir);
     match &config {
+        Err(error @ ConfigError::Foreign { .. }) => {
+            checks.problem("directory", error);
+            return checks.0;
+        }
         Ok(it) => checks.good(
             "config.json",
             format!("{:?}, {:.2} M parameters", it.architecture, it.num_parameters() as f64 / 1e6),

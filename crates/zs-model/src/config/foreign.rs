@@ -5,14 +5,13 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::CheckpointError;
+use super::ConfigError;
 use crate::model_file;
 
 /// Refuses, by its name, a path that holds something other than a model in Hugging Face layout.
-pub(crate) fn refuse_foreign(path: &Path) -> Result<(), CheckpointError> {
-    let foreign = |found, advice: String| {
-        Err(CheckpointError::Foreign { path: path.to_owned(), found, advice })
-    };
+pub(super) fn refuse_foreign(path: &Path) -> Result<(), ConfigError> {
+    let foreign =
+        |found, advice: String| Err(ConfigError::Foreign { path: path.to_owned(), found, advice });
     if path.is_file() {
         return match extension(path) == "gguf" {
             true => foreign("a GGUF file", GGUF_ADVICE.to_owned()),
@@ -61,7 +60,7 @@ pub(crate) fn refuse_foreign(path: &Path) -> Result<(), CheckpointError> {
 const GGUF_ADVICE: &str = "GGUF does not load; use the safetensors that it was made from";
 
 /// Advice on the weights of a directory without safetensors under their usual names, after `; `.
-pub(super) fn weights_advice(dir: &Path) -> String {
+pub(crate) fn weights_advice(dir: &Path) -> String {
     let names = names(dir);
     let first = |wanted: &[&str]| {
         names.iter().find(|it| wanted.contains(&extension(Path::new(it)).as_str())).cloned()
