@@ -11,6 +11,7 @@ use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
+use super::header::check_names;
 use super::{CheckpointError, TensorEntry, transpose_into};
 use crate::config::weights_advice;
 use crate::model_file;
@@ -84,6 +85,8 @@ impl WeightFiles {
             // length.
             let map = map_part(&file, 0, None).map_err(read)?;
             let (header, metadata) = SafeTensors::read_metadata(&map)
+                .map_err(|it| format_error(&path, it.to_string()))?;
+            check_names(&map[LENGTH_BYTES..LENGTH_BYTES + header])
                 .map_err(|it| format_error(&path, it.to_string()))?;
             for (tensor, info) in metadata.tensors() {
                 if let Some((first, _)) = left.get(&tensor) {

@@ -4,6 +4,7 @@ mod auxiliary;
 mod directory;
 mod error;
 mod files;
+mod header;
 mod initialize;
 mod load;
 mod save;

@@ -157,7 +157,7 @@ impl Checks {
                 let mut found = format!("a prompt of {} tokens", prompt.len());
                 let prefill = tokenizer.prefill(&prompt);
                 if !prefill.is_empty() {
-                    found = format!("{found}, which opens the reply with {:?}", prefill);
+                    found = format!("{found}, which opens the reply with {prefill:?}");
                 }
                 if template.source().contains("strftime_now") {
                     found = format!("{found}; the date is fixed at {}", template.date());
