@@ -1,15 +1,16 @@
 //! Model configuration, read from Hugging Face's `config.json`.
 
 mod foreign;
+mod raw;
 mod rope;
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 pub(crate) use foreign::weights_advice;
+use raw::{OneOrMany, RawConfig, architecture, parse};
 pub use rope::Llama3RopeScaling;
 use rope::rope;
 
@@ -142,67 +143,6 @@ pub enum ConfigError {
         /// Supported alternative.
         advice: &'static str,
     },
-}
-
-/// `config.json` in its old and its new layout. A field that is null counts as left out.
-#[derive(Deserialize)]
-struct RawConfig {
-    architectures: Option<Vec<String>>,
-    model_type: Option<String>,
-    vocab_size: Option<usize>,
-    hidden_size: Option<usize>,
-    intermediate_size: Option<usize>,
-    num_hidden_layers: Option<usize>,
-    num_attention_heads: Option<usize>,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    max_position_embeddings: Option<usize>,
-    rms_norm_eps: Option<f64>,
-    rope_theta: Option<f64>,
-    rope_scaling: Option<Value>,
-    rope_parameters: Option<Value>,
-    attention_bias: Option<bool>,
-    mlp_bias: Option<bool>,
-    tie_word_embeddings: Option<bool>,
-    bos_token_id: Option<TokenId>,
-    eos_token_id: Option<OneOrMany>,
-    hidden_act: Option<String>,
-    use_sliding_window: Option<bool>,
-    layer_types: Option<Vec<String>>,
-    partial_rotary_factor: Option<f64>,
-    quantization_config: Option<Value>,
-    num_experts: Option<u64>,
-    num_local_experts: Option<u64>,
-    n_routed_experts: Option<u64>,
-}
-
-impl RawConfig {
-    /// The field of a mixture of experts, with its value.
-    fn experts(&self) -> Option<(&'static str, u64)> {
-        let fields = [
-            ("num_experts", self.num_experts),
-            ("num_local_experts", self.num_local_experts),
-            ("n_routed_experts", self.n_routed_experts),
-        ];
-        fields.into_iter().find_map(|(field, count)| Some((field, count.filter(|it| *it > 1)?)))
-    }
-}
-
-/// One identifier, or a list.
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a token identifier or a list of them")]
-enum OneOrMany {
-    One(TokenId),
-    Many(Vec<TokenId>),
-}
-
-impl OneOrMany {
-    fn into_vec(self) -> Vec<TokenId> {
-        match self {
-            Self::One(id) => vec![id],
-            Self::Many(ids) => ids,
-        }
-    }
 }
 
 /// Context length of a configuration that tells none.
@@ -413,34 +353,6 @@ impl ModelConfig {
         }
         config
     }
-}
-
-/// The supported family of a configuration.
-fn architecture(raw: &RawConfig, path: &Path) -> Result<Architecture, ConfigError> {
-    let named = raw.architectures.as_ref().and_then(|it| it.first()).or(raw.model_type.as_ref());
-    let named = named.map_or("", String::as_str);
-    let found =
-        Architecture::ALL.into_iter().find(|(_, class, kind)| *class == named || *kind == named);
-    found.map(|(architecture, ..)| architecture).ok_or_else(|| ConfigError::Unsupported {
-        path: path.to_owned(),
-        field: "architectures",
-        value: if named.is_empty() { "(none)".to_owned() } else { named.to_owned() },
-        advice: if named.to_ascii_lowercase().contains("moe") || named.starts_with("Mixtral") {
-            "mixtures of experts do not load; use a dense Qwen2ForCausalLM, Qwen3ForCausalLM or LlamaForCausalLM"
-        } else {
-            "use Qwen2ForCausalLM, Qwen3ForCausalLM or LlamaForCausalLM"
-        },
-    })
-}
-
-/// Parses JSON; an error names the field.
-fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
-    let mut parser = serde_json::Deserializer::from_str(text);
-    let failed = |message: String| ConfigError::Parse { path: path.to_owned(), message };
-    let parsed =
-        serde_path_to_error::deserialize(&mut parser).map_err(|it| failed(it.to_string()))?;
-    parser.end().map_err(|it| failed(it.to_string()))?;
-    Ok(parsed)
 }
 
 #[cfg(test)]

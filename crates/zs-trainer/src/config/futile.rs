@@ -1,32 +1,12 @@
 //! Settings with which a run learns nothing, found by trying components on made-up episodes.
 
-use anyhow::{Result, bail};
-use zs_core::{Action, Document, DocumentQuality, Question, parse_action};
+use anyhow::Result;
 use zs_curriculum::{Curriculum, Progress};
-use zs_model::{Completion, StopReason};
-use zs_rl::{
-    Algorithm, RewardFunction, RewardResources, RewardScore, RewardedTrajectory, RolloutBatch,
-    SearchRecord, Trajectory, TrajectoryGroup, Turn,
-};
+use zs_rl::{Algorithm, RewardFunction, RewardResources};
 
 use super::TrainingConfig;
+use super::made_up::{advantages, episode, question};
 use crate::components::Components;
-
-/// Refuses a group size with which the algorithm has nothing to compare.
-///
-/// # Errors
-///
-/// Fails where the algorithm compares the episodes of a question, and there is one.
-pub(crate) fn check_group_size(config: &TrainingConfig, algorithm: &dyn Algorithm) -> Result<()> {
-    if config.schedule.group_size == 1 && is_group_relative(algorithm) {
-        bail!(
-            "`training.schedule.group_size` must be at least 2 with the algorithm `{}`, which compares \
-             the episodes of a question; is 1 (`reinforce` and `ppo` work with one)",
-            algorithm.name()
-        );
-    }
-    Ok(())
-}
 
 /// Warnings about the settings of a run file with which a run would learn nothing. The reward is tried
 /// where it needs neither a corpus nor a judge.
@@ -96,15 +76,6 @@ pub(crate) fn futile_settings(
     warnings
 }
 
-/// Returns true if the advantage of an episode depends on the others of its question.
-///
-/// Two batches hold the same rewards, grouped in different ways.
-fn is_group_relative(algorithm: &dyn Algorithm) -> bool {
-    let mixed = advantages(algorithm, &[&[1.0, 0.0], &[1.0, 0.0]]);
-    let sorted = advantages(algorithm, &[&[1.0, 1.0], &[0.0, 0.0]]);
-    mixed.first() != sorted.first()
-}
-
 /// Returns true if the advantages are zero whatever the rewards are.
 fn has_no_advantages(config: &TrainingConfig, algorithm: &dyn Algorithm) -> bool {
     let rewards = [0.0, 1.0, 0.5, 0.25];
@@ -120,29 +91,6 @@ fn has_no_advantages(config: &TrainingConfig, algorithm: &dyn Algorithm) -> bool
     let is_zero =
         |groups: &[&[f32]]| advantages(algorithm, groups).iter().flatten().all(|it| *it == 0.0);
     is_zero(groups) && is_zero(&other)
-}
-
-/// Advantages of the policy's tokens, one row an episode, of a batch with these rewards.
-fn advantages(algorithm: &dyn Algorithm, rewards: &[&[f32]]) -> Vec<Vec<f32>> {
-    let rewarded = |total: &f32| RewardedTrajectory {
-        trajectory: episode(&["<answer> a </answer>"], 2),
-        reward: RewardScore { total: *total, ..RewardScore::default() },
-    };
-    let group = |rewards: &&[f32]| TrajectoryGroup {
-        question: question(),
-        trajectories: rewards.iter().map(rewarded).collect(),
-    };
-    let groups: Vec<TrajectoryGroup> = rewards.iter().map(group).collect();
-    let mut batch = RolloutBatch::new(&groups);
-    if algorithm.requirements().value_clip.is_some() {
-        batch.values = batch.token_rewards.iter().map(|it| vec![0.0; it.len()]).collect();
-    }
-    let masks = batch.loss_masks();
-    let rows = algorithm.advantages(&batch).tokens;
-    let learned = |(row, mask): (Vec<f32>, Vec<bool>)| {
-        row.into_iter().zip(mask).filter_map(|(it, is_learned)| is_learned.then_some(it)).collect()
-    };
-    rows.into_iter().zip(masks).map(learned).collect()
 }
 
 /// Returns true if every kind of episode has the same reward.
@@ -177,41 +125,6 @@ fn is_constant(config: &TrainingConfig, reward: &RewardFunction) -> bool {
     scores.iter().all(|it| it.total.is_finite() && Some((it.total, &it.turns)) == first)
 }
 
-fn question() -> Question {
-    Question::new("q", "What is the capital of France?", ["Paris"])
-}
-
-/// An episode of these texts, whose turns have so many tokens.
-fn episode(texts: &[&str], num_tokens: usize) -> Trajectory {
-    let mut trajectory = Trajectory::new("q", vec![0]);
-    for (index, text) in texts.iter().enumerate() {
-        let action = parse_action(text);
-        let search = match &action {
-            Action::Search(query) => Some(SearchRecord {
-                query: query.clone(),
-                quality: DocumentQuality::Useful,
-                documents: vec![Document::new("France", format!("Document {index}: Paris."))],
-                error: None,
-            }),
-            Action::Answer(_) | Action::Invalid => None,
-        };
-        trajectory.turns.push(Turn {
-            completion: Completion {
-                tokens: vec![1; num_tokens],
-                log_probs: vec![-1.0; num_tokens],
-                sampling_log_probs: None,
-                stop_reason: StopReason::Stop,
-            },
-            text: (*text).to_owned(),
-            action,
-            observation: vec![2; usize::from(search.is_some())],
-            observation_text: String::new(),
-            search,
-        });
-    }
-    trajectory
-}
-
 #[cfg(test)]
 mod tests {
     use zs_core::registry::Spec;
@@ -221,32 +134,6 @@ mod tests {
 
     fn spec(toml: &str) -> Spec {
         toml::from_str(toml).unwrap()
-    }
-
-    fn algorithm(toml: &str) -> Box<dyn Algorithm> {
-        Components::built_in().algorithms.build(&spec(toml), &()).unwrap()
-    }
-
-    #[track_caller]
-    fn check_relative(toml: &str, expected: bool) {
-        assert_eq!(is_group_relative(&*algorithm(toml)), expected, "{toml}");
-        let mut config = TrainingConfig::default();
-        config.schedule.group_size = 1;
-        assert_eq!(check_group_size(&config, &*algorithm(toml)).is_err(), expected, "{toml}");
-        config.schedule.group_size = 2;
-        check_group_size(&config, &*algorithm(toml)).unwrap();
-    }
-
-    #[test]
-    fn algorithms_that_compare_siblings_need_two() {
-        for kind in ["grpo", "dapo", "dr_grpo", "gspo", "cispo", "rloo", "gigpo", "squared_regret"]
-        {
-            check_relative(&format!("kind = \"{kind}\""), true);
-        }
-        check_relative("kind = \"reinforce\"", false);
-        check_relative("kind = \"ppo\"", false);
-        check_relative("kind = \"reinforce_plus_plus\"", false);
-        check_relative("kind = \"reinforce_plus_plus\"\nbaseline = \"group_mean\"", true);
     }
 
     /// Checks the number of warnings, and that one holds a text.

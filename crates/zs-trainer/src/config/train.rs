@@ -325,7 +325,7 @@ impl Check for TrainingConfig {
             .algorithms
             .build(&self.algorithm, &())
             .map_err(|it| at_table(it, "training.algorithm"))?;
-        check_group_size(self, &*algorithm)?;
+        check_group_size(group_size, &*algorithm)?;
         self.update.validate().context("training.update")?;
         let critic = self.critic.learning_rate;
         let is_positive = critic.is_finite() && critic > 0.0;

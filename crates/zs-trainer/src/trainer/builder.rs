@@ -220,7 +220,7 @@ impl TrainerBuilder {
             Some(curriculum) => curriculum,
             None => components.curricula.build(curriculum, &())?,
         };
-        check_group_size(&self.config, &*algorithm)?;
+        check_group_size(self.config.schedule.group_size, &*algorithm)?;
         for it in futile_settings(&self.config, &*algorithm, Some(&reward), &*curriculum) {
             context.note(&format!("warning: {it}"));
         }
