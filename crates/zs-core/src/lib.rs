@@ -25,6 +25,7 @@ mod random;
 pub mod registry;
 mod scoring;
 mod search;
+mod thoughts;
 mod transcript;
 
 pub use action::{Action, parse_action};
@@ -43,4 +44,5 @@ pub use scoring::{
 pub use search::{
     EngineScope, MALFORMED_REPLY, SearchEngine, SearchError, SearchRequest, SearchResult,
 };
+pub use thoughts::{prefill, without_thoughts};
 pub use transcript::{Transcript, TranscriptTurn};

@@ -47,8 +47,11 @@ impl LanguageModel {
     ///
     /// Fails on anything missing, malformed or unsupported, and names file and tensor.
     pub fn load(dir: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        let config = ModelConfig::from_dir(dir)?;
+        let mut config = ModelConfig::from_dir(dir)?;
         let tokenizer = Tokenizer::from_dir(dir)?;
+        // As vLLM does: a sequence ends with a token of any of the files.
+        config.add_eos_tokens(tokenizer.eos_token_id());
+        let tokenizer = tokenizer.with_control_tokens(&config.eos_token_ids);
         if tokenizer.vocab_size() > config.vocab_size {
             return Err(CheckpointError::TokenizerTooLarge {
                 tokenizer: tokenizer.source().to_owned(),

@@ -53,12 +53,14 @@ mod gguf;
 mod kernels;
 mod language_model;
 mod lora;
+mod model_file;
 mod network;
 mod optim;
 mod policy;
 mod provenance;
 mod replicas;
 mod scoring;
+mod special_tokens;
 mod supervised;
 pub mod testing;
 mod text_limit;
@@ -96,6 +98,9 @@ pub use text_stream::TextStream;
 pub use token::TokenId;
 pub use tokenizer::{Tokenizer, TokenizerError};
 pub use value::ValueNetwork;
-pub use verify::{Check, VerifyError, VerifyReport, verify, write_golden};
+pub use verify::{
+    Check, DirectoryCheck, DirectoryState, VerifyError, VerifyReport, WeightCheck, verify,
+    verify_directory, write_golden,
+};
 pub use warm_up::WarmUpShape;
 pub use workers::on_secondary_stream;

@@ -47,7 +47,7 @@ impl Provenance {
         let parsed = serde_json::from_str::<Value>(&text).and_then(|mut it| {
             it.get_mut(Self::KEY).map(|it| serde_json::from_value(it.take())).transpose()
         });
-        parsed.map_err(|source| ConfigError::Parse { path, source })
+        parsed.map_err(|it| ConfigError::Parse { path, message: it.to_string() })
     }
 
     /// True if the weights were rounded to fewer bits than a float has.

@@ -11,8 +11,8 @@ pub use gguf::{GgufWriter, tiny_gguf};
 
 use crate::checkpoint::{fill, uniform};
 use crate::{
-    Architecture, CausalLm, Completion, GenerateError, Generator, ModelConfig, SamplingParams,
-    SequenceRequest, Session, StopReason, TokenId, Tokenizer,
+    Architecture, CausalLm, ChatTemplate, Completion, GenerateError, Generator, ModelConfig,
+    SamplingParams, SequenceRequest, Session, StopReason, TokenId, Tokenizer,
 };
 
 /// Byte-level tokenizer: token `i` is the byte `i`, and 256 ends a sequence.
@@ -138,6 +138,13 @@ impl ScriptedGenerator {
     /// Creates a generator that writes `script(text_so_far, key)`.
     pub fn new(script: impl Fn(&str, StreamKey) -> String + Send + Sync + 'static) -> Self {
         Self { tokenizer: byte_tokenizer(), script: Box::new(script), context_length: 1 << 16 }
+    }
+
+    /// Sets the chat template of prompts.
+    #[must_use]
+    pub fn with_chat_template(mut self, template: ChatTemplate) -> Self {
+        self.tokenizer = self.tokenizer.with_chat_template(Some(template));
+        self
     }
 
     /// Sets the context length.

@@ -1,19 +1,36 @@
 //! Tokenizers in Hugging Face format.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod byte_runs;
+mod growth;
 
-use crate::{ChatMessage, ChatTemplate, ChatTemplateError, TokenId};
+use std::collections::{BTreeMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use self::byte_runs::ByteTokens;
+use crate::special_tokens::{TokenizerConfig, is_control};
+use crate::{ChatMessage, ChatTemplate, ChatTemplateError, TokenId, model_file};
 
 /// Tokenizer loaded from a model directory.
 ///
-/// Consists of `tokenizer.json` and the chat template, if any. Sampled tokens are never decoded and
-/// re-encoded.
+/// Consists of `tokenizer.json`, the special tokens by their roles, and the chat template, if any.
+/// Sampled tokens are never decoded and re-encoded.
+///
+/// Decoded text holds no *control tokens*: special tokens that have a role (`eos_token`), or that are
+/// written as one (`<|im_end|>`, `<s>`, `[PAD]`). Other special tokens are text, since a tokenizer may
+/// hold tags such as `</search>` as special tokens.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     source: PathBuf,
     chat_template: Option<ChatTemplate>,
+    /// Texts of special tokens by role.
+    roles: BTreeMap<String, String>,
+    /// Special tokens that decoded text does not hold.
+    control: Arc<HashSet<TokenId>>,
+    /// Tokens of single bytes, for tokenizers that fall back to them.
+    bytes: Option<Arc<ByteTokens>>,
 }
 
 /// Error while reading a tokenizer or encoding text.
@@ -51,27 +68,81 @@ impl Tokenizer {
     /// Fails if the file is missing or not a tokenizer, or the chat template is invalid.
     pub fn from_dir(dir: &Path) -> Result<Self, TokenizerError> {
         let path = dir.join("tokenizer.json");
-        let bytes = std::fs::read(&path)
-            .map_err(|it| TokenizerError::Read { path: path.clone(), message: it.to_string() })?;
+        let bytes = model_file::read(&path).map_err(|it| TokenizerError::Read {
+            path: path.clone(),
+            message: format!("{it}{}", missing_advice(dir)),
+        })?;
+        let config = TokenizerConfig::from_dir(dir).map_err(ChatTemplateError::from)?;
+        let roles = config.tokens.clone();
+        let chat_template = ChatTemplate::with_config(dir, config)?;
         let tokenizer = Self::from_bytes(&bytes, path)?;
-        Ok(Self { chat_template: ChatTemplate::from_dir(dir)?, ..tokenizer })
+        Ok(Self { chat_template, roles, ..tokenizer }.with_control_tokens(&[]))
     }
 
     /// Parses the contents of a `tokenizer.json`; `source` names it in errors.
     ///
     /// # Errors
     ///
-    /// Fails when the bytes are not a tokenizer.
+    /// Fails when the bytes are not a tokenizer, or one whose text could grow without bound.
     pub fn from_bytes(bytes: &[u8], source: impl Into<PathBuf>) -> Result<Self, TokenizerError> {
         let source = source.into();
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
-            .map_err(|it| TokenizerError::Read { path: source.clone(), message: it.to_string() })?;
+        let failed = |message: String| TokenizerError::Read { path: source.clone(), message };
+        growth::check(bytes).map_err(failed)?;
+        let mut inner = unpanicked(|| tokenizers::Tokenizer::from_bytes(bytes)).map_err(failed)?;
         // Stored truncation or padding would silently change training data.
         inner.with_padding(None);
-        inner
-            .with_truncation(None)
-            .map_err(|it| TokenizerError::Read { path: source.clone(), message: it.to_string() })?;
-        Ok(Self { inner, source, chat_template: None })
+        inner.with_truncation(None).map_err(|it| failed(it.to_string()))?;
+        let tokenizer = Self {
+            bytes: ByteTokens::of(&inner).map(Arc::new),
+            inner,
+            source,
+            chat_template: None,
+            roles: BTreeMap::new(),
+            control: Arc::default(),
+        };
+        // A part that is broken, or panics, is known before the first prompt.
+        let probe = tokenizer.encode_start("Question: who? été 東京\n").or_else(|_| {
+            // A small vocabulary may lack the signs.
+            tokenizer.encode_start("")
+        })?;
+        unpanicked(|| tokenizer.inner.decode(&probe, false))
+            .map_err(|message| TokenizerError::Read { path: tokenizer.source.clone(), message })?;
+        Ok(tokenizer.with_control_tokens(&[]))
+    }
+
+    /// Tokenizer whose decoded text holds none of these tokens either, as far as they are special.
+    #[must_use]
+    pub(crate) fn with_control_tokens(mut self, tokens: &[TokenId]) -> Self {
+        let decoder = self.inner.get_added_tokens_decoder();
+        let special = decoder.iter().filter(|(_, it)| it.special);
+        let has_role = |id: &TokenId, text: &str| {
+            tokens.contains(id) || self.roles.values().any(|it| it == text)
+        };
+        let control = special.filter(|(id, it)| is_control(&it.content, has_role(id, &it.content)));
+        self.control = Arc::new(control.map(|(id, _)| *id).collect());
+        self
+    }
+
+    /// The token that ends a sequence, by `eos_token` of `tokenizer_config.json` or
+    /// `special_tokens_map.json`.
+    #[must_use]
+    pub fn eos_token_id(&self) -> Option<TokenId> {
+        self.token_id(self.roles.get("eos_token")?)
+    }
+
+    /// The configured `eos_token`, where it is not a token of the vocabulary.
+    pub(crate) fn missing_eos_token(&self) -> Option<&str> {
+        let text = self.roles.get("eos_token")?;
+        self.token_id(text).is_none().then_some(text.as_str())
+    }
+
+    /// Special tokens that decoded text holds, sorted.
+    pub(crate) fn text_special_tokens(&self) -> Vec<String> {
+        let decoder = self.inner.get_added_tokens_decoder();
+        let kept = decoder.iter().filter(|(id, it)| it.special && !self.control.contains(id));
+        let mut texts: Vec<String> = kept.map(|(_, it)| it.content.clone()).collect();
+        texts.sort();
+        texts
     }
 
     /// Encodes text that continues a sequence, without adding special tokens.
@@ -119,30 +190,53 @@ impl Tokenizer {
         self
     }
 
+    /// The part of the reply that a prompt already holds: `<think>` and what follows it, where the
+    /// prompt ends with an open thinking block or an empty one; else an empty text.
+    ///
+    /// Chat templates of reasoning models open the block in the prompt. Rewards and readers of replies
+    /// put this text before the reply.
+    #[must_use]
+    pub fn prefill(&self, prompt: &[TokenId]) -> String {
+        // An empty block takes at most this many tokens, one a byte.
+        const TAIL: usize = 64;
+        zs_core::prefill(&self.decode(&prompt[prompt.len().saturating_sub(TAIL)..])).to_owned()
+    }
+
     fn encode_with(&self, text: &str, start: bool) -> Result<Vec<TokenId>, TokenizerError> {
-        self.inner.encode_fast(text, start).map(|it| it.get_ids().to_vec()).map_err(|it| {
-            TokenizerError::Encode {
-                path: self.source.clone(),
-                text: text.chars().take(80).collect(),
-                message: it.to_string(),
-            }
+        let encoding = unpanicked(|| self.inner.encode_fast(text, start));
+        encoding.map(|it| it.get_ids().to_vec()).map_err(|message| TokenizerError::Encode {
+            path: self.source.clone(),
+            text: text.chars().take(80).collect(),
+            message,
         })
     }
 
-    /// Decodes tokens to text, without special tokens (end of sequence, padding).
+    /// Decodes tokens to text, without control tokens (end of sequence, padding).
     ///
     /// Invalid or incomplete UTF-8 becomes U+FFFD.
     #[must_use]
     pub fn decode(&self, tokens: &[TokenId]) -> String {
-        // Decoding does not fail on tokens of the model's vocabulary, and unknown identifiers are
-        // skipped.
-        self.inner.decode(tokens, true).unwrap_or_default()
+        let is_text = |it: &TokenId| !self.control.contains(it);
+        match tokens.iter().all(is_text) {
+            true => self.decode_with_special(tokens),
+            false => {
+                let text: Vec<TokenId> = tokens.iter().copied().filter(is_text).collect();
+                self.decode_with_special(&text)
+            }
+        }
     }
 
-    /// Decodes tokens to text, including special tokens.
+    /// Decodes tokens to text, including control tokens.
     #[must_use]
     pub fn decode_with_special(&self, tokens: &[TokenId]) -> String {
-        self.inner.decode(tokens, false).unwrap_or_default()
+        // Decoding does not fail on tokens of the model's vocabulary, and unknown identifiers are
+        // skipped.
+        let decode = |tokens: &[TokenId]| unpanicked(|| self.inner.decode(tokens, false));
+        let text = match self.bytes.as_ref().and_then(|it| it.repaired(tokens)) {
+            Some(tokens) => decode(&tokens),
+            None => decode(tokens),
+        };
+        text.unwrap_or_default()
     }
 
     /// Identifier of a token, given its exact text.
@@ -198,5 +292,31 @@ impl Tokenizer {
             path: self.source.clone(),
             message: it.to_string(),
         })
+    }
+}
+
+/// Advice for a directory that holds a tokenizer in another form only, after `; `.
+fn missing_advice(dir: &Path) -> String {
+    let others =
+        ["tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "tokenizer.tiktoken"];
+    let is_missing = !dir.join("tokenizer.json").exists();
+    match others.iter().find(|it| is_missing && dir.join(it).exists()) {
+        None => String::new(),
+        Some(other) => format!(
+            "; {other} alone does not load: convert it with transformers \
+             (`AutoTokenizer.from_pretrained(DIR).save_pretrained(OUT)`)"
+        ),
+    }
+}
+
+/// Result of a call into the tokenizers crate, whose parts panic on some broken files.
+fn unpanicked<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|it| it.to_string()),
+        Err(panic) => {
+            let message = panic.downcast_ref::<&str>().map(|it| (*it).to_owned());
+            let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(format!("the tokenizer is broken: {}", message.unwrap_or_default()))
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Verification of a model directory against a reference implementation.
 
+mod directory;
 mod golden;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use crate::{
     Session, TokenId, TokenRow, Tokenizer,
 };
 
+pub use directory::{DirectoryCheck, DirectoryState, WeightCheck, verify_directory};
 pub use golden::write_golden;
 
 /// Comparison with the reference.

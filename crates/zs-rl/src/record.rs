@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Format version that [`write_records`] writes; [`read_records`] reads it and all earlier ones.
 ///
-/// Version 2 added to trajectories, all optional: `over_budget`, `consults`, `refused_consults` and
+/// Version 2 added to trajectories, all optional: `prefill`, `over_budget`, `consults`, `refused_consults` and
 /// `programs`; and the provenance of helper models.
 pub const RECORD_VERSION: u32 = 2;
 
@@ -210,6 +210,7 @@ mod tests {
         );
         ("\\PC*", vec(any::<u32>(), 1..4), vec(turn, 0..4), any::<bool>()).prop_map(
             |(question_id, prompt, turns, truncated)| Trajectory {
+                prefill: if truncated { "<think>\n".to_owned() } else { String::new() },
                 over_budget: truncated,
                 consults: turns.iter().enumerate().map(consult).collect(),
                 refused_consults: u32::from(truncated),

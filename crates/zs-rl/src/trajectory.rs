@@ -22,6 +22,10 @@ pub struct Trajectory {
     pub question_id: String,
     /// Tokens of the prompt; never empty.
     pub prompt: Vec<TokenId>,
+    /// The part of the first turn that the prompt already holds: `<think>`, where the chat template
+    /// opens the block.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub prefill: String,
     /// The turns, in order.
     pub turns: Vec<Turn>,
     /// True if the episode ended because the model's context was full.
@@ -154,6 +158,7 @@ impl Trajectory {
         Self {
             question_id: question_id.into(),
             prompt,
+            prefill: String::new(),
             turns: Vec::new(),
             truncated: false,
             over_budget: false,
@@ -266,7 +271,8 @@ impl Trajectory {
         Transcript { turns: self.turns.iter().enumerate().map(turn).collect() }
     }
 
-    /// Text that the policy wrote in a turn, without the replies of helper models.
+    /// Text of a turn, without the replies of helper models: what the prompt holds of it and what the
+    /// policy wrote.
     ///
     /// # Panics
     ///
@@ -274,7 +280,9 @@ impl Trajectory {
     #[must_use]
     pub fn turn_text(&self, turn: usize) -> Cow<'_, str> {
         let last = self.turns[turn].text.as_str();
-        let mut parts = self.consults_of(turn).map(|it| it.text.as_str()).peekable();
+        let prefill = Some(self.prefill.as_str()).filter(|it| turn == 0 && !it.is_empty());
+        let consults = self.consults_of(turn).map(|it| it.text.as_str());
+        let mut parts = prefill.into_iter().chain(consults).peekable();
         match parts.peek() {
             None => Cow::Borrowed(last),
             Some(_) => Cow::Owned(parts.chain([last]).collect()),

@@ -30,9 +30,9 @@ const RULES: &[Rule] = &[
     Rule {
         package: "zs-model",
         workspace: "zs-core",
-        external: "burn burn-cubecl burn-flex burn-pack bytemuck cubecl cubecl-cuda gemmkit \
+        external: "burn burn-cubecl burn-flex burn-pack bytemuck chrono cubecl cubecl-cuda gemmkit \
                    gguf-rs-lib half memmap2 minijinja minijinja-contrib multiversion parking_lot \
-                   rand rand_chacha raw-cpuid rayon safetensors serde serde_json sha2 thiserror \
+                   rand rand_chacha raw-cpuid rayon safetensors serde serde_json serde_path_to_error sha2 thiserror \
                    tokenizers tracing",
     },
     Rule {

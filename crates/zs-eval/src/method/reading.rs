@@ -1,6 +1,8 @@
 //! The reading step of Search-o1: the model reads the documents and passes on the helpful part.
 
-use zs_core::{Document, SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey};
+use zs_core::{
+    Document, SearchEngine, SearchError, SearchRequest, SearchResult, StreamKey, without_thoughts,
+};
 use zs_model::{Generator, SamplingParams, TokenId};
 
 use super::PromptTemplate;
@@ -71,9 +73,12 @@ impl<'a> ReadingEngine<'a> {
             return Ok(());
         }
         let completions = self.reader.generate(&prompts, &self.params)?;
-        for (position, completion) in positions.into_iter().zip(completions) {
-            let text = self.reader.tokenizer().decode(&completion.tokens);
-            results[position] = Ok(vec![Document::new("", text.trim())]);
+        let tokenizer = self.reader.tokenizer();
+        let read = positions.into_iter().zip(prompts).zip(completions);
+        for ((position, (prompt, _)), completion) in read {
+            let reply = tokenizer.prefill(&prompt) + &tokenizer.decode(&completion.tokens);
+            let text = without_thoughts(&reply).trim();
+            results[position] = Ok(vec![Document::new("", text)]);
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{CheckpointError, SaveError, WeightDtype};
-use crate::{ChatTemplate, ModelConfig, Tokenizer};
+use crate::{ChatTemplate, ModelConfig, Tokenizer, model_file};
 
 /// Files that transformers and vLLM may read besides the weights.
 const NAMES: [&str; 11] = [
@@ -42,7 +42,7 @@ impl AuxiliaryFiles {
         let mut files = BTreeMap::new();
         for name in NAMES {
             let path = dir.join(name);
-            match std::fs::read(&path) {
+            match model_file::read(&path) {
                 Ok(bytes) => drop(files.insert(name, bytes)),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(source) => return Err(CheckpointError::Read { path, source }),

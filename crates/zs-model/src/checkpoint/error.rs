@@ -30,12 +30,40 @@ pub enum CheckpointError {
     },
     /// The directory has neither weights nor an index.
     #[error(
-        "{dir}: neither model.safetensors nor model.safetensors.index.json exists",
+        "{dir}: neither model.safetensors nor model.safetensors.index.json exists{advice}",
         dir = dir.display()
     )]
     NoWeights {
         /// The model directory.
         dir: PathBuf,
+        /// Way to weights that load, after `; `; empty where nothing is known.
+        advice: String,
+    },
+    /// The index names something other than a file beside it.
+    #[error(
+        "{path}: `{name}` is not the name of a file in the same directory; correct `weight_map`",
+        path = path.display()
+    )]
+    ShardName {
+        /// The index.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// A weight is NaN or infinite.
+    #[error(
+        "{path}: tensor {tensor} holds {value} at position {position}; use weights that are finite",
+        path = path.display()
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Position in the tensor, row by row.
+        position: usize,
+        /// The value.
+        value: f32,
     },
     /// A file cannot be opened.
     #[error("{path}: cannot be read", path = path.display())]

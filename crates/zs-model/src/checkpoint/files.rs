@@ -1,6 +1,7 @@
 //! Reading of tensors from safetensors files, single or sharded, memory-mapped in chunks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,10 @@ use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
+use super::header::check_names;
 use super::{CheckpointError, TensorEntry, transpose_into};
+use crate::config::weights_advice;
+use crate::model_file;
 
 /// Bytes mapped at a time, so that a large tensor is not held in memory twice.
 const CHUNK_BYTES: usize = 64 << 20;
@@ -44,10 +48,17 @@ impl WeightFiles {
             return Self::open_single(single);
         }
         if !index.exists() {
-            return Err(CheckpointError::NoWeights { dir: dir.to_owned() });
+            let advice = weights_advice(dir);
+            return Err(CheckpointError::NoWeights { dir: dir.to_owned(), advice });
         }
-        let listed: BTreeMap<String, PathBuf> =
-            read_index(&index)?.into_iter().map(|(name, file)| (name, dir.join(file))).collect();
+        let mut listed: BTreeMap<String, PathBuf> = BTreeMap::new();
+        for (tensor, name) in read_index(&index)? {
+            // An index of strangers must not reach into other directories.
+            if Path::new(&name).file_name() != Some(OsStr::new(&name)) {
+                return Err(CheckpointError::ShardName { path: index, name });
+            }
+            listed.insert(tensor, dir.join(name));
+        }
         let paths: BTreeSet<PathBuf> = listed.values().cloned().collect();
         Self::open(paths, listed, index)
     }
@@ -66,11 +77,16 @@ impl WeightFiles {
         let mut left: BTreeMap<String, (usize, TensorInfo)> = BTreeMap::new();
         for path in paths {
             let read = |source| CheckpointError::Read { path: path.clone(), source };
-            let file = File::open(&path).map_err(read)?;
+            let file = model_file::open(&path).map_err(read)?;
+            if file.metadata().map_err(read)?.len() == 0 {
+                return Err(format_error(&path, "it is empty".to_owned()));
+            }
             // Reads only the header's pages; `read_metadata` checks the header against the file's
             // length.
             let map = map_part(&file, 0, None).map_err(read)?;
             let (header, metadata) = SafeTensors::read_metadata(&map)
+                .map_err(|it| format_error(&path, it.to_string()))?;
+            check_names(&map[LENGTH_BYTES..LENGTH_BYTES + header])
                 .map_err(|it| format_error(&path, it.to_string()))?;
             for (tensor, info) in metadata.tensors() {
                 if let Some((first, _)) = left.get(&tensor) {
@@ -84,31 +100,72 @@ impl WeightFiles {
         Ok(Self { files, left, listed, root })
     }
 
-    /// Reads a tensor in the module's layout. Each tensor can be taken once.
-    pub(crate) fn take(&mut self, entry: &TensorEntry) -> Result<Vec<f32>, CheckpointError> {
-        let Some((file, info)) = self.left.remove(&entry.name) else {
-            let path = self.listed.get(&entry.name).unwrap_or(&self.root).clone();
-            return Err(CheckpointError::MissingTensor { path, tensor: entry.name.clone() });
+    /// File and header entry of a tensor, which has this shape and a dtype that is read.
+    fn find(&self, name: &str, shape: &[usize]) -> Result<(usize, &TensorInfo), CheckpointError> {
+        let Some((index, info)) = self.left.get(name) else {
+            let path = self.listed.get(name).unwrap_or(&self.root).clone();
+            return Err(CheckpointError::MissingTensor { path, tensor: name.to_owned() });
         };
-        let file = &self.files[file];
-        if info.shape != entry.shape {
-            return Err(CheckpointError::Shape {
-                path: file.path.clone(),
-                tensor: entry.name.clone(),
-                found: info.shape,
-                expected: entry.shape.clone(),
-            });
+        let (path, tensor) = (self.files[*index].path.clone(), name.to_owned());
+        if info.shape != shape {
+            let (found, expected) = (info.shape.clone(), shape.to_owned());
+            return Err(CheckpointError::Shape { path, tensor, found, expected });
         }
         match info.dtype {
-            Dtype::F32 => file.read(&info, entry, f32::from_le_bytes),
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok((*index, info)),
+            dtype => Err(CheckpointError::Dtype { path, tensor, dtype: format!("{dtype:?}") }),
+        }
+    }
+
+    /// Checks the headers for the tensors of a configuration, so that no memory is allocated for a
+    /// model that the files do not hold.
+    pub(crate) fn check(
+        &self,
+        expected: impl Iterator<Item = (String, Vec<usize>)>,
+    ) -> Result<(), CheckpointError> {
+        for (name, shape) in expected {
+            self.find(&name, &shape)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves out a tensor.
+    pub(crate) fn skip(&mut self, name: &str) {
+        self.left.remove(name);
+    }
+
+    /// Reads a tensor, whose values must be finite, and leaves it out.
+    pub(crate) fn check_values(&mut self, name: &str) -> Result<(), CheckpointError> {
+        let Some((_, info)) = self.left.get(name) else { return Ok(()) };
+        let shape = info.shape.clone();
+        let entry = TensorEntry { name: name.to_owned(), shape, transposed: false };
+        self.take(&entry).map(drop)
+    }
+
+    /// Reads a tensor in the module's layout. Each tensor can be taken once.
+    pub(crate) fn take(&mut self, entry: &TensorEntry) -> Result<Vec<f32>, CheckpointError> {
+        let (index, info) = self.find(&entry.name, &entry.shape)?;
+        let (file, info) = (&self.files[index], info.clone());
+        let values = match info.dtype {
             Dtype::F16 => file.read(&info, entry, |it| f16::from_le_bytes(it).to_f32()),
             Dtype::BF16 => file.read(&info, entry, |it| bf16::from_le_bytes(it).to_f32()),
-            dtype => Err(CheckpointError::Dtype {
-                path: file.path.clone(),
-                tensor: entry.name.clone(),
-                dtype: format!("{dtype:?}"),
-            }),
+            _ => file.read(&info, entry, f32::from_le_bytes),
+        }?;
+        if let Some(position) = values.iter().position(|it| !it.is_finite()) {
+            let value = values[position];
+            let position = match entry.transposed {
+                // The values are in the module's layout.
+                true => {
+                    let rows = entry.shape[0];
+                    (position % rows) * (entry.len() / rows) + position / rows
+                }
+                false => position,
+            };
+            let (path, tensor) = (file.path.clone(), entry.name.clone());
+            return Err(CheckpointError::NotFinite { path, tensor, position, value });
         }
+        self.left.remove(&entry.name);
+        Ok(values)
     }
 
     /// Number of values of each dtype.
@@ -169,7 +226,7 @@ fn read_index(index: &Path) -> Result<BTreeMap<String, String>, CheckpointError>
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let text = std::fs::read_to_string(index)
+    let text = model_file::read_text(index)
         .map_err(|source| CheckpointError::Read { path: index.to_owned(), source })?;
     let index: Index = serde_json::from_str(&text)
         .map_err(|source| CheckpointError::Index { path: index.to_owned(), source })?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use super::{CheckpointError, WeightFiles, fill};
+use super::{CheckpointError, WeightFiles, fill, tensor_shapes};
 use crate::{CausalLm, ModelConfig};
 
 /// Loads the weights of a model directory tensor by tensor. Besides the network, only a chunk of
@@ -15,11 +15,25 @@ pub(crate) fn load_network(
     config: &ModelConfig,
     device: &Device,
 ) -> Result<CausalLm, CheckpointError> {
-    // Some exports contain redundant tensors: rotary frequencies, and a copy of a tied head.
-    load_module(dir, CausalLm::zeros(config, device), |name| {
-        name.ends_with("rotary_emb.inv_freq")
-            || (config.tie_word_embeddings && name == "lm_head.weight")
-    })
+    let files = open_network(dir, config)?;
+    fill_module(files, CausalLm::zeros(config, device), |name| is_redundant(config, name))
+}
+
+/// Opens the weights of a model directory, whose tensors are those that the configuration calls for.
+pub(crate) fn open_network(
+    dir: &Path,
+    config: &ModelConfig,
+) -> Result<WeightFiles, CheckpointError> {
+    let files = WeightFiles::open_model(dir)?;
+    files.check(tensor_shapes(config))?;
+    Ok(files)
+}
+
+/// Returns true for the redundant tensors of some exports: rotary frequencies, and a copy of a tied
+/// head.
+pub(crate) fn is_redundant(config: &ModelConfig, name: &str) -> bool {
+    name.ends_with("rotary_emb.inv_freq")
+        || (config.tie_word_embeddings && name == "lm_head.weight")
 }
 
 /// Fills a module from the weights of a directory. `is_ignored` selects tensors that may be present
@@ -29,7 +43,14 @@ pub(crate) fn load_module<M: Module>(
     module: M,
     is_ignored: impl Fn(&str) -> bool,
 ) -> Result<M, CheckpointError> {
-    let mut files = WeightFiles::open_model(dir)?;
+    fill_module(WeightFiles::open_model(dir)?, module, is_ignored)
+}
+
+fn fill_module<M: Module>(
+    mut files: WeightFiles,
+    module: M,
+    is_ignored: impl Fn(&str) -> bool,
+) -> Result<M, CheckpointError> {
     let module = fill(module, |entry| files.take(entry).map(Some))?;
     files.finish(is_ignored)?;
     Ok(module)

@@ -4,9 +4,11 @@ mod auxiliary;
 mod directory;
 mod error;
 mod files;
+mod header;
 mod initialize;
 mod load;
 mod save;
+mod shapes;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -17,9 +19,10 @@ pub(crate) use directory::replace_directory;
 pub use error::CheckpointError;
 pub(crate) use files::{WeightFiles, map_file, parse, to_f32};
 pub(crate) use initialize::{initialize, uniform};
-pub(crate) use load::{load_module, load_network};
+pub(crate) use load::{is_redundant, load_module, load_network, open_network};
 pub use save::{SaveError, SaveOptions, WeightDtype};
 pub(crate) use save::{save_network, write_safetensors, write_views};
+pub(crate) use shapes::tensor_shapes;
 
 /// Checkpoint entry of a float parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Model configuration, read from Hugging Face's `config.json`.
 
+mod foreign;
+mod raw;
 mod rope;
 
 use std::path::{Path, PathBuf};
@@ -7,10 +9,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+pub(crate) use foreign::weights_advice;
+use raw::{OneOrMany, RawConfig, architecture, parse};
 pub use rope::Llama3RopeScaling;
 use rope::rope;
 
-use crate::TokenId;
+use crate::{TokenId, model_file};
 
 /// Configuration of a decoder-only language model.
 ///
@@ -92,6 +96,16 @@ impl Architecture {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// The path holds something other than a model in Hugging Face layout.
+    #[error("{path}: this is {found}; {advice}", path = path.display())]
+    Foreign {
+        /// The path.
+        path: PathBuf,
+        /// Name of what it holds.
+        found: &'static str,
+        /// Way to a model that loads.
+        advice: String,
+    },
     /// The file is missing or unreadable.
     #[error("{path}: cannot read the model's configuration", path = path.display())]
     Read {
@@ -102,12 +116,20 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not JSON of the expected form.
-    #[error("{path}: not a model configuration: {source}", path = path.display())]
+    #[error("{path}: not a model configuration: {message}", path = path.display())]
     Parse {
         /// The file.
         path: PathBuf,
         /// Error of the parser, which names the field or position.
-        source: serde_json::Error,
+        message: String,
+    },
+    /// A field is missing.
+    #[error("{path}: {field} is missing", path = path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
     },
     /// The file describes an unsupported model.
     #[error("{path}: {field} = {value} is not supported; {advice}", path = path.display())]
@@ -123,62 +145,14 @@ pub enum ConfigError {
     },
 }
 
-/// `config.json` in its old and its new layout.
-#[derive(Deserialize)]
-struct RawConfig {
-    #[serde(default)]
-    architectures: Vec<String>,
-    model_type: Option<String>,
-    vocab_size: usize,
-    hidden_size: usize,
-    intermediate_size: usize,
-    num_hidden_layers: usize,
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    #[serde(default = "default_context")]
-    max_position_embeddings: usize,
-    #[serde(default = "default_eps")]
-    rms_norm_eps: f64,
-    rope_theta: Option<f64>,
-    rope_scaling: Option<Value>,
-    rope_parameters: Option<Value>,
-    attention_bias: Option<bool>,
-    #[serde(default)]
-    mlp_bias: bool,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-    bos_token_id: Option<TokenId>,
-    eos_token_id: Option<OneOrMany>,
-    hidden_act: Option<String>,
-    use_sliding_window: Option<bool>,
-    layer_types: Option<Vec<String>>,
-    partial_rotary_factor: Option<f64>,
-}
+/// Context length of a configuration that tells none.
+const DEFAULT_CONTEXT: usize = 2048;
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(TokenId),
-    Many(Vec<TokenId>),
-}
+/// Epsilon of a configuration that tells none.
+const DEFAULT_EPS: f64 = 1e-6;
 
-impl OneOrMany {
-    fn into_vec(self) -> Vec<TokenId> {
-        match self {
-            Self::One(id) => vec![id],
-            Self::Many(ids) => ids,
-        }
-    }
-}
-
-fn default_context() -> usize {
-    2048
-}
-
-fn default_eps() -> f64 {
-    1e-6
-}
+/// Largest size of a dimension. Released models stay below 2^20; products of sizes fit into 64 bits.
+const MAX_SIZE: usize = 1 << 24;
 
 impl ModelConfig {
     /// Number of parameters of a network of this configuration.
@@ -201,28 +175,40 @@ impl ModelConfig {
 
     /// Reads `config.json` and, if present, `generation_config.json` of a model directory.
     ///
+    /// Sequences end with the tokens of both. [`LanguageModel::load`](crate::LanguageModel::load) adds
+    /// that of the tokenizer.
+    ///
     /// # Errors
     ///
-    /// Fails when the file is missing, malformed, or describes an unsupported model.
+    /// Fails when the file is missing, malformed, or describes an unsupported model; and, by its name, on
+    /// a path that holds something else: GGUF, adapters, a hub cache.
     pub fn from_dir(dir: &Path) -> Result<Self, ConfigError> {
+        #[derive(Deserialize)]
+        struct GenerationConfig {
+            eos_token_id: Option<OneOrMany>,
+        }
+        foreign::refuse_foreign(dir)?;
         let path = dir.join("config.json");
-        let text = read(&path)?;
+        let text = model_file::read_text(&path)
+            .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
         let mut config = Self::from_json(&text, &path)?;
-        let generation = dir.join("generation_config.json");
-        if generation.exists() {
-            #[derive(Deserialize)]
-            struct GenerationConfig {
-                eos_token_id: Option<OneOrMany>,
-            }
-            let parsed: GenerationConfig = serde_json::from_str(&read(&generation)?)
-                .map_err(|source| ConfigError::Parse { path: generation, source })?;
-            for id in parsed.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default() {
-                if !config.eos_token_ids.contains(&id) {
-                    config.eos_token_ids.push(id);
-                }
-            }
+        let path = dir.join("generation_config.json");
+        let text = model_file::read_optional(&path)
+            .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+        if let Some(text) = text {
+            let parsed: GenerationConfig = parse(&text, &path)?;
+            config.add_eos_tokens(parsed.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default());
         }
         Ok(config)
+    }
+
+    /// Adds tokens that end a sequence too.
+    pub(crate) fn add_eos_tokens(&mut self, tokens: impl IntoIterator<Item = TokenId>) {
+        for id in tokens {
+            if !self.eos_token_ids.contains(&id) {
+                self.eos_token_ids.push(id);
+            }
+        }
     }
 
     /// Parses the contents of a `config.json`; `path` names it in errors.
@@ -231,28 +217,29 @@ impl ModelConfig {
     ///
     /// Fails like [`from_dir`](Self::from_dir).
     pub fn from_json(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let raw: RawConfig = serde_json::from_str(text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
+        let raw: RawConfig = parse(text, path)?;
         let unsupported = |field, value: String, advice| ConfigError::Unsupported {
             path: path.to_owned(),
             field,
             value,
             advice,
         };
-        let named = raw.architectures.first().cloned().or_else(|| raw.model_type.clone());
-        let named = named.unwrap_or_default();
-        let architecture = Architecture::ALL
-            .into_iter()
-            .find(|(_, class, kind)| *class == named || *kind == named)
-            .map(|(architecture, ..)| architecture)
-            .ok_or_else(|| {
-                let advice = "use Qwen2ForCausalLM, Qwen3ForCausalLM or LlamaForCausalLM";
-                unsupported("architectures", named.clone(), advice)
-            })?;
-        if let Some(activation) = raw.hidden_act.as_deref().filter(|it| *it != "silu") {
+        let architecture = architecture(&raw, path)?;
+        if let Some((field, count)) = raw.experts() {
+            let advice = "mixtures of experts do not load; use a dense model";
+            return Err(unsupported(field, count.to_string(), advice));
+        }
+        if let Some(it) = &raw.quantization_config {
+            let method = it.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
+            let advice = "use the weights that were quantised, in bf16, f16 or f32";
+            return Err(unsupported("quantization_config", method.to_owned(), advice));
+        }
+        if let Some(activation) =
+            raw.hidden_act.as_deref().filter(|it| !["silu", "swish"].contains(it))
+        {
             return Err(unsupported("hidden_act", activation.to_owned(), "use silu"));
         }
-        if raw.mlp_bias {
+        if raw.mlp_bias == Some(true) {
             return Err(unsupported("mlp_bias", "true".to_owned(), "use false"));
         }
         if raw.use_sliding_window == Some(true) {
@@ -265,17 +252,21 @@ impl ModelConfig {
         if let Some(factor) = raw.partial_rotary_factor.filter(|it| *it != 1.0) {
             return Err(unsupported("partial_rotary_factor", factor.to_string(), "use 1"));
         }
-        let sizes = [
-            ("vocab_size", raw.vocab_size),
-            ("hidden_size", raw.hidden_size),
-            ("intermediate_size", raw.intermediate_size),
-            ("num_hidden_layers", raw.num_hidden_layers),
-            ("num_attention_heads", raw.num_attention_heads),
-        ];
-        if let Some((field, _)) = sizes.into_iter().find(|(_, size)| *size == 0) {
-            return Err(unsupported(field, "0".to_owned(), "it must be positive"));
-        }
-        let heads = raw.num_attention_heads;
+        let size = |field, size: Option<usize>| match size {
+            None => Err(ConfigError::Missing { path: path.to_owned(), field }),
+            Some(0) => Err(unsupported(field, "0".to_owned(), "it must be positive")),
+            Some(size) if size > MAX_SIZE => {
+                Err(unsupported(field, size.to_string(), "no model is as large"))
+            }
+            Some(size) => Ok(size),
+        };
+        let vocab_size = size("vocab_size", raw.vocab_size)?;
+        let hidden_size = size("hidden_size", raw.hidden_size)?;
+        let intermediate_size = size("intermediate_size", raw.intermediate_size)?;
+        let num_hidden_layers = size("num_hidden_layers", raw.num_hidden_layers)?;
+        let heads = size("num_attention_heads", raw.num_attention_heads)?;
+        let context = raw.max_position_embeddings.unwrap_or(DEFAULT_CONTEXT);
+        let context = size("max_position_embeddings", Some(context))?;
         let key_value_heads = raw.num_key_value_heads.unwrap_or(heads);
         if key_value_heads == 0 || !heads.is_multiple_of(key_value_heads) {
             let advice = "it must divide num_attention_heads";
@@ -284,12 +275,13 @@ impl ModelConfig {
         // Qwen3 has a fixed default head width; the other families derive it.
         let default_head_dim = match architecture {
             Architecture::Qwen3 => 128,
-            Architecture::Qwen2 | Architecture::Llama => raw.hidden_size / heads,
+            Architecture::Qwen2 | Architecture::Llama => hidden_size / heads,
         };
         let head_dim = raw.head_dim.unwrap_or(default_head_dim);
         if head_dim == 0 || !head_dim.is_multiple_of(2) {
             return Err(unsupported("head_dim", head_dim.to_string(), "it must be even"));
         }
+        size("num_attention_heads times head_dim", Some(heads.saturating_mul(head_dim)))?;
         let (theta, rope_scaling) = rope(&raw, path)?;
         // Qwen2 always has biases on queries, keys and values and none on the output; its reference
         // code ignores these fields of the configuration.
@@ -297,20 +289,20 @@ impl ModelConfig {
         let qkv_bias = is_qwen2 || raw.attention_bias.unwrap_or(false);
         Ok(Self {
             architecture,
-            vocab_size: raw.vocab_size,
-            hidden_size: raw.hidden_size,
-            intermediate_size: raw.intermediate_size,
-            num_hidden_layers: raw.num_hidden_layers,
+            vocab_size,
+            hidden_size,
+            intermediate_size,
+            num_hidden_layers,
             num_attention_heads: heads,
             num_key_value_heads: key_value_heads,
             head_dim,
-            max_position_embeddings: raw.max_position_embeddings,
-            rms_norm_eps: raw.rms_norm_eps,
+            max_position_embeddings: context,
+            rms_norm_eps: raw.rms_norm_eps.unwrap_or(DEFAULT_EPS),
             rope_theta: theta,
             rope_scaling,
             qkv_bias,
             output_bias: qkv_bias && !is_qwen2,
-            tie_word_embeddings: raw.tie_word_embeddings,
+            tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(false),
             bos_token_id: raw.bos_token_id,
             eos_token_ids: raw.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
         })
@@ -361,11 +353,6 @@ impl ModelConfig {
         }
         config
     }
-}
-
-fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

@@ -49,17 +49,28 @@ pub(super) fn rope(
         return Err(unsupported("rope_parameters", value, "use the same for every layer"));
     }
     let partial = |(key, value): &(&String, &Value)| {
-        *key == "partial_rotary_factor" && value.as_f64() != Some(1.0)
+        *key == "partial_rotary_factor" && !value.is_null() && value.as_f64() != Some(1.0)
     };
     if let Some((_, value)) = fields.clone().find(partial) {
         return Err(unsupported("partial_rotary_factor", value, "use 1"));
     }
     let kind = parameters.get("rope_type").or_else(|| parameters.get("type"));
+    let kind = kind.filter(|it| !it.is_null());
+    let known = ["rope_theta", "partial_rotary_factor", "rope_type", "type"];
+    let other =
+        fields.clone().find(|(key, value)| !known.contains(&key.as_str()) && !value.is_null());
+    if let (None, Some((key, _))) = (kind, other) {
+        let advice = "it has no rope_type: set that to llama3, or remove the settings";
+        return Err(unsupported("rope_scaling", &key.as_str().into(), advice));
+    }
     match kind.and_then(Value::as_str).unwrap_or("default") {
         "default" => Ok((theta, None)),
         "llama3" => serde_json::from_value(parameters.clone())
             .map(|scaling| (theta, Some(scaling)))
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source }),
+            .map_err(|it| ConfigError::Parse {
+                path: path.to_owned(),
+                message: format!("rope_scaling: {it}"),
+            }),
         other => Err(unsupported("rope_type", &other.into(), "use default or llama3")),
     }
 }

@@ -10,7 +10,7 @@ use crate::checkpoint::{
     NamedTensor, TensorEntry, WeightDtype, WeightFiles, fill, named_parameters, replace_directory,
     write_safetensors,
 };
-use crate::{CausalLm, CheckpointError, LanguageModel, SaveError};
+use crate::{CausalLm, CheckpointError, LanguageModel, SaveError, model_file};
 
 /// Error while loading adapters.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +158,7 @@ fn peft_name(name: &str) -> Option<String> {
 
 fn read_config(path: &Path) -> Result<LoraConfig, AdapterError> {
     let malformed = |message: String| AdapterError::Config { path: path.to_owned(), message };
-    let text = std::fs::read_to_string(path).map_err(|it| malformed(it.to_string()))?;
+    let text = model_file::read_text(path).map_err(|it| malformed(it.to_string()))?;
     let config: PeftConfig = serde_json::from_str(&text).map_err(|it| malformed(it.to_string()))?;
     let unsupported = |field, value: String, advice| {
         Err(AdapterError::Unsupported { path: path.to_owned(), field, value, advice })

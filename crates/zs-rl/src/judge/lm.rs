@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use minijinja::{Environment, UndefinedBehavior, context};
-use zs_core::{StreamKey, neutralize_tags};
+use zs_core::{StreamKey, neutralize_tags, without_thoughts};
 use zs_model::{Generator, SamplingParams};
 
 use super::{Comparison, JudgeError, RubricJudge, Verdict};
@@ -109,7 +109,7 @@ impl RubricJudge for LmJudge {
             }
         };
         let verdict = |prompt: Result<Vec<u32>, JudgeError>| {
-            prompt?;
+            let prefill = self.generator.tokenizer().prefill(&prompt?);
             let completion = replies.next().unwrap_or_else(|| zs_model::Completion {
                 tokens: Vec::new(),
                 log_probs: Vec::new(),
@@ -117,7 +117,7 @@ impl RubricJudge for LmJudge {
                 stop_reason: zs_model::StopReason::EndOfSequence,
             });
             let reply = self.generator.tokenizer().decode(&completion.tokens);
-            parse_verdict(&reply)
+            parse_verdict(&format!("{prefill}{reply}"))
                 .ok_or_else(|| JudgeError::Malformed { reply: reply.chars().take(80).collect() })
         };
         prompts.into_iter().map(verdict).collect()
@@ -125,6 +125,7 @@ impl RubricJudge for LmJudge {
 }
 
 /// The verdict of a reply that holds exactly one: `<verdict>A</verdict>`, `B` or `tie`, in any case.
+/// Verdicts in a thinking block before it do not count.
 ///
 /// ```
 /// use zs_rl::judge::{Verdict, parse_verdict};
@@ -135,7 +136,7 @@ impl RubricJudge for LmJudge {
 /// ```
 #[must_use]
 pub fn parse_verdict(reply: &str) -> Option<Verdict> {
-    let (_, rest) = reply.split_once(OPENING)?;
+    let (_, rest) = without_thoughts(reply).split_once(OPENING)?;
     let (verdict, after) = rest.split_once(CLOSING)?;
     if after.contains(OPENING) {
         return None;

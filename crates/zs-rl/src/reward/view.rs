@@ -23,7 +23,8 @@ pub struct EpisodeView<'a> {
 /// One turn as rewards see it.
 #[derive(Clone, Debug)]
 pub struct TurnView<'a> {
-    /// Text that the policy wrote, tags included.
+    /// Text of the turn, tags included: what the prompt holds of it
+    /// ([`prefill`](Trajectory::prefill)) and what the policy wrote.
     pub text: Cow<'a, str>,
     /// The action that was carried out.
     pub action: &'a Action,

@@ -251,7 +251,8 @@ impl<'a> Rollout<'a> {
                 });
             }
             let budget = self.config.token_budget.as_ref().map(|it| it.of(episode.question));
-            Ok(RolloutRow::new(*episode, prompt, budget.unwrap_or(usize::MAX)))
+            let budget = budget.unwrap_or(usize::MAX);
+            Ok(RolloutRow::new(*episode, prompt, self.generator.tokenizer(), budget))
         };
         episodes.iter().map(open_row).collect()
     }

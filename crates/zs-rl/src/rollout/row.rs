@@ -62,12 +62,19 @@ pub(super) struct Rules<'a> {
 }
 
 impl<'a> RolloutRow<'a> {
-    pub(super) fn new(episode: Episode<'a>, prompt: Vec<TokenId>, budget: usize) -> Self {
+    pub(super) fn new(
+        episode: Episode<'a>,
+        prompt: Vec<TokenId>,
+        tokenizer: &Tokenizer,
+        budget: usize,
+    ) -> Self {
+        let prefill = tokenizer.prefill(&prompt);
+        let append = prompt.clone();
         Self {
             episode,
-            append: prompt.clone(),
+            append,
             num_tokens: prompt.len(),
-            trajectory: Trajectory::new(&episode.question.id, prompt),
+            trajectory: Trajectory { prefill, ..Trajectory::new(&episode.question.id, prompt) },
             reply: TurnReply::Nothing,
             is_finished: false,
             budget,
@@ -160,7 +167,11 @@ impl<'a> RolloutRow<'a> {
         let has_ended = completion.stop_reason == StopReason::EndOfSequence;
         let is_full = self.num_tokens >= rules.context_length;
         let is_over_budget = self.budget == 0;
-        let mut action = parse_action(&text);
+        let is_first = self.trajectory.turns.is_empty() && self.trajectory.consults.is_empty();
+        let mut action = match is_first && !self.trajectory.prefill.is_empty() {
+            true => parse_action(&format!("{}{text}", self.trajectory.prefill)),
+            false => parse_action(&text),
+        };
         let is_done = is_full || is_over_budget || (has_ended && action == Action::Invalid);
         if !rules.harness.is_empty() && !is_done {
             let context = ProgramContext {

@@ -7,11 +7,12 @@ use zs_core::{
     Action, Document, DocumentQuality, Domain, INVALID_ACTION_MESSAGE, NO_DOCUMENTS, SearchError,
     SearchRequest, SearchResult,
 };
-use zs_model::StopReason;
 use zs_model::testing::ScriptedGenerator;
+use zs_model::{ChatTemplate, StopReason};
 
 use super::*;
 use crate::program::ProgramStats;
+use crate::reward::{EpisodeView, Format, Reward, SearchR1};
 
 /// Answers with everything that the request says; fails on queries with `fail`.
 #[derive(Debug, Default)]
@@ -91,6 +92,41 @@ fn searches_then_answers() {
         ..RolloutStats::default()
     };
     assert_eq!(stats, expected);
+}
+
+/// Rewards of an episode of one turn, whose prompt ends with `opened`.
+#[track_caller]
+fn check_prefill(opened: &str, reply: &'static str, rewards: [f32; 3]) {
+    let source = format!("{{{{ messages[0].content }}}}<|assistant|>{opened}");
+    let template = ChatTemplate::new(source, String::new(), String::new()).unwrap();
+    let generator = ScriptedGenerator::new(|_, _| reply.to_owned()).with_chat_template(template);
+    let question = Question::new("q1", "who?", ["a"]);
+    let episodes = [Episode { question: &question, key: StreamKey::new(1) }];
+    let engine = Echo::default();
+    let output = rollout(&generator, &engine, &episodes, 0.0, &config(), &mut |_| {}).unwrap();
+    let trajectory = &output.trajectories[0];
+    assert_eq!(trajectory.prefill, opened);
+    assert_eq!(trajectory.turns[0].text, reply);
+    let view = EpisodeView::new(&question, trajectory);
+    assert_eq!(view.turns[0].text, format!("{opened}{reply}"));
+    let found = [
+        SearchR1::default().score(&view).total,
+        Format { require_think: true }.score(&view).total,
+        Format::default().score(&view).total,
+    ];
+    assert_eq!(found, rewards, "{opened:?} {reply:?}");
+    assert_eq!(trajectory.transcript().turns[0].text, format!("{opened}{reply}"));
+}
+
+#[test]
+fn rewards_know_what_the_prompt_ended_with() {
+    let thought = "hm </think> <answer> a </answer>";
+    check_prefill("<think>\n", thought, [1.0, 1.0, 1.0]);
+    check_prefill("", thought, [0.8, 0.0, 1.0]);
+    check_prefill("", "<think> hm </think> <answer> a </answer>", [1.0, 1.0, 1.0]);
+    check_prefill("<think>\n\n</think>\n\n", "<answer> a </answer>", [1.0, 1.0, 1.0]);
+    check_prefill("<think>", "<answer> a </answer>", [0.8, 0.0, 1.0]);
+    check_prefill("<answer>", " a </answer>", [0.8, 0.0, 1.0]);
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub(super) struct UncheckedTrajectory {
     truncated: bool,
     // Since version 2 of the record format.
     #[serde(default)]
+    prefill: String,
+    #[serde(default)]
     over_budget: bool,
     #[serde(default)]
     consults: Vec<Consult>,
@@ -60,6 +62,7 @@ impl TryFrom<UncheckedTrajectory> for Trajectory {
         Ok(Self {
             question_id,
             prompt,
+            prefill: it.prefill,
             turns,
             truncated,
             over_budget: it.over_budget,

@@ -233,8 +233,15 @@ impl SimulatedEngine {
         Ok(completions)
     }
 
-    fn read(&self, request: &SearchRequest<'_>, completion: &Completion) -> SearchResult {
-        let reply = self.generator.tokenizer().decode(&completion.tokens);
+    fn read(
+        &self,
+        request: &SearchRequest<'_>,
+        prompt: &[TokenId],
+        completion: &Completion,
+    ) -> SearchResult {
+        let tokenizer = self.generator.tokenizer();
+        // A prompt that opens a thinking block makes what follows thoughts.
+        let reply = tokenizer.prefill(prompt) + &tokenizer.decode(&completion.tokens);
         if completion.stop_reason == StopReason::Length {
             self.counters.num_cut.add(1);
         }
@@ -274,10 +281,10 @@ impl SimulatedEngine {
             Err(error) => (Vec::new().into_iter(), Some(error.to_string())),
         };
         let answers = requests.iter().zip(encoded).map(|(request, tokens)| {
-            match (tokens.map(|_| replies.next()), &failure) {
+            match (tokens.map(|it| (it, replies.next())), &failure) {
                 (Err(error), _) => self.fail(request, error),
-                (Ok(Some(completion)), _) => self.read(request, &completion),
-                (Ok(None), message) => {
+                (Ok((prompt, Some(completion))), _) => self.read(request, &prompt, &completion),
+                (Ok((_, None)), message) => {
                     let missing = || "it returned too few replies".to_owned();
                     let message = message.clone().unwrap_or_else(missing);
                     self.fail(request, SimulationError::Generate { message })
@@ -303,6 +310,7 @@ impl SearchEngine for SimulatedEngine {
 #[cfg(test)]
 mod tests {
     use zs_core::{Document, Question};
+    use zs_model::ChatTemplate;
     use zs_model::testing::ScriptedGenerator;
 
     use super::*;
@@ -371,6 +379,34 @@ mod tests {
         let written: usize = replies.iter().map(|it| it.len() + 1).sum();
         assert_eq!(usage.completion_tokens as usize, written);
         assert_eq!((usage.calls, usage.searches), (0, 0));
+    }
+
+    #[test]
+    fn thoughts_that_the_prompt_opens_are_no_documents() {
+        let source = "{{ messages[0].content }}<|assistant|><think>\n".to_owned();
+        let template = ChatTemplate::new(source, String::new(), String::new()).unwrap();
+        let question = Question::new("q", "Who?", ["Anna"]);
+        let check = |reply: &'static str, expected: &[&str]| {
+            let generator = ScriptedGenerator::new(|_, _| reply.to_owned())
+                .with_chat_template(template.clone());
+            let config = SimulatedConfig::default();
+            let engine =
+                SimulatedEngine::new(Arc::new(generator), SimulationTemplates::tiny(), config);
+            let quality = DocumentQuality::Useful;
+            let request = SearchRequest {
+                query: "a",
+                question: &question,
+                quality,
+                read: &[],
+                k: 2,
+                seed: 7,
+            };
+            let result = engine.search_batch(&[request]).remove(0);
+            let texts: Vec<String> = result.into_iter().flatten().map(|it| it.text).collect();
+            assert_eq!(texts, expected, "{reply}");
+        };
+        check("Doc 1: a draft\n</think>\nDoc 1: final", &["final"]);
+        check("Doc 1: a draft that never ends", &[]);
     }
 
     #[test]

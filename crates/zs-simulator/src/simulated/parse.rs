@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 use serde_json::Value;
-use zs_core::Document;
+use zs_core::{Document, without_thoughts};
 
 /// The documents of a reply, at most `k`; none where the reply holds nothing usable.
 ///
@@ -65,15 +65,6 @@ fn is_introduced_list(reply: &str) -> bool {
     let mut rest = lines.peekable();
     let is_item = |it: &str| BULLET.is_match(it) && !MARKER.is_match(it);
     is_introduced && rest.peek().is_some() && rest.all(is_item)
-}
-
-/// Text after the leading `<think>` block of a reasoning model; empty where the block is not
-/// closed.
-fn without_thoughts(reply: &str) -> &str {
-    match reply.trim_start().strip_prefix("<think>") {
-        None => reply,
-        Some(thoughts) => thoughts.split_once("</think>").map_or("", |(_, rest)| rest),
-    }
 }
 
 /// Text inside a code fence around the whole reply.
@@ -180,6 +171,7 @@ mod tests {
         check("The doc 12 - 3 of them - is gone", &["The doc 12 - 3 of them - is gone"]);
         check("<think>Doc 1: no</think>\nDoc 1: yes", &["yes"]);
         check("<think>Doc 1: no", &[]);
+        check("Doc 1: a draft</think>\nDoc 1: yes", &["yes"]);
         check("```\nDoc 1: a\nDoc 2: b\n```", &["a", "b"]);
         check("```json\n[\"a\", {\"text\": \"b\"}]\n```", &["a", "b"]);
         check("{\"documents\": [{\"content\": \"a\"}, 3]}", &["a"]);

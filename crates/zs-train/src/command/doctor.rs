@@ -9,11 +9,13 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use zs_core::registry::{Settings, Spec};
 use zs_core::{Question, SearchEngine, SearchRequest};
-use zs_model::{ComputeDtype, Generator, LanguageModel, ModelConfig, Tokenizer, vector_units};
+use zs_model::{
+    ComputeDtype, DirectoryState, Generator, LanguageModel, WeightCheck, vector_units,
+};
 use zs_search::{WebConfig, WebProvider};
 
 use crate::cuda::Survey;
-use zs_trainer::config::{TrainConfig, load};
+use zs_trainer::config::{TrainConfig, futile_settings_of, load};
 use zs_trainer::engines::Engines;
 use zs_trainer::plan::{Plan, gib, memory_of_machine};
 use zs_trainer::{host_threads, source, versions};
@@ -26,17 +28,24 @@ pub struct DoctorArgs {
     /// Run file of `zs train`, whose models, questions and engines are checked too. Engines without
     /// a price are asked one question.
     pub run: Option<PathBuf>,
+    /// Model directory to check: configuration, headers of the weights, tokenizer, chat template.
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
     /// Write the findings to this file too.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }
 
-/// Prints the findings; fails where a run file was given that cannot be run.
+/// Prints the findings; fails where a run file was given that cannot be run, or a model that does not
+/// load.
 pub(crate) fn doctor(args: &DoctorArgs, session: &Session) -> Result<()> {
     let mut findings = Findings::default();
     machine(&mut findings, session);
     cuda(&mut findings, session);
     keys(&mut findings);
+    if let Some(dir) = &args.model {
+        model("", dir, &mut findings);
+    }
     if let Some(path) = &args.run {
         run_file(path, &mut findings, session);
     }
@@ -44,7 +53,7 @@ pub(crate) fn doctor(args: &DoctorArgs, session: &Session) -> Result<()> {
     if let Some(path) = &args.json {
         zs_observe::write_json(path, &findings.json())?;
     }
-    match (findings.num_problems, &args.run) {
+    match (findings.num_problems, args.run.as_ref().or(args.model.as_ref())) {
         (1.., Some(path)) => {
             bail!("{}: {} things are in the way", path.display(), findings.num_problems)
         }
@@ -67,6 +76,11 @@ impl Findings {
     /// Something that is not there, and need not be.
     fn absent(&mut self, what: &str, found: impl Into<String>, advice: &str) {
         self.rows.push([what.to_owned(), "–".to_owned(), found.into(), advice.to_owned()]);
+    }
+
+    /// Something that works, and that its user should know.
+    fn notice(&mut self, what: &str, found: impl Into<String>) {
+        self.rows.push([what.to_owned(), "note".to_owned(), found.into(), String::new()]);
     }
 
     fn bad(&mut self, what: &str, found: impl Into<String>, advice: &str) {
@@ -94,6 +108,7 @@ impl Findings {
                 "state": match state.as_str() {
                     "ok" => "ok",
                     "PROBLEM" => "problem",
+                    "note" => "notice",
                     _ => "absent",
                 },
                 "found": found,
@@ -206,8 +221,13 @@ fn run_file(path: &Path, findings: &mut Findings, session: &Session) {
     findings.good("run file", path.display().to_string());
     let out = zs_trainer::files::RunDir::check_free(&config.out);
     findings.of("out", out, |()| config.out.display().to_string(), "set another `out`");
-    let policy = model(&config.policy);
-    findings.of("policy", policy, String::clone, "fetch it: `zs data fetch`, or correct `policy`");
+    model("policy, ", &config.policy, findings);
+    match futile_settings_of(&config.training, &session.components) {
+        Ok(warnings) => {
+            warnings.iter().for_each(|it| findings.notice("training", it.as_str()));
+        }
+        Err(error) => findings.bad("training", zs_core::with_causes(&error), "correct `training`"),
+    }
     let memory = || -> Result<String> {
         let context = session.context()?;
         let plan = Plan::new(&config, &context)?;
@@ -233,15 +253,22 @@ fn run_file(path: &Path, findings: &mut Findings, session: &Session) {
     }
 }
 
-/// Checks a model directory for the files that loading it needs, without reading the weights.
-fn model(dir: &Path) -> Result<String> {
-    let shape = ModelConfig::from_dir(dir)?;
-    Tokenizer::from_dir(dir)?;
-    let weights = ["model.safetensors", "model.safetensors.index.json"];
-    if !weights.iter().any(|it| dir.join(it).is_file()) {
-        bail!("{}: holds no model.safetensors", dir.display());
+/// Checks a model directory, without reading the values of the weights.
+fn model(prefix: &str, dir: &Path, findings: &mut Findings) {
+    for it in zs_model::verify_directory(dir, WeightCheck::Headers) {
+        let what = format!("{prefix}{}", it.name);
+        match it.state {
+            DirectoryState::Good => findings.good(&what, it.found),
+            DirectoryState::Notice => findings.notice(&what, it.found),
+            DirectoryState::Problem => {
+                findings.bad(
+                    &what,
+                    it.found,
+                    "correct the files, or fetch a model: docs/models.md",
+                );
+            }
+        }
     }
-    Ok(format!("{:?}, {:.2} M parameters", shape.architecture, shape.num_parameters() as f64 / 1e6))
 }
 
 /// Opens an engine, and asks it one question where that costs nothing.

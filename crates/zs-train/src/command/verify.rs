@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
+use zs_model::{DirectoryState, WeightCheck};
 
 use crate::session::Session;
 
@@ -13,8 +14,9 @@ pub struct VerifyArgs {
     /// The checkpoint (Hugging Face layout).
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// Reference outputs: `golden.safetensors`, or `golden.json` with greedy tokens.
-    #[arg(long, value_name = "FILE", required_unless_present = "write")]
+    /// Reference outputs: `golden.safetensors`, or `golden.json` with greedy tokens. Without it, the
+    /// files of the directory are checked alone: configuration, weights, tokenizer, chat template.
+    #[arg(long, value_name = "FILE")]
     pub golden: Option<PathBuf>,
     /// Write the outputs of this device as reference outputs for another one.
     #[arg(long, value_name = "FILE", conflicts_with = "golden")]
@@ -22,22 +24,20 @@ pub struct VerifyArgs {
     /// Maximum relative difference that passes.
     #[arg(long, default_value_t = 1e-4)]
     pub tolerance: f64,
-    /// Write the comparisons to this file too.
+    /// Write the checks to this file too.
     #[arg(long, value_name = "FILE", conflicts_with = "write")]
     pub json: Option<PathBuf>,
 }
 
-/// Prints each comparison; fails when one is out of tolerance. With `--write`, writes the reference.
+/// Prints each check; fails when one fails. With `--write`, writes the reference.
 pub(crate) fn verify(args: &VerifyArgs, session: &Session) -> Result<()> {
-    let devices = session.devices()?;
-    let device = devices.first();
     if let Some(path) = &args.write {
-        zs_model::write_golden(&args.model, path, device)?;
+        zs_model::write_golden(&args.model, path, session.devices()?.first())?;
         session.console.note(&format!("wrote {}", path.display()));
         return Ok(());
     }
-    let golden = args.golden.as_ref().context("--golden names the reference outputs")?;
-    let report = zs_model::verify(&args.model, golden, args.tolerance, device)?;
+    let Some(golden) = &args.golden else { return verify_files(args, session) };
+    let report = zs_model::verify(&args.model, golden, args.tolerance, session.devices()?.first())?;
     if let Some(path) = &args.json {
         zs_observe::write_json(path, &report)?;
     }
@@ -69,5 +69,29 @@ pub(crate) fn verify(args: &VerifyArgs, session: &Session) -> Result<()> {
     }
     let count = report.checks.len();
     session.print(&format!("all {count} checks pass at tolerance {:e}\n", args.tolerance));
+    Ok(())
+}
+
+/// Checks the files of the directory, without a reference.
+fn verify_files(args: &VerifyArgs, session: &Session) -> Result<()> {
+    let checks = zs_model::verify_directory(&args.model, WeightCheck::Values);
+    if let Some(path) = &args.json {
+        zs_observe::write_json(path, &checks)?;
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    for it in &checks {
+        let state = match it.state {
+            DirectoryState::Good => "ok",
+            DirectoryState::Notice => "note",
+            DirectoryState::Problem => "FAILED",
+        };
+        table.add_row([it.name, state, it.found.as_str()]);
+    }
+    session.print(&format!("{table}\n"));
+    let failed = checks.iter().filter(|it| it.state == DirectoryState::Problem).count();
+    if failed > 0 {
+        bail!("{}: {failed} of {} checks failed", args.model.display(), checks.len());
+    }
     Ok(())
 }

@@ -4,7 +4,9 @@
 
 mod error;
 mod file;
+mod futile;
 mod inputs;
+mod made_up;
 mod observe;
 mod pretrain;
 mod resources;
@@ -17,6 +19,9 @@ mod train;
 pub use crate::alarm::AlarmsConfig;
 pub use error::RunFileError;
 pub use file::{Check, load, load_with, note_renamed_keys, parse, renamed_keys};
+pub(crate) use futile::futile_settings;
+pub use futile::futile_settings_of;
+pub(crate) use made_up::check_group_size;
 pub use observe::LoggingConfig;
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
 pub use resources::{CorpusSource, HelperModelsConfig, JudgeConfig};

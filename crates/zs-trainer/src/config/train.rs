@@ -14,7 +14,7 @@ use zs_search::Price;
 
 use super::{
     AlarmsConfig, Check, CheckpointConfig, CorpusSource, FaultPolicy, HelperModelsConfig,
-    JudgeConfig, LoggingConfig, RunFileError, ensure, resolved,
+    JudgeConfig, LoggingConfig, RunFileError, check_group_size, ensure, resolved,
 };
 use crate::components::Components;
 
@@ -323,7 +323,10 @@ impl Check for TrainingConfig {
             let key = "training.temperature";
             ensure(schedule.is_valid(), key, "finite and not negative at both ends", "not")?;
         }
-        resolved(&components.algorithms, &self.algorithm, "training.algorithm")?;
+        let table = "training.algorithm";
+        let algorithm = components.algorithms.build(&self.algorithm, &());
+        let algorithm = algorithm.map_err(|it| RunFileError::in_table(it, table))?;
+        check_group_size(group_size, &*algorithm)?;
         self.update.validate()?;
         let critic = self.critic.learning_rate;
         let is_positive = critic.is_finite() && critic > 0.0;

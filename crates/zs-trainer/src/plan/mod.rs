@@ -12,7 +12,7 @@ pub use self::available::memory_of_machine;
 
 use self::available::Available;
 use self::memory::{Part, Phase, Placement};
-use crate::config::TrainConfig;
+use crate::config::{TrainConfig, futile_settings_of};
 use crate::{LoadError, RunContext};
 
 /// Tokens of a prompt, where nothing is known about it: the template of ZeroSearch and a question.
@@ -54,6 +54,8 @@ pub struct Plan<'a> {
     shape: ModelConfig,
     parts: Vec<Part>,
     available: Available,
+    /// Warnings about settings with which nothing is learned.
+    warnings: Vec<String>,
     /// Memory of a simulation LLM that has a device of its own.
     apart: Option<(u64, Available)>,
 }
@@ -76,7 +78,9 @@ impl<'a> Plan<'a> {
             None => None,
         };
         let apart = apart.filter(|(bytes, _)| *bytes > 0);
-        Ok(Self { config, shape, parts, available: Available::on(devices.name(), devices), apart })
+        let available = Available::on(devices.name(), devices);
+        let warnings = futile_settings_of(&config.training, &context.components)?;
+        Ok(Self { config, shape, parts, available, warnings, apart })
     }
 
     /// The peak of the estimate, in bytes.
@@ -132,6 +136,9 @@ impl<'a> Plan<'a> {
             grouped((episodes * tokens) as u64),
             grouped(tokens as u64)
         );
+        for it in &self.warnings {
+            let _ = writeln!(text, "# warning: {it}");
+        }
         let _ = writeln!(text, "# memory, estimated:");
         for Part { name, bytes, phase } in &self.parts {
             let when = match phase {

@@ -11,7 +11,7 @@ use zs_rl::{Algorithm, RewardFunction, RewardResources};
 
 use super::{Trainer, Validation};
 use crate::callback::Callback;
-use crate::config::{AlarmsConfig, Check, TrainingConfig};
+use crate::config::{AlarmsConfig, Check, TrainingConfig, check_group_size, futile_settings};
 use crate::device_name::DeviceName;
 use crate::engines::Engines;
 use crate::{RunContext, TrainError};
@@ -219,6 +219,10 @@ impl TrainerBuilder {
             Some(curriculum) => curriculum,
             None => components.curricula.build(curriculum, &())?,
         };
+        check_group_size(self.config.schedule.group_size, &*algorithm)?;
+        for it in futile_settings(&self.config, &*algorithm, Some(&reward), &*curriculum) {
+            context.note(&format!("warning: {it}"));
+        }
         let harness = Harness::of(&components.program_functions, &self.config.rollout.programs)?;
         Ok(Trainer {
             context,

@@ -1,0 +1,197 @@
+//! Settings with which a run learns nothing, found by trying components on made-up episodes.
+
+use zs_core::registry::RegistryError;
+use zs_curriculum::{Curriculum, Progress};
+use zs_rl::{Algorithm, RewardFunction, RewardResources};
+
+use super::TrainingConfig;
+use super::made_up::{advantages, episode, question};
+use crate::components::Components;
+
+/// Warnings about the settings of a run file with which a run would learn nothing. The reward is tried
+/// where it needs neither a corpus nor a judge.
+///
+/// # Errors
+///
+/// Fails where a component cannot be built.
+pub fn futile_settings_of(
+    config: &TrainingConfig,
+    components: &Components,
+) -> Result<Vec<String>, RegistryError> {
+    let algorithm = components.algorithms.build(&config.algorithm, &())?;
+    let reward = components.rewards.build(&config.reward, &RewardResources::default()).ok();
+    let curriculum = components.curricula.build(&config.curriculum, &())?;
+    Ok(futile_settings(config, &*algorithm, reward.as_ref(), &*curriculum))
+}
+
+/// Warnings about settings with which a run would learn nothing.
+#[must_use]
+pub(crate) fn futile_settings(
+    config: &TrainingConfig,
+    algorithm: &dyn Algorithm,
+    reward: Option<&RewardFunction>,
+    curriculum: &dyn Curriculum,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let steps = config.schedule.steps;
+    let is_greedy = match config.temperature {
+        Some(schedule) => (1..=steps).all(|it| schedule.temperature(it, steps) == 0.0),
+        None => config.rollout.temperature == 0.0,
+    };
+    if is_greedy {
+        warnings.push(format!(
+            "the sampling temperature is 0 throughout, so the {} episodes of a question are equal and \
+             nothing is explored; set `training.rollout.temperature` to 1",
+            config.schedule.group_size
+        ));
+    }
+    if reward.is_some_and(|it| is_constant(config, it)) {
+        warnings.push(
+            "the reward is the same for right, wrong and missing answers, with and without searches, so \
+             nothing is learned; change `training.reward`"
+                .to_owned(),
+        );
+    }
+    if has_no_advantages(config, algorithm) {
+        warnings.push(format!(
+            "with {} questions a step and {} episodes each, the advantages of `{}` are all 0, so nothing \
+             is learned; set `training.schedule.questions_per_step` or `group_size` higher",
+            config.schedule.questions_per_step,
+            config.schedule.group_size,
+            algorithm.name()
+        ));
+    }
+    let noise = |step| curriculum.noise_probability(Progress::new(step, steps));
+    if config.rollout.max_searches > 0 && steps > 0 && (1..=steps).all(|it| noise(it) >= 1.0) {
+        warnings.push(
+            "the noise probability is 1 throughout, so every document is noise and searching never \
+             helps; change `training.curriculum`"
+                .to_owned(),
+        );
+    }
+    if config.optimizer.warmup_steps > steps {
+        warnings.push(format!(
+            "the learning rate rises over {} steps, but the run has {steps} and never reaches it; set \
+             `training.optimizer.warmup_steps` lower",
+            config.optimizer.warmup_steps
+        ));
+    }
+    warnings
+}
+
+/// Returns true if the advantages are zero whatever the rewards are.
+fn has_no_advantages(config: &TrainingConfig, algorithm: &dyn Algorithm) -> bool {
+    let rewards = [0.0, 1.0, 0.5, 0.25];
+    let size = config.schedule.group_size.min(rewards.len());
+    let first: Vec<f32> = (0..size).map(|it| rewards[it]).collect();
+    let second: Vec<f32> = (0..size).map(|it| rewards[(it + 1) % rewards.len()]).collect();
+    let groups = [first.as_slice(), second.as_slice()];
+    let groups = &groups[..config.schedule.questions_per_step.min(groups.len())];
+    // A single reward may be that which has no advantage.
+    let other: Vec<Vec<f32>> =
+        groups.iter().map(|it| it.iter().map(|it| 1.0 - it).collect()).collect();
+    let other: Vec<&[f32]> = other.iter().map(Vec::as_slice).collect();
+    let is_zero =
+        |groups: &[&[f32]]| advantages(algorithm, groups).iter().flatten().all(|it| *it == 0.0);
+    is_zero(groups) && is_zero(&other)
+}
+
+/// Returns true if every kind of episode has the same reward.
+fn is_constant(config: &TrainingConfig, reward: &RewardFunction) -> bool {
+    const THOUGHT: &str = "<think> b </think>";
+    let search = format!("{THOUGHT} <search> capital of France </search>");
+    let answer = |text: &str| format!("{THOUGHT} <answer> {text} </answer>");
+    let (right, wrong, close) = (answer("Paris"), answer("Rome"), answer("Paris in France"));
+    let bare = "<answer> Paris </answer>";
+    let longest = config.rollout.max_new_tokens;
+    let mut episodes = vec![
+        episode(&[&right], 8),
+        episode(&[&wrong], 8),
+        episode(&[&close], 16),
+        episode(&[bare], 4),
+        episode(&["Paris"], 1),
+        episode(&[&right], longest),
+    ];
+    let mut cut = episode(&["Paris"], longest);
+    cut.truncated = true;
+    cut.over_budget = config.rollout.token_budget.is_some();
+    episodes.push(cut);
+    let searches = config.rollout.max_searches as usize;
+    for count in [1, 2, searches.min(8)].into_iter().filter(|it| (1..=searches).contains(it)) {
+        for last in [&right, &wrong] {
+            let turns = std::iter::repeat_n(search.as_str(), count).chain([last.as_str()]);
+            episodes.push(episode(&turns.collect::<Vec<_>>(), longest));
+        }
+    }
+    let scores = reward.score_group(&question(), &episodes);
+    let first = scores.first().map(|it| (it.total, &it.turns));
+    scores.iter().all(|it| it.total.is_finite() && Some((it.total, &it.turns)) == first)
+}
+
+#[cfg(test)]
+mod tests {
+    use zs_core::registry::Spec;
+    use zs_curriculum::ConstantCurriculum;
+
+    use super::*;
+
+    fn spec(toml: &str) -> Spec {
+        toml::from_str(toml).unwrap()
+    }
+
+    /// Checks the number of warnings, and that one holds a text.
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut TrainingConfig), noise: f64, expected: &[&str]) {
+        let components = Components::built_in();
+        let mut config = TrainingConfig::default();
+        change(&mut config);
+        let algorithm = components.algorithms.build(&config.algorithm, &()).unwrap();
+        let reward = components.rewards.build(&config.reward, &Default::default()).unwrap();
+        let curriculum = ConstantCurriculum { probability: noise };
+        let warnings = futile_settings(&config, &*algorithm, Some(&reward), &curriculum);
+        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+        for (warning, expected) in warnings.iter().zip(expected) {
+            assert!(warning.contains(expected), "{warning}");
+        }
+    }
+
+    #[test]
+    fn futile_settings_are_named() {
+        check(|_| {}, 0.5, &[]);
+        check(|it| it.rollout.temperature = 0.0, 0.0, &["temperature is 0"]);
+        check(|_| {}, 1.0, &["noise probability is 1"]);
+        check(|it| it.rollout.max_searches = 0, 1.0, &[]);
+        check(|it| it.optimizer.warmup_steps = 204, 0.0, &["warmup_steps"]);
+        check(|it| it.reward = spec("kind = \"over_budget\""), 0.0, &["the reward is the same"]);
+        let nothing = "kind = \"sum\"\n[[terms]]\nweight = 0.0\nreward = { kind = \"f1\" }";
+        check(|it| it.reward = spec(nothing), 0.0, &["the reward is the same"]);
+        let single = |it: &mut TrainingConfig| {
+            it.algorithm = spec("kind = \"reinforce\"\nbaseline = \"batch_mean\"");
+            it.schedule.questions_per_step = 1;
+            it.schedule.group_size = 1;
+        };
+        check(single, 0.0, &["advantages of `reinforce` are all 0"]);
+    }
+
+    #[test]
+    fn no_shipped_reward_is_constant() {
+        let components = Components::built_in();
+        let config = TrainingConfig::default();
+        for kind in [
+            "f1",
+            "exact_match",
+            "cover_exact_match",
+            "format",
+            "search_r1",
+            "turn_penalty",
+            "redundancy",
+            "invalid_action",
+            "retrieval_answer",
+            "length",
+        ] {
+            let reward =
+                components.rewards.build(&spec(&format!("kind = \"{kind}\"")), &Default::default());
+            assert!(!is_constant(&config, &reward.unwrap()), "{kind}");
+        }
+    }
+}
