@@ -29,7 +29,7 @@ pub struct ModelCardArgs {
 struct Report {
     #[serde(flatten)]
     card: ModelCard,
-    /// Where `zs model pull` and `zs data fetch` had the files from.
+    /// Origin of files from the hub, as `zs model pull` and `zs data fetch` keep it.
     #[serde(skip_serializing_if = "Option::is_none")]
     fetched: Option<Manifest>,
 }
