@@ -3,12 +3,26 @@
 use std::path::Path;
 
 use serde_json::Value;
-use zs_data::{DataError, Fields, RowError, open_question_rows, scored_question};
+use zs_data::{DataError, Fields, RowContext, RowError, Rows, open_question_rows, scored_question};
 
 use crate::dump::Dump;
 use crate::{Protocol, QuestionRecord};
 
-/// Scores a predictions file under a protocol: one record per row, in the order of the file.
+/// Scores a predictions file under a protocol: one record per row, in the order of the file. See
+/// [`open_predictions`] for its forms.
+///
+/// # Errors
+///
+/// Fails on the first row that cannot be scored, and on a file without rows, naming file, row and
+/// field.
+pub fn score_predictions(
+    path: &Path,
+    protocol: &Protocol,
+) -> Result<Vec<QuestionRecord>, DataError> {
+    open_predictions(path, protocol)?.collect_all()
+}
+
+/// Opens a predictions file, for scoring one row at a time.
 ///
 /// A row is `{id, question, golden_answers, prediction | transcript}` in any of the forms that
 /// [`open_questions`](zs_data::open_questions) reads; `id` and `question` may be missing.
@@ -22,8 +36,7 @@ use crate::{Protocol, QuestionRecord};
 ///
 /// # Errors
 ///
-/// Fails on the first row that cannot be scored, and on a file without rows, naming file, row and
-/// field.
+/// As [`RowReader::open`](zs_data::RowReader::open).
 ///
 /// ```
 /// use zs_eval::{Protocol, score_predictions};
@@ -39,22 +52,25 @@ use crate::{Protocol, QuestionRecord};
 /// assert!(score_predictions(&path, &Protocol::zs_compat())?[0].exact_match);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn score_predictions(
+pub fn open_predictions(
     path: &Path,
     protocol: &Protocol,
-) -> Result<Vec<QuestionRecord>, DataError> {
+) -> Result<Rows<QuestionRecord>, DataError> {
     let (stem, rows) = open_question_rows(path)?;
     let protocol = protocol.clone();
-    let score = move |row: Fields, number| score_row(&row, &format!("{stem}-{number}"), &protocol);
-    rows.try_map(score).collect_all()
+    let score = move |row: Fields, context: &mut RowContext<'_>| {
+        score_row(&row, context, &stem, &protocol).map(Some)
+    };
+    Ok(rows.try_filter_map(score))
 }
 
 fn score_row(
     row: &Fields,
-    fallback_id: &str,
+    context: &mut RowContext<'_>,
+    stem: &str,
     protocol: &Protocol,
 ) -> Result<QuestionRecord, RowError> {
-    let question = scored_question(row, fallback_id)?;
+    let question = scored_question(row, context, stem)?;
     if let Some(text) = text(row, "transcript")? {
         let prompt = row.get("prompt").and_then(Value::as_str);
         let dump = Dump::parse(&text, prompt, &question.text);
@@ -121,6 +137,12 @@ mod tests {
         check(row, "strict + prompt-answers", Some("Beijing"), false);
         check(r#"{"golden_answers":["", "b"],"prediction":""}"#, "strict", Some(""), true);
         check(r#"{"golden_answers":[],"prediction":"x"}"#, "strict", Some("x"), false);
+        let row = r#"{"possible_answers":"[\"novelist\", \"writer\"]","prediction":"novelist"}"#;
+        check(row, "strict", Some("novelist"), true);
+        let row = r#"{"Golden_Answers":"['the north', \"the cape's north\"]","Prediction":"the north"}"#;
+        check(row, "strict", Some("the north"), true);
+        let row = r#"{"answer":"array(['7', None], dtype=object)","prediction":7}"#;
+        check(row, "strict", Some("7"), true);
     }
 
     #[track_caller]

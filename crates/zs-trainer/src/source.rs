@@ -16,7 +16,6 @@ use zs_simulator::pretraining::is_world_tokenizer;
 use zs_simulator::{SimulatedConfig, SimulatedEngine, TemplatesConfig};
 
 use crate::RunContext;
-pub use crate::bm25::corpus_engine;
 use crate::config::{CorpusSource, HelperModelsConfig, JudgeConfig};
 pub use crate::world::{generate_world, world_questions};
 
@@ -54,8 +53,11 @@ pub fn questions(
     context: &RunContext,
 ) -> Result<Vec<Question>> {
     let source = context.components.question_sources.build(source, &())?;
-    let QuestionSet { questions, skipped } =
+    let QuestionSet { questions, skipped, notes } =
         source.read(skip_bad_rows).map_err(anyhow::Error::from_boxed)?;
+    for note in notes {
+        context.note(&format!("questions: {note}"));
+    }
     if let SkippedRows { count, first: Some(first) } = skipped {
         context.note(&format!("{count} bad rows of questions left out; the first: {first}"));
     }

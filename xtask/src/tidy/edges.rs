@@ -53,7 +53,6 @@ const RULES: &[Rule] = &[
         workspace: &["zs-core"],
         external: Some(&[
             "backon",
-            "csv",
             "flate2",
             "hf-hub",
             "parquet",
@@ -63,6 +62,7 @@ const RULES: &[Rule] = &[
             "serde_json",
             "serde_path_to_error",
             "sha2",
+            "tempfile",
             "thiserror",
             "ureq",
             "zstd",

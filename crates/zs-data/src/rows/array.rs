@@ -103,7 +103,7 @@ mod tests {
         );
         check(
             "{\"question\":\"a\",\"answer\":1}\n\n{\"question\":\"b\",\"answer\":2}",
-            &[("q-1", "a"), ("q-3", "b")],
+            &[("q-1", "a"), ("q-2", "b")],
         );
     }
 

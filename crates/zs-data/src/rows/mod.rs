@@ -2,14 +2,15 @@
 
 mod array;
 mod lines;
-mod list_literal;
+pub(crate) mod literal;
+pub(crate) mod notes;
 mod parquet;
 mod table;
 mod text;
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use ::parquet::errors::ParquetError;
@@ -17,20 +18,24 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use self::array::Elements;
-use self::lines::Lines;
+use self::lines::{Lines, without_marks};
+use self::notes::{Note, NoteKind, Notes};
 use self::parquet::ParquetRows;
 use self::table::Table;
-use self::text::{Progress, Text, peek, plain_text};
+use self::text::{Opened, Progress, Text, foreign, open_text, peek};
 use zs_core::registry::BoxedError;
 
 use crate::{DataError, RowError};
 
 const PARQUET: &[u8] = b"PAR1";
+/// Bytes of a Parquet file that cannot be read in place.
+const MAX_SPOOLED_BYTES: u64 = 4 << 30;
 
 /// Settings of a reading of rows.
 ///
-/// The extension tells the format, a further `.gz` or `.zst` is passed over; where the name tells
-/// nothing, the first bytes do. Compression (gzip, zstd) is recognised by its first bytes alone.
+/// The first bytes tell compression (gzip, zstd), Parquet, JSON and what is not read at all; the
+/// extension tells JSON Lines and tables apart, a further `.gz` or `.zst` is passed over. Pipes are
+/// read as files are.
 ///
 /// | extension | one row a | row numbers in errors |
 /// |---|---|---|
@@ -38,7 +43,9 @@ const PARQUET: &[u8] = b"PAR1";
 /// | `.csv`, `.tsv` | record, with a header or without (question, answers) | line, from 1 |
 /// | `.parquet` | row | row, from 1 |
 ///
-/// Byte-order marks, CR LF and blank lines are accepted.
+/// Byte-order marks, blank lines, and lines that end in LF, CR LF or CR are accepted. Cells of a
+/// table may be in quotes as in CSV, or hold quotes as text: the convention with fewer defects is
+/// taken, and [`Rows::notes`] has what could be read otherwise. Names of columns are lower case.
 ///
 /// ```
 /// use serde::Deserialize;
@@ -111,19 +118,30 @@ impl RowReader {
         let name = [".gz", ".zst"].iter().find_map(|it| name.strip_suffix(it)).unwrap_or(&name);
         let extension = name.rsplit_once('.').map_or("", |it| it.1);
         let file = File::open(path).map_err(read_error)?;
-        let (mut packed, progress) = text::counted(file).map_err(read_error)?;
-        if extension == "parquet" || packed.fill_buf().map_err(read_error)?.starts_with(PARQUET) {
-            let file = File::open(path).map_err(read_error)?;
-            let rows = ParquetRows::new(file, self.columns)
+        let is_regular = file.metadata().map_err(read_error)?.is_file();
+        let (packed, progress) = text::counted(file).map_err(read_error)?;
+        let Opened { head, mut text, is_packed } = open_text(packed).map_err(read_error)?;
+        if let Some((form, remedy)) = foreign(&head) {
+            return Err(DataError::Foreign { path: path.to_owned(), form, remedy });
+        }
+        if extension == "parquet" || head.starts_with(PARQUET) {
+            let file = match is_regular && !is_packed {
+                true => File::open(path).map_err(read_error)?,
+                false => spooled(&mut text).map_err(read_error)?,
+            };
+            let rows = ParquetRows::new(file, self.columns, self.max_line_bytes)
                 .map_err(|error| DataError::Parquet { path: path.to_owned(), error })?;
             return Ok(self.rows(Source::Parquet(Box::new(rows)), path, progress));
         }
-        let mut text = plain_text(packed).map_err(read_error)?;
+        let table =
+            |text, delimiter| Table::new(text, delimiter, self.max_line_bytes).map(Source::table);
         let source = match extension {
-            "csv" => Table::new(text, b',').map(Source::Table),
-            "tsv" => Table::new(text, b'\t').map(Source::Table),
+            "csv" | "tsv" if is_json(&head) => self.json(text),
+            "csv" => table(text, b','),
+            "tsv" => table(text, b'\t'),
             "jsonl" | "ndjson" | "json" => self.json(text),
-            _ if matches!(text.fill_buf(), Ok([b'{' | b'[', ..])) => self.json(text),
+            _ if matches!(head.trim_ascii_start().first(), Some(b'{' | b'[')) => self.json(text),
+            _ if table::has_header(&head) => table(text, b','),
             _ => return Err(DataError::UnknownFormat { path: path.to_owned() }),
         };
         Ok(self.rows(source.map_err(|it| it.at(path, 1))?, path, progress))
@@ -139,8 +157,9 @@ impl RowReader {
         reader: impl Read + 'static,
         path: &Path,
     ) -> Result<Rows<T>, DataError> {
-        let text = plain_text(text::buffered(reader))
-            .map_err(|error| DataError::Read { path: path.to_owned(), error })?;
+        let text = open_text(reader)
+            .map_err(|error| DataError::Read { path: path.to_owned(), error })?
+            .text;
         Ok(self.rows(Source::Lines(self.lines(text, 0)), path, Progress::default()))
     }
 
@@ -170,12 +189,63 @@ impl RowReader {
             source,
             progress,
             is_over: false,
-            parse: Box::new(move |row, _| row.parse(noun)),
+            index: 0,
+            notes: Notes::default(),
+            parse: Box::new(move |row, _| row.parse(noun).map(Some)),
         }
     }
 }
 
-type Parse<T> = dyn FnMut(RawRow<'_>, usize) -> Result<T, RowError>;
+/// A temporary copy of a text that can be read in any order; it has no name.
+fn spooled(text: &mut Text) -> std::io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    let count = std::io::copy(&mut text.take(MAX_SPOOLED_BYTES + 1), &mut file)?;
+    if count > MAX_SPOOLED_BYTES {
+        let problem =
+            "more than 4 GiB of Parquet that is packed or comes through a pipe; save it to a file";
+        return Err(std::io::Error::other(problem));
+    }
+    file.rewind()?;
+    Ok(file)
+}
+
+/// True for the beginning of JSON in a file whose name says table: one object in its first line, or
+/// a list of objects.
+fn is_json(head: &[u8]) -> bool {
+    let head = head.trim_ascii_start();
+    let is_key = |rest: &[u8]| matches!(rest.trim_ascii_start().first(), Some(b'"' | b'}'));
+    match head.split_first() {
+        Some((b'{', rest)) => is_key(rest),
+        Some((b'[', rest)) => rest
+            .trim_ascii_start()
+            .split_first()
+            .is_some_and(|(it, rest)| *it == b'{' && is_key(rest)),
+        _ => false,
+    }
+}
+
+type Parse<T> = dyn FnMut(RawRow<'_>, &mut RowContext<'_>) -> Result<Option<T>, RowError>;
+
+/// Place of a row in its file, and notes on it.
+#[derive(Debug)]
+pub struct RowContext<'a> {
+    /// Number of the row in errors, from 1.
+    pub row: usize,
+    /// Index of the row among those of the file, from 1: the same in every format.
+    pub index: usize,
+    notes: &'a mut Notes,
+}
+
+impl<'a> RowContext<'a> {
+    pub(crate) fn new(row: usize, index: usize, notes: &'a mut Notes) -> Self {
+        Self { row, index, notes }
+    }
+
+    /// Notes a decision about this row.
+    pub fn note(&mut self, kind: NoteKind) {
+        self.notes.add(kind, self.row);
+    }
+}
 
 /// Rows of a file, one at a time, so that a file may be larger than memory.
 ///
@@ -186,6 +256,9 @@ pub struct Rows<T> {
     source: Source,
     progress: Progress,
     is_over: bool,
+    /// Rows so far.
+    index: usize,
+    notes: Notes,
     parse: Box<Parse<T>>,
 }
 
@@ -196,6 +269,15 @@ pub struct SkippedRows {
     pub count: usize,
     /// Error of the first.
     pub first: Option<BoxedError>,
+}
+
+/// Rows that were left out, and decisions about the others.
+#[derive(Debug, Default)]
+pub struct ReadReport {
+    /// Malformed rows.
+    pub skipped: SkippedRows,
+    /// Decisions of the reader.
+    pub notes: Vec<Note>,
 }
 
 impl<T: 'static> Rows<T> {
@@ -214,15 +296,34 @@ impl<T: 'static> Rows<T> {
         }
     }
 
+    /// Decisions of the reader so far, with counts; complete after the last row.
+    #[must_use]
+    pub fn notes(&self) -> Vec<Note> {
+        self.notes.merged(self.source.notes()).report()
+    }
+
     /// Converts each row, given its number; an error of `convert` is one of that row.
     #[must_use]
     pub fn try_map<U>(
         self,
         mut convert: impl FnMut(T, usize) -> Result<U, RowError> + 'static,
     ) -> Rows<U> {
-        let Self { path, noun, source, progress, is_over, mut parse } = self;
-        let parse = move |raw: RawRow<'_>, row| convert(parse(raw, row)?, row);
-        Rows { path, noun, source, progress, is_over, parse: Box::new(parse) }
+        self.try_filter_map(move |row, context| convert(row, context.row).map(Some))
+    }
+
+    /// Converts each row, or leaves it out; an error of `convert` is one of that row.
+    #[must_use]
+    pub fn try_filter_map<U>(
+        self,
+        mut convert: impl FnMut(T, &mut RowContext<'_>) -> Result<Option<U>, RowError> + 'static,
+    ) -> Rows<U> {
+        let Self { path, noun, source, progress, is_over, index, notes, mut parse } = self;
+        let parse = move |raw: RawRow<'_>, context: &mut RowContext<'_>| match parse(raw, context)?
+        {
+            Some(row) => convert(row, context),
+            None => Ok(None),
+        };
+        Rows { path, noun, source, progress, is_over, index, notes, parse: Box::new(parse) }
     }
 
     /// Reads all rows.
@@ -240,19 +341,34 @@ impl<T: 'static> Rows<T> {
     /// # Errors
     ///
     /// Fails on a file that cannot be read to its end, and when there is no valid row.
-    pub fn collect_valid(mut self) -> Result<(Vec<T>, SkippedRows), DataError> {
+    pub fn collect_valid(self) -> Result<(Vec<T>, SkippedRows), DataError> {
+        let (rows, report) = self.collect_reported(true)?;
+        Ok((rows, report.skipped))
+    }
+
+    /// Reads all rows, with what the reader decided about them; malformed rows are left out where
+    /// `skip_bad_rows` is set.
+    ///
+    /// # Errors
+    ///
+    /// As [`collect_all`](Self::collect_all), or [`collect_valid`](Self::collect_valid).
+    pub fn collect_reported(
+        mut self,
+        skip_bad_rows: bool,
+    ) -> Result<(Vec<T>, ReadReport), DataError> {
         let (mut rows, mut skipped) = (Vec::new(), SkippedRows::default());
         for row in self.by_ref() {
             match row {
                 Ok(row) => rows.push(row),
-                Err(error @ DataError::Row { .. }) => {
+                Err(error @ DataError::Row { .. }) if skip_bad_rows => {
                     skipped.count += 1;
                     skipped.first.get_or_insert_with(|| error.into());
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok((self.not_empty(rows)?, skipped))
+        let notes = self.notes();
+        Ok((self.not_empty(rows)?, ReadReport { skipped, notes }))
     }
 
     fn not_empty(self, rows: Vec<T>) -> Result<Vec<T>, DataError> {
@@ -267,18 +383,23 @@ impl<T> Iterator for Rows<T> {
     type Item = Result<T, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
+        while !self.is_over {
+            let Some((row, raw)) = self.source.next() else {
+                self.is_over = true;
+                return None;
+            };
+            self.index += 1;
+            let mut context = RowContext::new(row, self.index, &mut self.notes);
+            let parsed = raw.and_then(|it| (self.parse)(it, &mut context).map_err(Failure::Row));
+            if let Err(failure) = &parsed {
+                self.is_over = failure.is_final();
+            }
+            match parsed {
+                Ok(None) => {}
+                parsed => return parsed.map_err(|it| it.at(&self.path, row)).transpose(),
+            }
         }
-        let Some((number, raw)) = self.source.next() else {
-            self.is_over = true;
-            return None;
-        };
-        let row = raw.and_then(|it| (self.parse)(it, number).map_err(Failure::Row));
-        if let Err(failure) = &row {
-            self.is_over = failure.is_final();
-        }
-        Some(row.map_err(|it| it.at(&self.path, number)))
+        None
     }
 }
 
@@ -295,11 +416,22 @@ impl<T> fmt::Debug for Rows<T> {
 enum Source {
     Lines(Lines),
     Array(Elements),
-    Table(Table),
+    Table(Box<Table>),
     Parquet(Box<ParquetRows>),
 }
 
 impl Source {
+    fn table(table: Table) -> Self {
+        Self::Table(Box::new(table))
+    }
+
+    fn notes(&self) -> Option<&Notes> {
+        match self {
+            Self::Table(it) => Some(&it.notes),
+            _ => None,
+        }
+    }
+
     fn number(&self) -> usize {
         match self {
             Self::Lines(it) => it.number,
@@ -323,7 +455,7 @@ impl Source {
             Ok(true) => Some((
                 self.number(),
                 match self {
-                    Self::Lines(it) => RawRow::json(&it.line),
+                    Self::Lines(it) => RawRow::json(without_marks(&it.line)),
                     Self::Array(it) => RawRow::json(&it.element),
                     Self::Table(it) => it.fields().map(RawRow::Fields).map_err(Failure::Row),
                     Self::Parquet(it) => it.fields().map(RawRow::Fields).map_err(Failure::Row),

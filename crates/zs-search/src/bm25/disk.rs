@@ -1,6 +1,7 @@
 //! Indexes on disk: built in shards, so that an interrupted build resumes where it stopped, and
 //! opened memory-mapped.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -13,11 +14,15 @@ use tantivy::{Index, TantivyError};
 use zs_core::Document;
 
 use super::schema::{ANALYSIS, Fields, analyser, build_segment, schema};
-use super::{Bm25Engine, Bm25Error, Bm25Fields};
-use zs_data::open_documents;
+use super::{Bm25Engine, Bm25Error, Bm25Fields, ScriptCounts};
+use zs_data::{FileError, Note, digest, open_documents};
 
 /// The file beside an index that says what it was made of.
 const ABOUT: &str = "zs.json";
+/// The file with the digests of [`LISTS`].
+const DIGESTS: &str = "digests.json";
+/// The files that say which segments an index has; tantivy keeps checksums of the segments alone.
+const LISTS: [&str; 2] = ["meta.json", ".managed.json"];
 /// The folder of the merged index inside the folder of a build.
 const MERGED: &str = "merged";
 /// The file that a running build holds a lock on.
@@ -62,12 +67,16 @@ pub struct BuildProgress {
 }
 
 /// Result of a build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IndexSummary {
     /// Documents in the index.
     pub num_documents: u64,
     /// Of those, how many an earlier, interrupted build had indexed already.
     pub num_resumed: u64,
+    /// Decisions of the reader of the corpus.
+    pub notes: Vec<Note>,
+    /// Documents in scripts that BM25 does not know.
+    pub scripts: ScriptCounts,
 }
 
 /// Corpus and settings of an index; only a build with the same plan resumes another.
@@ -143,6 +152,7 @@ impl IndexBuild {
         });
         let merged = self.merge(&partial, summary.num_documents)?;
         write_json(&merged.join(ABOUT), &plan)?;
+        write_digests(&merged)?;
         move_into_place(&merged, &self.out)?;
         drop(lock);
         fs::remove_dir_all(&partial).map_err(io(&partial))?;
@@ -176,7 +186,8 @@ impl IndexBuild {
         let (sender, receiver) = sync_channel::<Shard>(1);
         let receiver = Mutex::new(receiver);
         let failure: Mutex<Option<Bm25Error>> = Mutex::new(None);
-        let mut summary = IndexSummary { num_documents: 0, num_resumed: 0 };
+        let mut summary = IndexSummary::default();
+        let (mut scripts, mut notes) = (ScriptCounts::default(), Vec::new());
         let read = std::thread::scope(|scope| {
             for _ in 0..num_workers {
                 scope.spawn(|| self.index_shards(partial, &receiver, &failure));
@@ -195,7 +206,9 @@ impl IndexBuild {
             };
             let read = open_documents(&self.corpus).and_then(|mut documents| {
                 while let Some(document) = documents.next() {
-                    shard.1.push(document?);
+                    let document = document?;
+                    scripts.add(&document.text, documents.row());
+                    shard.1.push(document);
                     summary.num_documents += 1;
                     let (num_documents, fraction) = (summary.num_documents, documents.fraction());
                     progress(BuildProgress { num_documents, fraction, is_merging: false });
@@ -203,6 +216,7 @@ impl IndexBuild {
                         break;
                     }
                 }
+                notes = documents.notes();
                 Ok(())
             });
             if read.is_ok() && !shard.1.is_empty() {
@@ -214,7 +228,9 @@ impl IndexBuild {
         });
         match failure.into_inner() {
             Some(error) => Err(error),
-            None => read.map(|()| summary).map_err(Bm25Error::from),
+            None => read
+                .map(|()| IndexSummary { notes, scripts, ..summary })
+                .map_err(Bm25Error::from),
         }
     }
 
@@ -295,6 +311,7 @@ impl Bm25Engine {
         let failed = index_error(dir);
         let files = MmapDirectory::open(temporary.path()).map_err(|it| failed(it.into()))?;
         drop(build_segment(files, documents, layout, true, &failed)?);
+        write_digests(temporary.path())?;
         move_into_place(temporary.path(), dir)?;
         // The folder has moved; there is nothing left to clean up.
         drop(temporary.keep());
@@ -302,18 +319,23 @@ impl Bm25Engine {
     }
 
     /// Opens an index that [`IndexBuild`] or [`create`](Self::create) made. Its files are mapped
-    /// into memory and read as they are needed.
+    /// into memory and read as they are needed; before, each is read once, and compared with its
+    /// checksum.
     ///
     /// # Errors
     ///
-    /// Fails when the folder is missing or holds no index of this program.
+    /// Fails when the folder is missing or holds no index of this program, and when a file is damaged.
     pub fn open(dir: &Path) -> Result<Self, Bm25Error> {
         fs::read_dir(dir).map_err(io(dir))?;
         let not_an_index = |it: TantivyError| Bm25Error::NotAnIndex {
             path: dir.to_owned(),
             message: it.to_string(),
         };
+        check_digests(dir)?;
         let index = Index::open_in_dir(dir).map_err(not_an_index)?;
+        if let Some(file) = index.validate_checksum().map_err(not_an_index)?.into_iter().min() {
+            return Err(Bm25Error::Damaged { path: dir.join(file) });
+        }
         index.tokenizers().register(ANALYSIS, analyser());
         let fields = Fields::of(&index.schema()).map_err(not_an_index)?;
         let known = [Bm25Fields::default(), Bm25Fields::Separate];
@@ -387,6 +409,31 @@ fn write_json(path: &Path, plan: &Plan) -> Result<(), Bm25Error> {
     fs::rename(&unfinished, path).map_err(io(path))
 }
 
+fn write_digests(dir: &Path) -> Result<(), Bm25Error> {
+    let digests = LISTS.iter().map(|name| Ok(((*name).to_owned(), digest::of_file(&dir.join(name))?)));
+    let digests = digests.collect::<Result<BTreeMap<_, _>, FileError>>()?;
+    Ok(zs_data::write_json(&dir.join(DIGESTS), &digests)?)
+}
+
+/// Compares the lists of segments with their digests; an index of an earlier version has none.
+fn check_digests(dir: &Path) -> Result<(), Bm25Error> {
+    let path = dir.join(DIGESTS);
+    if !path.exists() {
+        return Ok(());
+    }
+    let text = fs::read(&path).map_err(io(&path))?;
+    let Ok(digests) = serde_json::from_slice::<BTreeMap<String, String>>(&text) else {
+        return Err(Bm25Error::Damaged { path });
+    };
+    for name in LISTS {
+        let file = dir.join(name);
+        if digests.get(name) != Some(&digest::of_file(&file)?) {
+            return Err(Bm25Error::Damaged { path: file });
+        }
+    }
+    Ok(())
+}
+
 fn move_into_place(from: &Path, to: &Path) -> Result<(), Bm25Error> {
     if to.exists() {
         fs::remove_dir(to).map_err(io(to))?;
@@ -437,7 +484,7 @@ mod tests {
             let build = IndexBuild::new(&corpus, &out).with_shard_size(shard_size);
             let mut last = None;
             let summary = build.run(&mut |it| last = Some(it)).unwrap();
-            assert_eq!(summary, IndexSummary { num_documents: 23, num_resumed: 0 });
+            assert_eq!((summary.num_documents, summary.num_resumed), (23, 0));
             assert!(last.is_some_and(|it| it.is_merging && it.num_documents == 23));
             let engine = Bm25Engine::open(&out).unwrap();
             assert_eq!(engine.num_documents(), 23);
@@ -472,7 +519,7 @@ mod tests {
         assert!(matches!(build.run(&mut |_| {}), Err(Bm25Error::Busy { .. })));
         drop(held);
         let summary = build.run(&mut |_| {}).unwrap();
-        assert_eq!(summary, IndexSummary { num_documents: 23, num_resumed: 10 });
+        assert_eq!((summary.num_documents, summary.num_resumed), (23, 10));
         let expected = Bm25Engine::from_documents(documents).unwrap();
         assert_eq!(ids(&Bm25Engine::open(&out).unwrap(), "fish"), ids(&expected, "fish"));
     }
@@ -488,5 +535,37 @@ mod tests {
         assert!(!out.exists() && shard_dir(&partial_dir(&out), 0).is_dir());
         let missing = IndexBuild::new(&folder.path().join("none.jsonl"), &out).run(&mut |_| {});
         assert!(matches!(missing, Err(Bm25Error::Io { .. })));
+    }
+
+    /// Flips one bit of each file at many places: an index that opens answers as before.
+    #[test]
+    fn damage_is_found_at_opening() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = corpus(folder.path(), 23, None);
+        let out = folder.path().join("index");
+        IndexBuild::new(&corpus, &out).run(&mut |_| {}).unwrap();
+        let expected = ids(&Bm25Engine::open(&out).unwrap(), "fish");
+        for file in fs::read_dir(&out).unwrap() {
+            let path = file.unwrap().path();
+            let bytes = fs::read(&path).unwrap();
+            let is_lock = path.extension().is_some_and(|it| it == "lock");
+            let step = (bytes.len() / 40).max(1);
+            for at in (0..bytes.len()).step_by(step) {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << (at % 8);
+                fs::write(&path, damaged).unwrap();
+                match Bm25Engine::open(&out) {
+                    Ok(engine) => assert_eq!(ids(&engine, "fish"), expected, "{}", path.display()),
+                    Err(error) => assert!(!is_lock, "{error}"),
+                }
+            }
+            if bytes.len() > 1 {
+                fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                assert!(Bm25Engine::open(&out).is_err() || name == ABOUT || is_lock, "{name}");
+            }
+            fs::write(&path, bytes).unwrap();
+        }
+        assert_eq!(ids(&Bm25Engine::open(&out).unwrap(), "fish"), expected);
     }
 }
