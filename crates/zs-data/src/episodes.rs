@@ -100,14 +100,15 @@ fn query(row: &Fields, context: &mut RowContext<'_>) -> Result<String, RowError>
 
 fn episode(row: &Fields, context: &mut RowContext<'_>) -> Result<RecordedEpisode, RowError> {
     let (question, golden_answers) = fields::question_and_answers(row, context)?;
-    let turns = row.get("turns").filter(|it| !it.is_null()).ok_or(RowError::Missing {
-        field: "turns",
-        alternatives: "none",
-    })?;
+    let turns = row
+        .get("turns")
+        .filter(|it| !it.is_null())
+        .ok_or(RowError::Missing { field: "turns", alternatives: "none" })?;
     let turns = unpacked(turns, context);
-    let turns = list(&turns, "turns")?.iter().enumerate().map(|(index, turn)| {
-        recorded_turn(turn, &format!("turns[{index}]"), context)
-    });
+    let turns = list(&turns, "turns")?
+        .iter()
+        .enumerate()
+        .map(|(index, turn)| recorded_turn(turn, &format!("turns[{index}]"), context));
     Ok(RecordedEpisode { question, golden_answers, turns: turns.collect::<Result<_, _>>()? })
 }
 
@@ -166,15 +167,22 @@ mod tests {
         match (read, expected) {
             (Ok(episode), Ok((answers, turns))) => {
                 let turn = |it: &RecordedTurn| {
-                    let documents = it.documents.iter().map(|it| format!("{}={}", it.title, it.text));
+                    let documents =
+                        it.documents.iter().map(|it| format!("{}={}", it.title, it.text));
                     format!("{}:{}", it.query, documents.collect::<Vec<_>>().join(","))
                 };
                 let read: Vec<String> = episode.turns.iter().map(turn).collect();
-                assert_eq!((episode.golden_answers, read.join(" ")), (answers.iter().map(|it| (*it).to_owned()).collect(), turns.to_owned()));
+                assert_eq!(
+                    (episode.golden_answers, read.join(" ")),
+                    (answers.iter().map(|it| (*it).to_owned()).collect(), turns.to_owned())
+                );
             }
             (Err(error), Err(expected)) => {
                 let message = error.to_string();
-                assert!(message.contains("turns.jsonl, row 1") && message.contains(expected), "{message}");
+                assert!(
+                    message.contains("turns.jsonl, row 1") && message.contains(expected),
+                    "{message}"
+                );
             }
             (read, expected) => panic!("{read:?} is not {expected:?}"),
         }
@@ -194,9 +202,15 @@ mod tests {
         check(r#"{"question":"q","golden_answers":["a", ""],"turns":[]}"#, Ok((&["a"], "")));
         check(r#"{"question":"q"}"#, Err("field `turns` is missing"));
         check(r#"{"turns":[]}"#, Err("field `question` is missing"));
-        check(r#"{"question":"q","turns":[{"query":null,"docs":[]}]}"#, Err("`turns[0].query` is empty"));
+        check(
+            r#"{"question":"q","turns":[{"query":null,"docs":[]}]}"#,
+            Err("`turns[0].query` is empty"),
+        );
         check(r#"{"question":"q","turns":[{"query":"x"}]}"#, Err("`turns[0].docs` is empty"));
-        check(r#"{"question":"q","turns":[{"query":"x","docs":[5]}]}"#, Err("field `turns[0].docs[0]`"));
+        check(
+            r#"{"question":"q","turns":[{"query":"x","docs":[5]}]}"#,
+            Err("field `turns[0].docs[0]`"),
+        );
         check(r#"{"question":"q","turns":["x"]}"#, Err("`turns[0]` is a text"));
     }
 }

@@ -139,7 +139,8 @@ mod tests {
         check(r#"{"golden_answers":[],"prediction":"x"}"#, "strict", Some("x"), false);
         let row = r#"{"possible_answers":"[\"novelist\", \"writer\"]","prediction":"novelist"}"#;
         check(row, "strict", Some("novelist"), true);
-        let row = r#"{"Golden_Answers":"['the north', \"the cape's north\"]","Prediction":"the north"}"#;
+        let row =
+            r#"{"Golden_Answers":"['the north', \"the cape's north\"]","Prediction":"the north"}"#;
         check(row, "strict", Some("the north"), true);
         let row = r#"{"answer":"array(['7', None], dtype=object)","prediction":7}"#;
         check(row, "strict", Some("7"), true);

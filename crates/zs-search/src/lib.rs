@@ -42,7 +42,8 @@ mod web;
 mod wrap;
 
 pub use bm25::{
-    Bm25Engine, Bm25Error, Bm25Fields, BuildProgress, IndexBuild, IndexSummary, Script, ScriptCounts,
+    Bm25Engine, Bm25Error, Bm25Fields, BuildProgress, IndexBuild, IndexSummary, Script,
+    ScriptCounts,
 };
 pub use fixed::{FaultyEngine, FixedEngine};
 pub use ledger::{EngineCost, Latency, Ledger, Price, Usage};

@@ -49,9 +49,7 @@ impl Settings for Bm25Settings {
 impl EngineSettings for Bm25Settings {
     fn open(self, context: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
         Ok(match (&self.corpus, &self.index, self.world) {
-            (Some(path), ..) => {
-                Arc::new(Bm25Engine::from_corpus(path, |line| context.note(line))?)
-            }
+            (Some(path), ..) => Arc::new(Bm25Engine::from_corpus(path, |line| context.note(line))?),
             (_, Some(dir), _) => Arc::new(Bm25Engine::open(dir)?),
             (.., Some(world)) => Arc::clone(generate_world(world).engine()) as _,
             (None, None, None) => {

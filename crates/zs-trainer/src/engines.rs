@@ -12,7 +12,7 @@ use zs_search::{EngineContext, Ledger, MeteredEngine, Price, Usage, WebProvider}
 use zs_simulator::{ModelLoader, SearchedPolicy};
 
 use crate::components::Components;
-use crate::{Metrics, RunContext, source};
+use crate::{Console, Metrics, RunContext, source};
 
 /// Opens engines and keeps what they share: a device, the ledger, and the policy that self-search
 /// asks.

@@ -61,6 +61,7 @@ const RULES: &[Rule] = &[
             "serde",
             "serde_json",
             "serde_path_to_error",
+            "sha1",
             "sha2",
             "tempfile",
             "thiserror",

@@ -7,10 +7,12 @@ mod error;
 mod folder;
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Repo, RepoType};
 use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
 
 pub use hf_hub::api::Progress;
 
@@ -20,7 +22,7 @@ pub use self::error::HubError;
 pub use self::folder::copy;
 
 use self::catalogue::is_useful;
-use self::client::{RemoteFile, check_path};
+use self::client::{Checksum, RemoteFile, check_path};
 use crate::{digest, write_json};
 
 const MANIFEST: &str = "manifest.json";
@@ -85,7 +87,11 @@ pub fn download(
         })?;
         progress.finish();
         let sha256 = digest::of_file(&partial)?;
-        if file.sha256.as_ref().is_some_and(|it| *it != sha256) {
+        let is_right = match &file.checksum {
+            Checksum::Sha256(expected) => *expected == sha256,
+            Checksum::GitBlob(expected) => *expected == git_blob(&partial)?,
+        };
+        if !is_right {
             fs::remove_file(&partial).map_err(HubError::file(&partial, "remove"))?;
             return Err(HubError::Checksum { path: file.path });
         }
@@ -120,8 +126,26 @@ fn chosen(item: &Item, files: Vec<RemoteFile>) -> Result<Vec<RemoteFile>, HubErr
 fn is_current(known: &FetchedFile, file: &RemoteFile, target: &Path) -> bool {
     known.path == file.path
         && known.bytes == file.bytes
-        && file.sha256.as_ref().is_none_or(|it| *it == known.sha256)
         && fs::metadata(target).is_ok_and(|it| it.len() == file.bytes)
+        && match &file.checksum {
+            Checksum::Sha256(expected) => *expected == known.sha256,
+            Checksum::GitBlob(expected) => git_blob(target).is_ok_and(|it| it == *expected),
+        }
+}
+
+/// The SHA-1 that git names the contents of a file by, in hexadecimal.
+fn git_blob(path: &Path) -> Result<String, HubError> {
+    let unreadable = HubError::file(path, "read");
+    let bytes = fs::metadata(path).map_err(&unreadable)?.len();
+    let mut hasher = Sha1::new_with_prefix(format!("blob {bytes}\0"));
+    let mut file = fs::File::open(path).map_err(&unreadable)?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(&unreadable)? {
+            0 => return Ok(digest::hexadecimal(&hasher.finalize())),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
 }
 
 /// Path of a file until it is complete; creates its folder.
@@ -153,6 +177,7 @@ mod tests {
         let fetch = || download(&item, &hub, "main", scratch.path(), &mut ());
         let manifest = fetch().unwrap();
         assert_eq!(manifest.files[0].path, "data/a b.jsonl");
+        assert_eq!(manifest.files[1].path, "data/small.jsonl");
         assert_eq!(fs::read(scratch.path().join("data/a b.jsonl")).unwrap().len(), 20);
         let count = || requests.lock().unwrap().len();
         let before = count();
@@ -174,10 +199,15 @@ mod tests {
         let target = scratch.path().join("a");
         fs::write(&target, "abc").unwrap();
         let known = FetchedFile { path: "a".into(), bytes: 3, sha256: "x".into() };
-        let file = RemoteFile { path: "a".into(), bytes: 3, sha256: Some("x".into()) };
+        let remote = |checksum| RemoteFile { path: "a".into(), bytes: 3, checksum };
+        let file = remote(Checksum::Sha256("x".into()));
         assert!(is_current(&known, &file, &target));
-        let changed = RemoteFile { sha256: Some("y".into()), ..file.clone() };
-        assert!(!is_current(&known, &changed, &target));
+        assert!(!is_current(&known, &remote(Checksum::Sha256("y".into())), &target));
+        // Output of `git hash-object` for it.
+        let small = remote(Checksum::GitBlob("f2ba8f84ab5c1bce84a7b441cb1959cfc7093b7f".into()));
+        assert!(is_current(&known, &small, &target));
+        fs::write(&target, "abd").unwrap();
+        assert!(!is_current(&known, &small, &target));
         fs::write(&target, "ab").unwrap();
         assert!(!is_current(&known, &file, &target));
     }

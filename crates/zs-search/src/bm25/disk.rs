@@ -228,9 +228,9 @@ impl IndexBuild {
         });
         match failure.into_inner() {
             Some(error) => Err(error),
-            None => read
-                .map(|()| IndexSummary { notes, scripts, ..summary })
-                .map_err(Bm25Error::from),
+            None => {
+                read.map(|()| IndexSummary { notes, scripts, ..summary }).map_err(Bm25Error::from)
+            }
         }
     }
 
@@ -410,7 +410,8 @@ fn write_json(path: &Path, plan: &Plan) -> Result<(), Bm25Error> {
 }
 
 fn write_digests(dir: &Path) -> Result<(), Bm25Error> {
-    let digests = LISTS.iter().map(|name| Ok(((*name).to_owned(), digest::of_file(&dir.join(name))?)));
+    let digests =
+        LISTS.iter().map(|name| Ok(((*name).to_owned(), digest::of_file(&dir.join(name))?)));
     let digests = digests.collect::<Result<BTreeMap<_, _>, FileError>>()?;
     Ok(zs_data::write_json(&dir.join(DIGESTS), &digests)?)
 }

@@ -99,7 +99,8 @@ impl Bm25Engine {
         for (document, row) in corpus.documents.iter().zip(1..) {
             scripts.add(&document.text, row);
         }
-        let lines = corpus.notes.iter().map(ToString::to_string).chain(scripts.warning("documents"));
+        let lines =
+            corpus.notes.iter().map(ToString::to_string).chain(scripts.warning("documents"));
         lines.for_each(|line| note(format!("{}: {line}", path.display())));
         Self::from_documents(corpus.documents)
     }

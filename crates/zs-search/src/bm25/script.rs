@@ -158,6 +158,9 @@ mod tests {
         assert_eq!(counts.warning("documents"), None);
         counts.add("首都", 2);
         let warning = counts.warning("documents").unwrap();
-        assert!(warning.starts_with("warning: of 2 documents, 1 in Chinese (rows 2): "), "{warning}");
+        assert!(
+            warning.starts_with("warning: of 2 documents, 1 in Chinese (rows 2): "),
+            "{warning}"
+        );
     }
 }
