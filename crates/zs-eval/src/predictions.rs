@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use serde_json::Value;
-use zs_data::{DataError, Fields, RowContext, RowError, Rows, open_question_rows, scored_question};
+use zs_data::{
+    DataError, Fields, Note, NoteKind, RowContext, RowError, Rows, distinct_ids, open_question_rows,
+    scored_question,
+};
 
 use crate::dump::Dump;
 use crate::{Protocol, QuestionRecord};
@@ -19,7 +22,24 @@ pub fn score_predictions(
     path: &Path,
     protocol: &Protocol,
 ) -> Result<Vec<QuestionRecord>, DataError> {
-    open_predictions(path, protocol)?.collect_all()
+    Ok(read_predictions(path, protocol)?.0)
+}
+
+/// Scores a predictions file under a protocol, as [`score_predictions`], with the decisions of the
+/// reader. Ids that restart in another data source are made unique as those of questions are.
+///
+/// # Errors
+///
+/// As [`score_predictions`].
+pub fn read_predictions(
+    path: &Path,
+    protocol: &Protocol,
+) -> Result<(Vec<QuestionRecord>, Vec<Note>), DataError> {
+    let (mut records, report) = open_predictions(path, protocol)?.collect_reported(false)?;
+    let mut notes = report.notes;
+    let restarted = distinct_ids(&mut records, |it| (&mut it.id, it.data_source.as_deref()));
+    notes.extend(Note::of_rows(NoteKind::IdBySource, restarted.iter().map(|it| it + 1)));
+    Ok((records, notes))
 }
 
 /// Opens a predictions file, for scoring one row at a time.
@@ -144,6 +164,16 @@ mod tests {
         check(row, "strict", Some("the north"), true);
         let row = r#"{"answer":"array(['7', None], dtype=object)","prediction":7}"#;
         check(row, "strict", Some("7"), true);
+    }
+
+    #[test]
+    fn ids_of_merged_sets_are_told_apart() {
+        let row = |set: &str| {
+            format!("{{\"id\":0,\"data_source\":\"{set}\",\"answer\":\"a\",\"prediction\":\"a\"}}\n")
+        };
+        let records = score(&(row("nq") + &row("popqa")), "strict").unwrap();
+        let ids: Vec<&str> = records.iter().map(|it| it.id.as_str()).collect();
+        assert_eq!(ids, ["nq:0", "popqa:0"]);
     }
 
     #[track_caller]

@@ -42,6 +42,13 @@ impl Environment {
         let mut data = BTreeMap::new();
         for path in paths {
             for file in files(path)? {
+                if fs::metadata(&file).is_ok_and(|it| !it.is_file()) {
+                    bail!(
+                        "{}: not a regular file, and a run reads its files again when it resumes; \
+                         save it to a file",
+                        file.display()
+                    );
+                }
                 data.insert(file.display().to_string(), digest::of_file(&file)?);
             }
         }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use zs_core::registry::Spec;
 use zs_core::{Document, Question};
-use zs_data::{QuestionSet, SkippedRows, read_documents};
+use zs_data::{Corpus, QuestionSet, SkippedRows, read_corpus};
 use zs_model::{Generator, LanguageModel, Tokenizer};
 use zs_rl::RolloutConfig;
 use zs_rl::consult::{GeneratorHelper, HelperRegistry};
@@ -64,14 +64,18 @@ pub fn questions(
     Ok(questions)
 }
 
-/// Reads documents.
+/// Reads documents; decisions of the reader are said on the console.
 ///
 /// # Errors
 ///
 /// Fails on an unreadable file, a malformed row, or no row at all.
-pub fn corpus(source: &CorpusSource) -> Result<Vec<Document>> {
+pub fn corpus(source: &CorpusSource, context: &RunContext) -> Result<Vec<Document>> {
     match source {
-        CorpusSource::File { path } => Ok(read_documents(path)?),
+        CorpusSource::File { path } => {
+            let Corpus { documents, notes } = read_corpus(path)?;
+            notes.iter().for_each(|it| context.note(&format!("{}: {it}", path.display())));
+            Ok(documents)
+        }
         CorpusSource::World { world } => Ok(generate_world(*world).passages()),
     }
 }

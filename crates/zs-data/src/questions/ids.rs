@@ -6,8 +6,7 @@ use std::path::Path;
 use zs_core::Question;
 
 use super::QuestionSet;
-use crate::rows::notes::{Note, NoteKind, Notes};
-use crate::{DataError, ReadReport, RowError};
+use crate::{DataError, Note, NoteKind, ReadReport, RowError};
 
 /// Questions whose ids are distinct, and rows that repeat one.
 #[derive(Debug, Default)]
@@ -36,15 +35,10 @@ pub struct DistinctQuestions {
 /// ```
 #[must_use]
 pub fn distinct_questions(mut rows: Vec<(Question, usize)>) -> DistinctQuestions {
-    let restarted = restarted_rows(&rows);
-    if !restarted.is_empty() {
-        for (question, _) in &mut rows {
-            if let Some(source) = &question.data_source {
-                question.id = format!("{source}:{}", question.id);
-            }
-        }
-    }
-    let mut distinct = DistinctQuestions { note: note(&restarted), ..Default::default() };
+    let restarted =
+        distinct_ids(&mut rows, |(it, _)| (&mut it.id, it.data_source.as_deref()));
+    let note = Note::of_rows(NoteKind::IdBySource, restarted.iter().map(|it| rows[*it].1));
+    let mut distinct = DistinctQuestions { note, ..Default::default() };
     let mut first_rows: BTreeMap<String, usize> = BTreeMap::new();
     for (question, row) in rows {
         match first_rows.get(&question.id) {
@@ -58,6 +52,31 @@ pub fn distinct_questions(mut rows: Vec<(Question, usize)>) -> DistinctQuestions
         }
     }
     distinct
+}
+
+/// Makes the ids of rows unique as [`distinct_questions`] does, and gives the positions of those whose
+/// id an earlier row of another data source has; `fields` gives id and data source of a row.
+pub fn distinct_ids<T>(
+    rows: &mut [T],
+    fields: impl for<'a> Fn(&'a mut T) -> (&'a mut String, Option<&'a str>),
+) -> Vec<usize> {
+    let mut sources: BTreeMap<String, BTreeSet<Option<String>>> = BTreeMap::new();
+    let mut restarted = Vec::new();
+    for (at, row) in rows.iter_mut().enumerate() {
+        let (id, source) = fields(row);
+        let known = sources.entry(id.clone()).or_default();
+        if known.insert(source.map(str::to_owned)) && known.len() > 1 {
+            restarted.push(at);
+        }
+    }
+    if !restarted.is_empty() {
+        for row in rows {
+            if let (id, Some(source)) = fields(row) {
+                *id = format!("{source}:{id}");
+            }
+        }
+    }
+    restarted
 }
 
 /// The questions of the rows of a file. A row that repeats an id is an error, or left out.
@@ -79,25 +98,6 @@ pub(super) fn question_set(
         skipped.first.get_or_insert_with(|| error.into());
     }
     Ok(QuestionSet { questions, skipped, notes })
-}
-
-/// Rows whose id an earlier row of another data source has, and no earlier one of the same.
-fn restarted_rows(rows: &[(Question, usize)]) -> Vec<usize> {
-    let mut sources: BTreeMap<&str, BTreeSet<Option<&str>>> = BTreeMap::new();
-    let mut restarted = Vec::new();
-    for (question, row) in rows {
-        let known = sources.entry(&question.id).or_default();
-        if known.insert(question.data_source.as_deref()) && known.len() > 1 {
-            restarted.push(*row);
-        }
-    }
-    restarted
-}
-
-fn note(rows: &[usize]) -> Option<Note> {
-    let mut notes = Notes::default();
-    rows.iter().for_each(|row| notes.add(NoteKind::IdBySource, *row));
-    notes.report().pop()
 }
 
 #[cfg(test)]

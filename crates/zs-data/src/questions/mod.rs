@@ -13,7 +13,7 @@ use zs_core::Question;
 use crate::{DataError, RowReader, Rows};
 
 pub use fields::scored_question;
-pub use ids::{DistinctQuestions, distinct_questions};
+pub use ids::{DistinctQuestions, distinct_ids, distinct_questions};
 pub use source::{QuestionFile, QuestionSet, QuestionSource, register_question_sources};
 
 /// Top-level columns that questions and predictions are made of; of Parquet files, others are not

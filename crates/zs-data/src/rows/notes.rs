@@ -146,6 +146,16 @@ pub struct Note {
     pub first_rows: Vec<usize>,
 }
 
+impl Note {
+    /// A decision about some rows; `None` where there is no row.
+    #[must_use]
+    pub fn of_rows(kind: NoteKind, rows: impl IntoIterator<Item = usize>) -> Option<Self> {
+        let mut notes = Notes::default();
+        rows.into_iter().for_each(|row| notes.add(kind, row));
+        notes.0.pop()
+    }
+}
+
 impl std::fmt::Display for Note {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let rows: Vec<String> = self.first_rows.iter().map(ToString::to_string).collect();

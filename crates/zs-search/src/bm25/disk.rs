@@ -161,7 +161,10 @@ impl IndexBuild {
 
     fn plan(&self) -> Result<Plan, Bm25Error> {
         let unreadable = io(&self.corpus);
-        let corpus = fs::canonicalize(&self.corpus).map_err(unreadable)?;
+        // A pipe has no place in the file system.
+        let corpus = fs::canonicalize(&self.corpus)
+            .or_else(|_| std::path::absolute(&self.corpus))
+            .map_err(unreadable)?;
         let file = fs::metadata(&corpus).map_err(io(&corpus))?;
         let modified = file.modified().map_err(io(&corpus))?;
         let age = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

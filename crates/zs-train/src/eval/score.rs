@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use zs_eval::{
-    EvaluationReport, Metric, Protocol, QuestionRecord, Quirk, QuirkStage, open_predictions,
+    EvaluationReport, Metric, Protocol, QuestionRecord, Quirk, QuirkStage, read_predictions,
     paired_test, score_predictions,
 };
 
@@ -61,9 +61,8 @@ pub struct ScoreArgs {
 /// Scores a file and prints a table.
 pub(crate) fn score(args: &ScoreArgs, session: &Session) -> Result<()> {
     let protocol = args.protocol.protocol();
-    let rows = open_predictions(&args.predictions, &protocol)?;
-    let (mut records, read) = rows.collect_reported(false)?;
-    session.note_reading(&args.predictions, &read.notes);
+    let (mut records, notes) = read_predictions(&args.predictions, &protocol)?;
+    session.note_reading(&args.predictions, &notes);
     if protocol.has(Quirk::DropLast) {
         drop_last(&mut records);
     }
