@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 use zs_data::{
-    DataError, Fields, Note, NoteKind, RowContext, RowError, Rows, distinct_ids, open_question_rows,
-    scored_question,
+    DataError, Fields, Note, NoteKind, RowContext, RowError, Rows, distinct_ids,
+    open_question_rows, scored_question,
 };
 
 use crate::dump::Dump;
@@ -169,7 +169,9 @@ mod tests {
     #[test]
     fn ids_of_merged_sets_are_told_apart() {
         let row = |set: &str| {
-            format!("{{\"id\":0,\"data_source\":\"{set}\",\"answer\":\"a\",\"prediction\":\"a\"}}\n")
+            format!(
+                "{{\"id\":0,\"data_source\":\"{set}\",\"answer\":\"a\",\"prediction\":\"a\"}}\n"
+            )
         };
         let records = score(&(row("nq") + &row("popqa")), "strict").unwrap();
         let ids: Vec<&str> = records.iter().map(|it| it.id.as_str()).collect();

@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use super::Failure;
+use super::failure::Failure;
 use super::text::Text;
 use crate::RowError;
 

@@ -1,10 +1,12 @@
 //! From a file to typed rows: decompression, formats, errors with row and field.
 
 mod array;
+mod failure;
 mod lines;
 pub(crate) mod literal;
 pub(crate) mod notes;
 mod parquet;
+mod source;
 mod table;
 mod text;
 
@@ -13,14 +15,14 @@ use std::fs::File;
 use std::io::{BufRead, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use ::parquet::errors::ParquetError;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
 use self::array::Elements;
-use self::lines::{Lines, without_marks};
+use self::failure::Failure;
+use self::lines::Lines;
 use self::notes::{Note, NoteKind, Notes};
 use self::parquet::ParquetRows;
+use self::source::{RawRow, Source};
 use self::table::Table;
 use self::text::{Opened, Progress, Text, foreign, open_text, peek};
 use zs_core::registry::BoxedError;
@@ -409,134 +411,6 @@ impl<T> fmt::Debug for Rows<T> {
             .field("path", &self.path)
             .field("row", &self.source.number())
             .finish_non_exhaustive()
-    }
-}
-
-/// Opened file of one of the formats.
-enum Source {
-    Lines(Lines),
-    Array(Elements),
-    Table(Box<Table>),
-    Parquet(Box<ParquetRows>),
-}
-
-impl Source {
-    fn table(table: Table) -> Self {
-        Self::Table(Box::new(table))
-    }
-
-    fn notes(&self) -> Option<&Notes> {
-        match self {
-            Self::Table(it) => Some(&it.notes),
-            _ => None,
-        }
-    }
-
-    fn number(&self) -> usize {
-        match self {
-            Self::Lines(it) => it.number,
-            Self::Array(it) => it.number,
-            Self::Table(it) => it.number,
-            Self::Parquet(it) => it.number,
-        }
-    }
-
-    /// The next row and its number.
-    fn next(&mut self) -> Option<(usize, Result<RawRow<'_>, Failure>)> {
-        let read = match self {
-            Self::Lines(it) => it.advance(),
-            Self::Array(it) => it.advance(),
-            Self::Table(it) => it.advance(),
-            Self::Parquet(it) => it.advance(),
-        };
-        match read {
-            Ok(false) => None,
-            Err(failure) => Some((self.number(), Err(failure))),
-            Ok(true) => Some((
-                self.number(),
-                match self {
-                    Self::Lines(it) => RawRow::json(without_marks(&it.line)),
-                    Self::Array(it) => RawRow::json(&it.element),
-                    Self::Table(it) => it.fields().map(RawRow::Fields).map_err(Failure::Row),
-                    Self::Parquet(it) => it.fields().map(RawRow::Fields).map_err(Failure::Row),
-                },
-            )),
-        }
-    }
-}
-
-/// A row before it is deserialized.
-enum RawRow<'a> {
-    Json(&'a str),
-    Fields(Map<String, Value>),
-}
-
-impl<'a> RawRow<'a> {
-    fn json(bytes: &'a [u8]) -> Result<Self, Failure> {
-        let not_utf8 = |_| RowError::NotUtf8 { place: "the row".to_owned() };
-        Ok(Self::Json(std::str::from_utf8(bytes).map_err(not_utf8)?.trim()))
-    }
-
-    fn parse<T: DeserializeOwned>(self, noun: &'static str) -> Result<T, RowError> {
-        match self {
-            Self::Json(text) => serde_json::from_str(text).map_err(|error| {
-                let deserializer = &mut serde_json::Deserializer::from_str(text);
-                not_json(noun, error, serde_path_to_error::deserialize::<_, T>(deserializer))
-            }),
-            Self::Fields(fields) => {
-                let value = Value::Object(fields);
-                T::deserialize(&value).map_err(|error| {
-                    not_json(noun, error, serde_path_to_error::deserialize::<_, T>(&value))
-                })
-            }
-        }
-    }
-}
-
-/// The error of a row, with the path that a second, slower reading has found.
-fn not_json<T>(
-    noun: &'static str,
-    error: serde_json::Error,
-    traced: Result<T, serde_path_to_error::Error<serde_json::Error>>,
-) -> RowError {
-    let path = traced.err().filter(|_| error.is_data()).map(|it| it.path().to_string());
-    let field = path.filter(|it| it != ".").unwrap_or_default();
-    RowError::NotJson { noun, field, error }
-}
-
-/// Failure inside a file whose name is not known here.
-enum Failure {
-    Io(std::io::Error),
-    Parquet(ParquetError),
-    Row(RowError),
-    /// Defect of a row behind which no further row can be found.
-    LastRow(RowError),
-}
-
-impl Failure {
-    fn is_final(&self) -> bool {
-        !matches!(self, Self::Row(_))
-    }
-
-    fn at(self, path: &Path, row: usize) -> DataError {
-        let path = path.to_owned();
-        match self {
-            Self::Io(error) => DataError::Read { path, error },
-            Self::Parquet(error) => DataError::Parquet { path, error },
-            Self::Row(error) | Self::LastRow(error) => DataError::Row { path, row, error },
-        }
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<RowError> for Failure {
-    fn from(error: RowError) -> Self {
-        Self::Row(error)
     }
 }
 

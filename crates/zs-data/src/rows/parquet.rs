@@ -11,7 +11,7 @@ use parquet::record::{Field, Row};
 use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type};
 use serde_json::{Map, Value};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::RowError;
 
 /// Rows of a Parquet file as JSON, numbered from 1. A page of each column is in memory at a time.

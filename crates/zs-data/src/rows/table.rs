@@ -7,7 +7,7 @@ use std::io::{Cursor, Read};
 use serde_json::{Map, Value};
 
 use self::dialect::{Dialect, Record, cells_of_line};
-use super::Failure;
+use super::failure::Failure;
 use super::lines::Lines;
 use super::notes::{NoteKind, Notes};
 use super::text::Text;

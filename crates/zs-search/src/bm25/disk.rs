@@ -1,7 +1,6 @@
 //! Indexes on disk: built in shards, so that an interrupted build resumes where it stopped, and
 //! opened memory-mapped.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -13,16 +12,13 @@ use tantivy::directory::MmapDirectory;
 use tantivy::{Index, TantivyError};
 use zs_core::Document;
 
+use super::digests::{check_digests, write_digests};
 use super::schema::{ANALYSIS, Fields, analyser, build_segment, schema};
 use super::{Bm25Engine, Bm25Error, Bm25Fields, ScriptCounts};
-use zs_data::{FileError, Note, digest, open_documents};
+use zs_data::{Note, open_documents};
 
 /// The file beside an index that says what it was made of.
 const ABOUT: &str = "zs.json";
-/// The file with the digests of [`LISTS`].
-const DIGESTS: &str = "digests.json";
-/// The files that say which segments an index has; tantivy keeps checksums of the segments alone.
-const LISTS: [&str; 2] = ["meta.json", ".managed.json"];
 /// The folder of the merged index inside the folder of a build.
 const MERGED: &str = "merged";
 /// The file that a running build holds a lock on.
@@ -410,32 +406,6 @@ fn write_json(path: &Path, plan: &Plan) -> Result<(), Bm25Error> {
     let unfinished = partial_dir(path);
     fs::write(&unfinished, text).map_err(io(&unfinished))?;
     fs::rename(&unfinished, path).map_err(io(path))
-}
-
-fn write_digests(dir: &Path) -> Result<(), Bm25Error> {
-    let digests =
-        LISTS.iter().map(|name| Ok(((*name).to_owned(), digest::of_file(&dir.join(name))?)));
-    let digests = digests.collect::<Result<BTreeMap<_, _>, FileError>>()?;
-    Ok(zs_data::write_json(&dir.join(DIGESTS), &digests)?)
-}
-
-/// Compares the lists of segments with their digests; an index of an earlier version has none.
-fn check_digests(dir: &Path) -> Result<(), Bm25Error> {
-    let path = dir.join(DIGESTS);
-    if !path.exists() {
-        return Ok(());
-    }
-    let text = fs::read(&path).map_err(io(&path))?;
-    let Ok(digests) = serde_json::from_slice::<BTreeMap<String, String>>(&text) else {
-        return Err(Bm25Error::Damaged { path });
-    };
-    for name in LISTS {
-        let file = dir.join(name);
-        if digests.get(name) != Some(&digest::of_file(&file)?) {
-            return Err(Bm25Error::Damaged { path: file });
-        }
-    }
-    Ok(())
 }
 
 fn move_into_place(from: &Path, to: &Path) -> Result<(), Bm25Error> {

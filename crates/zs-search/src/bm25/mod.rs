@@ -1,5 +1,6 @@
 //! A local retrieval engine: BM25 through tantivy, over documents in memory or an index on disk.
 
+mod digests;
 mod disk;
 mod error;
 mod impacts;
