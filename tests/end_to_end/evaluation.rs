@@ -218,11 +218,17 @@ fn data_is_fetched_and_checked() {
     );
     fs::write(dir.join("train.jsonl"), train).unwrap();
     let fetched = "cache/bamboogle/bamboogle/test.jsonl";
-    let report = json(&zs_ok(dir, &["data", "check", "train.jsonl", fetched, "--json"]));
+    // Rows that would be refused: the report is printed, and the command fails.
+    let printed = |arguments: &[&str]| {
+        let output = zs(dir, arguments);
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let report = json(&printed(&["data", "check", "train.jsonl", fetched, "--json"]));
     assert_eq!(report["files"][0]["questions"], 2);
     assert_eq!(report["files"][0]["duplicate_ids"], 1);
     assert_eq!(report["files"][0]["empty_answers"], 1);
     assert_eq!(report["overlap"][0]["questions"], 1);
-    let table = zs_ok(dir, &["data", "check", "train.jsonl", fetched]);
+    let table = printed(&["data", "check", "train.jsonl", fetched]);
     assert!(table.contains("1 questions are in train.jsonl"), "{table}");
 }

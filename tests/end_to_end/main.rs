@@ -17,6 +17,7 @@ mod faults;
 mod inspect;
 mod library;
 mod metric_docs;
+mod odd_files;
 mod openai_client;
 mod pages;
 mod real_input;

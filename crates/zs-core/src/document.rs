@@ -31,6 +31,24 @@ impl Document {
     pub fn new(title: impl Into<String>, text: impl Into<String>) -> Self {
         Self { title: title.into(), text: text.into(), ..Self::default() }
     }
+
+    /// Splits the `contents` of Search-R1's and Pyserini's corpora into title and text: the title is
+    /// the first line, without one pair of quotes around it. Contents of one line have no title.
+    ///
+    /// ```
+    /// use zs_core::Document;
+    ///
+    /// let split = Document::split_contents("\"\"Heroes\" (album)\"\nAn album.");
+    /// assert_eq!(split, ("\"Heroes\" (album)", "An album."));
+    /// assert_eq!(Document::split_contents("An album."), ("", "An album."));
+    /// ```
+    #[must_use]
+    pub fn split_contents(contents: &str) -> (&str, &str) {
+        let Some((title, text)) = contents.split_once('\n') else { return ("", contents) };
+        let title = title.trim();
+        let inner = title.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+        (inner.unwrap_or(title).trim(), text)
+    }
 }
 
 /// Which kind of documents the simulation LLM is asked for.

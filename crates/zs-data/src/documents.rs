@@ -1,19 +1,31 @@
 //! Corpora of documents.
 
+pub(crate) mod row;
+
 use std::path::Path;
 
-use serde::Deserialize;
 use zs_core::Document;
 
-use crate::{DataError, RowError, RowReader, Rows};
+use self::row::DocumentRow;
+use crate::{DataError, Note, ReadReport, RowReader, Rows};
 
 const COLUMNS: [&str; 5] = ["id", "_id", "title", "text", "contents"];
+
+/// Documents of a file, with decisions of the reader.
+#[derive(Debug)]
+pub struct Corpus {
+    /// Documents that are not empty.
+    pub documents: Vec<Document>,
+    /// Decisions about rows that are not in the plainest form.
+    pub notes: Vec<Note>,
+}
 
 /// Reads a corpus into memory.
 ///
 /// - **Rows**: `{"id", "title", "text"}`, or `{"id", "contents"}` with `"Title"\nText` as contents,
-///   the form of Search-R1's Wikipedia dump. Other fields are ignored, `id` may be a number, and a
-///   row without text but with a title has the title for its text.
+///   the form of Search-R1's Wikipedia dump ([`Document::split_contents`]). Names may have any case,
+///   other fields are ignored, values may be numbers or null. A row without text but with a title has
+///   the title for its text; a row without both is left out.
 /// - **Files**: all that [`RowReader`] reads: JSON Lines, one JSON array of rows (`HippoRAG`), tables
 ///   (DPR), Parquet.
 ///
@@ -30,7 +42,26 @@ const COLUMNS: [&str; 5] = ["id", "_id", "title", "text", "contents"];
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_documents(path: &Path) -> Result<Vec<Document>, DataError> {
-    open_documents(path)?.collect_all()
+    Ok(read_corpus(path)?.documents)
+}
+
+/// Reads a corpus into memory, with the decisions of the reader. See [`read_documents`] for its forms.
+///
+/// # Errors
+///
+/// As [`read_documents`].
+///
+/// ```
+/// let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("corpus.jsonl");
+/// std::fs::write(&path, "{\"title\": \"\", \"text\": \"\"}\n{\"text\": \"A tree.\"}\n")?;
+/// let corpus = zs_data::read_corpus(&path)?;
+/// assert_eq!((corpus.documents.len(), corpus.notes[0].count), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn read_corpus(path: &Path) -> Result<Corpus, DataError> {
+    let (documents, ReadReport { notes, .. }) = open_documents(path)?.collect_reported(false)?;
+    Ok(Corpus { documents, notes })
 }
 
 /// Opens a corpus, for reading one document at a time. See [`read_documents`] for its forms.
@@ -40,53 +71,7 @@ pub fn read_documents(path: &Path) -> Result<Vec<Document>, DataError> {
 /// As [`RowReader::open`].
 pub fn open_documents(path: &Path) -> Result<Rows<Document>, DataError> {
     let rows = RowReader::new("document").with_columns(&COLUMNS).open::<DocumentRow>(path)?;
-    Ok(rows.try_map(|row, _| row.into_document()))
-}
-
-/// A row as it stands in a file.
-#[derive(Debug, Deserialize)]
-struct DocumentRow {
-    #[serde(default, alias = "_id")]
-    id: Option<Id>,
-    #[serde(default)]
-    title: Option<String>,
-    #[serde(default)]
-    text: Option<String>,
-    #[serde(default)]
-    contents: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Id {
-    Text(String),
-    Number(i64),
-}
-
-impl DocumentRow {
-    fn into_document(self) -> Result<Document, RowError> {
-        let id = match self.id {
-            Some(Id::Text(id)) => id,
-            Some(Id::Number(id)) => id.to_string(),
-            None => String::new(),
-        };
-        let (title, text) = match (self.text, self.contents) {
-            (Some(text), _) => (String::new(), text),
-            (None, Some(contents)) => match contents.split_once('\n') {
-                Some((title, text)) => (title.trim().trim_matches('"').to_owned(), text.to_owned()),
-                None => (String::new(), contents),
-            },
-            (None, None) => {
-                return Err(RowError::Missing { field: "text", alternatives: "contents" });
-            }
-        };
-        let title = self.title.unwrap_or(title);
-        let text = if text.trim().is_empty() { title.clone() } else { text };
-        if text.trim().is_empty() {
-            return Err(RowError::Empty { field: "text".to_owned() });
-        }
-        Ok(Document { id, title, text, score: None })
-    }
+    Ok(rows.try_filter_map(DocumentRow::into_document))
 }
 
 #[cfg(test)]
@@ -148,20 +133,18 @@ mod tests {
         check("c.jsonl", "", Err("holds no document"));
         check("c.json", "\n  \n", Err("holds no document"));
         check("c.json", "[]", Err("holds no document"));
+        check("c.jsonl", "{\"title\":null,\"text\":\"\"}\n", Err("holds no document"));
+        let odd = "{\"_id\":\"3\",\"title\":\"\",\"text\":\"\"}\n{\"ID\":1,\"_id\":2,\"Title\":1984,\"text\":5}\n";
+        check("c.jsonl", odd, Ok(&[("1", "1984", "5")]));
         check(
             "c.jsonl",
             "{\"text\":\"x\"}\n{\"id\":\"a\"}\n",
             Err("row 2: field `text` is missing"),
         );
-        check(
-            "c.json",
-            "\n{\"text\":\"x\"}\n{\"text\":\"\"}\n",
-            Err("row 3: field `text` is empty"),
-        );
         check("c.jsonl", "{\"text\":\"x\"}\n{oops\n", Err("row 2: not a document"));
         check(
             "c.jsonl",
-            "{\"text\":\"x\"}\n{\"text\":5}",
+            "{\"text\":\"x\"}\n{\"text\":[5]}",
             Err("row 2: not a document: field `text`"),
         );
         check("c.json", "[{\"text\":\"x\"}, 3]", Err("row 2: not a document"));

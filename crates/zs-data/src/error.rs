@@ -25,6 +25,16 @@ pub enum DataError {
         /// File.
         path: PathBuf,
     },
+    /// A file in a form that is not read.
+    #[error("{path}: is {form}; {remedy}", path = path.display())]
+    Foreign {
+        /// File.
+        path: PathBuf,
+        /// Form.
+        form: &'static str,
+        /// Remedy.
+        remedy: &'static str,
+    },
     /// A file that is not Parquet, or is damaged.
     #[error("{path}: not a readable Parquet file: {error}", path = path.display())]
     Parquet {

@@ -3,8 +3,10 @@
 //! row and field.
 //!
 //! - [`RowReader`], [`Rows`]: rows of any type that serde reads.
-//! - [`read_questions`], [`open_questions`]: questions.
-//! - [`read_documents`], [`open_documents`]: documents of a corpus.
+//! - [`read_questions`], [`read_question_set`], [`open_questions`]: questions.
+//! - [`read_documents`], [`read_corpus`], [`open_documents`]: documents of a corpus.
+//! - [`open_episodes`], [`read_queries`]: recorded episodes, lists of queries.
+//! - [`Note`]: a decision of a reader about rows that are not in the plainest form, with its count.
 //! - [`QuestionSource`], [`register_question_sources`]: questions of a run file.
 //! - `hub`, with the feature of that name: files of the Hugging Face hub.
 //! - [`write_atomic`], [`JsonLinesWriter`]: files whole, or line by line; [`digest`]: their SHA-256.
@@ -22,6 +24,7 @@
 
 pub mod digest;
 mod documents;
+mod episodes;
 mod error;
 #[cfg(feature = "hub")]
 pub mod hub;
@@ -29,11 +32,14 @@ mod questions;
 mod rows;
 mod write;
 
-pub use documents::{open_documents, read_documents};
+pub use documents::{Corpus, open_documents, read_corpus, read_documents};
+pub use episodes::{RecordedEpisode, RecordedTurn, open_episodes, open_queries, read_queries};
 pub use error::{DataError, RowError};
 pub use questions::{
-    Fields, QuestionFile, QuestionSet, QuestionSource, open_question_rows, open_questions,
-    read_questions, read_valid_questions, register_question_sources, scored_question,
+    DistinctQuestions, Fields, QuestionFile, QuestionSet, QuestionSource, distinct_ids,
+    distinct_questions, open_question_rows, open_questions, read_question_set, read_questions,
+    register_question_sources, scored_question,
 };
-pub use rows::{RowReader, Rows, SkippedRows};
+pub use rows::notes::{Note, NoteKind, NoteLevel};
+pub use rows::{ReadReport, RowContext, RowReader, Rows, SkippedRows};
 pub use write::{FileError, JsonLinesWriter, read_json, read_whole_rows, write_atomic, write_json};

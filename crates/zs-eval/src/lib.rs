@@ -41,7 +41,7 @@ pub use evaluator::{Evaluator, PlayedBatch};
 pub use method::Method;
 pub use metrics::{Metric, QuestionRecord};
 pub use paired::{McNemar, NUM_PERMUTATIONS, PairedTest, paired_difference, paired_test};
-pub use predictions::score_predictions;
+pub use predictions::{open_predictions, read_predictions, score_predictions};
 pub use protocol::{Protocol, ProtocolError, Quirk, QuirkStage};
 pub use report::{EvaluationReport, ReportError, SetAverage, Summary};
 pub use retrieval::RetrievalReport;

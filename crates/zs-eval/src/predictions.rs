@@ -3,12 +3,46 @@
 use std::path::Path;
 
 use serde_json::Value;
-use zs_data::{DataError, Fields, RowError, open_question_rows, scored_question};
+use zs_data::{
+    DataError, Fields, Note, NoteKind, RowContext, RowError, Rows, distinct_ids,
+    open_question_rows, scored_question,
+};
 
 use crate::dump::Dump;
 use crate::{Protocol, QuestionRecord};
 
-/// Scores a predictions file under a protocol: one record per row, in the order of the file.
+/// Scores a predictions file under a protocol: one record per row, in the order of the file. See
+/// [`open_predictions`] for its forms.
+///
+/// # Errors
+///
+/// Fails on the first row that cannot be scored, and on a file without rows, naming file, row and
+/// field.
+pub fn score_predictions(
+    path: &Path,
+    protocol: &Protocol,
+) -> Result<Vec<QuestionRecord>, DataError> {
+    Ok(read_predictions(path, protocol)?.0)
+}
+
+/// Scores a predictions file under a protocol, as [`score_predictions`], with the decisions of the
+/// reader. Ids that restart in another data source are made unique as those of questions are.
+///
+/// # Errors
+///
+/// As [`score_predictions`].
+pub fn read_predictions(
+    path: &Path,
+    protocol: &Protocol,
+) -> Result<(Vec<QuestionRecord>, Vec<Note>), DataError> {
+    let (mut records, report) = open_predictions(path, protocol)?.collect_reported(false)?;
+    let mut notes = report.notes;
+    let restarted = distinct_ids(&mut records, |it| (&mut it.id, it.data_source.as_deref()));
+    notes.extend(Note::of_rows(NoteKind::IdBySource, restarted.iter().map(|it| it + 1)));
+    Ok((records, notes))
+}
+
+/// Opens a predictions file, for scoring one row at a time.
 ///
 /// A row is `{id, question, golden_answers, prediction | transcript}` in any of the forms that
 /// [`open_questions`](zs_data::open_questions) reads; `id` and `question` may be missing.
@@ -22,8 +56,7 @@ use crate::{Protocol, QuestionRecord};
 ///
 /// # Errors
 ///
-/// Fails on the first row that cannot be scored, and on a file without rows, naming file, row and
-/// field.
+/// As [`RowReader::open`](zs_data::RowReader::open).
 ///
 /// ```
 /// use zs_eval::{Protocol, score_predictions};
@@ -39,22 +72,25 @@ use crate::{Protocol, QuestionRecord};
 /// assert!(score_predictions(&path, &Protocol::zs_compat())?[0].exact_match);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub fn score_predictions(
+pub fn open_predictions(
     path: &Path,
     protocol: &Protocol,
-) -> Result<Vec<QuestionRecord>, DataError> {
+) -> Result<Rows<QuestionRecord>, DataError> {
     let (stem, rows) = open_question_rows(path)?;
     let protocol = protocol.clone();
-    let score = move |row: Fields, number| score_row(&row, &format!("{stem}-{number}"), &protocol);
-    rows.try_map(score).collect_all()
+    let score = move |row: Fields, context: &mut RowContext<'_>| {
+        score_row(&row, context, &stem, &protocol).map(Some)
+    };
+    Ok(rows.try_filter_map(score))
 }
 
 fn score_row(
     row: &Fields,
-    fallback_id: &str,
+    context: &mut RowContext<'_>,
+    stem: &str,
     protocol: &Protocol,
 ) -> Result<QuestionRecord, RowError> {
-    let question = scored_question(row, fallback_id)?;
+    let question = scored_question(row, context, stem)?;
     if let Some(text) = text(row, "transcript")? {
         let prompt = row.get("prompt").and_then(Value::as_str);
         let dump = Dump::parse(&text, prompt, &question.text);
@@ -121,6 +157,25 @@ mod tests {
         check(row, "strict + prompt-answers", Some("Beijing"), false);
         check(r#"{"golden_answers":["", "b"],"prediction":""}"#, "strict", Some(""), true);
         check(r#"{"golden_answers":[],"prediction":"x"}"#, "strict", Some("x"), false);
+        let row = r#"{"possible_answers":"[\"novelist\", \"writer\"]","prediction":"novelist"}"#;
+        check(row, "strict", Some("novelist"), true);
+        let row =
+            r#"{"Golden_Answers":"['the north', \"the cape's north\"]","Prediction":"the north"}"#;
+        check(row, "strict", Some("the north"), true);
+        let row = r#"{"answer":"array(['7', None], dtype=object)","prediction":7}"#;
+        check(row, "strict", Some("7"), true);
+    }
+
+    #[test]
+    fn ids_of_merged_sets_are_told_apart() {
+        let row = |set: &str| {
+            format!(
+                "{{\"id\":0,\"data_source\":\"{set}\",\"answer\":\"a\",\"prediction\":\"a\"}}\n"
+            )
+        };
+        let records = score(&(row("nq") + &row("popqa")), "strict").unwrap();
+        let ids: Vec<&str> = records.iter().map(|it| it.id.as_str()).collect();
+        assert_eq!(ids, ["nq:0", "popqa:0"]);
     }
 
     #[track_caller]

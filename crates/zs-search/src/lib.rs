@@ -41,7 +41,10 @@ mod retriever;
 mod web;
 mod wrap;
 
-pub use bm25::{Bm25Engine, Bm25Error, Bm25Fields, BuildProgress, IndexBuild, IndexSummary};
+pub use bm25::{
+    Bm25Engine, Bm25Error, Bm25Fields, BuildProgress, IndexBuild, IndexSummary, Script,
+    ScriptCounts,
+};
 pub use fixed::{FaultyEngine, FixedEngine};
 pub use ledger::{EngineCost, Latency, Ledger, Price, Usage};
 pub use register::{

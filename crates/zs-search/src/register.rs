@@ -97,6 +97,7 @@ pub struct EngineContext {
     ledger: Arc<Ledger>,
     budgets: Mutex<Vec<Arc<AtomicU64>>>,
     services: BTreeMap<TypeId, Box<dyn Any + Send + Sync>>,
+    notes: Mutex<Vec<String>>,
 }
 
 impl EngineContext {
@@ -117,6 +118,18 @@ impl EngineContext {
     #[must_use]
     pub fn service<S: Any + Send + Sync>(&self) -> Option<&S> {
         self.services.get(&TypeId::of::<S>()).and_then(|it| it.downcast_ref())
+    }
+
+    /// Keeps a line for the user about an engine that is being opened, e.g. documents that it leaves
+    /// out.
+    pub fn note(&self, line: String) {
+        self.notes.lock().push(line);
+    }
+
+    /// The lines since the last call, in order.
+    #[must_use]
+    pub fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut self.notes.lock())
     }
 
     /// Ledger of all engines.

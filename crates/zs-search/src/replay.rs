@@ -3,23 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use serde::Deserialize;
 use zs_core::{Document, SearchEngine, SearchError, SearchRequest, SearchResult};
-use zs_data::{DataError, RowReader};
-
-/// A recorded episode, as far as it is read.
-#[derive(Deserialize)]
-struct Episode {
-    question: String,
-    turns: Vec<Turn>,
-}
-
-#[derive(Deserialize)]
-struct Turn {
-    query: String,
-    #[serde(alias = "documents")]
-    docs: Vec<Document>,
-}
+use zs_data::{DataError, open_episodes};
 
 /// Returns what was recorded for a query: for the very question, if there is a recording of it, and
 /// else for whichever question was first. Queries are compared without case and with white space
@@ -47,18 +32,17 @@ pub struct ReplayEngine {
 }
 
 impl ReplayEngine {
-    /// Reads recorded turns: one episode a line, `{"question", "turns": [{"query", "docs"}]}`, packed
-    /// with gzip or not.
+    /// Reads recorded turns, in any form of [`open_episodes`].
     ///
     /// # Errors
     ///
     /// Fails at the first row that is malformed, and when no search was recorded.
     pub fn read(path: &Path) -> Result<Self, DataError> {
         let mut engine = Self::default();
-        for episode in RowReader::new("recorded episode").open::<Episode>(path)? {
+        for episode in open_episodes(path)? {
             let episode = episode?;
             for turn in episode.turns {
-                engine.add(&turn.query, &episode.question, turn.docs);
+                engine.add(&turn.query, &episode.question, turn.documents);
             }
         }
         if engine.recorded.is_empty() {
@@ -74,8 +58,7 @@ impl ReplayEngine {
     }
 
     /// Adds a search, unless there is one of this query and question already.
-    fn add(&mut self, query: &str, question: &str, mut documents: Vec<Document>) {
-        documents.retain(|it| !it.text.trim().is_empty());
+    fn add(&mut self, query: &str, question: &str, documents: Vec<Document>) {
         let recorded = self.recorded.entry(squeezed(query)).or_default();
         let question = squeezed(question);
         if !recorded.iter().any(|(known, _)| *known == question) {

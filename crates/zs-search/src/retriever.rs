@@ -227,12 +227,7 @@ fn document(row: &Value) -> Result<Document, String> {
     let contents = body.as_str().or(text_of("contents"));
     let (title, text) = match (text_of("text"), contents) {
         (Some(text), _) => (text_of("title").unwrap_or_default(), text),
-        (None, Some(contents)) => match contents.split_once('\n') {
-            Some((title, text)) if !text.trim().is_empty() => {
-                (title.trim().trim_matches('"'), text)
-            }
-            _ => ("", contents),
-        },
+        (None, Some(contents)) => Document::split_contents(contents),
         (None, None) => {
             return Err(format!("a document has neither `contents` nor `text`: {}", shown(row)));
         }

@@ -1,8 +1,11 @@
 //! One call of the command line: its console, and the devices that it may compute on.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use zs_core::Question;
+use zs_data::{DataError, Note};
 use zs_trainer::{Components, Console, Devices, Interrupt, RunContext, SpanSums};
 
 use crate::device::{DeviceArgs, DeviceError};
@@ -50,6 +53,24 @@ impl Session {
             components: Arc::clone(&self.components),
             clock: Instant::now,
         })
+    }
+
+    /// Says what a reader has decided about the rows of a file.
+    pub(crate) fn note_reading(&self, path: &Path, notes: &[Note]) {
+        for note in notes {
+            self.console.note(&format!("{}: {note}", path.display()));
+        }
+    }
+
+    /// Reads the questions of a file, and says what the reader has decided.
+    ///
+    /// # Errors
+    ///
+    /// As [`zs_data::read_questions`].
+    pub(crate) fn read_questions(&self, path: &Path) -> Result<Vec<Question>, DataError> {
+        let set = zs_data::read_question_set(path, false)?;
+        self.note_reading(path, &set.notes);
+        Ok(set.questions)
     }
 
     /// Prints a result.

@@ -1,6 +1,6 @@
 //! BM25 as run files choose it: over a corpus, an index or an embedded world.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,6 @@ use zs_core::SearchEngine;
 use zs_core::registry::{BoxedError, Settings, SettingsError};
 use zs_search::{Bm25Engine, EngineContext, EngineSettings};
 
-use crate::LoadError;
 use crate::world::{WorldSource, generate_world};
 
 /// Settings of `bm25`: exactly one of a corpus, an index and a world.
@@ -48,9 +47,9 @@ impl Settings for Bm25Settings {
 }
 
 impl EngineSettings for Bm25Settings {
-    fn open(self, _: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
+    fn open(self, context: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
         Ok(match (&self.corpus, &self.index, self.world) {
-            (Some(path), ..) => Arc::new(corpus_engine(path)?),
+            (Some(path), ..) => Arc::new(Bm25Engine::from_corpus(path, |line| context.note(line))?),
             (_, Some(dir), _) => Arc::new(Bm25Engine::open(dir)?),
             (.., Some(world)) => Arc::clone(generate_world(world).engine()) as _,
             (None, None, None) => {
@@ -58,15 +57,4 @@ impl EngineSettings for Bm25Settings {
             }
         })
     }
-}
-
-/// BM25 over a corpus file.
-///
-/// # Errors
-///
-/// Fails on an unreadable file, a malformed row, or no row at all.
-pub fn corpus_engine(path: &Path) -> Result<Bm25Engine, LoadError> {
-    let documents = zs_data::read_documents(path)?;
-    Bm25Engine::from_documents(documents)
-        .map_err(|source| LoadError::Index { path: path.to_owned(), source })
 }

@@ -190,7 +190,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
     use zs_core::registry::Spec;
     use zs_core::{Action, Document, Question, SearchEngine};
-    use zs_data::{QuestionSet, SkippedRows};
+    use zs_data::QuestionSet;
     use zs_rl::program::{Harness, Intervention, ProgramContext, ProgramError};
     use zs_search::{EngineContext, FixedEngine};
 
@@ -219,7 +219,7 @@ mod tests {
     impl QuestionSource for Echo {
         fn read(&self, _: bool) -> Result<QuestionSet, BoxedError> {
             let questions = vec![Question::new("q", &self.word, [&self.word])];
-            Ok(QuestionSet { questions, skipped: SkippedRows::default() })
+            Ok(QuestionSet { questions, ..QuestionSet::default() })
         }
     }
 

@@ -12,7 +12,7 @@ use zs_search::{EngineContext, Ledger, MeteredEngine, Price, Usage, WebProvider}
 use zs_simulator::{ModelLoader, SearchedPolicy};
 
 use crate::components::Components;
-use crate::{Metrics, RunContext, source};
+use crate::{Console, Metrics, RunContext, source};
 
 /// Opens engines and keeps what they share: a device, the ledger, and the policy that self-search
 /// asks.
@@ -34,6 +34,7 @@ use crate::{Metrics, RunContext, source};
 #[derive(Debug)]
 pub struct Engines {
     components: Arc<Components>,
+    console: Arc<dyn Console>,
     context: EngineContext,
 }
 
@@ -52,6 +53,7 @@ impl Engines {
             ModelLoader::new(move |dir| source::load_model(dir, &device).map_err(BoxedError::from));
         Self {
             components: Arc::clone(&context.components),
+            console: Arc::clone(&context.console),
             context: EngineContext::new(Arc::new(Ledger::new(prices))).with_service(loader),
         }
     }
@@ -103,6 +105,7 @@ impl Engines {
     /// a key that the environment does not have.
     pub fn open(&self, spec: &Spec) -> Result<Arc<dyn SearchEngine>, RegistryError> {
         let engine = self.components.engines.build(spec, &self.context)?;
+        self.context.take_notes().iter().for_each(|it| self.console.note(it));
         Ok(Arc::new(MeteredEngine::new(engine, Arc::clone(self.ledger()))))
     }
 }

@@ -1,6 +1,7 @@
 //! Build, machine and inputs of a run: `environment.json`.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -39,12 +40,15 @@ fn platform() -> String {
 impl Environment {
     /// This process, and the files that a run is about to read; directories stand for the files in
     /// them.
-    pub(super) fn of(paths: &[PathBuf], devices: &Devices) -> Result<Self, FileError> {
+    pub(super) fn of(paths: &[PathBuf], devices: &Devices) -> Result<Self, RunDirError> {
         let mut names: Vec<String> = devices.all().iter().map(|it| format!("{it:?}")).collect();
         names.extend(devices.own_simulator_name().map(|it| format!("{it} (simulation LLM)")));
         let mut data = BTreeMap::new();
         for path in paths {
             for file in files_below(path)? {
+                if fs::metadata(&file).is_ok_and(|it| !it.is_file()) {
+                    return Err(RunDirError::NotRegular { path: file });
+                }
                 data.insert(file.display().to_string(), digest::of_file(&file)?);
             }
         }

@@ -151,6 +151,16 @@ pub enum RunDirError {
         /// File of the run that holds its digest.
         path: PathBuf,
     },
+    /// An input that cannot be read twice.
+    #[error(
+        "{path}: not a regular file, and a run reads its files again when it resumes; save it to a \
+         file",
+        path = path.display()
+    )]
+    NotRegular {
+        /// The input.
+        path: PathBuf,
+    },
     /// Every checkpoint is damaged.
     #[error(
         "{dir}: holds no complete checkpoint to resume from; start a new run with another `out`"

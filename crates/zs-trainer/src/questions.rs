@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use zs_core::registry::{BoxedError, Registry, RegistryError, Settings, SettingsError};
-use zs_data::{QuestionSet, QuestionSource, SkippedRows};
+use zs_data::{QuestionSet, QuestionSource};
 
 use crate::world::{WorldSource, generate_world, world_questions};
 
@@ -33,7 +33,7 @@ impl QuestionSource for WorldQuestions {
     fn read(&self, _: bool) -> Result<QuestionSet, BoxedError> {
         let (world, seed) = (generate_world(self.world), self.world.seed);
         let questions = world_questions(&world, seed, self.per_hop);
-        Ok(QuestionSet { questions, skipped: SkippedRows::default() })
+        Ok(QuestionSet { questions, ..QuestionSet::default() })
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use zs_core::registry::Spec;
 use zs_core::{Document, Question};
-use zs_data::{DataError, QuestionSet, SkippedRows, read_documents};
+use zs_data::{Corpus, DataError, QuestionSet, SkippedRows, read_corpus};
 use zs_model::{Generator, LanguageModel, Tokenizer};
 use zs_rl::RolloutConfig;
 use zs_rl::consult::{GeneratorHelper, HelperRegistry};
@@ -14,7 +14,6 @@ use zs_rl::judge::LmJudge;
 use zs_simulator::pretraining::is_world_tokenizer;
 use zs_simulator::{SimulatedConfig, SimulatedEngine, TemplateError, TemplatesConfig};
 
-pub use crate::bm25::corpus_engine;
 use crate::config::{CorpusSource, HelperModelsConfig, JudgeConfig};
 pub use crate::world::{generate_world, world_questions};
 use crate::{LoadError, RunContext};
@@ -54,22 +53,29 @@ pub fn questions(
     context: &RunContext,
 ) -> Result<Vec<Question>, LoadError> {
     let source = context.components.question_sources.build(source, &())?;
-    let QuestionSet { questions, skipped } =
+    let QuestionSet { questions, skipped, notes } =
         source.read(skip_bad_rows).map_err(LoadError::Questions)?;
+    for note in notes {
+        context.note(&format!("questions: {note}"));
+    }
     if let SkippedRows { count, first: Some(first) } = skipped {
         context.note(&format!("{count} bad rows of questions left out; the first: {first}"));
     }
     Ok(questions)
 }
 
-/// Reads documents.
+/// Reads documents; decisions of the reader are said on the console.
 ///
 /// # Errors
 ///
 /// Fails on an unreadable file, a malformed row, or no row at all.
-pub fn corpus(source: &CorpusSource) -> Result<Vec<Document>, DataError> {
+pub fn corpus(source: &CorpusSource, context: &RunContext) -> Result<Vec<Document>, DataError> {
     match source {
-        CorpusSource::File { path } => read_documents(path),
+        CorpusSource::File { path } => {
+            let Corpus { documents, notes } = read_corpus(path)?;
+            notes.iter().for_each(|it| context.note(&format!("{}: {it}", path.display())));
+            Ok(documents)
+        }
         CorpusSource::World { world } => Ok(generate_world(*world).passages()),
     }
 }

@@ -98,7 +98,7 @@ impl Loaded {
             Some(ptx) => read_rows(&ptx.path, &policy)?,
             None => Vec::new(),
         };
-        let corpus = config.corpus.as_ref().map(source::corpus).transpose()?;
+        let corpus = config.corpus.as_ref().map(|it| source::corpus(it, context)).transpose()?;
         let judge = config.judge.as_ref().map(|it| source::judge(it, &device)).transpose()?;
         let helper_models =
             config.helper_models.as_ref().map(|it| source::consultants(it, &device)).transpose()?;

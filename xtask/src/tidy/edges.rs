@@ -24,8 +24,8 @@ const RULES: &[Rule] = &[
     Rule {
         package: "zs-data",
         workspace: "zs-core",
-        external: "backon csv flate2 hf-hub parquet percent-encoding secrecy serde serde_json \
-                   serde_path_to_error sha2 thiserror ureq zstd",
+        external: "backon flate2 hf-hub parquet percent-encoding secrecy serde serde_json \
+                   serde_path_to_error sha1 sha2 tempfile thiserror ureq zstd",
     },
     Rule {
         package: "zs-model",

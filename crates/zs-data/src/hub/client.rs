@@ -25,6 +25,10 @@ use super::HubError;
 
 /// Attempts in a row without a new byte before a download is given up.
 const MAX_ATTEMPTS: usize = 5;
+/// Times that a download is resumed after it has got new bytes.
+const MAX_RESUMES: usize = 1000;
+/// Bytes of a list of files.
+const MAX_LIST_BYTES: u64 = 64 << 20;
 /// Bytes of a path that addresses write otherwise.
 const ESCAPED: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
@@ -41,8 +45,16 @@ pub struct Hub {
 pub(super) struct RemoteFile {
     pub(super) path: String,
     pub(super) bytes: u64,
-    /// Known for large files.
-    pub(super) sha256: Option<String>,
+    pub(super) checksum: Checksum,
+}
+
+/// Checksum that the hub gives for a file, in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Checksum {
+    /// SHA-256 of the contents, for large files.
+    Sha256(String),
+    /// SHA-1 that git names the contents by, for small files.
+    GitBlob(String),
 }
 
 /// Files of a repository at a revision.
@@ -64,6 +76,8 @@ struct Sibling {
     rfilename: String,
     #[serde(default)]
     size: u64,
+    #[serde(rename = "blobId")]
+    blob_id: Option<String>,
     lfs: Option<LargeFile>,
 }
 
@@ -118,24 +132,27 @@ impl Hub {
         &self.endpoint
     }
 
-    /// Lists every file of a repository.
+    /// Lists every file of a repository, from one reply: no link to a further page is followed.
     pub(super) fn files(&self, repo: &Repo) -> Result<Listing, HubError> {
         let url = format!("{}/api/{}", self.endpoint, repo.api_url());
         let list = || -> Result<String, HubError> {
             let request = self.request(repo).query("blobs", "true");
             let mut body = send(request, &url)?.into_body();
-            body.with_config().limit(1 << 28).read_to_string().map_err(interrupted(&url))
+            body.with_config().limit(MAX_LIST_BYTES).read_to_string().map_err(interrupted(&url))
         };
         let text = list.retry(self.backoff).sleep(std::thread::sleep).when(is_passing).call();
         let text = text.map_err(given_up)?;
         let info: RepoInfo =
             serde_json::from_str(&text).map_err(|error| HubError::Reply { url, error })?;
-        let files = info.siblings.into_iter().map(|it| RemoteFile {
-            bytes: it.lfs.as_ref().map_or(it.size, |lfs| lfs.size),
-            sha256: it.lfs.map(|lfs| lfs.sha256),
-            path: it.rfilename,
+        let files = info.siblings.into_iter().map(|it| {
+            let (bytes, checksum) = match (it.lfs, it.blob_id) {
+                (Some(lfs), _) => (lfs.size, Checksum::Sha256(lfs.sha256)),
+                (None, Some(id)) => (it.size, Checksum::GitBlob(id)),
+                (None, None) => return Err(HubError::NoChecksum { path: it.rfilename }),
+            };
+            Ok(RemoteFile { path: it.rfilename, bytes, checksum })
         });
-        Ok(Listing { commit: info.sha, files: files.collect() })
+        Ok(Listing { commit: info.sha, files: files.collect::<Result<_, _>>()? })
     }
 
     /// Downloads a file to `partial`, from where an earlier download broke off. `on_bytes` is given
@@ -152,7 +169,7 @@ impl Hub {
     ) -> Result<(), HubError> {
         let path = utf8_percent_encode(&file.path, ESCAPED).to_string();
         let url = self.api.repo(repo.clone()).url(&path);
-        loop {
+        for _ in 0..MAX_RESUMES {
             let before = size(partial);
             let attempt = || self.attempt(repo, &url, file.bytes, partial, on_bytes);
             let result = attempt
@@ -165,6 +182,11 @@ impl Hub {
                 result => return result.map_err(given_up),
             }
         }
+        let problem = "the connection ends again and again".to_owned();
+        Err(HubError::GivenUp {
+            attempts: MAX_RESUMES,
+            last: Box::new(HubError::Interrupted { url, problem }),
+        })
     }
 
     fn attempt(
@@ -176,7 +198,11 @@ impl Hub {
         on_bytes: &mut dyn FnMut(u64),
     ) -> Result<(), HubError> {
         let unwritable = HubError::file(partial, "write");
-        let start = size(partial);
+        let mut start = size(partial);
+        if start > bytes {
+            fs::remove_file(partial).map_err(&unwritable)?;
+            start = 0;
+        }
         if start == bytes && partial.exists() {
             return Ok(());
         }
@@ -201,19 +227,19 @@ impl Hub {
             if count == 0 {
                 break;
             }
-            file.write_all(&buffer[..count]).map_err(&unwritable)?;
             total += count as u64;
+            if total > bytes {
+                fs::remove_file(partial).map_err(&unwritable)?;
+                return Err(HubError::TooLong { url: url.to_owned(), bytes });
+            }
+            file.write_all(&buffer[..count]).map_err(&unwritable)?;
             on_bytes(total);
         }
         file.sync_data().map_err(&unwritable)?;
         if total == bytes {
             return Ok(());
         }
-        let mut problem = "the connection ended early".to_owned();
-        if total > bytes {
-            fs::remove_file(partial).map_err(&unwritable)?;
-            problem = format!("more than the {bytes} bytes that were announced");
-        }
+        let problem = "the connection ended early".to_owned();
         Err(HubError::Interrupted { url: url.to_owned(), problem })
     }
 
@@ -294,6 +320,7 @@ pub(super) mod tests {
     const INFO: &str = r#"{"id":"o/n","sha":"c0","siblings":[
         {"rfilename":"data/a b.jsonl","size":20,"blobId":"x","lfs":
          {"sha256":"6bc14bdc4517a7a682c6910de2e2946eb8e1ecd04090728fef6d092a7ceb62c5","size":20}},
+        {"rfilename":"data/small.jsonl","size":20,"blobId":"56ff40728f21b53527a89782b698b6b9cf15bc65"},
         {"rfilename":"README.md","size":3,"blobId":"y"}]}"#;
     const FILE: &[u8] = b"0123456789abcdefghij";
     /// Output of `sha256sum` for it.
@@ -334,8 +361,20 @@ pub(super) mod tests {
                 let extra = format!("Location: http://localhost:{port}/elsewhere\r\n");
                 ("302 Found", extra, b"", 0)
             }
-            () if line.contains("/api/") => ("200 OK", String::new(), INFO.as_bytes(), INFO.len()),
+            () if line.contains("/api/") => {
+                // A further page, which is never asked for.
+                let extra = "Link: <http://localhost:1/elsewhere>; rel=\"next\"\r\n".to_owned();
+                ("200 OK", extra, INFO.as_bytes(), INFO.len())
+            }
             () if line.contains("busy") => ("503 Busy", String::new(), b"", 0),
+            () if line.contains("endless") => {
+                let head = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n";
+                // Ends when the other side does.
+                _ = stream.write_all(head.as_bytes());
+                while stream.write_all(&[b'x'; 4096]).is_ok() {}
+                return;
+            }
+            () if line.contains("small.jsonl") => ("200 OK", String::new(), FILE, 20),
             () if !line.contains("a%20b.jsonl") => ("404 Not Found", String::new(), b"", 0),
             () => match range {
                 Some(range) => {
@@ -359,7 +398,7 @@ pub(super) mod tests {
     }
 
     fn file(path: &str) -> RemoteFile {
-        RemoteFile { path: path.to_owned(), bytes: 20, sha256: None }
+        RemoteFile { path: path.to_owned(), bytes: 20, checksum: Checksum::GitBlob("y".into()) }
     }
 
     #[test]
@@ -367,11 +406,12 @@ pub(super) mod tests {
         let requests = Arc::default();
         let hub = hub(&requests, "secret");
         let repo = Repo::with_revision("o/n".to_owned(), RepoType::Dataset, "main".to_owned());
-        let listing = hub.files(&repo).unwrap();
-        let large = RemoteFile { sha256: Some(SHA256.into()), ..file("data/a b.jsonl") };
-        let small = RemoteFile { path: "README.md".into(), bytes: 3, sha256: None };
-        let (commit, files) = (Some("c0".to_owned()), vec![large.clone(), small]);
-        assert_eq!(listing, Listing { commit, files });
+        let Listing { commit, files } = hub.files(&repo).unwrap();
+        let large =
+            RemoteFile { checksum: Checksum::Sha256(SHA256.into()), ..file("data/a b.jsonl") };
+        let small = RemoteFile { bytes: 3, ..file("README.md") };
+        assert_eq!(commit.as_deref(), Some("c0"));
+        assert_eq!((&files[0], &files[2], files.len()), (&large, &small, 3));
         let dir = tempfile::tempdir().unwrap();
         let partial = dir.path().join("x.partial");
         let mut seen = 0;
@@ -396,6 +436,7 @@ pub(super) mod tests {
         let error = hub.download(&repo, &file(path), &partial, &mut |_| {}).unwrap_err();
         let message = error.to_string();
         assert!(message.contains(expected) && message.contains(path), "{message}");
+        assert!(size(&partial) <= 20, "{message}");
     }
 
     #[test]
@@ -403,6 +444,7 @@ pub(super) mod tests {
         check_refuses("wrong", "config.json", "HF_TOKEN");
         check_refuses("secret", "nowhere", "no such repository, revision or file");
         check_refuses("secret", "busy", "given up after 5 attempts");
+        check_refuses("secret", "endless", "more than the 20 bytes that were announced");
     }
 
     #[test]

@@ -83,6 +83,20 @@ pub enum HubError {
         /// Problem.
         problem: String,
     },
+    /// A file that goes on behind its announced size.
+    #[error("{url}: more than the {bytes} bytes that were announced; nothing is kept")]
+    TooLong {
+        /// Address.
+        url: String,
+        /// Announced size.
+        bytes: u64,
+    },
+    /// A file without a checksum in the list of the hub.
+    #[error("{path}: the hub gives no checksum for it; use another endpoint")]
+    NoChecksum {
+        /// File, by path in the repository.
+        path: String,
+    },
     /// A file with other contents than the hub announced.
     #[error("{path}: the checksum is wrong; fetch it again")]
     Checksum {

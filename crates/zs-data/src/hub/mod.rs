@@ -7,10 +7,12 @@ mod error;
 mod folder;
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Repo, RepoType};
 use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
 
 pub use hf_hub::api::Progress;
 
@@ -20,7 +22,7 @@ pub use self::error::HubError;
 pub use self::folder::copy;
 
 use self::catalogue::is_useful;
-use self::client::{RemoteFile, check_path};
+use self::client::{Checksum, RemoteFile, check_path};
 use crate::{digest, write_json};
 
 const MANIFEST: &str = "manifest.json";
@@ -85,7 +87,7 @@ pub fn download(
     let mut manifest = Manifest {
         source: format!("{}/{}", hub.endpoint(), item.repo),
         revision: revision.to_owned(),
-        files: still_known(known, listing.commit.as_deref(), &files, dir),
+        files: known.files.into_iter().filter(|it| dir.join(&it.path).exists()).collect(),
         commit: listing.commit,
     };
     let mut fetched = Vec::new();
@@ -105,22 +107,6 @@ pub fn download(
     Ok(Manifest { files: fetched, ..manifest })
 }
 
-/// Files of an earlier fetch that may be current. Those that are not among the wanted ones stay
-/// known. Small ones, for which the hub has no checksum, are dropped when the commit is another.
-fn still_known(
-    known: Manifest,
-    commit: Option<&str>,
-    wanted: &[RemoteFile],
-    dir: &Path,
-) -> Vec<FetchedFile> {
-    let moved = known.commit.as_deref() != commit;
-    let is_stale = |it: &FetchedFile| {
-        moved && wanted.iter().any(|file| file.path == it.path && file.sha256.is_none())
-    };
-    let kept = |it: &FetchedFile| dir.join(&it.path).exists() && !is_stale(it);
-    known.files.into_iter().filter(kept).collect()
-}
-
 /// Downloads one file, and compares its checksum with the hub's.
 fn fetch(
     hub: &Hub,
@@ -138,7 +124,11 @@ fn fetch(
     })?;
     progress.finish();
     let sha256 = digest::of_file(&partial)?;
-    if file.sha256.as_ref().is_some_and(|it| *it != sha256) {
+    let is_right = match &file.checksum {
+        Checksum::Sha256(expected) => *expected == sha256,
+        Checksum::GitBlob(expected) => *expected == git_blob(&partial)?,
+    };
+    if !is_right {
         fs::remove_file(&partial).map_err(HubError::file(&partial, "remove"))?;
         return Err(HubError::Checksum { path: file.path });
     }
@@ -168,8 +158,26 @@ fn chosen(item: &Item, files: Vec<RemoteFile>) -> Result<Vec<RemoteFile>, HubErr
 fn is_current(known: &FetchedFile, file: &RemoteFile, target: &Path) -> bool {
     known.path == file.path
         && known.bytes == file.bytes
-        && file.sha256.as_ref().is_none_or(|it| *it == known.sha256)
         && fs::metadata(target).is_ok_and(|it| it.len() == file.bytes)
+        && match &file.checksum {
+            Checksum::Sha256(expected) => *expected == known.sha256,
+            Checksum::GitBlob(expected) => git_blob(target).is_ok_and(|it| it == *expected),
+        }
+}
+
+/// The SHA-1 that git names the contents of a file by, in hexadecimal.
+fn git_blob(path: &Path) -> Result<String, HubError> {
+    let unreadable = HubError::file(path, "read");
+    let bytes = fs::metadata(path).map_err(&unreadable)?.len();
+    let mut hasher = Sha1::new_with_prefix(format!("blob {bytes}\0"));
+    let mut file = fs::File::open(path).map_err(&unreadable)?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(&unreadable)? {
+            0 => return Ok(digest::hexadecimal(&hasher.finalize())),
+            count => hasher.update(&buffer[..count]),
+        }
+    }
 }
 
 /// Path of a file until it is complete; creates its folder.
@@ -195,6 +203,7 @@ mod tests {
         let fetch = || download(&item, &hub, "main", scratch.path(), &mut ());
         let manifest = fetch().unwrap();
         assert_eq!(manifest.files[0].path, "data/a b.jsonl");
+        assert_eq!(manifest.files[1].path, "data/small.jsonl");
         assert_eq!(fs::read(scratch.path().join("data/a b.jsonl")).unwrap().len(), 20);
         let count = || requests.lock().unwrap().len();
         let before = count();
@@ -211,41 +220,20 @@ mod tests {
     }
 
     #[test]
-    fn files_of_another_commit_are_fetched_again_unless_their_checksum_is_the_same() {
-        let scratch = tempfile::tempdir().unwrap();
-        let known = |path: &str| FetchedFile { path: path.into(), bytes: 3, sha256: "x".into() };
-        let remote = |path: &str, sha256: Option<&str>| RemoteFile {
-            path: path.into(),
-            bytes: 3,
-            sha256: sha256.map(str::to_owned),
-        };
-        for name in ["config.json", "model.safetensors", "other.json"] {
-            fs::write(scratch.path().join(name), "abc").unwrap();
-        }
-        let files = ["config.json", "model.safetensors", "other.json", "lost.json"].map(known);
-        let wanted = [remote("config.json", None), remote("model.safetensors", Some("x"))];
-        let check = |commit: Option<&str>, expected: &[&str]| {
-            let commit_before = Some("c0".to_owned());
-            let before =
-                Manifest { commit: commit_before, files: files.to_vec(), ..Manifest::default() };
-            let found = still_known(before, commit, &wanted, scratch.path());
-            let found: Vec<&str> = found.iter().map(|it| it.path.as_str()).collect();
-            assert_eq!(found, expected, "{commit:?}");
-        };
-        check(Some("c0"), &["config.json", "model.safetensors", "other.json"]);
-        check(Some("c1"), &["model.safetensors", "other.json"]);
-    }
-
-    #[test]
     fn what_is_current_is_not_fetched_again() {
         let scratch = tempfile::tempdir().unwrap();
         let target = scratch.path().join("a");
         fs::write(&target, "abc").unwrap();
         let known = FetchedFile { path: "a".into(), bytes: 3, sha256: "x".into() };
-        let file = RemoteFile { path: "a".into(), bytes: 3, sha256: Some("x".into()) };
+        let remote = |checksum| RemoteFile { path: "a".into(), bytes: 3, checksum };
+        let file = remote(Checksum::Sha256("x".into()));
         assert!(is_current(&known, &file, &target));
-        let changed = RemoteFile { sha256: Some("y".into()), ..file.clone() };
-        assert!(!is_current(&known, &changed, &target));
+        assert!(!is_current(&known, &remote(Checksum::Sha256("y".into())), &target));
+        // Output of `git hash-object` for it.
+        let small = remote(Checksum::GitBlob("f2ba8f84ab5c1bce84a7b441cb1959cfc7093b7f".into()));
+        assert!(is_current(&known, &small, &target));
+        fs::write(&target, "abd").unwrap();
+        assert!(!is_current(&known, &small, &target));
         fs::write(&target, "ab").unwrap();
         assert!(!is_current(&known, &file, &target));
     }

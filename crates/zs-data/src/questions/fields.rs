@@ -1,62 +1,123 @@
 //! From a row's fields to a question, whichever dataset's names they have.
 
+pub(crate) mod values;
+
 use serde_json::Value;
 use zs_core::Question;
 
+use self::values::{element, list, not_blank, number, scalar, text};
 use super::Fields;
-use crate::RowError;
+use crate::{NoteKind, RowContext, RowError};
 
 /// Separator of DeepResearcher between several golden answers in one text.
 const ANSWER_SEPARATOR: &str = "<|answer_split|>";
 
-/// The question of a row; `fallback_id` is used where the row has no id.
-pub(super) fn question(row: &Fields, fallback_id: &str) -> Result<Question, RowError> {
+/// End of the instruction in the prompts of Search-R1 and ZeroSearch, and what follows it.
+const INSTRUCTION: &str = "For example, <answer> Beijing </answer>.";
+const QUESTION: &str = "Question:";
+
+/// Fields of answers, in the order in which they are looked for.
+const ANSWERS: [&str; 6] = [
+    "golden_answers",
+    "answer",
+    "answers",
+    "possible_answers",
+    "reward_model.ground_truth.target",
+    "reward_model.ground_truth",
+];
+
+/// Fields of questions other than `prompt`, in the order in which they are looked for.
+const QUESTIONS: [&str; 4] = [
+    "question",
+    "extra_info.question",
+    "extra_info.tools_kwargs.search.create_kwargs.question",
+    "query",
+];
+
+/// The question of a row; `stem` and the index of the row make its id where it has none.
+pub(super) fn question(
+    row: &Fields,
+    context: &mut RowContext<'_>,
+    stem: &str,
+) -> Result<Question, RowError> {
     let row = RowView(row);
-    let gold_titles = gold_titles(row)?;
+    let gold_titles = gold_titles(row, context)?;
+    let text = question_text(row, context)?;
+    let golden_answers = golden_answers(row, context)?;
+    if golden_answers.iter().any(|it| is_missing_marker(it)) || is_missing_marker(&text) {
+        context.note(NoteKind::MissingMarker);
+    }
+    if text.parse::<f64>().is_ok() {
+        context.note(NoteKind::NoLetters);
+    }
     Ok(Question {
-        id: id(row)?.unwrap_or_else(|| fallback_id.to_owned()),
-        text: question_text(row)?,
-        golden_answers: golden_answers(row)?,
+        id: id(row, context)?.unwrap_or_else(|| format!("{stem}-{}", context.index)),
+        text,
+        golden_answers,
         hops: hops(row, gold_titles.len())?,
         gold_titles,
-        data_source: label(row, &["data_source", "dataset"])?,
-        question_type: label(row, &["type"])?,
+        data_source: label(row, &["data_source", "dataset"], context)?,
+        question_type: label(row, &["type"], context)?,
     })
 }
 
 /// Converts a row that is to be scored and not asked: it may have no text, and its golden answers are
-/// taken as they are, blank ones included, as scoring scripts take them. `fallback_id` is used where
-/// the row has no id.
+/// taken as they are, blank ones included, as scoring scripts take them. `stem` and the index of the
+/// row make its id where it has none.
 ///
 /// # Errors
 ///
 /// Fails on a row without a field of answers, and on fields of the wrong type.
-pub fn scored_question(row: &Fields, fallback_id: &str) -> Result<Question, RowError> {
+pub fn scored_question(
+    row: &Fields,
+    context: &mut RowContext<'_>,
+    stem: &str,
+) -> Result<Question, RowError> {
     let row = RowView(row);
-    let gold_titles = gold_titles(row)?;
+    let gold_titles = gold_titles(row, context)?;
     let (field, value) = answers_field(row)?;
-    let as_text = |value: &Value, field: &str| match value {
-        Value::String(text) => Ok(text.clone()),
-        other => text_or_number(other, field),
-    };
-    let golden_answers = match value {
-        Value::Array(parts) => parts
-            .iter()
-            .enumerate()
-            .map(|(index, part)| as_text(part, &element(field, index)))
-            .collect::<Result<_, _>>()?,
-        Value::String(joined) => joined.split(ANSWER_SEPARATOR).map(str::to_owned).collect(),
-        other => vec![as_text(other, field)?],
-    };
+    let golden_answers = raw_answers(field, value, context)?;
     Ok(Question {
-        id: id(row)?.unwrap_or_else(|| fallback_id.to_owned()),
+        id: id(row, context)?.unwrap_or_else(|| format!("{stem}-{}", context.index)),
         text: row.get("question").and_then(Value::as_str).unwrap_or_default().to_owned(),
         golden_answers,
         hops: hops(row, gold_titles.len())?,
         gold_titles,
-        data_source: label(row, &["data_source", "dataset"])?,
-        question_type: label(row, &["type"])?,
+        data_source: label(row, &["data_source", "dataset"], context)?,
+        question_type: label(row, &["type"], context)?,
     })
+}
+
+/// The question of a row and its answers that are not blank; none where it has no field of them.
+pub(crate) fn question_and_answers(
+    row: &Fields,
+    context: &mut RowContext<'_>,
+) -> Result<(String, Vec<String>), RowError> {
+    let row = RowView(row);
+    let question = question_text(row, context)?;
+    let Ok((field, value)) = answers_field(row) else { return Ok((question, Vec::new())) };
+    let answers = raw_answers(field, value, context)?;
+    let answers = answers.iter().map(|it| it.trim().to_owned()).filter(|it| !it.is_empty());
+    Ok((question, answers.collect()))
+}
+
+/// Answers as they are, blank ones included.
+fn raw_answers(
+    field: &str,
+    value: &Value,
+    context: &mut RowContext<'_>,
+) -> Result<Vec<String>, RowError> {
+    let values = match answer_values(value) {
+        Answers::Joined(joined) => {
+            return Ok(joined.split(ANSWER_SEPARATOR).map(str::to_owned).collect());
+        }
+        Answers::Values(values) => values.into_iter().enumerate(),
+    };
+    let texts = values.filter_map(|(index, value)| match value {
+        Value::String(text) => Some(Ok(text.clone())),
+        other => number(other, || element(field, index), context).transpose(),
+    });
+    texts.collect()
 }
 
 /// A row, looked into by dotted path.
@@ -85,77 +146,151 @@ impl<'a> RowView<'a> {
     }
 }
 
-fn id(row: RowView<'_>) -> Result<Option<String>, RowError> {
-    if let Some((field, value)) = row.first(&["id", "_id"]) {
-        return text_or_number(value, field).map(Some);
+fn id(row: RowView<'_>, context: &mut RowContext<'_>) -> Result<Option<String>, RowError> {
+    match row.first(&["id", "_id"]) {
+        Some((_, Value::Number(number))) if !number.is_f64() => {
+            return Ok(Some(number.to_string()));
+        }
+        Some((field, value)) => return scalar(value, || field.to_owned(), context),
+        None => {}
     }
     let index = row.get("extra_info.index").and_then(Value::as_str).map(str::trim);
     Ok(index.filter(|it| !it.is_empty()).map(str::to_owned))
 }
 
-fn question_text(row: RowView<'_>) -> Result<String, RowError> {
-    if let Some(value) = row.get("question") {
-        return text(value, "question");
+fn question_text(row: RowView<'_>, context: &mut RowContext<'_>) -> Result<String, RowError> {
+    if let Some((field, value)) = row.first(&QUESTIONS) {
+        if let Some(other) = row.get("extra_info.question").filter(|_| field == "question") {
+            note_difference(value.as_str(), other.as_str(), context);
+        }
+        return text(value, || field.to_owned(), context);
     }
     let Some(prompt) = row.get("prompt") else {
-        return Err(RowError::Missing { field: "question", alternatives: "prompt" });
+        let alternatives = "extra_info.question, query, prompt";
+        return Err(RowError::Missing { field: "question", alternatives });
     };
-    let messages = prompt.as_array().ok_or_else(|| wrong_type("prompt", "a list", prompt))?;
-    let is_user = |message: &&Value| message.get("role").is_some_and(|role| role == "user");
-    match messages.iter().rev().find(is_user).and_then(|message| message.get("content")) {
-        Some(content) => text(content, "prompt.content"),
-        None => Err(RowError::Empty { field: "prompt (no user message)".to_owned() }),
+    let asked = match prompt {
+        Value::Array(messages) => {
+            let is_user = |message: &&Value| message.get("role").is_some_and(|role| role == "user");
+            let last = messages.iter().rev().find(is_user);
+            last.and_then(|message| message.get("content"))
+                .ok_or_else(|| RowError::Empty { field: "prompt (no user message)".to_owned() })?
+        }
+        other => other,
+    };
+    let asked = text(asked, || "prompt.content".to_owned(), context)?;
+    let behind = asked.find(INSTRUCTION).and_then(|at| {
+        let (_, rest) = asked[at..].split_once(QUESTION)?;
+        rest.trim_start().lines().next().map(str::trim).filter(|it| !it.is_empty())
+    });
+    if let Some(question) = behind {
+        context.note(NoteKind::InstructionRemoved);
+        return Ok(question.to_owned());
+    }
+    if asked.contains('\n') || asked.contains('<') || asked.to_lowercase().contains("question") {
+        context.note(NoteKind::WholePrompt);
+    }
+    Ok(asked)
+}
+
+/// Notes two texts that differ in more than case and punctuation at their ends.
+fn note_difference(first: Option<&str>, second: Option<&str>, context: &mut RowContext<'_>) {
+    let plain = |it: &str| it.trim_matches(|it: char| !it.is_alphanumeric()).to_lowercase();
+    if let (Some(first), Some(second)) = (first, second) {
+        if plain(first) != plain(second) {
+            context.note(NoteKind::FieldsDiffer);
+        }
     }
 }
 
 /// The answers as the row has them, and where.
 fn answers_field(row: RowView<'_>) -> Result<(&'static str, &Value), RowError> {
-    row.first(&[
-        "golden_answers",
-        "answer",
-        "answers",
-        "possible_answers",
-        "reward_model.ground_truth.target",
-        "reward_model.ground_truth",
-    ])
-    .ok_or(RowError::Missing {
+    row.first(&ANSWERS).ok_or(RowError::Missing {
         field: "golden_answers",
         alternatives: "answer, answers, possible_answers, reward_model.ground_truth",
     })
 }
 
-fn golden_answers(row: RowView<'_>) -> Result<Vec<String>, RowError> {
+/// Answers as a row has them.
+enum Answers<'a> {
+    /// One text, which may hold several.
+    Joined(&'a str),
+    Values(Vec<&'a Value>),
+}
+
+/// A text, a list, one value, SQuAD's `{"text": [..]}`, TriviaQA's `{"value", "aliases"}` or verl's
+/// `{"target"}`.
+fn answer_values(value: &Value) -> Answers<'_> {
+    match value {
+        Value::String(joined) => Answers::Joined(joined),
+        Value::Array(values) => Answers::Values(values.iter().collect()),
+        Value::Object(fields) => {
+            if let Some(values) = fields.get("target").or_else(|| fields.get("text")) {
+                return answer_values(values);
+            }
+            match (fields.get("value"), fields.get("aliases").and_then(Value::as_array)) {
+                (Some(value), aliases) => Answers::Values(
+                    std::iter::once(value).chain(aliases.into_iter().flatten()).collect(),
+                ),
+                _ => Answers::Values(vec![value]),
+            }
+        }
+        other => Answers::Values(vec![other]),
+    }
+}
+
+fn golden_answers(row: RowView<'_>, context: &mut RowContext<'_>) -> Result<Vec<String>, RowError> {
     let (field, value) = answers_field(row)?;
-    let mut answers = texts(value, field)?;
+    let mut answers = texts(value, field, context)?;
     if let Some(aliases) = row.label("answer_aliases").filter(|_| field == "answer") {
-        answers.extend(texts(aliases, "answer_aliases")?);
+        answers.extend(texts(aliases, "answer_aliases", context)?);
     }
     if answers.is_empty() {
         return Err(RowError::Empty { field: field.to_owned() });
+    }
+    let target = row.get("reward_model.ground_truth.target").filter(|_| !field.contains('.'));
+    if let Some(target) = target.and_then(Value::as_array) {
+        let is_other =
+            |it: &Value| it.as_str().is_some_and(|it| !answers.iter().any(|a| a == it.trim()));
+        if target.iter().any(is_other) {
+            context.note(NoteKind::FieldsDiffer);
+        }
     }
     Ok(answers)
 }
 
 /// One answer or several.
-fn texts(value: &Value, field: &str) -> Result<Vec<String>, RowError> {
-    Ok(match value {
-        Value::String(joined) => joined
-            .split(ANSWER_SEPARATOR)
-            .enumerate()
-            .map(|(index, part)| not_blank(part, || element(field, index)))
-            .collect::<Result<Vec<_>, _>>()?,
-        Value::Array(parts) => parts
-            .iter()
-            .enumerate()
-            .map(|(index, part)| text_or_number(part, &element(field, index)))
-            .collect::<Result<Vec<_>, _>>()?,
-        Value::Number(_) => vec![text_or_number(value, field)?],
-        other => return Err(wrong_type(field, "a text or a list of texts", other)),
-    })
+fn texts(
+    value: &Value,
+    field: &str,
+    context: &mut RowContext<'_>,
+) -> Result<Vec<String>, RowError> {
+    match answer_values(value) {
+        Answers::Joined(joined) => {
+            let parts = joined.split(ANSWER_SEPARATOR).enumerate();
+            parts.map(|(index, part)| not_blank(part, || element(field, index))).collect()
+        }
+        Answers::Values(values) => {
+            let mut texts = Vec::with_capacity(values.len());
+            for (index, part) in values.into_iter().enumerate() {
+                let name = || match value.is_array() {
+                    true => element(field, index),
+                    false => field.to_owned(),
+                };
+                texts.extend(scalar(part, name, context)?);
+            }
+            Ok(texts)
+        }
+    }
+}
+
+/// Texts that programs write for a missing value.
+fn is_missing_marker(text: &str) -> bool {
+    matches!(text, "nan" | "NaN" | "null" | "NULL" | "None" | "<NA>")
 }
 
 /// Titles of supporting documents, each once, in order.
-fn gold_titles(row: RowView<'_>) -> Result<Vec<String>, RowError> {
+fn gold_titles(row: RowView<'_>, context: &mut RowContext<'_>) -> Result<Vec<String>, RowError> {
     let (field, titles): (_, Vec<&Value>) =
         match (row.label("gold_titles"), row.label("supporting_facts")) {
             (Some(value), _) => ("gold_titles", list(value, "gold_titles")?.iter().collect()),
@@ -174,7 +309,7 @@ fn gold_titles(row: RowView<'_>) -> Result<Vec<String>, RowError> {
         };
     let mut distinct: Vec<String> = Vec::new();
     for (index, title) in titles.into_iter().enumerate() {
-        let title = text(title, &element(field, index))?;
+        let Some(title) = scalar(title, || element(field, index), context)? else { continue };
         if !distinct.contains(&title) {
             distinct.push(title);
         }
@@ -192,12 +327,16 @@ fn supporting_paragraphs(row: RowView<'_>) -> Result<Vec<&Value>, RowError> {
 }
 
 /// A label that results are broken down by.
-fn label(row: RowView<'_>, names: &[&'static str]) -> Result<Option<String>, RowError> {
+fn label(
+    row: RowView<'_>,
+    names: &[&'static str],
+    context: &mut RowContext<'_>,
+) -> Result<Option<String>, RowError> {
     for name in names {
         if let Some(value) = row.label(name) {
             return match value {
                 Value::String(text) if text.trim().is_empty() => Ok(None),
-                value => text_or_number(value, name).map(Some),
+                value => scalar(value, || (*name).to_owned(), context),
             };
         }
     }
@@ -209,57 +348,35 @@ fn hops(row: RowView<'_>, num_titles: usize) -> Result<Option<u8>, RowError> {
         let steps = row.label("question_decomposition").and_then(Value::as_array).map(Vec::len);
         return Ok(u8::try_from(steps.unwrap_or(num_titles)).ok().filter(|&it| it > 0));
     };
-    let hops = value.as_u64().and_then(|it| u8::try_from(it).ok()).filter(|&it| it > 0);
-    hops.map(Some).ok_or_else(|| wrong_type("hops", "a whole number from 1 to 255", value))
-}
-
-fn list<'a>(value: &'a Value, field: &str) -> Result<&'a [Value], RowError> {
-    value.as_array().map(Vec::as_slice).ok_or_else(|| wrong_type(field, "a list", value))
-}
-
-fn text(value: &Value, field: &str) -> Result<String, RowError> {
-    let text = value.as_str().ok_or_else(|| wrong_type(field, "a text", value))?;
-    not_blank(text, || field.to_owned())
-}
-
-fn text_or_number(value: &Value, field: &str) -> Result<String, RowError> {
-    match value {
-        Value::Number(number) if !number.is_f64() => Ok(number.to_string()),
-        Value::String(text) => not_blank(text, || field.to_owned()),
-        other => Err(wrong_type(field, "a text or a whole number", other)),
-    }
-}
-
-/// The trimmed text, if anything is left of it.
-fn not_blank(text: &str, field: impl FnOnce() -> String) -> Result<String, RowError> {
-    let text = text.trim();
-    if text.is_empty() { Err(RowError::Empty { field: field() }) } else { Ok(text.to_owned()) }
-}
-
-/// The name of an element of a list, counted from 0 as in JSON paths.
-fn element(field: &str, index: usize) -> String {
-    format!("{field}[{index}]")
-}
-
-fn wrong_type(field: &str, expected: &'static str, value: &Value) -> RowError {
-    let found = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a truth value",
-        Value::Number(number) if number.is_f64() => "a fraction",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
+    let hops = match value {
+        Value::String(text) => text.trim().parse().ok(),
+        other => other.as_u64().and_then(|it| u8::try_from(it).ok()),
     };
-    RowError::WrongType { field: field.to_owned(), expected, found }
+    let hops = hops.filter(|&it: &u8| it > 0);
+    hops.map(Some).ok_or_else(|| values::wrong_type("hops", "a whole number from 1 to 255", value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    use crate::questions::plain::plain_fields;
+    use crate::rows::notes::Notes;
+
     fn read(row: &str) -> Result<Question, RowError> {
-        question(&serde_json::from_str(row).unwrap(), "file-7")
+        read_noted(row, question).0
+    }
+
+    /// Reads the seventh row of a file, with what was noted.
+    fn read_noted(
+        row: &str,
+        convert: impl Fn(&Fields, &mut RowContext<'_>, &str) -> Result<Question, RowError>,
+    ) -> (Result<Question, RowError>, Vec<NoteKind>) {
+        let mut notes = Notes::default();
+        let mut context = RowContext::new(7, 7, &mut notes);
+        let row = plain_fields(serde_json::from_str(row).unwrap(), &mut context);
+        let question = convert(&row, &mut context, "file");
+        (question, notes.report().into_iter().map(|it| it.kind).collect())
     }
 
     #[track_caller]
@@ -341,12 +458,67 @@ mod tests {
 
     #[test]
     fn scored_rows_keep_their_answers_as_they_are() {
-        let row = serde_json::from_str(r#"{"id":1,"golden_answers":[" a ","",2]}"#).unwrap();
-        let question = scored_question(&row, "f-1").unwrap();
+        let row = r#"{"id":1,"golden_answers":[" a ","",2]}"#;
+        let question = read_noted(row, scored_question).0.unwrap();
         assert_eq!((&question.id[..], &question.text[..]), ("1", ""));
         assert_eq!(question.golden_answers, [" a ", "", "2"]);
-        let row = serde_json::from_str(r#"{"golden_answers":[]}"#).unwrap();
-        assert!(scored_question(&row, "f-1").unwrap().golden_answers.is_empty());
+        let row = r#"{"golden_answers":[]}"#;
+        let question = read_noted(row, scored_question).0.unwrap();
+        assert!(question.golden_answers.is_empty());
+    }
+
+    #[track_caller]
+    fn check_notes(row: &str, text: &str, answers: &[&str], expected: &[NoteKind]) {
+        let (question, notes) = read_noted(row, question);
+        let question = question.unwrap();
+        assert_eq!((question.text.as_str(), &notes[..]), (text, expected), "{row}");
+        assert_eq!(question.golden_answers, answers, "{row}");
+    }
+
+    #[test]
+    fn decisions_are_noted() {
+        use NoteKind::*;
+        let instruction =
+            "Answer the given question. Think. For example, <answer> Beijing </answer>.";
+        let chat = |text: &str| serde_json::json!({"prompt": [{"role": "user", "content": text}], "answer": "a"});
+        check_notes(r#"{"question":"q","answer":"['a' 'b']"}"#, "q", &["a", "b"], &[ListInText]);
+        check_notes(r#"{"question":"q","answer":"[sic]"}"#, "q", &["[sic]"], &[ListLikeText]);
+        check_notes(r#"{"question":"q","answer":"(sic)"}"#, "q", &["(sic)"], &[]);
+        check_notes(r#"{"question":"q","answer":["['a']"]}"#, "q", &["['a']"], &[]);
+        check_notes(
+            r#"{"question":7,"answer":1.5}"#,
+            "7",
+            &["1.5"],
+            &[NumberAsText, FractionAsText, NoLetters],
+        );
+        check_notes(r#"{"question":"q","answer":[null,"a"]}"#, "q", &["a"], &[NullInList]);
+        check_notes(r#"{"Question ":"q","ANSWER":"nan"}"#, "q", &["nan"], &[MissingMarker]);
+        check_notes(
+            r#"{"question":"q","answers":{"text":["a"],"answer_start":[3]}}"#,
+            "q",
+            &["a"],
+            &[],
+        );
+        check_notes(
+            r#"{"question":"q","answer":{"value":"a","aliases":["b"]}}"#,
+            "q",
+            &["a", "b"],
+            &[],
+        );
+        let known = chat(&format!("{instruction} Question: who wrote it?\n"));
+        check_notes(&known.to_string(), "who wrote it?", &["a"], &[InstructionRemoved]);
+        let unknown = "Think first. The question is: who?";
+        check_notes(&chat(unknown).to_string(), unknown, &["a"], &[WholePrompt]);
+        check_notes(&chat("who?").to_string(), "who?", &["a"], &[]);
+        check_notes(r#"{"prompt":"who?","answer":"a"}"#, "who?", &["a"], &[]);
+        let verl = r#"{"prompt":"Think. Question: q","extra_info":"{'question': 'q', 'index': 1}",
+            "reward_model":"{'ground_truth': {'target': array(['a', 'b'], dtype=object)}}"}"#;
+        check_notes(verl, "q", &["a", "b"], &[ListInText]);
+        let two = r#"{"question":"q","extra_info":{"question":"other"},"golden_answers":["a"],
+            "reward_model":{"ground_truth":{"target":["a"]}}}"#;
+        check_notes(two, "q", &["a"], &[FieldsDiffer]);
+        let same = r#"{"question":"q?","extra_info":{"question":"Q"},"answer":"a"}"#;
+        check_notes(same, "q?", &["a"], &[]);
     }
 
     #[track_caller]
@@ -360,13 +532,14 @@ mod tests {
         check_refuses(r#"{"answer":"a"}"#, "field `question` is missing");
         check_refuses(r#"{"question":null,"answer":"a"}"#, "field `question` is missing");
         check_refuses(r#"{"question":"  ","answer":"a"}"#, "field `question` is empty");
-        check_refuses(r#"{"question":7,"answer":"a"}"#, "`question` is a number");
+        check_refuses(r#"{"question":["q"],"answer":"a"}"#, "`question` is a list");
         check_refuses(r#"{"question":"q"}"#, "field `golden_answers` is missing");
         check_refuses(r#"{"question":"q","golden_answers":[]}"#, "`golden_answers` is empty");
         check_refuses(r#"{"question":"q","answer":["a"," "]}"#, "field `answer[1]` is empty");
         check_refuses(r#"{"question":"q","answer":["a",[1]]}"#, "`answer[1]` is a list");
-        check_refuses(r#"{"question":"q","answer":[1.5]}"#, "`answer[0]` is a fraction");
+        check_refuses(r#"{"question":"q","answer":[1e300]}"#, "`answer[0]` is a fraction");
         check_refuses(r#"{"question":"q","answer":{"x":1}}"#, "`answer` is an object");
+        check_refuses(r#"{"question":"q","answer":[null]}"#, "`answer` is empty");
         check_refuses(r#"{"question":"q","answer":"a","hops":0}"#, "`hops` is a number");
         check_refuses(r#"{"question":"q","answer":"a","id":true}"#, "`id` is a truth value");
         check_refuses(r#"{"prompt":[{"role":"system"}],"answer":"a"}"#, "no user message");

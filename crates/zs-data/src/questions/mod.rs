@@ -1,25 +1,28 @@
 //! Questions in the forms that public datasets use.
 
-mod fields;
+pub(crate) mod fields;
+mod ids;
+mod plain;
 mod source;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 use zs_core::Question;
 
-use crate::{DataError, RowError, RowReader, Rows, SkippedRows};
+use crate::{DataError, RowReader, Rows};
 
 pub use fields::scored_question;
+pub use ids::{DistinctQuestions, distinct_ids, distinct_questions};
 pub use source::{QuestionFile, QuestionSet, QuestionSource, register_question_sources};
 
 /// Top-level columns that questions and predictions are made of; of Parquet files, others are not
 /// read at all.
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 24] = [
     "id",
     "_id",
     "question",
+    "query",
     "prompt",
     "golden_answers",
     "answer",
@@ -39,17 +42,20 @@ const COLUMNS: [&str; 22] = [
     "type",
     "prediction",
     "transcript",
+    "turns",
 ];
 
 /// Fields of one row.
 pub type Fields = Map<String, Value>;
 
-/// Reads every question of a file. See [`open_questions`] for the forms that it may have.
+/// Reads every question of a file. See [`open_questions`] for the forms that it may have, and
+/// [`read_question_set`] for what the reader decided.
 ///
 /// # Errors
 ///
 /// Fails on the first row that is not a question, and on a file that holds none, naming file, row
-/// and field. An id that occurs twice is an error too, since results are compared by id.
+/// and field. Results are compared by id: an id that occurs twice in a data source is an error.
+/// Where ids restart in another data source, all ids are preceded by `data_source` and a colon.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;
@@ -61,28 +67,30 @@ pub type Fields = Map<String, Value>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_questions(path: &Path) -> Result<Vec<Question>, DataError> {
-    distinct(open_questions(path)?).collect_all()
+    Ok(read_question_set(path, false)?.questions)
 }
 
-/// Reads the questions of a file without the rows that are malformed or repeat an id.
+/// Reads the questions of a file, with decisions of the reader and, where `skip_bad_rows` is set,
+/// without the rows that are malformed or repeat an id.
 ///
 /// # Errors
 ///
-/// Fails on a file that cannot be read to its end, and on one that holds no valid row.
-pub fn read_valid_questions(path: &Path) -> Result<(Vec<Question>, SkippedRows), DataError> {
-    distinct(open_questions(path)?).collect_valid()
-}
-
-/// Makes an id that an earlier row has an error.
-fn distinct(questions: Rows<Question>) -> Rows<Question> {
-    let mut first_rows: BTreeMap<String, usize> = BTreeMap::new();
-    questions.try_map(move |question, row| match first_rows.get(&question.id) {
-        Some(&first) => Err(RowError::DuplicateId { id: question.id, first }),
-        None => {
-            first_rows.insert(question.id.clone(), row);
-            Ok(question)
-        }
-    })
+/// As [`read_questions`]; with `skip_bad_rows`, only where the file cannot be read to its end or holds
+/// no valid row.
+///
+/// ```
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("trivia.jsonl");
+/// std::fs::write(&path, r#"{"question": "who wrote Dune?", "answer": "['Frank Herbert']"}"#)?;
+/// let set = zs_data::read_question_set(&path, false)?;
+/// assert_eq!(set.questions[0].golden_answers, ["Frank Herbert"]);
+/// assert_eq!(set.notes[0].kind, zs_data::NoteKind::ListInText);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn read_question_set(path: &Path, skip_bad_rows: bool) -> Result<QuestionSet, DataError> {
+    let rows = open_questions(path)?.try_map(|question, row| Ok((question, row)));
+    let (rows, report) = rows.collect_reported(skip_bad_rows)?;
+    ids::question_set(rows, report, path, skip_bad_rows)
 }
 
 /// Opens a file of questions, for reading one at a time, in any format of [`RowReader`].
@@ -91,18 +99,20 @@ fn distinct(questions: Rows<Question>) -> Rows<Question> {
 ///
 /// | of [`Question`] | taken from |
 /// |---|---|
-/// | `id` | `id` or `_id` (text or whole number), `extra_info.index` where it is text, else `<file stem>-<row>` |
-/// | `text` | `question`, else the last user message of `prompt` |
+/// | `id` | `id` or `_id` (text or whole number), `extra_info.index` where it is text, else `<file stem>-<index of the row>` |
+/// | `text` | `question`, `extra_info.question`, `extra_info.tools_kwargs.search.create_kwargs.question`, `query`, else the last user message of `prompt`, or `prompt` |
 /// | `golden_answers` | `golden_answers`, `answer`, `answers`, `possible_answers`, `reward_model.ground_truth.target`, `reward_model.ground_truth`; then `answer_aliases` |
 /// | `hops` | `hops`, else `MuSiQue`'s `question_decomposition`, else the number of supporting titles |
 /// | `gold_titles` | `gold_titles`, else the titles of `supporting_facts`, else of the `paragraphs` that say `is_supporting` |
 /// | `data_source` | `data_source`, `dataset` |
 /// | `question_type` | `type` |
 ///
-/// `metadata.` is looked into where a field is not at the top (FlashRAG). Answers are a text, a whole
-/// number, or a list of these; a text is split at `<|answer_split|>`, and in CSV and TSV a list may
-/// be written as JSON or as Python prints it. Supporting facts are HotpotQA's, as `{"title": [..]}`
-/// or `[[title, sentence], ..]`. Other fields are ignored.
+/// Names of fields may have any case. `metadata.` is looked into where a field is not at the top
+/// (FlashRAG). Answers are a text, a number, a list of these, SQuAD's `{"text": [..]}` or TriviaQA's
+/// `{"value", "aliases"}`; a text is split at `<|answer_split|>`. A list or object may be written
+/// inside a text, as JSON, Python or numpy print it, in every format. Of a `prompt`, the instruction of
+/// Search-R1 and ZeroSearch is removed. Supporting facts are HotpotQA's, as `{"title": [..]}` or
+/// `[[title, sentence], ..]`. Other fields are ignored. [`Rows::notes`] counts what was decided.
 ///
 /// A numeric `extra_info.index` is not an identifier: Search-R1's merged sets restart it for each
 /// source. Ids are not compared here; [`read_questions`] does.
@@ -123,17 +133,19 @@ fn distinct(questions: Rows<Question>) -> Rows<Question> {
 /// As [`RowReader::open`].
 pub fn open_questions(path: &Path) -> Result<Rows<Question>, DataError> {
     let (stem, rows) = open_question_rows(path)?;
-    Ok(rows.try_map(move |fields, row| fields::question(&fields, &format!("{stem}-{row}"))))
+    Ok(rows.try_filter_map(move |row, context| fields::question(&row, context, &stem).map(Some)))
 }
 
 /// Opens a file of questions or predictions, for reading the fields of one row at a time, and gives
-/// the name of the file without its extensions, which ids default to.
+/// the name of the file without its extensions, which ids default to. Fields have their plain names,
+/// and hold the lists that are written inside texts.
 ///
 /// # Errors
 ///
 /// As [`RowReader::open`].
 pub fn open_question_rows(path: &Path) -> Result<(String, Rows<Fields>), DataError> {
-    let rows = RowReader::new("question").with_columns(&COLUMNS).open(path)?;
+    let rows = RowReader::new("question").with_columns(&COLUMNS).open::<Fields>(path)?;
+    let rows = rows.try_filter_map(|row, context| Ok(Some(plain::plain_fields(row, context))));
     Ok((stem(path), rows))
 }
 
@@ -168,12 +180,12 @@ mod tests {
         let good = |id: &str| format!("{{\"id\":\"{id}\",\"question\":\"?\",\"answer\":\"a\"}}\n");
         let text = good("1") + "{\"id\":\"2\"\n" + &good("1") + "{\"id\":\"4\"}\n" + &good("5");
         std::fs::write(&path, text).unwrap();
-        let (questions, skipped) = read_valid_questions(&path).unwrap();
+        let QuestionSet { questions, skipped, .. } = read_question_set(&path, true).unwrap();
         assert_eq!(questions.iter().map(|it| it.id.as_str()).collect::<Vec<_>>(), ["1", "5"]);
         assert_eq!(skipped.count, 3);
         assert!(skipped.first.unwrap().to_string().contains("row 2: not a question"));
         assert!(read_questions(&path).unwrap_err().to_string().contains("row 2"));
-        assert!(read_valid_questions(&dir.path().join("none.jsonl")).is_err());
+        assert!(read_question_set(&dir.path().join("none.jsonl"), true).is_err());
     }
 
     #[test]

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use zs_core::Question;
 use zs_core::registry::{BoxedError, Registry, RegistryError, Settings, SettingsError};
 
-use super::{read_questions, read_valid_questions};
-use crate::SkippedRows;
+use super::read_question_set;
+use crate::{Note, SkippedRows};
 
 /// Source of the questions of a run.
 ///
@@ -34,6 +34,8 @@ pub struct QuestionSet {
     pub questions: Vec<Question>,
     /// Rows that were left out.
     pub skipped: SkippedRows,
+    /// Decisions of the reader about rows that are not in the plainest form.
+    pub notes: Vec<Note>,
 }
 
 /// Questions of a file, in any form that [`open_questions`](crate::open_questions) reads.
@@ -78,12 +80,9 @@ impl Settings for QuestionFile {
 
 impl QuestionSource for QuestionFile {
     fn read(&self, skip_bad_rows: bool) -> Result<QuestionSet, BoxedError> {
-        let (mut questions, skipped) = match skip_bad_rows {
-            true => read_valid_questions(&self.path)?,
-            false => (read_questions(&self.path)?, SkippedRows::default()),
-        };
-        questions.truncate(self.limit.unwrap_or(usize::MAX));
-        Ok(QuestionSet { questions, skipped })
+        let mut set = read_question_set(&self.path, skip_bad_rows)?;
+        set.questions.truncate(self.limit.unwrap_or(usize::MAX));
+        Ok(set)
     }
 }
 

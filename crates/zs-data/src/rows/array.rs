@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use super::Failure;
+use super::failure::Failure;
 use super::text::{Text, peek};
 use crate::RowError;
 
@@ -103,7 +103,7 @@ mod tests {
         );
         check(
             "{\"question\":\"a\",\"answer\":1}\n\n{\"question\":\"b\",\"answer\":2}",
-            &[("q-1", "a"), ("q-3", "b")],
+            &[("q-1", "a"), ("q-2", "b")],
         );
     }
 

@@ -1,36 +1,43 @@
 //! From a file to typed rows: decompression, formats, errors with row and field.
 
 mod array;
+mod failure;
 mod lines;
-mod list_literal;
+pub(crate) mod literal;
+pub(crate) mod notes;
 mod parquet;
+mod source;
 mod table;
 mod text;
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use ::parquet::errors::ParquetError;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
 use self::array::Elements;
+use self::failure::Failure;
 use self::lines::Lines;
+use self::notes::{Note, NoteKind, Notes};
 use self::parquet::ParquetRows;
+use self::source::{RawRow, Source};
 use self::table::Table;
-use self::text::{Progress, Text, peek, plain_text};
+use self::text::{Opened, Progress, Text, foreign, open_text, peek};
 use zs_core::registry::BoxedError;
 
 use crate::{DataError, RowError};
 
 const PARQUET: &[u8] = b"PAR1";
+/// Bytes of a Parquet file that cannot be read in place.
+const MAX_SPOOLED_BYTES: u64 = 4 << 30;
 
 /// Settings of a reading of rows.
 ///
-/// The extension tells the format, a further `.gz` or `.zst` is passed over; where the name tells
-/// nothing, the first bytes do. Compression (gzip, zstd) is recognised by its first bytes alone.
+/// The first bytes tell compression (gzip, zstd), Parquet, JSON and what is not read at all; the
+/// extension tells JSON Lines and tables apart, a further `.gz` or `.zst` is passed over. Pipes are
+/// read as files are.
 ///
 /// | extension | one row a | row numbers in errors |
 /// |---|---|---|
@@ -38,7 +45,9 @@ const PARQUET: &[u8] = b"PAR1";
 /// | `.csv`, `.tsv` | record, with a header or without (question, answers) | line, from 1 |
 /// | `.parquet` | row | row, from 1 |
 ///
-/// Byte-order marks, CR LF and blank lines are accepted.
+/// Byte-order marks, blank lines, and lines that end in LF, CR LF or CR are accepted. Cells of a
+/// table may be in quotes as in CSV, or hold quotes as text: the convention with fewer defects is
+/// taken, and [`Rows::notes`] has what could be read otherwise. Names of columns are lower case.
 ///
 /// ```
 /// use serde::Deserialize;
@@ -111,19 +120,30 @@ impl RowReader {
         let name = [".gz", ".zst"].iter().find_map(|it| name.strip_suffix(it)).unwrap_or(&name);
         let extension = name.rsplit_once('.').map_or("", |it| it.1);
         let file = File::open(path).map_err(read_error)?;
-        let (mut packed, progress) = text::counted(file).map_err(read_error)?;
-        if extension == "parquet" || packed.fill_buf().map_err(read_error)?.starts_with(PARQUET) {
-            let file = File::open(path).map_err(read_error)?;
-            let rows = ParquetRows::new(file, self.columns)
+        let is_regular = file.metadata().map_err(read_error)?.is_file();
+        let (packed, progress) = text::counted(file).map_err(read_error)?;
+        let Opened { head, mut text, is_packed } = open_text(packed).map_err(read_error)?;
+        if let Some((form, remedy)) = foreign(&head) {
+            return Err(DataError::Foreign { path: path.to_owned(), form, remedy });
+        }
+        if extension == "parquet" || head.starts_with(PARQUET) {
+            let file = match is_regular && !is_packed {
+                true => File::open(path).map_err(read_error)?,
+                false => spooled(&mut text).map_err(read_error)?,
+            };
+            let rows = ParquetRows::new(file, self.columns, self.max_line_bytes)
                 .map_err(|error| DataError::Parquet { path: path.to_owned(), error })?;
             return Ok(self.rows(Source::Parquet(Box::new(rows)), path, progress));
         }
-        let mut text = plain_text(packed).map_err(read_error)?;
+        let table =
+            |text, delimiter| Table::new(text, delimiter, self.max_line_bytes).map(Source::table);
         let source = match extension {
-            "csv" => Table::new(text, b',').map(Source::Table),
-            "tsv" => Table::new(text, b'\t').map(Source::Table),
+            "csv" | "tsv" if is_json(&head) => self.json(text),
+            "csv" => table(text, b','),
+            "tsv" => table(text, b'\t'),
             "jsonl" | "ndjson" | "json" => self.json(text),
-            _ if matches!(text.fill_buf(), Ok([b'{' | b'[', ..])) => self.json(text),
+            _ if matches!(head.trim_ascii_start().first(), Some(b'{' | b'[')) => self.json(text),
+            _ if table::has_header(&head) => table(text, b','),
             _ => return Err(DataError::UnknownFormat { path: path.to_owned() }),
         };
         Ok(self.rows(source.map_err(|it| it.at(path, 1))?, path, progress))
@@ -139,8 +159,9 @@ impl RowReader {
         reader: impl Read + 'static,
         path: &Path,
     ) -> Result<Rows<T>, DataError> {
-        let text = plain_text(text::buffered(reader))
-            .map_err(|error| DataError::Read { path: path.to_owned(), error })?;
+        let text = open_text(reader)
+            .map_err(|error| DataError::Read { path: path.to_owned(), error })?
+            .text;
         Ok(self.rows(Source::Lines(self.lines(text, 0)), path, Progress::default()))
     }
 
@@ -170,12 +191,63 @@ impl RowReader {
             source,
             progress,
             is_over: false,
-            parse: Box::new(move |row, _| row.parse(noun)),
+            index: 0,
+            notes: Notes::default(),
+            parse: Box::new(move |row, _| row.parse(noun).map(Some)),
         }
     }
 }
 
-type Parse<T> = dyn FnMut(RawRow<'_>, usize) -> Result<T, RowError>;
+/// A temporary copy of a text that can be read in any order; it has no name.
+fn spooled(text: &mut Text) -> std::io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    let count = std::io::copy(&mut text.take(MAX_SPOOLED_BYTES + 1), &mut file)?;
+    if count > MAX_SPOOLED_BYTES {
+        let problem =
+            "more than 4 GiB of Parquet that is packed or comes through a pipe; save it to a file";
+        return Err(std::io::Error::other(problem));
+    }
+    file.rewind()?;
+    Ok(file)
+}
+
+/// True for the beginning of JSON in a file whose name says table: one object in its first line, or
+/// a list of objects.
+fn is_json(head: &[u8]) -> bool {
+    let head = head.trim_ascii_start();
+    let is_key = |rest: &[u8]| matches!(rest.trim_ascii_start().first(), Some(b'"' | b'}'));
+    match head.split_first() {
+        Some((b'{', rest)) => is_key(rest),
+        Some((b'[', rest)) => rest
+            .trim_ascii_start()
+            .split_first()
+            .is_some_and(|(it, rest)| *it == b'{' && is_key(rest)),
+        _ => false,
+    }
+}
+
+type Parse<T> = dyn FnMut(RawRow<'_>, &mut RowContext<'_>) -> Result<Option<T>, RowError>;
+
+/// Place of a row in its file, and notes on it.
+#[derive(Debug)]
+pub struct RowContext<'a> {
+    /// Number of the row in errors, from 1.
+    pub row: usize,
+    /// Index of the row among those of the file, from 1: the same in every format.
+    pub index: usize,
+    notes: &'a mut Notes,
+}
+
+impl<'a> RowContext<'a> {
+    pub(crate) fn new(row: usize, index: usize, notes: &'a mut Notes) -> Self {
+        Self { row, index, notes }
+    }
+
+    /// Notes a decision about this row.
+    pub fn note(&mut self, kind: NoteKind) {
+        self.notes.add(kind, self.row);
+    }
+}
 
 /// Rows of a file, one at a time, so that a file may be larger than memory.
 ///
@@ -186,6 +258,9 @@ pub struct Rows<T> {
     source: Source,
     progress: Progress,
     is_over: bool,
+    /// Rows so far.
+    index: usize,
+    notes: Notes,
     parse: Box<Parse<T>>,
 }
 
@@ -196,6 +271,15 @@ pub struct SkippedRows {
     pub count: usize,
     /// Error of the first.
     pub first: Option<BoxedError>,
+}
+
+/// Rows that were left out, and decisions about the others.
+#[derive(Debug, Default)]
+pub struct ReadReport {
+    /// Malformed rows.
+    pub skipped: SkippedRows,
+    /// Decisions of the reader.
+    pub notes: Vec<Note>,
 }
 
 impl<T: 'static> Rows<T> {
@@ -214,15 +298,34 @@ impl<T: 'static> Rows<T> {
         }
     }
 
+    /// Decisions of the reader so far, with counts; complete after the last row.
+    #[must_use]
+    pub fn notes(&self) -> Vec<Note> {
+        self.notes.merged(self.source.notes()).report()
+    }
+
     /// Converts each row, given its number; an error of `convert` is one of that row.
     #[must_use]
     pub fn try_map<U>(
         self,
         mut convert: impl FnMut(T, usize) -> Result<U, RowError> + 'static,
     ) -> Rows<U> {
-        let Self { path, noun, source, progress, is_over, mut parse } = self;
-        let parse = move |raw: RawRow<'_>, row| convert(parse(raw, row)?, row);
-        Rows { path, noun, source, progress, is_over, parse: Box::new(parse) }
+        self.try_filter_map(move |row, context| convert(row, context.row).map(Some))
+    }
+
+    /// Converts each row, or leaves it out; an error of `convert` is one of that row.
+    #[must_use]
+    pub fn try_filter_map<U>(
+        self,
+        mut convert: impl FnMut(T, &mut RowContext<'_>) -> Result<Option<U>, RowError> + 'static,
+    ) -> Rows<U> {
+        let Self { path, noun, source, progress, is_over, index, notes, mut parse } = self;
+        let parse = move |raw: RawRow<'_>, context: &mut RowContext<'_>| match parse(raw, context)?
+        {
+            Some(row) => convert(row, context),
+            None => Ok(None),
+        };
+        Rows { path, noun, source, progress, is_over, index, notes, parse: Box::new(parse) }
     }
 
     /// Reads all rows.
@@ -240,19 +343,34 @@ impl<T: 'static> Rows<T> {
     /// # Errors
     ///
     /// Fails on a file that cannot be read to its end, and when there is no valid row.
-    pub fn collect_valid(mut self) -> Result<(Vec<T>, SkippedRows), DataError> {
+    pub fn collect_valid(self) -> Result<(Vec<T>, SkippedRows), DataError> {
+        let (rows, report) = self.collect_reported(true)?;
+        Ok((rows, report.skipped))
+    }
+
+    /// Reads all rows, with what the reader decided about them; malformed rows are left out where
+    /// `skip_bad_rows` is set.
+    ///
+    /// # Errors
+    ///
+    /// As [`collect_all`](Self::collect_all), or [`collect_valid`](Self::collect_valid).
+    pub fn collect_reported(
+        mut self,
+        skip_bad_rows: bool,
+    ) -> Result<(Vec<T>, ReadReport), DataError> {
         let (mut rows, mut skipped) = (Vec::new(), SkippedRows::default());
         for row in self.by_ref() {
             match row {
                 Ok(row) => rows.push(row),
-                Err(error @ DataError::Row { .. }) => {
+                Err(error @ DataError::Row { .. }) if skip_bad_rows => {
                     skipped.count += 1;
                     skipped.first.get_or_insert_with(|| error.into());
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok((self.not_empty(rows)?, skipped))
+        let notes = self.notes();
+        Ok((self.not_empty(rows)?, ReadReport { skipped, notes }))
     }
 
     fn not_empty(self, rows: Vec<T>) -> Result<Vec<T>, DataError> {
@@ -267,18 +385,23 @@ impl<T> Iterator for Rows<T> {
     type Item = Result<T, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.is_over {
-            return None;
+        while !self.is_over {
+            let Some((row, raw)) = self.source.next() else {
+                self.is_over = true;
+                return None;
+            };
+            self.index += 1;
+            let mut context = RowContext::new(row, self.index, &mut self.notes);
+            let parsed = raw.and_then(|it| (self.parse)(it, &mut context).map_err(Failure::Row));
+            if let Err(failure) = &parsed {
+                self.is_over = failure.is_final();
+            }
+            match parsed {
+                Ok(None) => {}
+                parsed => return parsed.map_err(|it| it.at(&self.path, row)).transpose(),
+            }
         }
-        let Some((number, raw)) = self.source.next() else {
-            self.is_over = true;
-            return None;
-        };
-        let row = raw.and_then(|it| (self.parse)(it, number).map_err(Failure::Row));
-        if let Err(failure) = &row {
-            self.is_over = failure.is_final();
-        }
-        Some(row.map_err(|it| it.at(&self.path, number)))
+        None
     }
 }
 
@@ -288,123 +411,6 @@ impl<T> fmt::Debug for Rows<T> {
             .field("path", &self.path)
             .field("row", &self.source.number())
             .finish_non_exhaustive()
-    }
-}
-
-/// Opened file of one of the formats.
-enum Source {
-    Lines(Lines),
-    Array(Elements),
-    Table(Table),
-    Parquet(Box<ParquetRows>),
-}
-
-impl Source {
-    fn number(&self) -> usize {
-        match self {
-            Self::Lines(it) => it.number,
-            Self::Array(it) => it.number,
-            Self::Table(it) => it.number,
-            Self::Parquet(it) => it.number,
-        }
-    }
-
-    /// The next row and its number.
-    fn next(&mut self) -> Option<(usize, Result<RawRow<'_>, Failure>)> {
-        let read = match self {
-            Self::Lines(it) => it.advance(),
-            Self::Array(it) => it.advance(),
-            Self::Table(it) => it.advance(),
-            Self::Parquet(it) => it.advance(),
-        };
-        match read {
-            Ok(false) => None,
-            Err(failure) => Some((self.number(), Err(failure))),
-            Ok(true) => Some((
-                self.number(),
-                match self {
-                    Self::Lines(it) => RawRow::json(&it.line),
-                    Self::Array(it) => RawRow::json(&it.element),
-                    Self::Table(it) => it.fields().map(RawRow::Fields).map_err(Failure::Row),
-                    Self::Parquet(it) => it.fields().map(RawRow::Fields).map_err(Failure::Row),
-                },
-            )),
-        }
-    }
-}
-
-/// A row before it is deserialized.
-enum RawRow<'a> {
-    Json(&'a str),
-    Fields(Map<String, Value>),
-}
-
-impl<'a> RawRow<'a> {
-    fn json(bytes: &'a [u8]) -> Result<Self, Failure> {
-        let not_utf8 = |_| RowError::NotUtf8 { place: "the row".to_owned() };
-        Ok(Self::Json(std::str::from_utf8(bytes).map_err(not_utf8)?.trim()))
-    }
-
-    fn parse<T: DeserializeOwned>(self, noun: &'static str) -> Result<T, RowError> {
-        match self {
-            Self::Json(text) => serde_json::from_str(text).map_err(|error| {
-                let deserializer = &mut serde_json::Deserializer::from_str(text);
-                not_json(noun, error, serde_path_to_error::deserialize::<_, T>(deserializer))
-            }),
-            Self::Fields(fields) => {
-                let value = Value::Object(fields);
-                T::deserialize(&value).map_err(|error| {
-                    not_json(noun, error, serde_path_to_error::deserialize::<_, T>(&value))
-                })
-            }
-        }
-    }
-}
-
-/// The error of a row, with the path that a second, slower reading has found.
-fn not_json<T>(
-    noun: &'static str,
-    error: serde_json::Error,
-    traced: Result<T, serde_path_to_error::Error<serde_json::Error>>,
-) -> RowError {
-    let path = traced.err().filter(|_| error.is_data()).map(|it| it.path().to_string());
-    let field = path.filter(|it| it != ".").unwrap_or_default();
-    RowError::NotJson { noun, field, error }
-}
-
-/// Failure inside a file whose name is not known here.
-enum Failure {
-    Io(std::io::Error),
-    Parquet(ParquetError),
-    Row(RowError),
-    /// Defect of a row behind which no further row can be found.
-    LastRow(RowError),
-}
-
-impl Failure {
-    fn is_final(&self) -> bool {
-        !matches!(self, Self::Row(_))
-    }
-
-    fn at(self, path: &Path, row: usize) -> DataError {
-        let path = path.to_owned();
-        match self {
-            Self::Io(error) => DataError::Read { path, error },
-            Self::Parquet(error) => DataError::Parquet { path, error },
-            Self::Row(error) | Self::LastRow(error) => DataError::Row { path, row, error },
-        }
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<RowError> for Failure {
-    fn from(error: RowError) -> Self {
-        Self::Row(error)
     }
 }
 

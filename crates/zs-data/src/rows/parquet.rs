@@ -11,7 +11,7 @@ use parquet::record::{Field, Row};
 use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type};
 use serde_json::{Map, Value};
 
-use super::Failure;
+use super::failure::Failure;
 use crate::RowError;
 
 /// Rows of a Parquet file as JSON, numbered from 1. A page of each column is in memory at a time.
@@ -26,11 +26,16 @@ pub(super) struct ParquetRows {
     left: usize,
     pub(super) number: usize,
     num_rows: usize,
+    max_bytes: usize,
 }
 
 impl ParquetRows {
     /// Opens a file; top-level columns that are not among `columns` are not read at all.
-    pub(super) fn new(file: File, columns: Option<&[&str]>) -> Result<Self, ParquetError> {
+    pub(super) fn new(
+        file: File,
+        columns: Option<&[&str]>,
+        max_bytes: usize,
+    ) -> Result<Self, ParquetError> {
         let reader = SerializedFileReader::new(file)?;
         let metadata = reader.metadata().file_metadata();
         let num_rows = usize::try_from(metadata.num_rows()).unwrap_or(0);
@@ -38,10 +43,11 @@ impl ParquetRows {
         let columns = schema
             .get_fields()
             .iter()
-            .filter(|it| columns.is_none_or(|columns| columns.contains(&it.name())))
+            .filter(|it| columns.is_none_or(|columns| is_among(columns, it.name())))
             .map(|column| Ok((column.name().to_owned(), project(schema, column)?)))
             .collect::<Result<Vec<_>, ParquetError>>()?;
-        Ok(Self { reader, columns, group: 0, values: Vec::new(), left: 0, number: 0, num_rows })
+        let (values, left) = (Vec::new(), 0);
+        Ok(Self { reader, columns, group: 0, values, left, number: 0, num_rows, max_bytes })
     }
 
     /// Fraction of the rows that have been read.
@@ -77,17 +83,23 @@ impl ParquetRows {
     /// Fields of the row; read once.
     pub(super) fn fields(&mut self) -> Result<Map<String, Value>, RowError> {
         let mut row = Map::new();
+        let mut budget = Budget { left: self.max_bytes, limit: self.max_bytes };
         for ((name, _), values) in self.columns.iter().zip(&mut self.values) {
             let value = values
                 .next()
                 .unwrap_or_else(|| Err(ParquetError::EOF(format!("column `{name}` ends early"))))
                 .map_err(|error| decoding_error(name, error))
                 .and_then(only_value)
-                .and_then(|field| to_json(field, name))?;
+                .and_then(|field| to_json(field, name, &mut budget))?;
             row.insert(name.clone(), value);
         }
         Ok(row)
     }
+}
+
+/// True where a column has one of some names, but for case and white space around it.
+fn is_among(columns: &[&str], name: &str) -> bool {
+    columns.iter().any(|it| it.eq_ignore_ascii_case(name.trim()))
 }
 
 /// The file's schema with one column.
@@ -111,10 +123,29 @@ fn decoding_error(field: &str, error: ParquetError) -> RowError {
     }
 }
 
-/// A value as JSON. Kinds that no question field has (dates, decimals, maps …) become null, which
-/// counts as absent.
-fn to_json(field: Field, name: &str) -> Result<Value, RowError> {
+/// Bytes that the values of a row may still have.
+struct Budget {
+    left: usize,
+    limit: usize,
+}
+
+impl Budget {
+    fn take(&mut self, bytes: usize) -> Result<(), RowError> {
+        match self.left.checked_sub(bytes) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(RowError::TooLong { limit: self.limit }),
+        }
+    }
+}
+
+/// A value as JSON. Dates, times and decimals become text; maps with keys of text, objects.
+fn to_json(field: Field, name: &str, budget: &mut Budget) -> Result<Value, RowError> {
+    budget.take(1)?;
     Ok(match field {
+        Field::Null => Value::Null,
         Field::Bool(it) => it.into(),
         Field::Byte(it) => it.into(),
         Field::Short(it) => it.into(),
@@ -124,29 +155,47 @@ fn to_json(field: Field, name: &str) -> Result<Value, RowError> {
         Field::UShort(it) => it.into(),
         Field::UInt(it) => it.into(),
         Field::ULong(it) => it.into(),
-        Field::Float(it) => it.into(),
+        // The digits of the number as it is, not of the nearest one of twice the width.
+        Field::Float(it) => it.to_string().parse::<f64>().map_or(Value::Null, Into::into),
         Field::Double(it) => it.into(),
-        Field::Str(it) => it.into(),
+        Field::Str(it) => {
+            budget.take(it.len())?;
+            it.into()
+        }
         // Writers that predate the string annotation store text as plain bytes.
         Field::Bytes(it) => match std::str::from_utf8(it.data()) {
-            Ok(text) => text.into(),
+            Ok(text) => {
+                budget.take(text.len())?;
+                text.into()
+            }
             Err(_) => return Err(RowError::NotUtf8 { place: format!("field `{name}`") }),
         },
         Field::Group(row) => {
             let columns = row.into_columns().into_iter();
             let entries = columns.map(|(key, value)| {
-                let value = to_json(value, &format!("{name}.{key}"))?;
+                let value = to_json(value, &format!("{name}.{key}"), budget)?;
                 Ok((key, value))
             });
             Value::Object(entries.collect::<Result<_, RowError>>()?)
         }
         Field::ListInternal(list) => {
             let elements = list.elements().iter().enumerate();
-            let values =
-                elements.map(|(index, value)| to_json(value.clone(), &format!("{name}[{index}]")));
+            let values = elements
+                .map(|(index, value)| to_json(value.clone(), &format!("{name}[{index}]"), budget));
             Value::Array(values.collect::<Result<_, RowError>>()?)
         }
-        _ => Value::Null,
+        Field::MapInternal(map) => {
+            let entries = map.entries().iter().map(|(key, value)| {
+                let key = match key {
+                    Field::Str(key) => key.clone(),
+                    other => other.to_string(),
+                };
+                let value = to_json(value.clone(), &format!("{name}.{key}"), budget)?;
+                Ok((key, value))
+            });
+            Value::Object(entries.collect::<Result<_, RowError>>()?)
+        }
+        other => other.to_string().into(),
     })
 }
 

@@ -1,116 +1,216 @@
-//! CSV and TSV: with a header (`PopQA`), or a question and its answers (DPR).
+//! Tables: CSV and TSV, with a header or as a question and its answers (DPR).
 
-use std::io::BufRead;
+mod dialect;
 
-use csv::{ByteRecord, Reader, ReaderBuilder};
+use std::io::{Cursor, Read};
+
 use serde_json::{Map, Value};
 
+use self::dialect::{Dialect, Record, cells_of_line};
+use super::failure::Failure;
+use super::lines::Lines;
+use super::notes::{NoteKind, Notes};
 use super::text::Text;
-use super::{Failure, list_literal};
 use crate::RowError;
 
-/// Columns whose cells may be lists.
-const LISTS: [&str; 5] =
-    ["golden_answers", "answer", "answers", "possible_answers", "answer_aliases"];
+/// Bytes on which the convention of a table is decided.
+const SAMPLE_BYTES: usize = 16 << 20;
 
-/// A first record with one of these cells is a header: `text` is DPR's header of passages.
-const HEADERS: [&str; 2] = ["question", "text"];
+/// Names of columns; a first record that has them is a header.
+const KNOWN: [&str; 26] = [
+    "question",
+    "query",
+    "text",
+    "contents",
+    "prompt",
+    "golden_answers",
+    "answer",
+    "answers",
+    "possible_answers",
+    "answer_aliases",
+    "id",
+    "_id",
+    "title",
+    "completion",
+    "prediction",
+    "transcript",
+    "reward_model",
+    "extra_info",
+    "data_source",
+    "dataset",
+    "type",
+    "hops",
+    "gold_titles",
+    "supporting_facts",
+    "turns",
+    "documents",
+];
+
+/// Names that make a header on their own.
+const CERTAIN: [&str; 7] =
+    ["question", "query", "text", "contents", "prompt", "golden_answers", "possible_answers"];
+
+/// Columns of a table without a header.
+const UNNAMED: [&str; 2] = ["question", "answers"];
 
 /// Records of a table, numbered by the line that they start on.
 pub(super) struct Table {
-    reader: Reader<Text>,
+    lines: Lines,
+    dialect: Dialect,
     header: Vec<String>,
-    record: ByteRecord,
+    record: Record,
     pub(super) number: usize,
     /// Set while `record` holds the first record, which was not a header.
     is_pending: bool,
-    /// Set for lines that end in CR and LF. The reader ends a record at CR and counts lines by LF.
-    has_crlf: bool,
+    max_bytes: usize,
+    pub(super) notes: Notes,
+}
+
+/// True where the first line of a text names columns.
+pub(super) fn has_header(head: &[u8]) -> bool {
+    let line = first_line(head);
+    [b'\t', b',', b';'].iter().any(|it| is_header(&cells_of_line(line, *it)))
 }
 
 impl Table {
-    /// Reads the header. Where the first record is no header, the first two columns are question and
-    /// answers. A `.csv` file whose first line has a tab is separated by tabs, as DPR's are.
-    pub(super) fn new(mut text: Text, delimiter: u8) -> Result<Self, Failure> {
-        let start = text.fill_buf()?;
-        let first_line = start.split(|&it| it == b'\n').next().unwrap_or_default();
-        let delimiter = if first_line.contains(&b'\t') { b'\t' } else { delimiter };
-        let has_crlf = first_line.ends_with(b"\r");
-        let mut reader = ReaderBuilder::new();
-        reader.delimiter(delimiter).has_headers(false).flexible(true);
+    /// Decides on the convention of the table and reads its header.
+    ///
+    /// The separator is `delimiter`, unless the first line has tabs, or names columns only with
+    /// another one. [`Dialect::decide`] says whether quotes are those of CSV or text.
+    pub(super) fn new(mut text: Text, delimiter: u8, max_bytes: usize) -> Result<Self, Failure> {
+        let mut sample = Vec::new();
+        (&mut text).take(SAMPLE_BYTES as u64).read_to_end(&mut sample)?;
+        let is_whole = sample.len() < SAMPLE_BYTES;
+        let line = first_line(&sample);
+        let named = [b'\t', delimiter, b',', b';'];
+        let named = named.into_iter().find(|it| is_header(&cells_of_line(line, *it)));
+        let delimiter = match named {
+            Some(named) if cells_of_line(line, named).len() > 1 => named,
+            _ if line.contains(&b'\t') => b'\t',
+            _ => delimiter,
+        };
+        let ends_at_cr =
+            sample.get(line.len()) == Some(&b'\r') && sample.get(line.len() + 1) != Some(&b'\n');
+        let dialect = Dialect::decide(&sample, is_whole, delimiter, ends_at_cr);
+        let text: Text = Box::new(Cursor::new(sample).chain(text));
+        let lines = Lines::new(text, 0, max_bytes, false).with_ends_at_cr(ends_at_cr);
         let mut table = Self {
-            reader: reader.from_reader(text),
-            header: vec!["question".to_owned(), "answers".to_owned()],
-            record: ByteRecord::new(),
+            lines,
+            dialect,
+            header: UNNAMED.map(str::to_owned).to_vec(),
+            record: Record::default(),
             number: 0,
             is_pending: false,
-            has_crlf,
+            max_bytes,
+            notes: Notes::default(),
         };
-        if table.read_record()? {
-            let cells = table.record.iter();
-            let cells: Vec<String> =
-                cells.map(|it| String::from_utf8_lossy(it).trim().to_lowercase()).collect();
-            match cells.iter().any(|it| HEADERS.contains(&it.as_str())) {
-                true => table.header = cells,
-                false => table.is_pending = true,
+        if !table.read_record()? {
+            return Ok(table);
+        }
+        if is_header(&table.record.cells) {
+            let cells = table.record.cells.iter();
+            table.header = cells.map(|it| name(it)).collect();
+        } else {
+            let num_cells = table.record.cells.len();
+            if num_cells != UNNAMED.len() {
+                let problem = format!(
+                    "the first line has {num_cells} cells and no name that is known; write the \
+                     names of the columns into the first line, e.g. `question` and `golden_answers`"
+                );
+                return Err(Failure::LastRow(RowError::NotARecord { problem }));
             }
+            table.notes.add(NoteKind::NoHeader, table.number);
+            table.is_pending = true;
         }
         Ok(table)
     }
 
     /// Reads the next record; `false` at the end of the table.
     pub(super) fn advance(&mut self) -> Result<bool, Failure> {
-        if std::mem::take(&mut self.is_pending) { Ok(true) } else { self.read_record() }
+        if !std::mem::take(&mut self.is_pending) && !self.read_record()? {
+            return Ok(false);
+        }
+        let (cells, columns) = (&self.record.cells, self.header.len());
+        if cells.iter().skip(columns).any(|it| !it.trim_ascii().is_empty()) {
+            let problem = format!(
+                "it has {} cells, and the table {columns} columns; put a cell that holds the \
+                 separator into quotes",
+                cells.len()
+            );
+            return Err(RowError::NotARecord { problem }.into());
+        }
+        for _ in 0..self.record.num_text_quotes {
+            self.notes.add(NoteKind::QuoteAsText, self.number);
+        }
+        for _ in 0..self.record.num_ambiguous {
+            self.notes.add(NoteKind::QuotedCell, self.number);
+        }
+        Ok(true)
     }
 
     fn read_record(&mut self) -> Result<bool, Failure> {
-        match self.reader.read_byte_record(&mut self.record) {
-            Ok(is_record) => {
-                let (line, byte) =
-                    self.record.position().map_or((0, 0), |it| (it.line(), it.byte()));
-                let line = line + u64::from(self.has_crlf && byte > 0);
-                self.number = usize::try_from(line).unwrap_or(usize::MAX);
-                Ok(is_record)
-            }
-            Err(error) => {
-                self.number = usize::try_from(self.reader.position().line()).unwrap_or(usize::MAX);
-                Err(match error.into_kind() {
-                    csv::ErrorKind::Io(error) => error.into(),
-                    other => RowError::NotARecord { problem: format!("{other:?}") }.into(),
-                })
-            }
+        if !self.lines.advance()? {
+            self.number = self.lines.number;
+            return Ok(false);
         }
+        self.number = self.lines.number;
+        self.record.start(&self.dialect, &self.lines.line);
+        while self.record.is_open {
+            if self.record.num_bytes() > self.max_bytes {
+                return Err(RowError::TooLong { limit: self.max_bytes }.into());
+            }
+            if !self.lines.read_line()? {
+                let problem = "a quote is opened and never closed; close it, or double the quotes \
+                    inside of a cell in quotes";
+                return Err(Failure::LastRow(RowError::NotARecord { problem: problem.to_owned() }));
+            }
+            self.record.go_on(&self.dialect, &self.lines.line);
+        }
+        if self.record.is_malformed {
+            let problem = "there is text behind a closing quote; double the quotes inside of a cell \
+                in quotes";
+            return Err(RowError::NotARecord { problem: problem.to_owned() }.into());
+        }
+        Ok(true)
     }
 
-    /// Fields of the record.
+    /// Fields of the record; a blank cell is null.
     pub(super) fn fields(&self) -> Result<Map<String, Value>, RowError> {
         let mut row = Map::new();
-        for (name, cell) in self.header.iter().zip(&self.record) {
+        for (name, cell) in self.header.iter().zip(&self.record.cells) {
             let Ok(cell) = std::str::from_utf8(cell) else {
                 return Err(RowError::NotUtf8 { place: format!("field `{name}`") });
             };
-            if name.is_empty() || cell.trim().is_empty() {
-                continue;
+            if !name.is_empty() && !row.contains_key(name) {
+                let is_blank = cell.trim().is_empty();
+                row.insert(name.clone(), if is_blank { Value::Null } else { cell.into() });
             }
-            let list = LISTS.contains(&name.as_str()).then(|| list_literal::parse(cell)).flatten();
-            let value = match (list, name.as_str()) {
-                (Some(list), _) => list.into(),
-                (None, "hops") => {
-                    cell.trim().parse::<u64>().map_or_else(|_| cell.into(), Into::into)
-                }
-                (None, _) => cell.into(),
-            };
-            row.insert(name.clone(), value);
         }
         Ok(row)
     }
+}
+
+fn first_line(text: &[u8]) -> &[u8] {
+    text.split(|it| matches!(it, b'\n' | b'\r')).next().unwrap_or_default()
+}
+
+fn name(cell: &[u8]) -> String {
+    String::from_utf8_lossy(cell).trim().to_lowercase()
+}
+
+/// A record that names columns: one that is certain, or several.
+fn is_header(cells: &[Vec<u8>]) -> bool {
+    let names: Vec<String> = cells.iter().map(|it| name(it)).collect();
+    let known = names.iter().filter(|it| KNOWN.contains(&it.as_str())).count();
+    known > 1 || names.iter().any(|it| CERTAIN.contains(&it.as_str()))
 }
 
 #[cfg(test)]
 mod tests {
     use zs_core::Question;
 
-    use crate::read_questions;
+    use super::NoteKind;
+    use crate::{read_question_set, read_questions};
 
     fn read(name: &str, contents: &[u8]) -> Result<Vec<Question>, String> {
         let dir = tempfile::tempdir().unwrap();
@@ -165,9 +265,9 @@ mod tests {
         let first = Question {
             hops: Some(2),
             question_type: Some("bridge".into()),
-            ..Question::new("q-2", "a, \"b\"\nc", ["x"])
+            ..Question::new("q-1", "a, \"b\"\nc", ["x"])
         };
-        assert_eq!(questions, [first, Question::new("q-4", "d", ["1999"])]);
+        assert_eq!(questions, [first, Question::new("q-2", "d", ["1999"])]);
     }
 
     #[track_caller]
@@ -176,11 +276,74 @@ mod tests {
         assert!(message.contains("q.tsv") && message.contains(expected), "{message}");
     }
 
+    /// Reads a table as text and answers, with notes; rows are separated by `|`.
+    #[track_caller]
+    fn check(name: &str, contents: &str, expected: &[(&str, &str)], notes: &[(NoteKind, usize)]) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, contents).unwrap();
+        let set = read_question_set(&path, false).unwrap();
+        let read: Vec<(&str, String)> =
+            set.questions.iter().map(|it| (&it.text[..], it.golden_answers.join("|"))).collect();
+        let expected: Vec<(&str, String)> =
+            expected.iter().map(|(text, answers)| (*text, (*answers).to_owned())).collect();
+        assert_eq!(read, expected, "{contents}");
+        let noted: Vec<(NoteKind, usize)> =
+            set.notes.iter().map(|it| (it.kind, it.count)).collect();
+        assert_eq!(noted, notes, "{contents}");
+    }
+
+    #[test]
+    fn quotes_are_those_of_csv_or_text_by_what_fits() {
+        use NoteKind::*;
+        let plain = "question\tanswer\nwhere is dun head\tthe north\n\"Who said that\tHamlet\n\
+            capital of orvany\tPort Asel\nshe said \"no\tx\nlast one\ty\n";
+        let five = [
+            ("where is dun head", "the north"),
+            ("\"Who said that", "Hamlet"),
+            ("capital of orvany", "Port Asel"),
+            ("she said \"no", "x"),
+            ("last one", "y"),
+        ];
+        check("q.tsv", plain, &five, &[(QuoteAsText, 1)]);
+        check("q.tsv", &plain.replace('\n', "\r"), &five, &[(QuoteAsText, 1)]);
+        // Both conventions fit: nothing that a program would have quoted.
+        let title = "question\tanswer\nwho sang it\t\"Heroes\"\n";
+        check("q.tsv", title, &[("who sang it", "\"Heroes\"")], &[(QuotedCell, 1)]);
+        let lines = "question\tanswer\n\"a\tb\nc\"\td\n";
+        check("q.tsv", lines, &[("\"a", "b"), ("c\"", "d")], &[(QuotedCell, 1)]);
+        let title = "question,answer\nwho sang it,\"Heroes\"\n";
+        check("q.csv", title, &[("who sang it", "Heroes")], &[]);
+        // Programs that quote: every cell, or doubled quotes, or a separator inside.
+        let all = "\"question\"\t\"answer\"\n\"a\"\t\"b\"\n";
+        check("q.tsv", all, &[("a", "b")], &[]);
+        let doubled = "question\tanswer\n\"a \"\"b\"\"\"\tc\n\"d\"\te\n";
+        check("q.tsv", doubled, &[("a \"b\"", "c"), ("d", "e")], &[]);
+        let inside = "question\tanswer\n\"a\tb\nc\"\td\n\"e\"\tf\n\"g\th\"\ti\n";
+        check("q.tsv", inside, &[("a\tb\nc", "d"), ("e", "f"), ("g\th", "i")], &[]);
+        check("q.csv", "question;answer\na,b;c\n", &[("a,b", "c")], &[]);
+        check("q", "ID,Question,Answer\n7,a,b\n", &[("a", "b")], &[]);
+        check("q.csv", "a,b\nc,d\n", &[("a", "b"), ("c", "d")], &[(NoHeader, 1)]);
+        check("q.csv", "{\"question\": \"a\", \"answer\": \"b\"}\n", &[("a", "b")], &[]);
+    }
+
     #[test]
     fn names_line_and_field() {
         check_refuses(b"", "holds no question");
         check_refuses(b"question\tanswer\n", "holds no question");
         check_refuses(b"question\tanswer\na\tb\nc\n", "row 3: field `golden_answers` is missing");
+        check_refuses(
+            b"question\tanswer\na\tb\tc\n",
+            "row 2: not a record of CSV or TSV: it has 3 cells",
+        );
+        check_refuses(
+            b"1\ta\tb\n",
+            "row 1: not a record of CSV or TSV: the first line has 3 cells",
+        );
+        check_refuses(
+            b"question\tanswer\n\"a\"x\tb\tc\n\"\"\"d\"\"\"\te\n",
+            "row 2: not a record of CSV or TSV: there is text behind a closing quote",
+        );
         check_refuses(b"question\tanswer\na\t[]\n", "row 2: field `answer` is empty");
         check_refuses(b"question\tanswer\na\t\xff\n", "row 2: field `answer` is not UTF-8");
     }

@@ -12,9 +12,10 @@ use tantivy::directory::MmapDirectory;
 use tantivy::{Index, TantivyError};
 use zs_core::Document;
 
+use super::digests::{check_digests, write_digests};
 use super::schema::{ANALYSIS, Fields, analyser, build_segment, schema};
-use super::{Bm25Engine, Bm25Error, Bm25Fields};
-use zs_data::open_documents;
+use super::{Bm25Engine, Bm25Error, Bm25Fields, ScriptCounts};
+use zs_data::{Note, open_documents};
 
 /// The file beside an index that says what it was made of.
 const ABOUT: &str = "zs.json";
@@ -62,12 +63,16 @@ pub struct BuildProgress {
 }
 
 /// Result of a build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IndexSummary {
     /// Documents in the index.
     pub num_documents: u64,
     /// Of those, how many an earlier, interrupted build had indexed already.
     pub num_resumed: u64,
+    /// Decisions of the reader of the corpus.
+    pub notes: Vec<Note>,
+    /// Documents in scripts that BM25 does not know.
+    pub scripts: ScriptCounts,
 }
 
 /// Corpus and settings of an index; only a build with the same plan resumes another.
@@ -143,6 +148,7 @@ impl IndexBuild {
         });
         let merged = self.merge(&partial, summary.num_documents)?;
         write_json(&merged.join(ABOUT), &plan)?;
+        write_digests(&merged)?;
         move_into_place(&merged, &self.out)?;
         drop(lock);
         fs::remove_dir_all(&partial).map_err(io(&partial))?;
@@ -151,7 +157,10 @@ impl IndexBuild {
 
     fn plan(&self) -> Result<Plan, Bm25Error> {
         let unreadable = io(&self.corpus);
-        let corpus = fs::canonicalize(&self.corpus).map_err(unreadable)?;
+        // A pipe has no place in the file system.
+        let corpus = fs::canonicalize(&self.corpus)
+            .or_else(|_| std::path::absolute(&self.corpus))
+            .map_err(unreadable)?;
         let file = fs::metadata(&corpus).map_err(io(&corpus))?;
         let modified = file.modified().map_err(io(&corpus))?;
         let age = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -176,7 +185,8 @@ impl IndexBuild {
         let (sender, receiver) = sync_channel::<Shard>(1);
         let receiver = Mutex::new(receiver);
         let failure: Mutex<Option<Bm25Error>> = Mutex::new(None);
-        let mut summary = IndexSummary { num_documents: 0, num_resumed: 0 };
+        let mut summary = IndexSummary::default();
+        let (mut scripts, mut notes) = (ScriptCounts::default(), Vec::new());
         let read = std::thread::scope(|scope| {
             for _ in 0..num_workers {
                 scope.spawn(|| self.index_shards(partial, &receiver, &failure));
@@ -195,7 +205,9 @@ impl IndexBuild {
             };
             let read = open_documents(&self.corpus).and_then(|mut documents| {
                 while let Some(document) = documents.next() {
-                    shard.1.push(document?);
+                    let document = document?;
+                    scripts.add(&document.text, documents.row());
+                    shard.1.push(document);
                     summary.num_documents += 1;
                     let (num_documents, fraction) = (summary.num_documents, documents.fraction());
                     progress(BuildProgress { num_documents, fraction, is_merging: false });
@@ -203,6 +215,7 @@ impl IndexBuild {
                         break;
                     }
                 }
+                notes = documents.notes();
                 Ok(())
             });
             if read.is_ok() && !shard.1.is_empty() {
@@ -214,7 +227,9 @@ impl IndexBuild {
         });
         match failure.into_inner() {
             Some(error) => Err(error),
-            None => read.map(|()| summary).map_err(Bm25Error::from),
+            None => {
+                read.map(|()| IndexSummary { notes, scripts, ..summary }).map_err(Bm25Error::from)
+            }
         }
     }
 
@@ -295,6 +310,7 @@ impl Bm25Engine {
         let failed = index_error(dir);
         let files = MmapDirectory::open(temporary.path()).map_err(|it| failed(it.into()))?;
         drop(build_segment(files, documents, layout, true, &failed)?);
+        write_digests(temporary.path())?;
         move_into_place(temporary.path(), dir)?;
         // The folder has moved; there is nothing left to clean up.
         drop(temporary.keep());
@@ -302,18 +318,23 @@ impl Bm25Engine {
     }
 
     /// Opens an index that [`IndexBuild`] or [`create`](Self::create) made. Its files are mapped
-    /// into memory and read as they are needed.
+    /// into memory and read as they are needed; before, each is read once, and compared with its
+    /// checksum.
     ///
     /// # Errors
     ///
-    /// Fails when the folder is missing or holds no index of this program.
+    /// Fails when the folder is missing or holds no index of this program, and when a file is damaged.
     pub fn open(dir: &Path) -> Result<Self, Bm25Error> {
         fs::read_dir(dir).map_err(io(dir))?;
         let not_an_index = |it: TantivyError| Bm25Error::NotAnIndex {
             path: dir.to_owned(),
             message: it.to_string(),
         };
+        check_digests(dir)?;
         let index = Index::open_in_dir(dir).map_err(not_an_index)?;
+        if let Some(file) = index.validate_checksum().map_err(not_an_index)?.into_iter().min() {
+            return Err(Bm25Error::Damaged { path: dir.join(file) });
+        }
         index.tokenizers().register(ANALYSIS, analyser());
         let fields = Fields::of(&index.schema()).map_err(not_an_index)?;
         let known = [Bm25Fields::default(), Bm25Fields::Separate];
@@ -437,7 +458,7 @@ mod tests {
             let build = IndexBuild::new(&corpus, &out).with_shard_size(shard_size);
             let mut last = None;
             let summary = build.run(&mut |it| last = Some(it)).unwrap();
-            assert_eq!(summary, IndexSummary { num_documents: 23, num_resumed: 0 });
+            assert_eq!((summary.num_documents, summary.num_resumed), (23, 0));
             assert!(last.is_some_and(|it| it.is_merging && it.num_documents == 23));
             let engine = Bm25Engine::open(&out).unwrap();
             assert_eq!(engine.num_documents(), 23);
@@ -472,7 +493,7 @@ mod tests {
         assert!(matches!(build.run(&mut |_| {}), Err(Bm25Error::Busy { .. })));
         drop(held);
         let summary = build.run(&mut |_| {}).unwrap();
-        assert_eq!(summary, IndexSummary { num_documents: 23, num_resumed: 10 });
+        assert_eq!((summary.num_documents, summary.num_resumed), (23, 10));
         let expected = Bm25Engine::from_documents(documents).unwrap();
         assert_eq!(ids(&Bm25Engine::open(&out).unwrap(), "fish"), ids(&expected, "fish"));
     }
@@ -488,5 +509,37 @@ mod tests {
         assert!(!out.exists() && shard_dir(&partial_dir(&out), 0).is_dir());
         let missing = IndexBuild::new(&folder.path().join("none.jsonl"), &out).run(&mut |_| {});
         assert!(matches!(missing, Err(Bm25Error::Io { .. })));
+    }
+
+    /// Flips one bit of each file at many places: an index that opens answers as before.
+    #[test]
+    fn damage_is_found_at_opening() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = corpus(folder.path(), 23, None);
+        let out = folder.path().join("index");
+        IndexBuild::new(&corpus, &out).run(&mut |_| {}).unwrap();
+        let expected = ids(&Bm25Engine::open(&out).unwrap(), "fish");
+        for file in fs::read_dir(&out).unwrap() {
+            let path = file.unwrap().path();
+            let bytes = fs::read(&path).unwrap();
+            let is_lock = path.extension().is_some_and(|it| it == "lock");
+            let step = (bytes.len() / 40).max(1);
+            for at in (0..bytes.len()).step_by(step) {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << (at % 8);
+                fs::write(&path, damaged).unwrap();
+                match Bm25Engine::open(&out) {
+                    Ok(engine) => assert_eq!(ids(&engine, "fish"), expected, "{}", path.display()),
+                    Err(error) => assert!(!is_lock, "{error}"),
+                }
+            }
+            if bytes.len() > 1 {
+                fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                assert!(Bm25Engine::open(&out).is_err() || name == ABOUT || is_lock, "{name}");
+            }
+            fs::write(&path, bytes).unwrap();
+        }
+        assert_eq!(ids(&Bm25Engine::open(&out).unwrap(), "fish"), expected);
     }
 }

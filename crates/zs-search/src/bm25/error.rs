@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tantivy::TantivyError;
 
-use zs_data::DataError;
+use zs_data::{DataError, FileError};
 
 /// Failure to build or open an index.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,15 @@ pub enum Bm25Error {
         /// Problem.
         message: String,
     },
+    /// A file of the index is not as it was written.
+    #[error("{path}: damaged; build the index again", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of the index could not be digested.
+    #[error(transparent)]
+    Digest(#[from] FileError),
     /// tantivy failed.
     #[error("{place}: indexing failed")]
     Index {

@@ -1,11 +1,14 @@
 //! A local retrieval engine: BM25 through tantivy, over documents in memory or an index on disk.
 
+mod digests;
 mod disk;
 mod error;
 mod impacts;
 mod schema;
+mod script;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use rayon::prelude::*;
 use tantivy::collector::TopDocs;
@@ -24,6 +27,7 @@ use self::schema::{Fields, analyser, build_segment};
 pub use self::disk::{BuildProgress, IndexBuild, IndexSummary};
 pub use self::error::Bm25Error;
 pub use self::schema::Bm25Fields;
+pub use self::script::{Script, ScriptCounts};
 
 /// Blocks of stored documents that are kept unpacked, 16 KiB each.
 const CACHED_BLOCKS: usize = 2048;
@@ -82,6 +86,24 @@ impl Bm25Engine {
     /// Fails when there are none.
     pub fn from_documents(documents: Vec<Document>) -> Result<Self, Bm25Error> {
         Self::with_fields(documents, Bm25Fields::default())
+    }
+
+    /// Indexes the documents of a corpus file in memory. `note` is given a line for each decision of
+    /// the reader, and one where documents are in scripts that BM25 does not know.
+    ///
+    /// # Errors
+    ///
+    /// Fails on an unreadable file, a malformed row, or no document at all.
+    pub fn from_corpus(path: &Path, mut note: impl FnMut(String)) -> Result<Self, Bm25Error> {
+        let corpus = zs_data::read_corpus(path)?;
+        let mut scripts = ScriptCounts::default();
+        for (document, row) in corpus.documents.iter().zip(1..) {
+            scripts.add(&document.text, row);
+        }
+        let lines =
+            corpus.notes.iter().map(ToString::to_string).chain(scripts.warning("documents"));
+        lines.for_each(|line| note(format!("{}: {line}", path.display())));
+        Self::from_documents(corpus.documents)
     }
 
     /// Indexes documents in memory.

@@ -25,9 +25,9 @@ pub struct Bm25Settings {
 }
 
 impl EngineSettings for Bm25Settings {
-    fn open(self, _: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
+    fn open(self, context: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
         Ok(Arc::new(match (&self.corpus, &self.index) {
-            (Some(path), _) => Bm25Engine::from_documents(zs_data::read_documents(path)?)?,
+            (Some(path), _) => Bm25Engine::from_corpus(path, |line| context.note(line))?,
             (None, Some(dir)) => Bm25Engine::open(dir)?,
             (None, None) => return Err("neither `corpus` nor `index` is given".into()),
         }))

@@ -44,6 +44,20 @@ pub enum CacheError {
         #[source]
         source: heed::Error,
     },
+    /// The database is cut short.
+    #[error(
+        "{path}: the cache has {found} bytes, but its pages need {expected}; remove the folder to \
+         start anew",
+        path = path.display()
+    )]
+    Cut {
+        /// The folder.
+        path: PathBuf,
+        /// Size of the file.
+        found: u64,
+        /// Size that its newest meta page needs.
+        expected: u64,
+    },
 }
 
 /// Remembers what an engine answered, in an embedded database that many processes may share.
@@ -53,6 +67,9 @@ pub enum CacheError {
 /// answers, and what was read before, so that a query never gets another question's documents.
 /// Failures are not remembered. A cache that cannot be read or written is passed by: searches go to
 /// the engine, as without it, and every such failure is counted.
+///
+/// The file is mapped into memory. One that is cut short is refused, but LMDB has no checksums: open
+/// caches of your own only.
 ///
 /// # References
 ///
@@ -177,25 +194,31 @@ impl Store {
         if let Some(store) = open.get(&path).and_then(Weak::upgrade) {
             return Ok(store);
         }
-        let store = Self::open(&path)
-            .map_err(|source| CacheError::Open { path: dir.to_owned(), source })?;
-        let store = Arc::new(store);
+        let store = Arc::new(Self::open(&path, dir)?);
         open.insert(path, Arc::downgrade(&store));
         Ok(store)
     }
 
     #[expect(unsafe_code, reason = "LMDB maps its file; nobody else may change it behind its back")]
-    fn open(path: &Path) -> Result<Self, heed::Error> {
+    fn open(path: &Path, dir: &Path) -> Result<Self, CacheError> {
+        let failed = |source| CacheError::Open { path: dir.to_owned(), source };
         let mut options = EnvOpenOptions::new();
         options.map_size(MAP_SIZE).max_readers(MAX_READERS);
         // SAFETY: the file is changed through LMDB only, whose locks hold across processes, and it
         // is opened once in this one.
-        let env = unsafe { options.open(path)? };
+        let env = unsafe { options.open(path).map_err(failed)? };
+        // A page behind the end of the file would end the process when it is read.
+        let found = env.real_disk_size().map_err(failed)?;
+        let num_pages = (env.info().last_page_number as u64).saturating_add(1);
+        let expected = num_pages.saturating_mul(env.stat().page_size.into());
+        if found < expected {
+            return Err(CacheError::Cut { path: dir.to_owned(), found, expected });
+        }
         // Readers that died without a word would keep old pages from being used again.
-        env.clear_stale_readers()?;
-        let mut transaction = env.write_txn()?;
-        let answers = env.create_database(&mut transaction, None)?;
-        transaction.commit()?;
+        env.clear_stale_readers().map_err(failed)?;
+        let mut transaction = env.write_txn().map_err(failed)?;
+        let answers = env.create_database(&mut transaction, None).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
         Ok(Self { env, answers })
     }
 
@@ -351,5 +374,34 @@ mod tests {
         std::fs::write(folder.path().join("data.mdb"), "not a database".repeat(1000)).unwrap();
         let error = CachedEngine::open(FixedEngine::default(), folder.path(), "", Arc::default());
         assert!(matches!(error.unwrap_err(), CacheError::Open { .. }));
+    }
+
+    #[test]
+    fn a_cache_that_is_cut_short_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || {
+            let engine = FixedEngine::new(vec![Document::new("a", "b".repeat(100_000))]);
+            CachedEngine::open(engine, folder.path(), "", Arc::default())
+        };
+        let question = Question::new("a", "?", ["a"]);
+        let quality = DocumentQuality::Useful;
+        for query in ["q", "r", "s"] {
+            let request =
+                SearchRequest { query, question: &question, quality, read: &[], k: 2, seed: 1 };
+            open().unwrap().search(request).unwrap();
+        }
+        let path = folder.path().join("data.mdb");
+        let bytes = std::fs::read(&path).unwrap();
+        for length in [bytes.len() - 4096, bytes.len() / 2, 3 * 4096, 8192] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            let error = open().unwrap_err();
+            assert!(matches!(error, CacheError::Cut { .. }), "{length}: {error}");
+        }
+        for length in [100, 4096] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            assert!(open().is_err(), "{length}");
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(open().is_ok());
     }
 }

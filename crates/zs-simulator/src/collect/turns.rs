@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use zs_core::Document;
-
-use zs_data::{DataError, RowError, RowReader};
+use zs_data::{DataError, RecordedEpisode, RowError, open_episodes};
 
 /// A recorded search, before validation.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,30 +20,7 @@ pub struct RawSearch {
     pub hop: u8,
 }
 
-#[derive(Deserialize)]
-struct EpisodeRow {
-    question: String,
-    #[serde(default)]
-    golden_answers: Vec<String>,
-    /// The golden answer, where there is only one.
-    answer: Option<String>,
-    turns: Vec<TurnRow>,
-}
-
-#[derive(Deserialize)]
-struct TurnRow {
-    query: String,
-    #[serde(alias = "documents")]
-    docs: Vec<Document>,
-}
-
-/// Reads recorded episodes, one a row:
-///
-/// ```text
-/// {"question", "golden_answers" or "answer", "turns": [{"query", "docs": [{"title", "text"}]}]}
-/// ```
-///
-/// Other fields are ignored. The file may have any format of [`RowReader`].
+/// Reads the searches of recorded episodes, in any form of [`open_episodes`].
 ///
 /// # Errors
 ///
@@ -62,21 +37,17 @@ struct TurnRow {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_turns(path: &Path) -> Result<Vec<RawSearch>, DataError> {
-    let rows = RowReader::new("recorded episode").open(path)?;
-    let episodes = rows.try_map(|row: EpisodeRow, _| {
-        let mut golden_answers = row.golden_answers;
-        golden_answers.extend(row.answer);
-        golden_answers.retain(|it| !it.trim().is_empty());
+    let episodes = open_episodes(path)?.try_map(|episode, _| {
+        let RecordedEpisode { question, golden_answers, turns } = episode;
         if golden_answers.is_empty() {
             let problem = "no answer in `golden_answers` or `answer`; give at least one";
             return Err(RowError::invalid(problem));
         }
-        let numbered = row.turns.into_iter().enumerate();
-        let searches = numbered.map(|(index, turn)| RawSearch {
-            question: row.question.clone(),
+        let searches = turns.into_iter().enumerate().map(|(index, turn)| RawSearch {
+            question: question.clone(),
             golden_answers: golden_answers.clone(),
             query: turn.query,
-            documents: turn.docs,
+            documents: turn.documents,
             hop: (index + 1).min(u8::MAX.into()) as u8,
         });
         Ok(searches.collect::<Vec<_>>())
@@ -110,6 +81,6 @@ mod tests {
         check(&format!("{good}\n\n{other}\n"), Ok(2));
         check(&format!("{good}\n{{\"question\":\"q\",\"turns\":[]}}"), Err("`golden_answers`"));
         check(&format!("{good}\n{{\"answer\":\"q\",\"turns\":[]}}"), Err("question"));
-        check(&format!("{good}\n{{oops"), Err("recorded episode"));
+        check(&format!("{good}\n{{oops"), Err("not a question"));
     }
 }

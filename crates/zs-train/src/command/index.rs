@@ -18,7 +18,7 @@ pub enum IndexCommand {
 /// Arguments of `zs index build`.
 #[derive(Debug, Args)]
 pub struct IndexBuildArgs {
-    /// The corpus: JSON Lines, a JSON array (both plain or gzipped) or Parquet, with `title`
+    /// The corpus: JSON Lines, a JSON array, CSV, TSV (plain, gzip or zstd) or Parquet, with `title`
     /// and `text`, or with `contents`.
     #[arg(long, value_name = "FILE")]
     pub corpus: PathBuf,
@@ -64,5 +64,9 @@ pub(crate) fn index(command: &IndexCommand, session: &Session) -> Result<()> {
         message.push_str(&format!(", {} of them from before", summary.num_resumed));
     }
     progress.finish(&message);
+    session.note_reading(&args.corpus, &summary.notes);
+    if let Some(warning) = summary.scripts.warning("documents") {
+        session.console.note(&warning);
+    }
     Ok(())
 }

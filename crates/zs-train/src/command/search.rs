@@ -4,12 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, with_causes};
-use zs_data::RowReader;
-use zs_search::Bm25Engine;
-
-use zs_trainer::source;
+use zs_search::{Bm25Engine, ScriptCounts};
 
 use crate::session::Session;
 
@@ -25,7 +22,7 @@ pub struct SearchArgs {
     /// Query.
     #[arg(long, required_unless_present = "queries", conflicts_with = "queries")]
     pub query: Option<String>,
-    /// Queries, in JSON Lines with `query` or `question`.
+    /// Queries, in JSON Lines and others with `query`, `question` or `text`.
     #[arg(long, value_name = "FILE")]
     pub queries: Option<PathBuf>,
     /// Maximum number of documents per query.
@@ -55,19 +52,23 @@ struct Found<'a> {
 pub(crate) fn search(args: &SearchArgs, session: &Session) -> Result<()> {
     let queries = match (&args.query, &args.queries) {
         (Some(query), _) => vec![query.clone()],
-        (None, Some(path)) => RowReader::new("query")
-            .open::<QueryRow>(path)?
-            .collect_all()?
-            .into_iter()
-            .map(|it| it.query)
-            .collect(),
+        (None, Some(path)) => {
+            let (queries, read) = zs_data::read_queries(path)?;
+            session.note_reading(path, &read.notes);
+            queries
+        }
         (None, None) => bail!("give `--query TEXT` or `--queries FILE`"),
     };
     let mut engine = match (&args.index, &args.corpus) {
         (Some(dir), _) => Bm25Engine::open(dir)?,
-        (None, Some(path)) => source::corpus_engine(path)?,
+        (None, Some(path)) => Bm25Engine::from_corpus(path, |line| session.console.note(&line))?,
         (None, None) => bail!("give `--index DIR` or `--corpus FILE`"),
     };
+    let mut scripts = ScriptCounts::default();
+    queries.iter().zip(1..).for_each(|(query, row)| scripts.add(query, row));
+    if let Some(warning) = scripts.warning("queries") {
+        session.console.note(&warning);
+    }
     if let Some(chars) = args.snippets {
         engine = engine.with_snippets(chars);
     }
@@ -114,10 +115,4 @@ fn write(out: &mut String, query: &str, result: SearchResult, json: bool) -> Res
         out.push_str(&format!("   {}\n", document.text.trim()));
     }
     Ok(())
-}
-
-#[derive(Deserialize)]
-struct QueryRow {
-    #[serde(alias = "question")]
-    query: String,
 }

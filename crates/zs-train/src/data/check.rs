@@ -1,52 +1,32 @@
-//! `zs data check`: what is in question files, and what is wrong with it.
+//! `zs data check`: what is in data files, how it is read, and what is wrong with it.
 
-use std::collections::{BTreeMap, HashMap};
+mod kind;
+mod report;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
-use zs_core::normalize_answer;
-use zs_data::{DataError, RowError, open_questions};
 
+use self::kind::Kind;
+use self::report::FileReport;
 use crate::report_table::table;
 use crate::session::Session;
-
-/// Bad rows that are quoted.
-const NUM_QUOTED: usize = 5;
 
 /// Arguments of `zs data check`.
 #[derive(Debug, Args)]
 pub struct DataCheckArgs {
-    /// Question files; overlap is counted between each pair of them.
+    /// Files of questions, documents, predictions, recorded turns or queries; overlap is counted
+    /// between each pair of question files.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+    /// Read every file as this, instead of deciding by its fields.
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<Kind>,
     /// Print JSON instead of tables.
     #[arg(long)]
     pub json: bool,
-}
-
-/// Contents of one file.
-#[derive(Debug, Default, Serialize)]
-struct FileReport {
-    file: PathBuf,
-    /// Rows that are questions.
-    questions: usize,
-    /// Number of questions by set, where rows name one.
-    by_set: BTreeMap<String, usize>,
-    /// Rows whose id an earlier row has.
-    duplicate_ids: usize,
-    /// Rows that ask what an earlier row asks, but for case, punctuation and articles.
-    duplicate_questions: usize,
-    /// Rows without an answer, or with a blank one.
-    empty_answers: usize,
-    /// Rows that are no questions for another reason.
-    bad_rows: usize,
-    /// The first of both kinds.
-    first_errors: Vec<String>,
-    /// Every question, and how often it is asked.
-    #[serde(skip)]
-    asked: HashMap<String, usize>,
 }
 
 /// Questions that two files share.
@@ -59,8 +39,12 @@ struct Overlap {
 }
 
 /// Reads every file to its end and prints the findings.
+///
+/// # Errors
+///
+/// Fails, after printing, where a row would be left out, refused or could be read otherwise.
 pub(crate) fn data_check(args: &DataCheckArgs, session: &Session) -> Result<()> {
-    let files = args.files.iter().map(|it| check(it)).collect::<Result<Vec<_>>>()?;
+    let files = args.files.iter().map(|it| check(it, args.kind)).collect::<Result<Vec<_>>>()?;
     let mut overlaps = Vec::new();
     for (index, first) in files.iter().enumerate() {
         for second in &files[index + 1..] {
@@ -69,26 +53,41 @@ pub(crate) fn data_check(args: &DataCheckArgs, session: &Session) -> Result<()> 
             overlaps.push(Overlap { first, second, questions });
         }
     }
-    if args.json {
-        let json = serde_json::json!({ "files": files, "overlap": overlaps });
-        session.print(&format!("{json:#}\n"));
-        return Ok(());
+    session.print(&match args.json {
+        true => format!("{:#}\n", serde_json::json!({ "files": files, "overlap": overlaps })),
+        false => text(&files, &overlaps),
+    });
+    let doubtful: Vec<String> = files
+        .iter()
+        .filter(|it| it.is_doubtful())
+        .map(|it| it.file.display().to_string())
+        .collect();
+    if !doubtful.is_empty() {
+        bail!(
+            "rows would be left out, refused, or could be read otherwise in {}",
+            doubtful.join(", ")
+        );
     }
+    Ok(())
+}
+
+fn text(files: &[FileReport], overlaps: &[Overlap]) -> String {
     let mut rows = table([
         "file",
-        "questions",
+        "read as",
+        "rows",
         "duplicate ids",
         "duplicate questions",
         "empty answers",
         "bad rows",
     ]);
-    for it in &files {
+    for it in files {
         let counts =
-            [it.questions, it.duplicate_ids, it.duplicate_questions, it.empty_answers, it.bad_rows];
-        let counts = counts.map(|it| it.to_string());
-        rows.add_row(std::iter::once(it.file.display().to_string()).chain(counts));
+            [it.rows, it.duplicate_ids, it.duplicate_questions, it.empty_answers, it.bad_rows];
+        let names = [it.file.display().to_string(), it.kind.name().to_owned()];
+        rows.add_row(names.into_iter().chain(counts.map(|it| it.to_string())));
         for (set, count) in &it.by_set {
-            rows.add_row([format!("  {set}"), count.to_string()]);
+            rows.add_row([format!("  {set}"), String::new(), count.to_string()]);
         }
     }
     let mut text = format!("{rows}\n");
@@ -96,76 +95,97 @@ pub(crate) fn data_check(args: &DataCheckArgs, session: &Session) -> Result<()> 
         let (first, second) = (it.first.display(), it.second.display());
         text.push_str(&format!("{} questions are in {first} and in {second}\n", it.questions));
     }
-    if files.len() > 1 && overlaps.iter().all(|it| it.questions == 0) {
+    if !overlaps.is_empty() && overlaps.iter().all(|it| it.questions == 0) {
         text.push_str("no question is in two files\n");
     }
-    for error in files.iter().flat_map(|it| &it.first_errors) {
-        text.push_str(&format!("{error}\n"));
+    for file in files {
+        for line in file.lines() {
+            text.push_str(&format!("{}: {line}\n", file.file.display()));
+        }
+        for error in &file.first_errors {
+            text.push_str(&format!("{error}\n"));
+        }
     }
-    session.print(&text);
-    Ok(())
+    text
 }
 
-fn check(path: &Path) -> Result<FileReport> {
-    let mut report = FileReport { file: path.to_owned(), ..FileReport::default() };
-    let mut ids: HashMap<String, usize> = HashMap::new();
-    for question in open_questions(path)? {
-        let question = match question {
-            Ok(question) => question,
-            Err(error @ DataError::Row { .. }) => {
-                match &error {
-                    DataError::Row { error: RowError::Empty { .. }, .. } => {
-                        report.empty_answers += 1;
-                    }
-                    _ => report.bad_rows += 1,
-                }
-                if report.first_errors.len() < NUM_QUOTED {
-                    report.first_errors.push(error.to_string());
-                }
-                continue;
-            }
-            // The rest of the file cannot be read.
-            Err(error) => bail!(error),
-        };
-        report.questions += 1;
-        if let Some(set) = question.data_source {
-            *report.by_set.entry(set).or_default() += 1;
-        }
-        let count = |seen: &mut HashMap<String, usize>, key| {
-            let times = seen.entry(key).or_default();
-            *times += 1;
-            usize::from(*times > 1)
-        };
-        report.duplicate_ids += count(&mut ids, question.id);
-        report.duplicate_questions += count(&mut report.asked, normalize_answer(&question.text));
+fn check(path: &Path, kind: Option<Kind>) -> Result<FileReport> {
+    // A pipe can be read once only, and is looked at twice.
+    let is_pipe = std::fs::metadata(path).is_ok_and(|it| !it.is_file() && !it.is_dir());
+    if !is_pipe {
+        let kind = kind.map_or_else(|| kind::of(path), Ok)?;
+        return FileReport::of(path, path, kind);
     }
-    Ok(report)
+    let folder = tempfile::tempdir()?;
+    let copy = folder.path().join(path.file_name().unwrap_or_default());
+    std::io::copy(&mut std::fs::File::open(path)?, &mut std::fs::File::create(&copy)?)?;
+    let kind = kind.map_or_else(|| kind::of(&copy), Ok)?;
+    FileReport::of(&copy, path, kind)
 }
 
 #[cfg(test)]
 mod tests {
+    use zs_data::NoteKind;
+
     use super::*;
+
+    fn report(name: &str, contents: &str) -> FileReport {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(name);
+        std::fs::write(&path, contents).unwrap();
+        check(&path, None).unwrap()
+    }
 
     #[test]
     fn everything_wrong_is_counted_and_nothing_stops_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("q.jsonl");
         let rows = [
             r#"{"id":"a","question":"Who is it?","answer":"x","data_source":"nq"}"#,
             r#"{"id":"a","question":"who is it","answer":"y","data_source":"nq"}"#,
             r#"{"id":"b","question":"q","golden_answers":[]}"#,
             r#"{"id":"c","question":"q","answer":" "}"#,
-            r#"{"id":"d","question":7,"answer":"x"}"#,
+            r#"{"id":"d","question":[7],"answer":"x"}"#,
             "{",
             r#"{"id":"e","question":"last?","answer":"x"}"#,
         ];
-        std::fs::write(&path, rows.join("\n")).unwrap();
-        let report = check(&path).unwrap();
-        assert_eq!(report.questions, 3);
+        let report = report("q.jsonl", &rows.join("\n"));
+        assert_eq!((report.kind, report.rows, report.questions), (Kind::Questions, 3, 3));
         assert_eq!(report.by_set, [("nq".to_owned(), 2)].into());
         assert_eq!((report.duplicate_ids, report.duplicate_questions), (1, 1));
         assert_eq!((report.empty_answers, report.bad_rows), (2, 2));
-        assert_eq!(report.first_errors.len(), 4);
+        assert_eq!(report.first_errors.len(), 5);
         assert!(report.asked.contains_key("who is it") && report.asked.contains_key("last"));
+        assert!(report.is_doubtful());
+    }
+
+    #[track_caller]
+    fn check_kind(contents: &str, kind: Kind, notes: &[NoteKind], is_doubtful: bool) {
+        let report = report("file.jsonl", contents);
+        let noted: Vec<NoteKind> = report.notes.iter().map(|it| it.kind).collect();
+        assert_eq!((report.kind, &noted[..]), (kind, notes), "{contents}");
+        assert_eq!(report.is_doubtful(), is_doubtful, "{contents}: {:?}", report.first_errors);
+    }
+
+    #[test]
+    fn files_are_known_by_their_fields() {
+        use NoteKind::*;
+        check_kind(r#"{"question":"q","answer":"a"}"#, Kind::Questions, &[], false);
+        check_kind(r#"{"question":"q","answer":"['a']"}"#, Kind::Questions, &[ListInText], false);
+        check_kind(r#"{"question":"q","answer":"[a]"}"#, Kind::Questions, &[ListLikeText], true);
+        check_kind(r#"{"prompt":"q","answer":"a"}"#, Kind::Questions, &[], false);
+        check_kind(r#"{"title":"t","text":"x"}"#, Kind::Documents, &[], false);
+        let empty = "{\"text\":\"\"}\n{\"text\":\"a\"}";
+        check_kind(empty, Kind::Documents, &[EmptyDocument], true);
+        check_kind(r#"{"contents":"首都"}"#, Kind::Documents, &[], true);
+        check_kind(r#"{"question":"首都?","answer":"a"}"#, Kind::Questions, &[], false);
+        check_kind(r#"{"answer":"a","prediction":"b"}"#, Kind::Predictions, &[], false);
+        check_kind(r#"{"question":"q","turns":[]}"#, Kind::Turns, &[], false);
+        check_kind(r#"{"query":"q"}"#, Kind::Queries, &[], false);
+        check_kind(r#"{"qury":"q"}"#, Kind::Questions, &[], true);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_reported() {
+        let report = report("q.jsonl", "PK\u{3}\u{4}");
+        assert!(report.first_errors[0].contains("zip archive") && report.is_doubtful());
     }
 }

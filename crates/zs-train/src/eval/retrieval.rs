@@ -42,7 +42,7 @@ pub(super) fn retrieval(args: &RetrievalArgs, session: &Session) -> Result<()> {
     if args.k == 0 {
         bail!("`--k 0` finds nothing");
     }
-    let mut questions = zs_data::read_questions(&args.questions)?;
+    let mut questions = session.read_questions(&args.questions)?;
     questions.truncate(args.limit.unwrap_or(usize::MAX));
     let engine = args.engine.open(None, &session.context()?)?;
     let progress = session.console.progress("searching", questions.len());

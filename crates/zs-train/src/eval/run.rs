@@ -120,7 +120,7 @@ pub(super) fn run(args: &EvalRunArgs, session: &Session) -> Result<()> {
     let harness = Harness::of(functions, &programs)?;
     let context = session.context()?;
     let policy = Arc::new(source::load_policy(args.model(), &context)?);
-    let mut questions = zs_data::read_questions(args.questions())?;
+    let mut questions = session.read_questions(args.questions())?;
     questions.truncate(args.limit.unwrap_or(usize::MAX));
     let questions = select_questions(&protocol, questions);
     if questions.is_empty() {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use zs_eval::{
     EvaluationReport, Metric, Protocol, QuestionRecord, Quirk, QuirkStage, paired_test,
-    score_predictions,
+    read_predictions, score_predictions,
 };
 
 use crate::report_table::{self, Kind, interval};
@@ -61,7 +61,8 @@ pub struct ScoreArgs {
 /// Scores a file and prints a table.
 pub(crate) fn score(args: &ScoreArgs, session: &Session) -> Result<()> {
     let protocol = args.protocol.protocol();
-    let mut records = score_predictions(&args.predictions, &protocol)?;
+    let (mut records, notes) = read_predictions(&args.predictions, &protocol)?;
+    session.note_reading(&args.predictions, &notes);
     if protocol.has(Quirk::DropLast) {
         drop_last(&mut records);
     }

@@ -272,7 +272,7 @@ impl CollectArgs {
         };
         let engine = engines::open_alone(&engine, &context)?;
         let model = source::load_model(policy, context.devices.first())?;
-        let mut asked = zs_data::read_questions(questions)?;
+        let mut asked = session.read_questions(questions)?;
         asked.truncate(self.limit.unwrap_or(usize::MAX));
         let rollout = RolloutConfig {
             temperature: self.temperature,
@@ -311,7 +311,7 @@ fn audit(args: &AuditArgs, session: &Session) -> Result<()> {
     let engine = engines::open_alone(&engine, &context)?;
     let real = EngineArgs { corpus, index, ..EngineArgs::default() }.spec(&session.components)?;
     let real = real.map(|it| engines::open_alone(&it, &context)).transpose()?;
-    let mut questions = zs_data::read_questions(&args.questions)?;
+    let mut questions = session.read_questions(&args.questions)?;
     questions.truncate(args.limit);
     let config = QuestionAuditConfig { k: args.k, seeds: args.seeds.clone() };
     let num_cells = 2 * zs_simulator::audit::QueryForm::ALL.len() * args.seeds.len();

@@ -1,0 +1,91 @@
+//! Single values of a row as text.
+
+use serde_json::{Number, Value};
+
+use crate::rows::notes::NoteKind;
+use crate::{RowContext, RowError};
+
+/// Whole numbers up to this are kept exactly by every format.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// A text that is not blank, trimmed, or the digits of a number; `None` for a null in a list.
+pub(crate) fn scalar(
+    value: &Value,
+    field: impl FnOnce() -> String,
+    context: &mut RowContext<'_>,
+) -> Result<Option<String>, RowError> {
+    match value {
+        Value::String(text) => not_blank(text, field).map(Some),
+        other => number(other, field, context),
+    }
+}
+
+/// The digits of a number; `None`, with a note, for null.
+pub(crate) fn number(
+    value: &Value,
+    field: impl FnOnce() -> String,
+    context: &mut RowContext<'_>,
+) -> Result<Option<String>, RowError> {
+    match value {
+        Value::Null => {
+            context.note(NoteKind::NullInList);
+            Ok(None)
+        }
+        Value::Number(number) => match digits(number) {
+            Some((digits, kind)) => {
+                context.note(kind);
+                Ok(Some(digits))
+            }
+            None => Err(wrong_type(&field(), "a text, since it is too large to be exact", value)),
+        },
+        other => Err(wrong_type(&field(), "a text or a number", other)),
+    }
+}
+
+/// A number as text, and how certain that is; `None` for one that no reader keeps exactly.
+pub(crate) fn digits(number: &Number) -> Option<(String, NoteKind)> {
+    match number.as_f64().filter(|_| number.is_f64()) {
+        None => Some((number.to_string(), NoteKind::NumberAsText)),
+        Some(value) if value.abs() < MAX_EXACT => {
+            Some((number.to_string(), NoteKind::FractionAsText))
+        }
+        Some(_) => None,
+    }
+}
+
+/// The value of a field that must have a text: one that is not blank, trimmed, or a number's digits.
+pub(crate) fn text(
+    value: &Value,
+    field: impl Fn() -> String,
+    context: &mut RowContext<'_>,
+) -> Result<String, RowError> {
+    scalar(value, &field, context)?.ok_or_else(|| RowError::Empty { field: field() })
+}
+
+/// The trimmed text, if anything is left of it.
+pub(crate) fn not_blank(text: &str, field: impl FnOnce() -> String) -> Result<String, RowError> {
+    let text = text.trim();
+    if text.is_empty() { Err(RowError::Empty { field: field() }) } else { Ok(text.to_owned()) }
+}
+
+pub(crate) fn list<'a>(value: &'a Value, field: &str) -> Result<&'a [Value], RowError> {
+    value.as_array().map(Vec::as_slice).ok_or_else(|| wrong_type(field, "a list", value))
+}
+
+/// The name of an element of a list, counted from 0 as in JSON paths.
+pub(crate) fn element(field: &str, index: usize) -> String {
+    format!("{field}[{index}]")
+}
+
+pub(crate) fn wrong_type(field: &str, expected: &'static str, value: &Value) -> RowError {
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(number) if number.is_f64() => "a fraction",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    RowError::WrongType { field: field.to_owned(), expected, found }
+}
