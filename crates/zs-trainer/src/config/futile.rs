@@ -146,7 +146,7 @@ mod tests {
         let mut config = TrainingConfig::default();
         change(&mut config);
         let algorithm = components.algorithms.build(&config.algorithm, &()).unwrap();
-        let reward = components.rewards.build(&config.reward, &Default::default()).unwrap();
+        let reward = components.rewards.build(&config.reward, &RewardResources::default()).unwrap();
         let curriculum = ConstantCurriculum { probability: noise };
         let warnings = futile_settings(&config, &*algorithm, Some(&reward), &curriculum);
         assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
@@ -189,8 +189,9 @@ mod tests {
             "retrieval_answer",
             "length",
         ] {
-            let reward =
-                components.rewards.build(&spec(&format!("kind = \"{kind}\"")), &Default::default());
+            let reward = components
+                .rewards
+                .build(&spec(&format!("kind = \"{kind}\"")), &RewardResources::default());
             assert!(!is_constant(&config, &reward.unwrap()), "{kind}");
         }
     }
