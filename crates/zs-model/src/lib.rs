@@ -45,6 +45,7 @@ mod batch;
 mod card;
 mod chat;
 mod checkpoint;
+mod compute_dtype;
 mod config;
 #[cfg(feature = "flex")]
 mod cpu;
@@ -60,6 +61,7 @@ mod policy;
 mod provenance;
 mod replicas;
 mod scoring;
+mod spans;
 mod special_tokens;
 mod supervised;
 pub mod testing;
@@ -76,6 +78,7 @@ pub use batch::micro_batches;
 pub use card::ModelCard;
 pub use chat::{ChatMessage, ChatTemplate, ChatTemplateError};
 pub use checkpoint::{CheckpointError, SaveError, SaveOptions, WeightDtype};
+pub use compute_dtype::{ComputeDtype, vector_units};
 pub use config::{Architecture, ConfigError, Llama3RopeScaling, ModelConfig};
 pub use generate::{
     Completion, DecodeGraphStats, GenerateError, Generator, IsCancelled, SamplingParams,
@@ -84,7 +87,7 @@ pub use generate::{
 pub use gguf::{GgufError, ImportOptions, ImportedModel, import_gguf};
 pub use language_model::LanguageModel;
 pub use lora::{AdapterError, LoraError};
-pub use network::{CausalLm, ComputeDtype, LoraConfig, MemoryConfig, vector_units};
+pub use network::{CausalLm, LoraConfig, MemoryConfig};
 pub use optim::{
     Optimizer, OptimizerConfig, OptimizerKind, OptimizerStateError, Schedule, StepStats,
     accumulate_gradients, accumulate_value_gradients,

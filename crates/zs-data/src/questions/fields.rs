@@ -196,10 +196,10 @@ fn question_text(row: RowView<'_>, context: &mut RowContext<'_>) -> Result<Strin
 /// Notes two texts that differ in more than case and punctuation at their ends.
 fn note_difference(first: Option<&str>, second: Option<&str>, context: &mut RowContext<'_>) {
     let plain = |it: &str| it.trim_matches(|it: char| !it.is_alphanumeric()).to_lowercase();
-    if let (Some(first), Some(second)) = (first, second) {
-        if plain(first) != plain(second) {
-            context.note(NoteKind::FieldsDiffer);
-        }
+    if let (Some(first), Some(second)) = (first, second)
+        && plain(first) != plain(second)
+    {
+        context.note(NoteKind::FieldsDiffer);
     }
 }
 

@@ -69,7 +69,7 @@ impl Parser<'_> {
             if self.take(closing) {
                 return Some(items);
             }
-            if !is_separated && !(blank && opening == '[') {
+            if !(is_separated || blank && opening == '[') {
                 return None;
             }
             items.push(self.value()?);

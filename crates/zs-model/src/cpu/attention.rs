@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::elementwise::{softmax, softmax_backward};
 use super::product::{Matrix, MatrixMut, Write, product};
-use crate::kernels::{Heads, SpanQueries};
+use crate::spans::{Heads, SpanQueries};
 
 /// Queries per tile. Keys after the last query of a tile are not computed.
 const TILE: usize = 32;

@@ -8,7 +8,8 @@ use super::decode_step::{Decoder, Step, StepContext};
 use super::logits::Logits;
 use crate::TokenId;
 use crate::kernels::MASKED;
-use crate::network::{CacheMask, CachedTokens, KvCache, Rotary, ints};
+use crate::network::{CacheMask, CachedTokens, KvCache, Rotary};
+use crate::spans::ints;
 use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig};
 

@@ -6,10 +6,10 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::cpu::elementwise::{attend_single_query, softmax};
 use crate::cpu::product::{Matrix, MatrixMut, Write, product};
-use crate::kernels::Heads;
+use crate::network::Rotary;
 use crate::network::attention::{Attention, Projections};
 use crate::network::block::TokenContext;
-use crate::network::{Rotary, ints};
+use crate::spans::{Heads, ints};
 use crate::{CausalLm, PolicyModel, TokenId};
 
 /// Maximum tokens of a forward pass, so that activations stay in the CPU cache.

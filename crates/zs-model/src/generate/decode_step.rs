@@ -10,7 +10,8 @@ use tracing::{info_span, warn};
 
 use super::device_access::DeviceAccess;
 use crate::CausalLm;
-use crate::network::{KvCache, NextColumn, NextTokens, Rotary, ints};
+use crate::network::{KvCache, NextColumn, NextTokens, Rotary};
+use crate::spans::ints;
 
 /// Steps that a batch decodes before capture; a batch that ends sooner does not pay for it.
 const MIN_STEPS_BEFORE_CAPTURE: usize = 3;

@@ -13,47 +13,14 @@ use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, backend_ex
 use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Shape, Slice, Tensor, TensorData};
 
 use super::product::Product;
-use crate::network::ComputeDtype;
+use crate::ComputeDtype;
+use crate::spans::{Heads, SpanQueries, ints};
 
 /// Number of queries of a span whose scores exist at a time.
 const BLOCK: usize = 512;
 
 /// Bias of masked scores: low enough to vanish in the softmax, finite to avoid NaN.
 pub(crate) const MASKED: f32 = -1e9;
-
-/// Number of key-value heads, query heads per key-value head, and width of a head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Heads {
-    pub(crate) key_value_heads: usize,
-    pub(crate) group: usize,
-    pub(crate) head_dim: usize,
-}
-
-impl Heads {
-    /// Width of a token's queries.
-    pub(crate) fn query_width(self) -> usize {
-        self.key_value_heads * self.group * self.head_dim
-    }
-
-    /// Width of a token's keys, and of its values.
-    pub(crate) fn key_width(self) -> usize {
-        self.key_value_heads * self.head_dim
-    }
-}
-
-/// Queries of a span of packed tokens. Each attends to all tokens of a prefix, and to the span's own
-/// tokens up to itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SpanQueries {
-    /// Packed range of the prefix.
-    pub(crate) prefix: Range<usize>,
-    /// Packed range of the span's own tokens.
-    pub(crate) own: Range<usize>,
-    /// Range of the span's queries among all queries.
-    pub(crate) queries: Range<usize>,
-    /// Packed index of each query's token, ascending.
-    pub(crate) indices: Vec<usize>,
-}
 
 /// Spans on a device, with what accelerators need to compute on rectangles: row `s` of a rectangle
 /// holds the queries or the keys of span `s`, padded on the right.
@@ -109,7 +76,7 @@ impl SpanLayout {
             key_index.extend(span.prefix.clone().chain(span.own.clone()).map(|it| it as i32));
             key_index.resize((row + 1) * shape.keys, 0);
         }
-        let ints = |values: Vec<i32>| crate::network::ints(values, device);
+        let ints = |values: Vec<i32>| ints(values, device);
         let visible = TensorData::new(visible, [query_index.len()]);
         Self {
             query_index: ints(query_index),

@@ -19,7 +19,7 @@ mod swiglu;
 
 pub(crate) use add_norm::add_norm;
 pub(crate) use attend::attend;
-pub(crate) use attention::{Heads, MASKED, SpanLayout, SpanQueries, attention};
+pub(crate) use attention::{MASKED, SpanLayout, attention};
 pub(crate) use decode_attention::decode_attention;
 pub(crate) use new_heads::NewHeads;
 pub(crate) use product::{matmul_dtype, product};

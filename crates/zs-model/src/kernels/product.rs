@@ -9,7 +9,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 
-use crate::network::ComputeDtype;
+use crate::ComputeDtype;
 use crate::workers::is_host;
 
 /// Product `x W`, or `x W^T` if the weight is stored `transposed`, accumulated and returned in f32.

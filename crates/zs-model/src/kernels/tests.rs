@@ -6,10 +6,11 @@ use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
 use super::MASKED;
 use super::{
-    Heads, NewHeads, SpanLayout, SpanQueries, add_norm, attention, decode_attention, matmul_dtype,
-    product, rms_norm, rotate, swiglu, token_scores, token_scores_backward,
+    NewHeads, SpanLayout, add_norm, attention, decode_attention, matmul_dtype, product, rms_norm,
+    rotate, swiglu, token_scores, token_scores_backward,
 };
-use crate::network::ComputeDtype;
+use crate::ComputeDtype;
+use crate::spans::{Heads, SpanQueries};
 
 fn devices() -> Vec<Device> {
     vec![

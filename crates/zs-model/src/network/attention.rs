@@ -7,7 +7,8 @@ use super::block::TokenContext;
 use super::rope::{Rotary, RotaryTable};
 use super::{Linear, RmsNorm};
 use crate::ModelConfig;
-use crate::kernels::{Heads, attend};
+use crate::kernels::attend;
+use crate::spans::Heads;
 
 /// Grouped-query self-attention.
 ///

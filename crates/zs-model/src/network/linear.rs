@@ -3,8 +3,9 @@
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, Tensor};
 
-use super::{ComputeDtype, LowRank};
-use crate::kernels::matmul_dtype;
+use super::LowRank;
+use crate::ComputeDtype;
+use crate::kernels::{matmul_dtype, product};
 
 /// Linear layer `y = x W + b`, with an adapter `+ scale (x A) B`.
 ///
@@ -46,9 +47,10 @@ impl Linear {
     pub(crate) fn forward_unbiased(&self, x: Tensor<2>) -> Tensor<2> {
         match &self.adapter {
             Some(adapter) => {
-                self.compute_dtype.product(x.clone(), self.weight.val()) + adapter.forward(x)
+                product(x.clone(), self.weight.val(), false, self.compute_dtype)
+                    + adapter.forward(x)
             }
-            None => self.compute_dtype.product(x, self.weight.val()),
+            None => product(x, self.weight.val(), false, self.compute_dtype),
         }
     }
 

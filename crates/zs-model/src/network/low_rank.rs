@@ -4,7 +4,8 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::ComputeDtype;
+use crate::ComputeDtype;
+use crate::kernels::product;
 
 /// Targets and rank of adapters.
 ///
@@ -85,8 +86,8 @@ impl LowRank {
 
     /// Maps `[n, in]` to `[n, out]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let inner = ComputeDtype::F32.product(x, self.lora_a.val()) * self.scale;
-        ComputeDtype::F32.product(inner, self.lora_b.val())
+        let product = |x, weight| product(x, weight, false, ComputeDtype::F32);
+        product(product(x, self.lora_a.val()) * self.scale, self.lora_b.val())
     }
 
     /// Merged update `scale A B`, `[in, out]`.

@@ -5,13 +5,13 @@
 
 pub(crate) mod attention;
 pub(crate) mod block;
-mod compute_dtype;
 mod decode;
 mod gradients;
 mod linear;
 mod low_rank;
 mod norm;
 mod packed;
+mod precision;
 mod rope;
 mod scores;
 
@@ -22,14 +22,13 @@ use attention::Attention;
 pub(crate) use attention::{CacheMask, CachedTokens, KvCache};
 pub(crate) use block::{Block, FeedForward};
 use block::{Residual, TokenContext};
-pub use compute_dtype::{ComputeDtype, vector_units};
 pub(crate) use decode::{NextColumn, NextTokens};
 pub(crate) use gradients::Trunk;
 pub(crate) use linear::Linear;
 pub use low_rank::LoraConfig;
 pub(crate) use low_rank::LowRank;
 pub(crate) use norm::RmsNorm;
-pub(crate) use packed::{PackedRows, PackedTokens, ints};
+pub(crate) use packed::{PackedRows, PackedTokens};
 pub(crate) use rope::{Rotary, RotaryTable};
 pub(crate) use scores::FlatScores;
 pub use scores::MemoryConfig;

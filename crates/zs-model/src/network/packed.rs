@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor, TensorData};
+use burn::tensor::{Device, IndexingUpdateOp, Int, Tensor};
 
 use super::attention::{Attention, Projections};
 use super::block::TokenContext;
 use super::rope::{Rotary, RotaryTable};
-use crate::kernels::{SpanLayout, SpanQueries, attention};
+use crate::kernels::{SpanLayout, attention};
+use crate::spans::{SpanQueries, ints};
 use crate::workers::is_host;
 use crate::{TokenId, TokenRow};
 
@@ -281,12 +282,6 @@ impl TokenContext for &PackedTokens {
         let (shape, dtype) = (attention_layer.heads(), attention_layer.q_proj.compute_dtype);
         attention(heads, &queries.layout, shape, dtype)
     }
-}
-
-/// Host integers as a tensor on a device, `[len]`.
-pub(crate) fn ints(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
-    let len = values.len();
-    Tensor::from_data(TensorData::new(values, [len]), device)
 }
 
 /// Number of next rows that share a prefix, and the prefix's length. `common(i)` is the length of

@@ -4,11 +4,11 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{ComputeDtype, PackedRows};
+use super::PackedRows;
 use crate::kernels::token_scores;
 use crate::replicas::secondary_devices;
 use crate::workers::is_host;
-use crate::{CausalLm, PolicyModel, TokenId};
+use crate::{CausalLm, ComputeDtype, PolicyModel, TokenId};
 
 /// Memory and precision settings of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -109,7 +109,7 @@ impl ScriptCounts {
         }
     }
 
-    /// What BM25 will not find, in one line; `None` where it knows all scripts.
+    /// Line about text that BM25 will not find; `None` where it knows all scripts.
     #[must_use]
     pub fn warning(&self, noun: &str) -> Option<String> {
         if self.unknown.is_empty() {

@@ -1,0 +1,45 @@
+//! Spans of packed tokens, and the heads of attention over them.
+
+use std::ops::Range;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+/// Number of key-value heads, query heads per key-value head, and width of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heads {
+    pub(crate) key_value_heads: usize,
+    pub(crate) group: usize,
+    pub(crate) head_dim: usize,
+}
+
+impl Heads {
+    /// Width of a token's queries.
+    pub(crate) fn query_width(self) -> usize {
+        self.key_value_heads * self.group * self.head_dim
+    }
+
+    /// Width of a token's keys, and of its values.
+    pub(crate) fn key_width(self) -> usize {
+        self.key_value_heads * self.head_dim
+    }
+}
+
+/// Queries of a span of packed tokens. Each attends to all tokens of a prefix, and to the span's own
+/// tokens up to itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SpanQueries {
+    /// Packed range of the prefix.
+    pub(crate) prefix: Range<usize>,
+    /// Packed range of the span's own tokens.
+    pub(crate) own: Range<usize>,
+    /// Range of the span's queries among all queries.
+    pub(crate) queries: Range<usize>,
+    /// Packed index of each query's token, ascending.
+    pub(crate) indices: Vec<usize>,
+}
+
+/// Host integers as a tensor on a device, `[len]`.
+pub(crate) fn ints(values: Vec<i32>, device: &Device) -> Tensor<1, Int> {
+    let len = values.len();
+    Tensor::from_data(TensorData::new(values, [len]), device)
+}
