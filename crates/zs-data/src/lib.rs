@@ -36,8 +36,8 @@ pub use documents::{Corpus, open_documents, read_corpus, read_documents};
 pub use episodes::{RecordedEpisode, RecordedTurn, open_episodes, open_queries, read_queries};
 pub use error::{DataError, RowError};
 pub use questions::{
-    DistinctQuestions, Fields, QuestionFile, QuestionSet, QuestionSource, distinct_ids, distinct_questions,
-    open_question_rows, open_questions, read_question_set, read_questions,
+    DistinctQuestions, Fields, QuestionFile, QuestionSet, QuestionSource, distinct_ids,
+    distinct_questions, open_question_rows, open_questions, read_question_set, read_questions,
     register_question_sources, scored_question,
 };
 pub use rows::notes::{Note, NoteKind, NoteLevel};

@@ -35,8 +35,7 @@ pub struct DistinctQuestions {
 /// ```
 #[must_use]
 pub fn distinct_questions(mut rows: Vec<(Question, usize)>) -> DistinctQuestions {
-    let restarted =
-        distinct_ids(&mut rows, |(it, _)| (&mut it.id, it.data_source.as_deref()));
+    let restarted = distinct_ids(&mut rows, |(it, _)| (&mut it.id, it.data_source.as_deref()));
     let note = Note::of_rows(NoteKind::IdBySource, restarted.iter().map(|it| rows[*it].1));
     let mut distinct = DistinctQuestions { note, ..Default::default() };
     let mut first_rows: BTreeMap<String, usize> = BTreeMap::new();

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use zs_eval::{
-    EvaluationReport, Metric, Protocol, QuestionRecord, Quirk, QuirkStage, read_predictions,
-    paired_test, score_predictions,
+    EvaluationReport, Metric, Protocol, QuestionRecord, Quirk, QuirkStage, paired_test,
+    read_predictions, score_predictions,
 };
 
 use crate::report_table::{self, Kind, interval};
