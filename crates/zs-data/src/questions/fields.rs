@@ -187,10 +187,18 @@ fn question_text(row: RowView<'_>, context: &mut RowContext<'_>) -> Result<Strin
         context.note(NoteKind::InstructionRemoved);
         return Ok(question.to_owned());
     }
-    if asked.contains('\n') || asked.contains('<') || asked.to_lowercase().contains("question") {
+    if asked.contains('\n') || asked.contains("</") || says_question(&asked) {
         context.note(NoteKind::WholePrompt);
     }
     Ok(asked)
+}
+
+/// True for a prompt that announces its question, as instructions do.
+fn says_question(prompt: &str) -> bool {
+    let prompt = prompt.to_lowercase();
+    let words =
+        ["question:", "question is", "question below", "given question", "following question"];
+    words.iter().any(|it| prompt.contains(it))
 }
 
 /// Notes two texts that differ in more than case and punctuation at their ends.

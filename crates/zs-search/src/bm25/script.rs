@@ -94,8 +94,8 @@ pub struct ScriptCounts {
 
 impl ScriptCounts {
     /// Languages that BM25 knows.
-    pub const KNOWN: &str = "BM25 splits texts at blanks and punctuation and takes English word \
-        stems, so it knows English and, without stems, other languages that put blanks between words";
+    pub const KNOWN: &str = "BM25 splits texts at blanks and punctuation and takes word stems as in \
+        English, so it knows English and, less well, other languages with blanks between words";
 
     /// Counts the text of a row.
     pub fn add(&mut self, text: &str, row: usize) {

@@ -114,9 +114,8 @@ impl FileReport {
     /// Decisions of the reader and warnings, a line each.
     pub(super) fn lines(&self) -> impl Iterator<Item = String> {
         let notes = self.notes.iter().map(|it| match it.kind.level() {
-            NoteLevel::Decided => it.to_string(),
             NoteLevel::Ambiguous => format!("ambiguous: {it}"),
-            _ => format!("left out: {it}"),
+            _ => it.to_string(),
         });
         notes.chain(self.scripts.warning(self.kind.name()))
     }
