@@ -137,7 +137,8 @@ impl Algorithm for Broken {
 
 #[test]
 fn a_broken_algorithm_is_named() {
-    let cases: [(Broken, fn(&UpdateError) -> bool); 3] = [
+    type IsExpected = fn(&UpdateError) -> bool;
+    let cases: [(Broken, IsExpected); 3] = [
         (Broken(|mut it| it.split_off(1)), |it| matches!(it, UpdateError::NumRows { .. })),
         (Broken(|it| it.into_iter().map(|mut row| row.split_off(1)).collect()), |it| {
             matches!(it, UpdateError::RowLength { .. })

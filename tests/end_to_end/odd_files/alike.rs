@@ -139,7 +139,7 @@ proptest! {
         let write = |row: Value| std::fs::write(&path, format!("{row}\n")).unwrap();
         let question = Question { id: "1".to_owned(), ..question };
         write(serde_json::to_value(&question).unwrap());
-        assert_eq!(zs_data::read_questions(&path).unwrap(), [question.clone()]);
+        assert_eq!(zs_data::read_questions(&path).unwrap(), std::slice::from_ref(&question));
         let document = Document { score, ..Document::new(title, body) };
         let record = zs_simulator::tuning::SearchRecord {
             question: question.text.clone(),

@@ -128,7 +128,7 @@ fn documents(files: &mut Vec<OddFile>) {
         &[("empty_document", 1)],
     );
     let mut refuse = |name: &str, contents: &[u8], error: &str| {
-        files.push(bad(Kind::Documents, name, contents, error))
+        files.push(bad(Kind::Documents, name, contents, error));
     };
     refuse("d_only_empty.jsonl", br#"{"text":""}"#, "the file holds no document");
     refuse("d_list.jsonl", br#"{"text":["x"]}"#, "row 1: not a document: field `text`");
@@ -182,7 +182,7 @@ fn predictions(files: &mut Vec<OddFile>) {
         &[],
     );
     let mut refuse = |name: &str, contents: &[u8], error: &str| {
-        files.push(bad(Kind::Predictions, name, contents, error))
+        files.push(bad(Kind::Predictions, name, contents, error));
     };
     refuse("p_list.jsonl", br#"{"answer":"a","prediction":["a"]}"#, "field `prediction` is a list");
     refuse("p_no_answers.jsonl", br#"{"prediction":"a"}"#, "field `golden_answers` is missing");

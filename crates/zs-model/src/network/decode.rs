@@ -2,8 +2,9 @@
 
 use burn::tensor::{Int, Tensor};
 
-use super::attention::{Attention, KvCache, LayerCache, Projections, flat};
+use super::attention::{Attention, Projections};
 use super::block::TokenContext;
+use super::cache::{KvCache, LayerCache, flat};
 use super::rope::Rotary;
 use super::{Linear, RmsNorm};
 use crate::kernels::{NewHeads, decode_attention};

@@ -5,6 +5,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod block;
+mod cache;
 mod decode;
 mod gradients;
 mod linear;
@@ -19,9 +20,9 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 
 use attention::Attention;
-pub(crate) use attention::{CacheMask, CachedTokens, KvCache};
 pub(crate) use block::{Block, FeedForward};
 use block::{Residual, TokenContext};
+pub(crate) use cache::{CacheMask, CachedTokens, KvCache};
 pub(crate) use decode::{NextColumn, NextTokens};
 pub(crate) use gradients::Trunk;
 pub(crate) use linear::Linear;

@@ -48,7 +48,7 @@ pub(super) fn render(report: &ClaimsReport) -> Result<(String, String), Reproduc
     let headline = [BEFORE, AFTER, "paper_form", REAL];
     let headline: Vec<_> = headline.iter().filter_map(|it| report.arms.get(*it)).collect();
     let text = |name: &str| -> Result<String, Error> {
-        Ok(environment()?.template_from_named_str(name, REPORT)?.render(context! {
+        environment()?.template_from_named_str(name, REPORT)?.render(context! {
             html => name.ends_with("html"),
             report => Serde(report),
             title => match report.claims.as_slice() {
@@ -69,7 +69,7 @@ pub(super) fn render(report: &ClaimsReport) -> Result<(String, String), Reproduc
             findings => report.findings()?,
             figures => Serde(&figures),
             crates => crates.join(", "),
-        })?)
+        })
     };
     Ok((text("report.html")?, text("report.md")?))
 }

@@ -166,7 +166,7 @@ pub(super) fn questions(files: &mut Vec<OddFile>) {
         &[],
     );
     let mut refuse = |name: &str, contents: &[u8], error: &str| {
-        files.push(bad(Kind::Questions, name, contents, error))
+        files.push(bad(Kind::Questions, name, contents, error));
     };
     refuse(
         "q_repeated_id.jsonl",

@@ -86,7 +86,7 @@ pub(super) fn tables(files: &mut Vec<OddFile>) {
         &[("list_in_text", 1), ("no_header", 1)],
     ));
     let mut refuse = |name: &str, contents: &str, error: &str| {
-        files.push(bad(Kind::Questions, name, contents, error))
+        files.push(bad(Kind::Questions, name, contents, error));
     };
     refuse(
         "q_comma_in_cell.csv",
