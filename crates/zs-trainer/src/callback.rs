@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use zs_core::registry::BoxedError;
 
 use crate::alarm::AlarmRecord;
+use crate::callback_error::CallbackError;
 use crate::metrics::Metrics;
 use crate::rollouts::RecordedGroup;
 use crate::times::StepTimes;
@@ -113,26 +114,4 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|it| (*it).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "no message".to_owned())
-}
-
-/// Failure of a callback.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CallbackError {
-    /// An error that the callback returned.
-    #[error("callback `{name}` failed")]
-    Failed {
-        /// Callback.
-        name: &'static str,
-        /// Its error.
-        source: BoxedError,
-    },
-    /// A panic inside the callback.
-    #[error("callback `{name}` panicked: {message}")]
-    Panicked {
-        /// Callback.
-        name: &'static str,
-        /// Message of the panic.
-        message: String,
-    },
 }

@@ -16,7 +16,7 @@ use zs_search::Bm25Error;
 use zs_simulator::TemplateError;
 use zs_simulator::pretraining::ExampleError;
 
-use crate::callback::CallbackError;
+use crate::callback_error::CallbackError;
 use crate::config::RunFileError;
 
 /// Failure to load a model, questions, documents or training rows.

@@ -27,6 +27,7 @@
 pub mod alarm;
 mod bm25;
 mod callback;
+mod callback_error;
 mod checkpoint;
 mod components;
 pub mod config;
@@ -55,7 +56,8 @@ mod weights;
 mod world;
 
 pub use bm25::Bm25Settings;
-pub use callback::{Callback, CallbackError, Flow, StepReport};
+pub use callback::{Callback, Flow, StepReport};
+pub use callback_error::CallbackError;
 pub use components::{Components, TrackerRegistry, TrackerSettings};
 pub use console::{Console, Progress, QuietConsole};
 pub use context::{Devices, GpuMemory, RunContext, SpanSums, host_threads};

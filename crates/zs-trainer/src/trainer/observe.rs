@@ -5,7 +5,8 @@ use zs_data::FileError;
 
 use super::Trainer;
 use crate::alarm::{AlarmRecord, Watch, raised};
-use crate::callback::{Callback, CallbackError, Flow, StepReport, guarded};
+use crate::callback::{Callback, Flow, StepReport, guarded};
+use crate::callback_error::CallbackError;
 use crate::files::RunDir;
 use crate::metrics::Metrics;
 use crate::rollouts::RecordedGroup;
