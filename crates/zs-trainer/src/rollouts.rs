@@ -33,7 +33,11 @@ pub struct RecordedGroup {
     /// The question and its episodes.
     pub group: TrajectoryGroup,
     /// The advantage of each token, one row an episode; empty where nothing was learned from it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "zs_core::null_as_nan"
+    )]
     pub advantages: Vec<Vec<f32>>,
 }
 
@@ -57,14 +61,24 @@ impl Rollouts {
         Ok(write_atomic(&path, &encoder.finish().with_context(context)?)?)
     }
 
-    /// Removes the files of all steps after `step`, which a resumed run plays again.
+    /// Removes the files of all steps after `step`, which a resumed run plays again, and what a killed
+    /// process has left of one.
     pub(crate) fn rewind(&self, step: usize) -> Result<()> {
-        for later in steps_in(&self.dir)?.into_iter().filter(|it| *it > step) {
-            let path = place(&self.dir, later);
-            fs::remove_file(&path)
-                .with_context(|| format!("{}: cannot be removed", path.display()))?;
+        for path in files_in(&self.dir)? {
+            let is_partial = path.extension().is_some_and(|it| it == "partial");
+            if is_partial || step_of(&path).is_some_and(|it| it > step) {
+                fs::remove_file(&path)
+                    .with_context(|| format!("{}: cannot be removed", path.display()))?;
+            }
         }
         Ok(())
+    }
+
+    /// The first recorded step whose file is empty, as a power cut may leave it.
+    pub(crate) fn first_empty(&self) -> Result<Option<usize>> {
+        let is_empty =
+            |step: &usize| fs::metadata(place(&self.dir, *step)).is_ok_and(|it| it.len() == 0);
+        Ok(steps_in(&self.dir)?.into_iter().find(is_empty))
     }
 }
 
@@ -108,24 +122,31 @@ fn place(dir: &Path, step: usize) -> PathBuf {
 }
 
 fn steps_in(dir: &Path) -> Result<Vec<usize>> {
+    let mut steps: Vec<usize> = files_in(dir)?.iter().filter_map(|it| step_of(it)).collect();
+    steps.sort_unstable();
+    Ok(steps)
+}
+
+fn step_of(path: &Path) -> Option<usize> {
+    let name = path.file_name()?.to_str()?;
+    name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok()
+}
+
+/// The files of a directory; none where there is none.
+fn files_in(dir: &Path) -> Result<Vec<PathBuf>> {
     if !dir.exists() {
         return Ok(Vec::new());
     }
     let context = || format!("{}: cannot be listed", dir.display());
-    let mut steps = Vec::new();
-    for entry in fs::read_dir(dir).with_context(context)? {
-        let name = entry.with_context(context)?.file_name();
-        let number = name.to_str().and_then(|it| it.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
-        steps.extend(number.and_then(|it| it.parse::<usize>().ok()));
-    }
-    steps.sort_unstable();
-    Ok(steps)
+    let entries = fs::read_dir(dir).with_context(context)?;
+    entries.map(|it| Ok(it.with_context(context)?.path())).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use zs_core::Question;
-    use zs_rl::{F1, RewardFunction, Trajectory};
+    use zs_model::{Completion, StopReason};
+    use zs_rl::{F1, RewardFunction, Trajectory, Turn};
 
     use super::*;
 
@@ -152,10 +173,52 @@ mod tests {
         let read: Vec<RecordedGroup> =
             read_rollouts(run.path(), 2).unwrap().collect::<Result<_>>().unwrap();
         assert_eq!(read, [row(2), row(2)]);
+        assert_eq!(rollouts.first_empty().unwrap(), None);
+        fs::write(place(&rollouts.dir, 3), "").unwrap();
+        assert_eq!(rollouts.first_empty().unwrap(), Some(3));
+        fs::write(place(&rollouts.dir, 1).with_extension("zst.partial"), "half").unwrap();
         rollouts.rewind(1).unwrap();
+        assert_eq!(fs::read_dir(&rollouts.dir).unwrap().count(), 1);
         assert_eq!(recorded_steps(run.path()).unwrap(), [1]);
         let message = read_rollouts(run.path(), 2).err().unwrap().to_string();
         assert!(message.contains("step 2 was not recorded"), "{message}");
+    }
+
+    /// Such episodes are recorded for whoever looks for the cause.
+    #[test]
+    fn numbers_that_are_not_finite_read_back_as_nan() {
+        let scratch = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&scratch.path().join("run")).unwrap();
+        let mut written = row(1);
+        let rewarded = &mut written.group.trajectories[0];
+        let nan = vec![f32::NAN, 0.5];
+        let completion = Completion {
+            tokens: vec![1, 2],
+            log_probs: nan.clone(),
+            sampling_log_probs: Some(nan.clone()),
+            stop_reason: StopReason::Stop,
+        };
+        rewarded.trajectory.turns = vec![Turn {
+            completion: completion.clone(),
+            text: "x".to_owned(),
+            action: zs_core::Action::Invalid,
+            observation: vec![3],
+            observation_text: "y".to_owned(),
+            search: None,
+        }];
+        rewarded.reward.total = f32::INFINITY;
+        rewarded.reward.components[0].score = f32::NAN;
+        rewarded.reward.turns.clone_from(&nan);
+        written.advantages = vec![nan.clone()];
+        Rollouts::of(&run).write(1, &[written]).unwrap();
+        let read = read_rollouts(run.path(), 1).unwrap().next().unwrap().unwrap();
+        let rewarded = &read.group.trajectories[0];
+        let turn = &rewarded.trajectory.turns[0].completion;
+        let lists = [&turn.log_probs, turn.sampling_log_probs.as_ref().unwrap()];
+        for list in lists.into_iter().chain([&rewarded.reward.turns, &read.advantages[0]]) {
+            assert!(list[0].is_nan() && list[1] == 0.5, "{list:?}");
+        }
+        assert!(rewarded.reward.total.is_nan() && rewarded.reward.components[0].score.is_nan());
     }
 
     #[test]

@@ -106,6 +106,22 @@ pub enum CheckpointError {
         /// Dtype in the file.
         dtype: String,
     },
+    /// A value of a tensor is NaN or infinite.
+    #[error(
+        "{path}: tensor {tensor} holds {value} at index {index}; weights must be finite: load an \
+         earlier checkpoint or export the model again",
+        path = path.display()
+    )]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Index of the first such value, in the order of the file.
+        index: usize,
+        /// That value.
+        value: f32,
+    },
     /// Two files contain the same tensor.
     #[error(
         "{path}: tensor {tensor} is also in {other}; keep one of them",

@@ -129,7 +129,7 @@ impl WeightFile {
         &self,
         info: &TensorInfo,
         entry: &TensorEntry,
-        decode: impl Fn([u8; N]) -> f32,
+        decode: impl Fn([u8; N]) -> f32 + Copy,
     ) -> Result<Vec<f32>, CheckpointError> {
         let mut values = vec![0.0_f32; entry.len()];
         let rows = entry.shape.first().copied().unwrap_or(1);
@@ -141,6 +141,10 @@ impl WeightFile {
             let map = map_part(&self.file, start, Some(num_rows * columns * N))
                 .map_err(|source| CheckpointError::Read { path: self.path.clone(), source })?;
             let elements = map.as_chunks::<N>().0;
+            // Without an early end the pass is vectorised.
+            if !elements.iter().fold(true, |finite, it| finite & decode(*it).is_finite()) {
+                return Err(self.not_finite(entry, first_row * columns, elements, decode));
+            }
             if entry.transposed {
                 let value = |at: usize| decode(elements[at]);
                 transpose_into(&mut values, rows, first_row, columns, num_rows, value);
@@ -150,6 +154,21 @@ impl WeightFile {
             }
         }
         Ok(values)
+    }
+
+    /// Error that names the first value of `elements` that is not finite.
+    fn not_finite<const N: usize>(
+        &self,
+        entry: &TensorEntry,
+        start: usize,
+        elements: &[[u8; N]],
+        decode: impl Fn([u8; N]) -> f32 + Copy,
+    ) -> CheckpointError {
+        let mut values = elements.iter().map(|it| decode(*it)).enumerate();
+        let found = values.find(|(_, value)| !value.is_finite());
+        let (index, value) = found.unwrap_or((0, f32::NAN));
+        let (path, tensor) = (self.path.clone(), entry.name.clone());
+        CheckpointError::NotFinite { path, tensor, index: start + index, value }
     }
 }
 

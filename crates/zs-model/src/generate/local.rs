@@ -101,7 +101,7 @@ impl Session for LocalSession<'_> {
         let num_shards = self.shards.len();
         let stream = self.stream;
         if num_shards == 1 {
-            return Ok(stream.executes(|| self.shards[0].extend(requests, params, on_token)));
+            return stream.executes(|| self.shards[0].extend(requests, params, on_token));
         }
         let mut shares: Vec<ShardRequests<'_>> =
             (0..num_shards).map(|_| ShardRequests::default()).collect();
@@ -111,7 +111,9 @@ impl Session for LocalSession<'_> {
             share.indices.push(index);
             share.requests.push(SequenceRequest { sequence, ..*request });
         }
+        let block = self.block;
         let mut completions: Vec<Option<Completion>> = requests.iter().map(|_| None).collect();
+        let mut failure = None;
         std::thread::scope(|scope| {
             let (sender, tokens) = channel();
             let mut running = Vec::new();
@@ -130,14 +132,23 @@ impl Session for LocalSession<'_> {
             for (index, token) in tokens {
                 on_token(index, token);
             }
-            for (handle, share) in running.into_iter().zip(&shares) {
-                let done = handle.join().unwrap_or_else(|it| std::panic::resume_unwind(it));
-                for (&index, completion) in share.indices.iter().zip(done) {
-                    completions[index] = Some(completion);
+            for (shard, (handle, share)) in running.into_iter().zip(&shares).enumerate() {
+                match handle.join().unwrap_or_else(|it| std::panic::resume_unwind(it)) {
+                    Ok(done) => {
+                        for (&index, completion) in share.indices.iter().zip(done) {
+                            completions[index] = Some(completion);
+                        }
+                    }
+                    Err(error) => {
+                        failure.get_or_insert(error.in_block(shard * block));
+                    }
                 }
             }
         });
-        Ok(completions.into_iter().flatten().collect())
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(completions.into_iter().flatten().collect()),
+        }
     }
 
     fn sequence_len(&self, sequence: usize) -> usize {

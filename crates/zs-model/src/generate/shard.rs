@@ -13,7 +13,7 @@ use super::decode_step::{GraphCounters, GraphSwitch, StepContext};
 use super::device_access::DeviceAccess;
 use super::logits::{Logits, SampledRow};
 use super::stop::{CompletionTail, StopTexts};
-use super::{Completion, SamplingParams, SequenceRequest, StopReason};
+use super::{Completion, GenerateError, SamplingParams, SequenceRequest, StopReason};
 use crate::TokenId;
 use crate::host::HostNetwork;
 use crate::workers::is_host;
@@ -73,6 +73,8 @@ struct Turn<'r> {
     growing: Vec<PartialCompletion>,
     /// Sampled tokens with their requests, not yet reported.
     sampled: Vec<(usize, TokenId)>,
+    /// First failure; it ends the turn.
+    failure: Option<GenerateError>,
     on_token: &'r mut dyn FnMut(usize, TokenId),
 }
 
@@ -111,22 +113,30 @@ impl<'a> Shard<'a> {
     }
 
     /// [`Session::extend`](super::Session::extend) for validated requests.
+    ///
+    /// # Errors
+    ///
+    /// Fails where logits are not finite.
     pub(crate) fn extend(
         &mut self,
         requests: &[SequenceRequest<'_>],
         params: &SamplingParams,
         on_token: &mut dyn FnMut(usize, TokenId),
-    ) -> Vec<Completion> {
+    ) -> Result<Vec<Completion>, GenerateError> {
         for request in requests {
             self.sequences[request.sequence].extend_from_slice(request.append);
         }
         let growing = requests.iter().map(|it| PartialCompletion::new(it, params)).collect();
         let stop = StopTexts::new(self.tokenizer, &params.stop);
-        let mut turn = Turn { requests, params, stop, growing, sampled: Vec::new(), on_token };
+        let (sampled, failure) = (Vec::new(), None);
+        let mut turn = Turn { requests, params, stop, growing, sampled, failure, on_token };
         if params.max_new_tokens > 0 {
             self.run(&mut turn);
         }
-        turn.growing.into_iter().map(|it| it.completion).collect()
+        match turn.failure {
+            Some(error) => Err(error),
+            None => Ok(turn.growing.into_iter().map(|it| it.completion).collect()),
+        }
     }
 
     fn run(&mut self, turn: &mut Turn<'_>) {
@@ -138,6 +148,9 @@ impl<'a> Shard<'a> {
         loop {
             // Callbacks run without device access, since they might acquire it themselves.
             turn.report_tokens();
+            if turn.failure.is_some() {
+                break;
+            }
             let access = &mut DeviceAccess::shared();
             let active = batch.as_ref().map_or(0, |it| it.active(turn).count());
             let height = batch.as_ref().map_or(0, |it| it.rows.len());
@@ -360,7 +373,14 @@ impl<'a> Shard<'a> {
         let choices = logits.choose(sampled.collect(), self.config.vocab_size, turn.params);
         for ((row, index), choice) in active.into_iter().zip(choices) {
             let grow = &mut turn.growing[index];
-            let sequence = &mut self.sequences[turn.requests[index].sequence];
+            let owner = turn.requests[index].sequence;
+            let sequence = &mut self.sequences[owner];
+            if !choice.log_prob.is_finite() {
+                let (sequence, position) = (owner, sequence.len());
+                turn.failure.get_or_insert(GenerateError::NotFinite { sequence, position });
+                grow.finish(StopReason::Length);
+                continue;
+            }
             sequence.push(choice.token);
             grow.completion.tokens.push(choice.token);
             grow.completion.log_probs.push(choice.log_prob);
@@ -458,7 +478,7 @@ mod tests {
                     SequenceRequest { sequence, append, key }
                 })
                 .collect();
-            completions.extend(shard.extend(&requests, &params, &mut |_, _| {}));
+            completions.extend(shard.extend(&requests, &params, &mut |_, _| {}).unwrap());
         }
         (completions, (0..11).map(|it| shard.sequence_len(it)).collect())
     }
@@ -505,7 +525,7 @@ mod tests {
                 key: StreamKey::new(sequence as u64),
             })
             .collect();
-        shard.extend(&requests, &params, &mut |_, _| {});
+        shard.extend(&requests, &params, &mut |_, _| {}).unwrap();
         // Only the rows of the last batch remain.
         assert!((0..4).all(|it| shard.caches.iter().all(|cache| cache.row_of(it).is_none())));
     }
@@ -521,12 +541,12 @@ mod tests {
             key: StreamKey::new(sequence as u64),
         };
         let all: Vec<_> = (0..6).map(|it| request(it, &[1, 2, 3][..])).collect();
-        shard.extend(&all, &params, &mut |_, _| {});
+        shard.extend(&all, &params, &mut |_, _| {}).unwrap();
         let cached = |shard: &Shard<'_>| -> Vec<usize> {
             (0..6).filter(|&it| shard.caches.iter().any(|c| c.row_of(it).is_some())).collect()
         };
         assert_eq!(cached(&shard), [0, 1, 2, 3, 4, 5]);
-        shard.extend(&[request(4, &[9]), request(1, &[9])], &params, &mut |_, _| {});
+        shard.extend(&[request(4, &[9]), request(1, &[9])], &params, &mut |_, _| {}).unwrap();
         assert_eq!(cached(&shard), [1, 4]);
     }
 }

@@ -2,7 +2,8 @@
 
 use tracing::info_span;
 use zs_core::{
-    Action, Document, DocumentQuality, Domain, SearchEngine, SearchRequest, SearchResult, StreamKey,
+    Action, Document, DocumentQuality, Domain, SearchEngine, SearchRequest, SearchResult,
+    StreamKey, guarded_search,
 };
 
 use super::error::message_with_causes;
@@ -53,7 +54,7 @@ pub(super) fn search(
             })
             .collect();
         let _span = info_span!("search", turn, searches = requests.len()).entered();
-        engine.search_batch(&requests)
+        guarded_search(engine, &requests)
     };
     if results.len() != searching.len() {
         return Err(RolloutError::EngineContract {
