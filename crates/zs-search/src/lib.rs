@@ -37,6 +37,7 @@ mod register;
 mod replay;
 #[cfg(feature = "http")]
 mod retriever;
+mod spending;
 #[cfg(feature = "http")]
 mod web;
 mod wrap;
@@ -52,6 +53,7 @@ pub use register::{
 pub use replay::ReplayEngine;
 #[cfg(feature = "http")]
 pub use retriever::{RetrieverConfig, RetrieverEngine, RetrieverProtocol};
+pub use spending::JournalError;
 #[cfg(feature = "http")]
 pub use web::{WebConfig, WebEngine, WebProvider};
 pub use wrap::{
