@@ -41,6 +41,7 @@ mod device_error;
 mod eval;
 mod pages;
 mod report_table;
+mod runners;
 mod session;
 mod simulate;
 mod zs;

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use zs_data::digest;
+use zs_data::{count_whole_lines, create_dir, digest, sync_dir};
 
 use crate::RunContext;
-use crate::files::RunDir;
+use crate::files::{CONFIG, RunDir};
 
 const MANIFEST: &str = "manifest.json";
 const PREFIX: &str = "step-";
@@ -19,18 +19,30 @@ const PARTIAL: &str = ".partial";
 /// The checkpoints of one run: `checkpoints/step-000120` and so on, the newest few of them.
 ///
 /// A checkpoint is filled in a directory of another name, synced to the disk, and renamed, so a crash
-/// leaves only complete ones. Later damage of the disk shows in the sizes and hashes of the manifest.
+/// leaves only complete ones. Later damage of the disk shows in the sizes and hashes of the manifest,
+/// and a file that the manifest does not list is damage too.
+///
+/// A checkpoint is *suspect* where the weights in it are those that a skipped step was computed with.
 #[derive(Clone, Debug)]
 pub(crate) struct Checkpoints {
     dir: PathBuf,
     keep_last: usize,
+    /// The run file, as the run directory holds it.
+    config: PathBuf,
 }
 
-/// Files of a checkpoint, by path inside it.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// Contents of a checkpoint.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
+    /// Files, by path inside it.
     files: BTreeMap<String, Entry>,
+    /// SHA-256 of the run's `config.toml`; none where the run has no such file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    config_sha256: Option<String>,
+    /// First of the skipped steps that the run was at, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    skipped_since: Option<usize>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -48,28 +60,39 @@ impl Checkpoints {
 
     /// Checkpoints of a run directory, to be read only.
     pub(crate) fn in_dir(run: &Path) -> Self {
-        Self { dir: run.join("checkpoints"), keep_last: usize::MAX }
+        let (dir, config) = (run.join("checkpoints"), run.join(CONFIG));
+        Self { dir, keep_last: usize::MAX, config }
     }
 
     /// Writes the checkpoint of a step; `fill` puts its files into the directory that it is given.
+    /// `skipped_since` is the first of the skipped steps that the run is at, where it is.
     ///
     /// # Errors
     ///
     /// Fails when `fill` does or the disk is full; earlier checkpoints are then as they were.
-    pub(crate) fn write(&self, step: usize, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    pub(crate) fn write(
+        &self,
+        step: usize,
+        skipped_since: Option<usize>,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
         let place = self.place(step);
         let partial = self.dir.join(format!("{PREFIX}{step:06}{PARTIAL}"));
         let context = || format!("{}: cannot write the checkpoint", place.display());
         remove(&partial).with_context(context)?;
-        fs::create_dir_all(&partial).with_context(context)?;
-        let written = fill(&partial).and_then(|()| seal(&partial));
+        create_dir(&partial).with_context(context)?;
+        let seal = || {
+            let config_sha256 = file_digest(&self.config)?;
+            seal(&partial, Manifest { config_sha256, skipped_since, ..Manifest::default() })
+        };
+        let written = fill(&partial).and_then(|()| seal());
         if let Err(error) = written {
             // What is left of it must not fill the disk further.
             let _ = fs::remove_dir_all(&partial);
             return Err(error.context(context()));
         }
         remove(&place).with_context(context)?;
-        fs::rename(&partial, &place).and_then(|()| sync(&self.dir)).with_context(context)?;
+        fs::rename(&partial, &place).and_then(|()| sync_dir(&self.dir)).with_context(context)?;
         self.prune(step)
     }
 
@@ -81,6 +104,30 @@ impl Checkpoints {
     /// Fails when all are damaged.
     pub(crate) fn newest(&self, context: &RunContext) -> Result<Option<(usize, PathBuf)>> {
         self.newest_before(usize::MAX, context)
+    }
+
+    /// [`newest`](Self::newest) of a run of supervised steps, whose `metrics.jsonl` has a line for
+    /// each; one of a step whose line is lost is passed over.
+    ///
+    /// # Errors
+    ///
+    /// As [`newest`](Self::newest), and where the lines of all are lost.
+    pub(crate) fn newest_recorded(
+        &self,
+        run: &RunDir,
+        context: &RunContext,
+    ) -> Result<Option<(usize, PathBuf)>> {
+        let path = run.join("metrics.jsonl");
+        let num_steps = count_whole_lines(&path)?;
+        let found = self.newest_before(num_steps + 1, context)?;
+        if found.is_none() && !self.steps()?.is_empty() {
+            bail!(
+                "{}: has {num_steps} lines, and every checkpoint is of a later step; restore it, or \
+                 start another run with another `out`",
+                path.display()
+            );
+        }
+        Ok(found)
     }
 
     /// [`newest`](Self::newest) among those of earlier steps than `limit`.
@@ -114,33 +161,91 @@ impl Checkpoints {
         )
     }
 
+    /// The complete checkpoint of one step.
+    ///
+    /// # Errors
+    ///
+    /// Fails when there is none, and names those that there are; and when it is damaged.
+    pub(crate) fn at(&self, step: usize) -> Result<PathBuf> {
+        let place = self.place(step);
+        if !place.is_dir() {
+            let names: Vec<String> = self.steps()?.into_iter().map(name_of).collect();
+            bail!("{}: is not there; there are {}", place.display(), names.join(", "));
+        }
+        check(&place)?;
+        Ok(place)
+    }
+
+    /// Name of the newest checkpoint that is not suspect, for `--resume-from`.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the checkpoints cannot be listed.
+    pub(crate) fn newest_healthy(&self) -> Result<Option<String>> {
+        Ok(self.healthy(&self.steps()?).map(name_of))
+    }
+
+    /// SHA-256 of the `config.toml` that the newest readable checkpoint was written with.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the checkpoints cannot be listed.
+    pub(crate) fn config_sha256(&self) -> Result<Option<String>> {
+        let newest_first = self.steps()?.into_iter().rev();
+        let mut manifests = newest_first.filter_map(|it| read_manifest(&self.place(it)).ok());
+        Ok(manifests.next().and_then(|it| it.config_sha256))
+    }
+
+    /// The newest of some steps whose checkpoint is not suspect.
+    fn healthy(&self, steps: &[usize]) -> Option<usize> {
+        let skipped_since: Vec<(usize, usize)> = steps
+            .iter()
+            .filter_map(|it| Some((*it, read_manifest(&self.place(*it)).ok()?.skipped_since?)))
+            .collect();
+        // The weights after a step are those that the next step is computed with.
+        let is_suspect = |step: usize| {
+            skipped_since.iter().any(|(at, since)| (*since - 1..=*at).contains(&step))
+        };
+        steps.iter().copied().rev().find(|it| !is_suspect(*it))
+    }
+
     fn place(&self, step: usize) -> PathBuf {
-        self.dir.join(format!("{PREFIX}{step:06}"))
+        self.dir.join(name_of(step))
     }
 
     /// The steps that have a checkpoint, oldest first.
     fn steps(&self) -> Result<Vec<usize>> {
-        let entries = match fs::read_dir(&self.dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.with_context(|| format!("{}: cannot list", self.dir.display()))?,
-        };
-        let mut steps = Vec::new();
-        for entry in entries {
-            let name = entry?.file_name();
-            let number = name.to_str().and_then(|it| it.strip_prefix(PREFIX));
-            steps.extend(number.and_then(|it| it.parse::<usize>().ok()));
-        }
+        let entries = self.entries()?;
+        let mut steps: Vec<usize> = entries.iter().filter_map(|it| checkpoint_step(it)).collect();
         steps.sort_unstable();
         Ok(steps)
     }
 
-    /// Removes old checkpoints, and those of later steps that a resumed run leaves behind.
+    /// The names in the directory; none where there is none.
+    fn entries(&self) -> Result<Vec<String>> {
+        let context = || format!("{}: cannot list", self.dir.display());
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.with_context(context)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.extend(entry.with_context(context)?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    /// Removes old checkpoints, those of later steps that a resumed run leaves behind, and what a
+    /// killed process has left of one. The newest that is not suspect stays.
     fn prune(&self, step: usize) -> Result<()> {
         let (kept, later): (Vec<usize>, Vec<usize>) =
             self.steps()?.into_iter().partition(|it| *it <= step);
-        let old = kept.len().saturating_sub(self.keep_last);
-        for step in kept[..old].iter().chain(&later) {
-            let place = self.place(*step);
+        let healthy = self.healthy(&kept);
+        let old = &kept[..kept.len().saturating_sub(self.keep_last)];
+        let old = old.iter().filter(|it| Some(**it) != healthy).chain(&later);
+        let unfinished = self.entries()?.into_iter().filter(|it| it.ends_with(PARTIAL));
+        for name in old.map(|it| name_of(*it)).chain(unfinished) {
+            let place = self.dir.join(name);
             remove(&place)
                 .with_context(|| format!("{}: cannot remove an old checkpoint", place.display()))?;
         }
@@ -148,30 +253,64 @@ impl Checkpoints {
     }
 }
 
-/// Writes the manifest of a directory and syncs all of it to the disk.
-fn seal(dir: &Path) -> Result<()> {
-    let mut files = BTreeMap::new();
+fn name_of(step: usize) -> String {
+    format!("{PREFIX}{step:06}")
+}
+
+/// Step of a checkpoint, by its name or a path to it.
+///
+/// ```
+/// assert_eq!(zs_trainer::checkpoint_step("runs/a/checkpoints/step-000120"), Some(120));
+/// assert_eq!(zs_trainer::checkpoint_step("final"), None);
+/// ```
+#[must_use]
+pub fn checkpoint_step(name: &str) -> Option<usize> {
+    let name = name.trim_end_matches('/');
+    let name = name.rsplit('/').next().unwrap_or(name);
+    name.strip_prefix(PREFIX)?.parse().ok()
+}
+
+/// SHA-256 of a file; `None` where there is none.
+pub(crate) fn file_digest(path: &Path) -> Result<Option<String>> {
+    Ok(path.exists().then(|| digest::of_file(path)).transpose()?)
+}
+
+/// Adds the files of a directory to its manifest, writes it, and syncs all of it to the disk.
+fn seal(dir: &Path, mut manifest: Manifest) -> Result<()> {
     for path in files_below(dir)? {
-        files.insert(name_in(dir, &path), entry(&path)?);
-        File::open(&path)
-            .and_then(|it| it.sync_all())
-            .with_context(|| path.display().to_string())?;
+        manifest.files.insert(name_in(dir, &path), entry(&path)?);
+        sync_file(&path).with_context(|| path.display().to_string())?;
     }
-    let mut text = serde_json::to_string_pretty(&Manifest { files })?;
+    let mut text = serde_json::to_string_pretty(&manifest)?;
     text.push('\n');
     let manifest = dir.join(MANIFEST);
     fs::write(&manifest, text)
-        .and_then(|()| sync(&manifest))
-        .and_then(|()| sync(dir))
-        .with_context(|| manifest.display().to_string())
+        .and_then(|()| sync_file(&manifest))
+        .with_context(|| manifest.display().to_string())?;
+    for entry in walkdir::WalkDir::new(dir).contents_first(true) {
+        let entry = entry?;
+        if entry.file_type().is_dir() {
+            sync_dir(entry.path()).with_context(|| entry.path().display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn read_manifest(dir: &Path) -> Result<Manifest> {
+    let path = dir.join(MANIFEST);
+    let text = fs::read(&path).with_context(|| path.display().to_string())?;
+    serde_json::from_slice(&text).with_context(|| path.display().to_string())
 }
 
 /// Compares a directory with its manifest.
 fn check(dir: &Path) -> Result<()> {
-    let path = dir.join(MANIFEST);
-    let text = fs::read(&path).with_context(|| path.display().to_string())?;
-    let manifest: Manifest =
-        serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+    let manifest = read_manifest(dir)?;
+    for path in files_below(dir)? {
+        let name = name_in(dir, &path);
+        if name != MANIFEST && !manifest.files.contains_key(&name) {
+            bail!("{}: its manifest does not list this file; remove it", path.display());
+        }
+    }
     for (name, expected) in &manifest.files {
         let path = dir.join(name);
         let found = entry(&path)?;
@@ -191,12 +330,12 @@ fn entry(path: &Path) -> Result<Entry> {
     Ok(Entry { bytes, sha256: digest::of_file(path)? })
 }
 
-/// Every file below a directory.
+/// Everything below a directory that is not a directory.
 fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in walkdir::WalkDir::new(dir).sort_by_file_name() {
         let entry = entry?;
-        if entry.file_type().is_file() {
+        if !entry.file_type().is_dir() {
             files.push(entry.into_path());
         }
     }
@@ -216,7 +355,7 @@ fn remove(dir: &Path) -> io::Result<()> {
     }
 }
 
-fn sync(path: &Path) -> io::Result<()> {
+fn sync_file(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
@@ -234,7 +373,13 @@ mod tests {
             fs::write(dir.join("model/weights"), format!("weights {step}"))?;
             Ok(fs::write(dir.join("state"), "state")?)
         };
-        checkpoints.write(step, fill).unwrap();
+        checkpoints.write(step, None, fill).unwrap();
+    }
+
+    /// Writes the checkpoint of a run that is at skipped steps.
+    fn write_suspect(checkpoints: &Checkpoints, step: usize, since: usize) {
+        let fill = |dir: &Path| Ok(fs::write(dir.join("state"), "state")?);
+        checkpoints.write(step, Some(since), fill).unwrap();
     }
 
     #[track_caller]
@@ -257,14 +402,65 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_healthy_one_stays() {
+        let scratch = tempfile::tempdir().unwrap();
+        let checkpoints = checkpoints(scratch.path());
+        (6..=10).step_by(2).for_each(|it| write(&checkpoints, it));
+        // The weights of step 11 are those that steps 12 to 14 were skipped with.
+        write(&checkpoints, 11);
+        for (step, since) in [(14, 12), (15, 12), (16, 12), (17, 12)] {
+            write_suspect(&checkpoints, step, since);
+            assert_eq!(checkpoints.newest_healthy().unwrap().unwrap(), "step-000010");
+        }
+        assert_eq!(checkpoints.steps().unwrap(), [10, 16, 17]);
+        // Steps that were not skipped any more end the suspicion.
+        write(&checkpoints, 18);
+        assert_eq!(checkpoints.newest_healthy().unwrap().unwrap(), "step-000018");
+        write(&checkpoints, 19);
+        assert_eq!(checkpoints.steps().unwrap(), [18, 19]);
+        let message = checkpoints.at(10).unwrap_err().to_string();
+        assert!(message.contains("there are step-000018, step-000019"), "{message}");
+        assert!(checkpoints.at(18).unwrap().ends_with("step-000018"));
+    }
+
+    #[test]
+    fn what_a_killed_process_has_left_goes() {
+        let scratch = tempfile::tempdir().unwrap();
+        let checkpoints = checkpoints(scratch.path());
+        write(&checkpoints, 1);
+        fs::create_dir_all(checkpoints.dir.join("step-000007.partial/policy")).unwrap();
+        write(&checkpoints, 2);
+        assert_eq!(fs::read_dir(&checkpoints.dir).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn the_manifest_knows_the_run_file() {
+        let scratch = tempfile::tempdir().unwrap();
+        let checkpoints = checkpoints(scratch.path());
+        write(&checkpoints, 1);
+        assert_eq!(checkpoints.config_sha256().unwrap(), None);
+        fs::write(&checkpoints.config, "seed = 1").unwrap();
+        write(&checkpoints, 2);
+        let known = checkpoints.config_sha256().unwrap();
+        assert!(known.is_some() && known == file_digest(&checkpoints.config).unwrap());
+        fs::write(&checkpoints.config, "seed = 2").unwrap();
+        assert_ne!(known, file_digest(&checkpoints.config).unwrap());
+    }
+
+    #[test]
     fn damaged_ones_are_passed_over() {
         type Damage = fn(&Path);
-        let damages: [Damage; 5] = [
+        let damages: [Damage; 6] = [
             |dir| fs::write(dir.join("model/weights"), "weights 5").unwrap(),
             |dir| fs::write(dir.join("model/weights"), "weigh").unwrap(),
             |dir| fs::remove_file(dir.join("state")).unwrap(),
             |dir| fs::remove_file(dir.join(MANIFEST)).unwrap(),
             |dir| fs::write(dir.join(MANIFEST), "{").unwrap(),
+            |dir| {
+                fs::create_dir(dir.join("reference"))
+                    .and_then(|()| fs::write(dir.join("reference/weights"), "planted"))
+                    .unwrap();
+            },
         ];
         for damage in damages {
             let scratch = tempfile::tempdir().unwrap();
@@ -288,7 +484,7 @@ mod tests {
             fs::write(dir.join("state"), "half")?;
             bail!("no space left on device")
         };
-        let message = format!("{:#}", checkpoints.write(2, fill).unwrap_err());
+        let message = format!("{:#}", checkpoints.write(2, None, fill).unwrap_err());
         assert!(message.contains("step-000002") && message.contains("no space"), "{message}");
         assert_eq!(fs::read_dir(&checkpoints.dir).unwrap().count(), 1);
         check_newest(&checkpoints, Some(1));

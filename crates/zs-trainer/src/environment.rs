@@ -64,14 +64,16 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// Fails when a file that the run reads has changed: it would not be the same run.
-    pub(super) fn check(&self, run: &RunDir) -> Result<Vec<String>> {
+    /// Fails when a file that the run reads has changed: it would not be the same run. With
+    /// `other_files`, settings were changed and may name other files than before.
+    pub(super) fn check(&self, run: &RunDir, other_files: bool) -> Result<Vec<String>> {
         let path = run.join(FILE);
         let context = || path.display().to_string();
         let text = fs::read(&path).with_context(context)?;
         let before: Self = serde_json::from_slice(&text).with_context(context)?;
         for (file, digest) in &before.data {
-            if self.data.get(file) != Some(digest) {
+            let now = self.data.get(file);
+            if now != Some(digest) && !(other_files && now.is_none()) {
                 bail!(
                     "{file}: has changed since the run began (see {}); restore it to resume, or \
                      start another run",

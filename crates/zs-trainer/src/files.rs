@@ -6,10 +6,17 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use zs_data::{FileError, JsonLinesWriter, write_atomic};
+use serde::de::DeserializeOwned;
+use zs_data::{FileError, JsonLinesWriter, create_dir, write_atomic};
+
+use crate::components::Components;
+use crate::config::{Check, load};
 
 /// The file by which a process holds a run directory.
 const LOCK: &str = ".lock";
+
+/// The run file of a run, with every default filled in.
+pub(crate) const CONFIG: &str = "config.toml";
 
 /// The file that a finished run has and an interrupted one has not.
 pub const SUMMARY: &str = "summary.json";
@@ -41,7 +48,7 @@ impl RunDir {
     /// interrupted run.
     pub fn create(path: &Path) -> Result<Self> {
         Self::check_free(path)?;
-        fs::create_dir_all(path)
+        create_dir(path)
             .with_context(|| format!("{}: cannot create the run directory", path.display()))?;
         Self::locked(path)
     }
@@ -151,7 +158,46 @@ impl RunDir {
     ///
     /// Fails when the file cannot be written.
     pub fn write_config(&self, config: &impl Serialize) -> Result<()> {
-        self.write_text("config.toml", &toml::to_string_pretty(config)?)
+        self.write_text(CONFIG, &Self::config_text(config)?)
+    }
+
+    /// Text that [`write_config`](Self::write_config) writes.
+    pub(crate) fn config_text(config: &impl Serialize) -> Result<String> {
+        Ok(toml::to_string_pretty(config)?)
+    }
+
+    /// Compares a run file with the one that the run began with, where the run is to be resumed.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a setting differs, and names the first line that does.
+    pub(crate) fn check_config<C>(
+        &self,
+        file: &Path,
+        config: &C,
+        components: &Components,
+    ) -> Result<()>
+    where
+        C: DeserializeOwned + Check + Serialize,
+    {
+        let path = self.join(CONFIG);
+        let before: C = load(&path, components)?;
+        let (before, now) = (Self::config_text(&before)?, Self::config_text(config)?);
+        let (mut before, mut now) = (before.lines(), now.lines());
+        loop {
+            match (before.next(), now.next()) {
+                (None, None) => return Ok(()),
+                (before, now) if before == now => {}
+                (before, now) => bail!(
+                    "{}: has changed since the run began: `{}` was `{}` ({}); restore it to resume, \
+                     or start another run with another `out`",
+                    file.display(),
+                    now.unwrap_or_default(),
+                    before.unwrap_or_default(),
+                    path.display()
+                ),
+            }
+        }
     }
 
     /// Starts a JSON Lines file of the run.

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use zs_core::SearchEngine;
+use zs_model::GenerateError;
 use zs_rl::SkippedStep;
 
 use super::collect::Collected;
@@ -34,6 +35,19 @@ pub(super) fn check_searches(
         "{failed} of {searches} searches failed, more than `training.faults.max_failure_rate` = \
          {limit} allows, and nothing was learned from them; the first: {first}"
     )
+}
+
+/// First of the skipped steps that a run is at; `None` where the last step was not skipped.
+pub(super) fn skipped_since(history: &[Metrics]) -> Option<usize> {
+    let skipped = history.iter().rev().take_while(|it| it.get(SKIPPED).is_some());
+    skipped.last().and_then(Metrics::step)
+}
+
+/// Returns true if a step failed since the policy's logits are not finite.
+pub(super) fn is_not_finite(error: &anyhow::Error) -> bool {
+    error.chain().any(|it| {
+        matches!(it.downcast_ref::<GenerateError>(), Some(GenerateError::NotFinite { .. }))
+    })
 }
 
 /// Ends a run in which too many steps in a row were skipped.
