@@ -107,7 +107,7 @@ fn a_budget_holds_however_often_the_process_dies() {
     assert!(table.contains("repeated"), "{table}");
 }
 
-/// What a power cut takes from files that no resumed run reads, or from those that one needs.
+/// Losses by a power cut, from files that no resumed run reads and from those that one needs.
 #[test]
 fn lost_tails_are_mended_or_repeated() {
     type Loss = fn(&Path);

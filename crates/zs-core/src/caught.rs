@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs work whose panic is not to end the process; a panic is returned as `panicked: {message}`.
 ///
-/// What the work was changing may be half changed after a panic; the caller must not use it again.
+/// After a panic, state that the work was changing may be half changed; the caller must not use it.
 ///
 /// # Errors
 ///

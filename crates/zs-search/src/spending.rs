@@ -12,7 +12,7 @@ use crate::{Price, Usage};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// What earlier processes of the run have written cannot be read.
+    /// The rows of earlier processes cannot be read.
     #[error("{source}; it holds what the run has paid: restore it, or remove it to forget that")]
     Read {
         /// The reader's error.

@@ -6,11 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use zs_data::{FileError, JsonLinesWriter, create_dir, write_atomic};
-
-use crate::components::Components;
-use crate::config::{Check, load};
 
 /// The file by which a process holds a run directory.
 const LOCK: &str = ".lock";
@@ -164,40 +160,6 @@ impl RunDir {
     /// Text that [`write_config`](Self::write_config) writes.
     pub(crate) fn config_text(config: &impl Serialize) -> Result<String> {
         Ok(toml::to_string_pretty(config)?)
-    }
-
-    /// Compares a run file with the one that the run began with, where the run is to be resumed.
-    ///
-    /// # Errors
-    ///
-    /// Fails when a setting differs, and names the first line that does.
-    pub(crate) fn check_config<C>(
-        &self,
-        file: &Path,
-        config: &C,
-        components: &Components,
-    ) -> Result<()>
-    where
-        C: DeserializeOwned + Check + Serialize,
-    {
-        let path = self.join(CONFIG);
-        let before: C = load(&path, components)?;
-        let (before, now) = (Self::config_text(&before)?, Self::config_text(config)?);
-        let (mut before, mut now) = (before.lines(), now.lines());
-        loop {
-            match (before.next(), now.next()) {
-                (None, None) => return Ok(()),
-                (before, now) if before == now => {}
-                (before, now) => bail!(
-                    "{}: has changed since the run began: `{}` was `{}` ({}); restore it to resume, \
-                     or start another run with another `out`",
-                    file.display(),
-                    now.unwrap_or_default(),
-                    before.unwrap_or_default(),
-                    path.display()
-                ),
-            }
-        }
     }
 
     /// Starts a JSON Lines file of the run.

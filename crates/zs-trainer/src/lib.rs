@@ -50,6 +50,7 @@ mod times;
 pub mod train;
 mod trainable;
 mod trainer;
+mod unchanged;
 pub mod versions;
 mod weights;
 mod world;

@@ -24,6 +24,7 @@ use crate::config::{ModelShape, Phase, PretrainConfig, load, note_renamed_keys};
 use crate::console::Progress;
 use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
+use crate::unchanged::check_unchanged;
 use crate::weights::{STATE, read_state};
 
 /// Names of the parts of a checkpoint.
@@ -309,7 +310,7 @@ pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<()> 
     let config: PretrainConfig = load(file, &context.components)?;
     let run = if resume {
         let run = RunDir::open_unfinished(&config.out)?;
-        run.check_config(file, &config, &context.components)?;
+        check_unchanged(&run, file, &config, &context.components)?;
         run
     } else {
         let run = RunDir::create(&config.out)?;

@@ -19,6 +19,7 @@ use crate::metrics::{Metrics, Timings};
 use crate::order::EpochOrder;
 use crate::source;
 use crate::trainable::trainable;
+use crate::unchanged::check_unchanged;
 
 pub use self::rows::{TuningRows, read_rows, world_rows};
 
@@ -181,7 +182,7 @@ pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<()> 
     let rows = TuningRows::read(&config.data, &base, config.seed)?;
     let run = match resumed {
         Some(run) => {
-            run.check_config(file, &config, &context.components)?;
+            check_unchanged(&run, file, &config, &context.components)?;
             run
         }
         None => {
