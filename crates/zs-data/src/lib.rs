@@ -36,4 +36,7 @@ pub use questions::{
     read_questions, read_valid_questions, register_question_sources, scored_question,
 };
 pub use rows::{RowReader, Rows, SkippedRows};
-pub use write::{FileError, JsonLinesWriter, read_json, read_whole_rows, write_atomic, write_json};
+pub use write::{
+    FileError, JsonLinesWriter, count_whole_lines, create_dir, read_json, read_whole_rows,
+    sync_dir, write_atomic, write_json,
+};

@@ -37,13 +37,15 @@ mod register;
 mod replay;
 #[cfg(feature = "http")]
 mod retriever;
+mod spending;
+mod usage;
 #[cfg(feature = "http")]
 mod web;
 mod wrap;
 
 pub use bm25::{Bm25Engine, Bm25Error, Bm25Fields, BuildProgress, IndexBuild, IndexSummary};
 pub use fixed::{FaultyEngine, FixedEngine};
-pub use ledger::{EngineCost, Latency, Ledger, Price, Usage};
+pub use ledger::{EngineCost, Latency, Ledger};
 pub use register::{
     Bm25Settings, BudgetedSettings, CachedSettings, EngineContext, EngineRegistry, EngineSettings,
     FaultySettings, FixedSettings, RateLimitedSettings, ReplaySettings, RetriedSettings,
@@ -52,6 +54,8 @@ pub use register::{
 pub use replay::ReplayEngine;
 #[cfg(feature = "http")]
 pub use retriever::{RetrieverConfig, RetrieverEngine, RetrieverProtocol};
+pub use spending::JournalError;
+pub use usage::{Price, Usage};
 #[cfg(feature = "http")]
 pub use web::{WebConfig, WebEngine, WebProvider};
 pub use wrap::{

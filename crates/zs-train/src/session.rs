@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use zs_trainer::{Components, Console, Devices, Interrupt, RunContext, SpanSums};
+use zs_trainer::{Components, Console, DeviceHealth, Devices, Interrupt, RunContext, SpanSums};
 
 use crate::device::{DeviceArgs, DeviceError};
 
@@ -13,6 +13,7 @@ pub(crate) struct Session {
     pub(crate) console: Arc<dyn Console>,
     pub(crate) device: DeviceArgs,
     pub(crate) spans: Option<Arc<dyn SpanSums>>,
+    pub(crate) health: DeviceHealth,
     pub(crate) components: Arc<Components>,
 }
 
@@ -47,6 +48,7 @@ impl Session {
             console: Arc::clone(&self.console),
             interrupt,
             spans: self.spans.clone(),
+            health: self.health.clone(),
             components: Arc::clone(&self.components),
             clock: Instant::now,
         })
@@ -64,6 +66,7 @@ impl Session {
     pub(crate) fn quiet() -> Self {
         let console = Arc::new(zs_trainer::QuietConsole);
         let components = Arc::new(Components::built_in());
-        Self { console, device: DeviceArgs::default(), spans: None, components }
+        let health = DeviceHealth::default();
+        Self { console, device: DeviceArgs::default(), spans: None, health, components }
     }
 }

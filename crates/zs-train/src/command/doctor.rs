@@ -9,9 +9,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use zs_core::registry::{Settings, Spec};
 use zs_core::{Question, SearchEngine, SearchRequest};
-use zs_model::{
-    ComputeDtype, DirectoryState, Generator, LanguageModel, WeightCheck, vector_units,
-};
+use zs_model::{ComputeDtype, DirectoryState, Generator, LanguageModel, WeightCheck, vector_units};
 use zs_search::{WebConfig, WebProvider};
 
 use crate::cuda::Survey;

@@ -29,7 +29,7 @@ pub struct DataCheckArgs {
 /// Contents of one file.
 #[derive(Debug, Default, Serialize)]
 struct FileReport {
-    file: PathBuf,
+    file: String,
     /// Rows that are questions.
     questions: usize,
     /// Number of questions by set, where rows name one.
@@ -52,8 +52,8 @@ struct FileReport {
 /// Questions that two files share.
 #[derive(Debug, Serialize)]
 struct Overlap {
-    first: PathBuf,
-    second: PathBuf,
+    first: String,
+    second: String,
     /// Distinct questions that both ask.
     questions: usize,
 }
@@ -86,14 +86,14 @@ pub(crate) fn data_check(args: &DataCheckArgs, session: &Session) -> Result<()> 
         let counts =
             [it.questions, it.duplicate_ids, it.duplicate_questions, it.empty_answers, it.bad_rows];
         let counts = counts.map(|it| it.to_string());
-        rows.add_row(std::iter::once(it.file.display().to_string()).chain(counts));
+        rows.add_row(std::iter::once(it.file.clone()).chain(counts));
         for (set, count) in &it.by_set {
             rows.add_row([format!("  {set}"), count.to_string()]);
         }
     }
     let mut text = format!("{rows}\n");
     for it in overlaps.iter().filter(|it| it.questions > 0) {
-        let (first, second) = (it.first.display(), it.second.display());
+        let (first, second) = (&it.first, &it.second);
         text.push_str(&format!("{} questions are in {first} and in {second}\n", it.questions));
     }
     if files.len() > 1 && overlaps.iter().all(|it| it.questions == 0) {
@@ -107,7 +107,7 @@ pub(crate) fn data_check(args: &DataCheckArgs, session: &Session) -> Result<()> 
 }
 
 fn check(path: &Path) -> Result<FileReport> {
-    let mut report = FileReport { file: path.to_owned(), ..FileReport::default() };
+    let mut report = FileReport { file: path.display().to_string(), ..FileReport::default() };
     let mut ids: HashMap<String, usize> = HashMap::new();
     for question in open_questions(path)? {
         let question = match question {
