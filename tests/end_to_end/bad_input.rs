@@ -192,3 +192,94 @@ tuning = { steps = 1, tokens_per_step = 30, micro_batch_tokens = 100, eval_every
     let long = format!("{{\"prompt\": \"{long}\", \"completion\": \"b\"}}\n");
     check_rows(long.as_bytes(), &["row 1", "context of 256"]);
 }
+
+/// A model whose weights are finite and whose activations are not.
+#[test]
+fn an_evaluation_of_nan_is_no_score_of_zero() {
+    let scratch = workplace();
+    let dir = scratch.path();
+    let path = dir.join("model/model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let (header, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let norm = metadata.info("model.norm.weight").unwrap().data_offsets;
+    let values = &mut bytes[8 + header..][norm.0..norm.1];
+    values.chunks_exact_mut(4).for_each(|it| it.copy_from_slice(&f32::MAX.to_le_bytes()));
+    fs::write(&path, &bytes).unwrap();
+    let output = zs(dir, &EVAL);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("sequence 0: the logits of token"), "{said}");
+    fs::remove_dir_all(dir.join("out")).unwrap();
+
+    bytes[8 + header + norm.0..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&path, &bytes).unwrap();
+    let expected = "model.safetensors: tensor model.norm.weight holds NaN at position 0";
+    check(dir, &EVAL, &[expected]);
+    check(dir, &["train", "run.toml"], &[expected]);
+}
+
+/// Documents and errors cannot control a terminal, and results do not vanish.
+#[test]
+#[cfg(target_os = "linux")]
+fn output_is_harmless_and_not_lost() {
+    let scratch = workplace();
+    let dir = scratch.path();
+    check(
+        dir,
+        &["data", "check", "\u{1b}]0;title\u{7}\u{202e}.jsonl"],
+        &["\\u{1b}]0;title\\u{7}\\u{202e}"],
+    );
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_zs-under-test"))
+        .current_dir(dir)
+        .args(["data", "check", "questions.jsonl"])
+        .stdout(full)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("standard output") && said.contains("No space left"), "{said}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn paths_need_not_be_text() {
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::OsStrExt;
+
+    let scratch = workplace();
+    let dir = scratch.path();
+    let odd = |name: &str| {
+        let renamed = OsStr::from_bytes(&[name.as_bytes(), b"-\xff"].concat()).to_owned();
+        fs::rename(dir.join(name), dir.join(&renamed)).unwrap();
+        renamed
+    };
+    let model = odd("model");
+    // The ending tells the format.
+    let plain = odd("questions.jsonl");
+    let mut questions = plain.clone();
+    questions.push(".jsonl");
+    fs::rename(dir.join(plain), dir.join(&questions)).unwrap();
+    let out = OsStr::from_bytes(b"out-\xff").to_owned();
+    let word = |it: &str| OsString::from(it);
+    let check = |arguments: &[OsString]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_zs-under-test"));
+        let output = command.current_dir(dir).arg("--quiet").args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    };
+    check(&[word("data"), word("check"), word("--json"), questions.clone(), questions.clone()]);
+    check(&[
+        word("eval"),
+        word("--model"),
+        model,
+        word("--corpus"),
+        word("corpus.jsonl"),
+        word("--questions"),
+        questions,
+        word("--out"),
+        out.clone(),
+        word("--json"),
+    ]);
+    assert!(dir.join(out).join("summary.json").exists());
+}

@@ -1,6 +1,7 @@
 //! Fixtures of the end-to-end tests: a tiny model, and the built `zs`.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -134,7 +135,8 @@ tuning = { steps = 80, tokens_per_step = 400, micro_batch_tokens = 400, eval_eve
     zs_ok(dir, &["sft", "lesson.toml"]);
 }
 
-/// Every file below a directory, but those that hold times or the directory's own name.
+/// Every file below a directory, but those that hold times, the directory's own name, or what
+/// several processes have paid.
 pub(crate) fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut dirs = vec![dir.to_owned()];
@@ -148,11 +150,19 @@ pub(crate) fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
             let name = path.strip_prefix(dir).unwrap().display().to_string();
             let last = name.rsplit('/').next().unwrap();
             let is_report = last.starts_with("report.");
-            if !is_report
-                && !["timings.jsonl", "costs.json", "config.toml", ".lock"].contains(&last)
-            {
-                files.insert(name, std::fs::read(path).unwrap());
+            let has_times = ["timings.jsonl", "costs.json", "spent.jsonl"].contains(&last);
+            let has_name = ["config.toml", ".lock"].contains(&last);
+            if is_report || has_times || has_name {
+                continue;
             }
+            let mut bytes = fs::read(path).unwrap();
+            if last == "manifest.json" {
+                // That of the run file, which names the directory.
+                let text = String::from_utf8(bytes).unwrap();
+                let kept = text.lines().filter(|it| !it.contains("config_sha256"));
+                bytes = kept.collect::<Vec<_>>().join("\n").into_bytes();
+            }
+            files.insert(name, bytes);
         }
     }
     files
@@ -172,4 +182,39 @@ pub(crate) fn assert_same_files(a: &Path, b: &Path) {
 pub(crate) fn recorded_groups(run: &Path) -> Vec<RecordedGroup> {
     let steps = recorded_steps(run).unwrap().into_iter();
     steps.flat_map(|step| read_rollouts(run, step).unwrap()).collect::<Result<_, _>>().unwrap()
+}
+
+/// A run of several steps that keeps every checkpoint.
+pub(crate) fn run_of_six_steps(out: &str, policy: &str, extra: &str) -> String {
+    let run = train_toml(out)
+        .replace("steps = 3", "steps = 6")
+        .replace("policy = \"model\"", &format!("policy = \"{policy}\""));
+    format!("{run}\n[training.checkpoints]\nevery = 1\nkeep_last = 100\n{extra}")
+}
+
+/// Copies a directory.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+/// Makes `run` one that was killed some time after the checkpoint of `step`.
+pub(crate) fn take_back(run: &Path, step: usize) {
+    fs::remove_file(run.join("summary.json")).unwrap();
+    let _ = fs::remove_file(run.join("costs.json"));
+    for entry in fs::read_dir(run.join("checkpoints")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let number = name.strip_prefix("step-").map(|it| it.parse::<usize>().unwrap());
+        if number.is_none_or(|it| it > step) {
+            fs::remove_dir_all(path).unwrap();
+        }
+    }
 }

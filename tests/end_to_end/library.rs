@@ -10,7 +10,10 @@ use zs_curriculum::ConstantCurriculum;
 use zs_model::LanguageModel;
 use zs_rl::{Advantages, Algorithm, F1, Grpo, RewardFunction, RolloutBatch, UpdateError};
 use zs_trainer::files::RunDir;
-use zs_trainer::{Callback, CallbackError, Flow, StepReport, TrainError, Trainer, TrainerBuilder};
+use zs_trainer::{
+    Callback, CallbackError, DeviceHealth, Flow, RunContext, StepReport, TrainError, Trainer,
+    TrainerBuilder,
+};
 use zs_world::{PROMPT_TEMPLATE, Split, World};
 
 use crate::common::assert_same_files;
@@ -160,6 +163,69 @@ fn a_broken_algorithm_is_named() {
         builder().build().unwrap().run_in(&whole).unwrap();
         assert_same_files(whole.path(), run.path());
     }
+}
+
+/// Panics when it is asked for the advantages of a step.
+#[derive(Debug)]
+struct Panicking;
+
+impl Algorithm for Panicking {
+    fn name(&self) -> &'static str {
+        "panicking"
+    }
+
+    fn advantages(&self, _: &RolloutBatch<'_>) -> Advantages {
+        panic!("an index out of bounds")
+    }
+}
+
+#[test]
+fn a_panic_inside_a_step_is_an_error_of_that_step() {
+    let scratch = tempfile::tempdir().unwrap();
+    let run = RunDir::create(&scratch.path().join("run")).unwrap();
+    let error = builder().algorithm(Panicking).build().unwrap().run_in(&run).unwrap_err();
+    let message = format!("{error:#}");
+    assert!(message.starts_with("step 1; `zs train --resume"), "{message}");
+    assert!(message.ends_with("panicked: an index out of bounds"), "{message}");
+    builder().build().unwrap().resume(&run).unwrap();
+    let whole = RunDir::create(&scratch.path().join("whole")).unwrap();
+    builder().build().unwrap().run_in(&whole).unwrap();
+    assert_same_files(whole.path(), run.path());
+}
+
+/// Stands in for a thread of the device that panics while a step is computed.
+#[derive(Debug)]
+struct FailingDevice(DeviceHealth);
+
+impl Callback for FailingDevice {
+    fn name(&self) -> &'static str {
+        "failing_device"
+    }
+
+    fn step(&mut self, report: &StepReport<'_>) -> Result<Flow, BoxedError> {
+        if report.step == 2 {
+            self.0.report("Should run when selected by autotune.");
+        }
+        Ok(Flow::Continue)
+    }
+}
+
+#[test]
+fn a_failed_device_ends_the_run_without_a_checkpoint() {
+    let scratch = tempfile::tempdir().unwrap();
+    let run = RunDir::create(&scratch.path().join("run")).unwrap();
+    let context = RunContext::default();
+    let callback = FailingDevice(context.health.clone());
+    let trainer = builder().context(context).callback(callback).build();
+    let message = format!("{:#}", trainer.unwrap().run_in(&run).unwrap_err());
+    assert!(message.contains("a thread of the device panicked"), "{message}");
+    assert!(message.contains("Should run when selected by autotune."), "{message}");
+    assert!(run.join("checkpoints/step-000001").exists());
+    assert!(!run.join("checkpoints/step-000002").exists());
+    builder().build().unwrap().resume(&run).unwrap();
+    let whole = RunDir::create(&scratch.path().join("whole")).unwrap();
+    builder().build().unwrap().run_in(&whole).unwrap();
+    assert_same_files(whole.path(), run.path());
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod claims;
 mod common;
 mod custom_algorithm;
 mod devices;
+mod durability;
 mod evaluation;
 mod example_manifests;
 mod faults;

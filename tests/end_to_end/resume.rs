@@ -10,41 +10,9 @@ use rand::RngExt;
 use zs_core::{Domain, StreamKey};
 use zs_trainer::files::RunDir;
 
-use crate::common::{assert_same_files, searcher, tiny_model, train_toml, zs, zs_ok};
-
-/// A run of several steps that keeps every checkpoint.
-fn run_file(out: &str, policy: &str, extra: &str) -> String {
-    let run = train_toml(out)
-        .replace("steps = 3", "steps = 6")
-        .replace("policy = \"model\"", &format!("policy = \"{policy}\""));
-    format!("{run}\n[training.checkpoints]\nevery = 1\nkeep_last = 100\n{extra}")
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).unwrap()),
-        }
-    }
-}
-
-/// Makes `run` one that was killed some time after the checkpoint of `step`.
-fn take_back(run: &Path, step: usize) {
-    fs::remove_file(run.join("summary.json")).unwrap();
-    let _ = fs::remove_file(run.join("costs.json"));
-    for entry in fs::read_dir(run.join("checkpoints")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        let number = name.strip_prefix("step-").map(|it| it.parse::<usize>().unwrap());
-        if number.is_none_or(|it| it > step) {
-            fs::remove_dir_all(path).unwrap();
-        }
-    }
-}
+use crate::common::{
+    assert_same_files, copy, run_of_six_steps, searcher, take_back, tiny_model, zs, zs_ok,
+};
 
 /// Every kind of state in a checkpoint, each in a run that is rolled back and resumed.
 #[test]
@@ -70,7 +38,7 @@ fn resumed_runs_equal_uninterrupted_ones() {
         ),
     ] {
         let file = |out: &str, extra: &str| {
-            let text = run_file(out, "searcher/checkpoints/final", extra);
+            let text = run_of_six_steps(out, "searcher/checkpoints/final", extra);
             let reference = "eval_every = 2\nreference_every = 2";
             match name {
                 "adapters" | "plain" => text.replace("eval_every = 2", reference),
@@ -100,16 +68,26 @@ fn what_was_spent_stays_spent() {
     let world = "{ kind = \"bm25\", world = { seed = 1, split = \"train\" } }";
     let budgeted =
         format!("{{ kind = \"budgeted\", budget = {{ max_searches = 17 }}, engine = {world} }}");
-    let text = run_file("a", "searcher/checkpoints/final", "");
+    let text = run_of_six_steps("a", "searcher/checkpoints/final", "");
     let text = text.replacen(&format!("engine = {world}"), &format!("engine = {budgeted}"), 1);
     fs::write(dir.join("run.toml"), text).unwrap();
     zs_ok(dir, &["train", "run.toml"]);
-    let summary = fs::read_to_string(dir.join("a/summary.json")).unwrap();
-    assert!(summary.contains("budget of 17 searches is spent"), "{summary}");
+    let summary = |run: &str| fs::read_to_string(dir.join(run).join("summary.json")).unwrap();
+    assert!(summary("a").contains("budget of 17 searches is spent"), "{}", summary("a"));
     copy(&dir.join("a"), &dir.join("b"));
-    take_back(&dir.join("b"), 1);
-    zs_ok(dir, &["train", "--resume", "b"]);
-    assert_same_files(&dir.join("a"), &dir.join("b"));
+    // Without the journal, the checkpoint tells what was spent until then.
+    copy(&dir.join("a"), &dir.join("c"));
+    fs::remove_file(dir.join("c/spent.jsonl")).unwrap();
+    for run in ["b", "c"] {
+        take_back(&dir.join(run), 1);
+        zs_ok(dir, &["train", "--resume", run]);
+        assert!(summary(run).contains("budget of 17 searches is spent"), "{}", summary(run));
+    }
+    assert_same_files(&dir.join("a"), &dir.join("c"));
+    let num_steps = |run: &str| {
+        fs::read_to_string(dir.join(run).join("metrics.jsonl")).unwrap().lines().count()
+    };
+    assert!(num_steps("b") < num_steps("a"), "what was spent after the checkpoint stays spent");
 }
 
 #[test]
@@ -137,7 +115,7 @@ fn damaged_checkpoints_are_passed_over() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
     tiny_model(1).save(&dir.join("model")).unwrap();
-    fs::write(dir.join("run.toml"), run_file("whole", "model", "")).unwrap();
+    fs::write(dir.join("run.toml"), run_of_six_steps("whole", "model", "")).unwrap();
     zs_ok(dir, &["train", "run.toml"]);
     for (name, damage) in damages {
         let run = dir.join(name);
@@ -150,7 +128,6 @@ fn damaged_checkpoints_are_passed_over() {
         assert!(said.contains("resumes after step 3"), "{name}: {said}");
         let is_told = name == "half written" || said.contains("skipping a damaged checkpoint");
         assert!(is_told, "{name}: {said}");
-        let _ = fs::remove_dir_all(run.join("checkpoints/step-000007.partial"));
         assert_same_files(&dir.join("whole"), &run);
     }
 
@@ -180,7 +157,7 @@ fn a_run_that_is_killed_again_and_again_comes_out_the_same() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
     tiny_model(1).save(&dir.join("model")).unwrap();
-    let text = |out: &str| run_file(out, "model", "").replace("steps = 6", "steps = 24");
+    let text = |out: &str| run_of_six_steps(out, "model", "").replace("steps = 6", "steps = 24");
     fs::write(dir.join("whole.toml"), text("whole")).unwrap();
     fs::write(dir.join("killed.toml"), text("killed")).unwrap();
     let start = Instant::now();
@@ -206,12 +183,6 @@ fn a_run_that_is_killed_again_and_again_comes_out_the_same() {
     }
     zs_ok(dir, &["train", "--resume", "killed"]);
     let run = dir.join("killed");
-    for entry in fs::read_dir(run.join("checkpoints")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|it| it == "partial") {
-            fs::remove_dir_all(path).unwrap();
-        }
-    }
     for entry in fs::read_dir(run.join("rollouts")).unwrap() {
         let path = entry.unwrap().path();
         assert!(path.extension().is_some_and(|it| it == "zst"), "{}", path.display());
@@ -226,7 +197,7 @@ fn a_signal_ends_a_run_that_can_be_gone_on_with() {
     let dir = scratch.path();
     tiny_model(1).save(&dir.join("model")).unwrap();
     let text = |out: &str| {
-        let text = run_file(out, "model", "").replace("steps = 6", "steps = 40");
+        let text = run_of_six_steps(out, "model", "").replace("steps = 6", "steps = 40");
         text.replace("every = 1\nkeep_last = 100", "every = 0\nkeep_last = 100")
     };
     fs::write(dir.join("whole.toml"), text("whole")).unwrap();
@@ -276,7 +247,7 @@ fn inputs_that_changed_are_refused() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
     tiny_model(1).save(&dir.join("model")).unwrap();
-    fs::write(dir.join("run.toml"), run_file("run", "model", "")).unwrap();
+    fs::write(dir.join("run.toml"), run_of_six_steps("run", "model", "")).unwrap();
     zs_ok(dir, &["train", "run.toml"]);
     take_back(&dir.join("run"), 2);
     tiny_model(2).save(&dir.join("model")).unwrap();
@@ -292,8 +263,8 @@ fn a_full_disk_loses_nothing() {
     let dir = scratch.path();
     tiny_model(1).save(&dir.join("model")).unwrap();
     fs::create_dir(dir.join("disk")).unwrap();
-    fs::write(dir.join("run.toml"), run_file("disk/run", "model", "")).unwrap();
-    fs::write(dir.join("whole.toml"), run_file("whole", "model", "")).unwrap();
+    fs::write(dir.join("run.toml"), run_of_six_steps("disk/run", "model", "")).unwrap();
+    fs::write(dir.join("whole.toml"), run_of_six_steps("whole", "model", "")).unwrap();
     zs_ok(dir, &["train", "whole.toml"]);
     let script = r#"
 mount -t tmpfs -o size=1m tmpfs disk || exit 42

@@ -16,9 +16,11 @@
 //! ```
 
 mod action;
+mod caught;
 mod causes;
 mod document;
 mod names;
+mod null_as_nan;
 mod observation;
 mod question;
 mod random;
@@ -29,9 +31,11 @@ mod thoughts;
 mod transcript;
 
 pub use action::{Action, parse_action};
+pub use caught::{caught, panic_message};
 pub use causes::with_causes;
 pub use document::{Document, DocumentQuality};
 pub use names::{SENTENCE_WORDS, contains_words, names_in, query_names_entity};
+pub use null_as_nan::{NullAsNan, null_as_nan};
 pub use observation::{
     INVALID_ACTION_MESSAGE, NO_DOCUMENTS, RESERVED_TAGS, neutralize_tags, render_observation,
 };
@@ -43,6 +47,7 @@ pub use scoring::{
 };
 pub use search::{
     EngineScope, MALFORMED_REPLY, SearchEngine, SearchError, SearchRequest, SearchResult,
+    guarded_search,
 };
 pub use thoughts::{prefill, without_thoughts};
 pub use transcript::{Transcript, TranscriptTurn};

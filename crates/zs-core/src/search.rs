@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::{Document, DocumentQuality, Question, with_causes};
+use crate::{Document, DocumentQuality, Question, caught, with_causes};
 
 /// One search, with everything that an engine may need.
 ///
@@ -120,6 +120,43 @@ impl SearchError {
             }
         }
     }
+}
+
+/// Asks an engine whose panic is a failed search, for every request of the batch.
+///
+/// ```
+/// use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest, SearchResult};
+///
+/// #[derive(Debug)]
+/// struct Broken;
+///
+/// impl SearchEngine for Broken {
+///     fn name(&self) -> &str {
+///         "broken"
+///     }
+///
+///     fn search_batch(&self, _: &[SearchRequest<'_>]) -> Vec<SearchResult> {
+///         panic!("an index out of bounds")
+///     }
+/// }
+///
+/// let question = Question::new("q", "?", ["a"]);
+/// let quality = DocumentQuality::Useful;
+/// let request = SearchRequest { query: "q", question: &question, quality, read: &[], k: 1, seed: 0 };
+/// let results = zs_core::guarded_search(&Broken, &[request; 2]);
+/// assert!(results.len() == 2 && results.iter().all(Result::is_err));
+/// ```
+pub fn guarded_search(
+    engine: &dyn SearchEngine,
+    requests: &[SearchRequest<'_>],
+) -> Vec<SearchResult> {
+    caught(|| engine.search_batch(requests)).unwrap_or_else(|message| {
+        let failed = |it: &SearchRequest<'_>| {
+            let (engine, query) = (engine.name().to_owned(), it.query.to_owned());
+            Err(SearchError::Engine { engine, query, source: message.clone().into() })
+        };
+        requests.iter().map(failed).collect()
+    })
 }
 
 /// Which parts of a request an engine reads, and so what its answer can depend on.

@@ -42,4 +42,7 @@ pub use questions::{
 };
 pub use rows::notes::{Note, NoteKind, NoteLevel};
 pub use rows::{ReadReport, RowContext, RowReader, Rows, SkippedRows};
-pub use write::{FileError, JsonLinesWriter, read_json, read_whole_rows, write_atomic, write_json};
+pub use write::{
+    FileError, JsonLinesWriter, count_whole_lines, create_dir, read_json, read_whole_rows,
+    sync_dir, write_atomic, write_json,
+};

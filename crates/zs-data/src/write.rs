@@ -55,8 +55,8 @@ impl FileError {
     }
 }
 
-/// Writes a file in one step: readers see the old contents or the new ones, never a part. Makes the
-/// directory where there is none.
+/// Writes a file in one step: readers see the old contents or the new ones, never a part, not even
+/// after a power cut. Makes the directory where there is none.
 ///
 /// # Errors
 ///
@@ -73,12 +73,45 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(FileError::io(parent, "create the directory"))?;
+    let parent = parent_of(path);
+    create_dir(parent).map_err(FileError::io(parent, "create the directory"))?;
+    let write = || {
+        let mut file = File::create(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    let written = write();
+    if written.is_err() {
+        // What is left of it must not fill the disk further.
+        let _ = fs::remove_file(&partial);
     }
-    fs::write(&partial, bytes)
-        .and_then(|()| fs::rename(&partial, path))
-        .map_err(FileError::io(path, "write"))
+    written.and_then(|()| sync_dir(parent)).map_err(FileError::io(path, "write"))
+}
+
+/// Waits until the names in a directory are on the disk: files that were created, renamed or removed.
+///
+/// # Errors
+///
+/// Fails when the directory cannot be opened or synced.
+pub fn sync_dir(dir: &Path) -> std::io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Creates a directory and those above it, and waits until they are on the disk.
+///
+/// # Errors
+///
+/// Fails when one cannot be created or synced.
+pub fn create_dir(dir: &Path) -> std::io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|it| !it.exists()).collect();
+    fs::create_dir_all(dir)?;
+    missing.into_iter().try_for_each(|it| sync_dir(parent_of(it)))
+}
+
+fn parent_of(path: &Path) -> &Path {
+    let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 /// Writes a value as indented JSON, in one step.
@@ -159,18 +192,30 @@ impl JsonLinesWriter {
     ///
     /// Fails when the file cannot be read or written, or has fewer lines.
     pub fn resume(path: &Path, lines: usize) -> Result<Self, FileError> {
-        let text = match fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound && lines == 0 => String::new(),
-            text => text.map_err(FileError::io(path, "resume from"))?,
-        };
-        let whole = text.split_inclusive('\n').filter(|it| it.ends_with('\n'));
-        let kept: Vec<&str> = whole.take(lines).collect();
+        let kept = first_lines(path, lines)?;
         if kept.len() < lines {
             let (path, found) = (path.to_owned(), kept.len());
             return Err(FileError::Lines { path, found, expected: lines });
         }
         write_atomic(path, kept.concat().as_bytes())?;
         Self::open(path, OpenOptions::new().append(true))
+    }
+
+    /// [`resume`](Self::resume) of a file that nothing depends on: lines that were lost are replaced
+    /// by `missing`, which is given their index.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file cannot be read or written, or a value cannot be serialised.
+    pub fn resume_mended<T: Serialize>(
+        path: &Path,
+        lines: usize,
+        missing: impl Fn(usize) -> T,
+    ) -> Result<Self, FileError> {
+        let found = first_lines(path, lines)?.len();
+        let mut file = Self::resume(path, found)?;
+        (found..lines).try_for_each(|it| file.push(&missing(it)))?;
+        Ok(file)
     }
 
     fn open(path: &Path, options: &OpenOptions) -> Result<Self, FileError> {
@@ -212,9 +257,46 @@ impl JsonLinesWriter {
     }
 }
 
+/// The first whole lines of a file, at most so many; none where there is no file.
+fn first_lines(path: &Path, lines: usize) -> Result<Vec<String>, FileError> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        bytes => bytes.map_err(FileError::io(path, "resume from"))?,
+    };
+    // What a power cut leaves need not be text.
+    let text = String::from_utf8_lossy(&bytes);
+    let whole =
+        text.split_inclusive('\n').take_while(|it| it.ends_with('\n') && !it.contains('\0'));
+    Ok(whole.take(lines).map(str::to_owned).collect())
+}
+
+/// Number of whole lines of a file; 0 where there is no file.
+///
+/// # Errors
+///
+/// Fails when the file cannot be read.
+pub fn count_whole_lines(path: &Path) -> Result<usize, FileError> {
+    Ok(first_lines(path, usize::MAX)?.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_what_was_there() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("a/b/file.txt");
+        write_atomic(&path, b"1").unwrap();
+        write_atomic(&path, b"2").unwrap();
+        // A directory cannot be replaced by a file.
+        let taken = scratch.path().join("a");
+        let message = write_atomic(&taken, b"3").unwrap_err().to_string();
+        assert!(message.contains("cannot write"), "{message}");
+        assert_eq!(fs::read(&path).unwrap(), b"2");
+        let left: Vec<_> = fs::read_dir(scratch.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
 
     #[test]
     fn lines_are_resumed_where_the_checkpoint_was() {
@@ -235,6 +317,18 @@ mod tests {
         let lost = scratch.path().join("lost.jsonl");
         assert!(JsonLinesWriter::resume(&lost, 1).is_err());
         assert!(read_whole_rows::<u8>(&lost).unwrap().is_empty());
+        // Where nothing depends on a line, it is replaced.
+        fs::write(&path, "0\n1\n2").unwrap();
+        JsonLinesWriter::resume_mended(&path, 4, |it| 10 * it).unwrap().push(&9).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "0\n1\n20\n30\n9\n");
+        JsonLinesWriter::resume_mended(&path, 1, |it| it).unwrap();
+        assert_eq!(
+            (fs::read_to_string(&path).unwrap().as_str(), count_whole_lines(&path).unwrap()),
+            ("0\n", 1)
+        );
+        fs::remove_file(&path).unwrap();
+        JsonLinesWriter::resume_mended(&path, 2, |it| it).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "0\n1\n");
         fs::write(&path, "0\nx\n1\n").unwrap();
         let message = read_whole_rows::<u8>(&path).unwrap_err().to_string();
         assert!(message.contains("metrics.jsonl, row 2"), "{message}");

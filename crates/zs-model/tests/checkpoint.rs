@@ -8,8 +8,12 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use zs_core::StreamKey;
 use zs_model::testing::{byte_tokenizer, tiny_config};
-use zs_model::{LanguageModel, ModelConfig, PolicyModel, SaveOptions, TokenRow, WeightDtype};
+use zs_model::{
+    GenerateError, Generator, LanguageModel, ModelConfig, PolicyModel, SamplingParams, SaveOptions,
+    TokenRow, WeightDtype,
+};
 
 fn model() -> LanguageModel {
     let config = ModelConfig { tie_word_embeddings: false, ..tiny_config() };
@@ -221,6 +225,50 @@ fn errors_name_the_shard() {
         &["model-00002-of-", "is also in", "model-00001-of-"],
     );
     refuses(&sharded, |dir| std::fs::write(dir.join(INDEX), "{}").unwrap(), &[INDEX, "weight_map"]);
+}
+
+#[test]
+fn weights_that_are_not_finite_are_named() {
+    const NAME: &str = "model.layers.1.self_attn.q_proj.weight";
+    for (dtype, bytes, value) in [
+        (WeightDtype::F32, f32::NAN.to_le_bytes().to_vec(), "NaN"),
+        (WeightDtype::F32, f32::INFINITY.to_le_bytes().to_vec(), "inf"),
+        (WeightDtype::Bf16, half::bf16::NEG_INFINITY.to_le_bytes().to_vec(), "-inf"),
+        (WeightDtype::F16, half::f16::NAN.to_le_bytes().to_vec(), "NaN"),
+    ] {
+        let edit = |dir: &Path| {
+            rewrite(&dir.join("model.safetensors"), |it| {
+                let width = bytes.len();
+                it.get_mut(NAME).unwrap().2[5 * width..6 * width].copy_from_slice(&bytes);
+            });
+        };
+        let expected = format!("model.safetensors: tensor {NAME} holds {value} at position 5");
+        refuses(&SaveOptions { dtype, ..SaveOptions::default() }, edit, &[&expected]);
+    }
+}
+
+#[test]
+fn logits_that_are_not_finite_are_an_error_that_names_row_and_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model");
+    model().save(&path).unwrap();
+    // Finite weights whose products are not.
+    rewrite(&path.join("model.safetensors"), |it| {
+        let norm = &mut it.get_mut("model.norm.weight").unwrap().2;
+        norm.chunks_exact_mut(4).for_each(|it| it.copy_from_slice(&f32::MAX.to_le_bytes()));
+    });
+    let broken = LanguageModel::load(&path, &Device::flex()).unwrap();
+    // One worker, and several with a share of the sequences each.
+    for num_sequences in [1, 40] {
+        for temperature in [0.0, 1.0] {
+            let params = SamplingParams { temperature, ..SamplingParams::default() };
+            let prompts: Vec<_> =
+                (0..num_sequences).map(|it| (vec![65; 3], StreamKey::new(it))).collect();
+            let error = broken.generate(&prompts, &params).unwrap_err();
+            let is_named = matches!(error, GenerateError::NotFinite { sequence: 0, position: 3 });
+            assert!(is_named, "{error:?}");
+        }
+    }
 }
 
 #[test]

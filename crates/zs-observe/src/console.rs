@@ -1,14 +1,16 @@
 //! The terminal: notes and progress on stderr, results on stdout, a dashboard while a policy trains.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::error::Error;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use parking_lot::Mutex;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use zs_core::registry::BoxedError;
 use zs_core::with_causes;
@@ -25,6 +27,7 @@ use crate::dashboard::{self, Dashboard};
 pub struct TerminalConsole {
     is_terminal: bool,
     spans: Option<Arc<dyn SpanSums>>,
+    results: Arc<Results>,
 }
 
 impl TerminalConsole {
@@ -33,8 +36,11 @@ impl TerminalConsole {
     #[must_use]
     pub fn create(quiet: bool, spans: Option<Arc<dyn SpanSums>>) -> Arc<dyn Console> {
         match quiet {
-            true => Arc::new(ResultsOnly),
-            false => Arc::new(Self { is_terminal: std::io::stderr().is_terminal(), spans }),
+            true => Arc::new(ResultsOnly(Results::default())),
+            false => {
+                let is_terminal = std::io::stderr().is_terminal();
+                Arc::new(Self { is_terminal, spans, results: Arc::default() })
+            }
         }
     }
 
@@ -45,7 +51,7 @@ impl TerminalConsole {
                 View::Lines { next: Cell::new(total.div_ceil(10)) }
             }
             true => {
-                let bar = ProgressBar::new(total as u64).with_prefix(title.to_owned());
+                let bar = ProgressBar::new(total as u64).with_prefix(harmless(title).into_owned());
                 bar.set_style(bar_style());
                 bar.enable_steady_tick(Duration::from_millis(500));
                 View::Bar(bar)
@@ -61,7 +67,11 @@ impl Console for TerminalConsole {
     }
 
     fn print(&self, text: &str) {
-        print(text);
+        self.results.print(text);
+    }
+
+    fn check_printed(&self) -> io::Result<()> {
+        self.results.check()
     }
 
     fn progress(&self, title: &str, total: usize) -> Box<dyn Progress> {
@@ -80,14 +90,18 @@ impl Console for TerminalConsole {
 }
 
 /// Console that prints results alone.
-#[derive(Clone, Copy, Debug)]
-struct ResultsOnly;
+#[derive(Debug)]
+struct ResultsOnly(Results);
 
 impl Console for ResultsOnly {
     fn note(&self, _text: &str) {}
 
     fn print(&self, text: &str) {
-        print(text);
+        self.0.print(text);
+    }
+
+    fn check_printed(&self) -> io::Result<()> {
+        self.0.check()
     }
 
     fn progress(&self, title: &str, total: usize) -> Box<dyn Progress> {
@@ -213,7 +227,7 @@ impl Progress for TerminalProgress {
                 }
             }
             View::Bar(bar) => {
-                bar.set_message(message.to_owned());
+                bar.set_message(harmless(message).into_owned());
                 bar.set_position(done as u64);
             }
         }
@@ -229,14 +243,15 @@ impl Progress for TerminalProgress {
 #[error("signals cannot be handled")]
 pub struct SignalError(#[from] std::io::Error);
 
-/// Sets a request to stop on Ctrl-C (SIGINT) and SIGTERM; a second signal ends the process at once.
+/// Sets a request to stop on Ctrl-C (SIGINT), SIGTERM and the end of the terminal (SIGHUP); a second
+/// signal ends the process at once.
 ///
 /// # Errors
 ///
 /// Fails when the system does not let signals be handled.
 pub fn stop_on_signals() -> Result<Interrupt, SignalError> {
     let interrupt = Interrupt::default();
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     let flag = interrupt.clone();
     std::thread::spawn(move || {
         for signal in signals.forever() {
@@ -258,10 +273,56 @@ fn bar_style() -> ProgressStyle {
     .progress_chars("=> ")
 }
 
-/// Writes a result to stdout. A reader that went away (`zs … | head`) is no error.
-fn print(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+/// Results on stdout, and the first failure to write one.
+#[derive(Debug, Default)]
+struct Results(Mutex<Option<io::Error>>);
+
+impl Results {
+    fn print(&self, text: &str) {
+        let mut stdout = io::stdout();
+        let text = match stdout.is_terminal() {
+            true => harmless(text),
+            false => Cow::Borrowed(text),
+        };
+        self.write(&text, &mut stdout);
+    }
+
+    fn write(&self, text: &str, out: &mut dyn Write) {
+        if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            self.0.lock().get_or_insert(error);
+        }
+    }
+
+    /// A reader that went away (`zs … | head`) is no error.
+    fn check(&self) -> io::Result<()> {
+        match self.0.lock().take() {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Text in which nothing moves the cursor, changes the terminal or turns the direction of writing:
+/// such characters of documents, errors and file names are shown as `\u{…}`.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let is_harmful = |it: char| match it {
+        '\n' | '\t' => false,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            true
+        }
+        _ => it.is_control(),
+    };
+    if !text.contains(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::new();
+    for character in text.chars() {
+        match is_harmful(character) {
+            true => shown.extend(character.escape_unicode()),
+            false => shown.push(character),
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// Writes a value to a file, as JSON.
@@ -277,10 +338,11 @@ pub fn write_json<T: serde::Serialize>(path: &Path, value: &T) -> Result<(), Fil
 
 /// While a dashboard has the terminal, what is said waits until it gives it back.
 fn write_stderr(text: &str) {
-    if dashboard::note(text) {
+    let text = harmless(text);
+    if dashboard::note(&text) {
         return;
     }
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
 /// Writes the one line that a failed command leaves: `error: what: why`.
@@ -310,5 +372,44 @@ mod tests {
     #[test]
     fn errors_have_one_line() {
         assert_eq!(one_line(&std::io::Error::other("no row\n here")), "no row here");
+    }
+
+    #[test]
+    fn nothing_reaches_the_terminal_that_controls_it() {
+        let check = |text: &str, expected: &str| assert_eq!(harmless(text), expected);
+        check("plain\ttext é 東京 \u{1f600}\n", "plain\ttext é 東京 \u{1f600}\n");
+        check("\u{1b}[2J\u{1b}]0;title\u{7}", "\\u{1b}[2J\\u{1b}]0;title\\u{7}");
+        check("\u{9b}31m\u{9d}8;;x\u{9c}", "\\u{9b}31m\\u{9d}8;;x\\u{9c}");
+        check("a\r\u{8}b\u{7f}\0", "a\\u{d}\\u{8}b\\u{7f}\\u{0}");
+        check("gpj.\u{202e}exe\u{2066}\u{200f}", "gpj.\\u{202e}exe\\u{2066}\\u{200f}");
+    }
+
+    /// A disk or a reader.
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn results_that_are_lost_are_an_error() {
+        for (kind, is_lost) in [
+            (io::ErrorKind::StorageFull, true),
+            (io::ErrorKind::Other, true),
+            (io::ErrorKind::BrokenPipe, false),
+        ] {
+            let results = Results::default();
+            results.write("1", &mut Vec::new());
+            assert!(results.check().is_ok());
+            results.write("2", &mut Broken(kind));
+            results.write("3", &mut Vec::new());
+            assert_eq!(results.check().is_err(), is_lost, "{kind:?}");
+        }
     }
 }

@@ -95,7 +95,7 @@ pub use schedule::TemperatureSchedule;
 pub use trajectory::{Consult, LossTokens, Provenance, SearchRecord, Trajectory, Turn};
 pub use update::{
     Critic, SkippedStep, TrainerResources, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner,
-    ValueRow, update, update_with,
+    ValueRow, is_out_of_memory, update, update_with,
 };
 
 #[cfg(test)]

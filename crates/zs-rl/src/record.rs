@@ -79,8 +79,8 @@ struct Header {
 
 /// Writes one line a record: `{"version":2,"record":{…}}`.
 ///
-/// Numbers that JSON cannot express (infinities, NaN) are written as `null` and refused on reading;
-/// the models of this project produce none.
+/// Numbers that JSON cannot express (infinities, NaN) are written as `null`, and
+/// [read](zs_core::null_as_nan) as NaN where a record has log-probabilities, rewards or advantages.
 ///
 /// # Errors
 ///

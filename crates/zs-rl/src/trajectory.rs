@@ -87,7 +87,11 @@ pub struct Consult {
     pub reply_text: String,
     /// Log-probabilities of the helper model, one a token of the reply; empty where they are not
     /// known.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "zs_core::null_as_nan"
+    )]
     pub reply_log_probs: Vec<f32>,
     /// Error of the helper model, where it failed; the reply is then a message of the environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,6 +16,7 @@ use zs_model::{Optimizer, PolicyModel, TokenRow};
 pub use self::config::UpdateConfig;
 pub use self::critic::{Critic, ValueLearner, ValueRow};
 pub use self::error::UpdateError;
+pub use self::memory::is_out_of_memory;
 
 use self::memory::MicroBatchTokens;
 use self::policy_step::MiniBatch;

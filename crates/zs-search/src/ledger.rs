@@ -2,109 +2,17 @@
 //! of a run.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
-/// Counts of one engine. A *search* is a request of the policy; a *call* is a request that an engine
-/// sends over the wire, of which a search may need none (a cache), one, or several (retries).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Usage {
-    /// Searches answered in any way.
-    pub searches: u64,
-    /// Of those, how many failed.
-    pub failed_searches: u64,
-    /// Of those, how many a cache answered.
-    pub cache_hits: u64,
-    /// Searches that a cache was asked for, whether it knew them or not.
-    pub cache_lookups: u64,
-    /// Batches whose answers a cache could not read or keep; they went to the engine all the same.
-    pub cache_failures: u64,
-    /// Calls over the wire, every attempt counted.
-    pub calls: u64,
-    /// Of those, how many failed.
-    pub failed_calls: u64,
-    /// Of those, how many repeated an earlier call.
-    pub retries: u64,
-    /// Tokens of prompts, as the server or the model here counted them.
-    pub prompt_tokens: u64,
-    /// Tokens of replies, as the server or the model here counted them.
-    pub completion_tokens: u64,
-    /// Bytes of request bodies.
-    pub bytes_sent: u64,
-    /// Bytes of reply bodies.
-    pub bytes_received: u64,
-}
-
-impl Usage {
-    /// These counts and those.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        self.combine(other, u64::saturating_add)
-    }
-
-    /// Difference from earlier counts.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Self {
-        self.combine(earlier, u64::saturating_sub)
-    }
-
-    fn combine(self, other: Self, with: impl Fn(u64, u64) -> u64) -> Self {
-        Self {
-            searches: with(self.searches, other.searches),
-            failed_searches: with(self.failed_searches, other.failed_searches),
-            cache_hits: with(self.cache_hits, other.cache_hits),
-            cache_lookups: with(self.cache_lookups, other.cache_lookups),
-            cache_failures: with(self.cache_failures, other.cache_failures),
-            calls: with(self.calls, other.calls),
-            failed_calls: with(self.failed_calls, other.failed_calls),
-            retries: with(self.retries, other.retries),
-            prompt_tokens: with(self.prompt_tokens, other.prompt_tokens),
-            completion_tokens: with(self.completion_tokens, other.completion_tokens),
-            bytes_sent: with(self.bytes_sent, other.bytes_sent),
-            bytes_received: with(self.bytes_received, other.bytes_received),
-        }
-    }
-}
-
-/// Price of an engine's provider, in dollars.
-///
-/// ```text
-/// dollars = per_1000_calls * calls / 1000
-///         + per_million_prompt_tokens * prompt_tokens / 10^6
-///         + per_million_completion_tokens * completion_tokens / 10^6
-/// ```
-///
-/// ```
-/// use zs_search::{Price, Usage};
-///
-/// let price = Price { per_1000_calls: 2.0, per_million_prompt_tokens: 0.5, ..Price::default() };
-/// let usage = Usage { calls: 1500, prompt_tokens: 4_000_000, ..Usage::default() };
-/// assert_eq!(price.dollars(&usage), 5.0);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Price {
-    /// Dollars for a thousand calls.
-    pub per_1000_calls: f64,
-    /// Dollars for a million tokens of prompts.
-    pub per_million_prompt_tokens: f64,
-    /// Dollars for a million tokens of replies.
-    pub per_million_completion_tokens: f64,
-}
-
-impl Price {
-    /// Cost of some usage, in dollars.
-    #[must_use]
-    pub fn dollars(&self, usage: &Usage) -> f64 {
-        self.per_1000_calls * usage.calls as f64 / 1e3
-            + self.per_million_prompt_tokens * usage.prompt_tokens as f64 / 1e6
-            + self.per_million_completion_tokens * usage.completion_tokens as f64 / 1e6
-    }
-}
+use crate::spending::{Journal, JournalError};
+use crate::usage::{Price, Usage};
 
 /// Latencies in milliseconds, each to three digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -129,10 +37,25 @@ pub struct EngineCost {
     pub usage: Usage,
     /// Cost at the configured price.
     pub dollars: f64,
+    /// Usage, paid for as well, of steps that were done again after an interruption.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub repeated: Usage,
+    /// Cost of that.
+    #[serde(default, skip_serializing_if = "is_free")]
+    pub repeated_dollars: f64,
     /// Latency of searches: a whole batch for each of its requests.
     pub search_latency: Latency,
     /// Latency of calls.
     pub call_latency: Latency,
+}
+
+fn is_nothing(usage: &Usage) -> bool {
+    *usage == Usage::default()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_free(dollars: &f64) -> bool {
+    *dollars == 0.0
 }
 
 /// The books of a run: engines and wrappers write what they did under the engine's name, and whoever
@@ -152,11 +75,16 @@ pub struct EngineCost {
 pub struct Ledger {
     prices: BTreeMap<String, Price>,
     books: Mutex<BTreeMap<String, Book>>,
+    /// Searches that each budget has passed on, in the order in which they were opened.
+    budgets: Mutex<Vec<Arc<AtomicU64>>>,
+    /// `None` where nothing is written down.
+    journal: Mutex<Option<Journal>>,
 }
 
 #[derive(Debug, Default)]
 struct Book {
     usage: Usage,
+    repeated: Usage,
     at_last_step: Usage,
     search_latency: Times,
     call_latency: Times,
@@ -166,7 +94,7 @@ impl Ledger {
     /// Empty books, with the prices of some engines; others are free.
     #[must_use]
     pub fn new(prices: BTreeMap<String, Price>) -> Self {
-        Self { prices, books: Mutex::default() }
+        Self { prices, ..Self::default() }
     }
 
     /// Adds to an engine's counts.
@@ -195,15 +123,82 @@ impl Ledger {
     /// Usage and cost of every engine so far, by name.
     #[must_use]
     pub fn totals(&self) -> Vec<EngineCost> {
-        let books = self.lock();
         let cost = |(engine, book): (&String, &Book)| EngineCost {
             engine: engine.clone(),
             usage: book.usage,
             dollars: self.dollars_of(engine, &book.usage),
+            repeated: book.repeated,
+            repeated_dollars: self.dollars_of(engine, &book.repeated),
             search_latency: book.search_latency.summary(),
             call_latency: book.call_latency.summary(),
         };
-        books.iter().map(cost).collect()
+        self.lock().iter().map(cost).collect()
+    }
+
+    /// Continues the journal of a run, or begins one: from here on, what is spent is written to
+    /// `path`, and budgets count what any process of the run has spent.
+    ///
+    /// Comes after [`restore`](Self::restore). A journal that holds more than what was restored tells
+    /// of steps that will be done again; their usage is [`repeated`](EngineCost::repeated).
+    ///
+    /// # Errors
+    ///
+    /// Fails when the file cannot be read.
+    pub fn keep_journal(&self, path: &Path) -> Result<(), JournalError> {
+        let usage = self.usage();
+        let journal = Journal::open(path, usage.clone())?;
+        for (engine, paid) in journal.usage() {
+            let restored = usage.get(engine).copied().unwrap_or_default();
+            self.with_book(engine, |book| book.repeated = paid.since(restored));
+        }
+        for (counter, paid) in self.budgets.lock().iter().zip(journal.budgets()) {
+            counter.fetch_max(*paid, Ordering::SeqCst);
+        }
+        *self.journal.lock() = Some(journal);
+        Ok(())
+    }
+
+    /// Adds a budget; returns its number and the count of searches that it has passed on.
+    pub(crate) fn open_budget(&self) -> (usize, Arc<AtomicU64>) {
+        let mut budgets = self.budgets.lock();
+        let counter = Arc::default();
+        budgets.push(Arc::clone(&counter));
+        (budgets.len() - 1, counter)
+    }
+
+    /// Searches that each budget has passed on, in the order in which they were opened.
+    #[must_use]
+    pub fn passed(&self) -> Vec<u64> {
+        self.budgets.lock().iter().map(|it| it.load(Ordering::SeqCst)).collect()
+    }
+
+    /// Sets the counts of budgets to the [`passed`](Self::passed) of an earlier process, in which the
+    /// same budgets were opened in the same order.
+    pub fn restore_passed(&self, passed: &[u64]) {
+        for (counter, passed) in self.budgets.lock().iter().zip(passed) {
+            counter.store(*passed, Ordering::SeqCst);
+        }
+    }
+
+    /// Writes into the journal that a budget is about to pass searches on; returns the batch's number.
+    pub(crate) fn begin_batch(
+        &self,
+        budget: usize,
+        engine: &str,
+        searches: u64,
+    ) -> Result<Option<u64>, JournalError> {
+        let mut journal = self.journal.lock();
+        journal.as_mut().map(|it| it.begin(budget, engine, searches)).transpose()
+    }
+
+    /// Writes into the journal what was used since its last row.
+    ///
+    /// A row that cannot be written now is part of the next one, and no budget passes anything on before
+    /// that is written.
+    pub(crate) fn end_batch(&self, batch: Option<u64>) {
+        if let Some(journal) = self.journal.lock().as_mut() {
+            let _ = journal.end(batch, self.usage());
+        }
     }
 
     /// The counts of every engine, by name; [`restore`](Self::restore) takes them back.
@@ -243,6 +238,17 @@ impl Ledger {
     pub fn dollars(&self) -> f64 {
         let dollars = |(engine, book): (&String, &Book)| self.dollars_of(engine, &book.usage);
         self.lock().iter().map(dollars).sum::<f64>() + 0.0 // the sum of nothing is -0
+    }
+
+    /// Dollars that any process of the run has paid: repeated steps count, and so do searches that a
+    /// killed process had begun.
+    #[must_use]
+    pub fn dollars_paid(&self) -> f64 {
+        let repeated = |(engine, book): (&String, &Book)| self.dollars_of(engine, &book.repeated);
+        let repeated: f64 = self.lock().iter().map(repeated).sum();
+        let journal = self.journal.lock();
+        let unfinished = journal.as_ref().map_or(0.0, |it| it.unfinished_dollars(&self.prices));
+        self.dollars() + repeated + unfinished
     }
 
     fn with_book(&self, engine: &str, write: impl FnOnce(&mut Book)) {
@@ -336,14 +342,6 @@ mod tests {
         second.record("x", |usage| usage.searches += 1);
         assert_eq!(second.take_step()["x"].searches, 1);
         assert_eq!(second.totals()[0].usage.searches, 4);
-    }
-
-    #[test]
-    fn sums_and_differences_are_opposites() {
-        let a = Usage { searches: 5, calls: 3, bytes_sent: 9, ..Usage::default() };
-        let b = Usage { searches: 2, retries: 1, ..Usage::default() };
-        assert_eq!(a.plus(b).since(a), b);
-        assert_eq!(b.since(a).searches, 0);
     }
 
     #[test]

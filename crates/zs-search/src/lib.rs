@@ -37,6 +37,8 @@ mod register;
 mod replay;
 #[cfg(feature = "http")]
 mod retriever;
+mod spending;
+mod usage;
 #[cfg(feature = "http")]
 mod web;
 mod wrap;
@@ -46,7 +48,7 @@ pub use bm25::{
     ScriptCounts,
 };
 pub use fixed::{FaultyEngine, FixedEngine};
-pub use ledger::{EngineCost, Latency, Ledger, Price, Usage};
+pub use ledger::{EngineCost, Latency, Ledger};
 pub use register::{
     Bm25Settings, BudgetedSettings, CachedSettings, EngineContext, EngineRegistry, EngineSettings,
     FaultySettings, FixedSettings, RateLimitedSettings, ReplaySettings, RetriedSettings,
@@ -55,6 +57,8 @@ pub use register::{
 pub use replay::ReplayEngine;
 #[cfg(feature = "http")]
 pub use retriever::{RetrieverConfig, RetrieverEngine, RetrieverProtocol};
+pub use spending::JournalError;
+pub use usage::{Price, Usage};
 #[cfg(feature = "http")]
 pub use web::{WebConfig, WebEngine, WebProvider};
 pub use wrap::{

@@ -6,7 +6,6 @@ use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -90,12 +89,11 @@ pub fn register_engine<E: EngineSettings>(
     registry.register(|it: E, context, _| it.open(context))
 }
 
-/// Shared resources of the engines of one run: a ledger, the counters of budgets, and services that
-/// engines of other crates need, such as a device or the policy, by their type.
+/// Shared resources of the engines of one run: a ledger, and services that engines of other crates
+/// need, such as a device or the policy, by their type.
 #[derive(Default)]
 pub struct EngineContext {
     ledger: Arc<Ledger>,
-    budgets: Mutex<Vec<Arc<AtomicU64>>>,
     services: BTreeMap<TypeId, Box<dyn Any + Send + Sync>>,
     notes: Mutex<Vec<String>>,
 }
@@ -136,20 +134,6 @@ impl EngineContext {
     #[must_use]
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
-    }
-
-    /// Searches that each budget has passed on, in the order in which they were built.
-    #[must_use]
-    pub fn passed(&self) -> Vec<u64> {
-        self.budgets.lock().iter().map(|it| it.load(Ordering::SeqCst)).collect()
-    }
-
-    /// Sets the counters of budgets to the [`passed`](Self::passed) of an earlier process, in which
-    /// the same engines were built in the same order.
-    pub fn restore_passed(&self, passed: &[u64]) {
-        for (counter, passed) in self.budgets.lock().iter().zip(passed) {
-            counter.store(*passed, Ordering::SeqCst);
-        }
     }
 }
 
@@ -210,9 +194,7 @@ pub fn register_others(registry: &mut EngineRegistry) -> Result<(), RegistryErro
     })?;
     registry.register(|it: BudgetedSettings, context, registry| {
         let (engine, ledger) = (registry.build(&it.engine, context)?, Arc::clone(&context.ledger));
-        let engine = BudgetedEngine::new(engine, it.budget, ledger);
-        context.budgets.lock().push(engine.num_passed());
-        Ok(Arc::new(engine))
+        Ok(Arc::new(BudgetedEngine::new(engine, it.budget, ledger)))
     })?;
     registry.register(|it: FaultySettings, context, registry| {
         Ok(Arc::new(FaultInjector::new(registry.build(&it.engine, context)?, it.faults)))

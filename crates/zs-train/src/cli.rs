@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use zs_core::registry::RegistryError;
 use zs_observe::{TerminalConsole, Tracing, print_error};
@@ -20,6 +20,7 @@ use crate::device::DeviceArgs;
 pub use crate::eval::EvalArgs;
 pub use crate::eval::score::ScoreArgs;
 pub use crate::model::{ImportDtype, ModelCardArgs, ModelCommand, ModelImportArgs, ModelPullArgs};
+use crate::runners::watch_runners;
 use crate::session::Session;
 pub use crate::simulate::{AuditArgs, CollectArgs, JudgeName, SimulateCommand};
 use crate::{command, data, eval, model, simulate};
@@ -114,26 +115,33 @@ pub fn run(cli: &Cli, components: Arc<Components>) -> Result<()> {
     let tracing = Tracing::begin(cli.trace.as_deref())?;
     let spans = tracing.sums();
     let console = TerminalConsole::create(cli.quiet, spans.clone());
-    let session = Session { console, device: cli.device.clone(), spans, components };
-    match &cli.command {
-        Command::Pretrain(args) => command::pretrain(args, &session),
-        Command::Sft(args) => command::sft(args, &session),
-        Command::Train(args) => command::train(args, &session),
-        Command::Replay(args) => command::replay(args, &session),
-        Command::Eval(args) => eval::eval(args, &session),
-        Command::Index(what) => command::index(what, &session),
-        Command::Score(args) => eval::score::score(args, &session),
-        Command::Search(args) => command::search(args, &session),
-        Command::Cost(args) => command::cost(args, &session),
-        Command::Inspect(args) => command::inspect(args, &session),
-        Command::Ask(args) => command::ask(args, &session),
-        Command::Verify(args) => command::verify(args, &session),
-        Command::Doctor(args) => command::doctor(args, &session),
-        Command::WarmUp(args) => command::warm_up(args, &session),
-        Command::Serve(args) => command::serve(args, &session),
-        Command::Simulate(what) => simulate::simulate(what, &session),
-        Command::Data(what) => data::data(what, &session),
-        Command::Model(what) => model::model(what, &session),
+    let health = watch_runners();
+    let session = Session { console, device: cli.device.clone(), spans, health, components };
+    dispatch(&cli.command, &session)?;
+    session.health.check()?;
+    session.console.check_printed().context("results cannot be written to standard output")
+}
+
+fn dispatch(command: &Command, session: &Session) -> Result<()> {
+    match command {
+        Command::Pretrain(args) => command::pretrain(args, session),
+        Command::Sft(args) => command::sft(args, session),
+        Command::Train(args) => command::train(args, session),
+        Command::Replay(args) => command::replay(args, session),
+        Command::Eval(args) => eval::eval(args, session),
+        Command::Index(what) => command::index(what, session),
+        Command::Score(args) => eval::score::score(args, session),
+        Command::Search(args) => command::search(args, session),
+        Command::Cost(args) => command::cost(args, session),
+        Command::Inspect(args) => command::inspect(args, session),
+        Command::Ask(args) => command::ask(args, session),
+        Command::Verify(args) => command::verify(args, session),
+        Command::Doctor(args) => command::doctor(args, session),
+        Command::WarmUp(args) => command::warm_up(args, session),
+        Command::Serve(args) => command::serve(args, session),
+        Command::Simulate(what) => simulate::simulate(what, session),
+        Command::Data(what) => data::data(what, session),
+        Command::Model(what) => model::model(what, session),
         Command::Reproduce(args) => Ok(zs_reproduce::command(args, &session.context()?)?),
     }
 }

@@ -42,6 +42,7 @@ mod eval;
 mod model;
 mod pages;
 mod report_table;
+mod runners;
 mod session;
 mod simulate;
 mod zs;

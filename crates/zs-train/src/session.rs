@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use zs_core::Question;
 use zs_data::{DataError, Note};
-use zs_trainer::{Components, Console, Devices, Interrupt, RunContext, SpanSums};
+use zs_trainer::{Components, Console, DeviceHealth, Devices, Interrupt, RunContext, SpanSums};
 
 use crate::device::{DeviceArgs, DeviceError};
 
@@ -16,6 +16,7 @@ pub(crate) struct Session {
     pub(crate) console: Arc<dyn Console>,
     pub(crate) device: DeviceArgs,
     pub(crate) spans: Option<Arc<dyn SpanSums>>,
+    pub(crate) health: DeviceHealth,
     pub(crate) components: Arc<Components>,
 }
 
@@ -50,6 +51,7 @@ impl Session {
             console: Arc::clone(&self.console),
             interrupt,
             spans: self.spans.clone(),
+            health: self.health.clone(),
             components: Arc::clone(&self.components),
             clock: Instant::now,
         })
@@ -85,6 +87,7 @@ impl Session {
     pub(crate) fn quiet() -> Self {
         let console = Arc::new(zs_trainer::QuietConsole);
         let components = Arc::new(Components::built_in());
-        Self { console, device: DeviceArgs::default(), spans: None, components }
+        let health = DeviceHealth::default();
+        Self { console, device: DeviceArgs::default(), spans: None, health, components }
     }
 }

@@ -1,9 +1,8 @@
 //! Callbacks: code that sees each step of training, may stop it, and changes nothing else.
 
-use std::any::Any;
 use std::fmt::Debug;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use zs_core::caught;
 use zs_core::registry::BoxedError;
 
 use crate::alarm::AlarmRecord;
@@ -103,15 +102,9 @@ pub(crate) fn guarded<T>(
     call: impl FnOnce(&mut dyn Callback) -> Result<T, BoxedError>,
 ) -> Result<T, CallbackError> {
     let name = callback.name();
-    match catch_unwind(AssertUnwindSafe(|| call(callback))) {
+    match caught(|| call(callback)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(source)) => Err(CallbackError::Failed { name, source }),
-        Err(panic) => Err(CallbackError::Panicked { name, message: panic_message(&*panic) }),
+        Err(message) => Err(CallbackError::Panicked { name, message }),
     }
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|it| (*it).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    text.unwrap_or_else(|| "no message".to_owned())
 }

@@ -15,11 +15,11 @@ pub enum CallbackError {
         source: BoxedError,
     },
     /// A panic inside the callback.
-    #[error("callback `{name}` panicked: {message}")]
+    #[error("callback `{name}` {message}")]
     Panicked {
         /// Callback.
         name: &'static str,
-        /// Message of the panic.
+        /// Message of the panic, as [`caught`](zs_core::caught) gives it.
         message: String,
     },
 }

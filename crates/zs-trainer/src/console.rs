@@ -10,8 +10,17 @@ pub trait Console: Debug + Send + Sync {
     /// Shows one line to the user.
     fn note(&self, text: &str);
 
-    /// Prints a result, as given.
+    /// Prints a result, as given but for what would control a terminal.
     fn print(&self, text: &str);
+
+    /// Checks that the results so far were written, once there are no more.
+    ///
+    /// # Errors
+    ///
+    /// Fails where one could not be, unless its reader has gone away.
+    fn check_printed(&self) -> std::io::Result<()> {
+        Ok(())
+    }
 
     /// Starts a progress display of `total` steps.
     fn progress(&self, title: &str, total: usize) -> Box<dyn Progress>;

@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use crate::callback::Callback;
 use crate::components::Components;
 use crate::console::{Console, Progress, QuietConsole};
+use crate::device_health::DeviceHealth;
 use crate::device_name::DeviceName;
 use crate::interrupt::Interrupt;
 use crate::times::RolloutTimes;
@@ -23,6 +24,8 @@ pub struct RunContext {
     pub interrupt: Interrupt,
     /// Sums of tracing spans, if they are recorded.
     pub spans: Option<Arc<dyn SpanSums>>,
+    /// Failures of the devices, if anybody watches them.
+    pub health: DeviceHealth,
     /// Components that run files choose by name.
     pub components: Arc<Components>,
     /// Clock for checkpoints at intervals of minutes.
@@ -38,6 +41,7 @@ impl RunContext {
             console: Arc::new(QuietConsole),
             interrupt: Interrupt::default(),
             spans: None,
+            health: DeviceHealth::default(),
             components: Arc::new(Components::built_in()),
             clock: Instant::now,
         }

@@ -8,7 +8,7 @@ use zs_core::SearchEngine;
 use zs_core::registry::{BoxedError, RegistryError, Spec};
 use zs_data::{FileError, read_json};
 use zs_model::Generator;
-use zs_search::{EngineContext, Ledger, MeteredEngine, Price, Usage, WebProvider};
+use zs_search::{EngineContext, JournalError, Ledger, MeteredEngine, Price, Usage, WebProvider};
 use zs_simulator::{ModelLoader, SearchedPolicy};
 
 use crate::components::Components;
@@ -74,14 +74,24 @@ impl Engines {
     /// Usage of the engines by name, and the number of calls that each budget has passed on.
     #[must_use]
     pub fn counts(&self) -> (BTreeMap<String, Usage>, Vec<u64>) {
-        (self.ledger().usage(), self.context.passed())
+        (self.ledger().usage(), self.ledger().passed())
     }
 
     /// Resumes from the [`counts`](Self::counts) of an earlier process, in which the same engines
     /// were opened in the same order.
     pub fn restore(&self, usage: BTreeMap<String, Usage>, budgets: &[u64]) {
         self.ledger().restore(usage);
-        self.context.restore_passed(budgets);
+        self.ledger().restore_passed(budgets);
+    }
+
+    /// Writes down in the directory of a run or evaluation what is spent from here on, and counts what
+    /// earlier processes have spent; after [`restore`](Self::restore).
+    ///
+    /// # Errors
+    ///
+    /// Fails when the journal cannot be read.
+    pub fn keep_journal(&self, dir: &Path) -> Result<(), JournalError> {
+        self.ledger().keep_journal(&dir.join(SPENT))
     }
 
     /// Replaces the policy that self-search samples after an update.
@@ -150,6 +160,12 @@ pub fn summary_line(ledger: &Ledger) -> Option<String> {
             if it.dollars > 0.0 {
                 part.push_str(&format!(", ${:.2}", it.dollars));
             }
+            if it.repeated.calls > 0 {
+                part.push_str(&format!(", {} calls repeated", it.repeated.calls));
+            }
+            if it.repeated_dollars > 0.0 {
+                part.push_str(&format!(" (${:.2})", it.repeated_dollars));
+            }
             part
         })
         .collect();
@@ -176,6 +192,9 @@ pub fn open_alone(
 pub fn read_costs(run: &Path) -> Result<Vec<zs_search::EngineCost>, FileError> {
     read_json(&run.join(COSTS))
 }
+
+/// The file of a run with what its engines have spent, in all processes; see `docs/runs.md`.
+const SPENT: &str = "spent.jsonl";
 
 /// The file of a run with what its engines have done and cost; it holds times, so it is no part of
 /// what the same seed reproduces.

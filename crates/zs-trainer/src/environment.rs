@@ -71,12 +71,18 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// Fails when a file that the run reads has changed: it would not be the same run.
-    pub(super) fn check(&self, run: &RunDir) -> Result<Vec<String>, RunDirError> {
+    /// Fails when a file that the run reads has changed: it would not be the same run. With
+    /// `other_files`, settings were changed and may name other files than before.
+    pub(super) fn check(
+        &self,
+        run: &RunDir,
+        other_files: bool,
+    ) -> Result<Vec<String>, RunDirError> {
         let path = run.join(FILE);
         let before: Self = read_json(&path)?;
         for (file, digest) in &before.data {
-            if self.data.get(file) != Some(digest) {
+            let now = self.data.get(file);
+            if now != Some(digest) && !(other_files && now.is_none()) {
                 return Err(RunDirError::InputChanged { file: file.clone(), path });
             }
         }

@@ -12,12 +12,13 @@ use zs_model::{
 use zs_rl::consult::HelperError;
 use zs_rl::judge::JudgeError;
 use zs_rl::{RecordError, RolloutError, UpdateError};
-use zs_search::Bm25Error;
+use zs_search::{Bm25Error, JournalError};
 use zs_simulator::TemplateError;
 use zs_simulator::pretraining::ExampleError;
 
 use crate::callback_error::CallbackError;
 use crate::config::RunFileError;
+use crate::device_health::DeviceFailed;
 
 /// Failure to load a model, questions, documents or training rows.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +170,73 @@ pub enum RunDirError {
         /// Directory of the checkpoints.
         dir: PathBuf,
     },
+    /// A checkpoint that was asked for and is not there.
+    #[error("{path}: is not there; there are {found}")]
+    NoSuchCheckpoint {
+        /// Directory that the checkpoint would be in.
+        path: PathBuf,
+        /// Names of those that there are.
+        found: String,
+    },
+    /// Metrics of fewer steps than the oldest checkpoint has.
+    #[error(
+        "{path}: has {num_steps} lines, and every checkpoint is of a later step; restore it, or \
+         start another run with another `out`"
+    )]
+    LostLines {
+        /// File of the metrics.
+        path: PathBuf,
+        /// Steps that it holds.
+        num_steps: usize,
+    },
+    /// Records of a step are lost, and every checkpoint is of that step or a later one.
+    #[error(
+        "{path}: the {what} of step {step} are lost, and no checkpoint is older; restore \
+         metrics.jsonl and costs.jsonl, or start another run with another `out`"
+    )]
+    LostStep {
+        /// Directory of the run.
+        path: PathBuf,
+        /// Records that are lost.
+        what: &'static str,
+        /// First step whose records are lost.
+        step: usize,
+    },
+    /// The settings in the directory were changed by hand.
+    #[error(
+        "{path}: has changed since the run's newest checkpoint was written; restore it, and change \
+         settings with `zs train --resume {run} --set KEY=VALUE`"
+    )]
+    ConfigChanged {
+        /// File of the settings.
+        path: PathBuf,
+        /// Directory of the run.
+        run: PathBuf,
+    },
+    /// A run file that is not the one that the run began with.
+    #[error(
+        "{file}: has changed since the run began: `{now}` was `{before}` ({path}); restore it to \
+         resume, or start another run with another `out`"
+    )]
+    SettingChanged {
+        /// Run file.
+        file: PathBuf,
+        /// First line that differs.
+        now: String,
+        /// The line as it was.
+        before: String,
+        /// File of the run that holds the settings as they were.
+        path: PathBuf,
+    },
+    /// A file that the manifest of its checkpoint does not list.
+    #[error("{path}: its manifest does not list this file; remove it")]
+    Unlisted {
+        /// File.
+        path: PathBuf,
+    },
+    /// A device lost what it was to compute, so that nothing may be saved.
+    #[error(transparent)]
+    Device(#[from] DeviceFailed),
     /// A file of a checkpoint has another size than was written.
     #[error("{path}: has {found} bytes instead of {expected}")]
     Size {
@@ -368,16 +436,31 @@ pub enum TrainError {
         /// Steps that were skipped.
         steps: usize,
     },
+    /// What was spent cannot be written down, or read back.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A device lost what it was to compute.
+    #[error(transparent)]
+    Device(#[from] DeviceFailed),
+    /// A panic inside a step.
+    #[error("{message}")]
+    Panicked {
+        /// Message of the panic, as [`caught`](zs_core::caught) gives it.
+        message: String,
+    },
     /// A callback failed or panicked.
     #[error(transparent)]
     Callback(#[from] CallbackError),
     /// An error of a step; the steps before it are saved where the run has a directory.
-    #[error("step {step}{}", resumes(run.as_ref()))]
+    #[error("step {step}{}", resumes(run.as_ref(), from.as_ref()))]
     AtStep {
         /// Step, from 1.
         step: usize,
         /// Directory of the run.
         run: Option<PathBuf>,
+        /// Name of the newest checkpoint whose weights are not in doubt, where those of later ones
+        /// are.
+        from: Option<String>,
         /// Error.
         source: Box<Self>,
     },
@@ -389,10 +472,15 @@ pub enum TrainError {
     },
 }
 
-fn resumes(run: Option<&PathBuf>) -> String {
-    run.map_or_else(String::new, |run| {
-        format!("; `zs train --resume {}` resumes the run", run.display())
-    })
+fn resumes(run: Option<&PathBuf>, from: Option<&String>) -> String {
+    match (run.map(|it| it.display()), from) {
+        (None, _) => String::new(),
+        (Some(run), None) => format!("; `zs train --resume {run}` resumes the run"),
+        (Some(run), Some(name)) => format!(
+            "; `zs train --resume {run} --resume-from {name}` resumes the run before its weights went \
+             wrong, with `--set KEY=VALUE` for a setting that is to change"
+        ),
+    }
 }
 
 impl TrainError {

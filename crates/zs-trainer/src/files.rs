@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
-use zs_data::{FileError, JsonLinesWriter, write_atomic};
+use zs_data::{FileError, JsonLinesWriter, create_dir, write_atomic};
 
 use crate::RunDirError;
 
 /// The file by which a process holds a run directory.
 const LOCK: &str = ".lock";
+
+/// The run file of a run, with every default filled in.
+pub(crate) const CONFIG: &str = "config.toml";
 
 /// The file that a finished run has and an interrupted one has not.
 pub const SUMMARY: &str = "summary.json";
@@ -42,7 +45,7 @@ impl RunDir {
     /// interrupted run.
     pub fn create(path: &Path) -> Result<Self, RunDirError> {
         Self::check_free(path)?;
-        fs::create_dir_all(path).map_err(FileError::io(path, "create the run directory"))?;
+        create_dir(path).map_err(FileError::io(path, "create the run directory"))?;
         Self::locked(path)
     }
 
@@ -140,7 +143,12 @@ impl RunDir {
     ///
     /// Fails when the file cannot be written.
     pub fn write_config(&self, config: &impl Serialize) -> Result<(), RunDirError> {
-        Ok(self.write_text("config.toml", &toml::to_string_pretty(config)?)?)
+        Ok(self.write_text(CONFIG, &Self::config_text(config)?)?)
+    }
+
+    /// Text that [`write_config`](Self::write_config) writes.
+    pub(crate) fn config_text(config: &impl Serialize) -> Result<String, RunDirError> {
+        Ok(toml::to_string_pretty(config)?)
     }
 
     /// Starts a JSON Lines file of the run.
@@ -166,6 +174,18 @@ pub(crate) fn files_below(path: &Path) -> Result<Vec<PathBuf>, FileError> {
         }
     }
     Ok(files)
+}
+
+/// The directories of a directory, itself included and first, and everything else in it: files, and
+/// links wherever they lead.
+pub(crate) fn entries_below(dir: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>), FileError> {
+    let (mut dirs, mut others) = (Vec::new(), Vec::new());
+    for entry in walkdir::WalkDir::new(dir).sort_by_file_name() {
+        let entry = entry.map_err(|error| FileError::io(dir, "be listed")(error.into()))?;
+        let found = if entry.file_type().is_dir() { &mut dirs } else { &mut others };
+        found.push(entry.into_path());
+    }
+    Ok((dirs, others))
 }
 
 /// Numbers between `prefix` and `suffix` in the names of a directory, in order; none where there is

@@ -66,6 +66,8 @@ impl Metrics {
     }
 }
 
+const TIMINGS: &str = "timings.jsonl";
+
 /// Seconds spent in the parts of each step, in `timings.jsonl`.
 #[derive(Debug)]
 pub struct Timings {
@@ -81,7 +83,18 @@ impl Timings {
     ///
     /// Fails when it cannot be created.
     pub fn create(run: &RunDir) -> Result<Self, FileError> {
-        Ok(Self::over(run.json_lines("timings.jsonl")?))
+        Ok(Self::over(run.json_lines(TIMINGS)?))
+    }
+
+    /// Continues the file of a run with so many steps from `first_step` on. Nothing is computed from
+    /// times, so steps whose line was lost get one without any.
+    pub(crate) fn resume(
+        run: &RunDir,
+        first_step: usize,
+        num_steps: usize,
+    ) -> Result<Self, FileError> {
+        let missing = |index: usize| serde_json::json!({ "step": first_step + index });
+        Ok(Self::over(JsonLinesWriter::resume_mended(&run.join(TIMINGS), num_steps, missing)?))
     }
 
     pub(crate) fn over(file: JsonLinesWriter) -> Self {
@@ -115,6 +128,15 @@ impl Timings {
                 self.step.get(&format!("time/{part}")).and_then(Value::as_f64).unwrap_or(0.0)
             });
         StepTimes { rollout, prefill, decode, search, update, validation }
+    }
+
+    /// Waits until everything is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the system does.
+    pub fn sync(&mut self) -> Result<(), FileError> {
+        self.file.sync()
     }
 
     /// Writes the line of a step and begins the next.

@@ -14,6 +14,8 @@ use crate::files::{RunDir, numbers_in};
 const DIR: &str = "rollouts";
 const PREFIX: &str = "step-";
 const SUFFIX: &str = ".jsonl.zst";
+/// End of the name of a file that is being written.
+const PARTIAL: &str = ".jsonl.zst.partial";
 /// Zstandard's own default: records shrink to about a tenth, at hundreds of megabytes a second.
 const LEVEL: i32 = 3;
 
@@ -33,7 +35,11 @@ pub struct RecordedGroup {
     /// The question and its episodes.
     pub group: TrajectoryGroup,
     /// The advantage of each token, one row an episode; empty where nothing was learned from it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "zs_core::null_as_nan"
+    )]
     pub advantages: Vec<Vec<f32>>,
 }
 
@@ -58,13 +64,23 @@ impl Rollouts {
         Ok(write_atomic(&path, &encoder.finish().map_err(&cannot_write)?)?)
     }
 
-    /// Removes the files of all steps after `step`, which a resumed run plays again.
+    /// Removes the files of all steps after `step`, which a resumed run plays again, and what a killed
+    /// process has left of one.
     pub(crate) fn rewind(&self, step: usize) -> Result<(), FileError> {
-        for later in steps_in(&self.dir)?.into_iter().filter(|it| *it > step) {
-            let path = place(&self.dir, later);
+        let later = steps_in(&self.dir)?.into_iter().filter(|it| *it > step);
+        let unfinished = numbers_in(&self.dir, PREFIX, PARTIAL)?.into_iter();
+        let later = later.map(|it| place(&self.dir, it));
+        for path in later.chain(unfinished.map(|it| partial(&self.dir, it))) {
             fs::remove_file(&path).map_err(FileError::io(&path, "be removed"))?;
         }
         Ok(())
+    }
+
+    /// The first recorded step whose file is empty, as a power cut may leave it.
+    pub(crate) fn first_empty(&self) -> Result<Option<usize>, FileError> {
+        let is_empty =
+            |step: &usize| fs::metadata(place(&self.dir, *step)).is_ok_and(|it| it.len() == 0);
+        Ok(steps_in(&self.dir)?.into_iter().find(is_empty))
     }
 }
 
@@ -106,6 +122,10 @@ fn place(dir: &Path, step: usize) -> PathBuf {
     dir.join(format!("{PREFIX}{step:06}{SUFFIX}"))
 }
 
+fn partial(dir: &Path, step: usize) -> PathBuf {
+    dir.join(format!("{PREFIX}{step:06}{PARTIAL}"))
+}
+
 fn steps_in(dir: &Path) -> Result<Vec<usize>, FileError> {
     numbers_in(dir, PREFIX, SUFFIX)
 }
@@ -113,7 +133,8 @@ fn steps_in(dir: &Path) -> Result<Vec<usize>, FileError> {
 #[cfg(test)]
 mod tests {
     use zs_core::Question;
-    use zs_rl::{F1, RewardFunction, Trajectory};
+    use zs_model::{Completion, StopReason};
+    use zs_rl::{F1, RewardFunction, Trajectory, Turn};
 
     use super::*;
 
@@ -140,10 +161,52 @@ mod tests {
         let read: Vec<RecordedGroup> =
             read_rollouts(run.path(), 2).unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!(read, [row(2), row(2)]);
+        assert_eq!(rollouts.first_empty().unwrap(), None);
+        fs::write(place(&rollouts.dir, 3), "").unwrap();
+        assert_eq!(rollouts.first_empty().unwrap(), Some(3));
+        fs::write(place(&rollouts.dir, 1).with_extension("zst.partial"), "half").unwrap();
         rollouts.rewind(1).unwrap();
+        assert_eq!(fs::read_dir(&rollouts.dir).unwrap().count(), 1);
         assert_eq!(recorded_steps(run.path()).unwrap(), [1]);
         let message = read_rollouts(run.path(), 2).err().unwrap().to_string();
         assert!(message.contains("step 2 was not recorded"), "{message}");
+    }
+
+    /// Such episodes are recorded for whoever looks for the cause.
+    #[test]
+    fn numbers_that_are_not_finite_read_back_as_nan() {
+        let scratch = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&scratch.path().join("run")).unwrap();
+        let mut written = row(1);
+        let rewarded = &mut written.group.trajectories[0];
+        let nan = vec![f32::NAN, 0.5];
+        let completion = Completion {
+            tokens: vec![1, 2],
+            log_probs: nan.clone(),
+            sampling_log_probs: Some(nan.clone()),
+            stop_reason: StopReason::Stop,
+        };
+        rewarded.trajectory.turns = vec![Turn {
+            completion: completion.clone(),
+            text: "x".to_owned(),
+            action: zs_core::Action::Invalid,
+            observation: vec![3],
+            observation_text: "y".to_owned(),
+            search: None,
+        }];
+        rewarded.reward.total = f32::INFINITY;
+        rewarded.reward.components[0].score = f32::NAN;
+        rewarded.reward.turns.clone_from(&nan);
+        written.advantages = vec![nan.clone()];
+        Rollouts::of(&run).write(1, &[written]).unwrap();
+        let read = read_rollouts(run.path(), 1).unwrap().next().unwrap().unwrap();
+        let rewarded = &read.group.trajectories[0];
+        let turn = &rewarded.trajectory.turns[0].completion;
+        let lists = [&turn.log_probs, turn.sampling_log_probs.as_ref().unwrap()];
+        for list in lists.into_iter().chain([&rewarded.reward.turns, &read.advantages[0]]) {
+            assert!(list[0].is_nan() && list[1] == 0.5, "{list:?}");
+        }
+        assert!(rewarded.reward.total.is_nan() && rewarded.reward.components[0].score.is_nan());
     }
 
     #[test]

@@ -3,22 +3,51 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use zs_core::{Question, SearchEngine};
+use zs_data::{JsonLinesWriter, count_whole_lines, digest, read_whole_rows};
 use zs_model::{Generator, LanguageModel, TokenRow, ValueNetwork};
 use zs_rl::RewardResources;
 use zs_rl::consult::HelperRegistry;
 use zs_rl::judge::RubricJudge;
 use zs_search::FixedEngine;
 
-use crate::config::{TrainConfig, load};
+use crate::checkpoint::{Checkpoints, file_digest};
+use crate::config::{Assignment, TrainConfig, load, load_with};
 use crate::engines::{self, Engines};
 use crate::environment::Environment;
-use crate::files::{RunDir, SUMMARY};
+use crate::files::{CONFIG, RunDir, SUMMARY};
 use crate::supervised::sft::read_rows;
-use crate::trainer::{Comparison, Trainer, TrainerBuilder, Validation};
-use crate::{LoadError, RunContext, TrainError, source};
+use crate::trainer::{Comparison, Trained, Trainer, TrainerBuilder, Validation};
+use crate::{LoadError, RunContext, RunDirError, TrainError, source};
 
-const CONFIG: &str = "config.toml";
+/// File of a run with the settings that were changed when it was resumed.
+const CONFIG_CHANGES: &str = "config_changes.jsonl";
+
+/// Checkpoint and settings with which a run is resumed; by default the newest, and unchanged ones.
+///
+/// ```
+/// use zs_trainer::train::ResumeOptions;
+///
+/// let options = ResumeOptions { from: Some(120), ..ResumeOptions::default() };
+/// assert!(options.set.is_empty());
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct ResumeOptions {
+    /// Step of the checkpoint; the newest complete one without it.
+    pub from: Option<usize>,
+    /// Settings that change from here on.
+    pub set: Vec<Assignment>,
+}
+
+/// A change of settings: a row of `config_changes.jsonl`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigChange {
+    /// SHA-256 of `config.toml` after it.
+    config_sha256: String,
+    set: Vec<String>,
+}
 
 /// Begins a training run.
 ///
@@ -33,26 +62,72 @@ pub fn begin(config: TrainConfig, context: &RunContext) -> Result<(), TrainError
     let run = RunDir::create(&prepared.config.out)?;
     environment.write(&run)?;
     run.write_config(&prepared.config)?;
-    prepared.train(&run, false)
+    prepared.train(&run, |trainer, run| trainer.run_in(run))
 }
 
 /// Resumes an interrupted training run.
 ///
 /// # Errors
 ///
-/// As [`begin`].
-pub fn resume(path: &Path, context: &RunContext) -> Result<(), TrainError> {
+/// As [`begin`]; and when `config.toml` was changed by other means than
+/// [`set`](ResumeOptions::set).
+pub fn resume(
+    path: &Path,
+    options: &ResumeOptions,
+    context: &RunContext,
+) -> Result<(), TrainError> {
     let run = RunDir::open(path)?;
     if run.join(SUMMARY).exists() {
         context.note(&format!("{}: the run is finished", path.display()));
         return Ok(());
     }
-    let config: TrainConfig = load(&run.join(CONFIG), &context.components)?;
+    check_unchanged(&run)?;
+    let ResumeOptions { from, set } = options;
+    let config: TrainConfig = load_with(&run.join(CONFIG), set, &context.components)?;
     let prepared = Prepared::new(config, context)?;
-    for change in prepared.environment()?.check(&run)? {
+    let environment = prepared.environment()?;
+    for change in environment.check(&run, !set.is_empty())? {
         context.note(&format!("{change}: the rest may differ in its last digits"));
     }
-    prepared.train(&run, true)
+    if !set.is_empty() {
+        change_config(&run, &prepared.config, set)?;
+        environment.write(&run)?;
+    }
+    match *from {
+        Some(step) => prepared.train(&run, |trainer, run| trainer.resume_from(run, step)),
+        None => prepared.train(&run, Trainer::resume),
+    }
+}
+
+/// Compares `config.toml` with the one that the newest checkpoint was written with, or with the last
+/// change that was asked for.
+fn check_unchanged(run: &RunDir) -> Result<(), RunDirError> {
+    let path = run.join(CONFIG);
+    let Some(written) = Checkpoints::in_dir(run.path()).config_sha256()? else { return Ok(()) };
+    let changes: Vec<ConfigChange> = read_whole_rows(&run.join(CONFIG_CHANGES))?;
+    let expected = [Some(written), changes.into_iter().next_back().map(|it| it.config_sha256)];
+    let found = file_digest(&path)?;
+    if found.is_none() || expected.contains(&found) {
+        return Ok(());
+    }
+    Err(RunDirError::ConfigChanged { path, run: run.path().to_owned() })
+}
+
+/// Writes changed settings into the run, and that they were asked for.
+fn change_config(
+    run: &RunDir,
+    config: &TrainConfig,
+    set: &[Assignment],
+) -> Result<(), RunDirError> {
+    let text = RunDir::config_text(config)?;
+    let config_sha256 = digest::of_bytes(text.as_bytes());
+    let set = set.iter().map(ToString::to_string).collect();
+    // A process that is killed between the two leaves the old settings, and they are known as well.
+    let path = run.join(CONFIG_CHANGES);
+    let mut changes = JsonLinesWriter::resume(&path, count_whole_lines(&path)?)?;
+    changes.push(&ConfigChange { config_sha256, set })?;
+    changes.sync()?;
+    run.write_config(config)
 }
 
 /// Computes a recorded step of a run again; see [`Trainer::replay`].
@@ -167,14 +242,15 @@ impl Prepared {
         Ok(Environment::of(&inputs, &self.context.devices)?)
     }
 
-    fn train(mut self, run: &RunDir, resume: bool) -> Result<(), TrainError> {
+    fn train(
+        mut self,
+        run: &RunDir,
+        work: impl FnOnce(&mut Trainer, &RunDir) -> Result<Trained, TrainError>,
+    ) -> Result<(), TrainError> {
         for tracker in self.config.logging.trackers() {
             self.trainer.add_callback(self.context.components.trackers.build(&tracker, run)?);
         }
-        let trained = match resume {
-            false => self.trainer.run_in(run)?,
-            true => self.trainer.resume(run)?,
-        };
+        let trained = work(&mut self.trainer, run)?;
         if let Some(line) = engines::summary_line(self.engines.ledger()) {
             self.context.note(&line);
         }

@@ -7,13 +7,14 @@ mod keeper;
 mod learner;
 mod log;
 mod observe;
+mod recovery;
 mod replay;
 mod validation;
 
 use std::sync::Arc;
 
 use tracing::info_span;
-use zs_core::{Question, SearchEngine};
+use zs_core::{Question, SearchEngine, caught};
 use zs_curriculum::{Curriculum, Progress};
 use zs_model::{Generator, LanguageModel, OptimizerConfig, TokenRow, ValueNetwork};
 use zs_rl::consult::HelperRegistry;
@@ -136,7 +137,8 @@ impl Trainer {
     ///
     /// Fails when the rollout or the update does, when more goes wrong than the run's
     /// [`FaultPolicy`](crate::config::FaultPolicy) allows, when a callback fails, or when a file
-    /// cannot be written. The steps until then are saved, if that is possible.
+    /// cannot be written; a panic inside a step is an error of that step. The steps until then are
+    /// saved, if that is possible.
     pub fn run_in(&mut self, run: &RunDir) -> Result<Trained, TrainError> {
         self.with_callbacks(|it, callbacks| it.begin(Some(run), callbacks))
     }
@@ -144,13 +146,24 @@ impl Trainer {
     /// Resumes from the newest complete checkpoint of `run`, or restarts where there is none yet.
     ///
     /// The result is bit-exact: metrics, episodes, checkpoints and weights equal those of an
-    /// uninterrupted run. Output of steps after the checkpoint is removed first.
+    /// uninterrupted run, unless a budget ends it earlier, since what was spent stays spent. Output of
+    /// steps after the checkpoint is removed first.
     ///
     /// # Errors
     ///
     /// As [`run_in`](Self::run_in); and when every checkpoint is damaged.
     pub fn resume(&mut self, run: &RunDir) -> Result<Trained, TrainError> {
-        self.with_callbacks(|it, callbacks| it.begin_again(run, callbacks))
+        self.with_callbacks(|it, callbacks| it.begin_again(run, None, callbacks))
+    }
+
+    /// [`resume`](Self::resume) from the checkpoint of one step; later ones are removed once the next
+    /// is written.
+    ///
+    /// # Errors
+    ///
+    /// As [`resume`](Self::resume), and where there is no complete checkpoint of this step.
+    pub fn resume_from(&mut self, run: &RunDir, step: usize) -> Result<Trained, TrainError> {
+        self.with_callbacks(|it, callbacks| it.begin_again(run, Some(step), callbacks))
     }
 
     /// Adds a callback, as those that need the directory of the run.
@@ -178,10 +191,17 @@ impl Trainer {
     fn begin_again(
         &self,
         run: &RunDir,
+        from: Option<usize>,
         callbacks: &mut [Box<dyn Callback>],
     ) -> Result<Trained, TrainError> {
-        let checkpoints = Checkpoints::of(run, self.config.checkpoints.keep_last);
-        let Some((step, dir)) = checkpoints.newest(&self.context)? else {
+        let found = match from {
+            Some(step) => {
+                let dir = Checkpoints::of(run, self.config.checkpoints.keep_last).at(step)?;
+                Some((step, dir))
+            }
+            None => self.newest_checkpoint(run)?,
+        };
+        let Some((step, dir)) = found else {
             self.context.note("no checkpoint yet: the run restarts");
             return self.train(Some(run), Learner::new(self)?, History::Discarded, callbacks);
         };
@@ -201,6 +221,9 @@ impl Trainer {
         callbacks: &'a mut [Box<dyn Callback>],
     ) -> Result<Trained, TrainError> {
         let steps = self.config.schedule.steps;
+        if let (Some(engines), Some(run)) = (&self.engines, run) {
+            engines.keep_journal(run.path())?;
+        }
         let log = Log::open(run, history, self.engines.is_some())?;
         let mut session = Session {
             collector: Collector::new(self),
@@ -218,11 +241,17 @@ impl Trainer {
             stopped = session.end_step(0, Vec::new())?;
             session.save()?;
         }
+        if stopped.is_none() {
+            // What earlier processes have spent is not there for another step.
+            stopped = self.engine.exhausted();
+        }
         while stopped.is_none() && session.learner.numbers.step < steps {
             let step = session.learner.numbers.step + 1;
-            stopped = match self.step(step, &mut session) {
+            let stepped = caught(|| self.step(step, &mut session));
+            stopped = match stepped.unwrap_or_else(|message| Err(TrainError::Panicked { message }))
+            {
                 Ok(by_callback) => self.engine.exhausted().or(by_callback),
-                Err(error) => return Err(session.rescue(error, step, run)),
+                Err(error) => return Err(self.rescue(session, error, step, run)),
             };
             if let Some(reason) = &stopped {
                 self.context.note(&format!("stopped after step {step}: {reason}"));
@@ -243,6 +272,7 @@ impl Trainer {
             }
         }
         let Session { learner, mut log, observers, .. } = session;
+        self.context.health.check()?;
         if let Some(run) = run {
             let last = run.join("checkpoints/final");
             learner.policy.save(&last)?;
@@ -250,6 +280,7 @@ impl Trainer {
                 values.save(&last)?;
             }
             learner.best.save(run)?;
+            log.sync()?;
             log.summarize(run, &learner, self, stopped)?;
         }
         let alarms = observers.finish(&format!("kept step {}", learner.best.step));
@@ -269,11 +300,13 @@ impl Trainer {
             &noise.into(),
             learner.numbers.next_question,
         )?;
+        self.context.health.check()?;
         faults::check_searches(&collected, self.engine.as_ref(), self.config.faults)?;
         log.timings.lap("rollout");
         log.timings.split_rollout(self.context.take_rollout_times());
 
         let learned = info_span!("update").in_scope(|| learner.learn(&collected.groups))?;
+        self.context.health.check()?;
         learner.numbers.next_question = collected.next_question;
         learner.numbers.num_searches += collected.stats.num_searches as u64;
         self.follow(&learner.policy);
@@ -355,22 +388,14 @@ impl Session<'_> {
     }
 
     fn save(&mut self) -> Result<(), RunDirError> {
-        match &mut self.keeper {
-            Some(keeper) => keeper.write(&mut self.learner, &mut self.log),
-            None => Ok(()),
-        }
+        let skipped_since = faults::skipped_since(self.log.history());
+        self.save_as(skipped_since)
     }
 
-    /// Saves the steps before a failed one; a step that was begun is not part of the run.
-    fn rescue(mut self, error: TrainError, step: usize, run: Option<&RunDir>) -> TrainError {
-        let is_whole = self.log.num_rows() == self.learner.numbers.step + 1;
-        if is_whole
-            && self.learner.is_intact()
-            && let Err(error) = self.save()
-        {
-            return TrainError::NotSaved { source: Box::new(error) };
-        }
-        let run = run.map(|it| it.path().to_owned());
-        TrainError::AtStep { step, run, source: Box::new(error) }
+    /// Saves a run that is at skipped steps since some step, or is not.
+    fn save_as(&mut self, skipped_since: Option<usize>) -> Result<(), RunDirError> {
+        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+        self.observers.sync()?;
+        keeper.write(&mut self.learner, &mut self.log, skipped_since)
     }
 }

@@ -31,6 +31,7 @@ pub(crate) fn replace_directory(
         std::fs::rename(dir, &previous).map_err(failed(dir))?;
     }
     std::fs::rename(&partial, dir).map_err(failed(dir))?;
+    sync_parent(dir).map_err(failed(dir))?;
     clear(&previous).map_err(failed(&previous))
 }
 
@@ -48,11 +49,17 @@ fn clear(dir: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Flushes every file of a directory to disk, so that a power failure after the rename loses
-/// nothing.
+/// Flushes every file of a directory, and the list of them, to disk, so that a power failure after
+/// the rename loses nothing.
 fn sync(dir: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         std::fs::File::open(entry?.path())?.sync_all()?;
     }
-    Ok(())
+    std::fs::File::open(dir)?.sync_all()
+}
+
+/// Flushes the rename itself.
+fn sync_parent(dir: &Path) -> std::io::Result<()> {
+    let parent = dir.parent().filter(|it| !it.as_os_str().is_empty());
+    std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -104,7 +104,7 @@ impl LocalSession<'_> {
         let stream = self.stream;
         if num_shards == 1 {
             let shard = &mut self.shards[0];
-            return Ok(stream.executes(|| shard.extend(requests, params, on_token, is_cancelled)));
+            return stream.executes(|| shard.extend(requests, params, on_token, is_cancelled));
         }
         let mut shares: Vec<ShardRequests<'_>> =
             (0..num_shards).map(|_| ShardRequests::default()).collect();
@@ -114,7 +114,9 @@ impl LocalSession<'_> {
             share.indices.push(index);
             share.requests.push(SequenceRequest { sequence, ..*request });
         }
+        let block = self.block;
         let mut completions: Vec<Option<Completion>> = requests.iter().map(|_| None).collect();
+        let mut failure = None;
         std::thread::scope(|scope| {
             let (sender, tokens) = channel();
             let mut running = Vec::new();
@@ -135,14 +137,23 @@ impl LocalSession<'_> {
             for (index, token) in tokens {
                 on_token(index, token);
             }
-            for (handle, share) in running.into_iter().zip(&shares) {
-                let done = handle.join().unwrap_or_else(|it| std::panic::resume_unwind(it));
-                for (&index, completion) in share.indices.iter().zip(done) {
-                    completions[index] = Some(completion);
+            for (shard, (handle, share)) in running.into_iter().zip(&shares).enumerate() {
+                match handle.join().unwrap_or_else(|it| std::panic::resume_unwind(it)) {
+                    Ok(done) => {
+                        for (&index, completion) in share.indices.iter().zip(done) {
+                            completions[index] = Some(completion);
+                        }
+                    }
+                    Err(error) => {
+                        failure.get_or_insert(error.in_block(shard * block));
+                    }
                 }
             }
         });
-        Ok(completions.into_iter().flatten().collect())
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(completions.into_iter().flatten().collect()),
+        }
     }
 }
 

@@ -240,6 +240,28 @@ mod tests {
         check(700, &SamplingParams { min_p: 0.2, ..SamplingParams::default() });
     }
 
+    /// The caller refuses such a choice.
+    #[test]
+    fn a_row_that_is_not_finite_has_no_finite_log_prob() {
+        for value in [f32::NAN, f32::INFINITY] {
+            for temperature in [0.0, 1.0, 0.5] {
+                let params = SamplingParams { temperature, ..SamplingParams::default() };
+                let rows = vec![0.5, value, 0.25, 0.5, 0.25, 0.25];
+                let data = TensorData::new(rows.clone(), [2, 3]);
+                let there = Logits::Device(Tensor::from_data(data, &Device::flex()));
+                for logits in [Logits::Host(rows), there] {
+                    let mut rngs = [0, 1].map(|it| StreamKey::new(it).rng(Domain::Sampling));
+                    let sampled = rngs.iter_mut().enumerate();
+                    let sampled = sampled.map(|(row, rng)| SampledRow { row, sequence: &[], rng });
+                    let found = logits.choose(sampled.collect(), 3, &params);
+                    let finite: Vec<bool> =
+                        found.iter().map(|it| it.log_prob.is_finite()).collect();
+                    assert_eq!(finite, [false, true], "{value} {temperature} {found:?}");
+                }
+            }
+        }
+    }
+
     #[track_caller]
     fn check_draw(weights: &[f32], uniform: f32, expected: i32) {
         let data = TensorData::new(weights.to_vec(), [1, weights.len()]);

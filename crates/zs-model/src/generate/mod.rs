@@ -127,10 +127,15 @@ pub struct Completion {
     /// Sampled tokens, never re-encoded.
     pub tokens: Vec<TokenId>,
     /// Log-probability of each token under the model's full softmax at temperature 1.
+    #[serde(deserialize_with = "zs_core::null_as_nan")]
     pub log_probs: Vec<f32>,
     /// Log-probability of each token under the distribution that it was drawn from; `None` if that
     /// is the full softmax ([`SamplingParams::is_full_softmax`]).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "zs_core::null_as_nan"
+    )]
     pub sampling_log_probs: Option<Vec<f32>>,
     /// Reason that the completion ended.
     pub stop_reason: StopReason,
@@ -186,12 +191,35 @@ pub enum GenerateError {
         /// Allowed range.
         allowed: &'static str,
     },
+    /// Logits were NaN or infinite, so nothing can be sampled from them.
+    #[error(
+        "sequence {sequence}: the logits of token {position} are not finite; load an earlier \
+         checkpoint of the model, or lower the learning rate that it was trained with"
+    )]
+    NotFinite {
+        /// The sequence.
+        sequence: usize,
+        /// Index of the token that was to be sampled.
+        position: usize,
+    },
     /// A remote generator or a test double failed.
     #[error("the generator failed: {message}")]
     Other {
         /// Error message of the generator.
         message: String,
     },
+}
+
+impl GenerateError {
+    /// The error of a block of sequences, in a session in which the block begins at `first`.
+    pub(crate) fn in_block(self, first: usize) -> Self {
+        match self {
+            Self::NotFinite { sequence, position } => {
+                Self::NotFinite { sequence: first + sequence, position }
+            }
+            other => other,
+        }
+    }
 }
 
 /// Multi-turn generation of several sequences: append, sample, append, sample.
@@ -206,7 +234,8 @@ pub trait Session {
     ///
     /// # Errors
     ///
-    /// Fails before sampling if a request does not fit the context.
+    /// Fails before sampling if a request does not fit the context, and while sampling if logits are
+    /// not finite.
     ///
     /// # Panics
     ///

@@ -13,7 +13,7 @@ use super::decode_step::{GraphCounters, GraphSwitch, StepContext};
 use super::device_access::DeviceAccess;
 use super::logits::{Logits, SampledRow};
 use super::stop::{CompletionTail, StopTexts};
-use super::{Completion, IsCancelled, SamplingParams, SequenceRequest, StopReason};
+use super::{Completion, GenerateError, IsCancelled, SamplingParams, SequenceRequest, StopReason};
 use crate::TokenId;
 use crate::workers::is_host;
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
@@ -70,6 +70,8 @@ struct Turn<'r> {
     growing: Vec<PartialCompletion>,
     /// Sampled tokens with their requests, not yet reported.
     sampled: Vec<(usize, TokenId)>,
+    /// First failure; it ends the turn.
+    failure: Option<GenerateError>,
     on_token: &'r mut dyn FnMut(usize, TokenId),
     is_cancelled: IsCancelled<'r>,
 }
@@ -108,24 +110,32 @@ impl<'a> Shard<'a> {
     }
 
     /// [`Session::extend`](super::Session::extend) for validated requests.
+    ///
+    /// # Errors
+    ///
+    /// Fails where logits are not finite.
     pub(crate) fn extend(
         &mut self,
         requests: &[SequenceRequest<'_>],
         params: &SamplingParams,
         on_token: &mut dyn FnMut(usize, TokenId),
         is_cancelled: IsCancelled<'_>,
-    ) -> Vec<Completion> {
+    ) -> Result<Vec<Completion>, GenerateError> {
         for request in requests {
             self.sequences[request.sequence].extend_from_slice(request.append);
         }
         let growing = requests.iter().map(|it| PartialCompletion::new(it, params)).collect();
         let stop = StopTexts::new(self.tokenizer, &params.stop);
-        let sampled = Vec::new();
-        let mut turn = Turn { requests, params, stop, growing, sampled, on_token, is_cancelled };
+        let (sampled, failure) = (Vec::new(), None);
+        let mut turn =
+            Turn { requests, params, stop, growing, sampled, failure, on_token, is_cancelled };
         if params.max_new_tokens > 0 {
             self.run(&mut turn);
         }
-        turn.growing.into_iter().map(|it| it.completion).collect()
+        match turn.failure {
+            Some(error) => Err(error),
+            None => Ok(turn.growing.into_iter().map(|it| it.completion).collect()),
+        }
     }
 
     fn run(&mut self, turn: &mut Turn<'_>) {
@@ -137,6 +147,9 @@ impl<'a> Shard<'a> {
         loop {
             // Callbacks run without device access, since they might acquire it themselves.
             turn.report_tokens();
+            if turn.failure.is_some() {
+                break;
+            }
             turn.end_cancelled();
             waiting.retain(|it| !turn.growing[*it].done);
             let access = &mut DeviceAccess::shared();
@@ -357,7 +370,14 @@ impl<'a> Shard<'a> {
         let choices = logits.choose(sampled.collect(), self.config.vocab_size, turn.params);
         for ((row, index), choice) in active.into_iter().zip(choices) {
             let grow = &mut turn.growing[index];
-            let sequence = &mut self.sequences[turn.requests[index].sequence];
+            let owner = turn.requests[index].sequence;
+            let sequence = &mut self.sequences[owner];
+            if !choice.log_prob.is_finite() {
+                let (sequence, position) = (owner, sequence.len());
+                turn.failure.get_or_insert(GenerateError::NotFinite { sequence, position });
+                grow.finish(StopReason::Length);
+                continue;
+            }
             sequence.push(choice.token);
             grow.completion.tokens.push(choice.token);
             grow.completion.log_probs.push(choice.log_prob);
@@ -464,7 +484,8 @@ mod tests {
                     SequenceRequest { sequence, append, key }
                 })
                 .collect();
-            completions.extend(shard.extend(&requests, &params, &mut |_, _| {}, &|_| false));
+            let extended = shard.extend(&requests, &params, &mut |_, _| {}, &|_| false);
+            completions.extend(extended.unwrap());
         }
         (completions, (0..11).map(|it| shard.sequence_len(it)).collect())
     }
@@ -511,7 +532,7 @@ mod tests {
                 key: StreamKey::new(sequence as u64),
             })
             .collect();
-        shard.extend(&requests, &params, &mut |_, _| {}, &|_| false);
+        shard.extend(&requests, &params, &mut |_, _| {}, &|_| false).unwrap();
         // Only the rows of the last batch remain.
         assert!((0..4).all(|it| shard.caches.iter().all(|cache| cache.row_of(it).is_none())));
     }
@@ -527,12 +548,13 @@ mod tests {
             key: StreamKey::new(sequence as u64),
         };
         let all: Vec<_> = (0..6).map(|it| request(it, &[1, 2, 3][..])).collect();
-        shard.extend(&all, &params, &mut |_, _| {}, &|_| false);
+        shard.extend(&all, &params, &mut |_, _| {}, &|_| false).unwrap();
         let cached = |shard: &Shard<'_>| -> Vec<usize> {
             (0..6).filter(|&it| shard.caches.iter().any(|c| c.row_of(it).is_some())).collect()
         };
         assert_eq!(cached(&shard), [0, 1, 2, 3, 4, 5]);
-        shard.extend(&[request(4, &[9]), request(1, &[9])], &params, &mut |_, _| {}, &|_| false);
+        let two = [request(4, &[9]), request(1, &[9])];
+        shard.extend(&two, &params, &mut |_, _| {}, &|_| false).unwrap();
         assert_eq!(cached(&shard), [1, 4]);
     }
 }

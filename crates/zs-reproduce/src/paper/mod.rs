@@ -17,7 +17,7 @@ use crate::error::{ReproduceError, Result};
 use zs_data::QuestionFile;
 use zs_trainer::config::{TrainConfig, parse};
 use zs_trainer::plan::{gib, memory};
-use zs_trainer::train;
+use zs_trainer::train::{self, ResumeOptions};
 use zs_trainer::{Components, LoadError, RunContext};
 
 macro_rules! run_files {
@@ -90,7 +90,7 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
         let out = &run.config.out;
         context.note(&format!("{}: {}", run.name, out.display()));
         let outcome = match out.exists() {
-            true => train::resume(out, context),
+            true => train::resume(out, &ResumeOptions::default(), context),
             false => train::begin(run.config.clone(), context),
         };
         outcome.map_err(ReproduceError::at(run.name))?;

@@ -1,9 +1,7 @@
 //! Asks program functions about an action, within caps, and survives whatever they do.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use zs_core::Action;
 use zs_core::registry::{RegistryError, Spec};
+use zs_core::{Action, caught};
 
 use super::{Intervention, ProgramCheck, ProgramContext, ProgramError, ProgramFunction};
 use super::{ProgramFunctionRegistry, ProgramOutcome};
@@ -154,7 +152,7 @@ fn ask(
     };
     // The function is shared and has no state of ours to leave half changed: it is given
     // references to plain data and its result is thrown away.
-    let message = match catch_unwind(AssertUnwindSafe(asked)) {
+    let message = match caught(asked) {
         Ok(Ok(None)) => return ProgramOutcome::NotActivated,
         Ok(Ok(Some(Intervention::Noop))) => return ProgramOutcome::Noop,
         Ok(Ok(Some(Intervention::ModifyAction { action: after, reason }))) => match &after {
@@ -168,17 +166,9 @@ fn ask(
             return ProgramOutcome::Injected { text, reason };
         }
         Ok(Err(error)) => error.to_string(),
-        Err(panic) => panic_message(panic.as_ref()),
+        Err(message) => message,
     };
     ProgramOutcome::Failed { message }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|it| (*it).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("panicked: {}", text.as_deref().unwrap_or("no message"))
 }
 
 #[cfg(test)]

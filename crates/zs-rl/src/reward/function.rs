@@ -15,13 +15,18 @@ use crate::{Trajectory, Turn};
 #[serde(deny_unknown_fields)]
 pub struct RewardScore {
     /// Weighted sum of the components, which training maximises.
+    #[serde(deserialize_with = "zs_core::null_as_nan")]
     pub total: f32,
     /// The components before weighting, in the order of the config.
     pub components: Vec<RewardComponent>,
     /// Rewards of the turns, as parts of [`total`](Self::total); each is placed on the turn's last
     /// token. Empty where no turn has a reward of its own. The rest of `total` is placed on the
     /// last token of the episode.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "zs_core::null_as_nan"
+    )]
     pub turns: Vec<f32>,
 }
 
@@ -32,6 +37,7 @@ pub struct RewardComponent {
     /// [`Reward::name`], or the name of one of its [`details`](RewardOutput::details).
     pub name: String,
     /// Its score, before weighting.
+    #[serde(deserialize_with = "zs_core::null_as_nan")]
     pub score: f32,
 }
 

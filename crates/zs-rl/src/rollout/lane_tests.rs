@@ -2,7 +2,6 @@
 //! another.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -253,16 +252,24 @@ fn no_lane_is_sampled_after_another_has_failed() {
 }
 
 #[test]
-fn panics_of_a_lane_are_those_of_the_rollout() {
-    let play = || {
-        err(
-            |it| Box::new(it),
-            |_, queries| match queries[0] {
-                "2 0" => panic!("the engine is broken"),
-                _ => queries.len(),
-            },
-        )
-    };
-    let payload = catch_unwind(AssertUnwindSafe(play)).unwrap_err();
-    assert_eq!(payload.downcast_ref::<&str>(), Some(&"the engine is broken"));
+fn a_panic_of_an_engine_is_a_failed_search() {
+    for lanes in [1, 2] {
+        let board = Arc::new(Board::default());
+        let generator = searcher(&board, |_, _| ());
+        let answer = |_: &Board, queries: &[&str]| match queries.contains(&"2 0") {
+            true => panic!("the engine is broken"),
+            false => queries.len(),
+        };
+        let engine = Busy { board, answer };
+        let config = RolloutConfig { lanes, ..config() };
+        let questions = questions();
+        let episodes: Vec<Episode<'_>> =
+            questions.iter().map(|it| Episode { question: it, key: StreamKey::new(1) }).collect();
+        let output = rollout(&generator, &engine, &episodes, 0.0, &config, &mut |_| {}).unwrap();
+        let errors: Vec<&str> =
+            output.trajectories[2].searches().filter_map(|it| it.error.as_deref()).collect();
+        let expected = "search engine `busy` failed on query `2 0`: panicked: the engine is broken";
+        assert_eq!(errors, [expected], "{lanes} lanes");
+        assert_eq!(output.stats.num_answered, 4);
+    }
 }

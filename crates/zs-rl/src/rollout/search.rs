@@ -3,7 +3,7 @@
 use tracing::info_span;
 use zs_core::{
     Action, Document, DocumentQuality, Domain, SearchEngine, SearchRequest, SearchResult,
-    StreamKey, with_causes,
+    StreamKey, guarded_search, with_causes,
 };
 
 use super::row::{RolloutRow, TurnReply};
@@ -53,7 +53,7 @@ pub(super) fn search(
             })
             .collect();
         let _span = info_span!("search", turn, searches = requests.len()).entered();
-        engine.search_batch(&requests)
+        guarded_search(engine, &requests)
     };
     if results.len() != searching.len() {
         return Err(RolloutError::EngineContract {

@@ -1,7 +1,8 @@
 //! Recovery of an update whose device runs out of memory.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use zs_core::panic_message;
 
 use super::UpdateError;
 use crate::algorithm::LearningState;
@@ -43,7 +44,9 @@ impl MicroBatchTokens {
             let tokens = self.tokens;
             match catch_unwind(AssertUnwindSafe(|| work(tokens))) {
                 Ok(done) => return Ok(done),
-                Err(panic) if !is_out_of_memory(panic.as_ref()) => resume_unwind(panic),
+                Err(panic) if !is_out_of_memory(panic_message(panic.as_ref())) => {
+                    resume_unwind(panic)
+                }
                 Err(_) if self.halved || tokens < 2 => {
                     return Err(UpdateError::OutOfMemory { micro_batch_tokens: tokens });
                 }
@@ -56,13 +59,15 @@ impl MicroBatchTokens {
     }
 }
 
-/// Returns true if a panic says that an allocation failed, in the words of CUDA, HIP and wgpu runtimes.
-fn is_out_of_memory(panic: &(dyn Any + Send)) -> bool {
-    let message = match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-        (Some(text), _) => text.as_str(),
-        (_, Some(text)) => text,
-        _ => return false,
-    };
+/// Returns true if a panic's message says that an allocation failed, in the words of CUDA, HIP and wgpu
+/// runtimes.
+///
+/// ```
+/// assert!(zs_rl::is_out_of_memory("CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\""));
+/// assert!(!zs_rl::is_out_of_memory("index out of bounds"));
+/// ```
+#[must_use]
+pub fn is_out_of_memory(message: &str) -> bool {
     let message: String =
         message.to_lowercase().chars().filter(|it| it.is_ascii_alphanumeric()).collect();
     message.contains("outofmemory") || message.contains("failedtoallocate")

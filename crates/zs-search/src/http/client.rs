@@ -1,5 +1,6 @@
 //! One request over HTTP, until it is answered, refused, or out of attempts or time.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use ureq::typestate::WithBody;
 use ureq::{Agent, Body, RequestBuilder};
 
 use super::pool::{Health, Pool};
-use super::{ApiKey, HttpConfig, HttpError, KeyPlace, seconds};
+use super::{ApiKey, DAY_S, HttpConfig, HttpError, KeyPlace, seconds};
 use crate::Ledger;
 
 /// Longest URL that servers accept, as a rule.
@@ -57,6 +58,8 @@ struct Endpoint {
     base: String,
     /// Scheme, host and port: all that errors say.
     shown: String,
+    /// Encrypted, or not beyond private networks.
+    is_private: bool,
 }
 
 impl HttpClient {
@@ -65,7 +68,8 @@ impl HttpClient {
     /// # Errors
     ///
     /// Fails when there is no address, or one is not `http://` or `https://` with a host, or holds a
-    /// password or parameters.
+    /// password or parameters; and when a key would be sent over `http://` to a host that is neither
+    /// this machine nor in a private network.
     pub fn new(
         name: &'static str,
         urls: &[String],
@@ -77,6 +81,9 @@ impl HttpClient {
             urls.iter().map(|it| Endpoint::parse(it)).collect::<Result<_, _>>()?;
         if endpoints.is_empty() {
             return Err(HttpError::NoEndpoint);
+        }
+        if let (Some(_), Some(open)) = (&key, endpoints.iter().find(|it| !it.is_private)) {
+            return Err(HttpError::PlainKey { endpoint: open.shown.clone() });
         }
         let agent = Agent::config_builder()
             .http_status_as_error(false)
@@ -295,7 +302,8 @@ impl Endpoint {
             return Err(refuse("it has parameters; name the address alone"));
         }
         let scheme = uri.scheme_str().unwrap_or_default();
-        Ok(Self { shown: format!("{scheme}://{authority}"), base: base.to_owned() })
+        let is_private = scheme == "https" || is_private_host(authority.host());
+        Ok(Self { shown: format!("{scheme}://{authority}"), base: base.to_owned(), is_private })
     }
 
     /// Error of the transport, without the address that it asked, which may hold the key.
@@ -323,6 +331,22 @@ impl Endpoint {
     }
 }
 
+/// Returns true for this machine and for hosts of private networks.
+fn is_private_host(host: &str) -> bool {
+    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        Ok(IpAddr::V4(it)) => it.is_loopback() || it.is_private() || it.is_link_local(),
+        Ok(IpAddr::V6(it)) => {
+            it.is_loopback() || it.is_unique_local() || it.is_unicast_link_local()
+        }
+        Err(_) => {
+            // A number without dots is an address, too.
+            let is_name = host.starts_with(|it: char| it.is_ascii_alphabetic());
+            let endings = [".localhost", ".local", ".internal"];
+            is_name && (!host.contains('.') || endings.iter().any(|it| host.ends_with(it)))
+        }
+    }
+}
+
 /// The bytes of all parameters once encoded.
 fn encoded_length(request: &HttpRequest) -> usize {
     let encoded = |value: &str| -> usize {
@@ -343,14 +367,15 @@ fn health<T>(outcome: &Result<T, HttpError>) -> Health {
     }
 }
 
-/// `Retry-After`, as seconds or as a date.
+/// `Retry-After`, as seconds or as a date; at most a day, however far off what the server names is.
 fn retry_after(value: &str, now: std::time::SystemTime) -> Option<Duration> {
     let value = value.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
+    let longest = seconds(DAY_S);
+    if !value.is_empty() && value.bytes().all(|it| it.is_ascii_digit()) {
+        return Some(value.parse().map_or(longest, |it| Duration::from_secs(it).min(longest)));
     }
     let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
+    Some(date.duration_since(now).unwrap_or_default().min(longest))
 }
 
 #[cfg(test)]
@@ -503,6 +528,41 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_not_sent_in_clear() {
+        let check = |url: &str, is_sent: bool| {
+            let key = || Some((ApiKey::new("s3cret"), KeyPlace::Parameter("key")));
+            let new = |key| HttpClient::new("x", &[url.to_owned()], key, config(), Arc::default());
+            match (new(key()), is_sent) {
+                (Ok(_), true) => {}
+                (Err(HttpError::PlainKey { endpoint }), false) => assert_eq!(endpoint, url),
+                (other, _) => panic!("{url}: {other:?}"),
+            }
+            assert!(new(None).is_ok(), "{url}");
+        };
+        for url in [
+            "http://example.com",
+            "http://8.8.8.8:80",
+            "http://[2001:db8::1]:80",
+            "http://134744072",
+            "http://0x8080808",
+        ] {
+            check(url, false);
+        }
+        for url in [
+            "https://example.com",
+            "http://localhost:1",
+            "http://127.0.0.1:1",
+            "http://[::1]:1",
+            "http://10.0.0.5:8000",
+            "http://192.168.1.2",
+            "http://gpu-1:8000",
+            "http://llm.internal",
+        ] {
+            check(url, true);
+        }
+    }
+
+    #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = httpdate::parse_http_date("Tue, 01 Jul 2025 00:00:00 GMT").unwrap();
         let check = |value: &str, expected: Option<u64>| {
@@ -513,5 +573,19 @@ mod tests {
         check("Mon, 30 Jun 2025 00:00:00 GMT", Some(0));
         check("soon", None);
         check("-3", None);
+        check("", None);
+        let day = Some(86_400);
+        check("86401", day);
+        check("18446744073709551615", day);
+        check("99999999999999999999999999", day);
+        check("Fri, 31 Dec 9999 23:59:59 GMT", day);
+    }
+
+    #[test]
+    fn a_server_may_ask_for_any_wait() {
+        for wait in ["18446744073709551615", "9223372036854775807", "99999999999999999999"] {
+            let busy = CannedResponse::status(503, "busy").with(&format!("Retry-After: {wait}"));
+            check(vec![busy], config(), Err("gave up after 1 attempts"), 1);
+        }
     }
 }

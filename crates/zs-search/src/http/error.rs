@@ -25,6 +25,24 @@ pub enum HttpError {
         /// The variable.
         variable: String,
     },
+    /// A variable that is not named as one that holds a key.
+    #[error(
+        "the environment variable `{variable}` is not read, so that no other secret is sent away; \
+         put the key into a variable whose name ends in _API_KEY or _TOKEN"
+    )]
+    NotAKey {
+        /// The variable.
+        variable: String,
+    },
+    /// A key would travel unencrypted.
+    #[error(
+        "{endpoint}: a key is not sent over plain http beyond private networks; use https:// or an \
+         address of this machine"
+    )]
+    PlainKey {
+        /// Scheme, host and port.
+        endpoint: String,
+    },
     /// The request does not fit in a URL; nothing was sent.
     #[error("{endpoint}: the query makes a URL of {length} bytes, which is more than servers take")]
     TooLong {

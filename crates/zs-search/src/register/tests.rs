@@ -39,9 +39,9 @@ fn wrappers_compose_and_share_the_ledger() {
     // One search of five is passed on; the others know its answer.
     assert!(engine.search_batch(&[request; 5]).iter().all(Result::is_ok));
     assert!(engine.exhausted().is_some());
-    assert_eq!(context.passed(), [1]);
+    assert_eq!(context.ledger().passed(), [1]);
     assert_eq!(context.ledger().totals()[0].usage.cache_lookups, 5);
-    context.restore_passed(&[0]);
+    context.ledger().restore_passed(&[0]);
     assert!(engine.exhausted().is_none());
     let mut kinds = Vec::new();
     registry.visit(&spec, &mut |it| kinds.push(it.kind.clone())).unwrap();

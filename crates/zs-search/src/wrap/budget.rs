@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::{SearchEngine, SearchError, SearchRequest, SearchResult};
 
 use super::search_some;
-use crate::Ledger;
+use crate::{JournalError, Ledger};
 
 /// Limits of spending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,30 +25,29 @@ pub struct BudgetConfig {
 /// Passes searches on while there is budget, and refuses them after that with
 /// [`SearchError::Exhausted`]; [`SearchEngine::exhausted`] then tells a run to stop.
 ///
-/// A budget of `n` searches answers exactly `n`, the first ones in the order of the requests.
+/// A budget of `n` searches answers exactly `n`, the first ones in the order of the requests. Where
+/// the ledger [keeps a journal](Ledger::keep_journal), that holds over all processes of a run: each
+/// batch is written down before it is passed on.
 #[derive(Debug)]
 pub struct BudgetedEngine<E> {
     engine: E,
     config: BudgetConfig,
     ledger: Arc<Ledger>,
+    /// Number of the budget in the ledger.
+    budget: usize,
     num_passed: Arc<AtomicU64>,
 }
 
 impl<E: SearchEngine> BudgetedEngine<E> {
     /// An engine with a budget; `ledger` says what has been spent.
     pub fn new(engine: E, config: BudgetConfig, ledger: Arc<Ledger>) -> Self {
-        Self { engine, config, ledger, num_passed: Arc::default() }
-    }
-
-    /// The count of searches that were passed on, to save it with a run and to set it again.
-    #[must_use]
-    pub fn num_passed(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.num_passed)
+        let (budget, num_passed) = ledger.open_budget();
+        Self { engine, config, ledger, budget, num_passed }
     }
 
     fn dollars_spent(&self) -> Option<String> {
         let max = self.config.max_dollars?;
-        let spent = self.ledger.dollars();
+        let spent = self.ledger.dollars_paid();
         (spent >= max).then(|| format!("the budget of ${max:.2} is spent (${spent:.2})"))
     }
 
@@ -87,7 +86,16 @@ impl<E: SearchEngine> SearchEngine for BudgetedEngine<E> {
             let limit = spent.clone().or_else(|| self.searches_spent()).unwrap_or_default();
             Err(SearchError::Exhausted { engine: self.name().to_owned(), limit })
         };
-        search_some(&self.engine, requests, |index| index < granted, refuse)
+        if granted == 0 {
+            return (0..requests.len()).map(refuse).collect();
+        }
+        let batch = match self.ledger.begin_batch(self.budget, self.name(), granted as u64) {
+            Ok(batch) => batch,
+            Err(error) => return refuse_unwritten(self.name(), requests, &error),
+        };
+        let results = search_some(&self.engine, requests, |index| index < granted, refuse);
+        self.ledger.end_batch(batch);
+        results
     }
 
     /// Returns false: the result of a request depends on the requests before it.
@@ -98,6 +106,19 @@ impl<E: SearchEngine> SearchEngine for BudgetedEngine<E> {
     fn exhausted(&self) -> Option<String> {
         self.searches_spent().or_else(|| self.dollars_spent()).or_else(|| self.engine.exhausted())
     }
+}
+
+/// Fails searches that cannot be accounted for: they are not sent.
+fn refuse_unwritten(
+    engine: &str,
+    requests: &[SearchRequest<'_>],
+    error: &JournalError,
+) -> Vec<SearchResult> {
+    let failed = |it: &SearchRequest<'_>| {
+        let (engine, query) = (engine.to_owned(), it.query.to_owned());
+        Err(SearchError::Engine { engine, query, source: error.to_string().into() })
+    };
+    requests.iter().map(failed).collect()
 }
 
 #[cfg(test)]

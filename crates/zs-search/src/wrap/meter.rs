@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use zs_core::{SearchEngine, SearchRequest, SearchResult};
+use zs_core::{SearchEngine, SearchRequest, SearchResult, guarded_search};
 
 use crate::Ledger;
 
 /// Books every search of an engine under its name; what the engine sends over the wire, it books
-/// itself.
+/// itself. A panic inside the engine is a failed search.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -47,9 +47,10 @@ impl<E: SearchEngine> SearchEngine for MeteredEngine<E> {
 
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         let start = Instant::now();
-        let results = self.engine.search_batch(requests);
+        let results = guarded_search(&self.engine, requests);
         let failed = results.iter().filter(|it| it.is_err()).count() as u64;
         self.ledger.record_searches(self.name(), results.len() as u64, failed, start.elapsed());
+        self.ledger.end_batch(None);
         results
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn cost(args: &CostArgs, session: &Session) -> Result<()> {
         true => searches_of_summary(args)?,
         false => costs.iter().map(|it| it.usage.searches).sum(),
     };
-    let spent = costs.iter().map(|it| it.dollars).sum::<f64>() + 0.0; // the sum of nothing is -0
+    let spent = costs.iter().map(|it| it.dollars + it.repeated_dollars).sum::<f64>() + 0.0; // not -0
     let elsewhere = elsewhere(searches, args.dollars_per_1000);
     if args.json {
         let all = json!({
@@ -59,6 +59,13 @@ pub(crate) fn cost(args: &CostArgs, session: &Session) -> Result<()> {
     }
     if !costs.is_empty() {
         session.print(&format!("{}\n", engine_table(&costs)));
+    }
+    let repeated: u64 = costs.iter().map(|it| it.repeated.calls).sum();
+    if repeated > 0 {
+        let dollars: f64 = costs.iter().map(|it| it.repeated_dollars).sum();
+        session.print(&format!(
+            "{repeated} more calls (${dollars:.2}) were for steps repeated after interruptions.\n"
+        ));
     }
     session.print(&format!(
         "{searches} searches, ${spent:.2} spent. As many at a provider, at its published price:\n{}\n",

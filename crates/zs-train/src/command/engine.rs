@@ -1,7 +1,7 @@
 //! Arguments that choose a search engine.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -43,13 +43,31 @@ impl EngineArgs {
         policy: Option<Arc<dyn Generator>>,
         context: &RunContext,
     ) -> Result<Arc<dyn SearchEngine>> {
+        self.open_in(None, policy, context)
+    }
+
+    /// [`open`](Self::open) for work that can be interrupted and whose directory keeps what was spent.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), and when what was spent cannot be read.
+    pub(crate) fn open_in(
+        &self,
+        dir: Option<&Path>,
+        policy: Option<Arc<dyn Generator>>,
+        context: &RunContext,
+    ) -> Result<Arc<dyn SearchEngine>> {
         let engines = Engines::new(context, BTreeMap::new());
         let engines = match policy {
             Some(policy) => engines.with_policy(policy),
             None => engines,
         };
         match self.spec(&context.components)? {
-            Some(spec) => Ok(engines.open(&spec)?),
+            Some(spec) => {
+                let engine = engines.open(&spec)?;
+                dir.map_or(Ok(()), |it| engines.keep_journal(it))?;
+                Ok(engine)
+            }
             None => bail!(
                 "name a search engine: `--corpus FILE`, `--index DIR`, `--simulator DIR` or \
                  `--engine FILE`"

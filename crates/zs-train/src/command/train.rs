@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use zs_observe::stop_on_signals;
+use zs_trainer::checkpoint_step;
 use zs_trainer::config::{Assignment, TrainConfig, load_with, note_renamed_keys};
 use zs_trainer::plan::Plan;
 use zs_trainer::supervised::{pretrain as pretraining, sft as tuning};
 use zs_trainer::train as training;
+use zs_trainer::train::ResumeOptions;
 
 use crate::session::Session;
 
@@ -19,9 +21,13 @@ pub struct TrainArgs {
     #[arg(required_unless_present = "resume")]
     pub run: Option<PathBuf>,
     /// Resume the interrupted run in this directory, bit-exact.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["run", "set", "dry_run"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["run", "dry_run"])]
     pub resume: Option<PathBuf>,
-    /// Set a key of the run file, e.g. `training.schedule.steps=10`; may be repeated.
+    /// Resume from this checkpoint of the run, e.g. `step-000120`, instead of the newest.
+    #[arg(long, value_name = "CHECKPOINT", requires = "resume", value_parser = checkpoint)]
+    pub resume_from: Option<usize>,
+    /// Set a key of the run file, e.g. `training.schedule.steps=10`, also of a run that is resumed; may
+    /// be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<Assignment>,
     /// Leave out rows of question files that cannot be read, and count them.
@@ -75,10 +81,16 @@ pub(crate) fn train(args: &TrainArgs, session: &Session) -> Result<()> {
             Ok(training::begin(config, &session.interruptible(stop_on_signals()?)?)?)
         }
         (None, Some(path)) => {
-            Ok(training::resume(path, &session.interruptible(stop_on_signals()?)?)?)
+            let options = ResumeOptions { from: args.resume_from, set: args.set.clone() };
+            Ok(training::resume(path, &options, &session.interruptible(stop_on_signals()?)?)?)
         }
         _ => bail!("name a run file, or a run directory with --resume"),
     }
+}
+
+fn checkpoint(name: &str) -> Result<usize, String> {
+    checkpoint_step(name)
+        .ok_or_else(|| format!("`{name}` is no checkpoint; name one like step-000120"))
 }
 
 /// Computes a recorded step again, and fails when anything differs in a single bit.

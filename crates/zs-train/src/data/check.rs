@@ -32,8 +32,8 @@ pub struct DataCheckArgs {
 /// Questions that two files share.
 #[derive(Debug, Serialize)]
 struct Overlap {
-    first: PathBuf,
-    second: PathBuf,
+    first: String,
+    second: String,
     /// Distinct questions that both ask.
     questions: usize,
 }
@@ -57,11 +57,8 @@ pub(crate) fn data_check(args: &DataCheckArgs, session: &Session) -> Result<()> 
         true => format!("{:#}\n", serde_json::json!({ "files": files, "overlap": overlaps })),
         false => text(&files, &overlaps),
     });
-    let doubtful: Vec<String> = files
-        .iter()
-        .filter(|it| it.is_doubtful())
-        .map(|it| it.file.display().to_string())
-        .collect();
+    let doubtful: Vec<String> =
+        files.iter().filter(|it| it.is_doubtful()).map(|it| it.file.clone()).collect();
     if !doubtful.is_empty() {
         bail!(
             "rows would be left out, refused, or could be read otherwise in {}",
@@ -84,7 +81,7 @@ fn text(files: &[FileReport], overlaps: &[Overlap]) -> String {
     for it in files {
         let counts =
             [it.rows, it.duplicate_ids, it.duplicate_questions, it.empty_answers, it.bad_rows];
-        let names = [it.file.display().to_string(), it.kind.name().to_owned()];
+        let names = [it.file.clone(), it.kind.name().to_owned()];
         rows.add_row(names.into_iter().chain(counts.map(|it| it.to_string())));
         for (set, count) in &it.by_set {
             rows.add_row([format!("  {set}"), String::new(), count.to_string()]);
@@ -92,7 +89,7 @@ fn text(files: &[FileReport], overlaps: &[Overlap]) -> String {
     }
     let mut text = format!("{rows}\n");
     for it in overlaps.iter().filter(|it| it.questions > 0) {
-        let (first, second) = (it.first.display(), it.second.display());
+        let (first, second) = (&it.first, &it.second);
         text.push_str(&format!("{} questions are in {first} and in {second}\n", it.questions));
     }
     if !overlaps.is_empty() && overlaps.iter().all(|it| it.questions == 0) {
@@ -100,7 +97,7 @@ fn text(files: &[FileReport], overlaps: &[Overlap]) -> String {
     }
     for file in files {
         for line in file.lines() {
-            text.push_str(&format!("{}: {line}\n", file.file.display()));
+            text.push_str(&format!("{}: {line}\n", file.file));
         }
         for error in &file.first_errors {
             text.push_str(&format!("{error}\n"));

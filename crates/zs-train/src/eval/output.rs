@@ -21,11 +21,11 @@ const TRAJECTORIES: &str = "trajectories.jsonl";
 /// Settings that an evaluation's numbers depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Settings {
-    model: PathBuf,
+    model: String,
     /// The model's files and their sizes.
     model_files: Vec<(String, u64)>,
     engine: String,
-    questions: PathBuf,
+    questions: String,
     questions_sha256: String,
     limit: Option<usize>,
     method: Method,
@@ -65,10 +65,10 @@ impl Settings {
             None => engine.into_iter().find_map(named),
         };
         Ok(Self {
-            model: args.model().to_owned(),
+            model: args.model().display().to_string(),
             model_files,
             engine: engine.filter(|_| args.method.searches()).unwrap_or_else(|| "none".to_owned()),
-            questions: args.questions().to_owned(),
+            questions: args.questions().display().to_string(),
             questions_sha256: digest::of_bytes(&questions),
             limit: args.limit,
             method: args.method,

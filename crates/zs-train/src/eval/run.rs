@@ -127,7 +127,10 @@ pub(super) fn run(args: &EvalRunArgs, session: &Session) -> Result<()> {
         bail!("{}: no question is left under protocol {protocol}", args.questions().display());
     }
     let engine: Arc<dyn SearchEngine> = match args.method.searches() {
-        true => args.engine.open(Some(Arc::clone(&policy) as _), &context)?,
+        true => {
+            let policy = Some(Arc::clone(&policy) as _);
+            args.engine.open_in(args.out.as_deref(), policy, &context)?
+        }
         false => Arc::new(FixedEngine::new(Vec::new())),
     };
     let config = EvalConfig {
@@ -213,6 +216,7 @@ fn play(
         format!("exact match {:.3}", exact as f64 / records.len().max(1) as f64)
     };
     evaluator.run(questions, num_done, &mut |batch: PlayedBatch| {
+        session.health.check()?;
         if let Some(dir) = dir.as_deref_mut() {
             dir.push(&batch)?;
         }

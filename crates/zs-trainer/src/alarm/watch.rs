@@ -48,6 +48,11 @@ impl Watch {
         Ok((watch, records))
     }
 
+    /// Waits until the file is on the disk.
+    pub(crate) fn sync(&mut self) -> Result<(), FileError> {
+        self.file.sync()
+    }
+
     /// Looks at the metrics of the next step, adds how many alarms are on, and returns those that are.
     pub(crate) fn observe(&mut self, metrics: &mut Metrics) -> Result<Vec<AlarmRecord>, FileError> {
         let Some(step) = metrics.step() else { return Ok(Vec::new()) };

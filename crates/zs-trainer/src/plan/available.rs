@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use sysinfo::{CGroupLimits, System};
+use sysinfo::System;
 
+use super::control_group::memory_of_groups;
 use super::gib;
 use crate::context::Devices;
 use crate::device_name::DeviceName;
@@ -57,15 +58,17 @@ impl fmt::Display for Available {
     }
 }
 
-/// The memory that there is, and how much of it is free; no more than the control group allows.
+/// The memory that there is, and how much of it is free; no more than the control groups allow. The
+/// page cache is free.
 #[must_use]
 pub fn memory_of_machine() -> (u64, u64) {
     let mut system = System::new();
     system.refresh_memory();
-    let group = system.cgroup_limits();
-    let limit = |of: fn(&CGroupLimits) -> u64| group.as_ref().map_or(u64::MAX, of);
-    let total = system.total_memory().min(limit(|it| it.total_memory));
-    (total, system.available_memory().min(limit(|it| it.free_memory)))
+    let (total, free) = (system.total_memory(), system.available_memory());
+    match memory_of_groups() {
+        Some(group) => (total.min(group.limit), free.min(group.free)),
+        None => (total, free),
+    }
 }
 
 #[cfg(test)]
@@ -75,6 +78,21 @@ mod tests {
     #[track_caller]
     fn check(available: &Available, expected: &str) {
         assert_eq!(available.to_string(), expected);
+    }
+
+    /// The kernel's own number, which no more than processes that begin or end in between change.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn free_memory_is_what_the_kernel_calls_available() {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let line = text.lines().find_map(|it| it.strip_prefix("MemAvailable:")).unwrap();
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        let available = match memory_of_groups() {
+            Some(group) => group.free.min(kib << 10),
+            None => kib << 10,
+        };
+        let free = memory_of_machine().1;
+        assert!(free.abs_diff(available) < available / 4, "{free} is not about {available}");
     }
 
     #[test]

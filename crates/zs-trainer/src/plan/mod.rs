@@ -2,6 +2,7 @@
 //! begins.
 
 mod available;
+mod control_group;
 pub mod memory;
 
 use std::fmt::Write;

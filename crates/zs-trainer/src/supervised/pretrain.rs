@@ -22,6 +22,7 @@ use crate::config::{ModelShape, Phase, PretrainConfig, load, note_renamed_keys};
 use crate::console::Progress;
 use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
+use crate::unchanged::check_unchanged;
 use crate::weights::STATE;
 use crate::{LoadError, RunContext, RunDirError, TrainError};
 
@@ -66,7 +67,7 @@ pub fn pretrain(
     let tokenizer = zs_simulator::pretraining::world_tokenizer();
     let checkpoints = Checkpoints::of(run, KEEP_LAST);
     let checkpoint = match resume {
-        true => checkpoints.newest(context)?.map(|(_, dir)| dir),
+        true => checkpoints.newest_recorded(run, context)?.map(|(_, dir)| dir),
         false => None,
     };
     let (initial, mut state) = match &checkpoint {
@@ -86,7 +87,10 @@ pub fn pretrain(
         false => run.json_lines(name),
     };
     let mut metrics_file = lines("metrics.jsonl")?;
-    let mut timings = Timings::over(lines("timings.jsonl")?);
+    let mut timings = match resume {
+        true => Timings::resume(run, 1, state.step)?,
+        false => Timings::create(run)?,
+    };
     let probe =
         CopyProbe::new(config.probe.questions, config.seed, &tokenizer).map_err(LoadError::from)?;
     let seeds = config.first_world_seed..config.first_world_seed + config.worlds as u64;
@@ -146,10 +150,15 @@ pub fn pretrain(
                 let rows = batches.next()?;
                 let metrics;
                 (network, metrics) = trainer.step(network, &rows, phase, &mut state)?;
+                context.health.check()?;
                 timings.lap("step");
                 metrics_file.push(&metrics)?;
                 timings.end_step(state.step)?;
-                trainer.checkpoint(&network, state)?;
+                if state.step.is_multiple_of(config.checkpoint_every) {
+                    metrics_file.sync()?;
+                    timings.sync()?;
+                    trainer.checkpoint(&network, state)?;
+                }
                 report(progress.as_ref(), state);
             }
             Ok::<_, TrainError>(network)
@@ -214,10 +223,7 @@ impl Trainer<'_> {
     }
 
     fn checkpoint(&self, network: &CausalLm, state: State) -> Result<(), RunDirError> {
-        if !state.step.is_multiple_of(self.config.checkpoint_every) {
-            return Ok(());
-        }
-        self.checkpoints.write(state.step, |dir| {
+        self.checkpoints.write(state.step, None, |dir| {
             self.initial.with_network(network).save(&dir.join(MODEL))?;
             self.optimizer.save(&dir.join(OPTIMIZER))?;
             Ok(write_json(&dir.join(STATE), &state)?)
@@ -309,7 +315,9 @@ pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<(), 
     note_renamed_keys(file, &mut |it| context.note(it));
     let config: PretrainConfig = load(file, &context.components)?;
     let run = if resume {
-        RunDir::open_unfinished(&config.out)?
+        let run = RunDir::open_unfinished(&config.out)?;
+        check_unchanged(&run, file, &config, &context.components)?;
+        run
     } else {
         let run = RunDir::create(&config.out)?;
         run.write_config(&config)?;

@@ -16,6 +16,7 @@ use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
 use crate::order::EpochOrder;
 use crate::trainable::trainable;
+use crate::unchanged::check_unchanged;
 use crate::{RunContext, TrainError, source};
 
 pub use self::rows::{TuningRows, read_rows, world_rows};
@@ -58,7 +59,7 @@ pub fn tune(
     let optimizer = OptimizerConfig { total_steps, ..config.optimizer.clone() };
     let checkpoints = Checkpoints::of(run, KEEP_LAST);
     let checkpoint = match resume {
-        true => checkpoints.newest(context)?,
+        true => checkpoints.newest_recorded(run, context)?,
         false => None,
     };
     let mut at = match checkpoint {
@@ -73,7 +74,10 @@ pub fn tune(
         false => run.json_lines(name),
     };
     let mut metrics_file = lines("metrics.jsonl")?;
-    let mut timings = Timings::over(lines("timings.jsonl")?);
+    let mut timings = match resume {
+        true => Timings::resume(run, 1, at.state.step)?,
+        false => Timings::create(run)?,
+    };
     let mut order = EpochOrder::new(seed, train.len()).walk().skip(at.state.rows_taken);
     let progress = context.progress("tuning", config.steps);
     progress.advance(at.state.step, "resumed");
@@ -86,6 +90,7 @@ pub fn tune(
         at.state.rows_taken += batch.len();
         at.state.loss = stats.loss;
         let step = at.state.step;
+        context.health.check()?;
         if !stats.loss.is_finite() {
             return Err(TrainError::NonFiniteLoss { step, loss: stats.loss });
         }
@@ -111,7 +116,9 @@ pub fn tune(
         metrics_file.push(&metrics)?;
         timings.end_step(step)?;
         if config.checkpoint_every > 0 && step.is_multiple_of(config.checkpoint_every) {
-            checkpoints.write(step, |dir| at.save(dir, base))?;
+            metrics_file.sync()?;
+            timings.sync()?;
+            checkpoints.write(step, None, |dir| at.save(dir, base))?;
         }
     }
     let State { step, loss, best, .. } = at.state;
@@ -170,7 +177,10 @@ pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<(), 
     let base = source::load_policy(&config.base, context)?;
     let rows = TuningRows::read(&config.data, &base, config.seed)?;
     let run = match resumed {
-        Some(run) => run,
+        Some(run) => {
+            check_unchanged(&run, file, &config, &context.components)?;
+            run
+        }
         None => {
             let run = RunDir::create(&config.out)?;
             run.write_config(&config)?;

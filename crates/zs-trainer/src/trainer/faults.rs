@@ -1,6 +1,9 @@
 //! Faults that end a training run.
 
+use std::error::Error;
+
 use zs_core::SearchEngine;
+use zs_model::GenerateError;
 use zs_rl::SkippedStep;
 
 use super::collect::Collected;
@@ -31,6 +34,24 @@ pub(super) fn check_searches(
     }
     let first = collected.first_error.clone().unwrap_or_else(|| "no reason was given".to_owned());
     Err(TrainError::FailedSearches { failed, searches, limit, first })
+}
+
+/// First of the skipped steps that a run is at; `None` where the last step was not skipped.
+pub(super) fn skipped_since(history: &[Metrics]) -> Option<usize> {
+    let skipped = history.iter().rev().take_while(|it| it.get(SKIPPED).is_some());
+    skipped.last().and_then(Metrics::step)
+}
+
+/// Returns true if a step failed since the policy's logits are not finite.
+pub(super) fn is_not_finite(error: &TrainError) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(it) = cause {
+        if let Some(GenerateError::NotFinite { .. }) = it.downcast_ref() {
+            return true;
+        }
+        cause = it.source();
+    }
+    false
 }
 
 /// Ends a run in which too many steps in a row were skipped.

@@ -10,6 +10,7 @@ use super::log::Log;
 use crate::RunDirError;
 use crate::checkpoint::Checkpoints;
 use crate::config::CheckpointConfig;
+use crate::device_health::DeviceHealth;
 use crate::engines::Engines;
 use crate::files::RunDir;
 
@@ -18,6 +19,7 @@ pub(super) struct Keeper<'a> {
     checkpoints: Checkpoints,
     config: CheckpointConfig,
     engines: Option<&'a Engines>,
+    health: &'a DeviceHealth,
     last: Instant,
     clock: fn() -> Instant,
 }
@@ -26,7 +28,8 @@ impl<'a> Keeper<'a> {
     pub(super) fn new(run: &RunDir, trainer: &'a Trainer) -> Self {
         let (config, clock) = (trainer.config.checkpoints, trainer.context.clock);
         let checkpoints = Checkpoints::of(run, config.keep_last);
-        Self { checkpoints, config, engines: trainer.engines.as_deref(), last: clock(), clock }
+        let (engines, health) = (trainer.engines.as_deref(), &trainer.context.health);
+        Self { checkpoints, config, engines, health, last: clock(), clock }
     }
 
     /// Returns true if the step that has just ended is to be saved.
@@ -37,7 +40,13 @@ impl<'a> Keeper<'a> {
             || (minutes > 0.0 && waited >= Duration::from_secs_f64(minutes * 60.0))
     }
 
-    /// Saves the learner after its last step, once the log is on the disk.
+    /// Name of the newest checkpoint that is not suspect.
+    pub(super) fn newest_healthy(&self) -> Option<String> {
+        self.checkpoints.newest_healthy().ok().flatten()
+    }
+
+    /// Saves the learner after its last step, once the log is on the disk. `skipped_since` is the first
+    /// of the skipped steps that the run is at, where it is.
     ///
     /// # Errors
     ///
@@ -46,13 +55,19 @@ impl<'a> Keeper<'a> {
         &mut self,
         learner: &mut Learner<'_>,
         log: &mut Log,
+        skipped_since: Option<usize>,
     ) -> Result<(), RunDirError> {
         let _span = info_span!("checkpoint").entered();
         log.sync()?;
         if let Some(engines) = self.engines {
             (learner.numbers.usage, learner.numbers.budgets) = engines.counts();
         }
-        self.checkpoints.write(learner.numbers.step, |dir| learner.save(dir))?;
+        let step = learner.numbers.step;
+        self.checkpoints.write(step, skipped_since, |dir| {
+            learner.save(dir)?;
+            // By now every device has computed what the weights depend on.
+            Ok(self.health.check()?)
+        })?;
         self.last = (self.clock)();
         Ok(())
     }

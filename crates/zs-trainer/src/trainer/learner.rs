@@ -190,6 +190,7 @@ impl<'a> Learner<'a> {
         let config = &self.trainer.config;
         let step = self.numbers.step + 1;
         let before = (self.num_optimizer_steps(), self.numbers.next_text);
+        let micro_batch_tokens = self.numbers.learning.micro_batch_tokens;
         let texts = self.next_texts();
         let network = self.network.take().ok_or(TrainError::LostWeights)?;
         let updated = update_with(
@@ -216,6 +217,10 @@ impl<'a> Learner<'a> {
                 return Err(error.into());
             }
         };
+        if self.numbers.learning.micro_batch_tokens != micro_batch_tokens {
+            // The update ran out of memory and was computed again with smaller micro-batches.
+            self.trainer.context.health.forgive_out_of_memory();
+        }
         self.policy = self.policy.with_network(&network);
         self.network = Some(network);
         let every = config.schedule.reference_every;

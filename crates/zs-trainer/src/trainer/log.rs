@@ -4,7 +4,7 @@ use std::path::Path;
 
 use zs_core::query_names_entity;
 use zs_core::{Document, exact_match};
-use zs_data::{DataError, FileError, JsonLinesWriter, RowReader};
+use zs_data::{DataError, FileError, JsonLinesWriter, RowReader, count_whole_lines};
 use zs_rl::{RewardedTrajectory, TrajectoryGroup};
 
 use super::collect::Collected;
@@ -62,10 +62,13 @@ impl Log {
         let rollouts = Rollouts::of(run);
         rollouts.rewind(rows.saturating_sub(1))?;
         let metrics_file = lines(METRICS, rows)?;
-        let costs = || lines("costs.jsonl", rows);
+        let costs = || lines(STEP_COSTS, rows);
         Ok(Self {
             metrics: Metrics::of_step(0),
-            timings: Timings::over(lines("timings.jsonl", rows)?),
+            timings: match kept {
+                History::Fresh => Timings::create(run)?,
+                History::Discarded | History::Until(_) => Timings::resume(run, 0, rows)?,
+            },
             history: read_metrics(run.path())?,
             metrics_file,
             rollouts: Some(rollouts),
@@ -98,6 +101,7 @@ impl Log {
     /// Waits until everything is on the disk.
     pub(super) fn sync(&mut self) -> Result<(), FileError> {
         self.metrics_file.sync()?;
+        self.timings.sync()?;
         self.costs_file.as_mut().map_or(Ok(()), JsonLinesWriter::sync)
     }
 
@@ -217,6 +221,22 @@ impl Log {
 }
 
 const METRICS: &str = "metrics.jsonl";
+/// File of a run with the costs of each step.
+const STEP_COSTS: &str = "costs.jsonl";
+
+/// The first step that a run has lost the records of: a checkpoint of this step or a later one cannot
+/// be resumed from, since what was written before it is gone.
+///
+/// # Errors
+///
+/// Fails when a file cannot be read.
+pub(super) fn first_lost_step(run: &RunDir, with_costs: bool) -> Result<usize, FileError> {
+    let mut lost = count_whole_lines(&run.join(METRICS))?;
+    if with_costs {
+        lost = lost.min(count_whole_lines(&run.join(STEP_COSTS))?);
+    }
+    Ok(lost)
+}
 
 /// The metrics of a run directory, one a row.
 ///

@@ -47,6 +47,11 @@ impl<'a> Observers<'a> {
         Ok(raised)
     }
 
+    /// Waits until the alarms are on the disk.
+    pub(super) fn sync(&mut self) -> Result<(), FileError> {
+        self.watch.sync()
+    }
+
     /// Tells callbacks of a finished step; returns why one of them stops the run.
     pub(super) fn step(
         &mut self,

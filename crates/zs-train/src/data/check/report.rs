@@ -21,7 +21,8 @@ const NUM_QUOTED: usize = 5;
 /// Contents of one file.
 #[derive(Debug, Serialize)]
 pub(super) struct FileReport {
-    pub(super) file: PathBuf,
+    /// Path of the file; JSON holds text only.
+    pub(super) file: String,
     /// Content that the file was read as.
     pub(super) kind: Kind,
     /// Rows that can be read.
@@ -53,7 +54,7 @@ impl FileReport {
     /// Reads the file `path` to its end; `name` names it in the report.
     pub(super) fn of(path: &Path, name: &Path, kind: Kind) -> Result<Self> {
         let mut report = Self {
-            file: name.to_owned(),
+            file: name.display().to_string(),
             kind,
             rows: 0,
             questions: 0,
@@ -158,7 +159,7 @@ impl FileReport {
         self.notes.extend(distinct.note);
         self.duplicate_ids = distinct.repeated.len();
         for (row, error) in distinct.repeated {
-            let path = self.file.clone();
+            let path = PathBuf::from(&self.file);
             self.quote(&DataError::Row { path, row, error });
         }
         Ok(())
