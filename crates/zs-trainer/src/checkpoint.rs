@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use zs_core::with_causes;
 use zs_data::{FileError, count_whole_lines, create_dir, digest, read_json, sync_dir, write_json};
 
+use crate::RunContext;
 use crate::files::{CONFIG, RunDir, entries_below, numbers_in};
-use crate::{RunContext, RunDirError};
+use crate::run_dir_error::RunDirError;
 
 const MANIFEST: &str = "manifest.json";
 const PREFIX: &str = "step-";

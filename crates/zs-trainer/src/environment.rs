@@ -9,7 +9,8 @@ use zs_data::{FileError, digest, read_json};
 
 use crate::context::{Devices, host_threads};
 use crate::files::{RunDir, files_below};
-use crate::{RunDirError, versions};
+use crate::run_dir_error::RunDirError;
+use crate::versions;
 
 const FILE: &str = "environment.json";
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use zs_data::{FileError, JsonLinesWriter, create_dir, write_atomic};
 
-use crate::RunDirError;
+use crate::run_dir_error::RunDirError;
 
 /// The file by which a process holds a run directory.
 const LOCK: &str = ".lock";

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use zs_data::{FileError, write_atomic};
 use zs_rl::{TrajectoryGroup, read_records, write_records};
 
-use crate::RunDirError;
 use crate::files::{RunDir, numbers_in};
+use crate::run_dir_error::RunDirError;
 
 const DIR: &str = "rollouts";
 const PREFIX: &str = "step-";

@@ -17,9 +17,10 @@ use crate::config::{Assignment, TrainConfig, load, load_with};
 use crate::engines::{self, Engines};
 use crate::environment::Environment;
 use crate::files::{CONFIG, RunDir, SUMMARY};
+use crate::run_dir_error::RunDirError;
 use crate::supervised::sft::read_rows;
 use crate::trainer::{Comparison, Trained, Trainer, TrainerBuilder, Validation};
-use crate::{LoadError, RunContext, RunDirError, TrainError, source};
+use crate::{LoadError, RunContext, TrainError, source};
 
 /// File of a run with the settings that were changed when it was resumed.
 const CONFIG_CHANGES: &str = "config_changes.jsonl";

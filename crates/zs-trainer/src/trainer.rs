@@ -38,7 +38,8 @@ use crate::engines::Engines;
 use crate::files::RunDir;
 use crate::metrics::Metrics;
 use crate::rollouts::RecordedGroup;
-use crate::{RunContext, RunDirError, TrainError};
+use crate::run_dir_error::RunDirError;
+use crate::{RunContext, TrainError};
 
 /// Training of one policy: policy, questions, engine and settings, in memory.
 ///

@@ -5,10 +5,11 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::TrainError;
 use crate::components::Components;
 use crate::config::{Check, load};
 use crate::files::{CONFIG, RunDir};
-use crate::{RunDirError, TrainError};
+use crate::run_dir_error::RunDirError;
 
 /// Compares a run file with the one that a run began with.
 ///

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use zs_model::{LanguageModel, SaveError};
 
-use crate::RunDirError;
+use crate::run_dir_error::RunDirError;
 
 /// Writes all weights, or adapters alone and not merged.
 ///

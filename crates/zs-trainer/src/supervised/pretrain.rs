@@ -22,9 +22,10 @@ use crate::config::{ModelShape, Phase, PretrainConfig, load, note_renamed_keys};
 use crate::console::Progress;
 use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
+use crate::run_dir_error::RunDirError;
 use crate::unchanged::check_unchanged;
 use crate::weights::STATE;
-use crate::{LoadError, RunContext, RunDirError, TrainError};
+use crate::{LoadError, RunContext, TrainError};
 
 /// Names of the parts of a checkpoint.
 const MODEL: &str = "model";

@@ -7,12 +7,12 @@ use tracing::info_span;
 use super::Trainer;
 use super::learner::Learner;
 use super::log::Log;
-use crate::RunDirError;
 use crate::checkpoint::Checkpoints;
 use crate::config::CheckpointConfig;
 use crate::device_health::DeviceHealth;
 use crate::engines::Engines;
 use crate::files::RunDir;
+use crate::run_dir_error::RunDirError;
 
 /// Writes checkpoints after every so many steps, and after so many minutes.
 pub(super) struct Keeper<'a> {

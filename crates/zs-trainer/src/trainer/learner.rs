@@ -15,12 +15,13 @@ use zs_search::Usage;
 
 use super::Trainer;
 use super::validation::Best;
+use crate::TrainError;
 use crate::config::TrainingConfig;
 use crate::order::EpochOrder;
+use crate::run_dir_error::RunDirError;
 use crate::supervised::sft::next_batch;
 use crate::trainable::trainable;
 use crate::weights::{STATE, load_weights, save_weights};
-use crate::{RunDirError, TrainError};
 
 const POLICY: &str = "policy";
 const REFERENCE: &str = "reference";

@@ -10,12 +10,12 @@ use zs_rl::{RewardedTrajectory, TrajectoryGroup};
 use super::collect::Collected;
 use super::learner::Learner;
 use super::{Trained, Trainer};
-use crate::RunDirError;
 use crate::alarm::AlarmRecord;
 use crate::engines::{self, Engines};
 use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
 use crate::rollouts::{RecordedGroup, Rollouts};
+use crate::run_dir_error::RunDirError;
 use crate::times::StepTimes;
 
 /// Log of a run.

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use super::keeper::Keeper;
 use super::{Session, Trainer, faults, log};
+use crate::TrainError;
 use crate::checkpoint::Checkpoints;
 use crate::files::RunDir;
 use crate::rollouts::Rollouts;
-use crate::{RunDirError, TrainError};
+use crate::run_dir_error::RunDirError;
 
 impl Trainer {
     /// The newest checkpoint before which nothing is lost.

@@ -10,9 +10,10 @@ use zs_rl::{RewardScore, Trajectory, TrajectoryGroup};
 use super::Trainer;
 use super::learner::Learner;
 use super::log::read_metrics;
+use crate::TrainError;
 use crate::checkpoint::Checkpoints;
 use crate::rollouts::{RecordedGroup, read_rollouts};
-use crate::{RunDirError, TrainError};
+use crate::run_dir_error::RunDirError;
 
 impl Trainer {
     /// Computes rewards, advantages, losses and gradient norms of a recorded step again, from its

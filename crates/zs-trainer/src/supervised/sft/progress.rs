@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use zs_data::{read_json, write_json};
 use zs_model::{CausalLm, LanguageModel, MemoryConfig, Optimizer, OptimizerConfig};
 
-use crate::RunDirError;
 use crate::config::EarlyStopConfig;
+use crate::run_dir_error::RunDirError;
 use crate::weights::{STATE, load_weights, save_weights};
 
 /// Names of the parts of a checkpoint.
