@@ -184,7 +184,7 @@ fn a_panic_inside_a_step_is_an_error_of_that_step() {
     let scratch = tempfile::tempdir().unwrap();
     let run = RunDir::create(&scratch.path().join("run")).unwrap();
     let error = builder().algorithm(Panicking).build().unwrap().run_in(&run).unwrap_err();
-    let message = format!("{error:#}");
+    let message = with_causes(&error);
     assert!(message.starts_with("step 1; `zs train --resume"), "{message}");
     assert!(message.ends_with("panicked: an index out of bounds"), "{message}");
     builder().build().unwrap().resume(&run).unwrap();
@@ -217,7 +217,7 @@ fn a_failed_device_ends_the_run_without_a_checkpoint() {
     let context = RunContext::default();
     let callback = FailingDevice(context.health.clone());
     let trainer = builder().context(context).callback(callback).build();
-    let message = format!("{:#}", trainer.unwrap().run_in(&run).unwrap_err());
+    let message = with_causes(&trainer.unwrap().run_in(&run).unwrap_err());
     assert!(message.contains("a thread of the device panicked"), "{message}");
     assert!(message.contains("Should run when selected by autotune."), "{message}");
     assert!(run.join("checkpoints/step-000001").exists());

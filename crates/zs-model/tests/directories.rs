@@ -148,7 +148,7 @@ fn configurations() {
     set(json!({"num_hidden_layers": 3}), "model.layers.2.");
     set(json!({"num_hidden_layers": 1}), "model.layers.1.");
     set(json!({"tie_word_embeddings": true}), "");
-    set(json!({"vocab_size": 256}), "calls for [256, 32]");
+    set(json!({"vocab_size": 258}), "calls for [258, 32]");
     check(&[Write(CONFIG, "{")], "config.json");
     check(&[Write(CONFIG, "\u{feff}{}")], "config.json");
     check(&[Write(CONFIG, POINTER)], "Git LFS pointer");

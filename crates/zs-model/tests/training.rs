@@ -135,7 +135,7 @@ fn errors_name_the_defective_file() {
     };
     refuses(
         config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"),
-        "tensor model.layers.2.self_attn.q_proj.weight is missing",
+        "tensor model.layers.2.input_layernorm.weight is missing",
     );
     refuses(
         config("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"),

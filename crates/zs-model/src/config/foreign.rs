@@ -57,7 +57,8 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<(), ConfigError> {
     Ok(())
 }
 
-const GGUF_ADVICE: &str = "GGUF does not load; use the safetensors that it was made from";
+const GGUF_ADVICE: &str =
+    "GGUF does not load; make a model directory of it: `zs model import FILE.gguf --out DIR`";
 
 /// Advice on the weights of a directory without safetensors under their usual names, after `; `.
 pub(crate) fn weights_advice(dir: &Path) -> String {

@@ -97,7 +97,8 @@ fn searches_then_answers() {
 /// Rewards of an episode of one turn, whose prompt ends with `opened`.
 #[track_caller]
 fn check_prefill(opened: &str, reply: &'static str, rewards: [f32; 3]) {
-    let source = format!("{{{{ messages[0].content }}}}<|assistant|>{opened}");
+    // As an expression, since a template loses its last line break.
+    let source = format!("{{{{ messages[0].content }}}}<|assistant|>{{{{ {opened:?} }}}}");
     let template = ChatTemplate::new(source, String::new(), String::new()).unwrap();
     let generator = ScriptedGenerator::new(|_, _| reply.to_owned()).with_chat_template(template);
     let question = Question::new("q1", "who?", ["a"]);

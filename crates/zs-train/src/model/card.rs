@@ -166,6 +166,6 @@ fetched from    https://hub/o/n at main, commit abc
         assert_eq!(json["provenance"]["tensor_types"]["Q8_0"], 3);
         assert_eq!(json["fetched"]["commit"], "abc");
         let error = card_text(scratch.path()).unwrap_err();
-        assert!(format!("{error:#}").contains("config.json"), "{error:#}");
+        assert!(format!("{error:#}").contains("zs model import"), "{error:#}");
     }
 }

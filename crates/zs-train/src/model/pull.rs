@@ -58,6 +58,8 @@ mod tests {
     use zs_model::LanguageModel;
     use zs_model::testing::{byte_tokenizer, tiny_config};
 
+    use sha1::{Digest, Sha1};
+
     use super::*;
 
     /// A hub on this machine with one repository, `o/n`. The first download of the weights breaks off
@@ -121,7 +123,12 @@ mod tests {
             let siblings: Vec<serde_json::Value> = files
                 .iter()
                 .map(|(name, bytes)| {
-                    let mut file = serde_json::json!({ "rfilename": name, "size": bytes.len() });
+                    let mut blob = Sha1::new_with_prefix(format!("blob {}\0", bytes.len()));
+                    blob.update(bytes);
+                    let blob = digest::hexadecimal(&blob.finalize());
+                    let mut file = serde_json::json!({
+                        "rfilename": name, "size": bytes.len(), "blobId": blob
+                    });
                     if name.ends_with(".safetensors") {
                         file["lfs"] = serde_json::json!({
                             "sha256": digest::of_bytes(bytes), "size": bytes.len()

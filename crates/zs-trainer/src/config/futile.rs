@@ -189,9 +189,10 @@ mod tests {
             "retrieval_answer",
             "length",
         ] {
+            let needed = if kind == "turn_penalty" { "\nfree_turns = 2" } else { "" };
             let reward = components
                 .rewards
-                .build(&spec(&format!("kind = \"{kind}\"")), &RewardResources::default());
+                .build(&spec(&format!("kind = \"{kind}\"{needed}")), &RewardResources::default());
             assert!(!is_constant(&config, &reward.unwrap()), "{kind}");
         }
     }

@@ -123,6 +123,7 @@ mod tests {
             );
             check(None);
             // 6 of 8 GiB, 5 of which are cache.
+            fs::create_dir_all(root.join("outer/inner")).unwrap();
             group(&root.join("outer"), files, &(8 * GIB).to_string(), 6 * GIB, 5 * GIB);
             check(Some((8 * GIB, 7 * GIB)));
             group(&root.join("outer/inner"), files, &(4 * GIB).to_string(), 3 * GIB, GIB);

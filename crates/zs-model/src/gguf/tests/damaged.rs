@@ -77,7 +77,10 @@ fn unsupported_models_are_named() {
     check(|it| it.integer("llama.expert_count", 8), &["llama.expert_count = 8"]);
     check(|it| it.text("llama.rope.scaling.type", "yarn"), &["llama.rope.scaling.type = yarn"]);
     check(|it| it.integer("llama.rope.dimension_count", 4), &["rope.dimension_count = 4", "head"]);
-    check(|it| it.integer("llama.block_count", u32::MAX >> 1), &["blk.2147483646", "missing"]);
+    check(
+        |it| it.integer("llama.block_count", u32::MAX >> 1),
+        &["num_hidden_layers = 2147483647", "no model is as large"],
+    );
     check(|it| it.integer("llama.embedding_length", u32::MAX), &["larger than in any model"]);
     check(
         |it| it.text("llama.embedding_length", "32"),
