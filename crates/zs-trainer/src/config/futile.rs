@@ -1,5 +1,6 @@
 //! Settings with which a run learns nothing, found by trying components on made-up episodes.
 
+use zs_core::caught;
 use zs_core::registry::RegistryError;
 use zs_curriculum::{Curriculum, Progress};
 use zs_rl::{Algorithm, RewardFunction, RewardResources};
@@ -45,7 +46,8 @@ pub(crate) fn futile_settings(
             config.schedule.group_size
         ));
     }
-    if reward.is_some_and(|it| is_constant(config, it)) {
+    // What panics here will be reported by the run.
+    if reward.is_some_and(|it| caught(|| is_constant(config, it)) == Ok(true)) {
         warnings.push(
             "the reward is the same for right, wrong and missing answers, with and without searches, so \
              nothing is learned; change `training.reward`"
@@ -91,8 +93,9 @@ fn has_no_advantages(config: &TrainingConfig, algorithm: &dyn Algorithm) -> bool
     let other: Vec<Vec<f32>> =
         groups.iter().map(|it| it.iter().map(|it| 1.0 - it).collect()).collect();
     let other: Vec<&[f32]> = other.iter().map(Vec::as_slice).collect();
-    let is_zero =
-        |groups: &[&[f32]]| advantages(algorithm, groups).iter().flatten().all(|it| *it == 0.0);
+    let is_zero = |groups: &[&[f32]]| {
+        advantages(algorithm, groups).is_some_and(|it| it.iter().flatten().all(|it| *it == 0.0))
+    };
     is_zero(groups) && is_zero(&other)
 }
 

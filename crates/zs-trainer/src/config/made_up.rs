@@ -1,6 +1,6 @@
 //! Made-up episodes, on which algorithms and rewards are tried before a run.
 
-use zs_core::{Action, Document, DocumentQuality, Question, parse_action};
+use zs_core::{Action, Document, DocumentQuality, Question, caught, parse_action};
 use zs_model::{Completion, StopReason};
 use zs_rl::{
     Algorithm, RewardScore, RewardedTrajectory, RolloutBatch, SearchRecord, Trajectory,
@@ -34,11 +34,12 @@ pub(crate) fn check_group_size(
 fn is_group_relative(algorithm: &dyn Algorithm) -> bool {
     let mixed = advantages(algorithm, &[&[1.0, 0.0], &[1.0, 0.0]]);
     let sorted = advantages(algorithm, &[&[1.0, 1.0], &[0.0, 0.0]]);
-    mixed.first() != sorted.first()
+    mixed.zip(sorted).is_some_and(|(mixed, sorted)| mixed.first() != sorted.first())
 }
 
-/// Advantages of the policy's tokens, one row an episode, of a batch with these rewards.
-pub(super) fn advantages(algorithm: &dyn Algorithm, rewards: &[&[f32]]) -> Vec<Vec<f32>> {
+/// Advantages of the policy's tokens, one row an episode, of a batch with these rewards; `None` where
+/// the algorithm panics, which the run will report.
+pub(super) fn advantages(algorithm: &dyn Algorithm, rewards: &[&[f32]]) -> Option<Vec<Vec<f32>>> {
     let rewarded = |total: &f32| RewardedTrajectory {
         trajectory: episode(&["<answer> a </answer>"], 2),
         reward: RewardScore { total: *total, ..RewardScore::default() },
@@ -53,11 +54,11 @@ pub(super) fn advantages(algorithm: &dyn Algorithm, rewards: &[&[f32]]) -> Vec<V
         batch.values = batch.token_rewards.iter().map(|it| vec![0.0; it.len()]).collect();
     }
     let masks = batch.loss_masks();
-    let rows = algorithm.advantages(&batch).tokens;
+    let rows = caught(|| algorithm.advantages(&batch).tokens).ok()?;
     let learned = |(row, mask): (Vec<f32>, Vec<bool>)| {
         row.into_iter().zip(mask).filter_map(|(it, is_learned)| is_learned.then_some(it)).collect()
     };
-    rows.into_iter().zip(masks).map(learned).collect()
+    Some(rows.into_iter().zip(masks).map(learned).collect())
 }
 
 /// The question of the episodes.
