@@ -362,15 +362,7 @@ mod tests {
             let server = TestServer::start(move |_, _| CannedResponse::ok(&reply));
             let engine = engine(&server, RetrieverProtocol::SearchR1);
             let question = Question::new("q", "?", ["a"]);
-            let quality = DocumentQuality::Useful;
-            let request = SearchRequest {
-                query: "a",
-                question: &question,
-                quality,
-                read: &[],
-                k: 3,
-                seed: 0,
-            };
+            let request = SearchRequest { query: "a", ..SearchRequest::of(&question, 3, 0) };
             let found = engine.search_batch(&[request; 4]);
             let counts: Vec<Option<usize>> =
                 found.iter().map(|it| it.as_ref().ok().map(Vec::len)).collect();

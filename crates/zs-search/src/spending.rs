@@ -180,7 +180,7 @@ impl Paid {
 mod tests {
     use std::sync::Arc;
 
-    use zs_core::{Document, DocumentQuality, Question, SearchEngine, SearchRequest, SearchResult};
+    use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult};
 
     use super::*;
     use crate::{BudgetConfig, BudgetedEngine, Ledger, MeteredEngine};
@@ -224,15 +224,7 @@ mod tests {
 
         fn num_answered(&self, count: usize) -> usize {
             let question = Question::new("q", "?", ["a"]);
-            let quality = DocumentQuality::Useful;
-            let request = SearchRequest {
-                query: "q",
-                question: &question,
-                quality,
-                read: &[],
-                k: 1,
-                seed: 0,
-            };
+            let request = SearchRequest { query: "q", ..SearchRequest::of(&question, 1, 0) };
             let results = self.engine.search_batch(&vec![request; count]);
             results.iter().filter(|it| it.is_ok()).count()
         }

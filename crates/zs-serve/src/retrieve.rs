@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use zs_core::{Document, DocumentQuality, Domain, Question, SearchError, SearchResult, StreamKey};
+use zs_core::{Document, DocumentQuality, Domain, Question, SearchResult, StreamKey, with_causes};
 
 use crate::api_error::ApiError;
 use crate::app::App;
@@ -106,7 +106,7 @@ pub(crate) async fn retrieve(
     };
     let first_error = results.iter().find_map(|it| it.as_ref().err());
     if let (Some(error), true) = (first_error, results.iter().all(Result::is_err)) {
-        return Err(ApiError::Upstream(full_message(error)));
+        return Err(ApiError::Upstream(with_causes(error)));
     }
     let render = move || Ok(form.render(&results).to_string());
     let text = app.texts.run(num_queries * k, render).await?;
@@ -150,7 +150,7 @@ impl Form {
                     "result": results.iter().map(documents).collect::<Vec<Vec<Value>>>(),
                 });
                 if results.iter().any(Result::is_err) {
-                    let error = |it: &SearchResult| it.as_ref().err().map(full_message);
+                    let error = |it: &SearchResult| it.as_ref().err().map(|it| with_causes(it));
                     response["errors"] = results.iter().map(error).collect();
                 }
                 response
@@ -266,19 +266,10 @@ fn digest(texts: &[&str]) -> u64 {
     bytes[..8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// Formats an error and its causes in one line.
-fn full_message(error: &SearchError) -> String {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        message.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    message
-}
-
 #[cfg(test)]
 mod tests {
+    use zs_core::SearchError;
+
     use super::*;
 
     fn results() -> Vec<SearchResult> {

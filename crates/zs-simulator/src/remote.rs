@@ -413,15 +413,7 @@ mod tests {
             let server = TestServer::start(move |_, _| CannedResponse::ok(&body));
             let (engine, _) = engine(&[&server]);
             let question = Question::new("q", "Who?", ["a"]);
-            let quality = DocumentQuality::Useful;
-            let request = SearchRequest {
-                query: "q",
-                question: &question,
-                quality,
-                read: &[],
-                k: 2,
-                seed: 1,
-            };
+            let request = SearchRequest { query: "q", ..SearchRequest::of(&question, 2, 1) };
             let error = engine.search(request).unwrap_err();
             assert!(expected(&error), "{error:?}");
         };
@@ -443,15 +435,7 @@ mod tests {
             let server = TestServer::start(move |_, _| CannedResponse::ok(&body));
             let (engine, ledger) = engine(&[&server]);
             let question = Question::new("q", "Who?", ["a"]);
-            let quality = DocumentQuality::Useful;
-            let request = SearchRequest {
-                query: "q",
-                question: &question,
-                quality,
-                read: &[],
-                k: 2,
-                seed: 1,
-            };
+            let request = SearchRequest { query: "q", ..SearchRequest::of(&question, 2, 1) };
             assert_eq!(engine.search(request).unwrap().len(), 1, "{usage}");
             let usage = ledger.totals()[0].usage;
             assert_eq!((usage.prompt_tokens, usage.completion_tokens), expected);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Panics of the threads that run a device's work, told by whoever can see them.
 ///
 /// An accelerator's backend runs work on threads of its own. Where such work panics and nobody waits for
-/// its result, cubecl catches the panic and goes on with whatever the buffers hold
+/// its result, cubecl catches the panic and continues with the buffers as they are
 /// ([burn issue 5352](https://github.com/tracel-ai/burn/issues/5352)). A run checks for that before it
 /// learns from a step and before it writes a checkpoint.
 ///

@@ -83,7 +83,7 @@ pub enum HubError {
         /// Problem.
         problem: String,
     },
-    /// A file that goes on behind its announced size.
+    /// File that is longer than its announced size.
     #[error("{url}: more than the {bytes} bytes that were announced; nothing is kept")]
     TooLong {
         /// Address.

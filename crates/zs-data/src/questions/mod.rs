@@ -55,7 +55,7 @@ pub type Fields = Map<String, Value>;
 ///
 /// Fails on the first row that is not a question, and on a file that holds none, naming file, row
 /// and field. Results are compared by id: an id that occurs twice in a data source is an error.
-/// Where ids restart in another data source, all ids are preceded by `data_source` and a colon.
+/// Ids that restart in another data source are all prefixed with `data_source` and a colon.
 ///
 /// ```
 /// # let dir = tempfile::tempdir()?;

@@ -171,10 +171,9 @@ fn run_pass(
         let before = rows[tokens.row].len as u32;
         before..before + tokens.indices.len() as u32
     });
-    let positions: Vec<u32> = positions.collect();
-    let last: Vec<usize> = pass.iter().map(|it| it.indices.end - 1).collect();
-    let rotary = decoder.rotary.at(positions.iter().copied(), device);
-    let last_rotary = decoder.rotary.at(last.iter().map(|it| positions[*it]), device);
+    let last = ints(pass.iter().map(|it| (it.indices.end - 1) as i32).collect(), device);
+    let rotary = decoder.rotary.at(positions, device);
+    let last_rotary = rotary.select(&last);
     let ends =
         pass.iter().enumerate().map(|(at, it)| PassTokens { row: it.row, indices: at..at + 1 });
     for tokens in pass {
@@ -183,7 +182,7 @@ fn run_pass(
     let mut context = CpuPass {
         tokens: pass,
         ends: ends.collect(),
-        last: ints(last.iter().map(|it| *it as i32).collect(), device),
+        last,
         rotary,
         last_rotary,
         last_layer: layers - 1,

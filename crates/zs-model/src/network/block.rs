@@ -28,7 +28,9 @@ pub(crate) struct FeedForward {
 /// Tokens of a forward pass: what they attend to, and which outputs of a block are needed.
 pub(crate) trait TokenContext {
     /// Tokens of a block's outputs; `None` for all.
-    fn outputs(&self, layer: usize) -> Option<Tensor<1, Int>>;
+    fn outputs(&self, _layer: usize) -> Option<Tensor<1, Int>> {
+        None
+    }
 
     /// Attention output, `[outputs, query_width]`, before the output projection.
     fn attend(

@@ -157,10 +157,6 @@ pub(crate) struct CachedTokens<'a> {
 }
 
 impl TokenContext for CachedTokens<'_> {
-    fn outputs(&self, _layer: usize) -> Option<Tensor<1, Int>> {
-        None
-    }
-
     fn attend(
         &mut self,
         layer: usize,

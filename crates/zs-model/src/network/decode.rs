@@ -30,10 +30,6 @@ pub(crate) struct NextTokens<'a> {
 }
 
 impl TokenContext for NextTokens<'_> {
-    fn outputs(&self, _layer: usize) -> Option<Tensor<1, Int>> {
-        None
-    }
-
     fn attend(
         &mut self,
         layer: usize,

@@ -233,17 +233,19 @@ impl PackedTokens {
         let output_index = ints(rows.predicting.iter().map(output).collect(), device);
         let padded = rows.clone();
         let rows = if is_host(device) { padded } else { padded.padded() };
-        let context = |indices: &[usize]| PositionContext {
-            rotary: rotary.at(indices.iter().map(|it| rows.positions[*it]), device),
+        let selected = ints(indices.iter().map(|it| *it as i32).collect(), device);
+        let rotary = rotary.at(rows.positions.iter().copied(), device);
+        let all: Vec<usize> = (0..rows.tokens.len()).collect();
+        let context = |rotary, indices: &[usize]| PositionContext {
+            rotary,
             layout: rows.layout(indices, device),
         };
-        let all: Vec<usize> = (0..rows.tokens.len()).collect();
         Self {
             tokens: ints(rows.tokens.iter().map(|it| *it as i32).collect(), device),
             output_index,
-            selected: ints(indices.iter().map(|it| *it as i32).collect(), device),
-            all: context(&all),
-            last: context(&indices),
+            last: context(rotary.select(&selected), &indices),
+            all: context(rotary, &all),
+            selected,
             last_layer: layers.saturating_sub(1),
         }
     }

@@ -93,6 +93,12 @@ impl Rotary {
         Self { cos: angles.clone().cos().reshape(shape), sin: angles.sin().reshape(shape) }
     }
 
+    /// Angles of some positions of one row.
+    pub(crate) fn select(&self, positions: &Tensor<1, Int>) -> Self {
+        let part = |it: &Tensor<4>| it.clone().select(1, positions.clone());
+        Self { cos: part(&self.cos), sin: part(&self.sin) }
+    }
+
     /// The angles as those of one row: `[1, rows * new, 1, head_dim / 2]`.
     pub(crate) fn flat(&self) -> Self {
         let [rows, new, _, half] = self.cos.dims();

@@ -392,15 +392,7 @@ mod tests {
             let config = SimulatedConfig::default();
             let engine =
                 SimulatedEngine::new(Arc::new(generator), SimulationTemplates::tiny(), config);
-            let quality = DocumentQuality::Useful;
-            let request = SearchRequest {
-                query: "a",
-                question: &question,
-                quality,
-                read: &[],
-                k: 2,
-                seed: 7,
-            };
+            let request = SearchRequest { query: "a", ..SearchRequest::of(&question, 2, 7) };
             let result = engine.search_batch(&[request]).remove(0);
             let texts: Vec<String> = result.into_iter().flatten().map(|it| it.text).collect();
             assert_eq!(texts, expected, "{reply}");

@@ -84,7 +84,7 @@ impl Survey {
 #[derive(Default)]
 pub(super) struct Record {
     pub(super) cells: Vec<Vec<u8>>,
-    /// True while a cell in quotes goes on in the next line.
+    /// True inside of a quoted cell that continues on the next line.
     pub(super) is_open: bool,
     /// True where there is text behind a closing quote.
     pub(super) is_malformed: bool,
