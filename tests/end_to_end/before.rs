@@ -38,7 +38,7 @@ fn the_doctor_says_what_is_usable_and_what_is_not() {
     assert!(!output.status.success());
     assert_eq!(table.matches("PROBLEM").count(), 4, "{table}");
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("run.toml: 4 things are in the way"), "{said}");
+    assert!(said.contains("run.toml: 4 problems, see above"), "{said}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use burn::tensor::FloatDType;
 use serde::{Deserialize, Serialize};
 
-/// ComputeDtype of the matrix products of blocks and head.
+/// Data type of the matrix products of blocks and head.
 ///
 /// ```text
 /// bf16:  y = bf16(x) bf16(W) + b,   summed in f32
@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// # References
 ///
-/// - [Mixed ComputeDtype Training](https://arxiv.org/abs/1710.03740), section 3.1: master weights;
+/// - [Mixed Precision Training](https://arxiv.org/abs/1710.03740), section 3.1: master weights;
 ///   bfloat16 needs no loss scaling
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -15,7 +15,7 @@ pub(crate) struct Linear {
     pub(crate) weight: Param<Tensor<2>>,
     pub(crate) bias: Option<Param<Tensor<1>>>,
     pub(crate) adapter: Option<LowRank>,
-    /// ComputeDtype of the product; adapters use f32.
+    /// Data type of the product; adapters use f32.
     #[module(skip)]
     pub(crate) compute_dtype: ComputeDtype,
 }

@@ -22,7 +22,7 @@ pub struct MemoryConfig {
     /// more forward pass.
     #[serde(alias = "recompute_blocks")]
     pub gradient_checkpointing: bool,
-    /// ComputeDtype of the matrix products of blocks and head; weights stay in f32.
+    /// Data type of the matrix products of blocks and head; weights stay in f32.
     #[serde(alias = "products", skip_serializing_if = "ComputeDtype::is_f32")]
     pub compute_dtype: ComputeDtype,
 }

@@ -52,10 +52,9 @@ pub(crate) fn doctor(args: &DoctorArgs, session: &Session) -> Result<()> {
         zs_observe::write_json(path, &findings.json())?;
     }
     match (findings.num_problems, args.run.as_ref().or(args.model.as_ref())) {
-        (1.., Some(path)) => {
-            bail!("{}: {} things are in the way", path.display(), findings.num_problems)
-        }
-        _ => Ok(()),
+        (0, _) | (_, None) => Ok(()),
+        (1, Some(path)) => bail!("{}: 1 problem, see above", path.display()),
+        (problems, Some(path)) => bail!("{}: {problems} problems, see above", path.display()),
     }
 }
 
