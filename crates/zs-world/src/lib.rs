@@ -42,6 +42,7 @@ mod relation;
 mod simulation;
 mod tokenizer;
 mod transcript;
+mod wording;
 
 use std::sync::{Arc, OnceLock};
 

@@ -37,7 +37,7 @@ pub struct KindMeasure {
     pub oracle: f64,
     /// Share that the best guesses answer.
     pub guess: f64,
-    /// What a choice among the possible answers reaches.
+    /// Share that a choice among the possible answers reaches.
     pub chance: Option<f64>,
 }
 

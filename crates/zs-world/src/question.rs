@@ -149,12 +149,8 @@ impl World {
     pub fn random_question(&self, hops: u8, rng: &mut ChaCha8Rng) -> WorldQuestion {
         if let Some(hard) = &self.hard {
             assert!((1..=4).contains(&hops), "chains have one to four hops");
-            let composer = hard.composer(self);
-            loop {
-                if let Some(question) = composer.chain(usize::from(hops), rng) {
-                    return question;
-                }
-            }
+            let drawn = hard.composer(self).chain(usize::from(hops), rng);
+            return drawn.expect("a world of 1,000 passages has chains of every length");
         }
         loop {
             let first = rng.random_range(0..self.facts.len());

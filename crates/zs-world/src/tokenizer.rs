@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use zs_core::{INVALID_ACTION_MESSAGE, NO_DOCUMENTS, RESERVED_TAGS};
 
 use super::relation::relations_of;
-use super::{EntityType, GIVEN_NAMES, JOBS, QUERIES, WorldPreset, hard, name, transcript};
+use super::{EntityType, GIVEN_NAMES, JOBS, QUERIES, WorldPreset, name, transcript, wording};
 
 /// Padding; token 0.
 pub const PAD_TOKEN: &str = "<pad>";
@@ -128,7 +128,7 @@ fn grammar_words(preset: WorldPreset) -> BTreeSet<String> {
     texts.extend(transcript::PHRASES);
     texts.extend(EntityType::ALL.map(EntityType::noun));
     if preset == WorldPreset::Hard {
-        texts.extend(hard::phrases());
+        texts.extend(wording::phrases());
     }
     for it in relations_of(preset) {
         texts.push(it.keyword);

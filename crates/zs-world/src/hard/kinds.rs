@@ -5,44 +5,11 @@ use rand_chacha::ChaCha8Rng;
 
 use super::questions::{Composer, Draft, retry};
 use crate::relation::fill;
+use crate::wording::{
+    FILM_INTERSECTIONS, IS_IT, IS_IT_ALSO, MAKER_INTERSECTIONS, NUMBERS, OLDER_BOOK, OLDER_COMPANY,
+    OLDER_FILM, OLDER_MAKER, OLDER_PERSON, ORDINAL_BOOK, ORDINAL_FILM, ORDINALS, YES_OR_NO,
+};
 use crate::{EntityId, EntityType, QuestionKind, Relation, WorldQuestion, pick, pick_weighted};
-
-const FILM_INTERSECTIONS: [&str; 2] = [
-    "Which film of the director {s} has music by the composer {o}?",
-    "Which film by {s} has {o} as its composer?",
-];
-const MAKER_INTERSECTIONS: [&str; 2] =
-    ["Who directed {s} and wrote {o}?", "Who is the director of {s} and the author of {o}?"];
-const OLDER_PERSON: [&str; 2] = ["Who is older, {s} or {o}?", "Who was born first, {s} or {o}?"];
-const OLDER_FILM: [&str; 2] =
-    ["Which film is older, {s} or {o}?", "Which film was released first, {s} or {o}?"];
-const OLDER_BOOK: [&str; 2] =
-    ["Which book is older, {s} or {o}?", "Which book was published first, {s} or {o}?"];
-const OLDER_COMPANY: [&str; 2] =
-    ["Which company is older, {s} or {o}?", "Which company was founded first, {s} or {o}?"];
-const OLDER_MAKER: &str = "Which {t} has the older {k}, {s} or {o}?";
-const IS_IT: &str = "Is {o} {s}?";
-const IS_IT_ALSO: &str = "Is {s} also {o}?";
-const ORDINAL_FILM: &str = "Which of the films of {s} was released {k}?";
-const ORDINAL_BOOK: &str = "Which of the books of {s} was published {k}?";
-const ORDINALS: [&str; 3] = ["first", "second", "third"];
-pub(super) const NUMBERS: [&str; 3] = ["one", "two", "three"];
-pub(super) const YES_OR_NO: [&str; 2] = ["yes", "no"];
-
-/// Everything that these questions and their answers say of their own.
-pub(crate) fn phrases() -> impl Iterator<Item = &'static str> {
-    let pairs = [
-        FILM_INTERSECTIONS,
-        MAKER_INTERSECTIONS,
-        OLDER_PERSON,
-        OLDER_FILM,
-        OLDER_BOOK,
-        OLDER_COMPANY,
-        YES_OR_NO,
-    ];
-    let single = [OLDER_MAKER, IS_IT, IS_IT_ALSO, ORDINAL_FILM, ORDINAL_BOOK];
-    pairs.into_iter().flatten().chain(single).chain(ORDINALS).chain(NUMBERS)
-}
 
 impl Composer<'_> {
     pub(super) fn intersection(&self, rng: &mut ChaCha8Rng) -> Option<WorldQuestion> {
@@ -74,7 +41,7 @@ impl Composer<'_> {
         Some(self.question(Draft { kind, text, answers, path, variant: Some(at), mentions }))
     }
 
-    /// Who made both a film and a book, where two of each have the name.
+    /// The maker of both a film and a book, where two of each have the name.
     fn maker_of_two(&self, rng: &mut ChaCha8Rng) -> Option<WorldQuestion> {
         if self.index.crossings.is_empty() {
             return None;
@@ -312,7 +279,7 @@ impl Composer<'_> {
         self.world.name(self.world.facts[fact].object).parse().ok()
     }
 
-    /// What used to hold instead of a fact.
+    /// The object that a fact used to have.
     fn former(&self, fact: usize) -> Option<EntityId> {
         let at = self.hard.formers.binary_search_by_key(&fact, |it| it.fact).ok()?;
         self.hard.formers[at].objects.first().copied()

@@ -19,11 +19,6 @@ use index::Index;
 use passages::Plan;
 use questions::Composer;
 
-/// What texts about hard worlds say beside the relations' sentences.
-pub(crate) fn phrases() -> impl Iterator<Item = &'static str> {
-    render::phrases().chain(kinds::phrases()).chain(transcript::PHRASES)
-}
-
 /// State that hard worlds have beside entities and facts.
 #[derive(Clone, Debug)]
 pub(crate) struct Hard {
@@ -34,7 +29,7 @@ pub(crate) struct Hard {
     namesakes: Vec<bool>,
     /// Year of the current statement of each fact; 0 where statements have no date.
     years: Vec<u16>,
-    /// What used to hold.
+    /// Outdated statements, sorted by their facts.
     formers: Vec<Former>,
     plans: Vec<Plan>,
     /// Names of subjects that are no entities: one syllable away from one that is.
@@ -64,7 +59,7 @@ impl Hard {
 struct Former {
     /// The fact that holds now; the first one of a list.
     fact: usize,
-    /// What used to hold.
+    /// The objects that it used to have.
     objects: Vec<EntityId>,
     /// A year before that of the current statement.
     year: u16,
@@ -149,7 +144,7 @@ impl World {
         }
     }
 
-    /// What tells an entity apart from the other one of its name, e.g. `"painter"`.
+    /// The word that tells an entity apart from the other one of its name, e.g. `"painter"`.
     fn description(&self, entity: EntityId) -> Option<&str> {
         let relation = Self::describing_relation(self.entity_type(entity))?;
         let fact = self.fact_index(entity, relation).filter(|_| self.is_namesake(entity))?;

@@ -28,7 +28,7 @@ pub(super) enum Statement {
         /// Number of facts.
         len: usize,
     },
-    /// What used to hold: an index into [`Hard::formers`](super::Hard).
+    /// An outdated statement: an index into [`Hard::formers`](super::Hard).
     Former(usize),
 }
 

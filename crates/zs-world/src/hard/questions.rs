@@ -52,7 +52,7 @@ pub(super) fn retry<T>(
     (0..500).find_map(|_| draw(rng))
 }
 
-/// What a question is made of.
+/// Parts of a question.
 pub(super) struct Draft {
     pub(super) kind: QuestionKind,
     pub(super) text: String,
@@ -79,7 +79,7 @@ impl Composer<'_> {
         match pick_weighted(&self.hard.difficulty.kinds.weights(), rng) {
             0 => {
                 let hops = pick_weighted(&self.hard.difficulty.hops, rng) + 1;
-                retry(rng, |rng| self.chain(hops, rng))
+                self.chain(hops, rng)
             }
             1 => self.intersection(rng),
             2 => self.ordinal(rng),
@@ -91,6 +91,10 @@ impl Composer<'_> {
 
     /// A question whose answer is the last object of a chain of facts.
     pub(crate) fn chain(&self, hops: usize, rng: &mut ChaCha8Rng) -> Option<WorldQuestion> {
+        retry(rng, |rng| self.draw_chain(hops, rng))
+    }
+
+    fn draw_chain(&self, hops: usize, rng: &mut ChaCha8Rng) -> Option<WorldQuestion> {
         let path = self.draw_path(hops, rng)?;
         let (last, first) = (path[path.len() - 1], path[0]);
         let mention = self.mention_in_question(self.world.facts[first].subject, rng);

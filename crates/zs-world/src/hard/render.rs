@@ -7,25 +7,8 @@ use zs_core::Document;
 use super::Hard;
 use super::passages::Statement;
 use crate::relation::fill;
+use crate::wording::{ALIAS_SENTENCES, DATED_SENTENCES};
 use crate::{EntityId, EntityType, Relation, World, pick};
-
-/// How a passage says that an entity has a second name.
-const ALIAS_SENTENCES: [&str; 2] = ["{s} is also known as {o}.", "Another name of {s} is {o}."];
-
-/// Forms of a statement with a date; `{y}` is the year and `{v}` the verb.
-const DATED_SENTENCES: [&str; 3] = [
-    "In {y}, the {k} of {s} {v} {o}.",
-    "By {y}, the {k} of {s} {v} {o}.",
-    "The {k} of {s} in {y} {v} {o}.",
-];
-
-/// Verbs of dated statements, and what joins and describes names.
-const PARTICLES: [&str; 2] = ["was were in", "the of and"];
-
-/// What passages say beside the sentences of relations.
-pub(super) fn phrases() -> impl Iterator<Item = &'static str> {
-    ALIAS_SENTENCES.into_iter().chain(DATED_SENTENCES).chain(PARTICLES)
-}
 
 impl World {
     /// The words of passage `index`, and the facts that it states as current, each with the mention

@@ -6,23 +6,16 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use zs_core::{Document, render_observation};
 
-use super::kinds::{NUMBERS, YES_OR_NO};
 use super::render::join;
 use crate::difficulty::max_searches;
 use crate::transcript::{
     FOUND, GUESS, NEED, NOISE_PROBABILITY, NOT_FOUND, PROMPT_TEMPLATE, VERBOSE, VERBOSE_PROBABILITY,
 };
+use crate::wording::{NAME_FOUND, NAME_QUERY, NEED_NAME, NUMBERS, YES_OR_NO};
 use crate::{
     Behaviour, DOCUMENTS_PER_SEARCH, EntityId, EntityType, Example, Fact, QueryKind, QuestionKind,
     World, WorldQuestion, pick, pick_weighted,
 };
-
-const NEED_NAME: &str = "I need the other name of {s}.";
-const NAME_QUERY: &str = "{s} known name";
-const NAME_FOUND: &str = "{s} is {o}.";
-
-/// Everything that transcripts about hard worlds say beside those about easy ones.
-pub(super) const PHRASES: [&str; 3] = [NEED_NAME, NAME_QUERY, NAME_FOUND];
 
 /// Probability that the careless behaviour answers with what the first part of a chain asks for.
 const STOPS_EARLY: f64 = 0.7;
@@ -56,7 +49,7 @@ impl World {
 struct Script<'a> {
     world: &'a World,
     question: &'a WorldQuestion,
-    /// How the question or a document that was read mentions each entity.
+    /// Mentions of entities by the question and by documents that were read.
     known: BTreeMap<EntityId, String>,
     example: Example,
     rng: &'a mut ChaCha8Rng,
