@@ -190,7 +190,8 @@ pub fn tuning_examples(
 }
 
 /// Relative frequency of each hop among the tuning examples of a world; weights need not sum to
-/// one.
+/// one. In hard worlds `first` and `second` are about questions of two to four hops, and `second` is
+/// any hop after the first.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HopMix {
@@ -244,8 +245,7 @@ pub fn world_tuning_examples(
     (0..n).into_par_iter().map(draw).collect()
 }
 
-/// A question and the place in its chain that a search is for. Questions about hard worlds may have
-/// more than two hops, and later ones stand for the second.
+/// A question and the place in its chain that a search is for.
 fn draw_hop(world: &World, hops: &HopMix, rng: &mut ChaCha8Rng) -> (WorldQuestion, usize) {
     let (num_hops, hop) =
         [(1, 0), (2, 0), (2, 1)][pick_weighted(&[hops.only, hops.first, hops.second], rng)];
@@ -265,7 +265,7 @@ fn draw_hop(world: &World, hops: &HopMix, rng: &mut ChaCha8Rng) -> (WorldQuestio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zs_world::Split;
+    use zs_world::{Difficulty, Split};
 
     fn record(query: &str, document: &str, hop: u8) -> SearchRecord {
         SearchRecord {
@@ -355,6 +355,23 @@ mod tests {
         assert_eq!(split[2], plain);
         mixed.useful = vec![true, true];
         assert_eq!(split_by_label(&[mixed]).len(), 1);
+    }
+
+    #[test]
+    fn searches_in_hard_worlds_are_for_any_hop() {
+        let difficulty = Difficulty { passages: 2_000, ..Difficulty::default() };
+        let world = World::hard(0, Split::Train, &difficulty).unwrap();
+        let mut rng = StreamKey::new(0).rng(Domain::Corpus);
+        let mut draw = |only, first, second| {
+            let draws =
+                (0..60).map(|_| draw_hop(&world, &HopMix { only, first, second }, &mut rng));
+            draws.map(|(question, hop)| (question.searches(&world).len(), hop)).collect::<Vec<_>>()
+        };
+        assert!(draw(1.0, 0.0, 0.0).iter().all(|it| *it == (1, 0)));
+        assert!(draw(0.0, 1.0, 0.0).iter().all(|it| it.0 > 1 && it.1 == 0));
+        let later = draw(0.0, 0.0, 1.0);
+        assert!(later.iter().all(|it| it.0 > 1 && it.1 > 0));
+        assert!([2, 3, 4].iter().all(|hops| later.iter().any(|it| it.0 == *hops)));
     }
 
     #[test]
