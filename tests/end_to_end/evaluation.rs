@@ -27,6 +27,40 @@ fn json(text: &str) -> Value {
 }
 
 #[test]
+fn a_hard_world_is_written_and_measured() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    fs::write(dir.join("d.toml"), "passages = 2000\nstale = 0.5\n").unwrap();
+    let hard = ["data", "world", "--world", "hard", "--questions", "200", "--difficulty", "d.toml"];
+    let table = zs_ok(dir, &[&hard[..], &["--measure", "--out", "w"]].concat());
+    assert!(table.contains("bridge") && table.contains("yes_no"), "{table}");
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    assert_eq!(read("w/corpus.jsonl").lines().count(), 2000);
+    assert!(json(&read("w/measure.json"))["oracle"].as_f64().unwrap() >= 0.97);
+    assert!(read("w/difficulty.toml").contains("stale = 0.5"));
+    let (questions, chains) = (read("w/questions.jsonl"), read("w/chains.jsonl"));
+    assert_eq!(questions.lines().count(), 200);
+    for (question, chain) in questions.lines().map(json).zip(chains.lines().map(json)) {
+        assert_eq!([&question["id"], &question["type"]], [&chain["id"], &chain["type"]]);
+        let searches = chain["searches"].as_array().unwrap();
+        assert_eq!(question["hops"], searches.len());
+        assert_eq!(chain["max_searches"], searches.len() + 2);
+        for search in searches {
+            let passages = search["passages"].as_array().unwrap();
+            assert!(passages.iter().all(|it| !it.as_array().unwrap().is_empty()), "{chain}");
+        }
+    }
+    zs_ok(dir, &["data", "check", "w/questions.jsonl", "w/corpus.jsonl"]);
+    let error = zs(dir, &["data", "world", "--passages", "2000", "--out", "x"]);
+    let message = String::from_utf8(error.stderr).unwrap();
+    assert!(message.contains("--world hard"), "{message}");
+    let error = zs(dir, &["data", "world", "--world", "hard", "--passages", "9", "--out", "x"]);
+    let message = String::from_utf8(error.stderr).unwrap();
+    assert!(message.contains("`passages` is 9; set it to 1,000 to 100,000"), "{message}");
+    assert!(!dir.join("x").exists());
+}
+
+#[test]
 fn an_evaluation_goes_on_and_comes_to_the_same() {
     let scratch = workplace();
     let dir = scratch.path();

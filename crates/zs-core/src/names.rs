@@ -3,16 +3,19 @@
 
 use crate::{Document, Question};
 
-/// Capitalised words that begin sentences and questions of the embedded world, and are no names.
-pub const SENTENCE_WORDS: [&str; 20] = [
+/// Capitalised words that begin sentences and questions of embedded worlds, and are no names.
+pub const SENTENCE_WORDS: [&str; 23] = [
+    "Another",
     "Answer",
     "Born",
     "By",
     "Documents",
     "For",
+    "How",
     "I",
     "If",
     "In",
+    "Is",
     "Let",
     "My",
     "Not",

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rand::RngExt;
 use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use zs_core::{Document, DocumentQuality, Domain, StreamKey, normalize_answer};
@@ -11,7 +13,9 @@ use zs_core::{Document, DocumentQuality, Domain, StreamKey, normalize_answer};
 use crate::pretraining::{ExampleError, case_example, render_reply};
 use crate::simulated::{SimulationPrompt, SimulationTemplates, TemplateError};
 use zs_data::{DataError, RowError, RowReader};
-use zs_world::{Example, QueryMix, World, pick, pick_weighted, simulation_case};
+use zs_world::{
+    Example, QueryMix, World, WorldPreset, WorldQuestion, pick, pick_weighted, simulation_case,
+};
 
 /// One search of a policy on a real engine: a row of the JSON Lines that tuning data is kept in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -186,7 +190,8 @@ pub fn tuning_examples(
 }
 
 /// Relative frequency of each hop among the tuning examples of a world; weights need not sum to
-/// one.
+/// one. In hard worlds `first` and `second` are about questions of two to four hops, and `second` is
+/// any hop after the first.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HopMix {
@@ -232,9 +237,7 @@ pub fn world_tuning_examples(
         let place = StreamKey { group: (index >> 32) as u32, sample: index as u32, ..key };
         let mut rng = place.rng(Domain::Corpus);
         let world = pick(worlds, &mut rng);
-        let (num_hops, hop) = [(1, 0), (2, 0), (2, 1)]
-            [pick_weighted(&[hops.only, hops.first, hops.second], &mut rng)];
-        let question = world.random_question(num_hops, &mut rng);
+        let (question, hop) = draw_hop(world, hops, &mut rng);
         let queries = if hop == 0 { *queries } else { queries.of_later_hops() };
         let case = simulation_case(world, &question, hop, &queries, &mut rng);
         Ok(case_example(&question, &case, templates, distractor_loss, &mut rng)?)
@@ -242,10 +245,27 @@ pub fn world_tuning_examples(
     (0..n).into_par_iter().map(draw).collect()
 }
 
+/// A question and the place in its chain that a search is for.
+fn draw_hop(world: &World, hops: &HopMix, rng: &mut ChaCha8Rng) -> (WorldQuestion, usize) {
+    let (num_hops, hop) =
+        [(1, 0), (2, 0), (2, 1)][pick_weighted(&[hops.only, hops.first, hops.second], rng)];
+    if world.preset() == WorldPreset::Easy || num_hops == 1 {
+        return (world.random_question(num_hops, rng), hop);
+    }
+    let question = loop {
+        let question = world.draw_question(rng);
+        if question.searches(world).len() > 1 {
+            break question;
+        }
+    };
+    let later = rng.random_range(1..question.chain.len());
+    (question, if hop == 0 { 0 } else { later })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zs_world::Split;
+    use zs_world::{Difficulty, Split};
 
     fn record(query: &str, document: &str, hop: u8) -> SearchRecord {
         SearchRecord {
@@ -335,6 +355,23 @@ mod tests {
         assert_eq!(split[2], plain);
         mixed.useful = vec![true, true];
         assert_eq!(split_by_label(&[mixed]).len(), 1);
+    }
+
+    #[test]
+    fn searches_in_hard_worlds_are_for_any_hop() {
+        let difficulty = Difficulty { passages: 2_000, ..Difficulty::default() };
+        let world = World::hard(0, Split::Train, &difficulty).unwrap();
+        let mut rng = StreamKey::new(0).rng(Domain::Corpus);
+        let mut draw = |only, first, second| {
+            let draws =
+                (0..60).map(|_| draw_hop(&world, &HopMix { only, first, second }, &mut rng));
+            draws.map(|(question, hop)| (question.searches(&world).len(), hop)).collect::<Vec<_>>()
+        };
+        assert!(draw(1.0, 0.0, 0.0).iter().all(|it| *it == (1, 0)));
+        assert!(draw(0.0, 1.0, 0.0).iter().all(|it| it.0 > 1 && it.1 == 0));
+        let later = draw(0.0, 0.0, 1.0);
+        assert!(later.iter().all(|it| it.0 > 1 && it.1 > 0));
+        assert!([2, 3, 4].iter().all(|hops| later.iter().any(|it| it.0 == *hops)));
     }
 
     #[test]

@@ -9,12 +9,12 @@ use crate::world::{WorldSource, generate_world, world_questions};
 /// Sources of questions by name.
 pub type QuestionRegistry = Registry<Box<dyn QuestionSource>>;
 
-/// Questions about an embedded world, 1-hop and 2-hop in turn.
+/// Questions about an embedded world, 1-hop and 2-hop in turn; of a hard world, of every kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorldQuestions {
     /// World.
     pub world: WorldSource,
-    /// Questions of each number of hops.
+    /// Questions of each number of hops; half of the questions of a hard world.
     pub per_hop: usize,
 }
 
@@ -76,6 +76,14 @@ mod tests {
         let set = read(json!({ "kind": "world", "world": world, "per_hop": 4 })).unwrap();
         let hops: Vec<_> = set.questions.iter().filter_map(|it| it.hops).collect();
         assert_eq!(hops, [1, 2, 1, 2, 1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn questions_on_hard_worlds_have_a_type() {
+        let world = json!({ "seed": 3, "split": "train", "preset": "hard" });
+        let set = read(json!({ "kind": "world", "world": world, "per_hop": 20 })).unwrap();
+        assert_eq!(set.questions.len(), 40);
+        assert!(set.questions.iter().all(|it| it.question_type.is_some()));
     }
 
     #[test]

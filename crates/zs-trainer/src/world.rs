@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use zs_core::Question;
-use zs_world::{Split, World};
+use zs_world::{Split, World, WorldPreset};
 
 /// An embedded world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,18 +12,20 @@ pub struct WorldSource {
     pub seed: u64,
     /// Its split.
     pub split: Split,
+    /// Its preset, easy unless told otherwise.
+    #[serde(default, skip_serializing_if = "WorldPreset::is_easy")]
+    pub preset: WorldPreset,
 }
 
 /// The world of a description.
 #[must_use]
 pub fn generate_world(source: WorldSource) -> World {
-    World::generate(source.seed, source.split)
+    source.preset.generate(source.seed, source.split)
 }
 
-/// `per_hop` questions of one hop and as many of two, in turn.
+/// Twice `per_hop` questions of a world's mix: of an easy world, as many of one hop as of two, in
+/// turn.
 #[must_use]
 pub fn world_questions(world: &World, seed: u64, per_hop: usize) -> Vec<Question> {
-    let one_hop = world.questions(seed, 1, per_hop);
-    let two_hop = world.questions(seed, 2, per_hop);
-    one_hop.into_iter().zip(two_hop).flat_map(|(one, two)| [one.question, two.question]).collect()
+    world.mixed_questions(seed, 2 * per_hop).into_iter().map(|it| it.question).collect()
 }

@@ -6,36 +6,55 @@ use rand_chacha::ChaCha8Rng;
 use zs_core::{Document, render_observation};
 
 use super::relation::fill;
-use super::{EntityType, Example, World, pick};
+use super::{EntityType, Example, World, WorldPreset, pick};
 
 /// Three documents, then a question about each in another order, each followed by its answer.
 ///
 /// Only the answers are learned: dense practice in finding the document and copying a name.
 #[must_use]
 pub fn reading_drill(world: &World, rng: &mut ChaCha8Rng) -> Example {
-    let mut facts: Vec<usize> = Vec::with_capacity(3);
-    while facts.len() < 3 {
-        let fact = rng.random_range(0..world.facts().len());
-        if !facts.contains(&fact) {
-            facts.push(fact);
+    let mut passages: Vec<usize> = Vec::with_capacity(3);
+    while passages.len() < 3 {
+        let passage = rng.random_range(0..world.num_passages());
+        if !passages.contains(&passage) && is_readable(world, passage) {
+            passages.push(passage);
         }
     }
-    let documents: Vec<Document> = facts.iter().map(|&it| world.passage(it)).collect();
+    let documents: Vec<Document> = passages.iter().map(|&it| world.passage(it)).collect();
     let mut example = Example::ending();
     example.show(render_observation(&documents, false));
-    facts.shuffle(rng);
-    for index in facts {
-        let fact = world.facts()[index];
+    passages.shuffle(rng);
+    for passage in passages {
+        let (_, mentions) = world.passage_with_mentions(passage);
+        let askable: Vec<_> = mentions.into_iter().filter(|it| !is_list(world, it.0)).collect();
+        // No number is drawn where there is no choice.
+        let (fact, object) = if askable.len() == 1 { &askable[0] } else { pick(&askable, rng) };
+        let fact = world.facts()[*fact];
         let question = pick(fact.relation.grammar().questions, rng);
-        example.show(format!("{} <answer>", fill(question, world.name(fact.subject), "")));
-        example.learn(format!(" {} </answer>\n", world.name(fact.object)));
+        example.show(format!("{} <answer>", fill(question, &world.mention(fact.subject), "")));
+        example.learn(format!(" {object} </answer>\n"));
     }
     example
 }
 
-/// Every fact about an entity, in any order and phrasing; all of it is learned.
+/// Returns true if a passage states a fact that a question asks for with its object as the answer.
+fn is_readable(world: &World, passage: usize) -> bool {
+    world.current_facts(passage).into_iter().any(|it| !is_list(world, it))
+}
+
+fn is_list(world: &World, fact: usize) -> bool {
+    world.facts()[fact].relation.is_list()
+}
+
+/// Every fact about an entity of an easy world, in any order and phrasing, or a passage of a hard
+/// one; all of it is learned.
 #[must_use]
 pub fn page_example(world: &World, rng: &mut ChaCha8Rng) -> Example {
+    if world.preset() == WorldPreset::Hard {
+        let mut example = Example::ending();
+        example.learn(world.passage(rng.random_range(0..world.num_passages())).text);
+        return example;
+    }
     let fact = rng.random_range(0..world.facts().len());
     let mut about: Vec<usize> = world.facts_about(world.facts()[fact].subject).collect();
     about.shuffle(rng);

@@ -1,9 +1,13 @@
 //! Worlds as JSON Lines, in the formats that users' own data has.
 
+use std::borrow::Borrow;
 use std::io::Write;
 
 use serde::Serialize;
 use zs_core::{Document, Question};
+
+use super::difficulty::max_searches;
+use super::{Fact, QuestionKind, Relation, World, WorldQuestion};
 
 /// Failure to write a world.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +33,8 @@ pub enum ExportError {
     },
 }
 
-/// Writes questions, one a line: `{"id", "question", "golden_answers", "hops", "gold_titles"}`.
+/// Writes questions, one a line: `{"id", "question", "golden_answers", "hops", "gold_titles"}`, and the
+/// `type` of those about a hard world.
 ///
 /// # Errors
 ///
@@ -43,14 +48,76 @@ pub fn write_questions<'a>(
 
 /// Writes a corpus, one document a line: `{"id", "title", "text"}`.
 ///
+/// Documents may be composed as they are written, so a corpus needs no memory.
+///
 /// # Errors
 ///
 /// Fails when the writer does.
-pub fn write_corpus<'a>(
+pub fn write_corpus(
     writer: impl Write,
-    documents: impl IntoIterator<Item = &'a Document>,
+    documents: impl IntoIterator<Item = impl Borrow<Document> + Serialize>,
 ) -> Result<(), ExportError> {
     write_rows(writer, documents)
+}
+
+/// Writes what each question needs, one a line: `{"id", "type", "hops", "max_searches", "searches"}`.
+///
+/// `searches` has a row for each search of a perfect policy: `{"relation", "titles", "passages"}`,
+/// where `passages` lists, for each title, the passages that state what is to be found.
+///
+/// # Errors
+///
+/// Fails when the writer does.
+pub fn write_chains<'a>(
+    writer: impl Write,
+    world: &World,
+    questions: impl IntoIterator<Item = &'a WorldQuestion>,
+) -> Result<(), ExportError> {
+    write_rows(writer, questions.into_iter().map(|it| Chain::of(world, it)))
+}
+
+#[derive(Serialize)]
+struct Chain<'a> {
+    id: &'a str,
+    #[serde(rename = "type")]
+    kind: QuestionKind,
+    hops: usize,
+    max_searches: usize,
+    searches: Vec<Search>,
+}
+
+#[derive(Serialize)]
+struct Search {
+    relation: Relation,
+    titles: Vec<String>,
+    passages: Vec<Vec<String>>,
+}
+
+impl<'a> Chain<'a> {
+    fn of(world: &World, question: &'a WorldQuestion) -> Self {
+        let parts = question.searches(world);
+        let search = |facts: &&[Fact]| {
+            let of_title = |it: &Fact| world.passages_that_state(*it);
+            let name = |it: usize| format!("p{it}");
+            let ids = |it: &Fact| of_title(it).into_iter().map(name).collect();
+            // The facts of a list have one title and the same passages.
+            let subjects: Vec<&Fact> =
+                facts.chunk_by(|a, b| a.subject == b.subject).map(|it| &it[0]).collect();
+            Search {
+                relation: facts[0].relation,
+                titles: subjects.iter().map(|it| world.title(it.subject)).collect(),
+                passages: subjects.into_iter().map(ids).collect(),
+            }
+        };
+        let hops = parts.len();
+        Self {
+            id: &question.question.id,
+            kind: question.kind,
+            hops,
+            max_searches: max_searches(hops),
+            searches: parts.iter().map(search).collect(),
+        }
+    }
 }
 
 fn write_rows<T: Serialize>(
@@ -72,7 +139,7 @@ fn write_rows<T: Serialize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Split, World};
+    use crate::Split;
 
     #[test]
     fn rows_have_the_documented_fields() {

@@ -1,5 +1,9 @@
-//! A seeded synthetic encyclopedia: entities with invented names, facts about them, a passage a
-//! fact, and one- and two-hop questions that the passages answer.
+//! A seeded synthetic encyclopedia: entities with invented names, facts about them, passages that
+//! state the facts, and questions that the passages answer.
+//!
+//! An easy world ([`World::generate`]) has a passage a fact and questions of one and two hops; a hard
+//! one ([`World::hard`]) has a [`Difficulty`]. [`measure`] says how far perfect searches and guesses
+//! get.
 //!
 //! It stands in for Wikipedia where nothing can be downloaded: the real engine of a run searches
 //! [`World::passages`], while training text ([`transcript`] and the drills) comes from other worlds.
@@ -24,10 +28,13 @@
 //! # Ok::<(), zs_core::SearchError>(())
 //! ```
 
+mod difficulty;
 mod drill;
 mod entity_type;
 mod example;
 mod export;
+mod hard;
+mod measure;
 mod name;
 mod query;
 mod question;
@@ -35,6 +42,7 @@ mod relation;
 mod simulation;
 mod tokenizer;
 mod transcript;
+mod wording;
 
 use std::sync::{Arc, OnceLock};
 
@@ -44,15 +52,18 @@ use rand_chacha::ChaCha8Rng;
 use zs_core::{Document, Domain, StreamKey};
 use zs_search::{Bm25Engine, Bm25Fields};
 
+use hard::Hard;
 use relation::fill;
 
+pub use difficulty::{Difficulty, DifficultyError, KindMix, SEARCH_BUDGETS, WorldPreset};
 pub use drill::{induction_drill, page_example, reading_drill};
 pub use entity_type::{EntityType, JOBS};
 pub use example::{Example, Segment};
-pub use export::{ExportError, write_corpus, write_questions};
+pub use export::{ExportError, write_chains, write_corpus, write_questions};
+pub use measure::{KindMeasure, Measure, measure};
 pub use name::{GIVEN_NAMES, Split};
 pub use query::{QueryKind, QueryMix};
-pub use question::WorldQuestion;
+pub use question::{QuestionKind, WorldQuestion};
 pub use relation::{Grammar, QUERIES, RELATIONS, Relation};
 pub use simulation::{CaseDocument, SimulationCase, simulation_case};
 pub use tokenizer::{
@@ -110,30 +121,42 @@ pub struct World {
     type_starts: Vec<usize>,
     /// Sorted by subject, then relation.
     facts: Vec<Fact>,
-    /// The sentence of the fact at the same index.
+    /// The sentence of the fact at the same index; empty in a hard world.
     sentences: Vec<String>,
+    hard: Option<Box<Hard>>,
     engine: OnceLock<Arc<Bm25Engine>>,
 }
 
 impl World {
-    /// The world of this seed and split.
+    /// The easy world of this seed and split.
     #[must_use]
     pub fn generate(seed: u64, split: Split) -> Self {
         let key = StreamKey { group: split as u32, ..StreamKey::new(seed) };
         let mut rng = key.rng(Domain::World);
-        let mut world = Self {
+        let mut world = Self::empty(seed, split);
+        world.draw_entities(&mut rng);
+        world.draw_facts(&mut rng);
+        world.sentences = world.facts.iter().map(|it| world.draw_sentence(*it, &mut rng)).collect();
+        world
+    }
+
+    fn empty(seed: u64, split: Split) -> Self {
+        Self {
             seed,
             split,
             entities: Vec::new(),
             type_starts: Vec::new(),
             facts: Vec::new(),
             sentences: Vec::new(),
+            hard: None,
             engine: OnceLock::new(),
-        };
-        world.draw_entities(&mut rng);
-        world.draw_facts(&mut rng);
-        world.sentences = world.facts.iter().map(|it| world.draw_sentence(*it, &mut rng)).collect();
-        world
+        }
+    }
+
+    /// The preset whose relations and words the world has.
+    #[must_use]
+    pub fn preset(&self) -> WorldPreset {
+        if self.hard.is_some() { WorldPreset::Hard } else { WorldPreset::Easy }
     }
 
     /// The seed that it was generated from.
@@ -154,7 +177,7 @@ impl World {
         &self.entities
     }
 
-    /// Every fact; passage `i` states fact `i`.
+    /// Every fact; in an easy world, passage `i` states fact `i`.
     #[must_use]
     pub fn facts(&self) -> &[Fact] {
         &self.facts
@@ -202,16 +225,44 @@ impl World {
         self.facts_about(subject).find(|&it| self.facts[it].relation == relation)
     }
 
-    /// The corpus: one document a fact, titled with its subject.
+    /// Number of passages.
     #[must_use]
-    pub fn passages(&self) -> Vec<Document> {
-        (0..self.facts.len()).map(|it| self.passage(it)).collect()
+    pub fn num_passages(&self) -> usize {
+        self.hard.as_ref().map_or(self.facts.len(), |it| it.num_passages())
     }
 
-    /// The document of fact `index`.
-    pub(crate) fn passage(&self, index: usize) -> Document {
-        let title = self.name(self.facts[index].subject);
-        Document { id: format!("p{index}"), ..Document::new(title, self.sentence(index)) }
+    /// The corpus.
+    #[must_use]
+    pub fn passages(&self) -> Vec<Document> {
+        (0..self.num_passages()).map(|it| self.passage(it)).collect()
+    }
+
+    /// Passage `index`, titled with its subject.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such passage.
+    #[must_use]
+    pub fn passage(&self, index: usize) -> Document {
+        self.passage_with_mentions(index).0
+    }
+
+    /// Passage `index`, and the facts that it states as they are now, each with its mention of the
+    /// object.
+    pub(crate) fn passage_with_mentions(&self, index: usize) -> (Document, Vec<(usize, String)>) {
+        if let Some(hard) = &self.hard {
+            return self.compose(hard, index);
+        }
+        let fact = self.facts[index];
+        let text = self.sentence(index);
+        let document = Document::new(self.name(fact.subject), text);
+        let mentions = vec![(index, self.name(fact.object).to_owned())];
+        (Document { id: format!("p{index}"), ..document }, mentions)
+    }
+
+    /// The facts that passage `index` states as they are now.
+    pub(crate) fn current_facts(&self, index: usize) -> Vec<usize> {
+        self.hard.as_ref().map_or_else(|| vec![index], |it| it.current_facts(index))
     }
 
     /// The real engine of this world: BM25 over [`passages`](Self::passages), built when first
@@ -219,13 +270,17 @@ impl World {
     #[must_use]
     pub fn engine(&self) -> &Arc<Bm25Engine> {
         self.engine.get_or_init(|| {
-            // Each field on its own: published runs were ranked so.
-            let engine = Bm25Engine::with_fields(self.passages(), Bm25Fields::Separate);
+            let fields = match self.preset() {
+                // Each field on its own: published runs were ranked so.
+                WorldPreset::Easy => Bm25Fields::Separate,
+                WorldPreset::Hard => Bm25Fields::default(),
+            };
+            let engine = Bm25Engine::with_fields(self.passages(), fields);
             Arc::new(engine.expect("a world has passages, and its index needs no file"))
         })
     }
 
-    /// The facts whose passages the real engine returns, best first.
+    /// The passages that the real engine returns, best first.
     pub(crate) fn search(&self, query: &str, k: usize) -> Vec<usize> {
         let found = self.engine().search_indices(query, k);
         let found = found.expect("an index in memory has no file that could be unreadable");
@@ -251,7 +306,7 @@ impl World {
     }
 
     fn draw_entities(&mut self, rng: &mut ChaCha8Rng) {
-        let reserved = tokenizer::capitalised_words();
+        let reserved = tokenizer::capitalised_words(WorldPreset::Easy);
         let mut used = std::collections::BTreeSet::new();
         for entity_type in EntityType::ALL {
             self.type_starts.push(self.entities.len());

@@ -115,6 +115,36 @@ pub(crate) fn draw_name(rng: &mut ChaCha8Rng, split: Split, words: &[String]) ->
     }
 }
 
+/// A name of this split with the first two syllables of another and a third of its own; `None`
+/// where chance finds none.
+pub(crate) fn draw_similar_name(
+    rng: &mut ChaCha8Rng,
+    name: &str,
+    split: Split,
+    words: &[String],
+) -> Option<String> {
+    const ATTEMPTS: usize = 60;
+    let onset = onsets().filter(|it| name.starts_with(it.as_str())).max_by_key(String::len)?;
+    let second = continuations().find(|it| name[onset.len()..].starts_with(it.as_str()))?;
+    (0..ATTEMPTS).find_map(|_| {
+        let (start, end) = CONTINUATIONS[rng.random_range(0..CONTINUATIONS.len())];
+        let vowel = VOWELS[rng.random_range(0..VOWELS.len())];
+        let other = format!("{onset}{second}{start}{vowel}{end}");
+        let is_usable = other != name && Split::of_name(&other) == split;
+        (is_usable && !words.iter().any(|it| other.starts_with(it))).then_some(other)
+    })
+}
+
+/// A given name with two neighbouring letters after the first swapped, e.g. `"Daivd"`.
+pub(crate) fn misspell_given_name(given: &str, rng: &mut ChaCha8Rng) -> String {
+    let mut letters = given.as_bytes().to_vec();
+    let places: Vec<usize> =
+        (1..letters.len() - 1).filter(|&it| letters[it] != letters[it + 1]).collect();
+    let at = places[rng.random_range(0..places.len())];
+    letters.swap(at, at + 1);
+    String::from_utf8_lossy(&letters).into_owned()
+}
+
 /// A name as a poor copyist writes it: given name and first syllable right, the rest not.
 ///
 /// The result is a name of the same split, so that no text ever holds a name of another.
@@ -145,6 +175,21 @@ mod tests {
             for a in &syllables {
                 assert!(syllables.iter().all(|b| a == b || !b.starts_with(a.as_str())), "{a}");
             }
+        }
+    }
+
+    #[test]
+    fn similar_names_differ_in_the_last_syllable() {
+        let mut rng = zs_core::StreamKey::new(0).rng(zs_core::Domain::World);
+        for (name, kept) in [("Badan", "Bada"), ("Bradanka", "Brada"), ("Zochama", "Zocha")] {
+            let similar = draw_similar_name(&mut rng, name, Split::Test, &[]).unwrap();
+            assert!(similar.starts_with(kept), "{similar}");
+            assert_ne!(similar, name);
+            assert_eq!(Split::of_name(&similar), Split::Test);
+        }
+        for given in GIVEN_NAMES {
+            let misspelled = misspell_given_name(given, &mut rng);
+            assert!(!GIVEN_NAMES.contains(&misspelled.as_str()), "{given} {misspelled}");
         }
     }
 

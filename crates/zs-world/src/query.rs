@@ -121,7 +121,7 @@ impl World {
         let fact = question.chain[hop];
         let keyword = fact.relation.keyword();
         let subject_type = self.entity_type(fact.subject);
-        let name = self.name(fact.subject);
+        let name = &self.mention(fact.subject);
         match kind {
             QueryKind::Oracle => self.oracle_query(fact, rng),
             QueryKind::Keyword => keyword.to_owned(),
@@ -134,22 +134,24 @@ impl World {
                 self.phrase_query(self.name(other), keyword, subject_type, rng)
             }
             QueryKind::Truncated => {
-                let part = truncate_name(name, rng);
+                let part = truncate_name(self.name(fact.subject), rng);
                 self.phrase_query(part, keyword, subject_type, rng)
             }
             QueryKind::WrongRelation => {
                 let last = question.chain[question.chain.len() - 1].relation;
-                let others: Vec<_> =
-                    subject_type.relations().filter(|it| *it != fact.relation).collect();
+                let others: Vec<_> = subject_type
+                    .relations_in(self.preset())
+                    .filter(|it| *it != fact.relation)
+                    .collect();
                 let other = match last != fact.relation || others.is_empty() {
                     true => last,
                     false => *pick(&others, rng),
                 };
                 self.phrase_query(name, other.keyword(), subject_type, rng)
             }
-            QueryKind::EntityOnly => name.to_owned(),
+            QueryKind::EntityOnly => name.clone(),
             QueryKind::Misspelled => {
-                let other = misspell_name(name, self.split(), rng);
+                let other = misspell_name(self.name(fact.subject), self.split(), rng);
                 self.phrase_query(&other, keyword, subject_type, rng)
             }
         }
@@ -158,10 +160,11 @@ impl World {
     /// A query that names the subject in full and the relation.
     pub(crate) fn oracle_query(&self, fact: Fact, rng: &mut ChaCha8Rng) -> String {
         let subject_type = self.entity_type(fact.subject);
-        self.phrase_query(self.name(fact.subject), fact.relation.keyword(), subject_type, rng)
+        let mention = self.mention(fact.subject);
+        self.phrase_query(&mention, fact.relation.keyword(), subject_type, rng)
     }
 
-    fn phrase_query(
+    pub(crate) fn phrase_query(
         &self,
         name: &str,
         keyword: &str,

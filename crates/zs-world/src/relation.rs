@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::EntityType;
+use super::{EntityType, WorldPreset};
 
 /// A relation between a subject and an object, e.g. "director": film -> person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,6 +43,12 @@ pub enum Relation {
     Headquarters,
     /// Company -> year.
     Founding,
+    /// Person -> year; of hard worlds alone, as all that follow.
+    Birth,
+    /// Person -> film, a list; the other way round of [`Relation::Director`].
+    Films,
+    /// Person -> book, a list; the other way round of [`Relation::Author`].
+    Books,
 }
 
 /// Forms of a query for any relation; `{k}` is its keyword and `{t}` the subject's type.
@@ -61,6 +67,17 @@ impl Relation {
     pub fn keyword(self) -> &'static str {
         self.grammar().keyword
     }
+
+    /// Returns true if a subject has several objects, which are stated together.
+    pub(crate) fn is_list(self) -> bool {
+        matches!(self, Self::Films | Self::Books)
+    }
+
+    /// Returns true if hard worlds state the relation with a date, since its object changes.
+    pub(crate) fn is_dated(self) -> bool {
+        let changes = [Self::Employer, Self::Mayor, Self::President, Self::Headquarters];
+        self.is_list() || changes.contains(&self)
+    }
 }
 
 /// Sentences, questions and queries of one relation; `{s}` is the subject and `{o}` the object.
@@ -74,7 +91,7 @@ pub struct Grammar {
     pub object: EntityType,
     /// The noun that queries use; a word of every sentence, so that a keyword search finds them.
     pub keyword: &'static str,
-    /// Sentences that state a fact.
+    /// Sentences that state a fact; empty for lists, whose statements have dates.
     pub sentences: &'static [&'static str],
     /// Questions for the object; `{s}` is a name or a noun phrase.
     pub questions: &'static [&'static str],
@@ -83,8 +100,8 @@ pub struct Grammar {
     pub phrases: &'static [&'static str],
 }
 
-/// Every relation of the world, in the order of [`Relation`].
-pub static RELATIONS: [Grammar; 17] = [
+/// Every relation, in the order of [`Relation`].
+pub static RELATIONS: [Grammar; 20] = [
     Grammar {
         relation: Relation::Birthplace,
         subject: EntityType::Person,
@@ -311,7 +328,46 @@ pub static RELATIONS: [Grammar; 17] = [
         questions: &["When was {s} founded?", "In which year was {s} founded?"],
         phrases: &[],
     },
+    Grammar {
+        relation: Relation::Birth,
+        subject: EntityType::Person,
+        object: EntityType::Year,
+        keyword: "birth",
+        sentences: &[
+            "The birth of {s} was in {o}.",
+            "{o} was the year of the birth of {s}.",
+            "{s} has {o} as the year of birth.",
+        ],
+        questions: &["When was {s} born?", "In which year was {s} born?"],
+        phrases: &[],
+    },
+    Grammar {
+        relation: Relation::Films,
+        subject: EntityType::Person,
+        object: EntityType::Film,
+        keyword: "films",
+        sentences: &[],
+        questions: &["How many films did {s} direct?", "What is the number of films of {s}?"],
+        phrases: &[],
+    },
+    Grammar {
+        relation: Relation::Books,
+        subject: EntityType::Person,
+        object: EntityType::Book,
+        keyword: "books",
+        sentences: &[],
+        questions: &["How many books did {s} write?", "What is the number of books of {s}?"],
+        phrases: &[],
+    },
 ];
+
+/// The relations of the preset's worlds.
+pub(crate) fn relations_of(preset: WorldPreset) -> &'static [Grammar] {
+    match preset {
+        WorldPreset::Easy => &RELATIONS[..Relation::Birth as usize],
+        WorldPreset::Hard => &RELATIONS,
+    }
+}
 
 /// A phrasing with subject and object filled in.
 #[must_use]
@@ -320,9 +376,15 @@ pub(crate) fn fill(phrasing: &str, subject: &str, object: &str) -> String {
 }
 
 impl EntityType {
-    /// Relations that the type is the subject of.
+    /// Relations of easy worlds that the type is the subject of.
     pub fn relations(self) -> impl Iterator<Item = Relation> {
-        RELATIONS.iter().filter(move |it| it.subject == self).map(|it| it.relation)
+        self.relations_in(WorldPreset::Easy)
+    }
+
+    /// Relations of the preset's worlds that the type is the subject of.
+    pub(crate) fn relations_in(self, preset: WorldPreset) -> impl Iterator<Item = Relation> {
+        let of_type = move |it: &&Grammar| it.subject == self;
+        relations_of(preset).iter().filter(of_type).map(|it| it.relation)
     }
 }
 
@@ -341,7 +403,9 @@ mod tests {
     fn every_relation_is_fully_phrased() {
         for it in &RELATIONS {
             let name = it.keyword;
-            assert!(it.sentences.len() >= 3 && it.questions.len() >= 2, "{name}");
+            assert_eq!(it.sentences.is_empty(), it.relation.is_list(), "{name}");
+            assert!(it.relation.is_list() || it.sentences.len() >= 3, "{name}");
+            assert!(it.questions.len() >= 2, "{name}");
             for sentence in it.sentences {
                 assert!(sentence.contains("{s}") && sentence.contains("{o}"), "{sentence}");
                 let words = sentence.split(|ch: char| !ch.is_alphanumeric());
@@ -350,7 +414,7 @@ mod tests {
             for question in it.questions {
                 assert!(question.contains("{s}") && question.ends_with('?'), "{question}");
             }
-            let bridges = it.object.relations().next().is_some();
+            let bridges = it.object.relations().next().is_some() && !it.relation.is_list();
             assert_eq!(bridges, it.phrases.len() >= 2, "{name}");
         }
     }

@@ -4,9 +4,11 @@
 use rand::RngExt;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use zs_core::{Document, DocumentQuality};
+use zs_core::{Document, DocumentQuality, contains_words};
 
-use super::{DOCUMENTS_PER_SEARCH, Fact, QueryKind, QueryMix, World, WorldQuestion};
+use super::{
+    DOCUMENTS_PER_SEARCH, Fact, QueryKind, QueryMix, Relation, World, WorldPreset, WorldQuestion,
+};
 
 /// One search with the documents that the simulation LLM should write for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,17 +86,26 @@ pub fn simulation_case(
 }
 
 impl World {
-    /// Returns true if passage `index` mentions an entity.
-    pub(crate) fn mentions(&self, index: usize, entity: super::EntityId) -> bool {
-        let fact = self.facts[index];
-        fact.subject == entity || fact.object == entity
+    /// The mention of a fact's object in a passage that states the fact; spouses are mutual.
+    pub(crate) fn read(&self, passage: usize, fact: Fact) -> Option<String> {
+        let (_, mentions) = self.passage_with_mentions(passage);
+        mentions.into_iter().find_map(|(index, mention)| {
+            let stated = self.facts[index];
+            match stated == fact {
+                true => Some(mention),
+                false => is_same_marriage(stated, fact).then(|| self.mention(stated.subject)),
+            }
+        })
     }
 
-    /// Returns true if passage `index` states a fact, or the same the other way round.
-    pub(crate) fn supports(&self, index: usize, fact: Fact) -> bool {
-        self.facts[index].relation == fact.relation
-            && self.mentions(index, fact.subject)
-            && self.mentions(index, fact.object)
+    /// Returns true if a passage states a fact, or the same the other way round.
+    pub(crate) fn supports(&self, passage: usize, fact: Fact) -> bool {
+        let current = self.current_facts(passage);
+        current.into_iter().map(|it| self.facts[it]).any(|stated| {
+            let [there, back] = [(fact.subject, fact.object), (fact.object, fact.subject)];
+            let pair = (stated.subject, stated.object);
+            stated.relation == fact.relation && (pair == there || pair == back)
+        })
     }
 
     /// Makes sure that a passage which states the fact is among the results.
@@ -103,7 +114,7 @@ impl World {
             return;
         }
         found.truncate(DOCUMENTS_PER_SEARCH - 1);
-        found.extend(self.fact_index(fact.subject, fact.relation));
+        found.extend(self.passages_that_state(fact).first());
     }
 
     /// Related results that neither state the fact nor mention the question's answer.
@@ -114,11 +125,7 @@ impl World {
         query: &str,
         rng: &mut ChaCha8Rng,
     ) -> Vec<usize> {
-        let answer = question.chain[question.chain.len() - 1].object;
-        let is_noise = |it: usize| {
-            let states_it = self.mentions(it, fact.subject) && self.mentions(it, fact.object);
-            !states_it && !self.mentions(it, answer)
-        };
+        let is_noise = |it: usize| self.is_noise(it, question, fact);
         // Half of the time noise is about something else that has the same relation.
         let other = self.random_entity(self.entity_type(fact.subject), rng);
         let query = match rng.random_bool(0.5) {
@@ -132,6 +139,21 @@ impl World {
         self.fill_up(found, is_noise, rng)
     }
 
+    fn is_noise(&self, passage: usize, question: &WorldQuestion, fact: Fact) -> bool {
+        if self.preset() == WorldPreset::Easy {
+            let stated = self.facts[passage];
+            let mentions = |entity| stated.subject == entity || stated.object == entity;
+            let answer = question.chain[question.chain.len() - 1].object;
+            let states_it = mentions(fact.subject) && mentions(fact.object);
+            return !states_it && !mentions(answer);
+        }
+        // Answers such as "yes" and "2" are no part of a passage.
+        let is_open = question.kind.chance().is_none();
+        let answers = if is_open { &question.question.golden_answers[..] } else { &[] };
+        let text = self.passage(passage).text;
+        !self.supports(passage, fact) && !answers.iter().any(|it| contains_words(&text, it))
+    }
+
     /// Adds any acceptable passages until a search's worth is there.
     fn fill_up(
         &self,
@@ -140,13 +162,18 @@ impl World {
         rng: &mut ChaCha8Rng,
     ) -> Vec<usize> {
         while found.len() < DOCUMENTS_PER_SEARCH {
-            let any = rng.random_range(0..self.facts.len());
+            let any = rng.random_range(0..self.num_passages());
             if accept(any) && !found.contains(&any) {
                 found.push(any);
             }
         }
         found
     }
+}
+
+fn is_same_marriage(a: Fact, b: Fact) -> bool {
+    let are_marriages = [a, b].iter().all(|it| it.relation == Relation::Spouse);
+    are_marriages && (a.subject, a.object) == (b.object, b.subject)
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use serde_json::{Map, Value, json};
 use zs_core::{INVALID_ACTION_MESSAGE, NO_DOCUMENTS, RESERVED_TAGS};
 
-use super::{EntityType, GIVEN_NAMES, JOBS, QUERIES, RELATIONS, name, transcript};
+use super::relation::relations_of;
+use super::{EntityType, GIVEN_NAMES, JOBS, QUERIES, WorldPreset, name, transcript, wording};
 
 /// Padding; token 0.
 pub const PAD_TOKEN: &str = "<pad>";
@@ -49,7 +50,18 @@ pub const FIRST_ORDINARY_TOKEN: u32 = 4;
 /// line break is encoded like a space, and decoding writes one space between words.
 #[must_use]
 pub fn tokenizer_json() -> String {
-    let vocabulary = vocabulary();
+    WorldPreset::Easy.tokenizer_json()
+}
+
+impl WorldPreset {
+    /// The tokenizer of models of the preset's worlds; [`tokenizer_json`] is that of easy ones.
+    #[must_use]
+    pub fn tokenizer_json(self) -> String {
+        tokenizer_of(&vocabulary(self))
+    }
+}
+
+fn tokenizer_of(vocabulary: &[String]) -> String {
     let added_token = |(id, token): (usize, &String)| {
         let special = [PAD_TOKEN, BOS_TOKEN, EOS_TOKEN].contains(&token.as_str());
         (special || whole().any(|it| it == token)).then(|| {
@@ -89,10 +101,10 @@ pub fn tokenizer_json() -> String {
 }
 
 /// Every token, in the order of their identifiers.
-fn vocabulary() -> Vec<String> {
+fn vocabulary(preset: WorldPreset) -> Vec<String> {
     let fixed = [PAD_TOKEN, BOS_TOKEN, EOS_TOKEN, UNKNOWN_TOKEN].into_iter().chain(whole());
     let mut tokens: Vec<String> = fixed.map(str::to_owned).collect();
-    let mut rest: BTreeSet<String> = grammar_words();
+    let mut rest: BTreeSet<String> = grammar_words(preset);
     rest.extend(GIVEN_NAMES.map(str::to_owned));
     rest.extend(JOBS.map(str::to_owned));
     rest.extend((1900..2000).map(|year| year.to_string()));
@@ -110,12 +122,15 @@ fn vocabulary() -> Vec<String> {
 }
 
 /// The words of everything that worlds, the loop and the simulation prompt say.
-fn grammar_words() -> BTreeSet<String> {
+fn grammar_words(preset: WorldPreset) -> BTreeSet<String> {
     let mut texts: Vec<&str> = vec![INVALID_ACTION_MESSAGE, NO_DOCUMENTS, TINY_USEFUL, TINY_NOISY];
     texts.extend(QUERIES);
     texts.extend(transcript::PHRASES);
     texts.extend(EntityType::ALL.map(EntityType::noun));
-    for it in &RELATIONS {
+    if preset == WorldPreset::Hard {
+        texts.extend(wording::phrases());
+    }
+    for it in relations_of(preset) {
         texts.push(it.keyword);
         texts.extend(it.sentences);
         texts.extend(it.questions);
@@ -146,10 +161,10 @@ fn words_outside_of_marks(text: &str) -> Vec<String> {
 /// Capitalised words, given names included, that are longer than the first syllable of a name.
 ///
 /// No name may begin with one: the longest match would read the word.
-pub(crate) fn capitalised_words() -> &'static [String] {
-    static WORDS: OnceLock<Vec<String>> = OnceLock::new();
-    WORDS.get_or_init(|| {
-        let mut words = grammar_words();
+pub(crate) fn capitalised_words(preset: WorldPreset) -> &'static [String] {
+    static WORDS: [OnceLock<Vec<String>>; 2] = [const { OnceLock::new() }; 2];
+    WORDS[preset as usize].get_or_init(|| {
+        let mut words = grammar_words(preset);
         words.extend(GIVEN_NAMES.map(str::to_owned));
         let onsets: BTreeSet<String> = name::onsets().collect();
         let is_reserved = |it: &String| it.starts_with(char::is_uppercase) && !onsets.contains(it);
@@ -172,7 +187,8 @@ mod tests {
     /// The words that begin sentences here are no names for [`zs_core::names_in`] either.
     #[test]
     fn capitalised_words_are_no_names() {
-        let words = capitalised_words().iter().map(String::as_str);
+        // Every word of easy worlds is one of hard worlds too.
+        let words = capitalised_words(WorldPreset::Hard).iter().map(String::as_str);
         let words: Vec<&str> = words.filter(|it| !GIVEN_NAMES.contains(it)).collect();
         assert_eq!(words, zs_core::SENTENCE_WORDS);
     }
@@ -186,7 +202,7 @@ mod tests {
         assert_eq!(tokenizer.token_id("<think>"), Some(FIRST_ORDINARY_TOKEN));
         let size = tokenizer.vocab_size();
         assert!((600..800).contains(&size), "{size}");
-        assert_eq!(vocabulary().len(), size);
+        assert_eq!(vocabulary(WorldPreset::Easy).len(), size);
         assert_eq!(tokenizer.encode_start("a").unwrap()[0], 1);
         assert_eq!(tokenizer.decode(&[1, tokenizer.token_id("born").unwrap(), 2]), "born");
     }
@@ -259,7 +275,10 @@ mod tests {
         for onset in name::onsets() {
             for continuation in name::continuations() {
                 let name = format!("{onset}{continuation}");
-                if capitalised_words().iter().any(|it| name.starts_with(it.as_str())) {
+                if capitalised_words(WorldPreset::Easy)
+                    .iter()
+                    .any(|it| name.starts_with(it.as_str()))
+                {
                     continue;
                 }
                 let expected: Vec<_> = [onset.clone(), format!("##{continuation}")]

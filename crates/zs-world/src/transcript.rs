@@ -7,27 +7,27 @@ use zs_core::{Document, render_observation};
 
 use super::{
     DOCUMENTS_PER_SEARCH, EntityId, EntityType, Example, Fact, QueryKind, Relation, World,
-    WorldQuestion, pick, pick_weighted,
+    WorldPreset, WorldQuestion, pick, pick_weighted,
 };
 
 /// The policy's prompt, a minijinja template with the variable `question`.
 pub const PROMPT_TEMPLATE: &str = "Question: {{ question }}\n";
 
-const NEED: &str = "I need the {k} of {s}.";
-const FOUND: &str = "The {k} of {s} is {o}.";
-const NOT_FOUND: &str = "Not found, search again.";
-const GUESS: &str = "I know this.";
-const VERBOSE: &str = "the {k} is {o}";
+pub(crate) const NEED: &str = "I need the {k} of {s}.";
+pub(crate) const FOUND: &str = "The {k} of {s} is {o}.";
+pub(crate) const NOT_FOUND: &str = "Not found, search again.";
+pub(crate) const GUESS: &str = "I know this.";
+pub(crate) const VERBOSE: &str = "the {k} is {o}";
 
 /// Everything that a transcript says of its own.
 pub(crate) const PHRASES: [&str; 6] = [PROMPT_TEMPLATE, NEED, FOUND, NOT_FOUND, GUESS, VERBOSE];
 
-/// Searches of the best behaviour at most.
+/// Searches of the best behaviour at most, in an easy world.
 const MAX_SEARCHES: usize = 4;
 /// Probability that the best behaviour is shown documents that do not help, so that it learns to
 /// check.
-const NOISE_PROBABILITY: f64 = 0.25;
-const VERBOSE_PROBABILITY: f64 = 0.15;
+pub(crate) const NOISE_PROBABILITY: f64 = 0.25;
+pub(crate) const VERBOSE_PROBABILITY: f64 = 0.15;
 
 /// Behaviour of the policy of a transcript.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,6 +89,9 @@ pub fn transcript(
     behaviour: Behaviour,
     rng: &mut ChaCha8Rng,
 ) -> Example {
+    if world.preset() == WorldPreset::Hard {
+        return world.hard_transcript(question, behaviour, rng);
+    }
     let mut script = Script { world, question, example: Example::ending(), rng };
     script.example.show(PROMPT_TEMPLATE.replace("{{ question }}", &question.question.text));
     match behaviour {

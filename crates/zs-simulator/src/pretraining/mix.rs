@@ -1,6 +1,5 @@
 //! The pre-training corpus: examples of every kind, drawn in given shares.
 
-use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -126,22 +125,22 @@ impl Drawer<'_> {
     }
 
     fn transcript(&self, world: &World, rng: &mut ChaCha8Rng) -> Result<Example, ExampleError> {
-        let question = world.random_question(rng.random_range(1..=2), rng);
+        let question = world.draw_question(rng);
         Ok(transcript(world, &question, self.behaviours.draw(rng), rng))
     }
 
     fn simulation(&self, world: &World, rng: &mut ChaCha8Rng) -> Result<Example, ExampleError> {
-        let question = world.random_question(rng.random_range(1..=2), rng);
+        let question = world.draw_question(rng);
         Ok(simulation_example(world, &question, &self.templates, BASE_FOLLOW, rng)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use zs_world::Split;
+    use zs_world::{Difficulty, Split, WorldPreset};
 
     use super::*;
-    use crate::pretraining::world_tokenizer;
+    use crate::pretraining::{preset_tokenizer, world_tokenizer};
 
     #[test]
     fn rows_are_deterministic_and_well_formed() {
@@ -161,6 +160,21 @@ mod tests {
             assert!(!row.loss_mask[0] && row.loss_mask.contains(&true));
             assert!(!row.tokens.contains(&3), "unknown token in {:?}", row.tokens);
             assert!(row.tokens.len() < 400);
+        }
+    }
+
+    #[test]
+    fn rows_about_hard_worlds_are_well_formed() {
+        let difficulty = Difficulty { passages: 2_000, ..Difficulty::default() };
+        let worlds = [World::hard(0, Split::Train, &difficulty).unwrap()];
+        let tokenizer = preset_tokenizer(WorldPreset::Hard);
+        let mix = CorpusMix { repetition: 0.1, induction: 0.1, ..CorpusMix::default() };
+        let (behaviours, key) = (BehaviourMix::default(), StreamKey::new(1));
+        let rows = generate_examples(&worlds, &tokenizer, &mix, &behaviours, 300, key).unwrap();
+        for row in &rows {
+            assert!(!row.loss_mask[0] && row.loss_mask.contains(&true));
+            assert!(!row.tokens.contains(&3), "unknown token in {:?}", row.tokens);
+            assert!(row.tokens.len() < 1_024, "{}", row.tokens.len());
         }
     }
 

@@ -28,7 +28,7 @@ pub fn repetition_drill(
 ) -> Result<TokenRow, ExampleError> {
     let mut text = String::new();
     for _ in 0..3 {
-        text.push_str(world.sentence(rng.random_range(0..world.facts().len())));
+        text.push_str(&world.passage(rng.random_range(0..world.num_passages())).text);
         text.push(' ');
     }
     let mut tokens = tokenizer.encode_start(&text)?;

@@ -17,7 +17,7 @@ pub use world::WorldArgs;
 /// Subcommands of `zs data`.
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
-    /// Write the embedded world: `questions.jsonl`, `corpus.jsonl`, `tokenizer.json`.
+    /// Write an embedded world: `questions.jsonl`, `corpus.jsonl`, `tokenizer.json`.
     World(WorldArgs),
     /// Check question files: counts, duplicates, overlap, empty answers.
     Check(DataCheckArgs),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use zs_model::{OptimizerConfig, Schedule};
 use zs_simulator::pretraining::CorpusMix;
-use zs_world::BehaviourMix;
+use zs_world::{BehaviourMix, WorldPreset};
 
 use super::{Check, RunFileError, check_optimizer, ensure};
 use crate::components::Components;
@@ -20,6 +20,9 @@ pub struct PretrainConfig {
     pub out: PathBuf,
     /// The model's shape.
     pub model: ModelShape,
+    /// Preset of the worlds, easy unless told otherwise; the tokenizer is that of the preset.
+    #[serde(default, skip_serializing_if = "WorldPreset::is_easy")]
+    pub world: WorldPreset,
     /// Number of worlds of the training split to learn from.
     pub worlds: usize,
     /// Seed of the first world; the others follow it.

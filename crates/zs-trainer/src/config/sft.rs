@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zs_model::{LoraConfig, MemoryConfig, OptimizerConfig};
 use zs_simulator::TemplatesConfig;
 use zs_simulator::tuning::HopMix;
-use zs_world::QueryMix;
+use zs_world::{QueryMix, WorldPreset};
 
 use super::{Check, RunFileError, check_optimizer, ensure};
 use crate::components::Components;
@@ -49,6 +49,9 @@ pub enum SftData {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorldExamples {
+    /// Preset of the worlds, easy unless told otherwise.
+    #[serde(default, skip_serializing_if = "WorldPreset::is_easy")]
+    pub world: WorldPreset,
     /// Number of worlds.
     pub worlds: usize,
     /// Seed of the first world; the others follow it.

@@ -40,7 +40,7 @@ pub(crate) fn write(
     format!(
         "# {name}\n\n\
          A small language model for `zs reproduce`: it writes queries and copies names out of \
-         documents, and behaves poorly, as a base model does. It knows the embedded world of \
+         documents, and behaves poorly, as a base model does. It knows {article} embedded world of \
          `zs_world` and nothing else; it is of no use outside of it.\n\n\
          - **Shape**: Llama layout, width {hidden}, {layers} layers, {heads} heads ({kv} for keys \
          and values), feed-forward {ff}, context {context}, vocabulary {vocab}, tied head.\n\
@@ -56,6 +56,7 @@ pub(crate) fn write(
          {phases}\n\
          Made by `{command}`.\n",
         name = config.out.file_name().map_or_else(|| "model".into(), |it| it.to_string_lossy()),
+        article = if config.world.is_easy() { "the" } else { "the hard" },
         hidden = shape.hidden_size,
         layers = shape.num_hidden_layers,
         heads = shape.num_attention_heads,

@@ -65,7 +65,7 @@ pub fn pretrain(
 ) -> Result<LanguageModel, TrainError> {
     let devices = context.devices.all();
     let device = context.devices.first();
-    let tokenizer = zs_simulator::pretraining::world_tokenizer();
+    let tokenizer = zs_simulator::pretraining::preset_tokenizer(config.world);
     let checkpoints = Checkpoints::of(run, KEEP_LAST);
     let checkpoint = match resume {
         true => checkpoints.newest_recorded(run, context)?.map(|(_, dir)| dir),
@@ -92,10 +92,11 @@ pub fn pretrain(
         true => Timings::resume(run, 1, state.step)?,
         false => Timings::create(run)?,
     };
-    let probe =
-        CopyProbe::new(config.probe.questions, config.seed, &tokenizer).map_err(LoadError::from)?;
+    let unseen = config.world.generate(config.seed, Split::Validation);
+    let probe = CopyProbe::new(&unseen, config.probe.questions, config.seed, &tokenizer)
+        .map_err(LoadError::from)?;
     let seeds = config.first_world_seed..config.first_world_seed + config.worlds as u64;
-    let worlds: Vec<World> = seeds.map(|it| World::generate(it, Split::Train)).collect();
+    let worlds: Vec<World> = seeds.map(|it| config.world.generate(it, Split::Train)).collect();
 
     let total: usize = config.phases.iter().map(|it| it.steps).sum();
     let progress = context.progress("pre-training", total);

@@ -3,7 +3,7 @@
 use zs_core::{Domain, StreamKey};
 use zs_model::{CausalLm, TokenRow, Tokenizer, TokenizerError, teacher_forced_matches};
 use zs_simulator::pretraining::encode_example;
-use zs_world::{Behaviour, Example, Split, World, transcript};
+use zs_world::{Behaviour, Example, World, transcript};
 
 /// Transcripts of a validation world, cut where the policy is about to write the name that it has
 /// just read. No training text holds these names.
@@ -13,18 +13,18 @@ pub(crate) struct CopyProbe {
 }
 
 impl CopyProbe {
-    /// A probe of up to `questions` 1-hop questions.
+    /// A probe of up to `questions` 1-hop questions about a world.
     pub(crate) fn new(
+        world: &World,
         questions: usize,
         seed: u64,
         tokenizer: &Tokenizer,
     ) -> Result<Self, TokenizerError> {
-        let world = World::generate(seed, Split::Validation);
         let mut rows = Vec::new();
         for (index, question) in world.questions(seed, 1, questions).iter().enumerate() {
             let place = StreamKey { sample: index as u32, ..StreamKey::new(seed) };
             let mut rng = place.rng(Domain::Corpus);
-            let whole = transcript(&world, question, Behaviour::Good, &mut rng);
+            let whole = transcript(world, question, Behaviour::Good, &mut rng);
             if let Some(cut) = cut(&whole, &question.question.golden_answers[0]) {
                 // Without an end, the end token is not used.
                 rows.push(encode_example(&cut, tokenizer, 0)?);
@@ -55,15 +55,16 @@ fn cut(whole: &Example, name: &str) -> Option<Example> {
 
 #[cfg(test)]
 mod tests {
+    use zs_world::Split;
 
     use super::*;
 
     #[test]
     fn the_name_alone_is_learned() {
         let tokenizer = zs_simulator::pretraining::world_tokenizer();
-        let probe = CopyProbe::new(20, 1, &tokenizer).unwrap();
-        assert!(probe.rows.len() >= 15, "{}", probe.rows.len());
         let world = World::generate(1, Split::Validation);
+        let probe = CopyProbe::new(&world, 20, 1, &tokenizer).unwrap();
+        assert!(probe.rows.len() >= 15, "{}", probe.rows.len());
         let names: Vec<&str> = world.entities().iter().map(|it| it.name.as_str()).collect();
         for row in &probe.rows {
             let learned: Vec<u32> = row

@@ -66,8 +66,8 @@ pub fn world_rows(
         encode_all(&examples, model)
     };
     let seeds = config.first_seed..config.first_seed + config.worlds as u64;
-    let worlds: Vec<World> = seeds.map(|it| World::generate(it, Split::Train)).collect();
-    let unseen = [World::generate(config.first_seed, Split::Validation)];
+    let worlds: Vec<World> = seeds.map(|it| config.world.generate(it, Split::Train)).collect();
+    let unseen = [config.world.generate(config.first_seed, Split::Validation)];
     Ok(TuningRows {
         train: draw(&worlds, config.examples, 0)?,
         validation: draw(&unseen, config.validation_examples, 1)?,
