@@ -54,18 +54,34 @@ struct Arguments {
     /// Logits that an update holds at a time, as `max_logits` of a run file
     #[arg(long, value_name = "N")]
     max_logits: Option<usize>,
+    /// Rows that are prefilled and decoded together, instead of those of the shape
+    #[arg(long, value_name = "N")]
+    rows: Option<usize>,
+    /// Recompute blocks in the backward pass, as `gradient_checkpointing` of a run file
+    #[arg(long)]
+    gradient_checkpointing: bool,
+    /// Only these pieces of work
+    #[arg(long, value_delimiter = ',', default_values = PIECES)]
+    pieces: Vec<String>,
     #[command(flatten)]
     device: DeviceArgs,
 }
 
+/// Names of the pieces of work.
+const PIECES: [&str; 4] = ["prefill", "decode", "update", "rl"];
+
 impl Arguments {
+    fn wants(&self, piece: &str) -> bool {
+        self.pieces.iter().any(|it| it == piece)
+    }
+
     fn memory(&self) -> MemoryConfig {
         let default = MemoryConfig::default();
         MemoryConfig {
             compute_dtype: if self.bf16 { ComputeDtype::Bf16 } else { ComputeDtype::F32 },
             max_logits: self.max_logits.unwrap_or(default.max_logits),
             // What does not fit otherwise.
-            gradient_checkpointing: self.work == WorkSize::Step,
+            gradient_checkpointing: self.gradient_checkpointing || self.work == WorkSize::Step,
         }
     }
 }
@@ -76,6 +92,8 @@ struct Timing {
     tokens: usize,
     best: Best,
     floor_seconds: f64,
+    /// Largest resident size of the process meanwhile.
+    peak: Option<u64>,
 }
 
 /// The shortest of some tries, by the clock on the wall and by the processor time of all threads.
@@ -125,6 +143,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let model = model.with_network(&model.network().clone().with_memory(memory));
     let floor = Floor::measure(&device, devices.is_cpu(), memory.compute_dtype);
     let mut work = work(model.config(), arguments.work);
+    work.rows = arguments.rows.unwrap_or(work.rows);
     if let Some(rank) = arguments.lora {
         work.lora_rank = (rank > 0).then_some(rank);
     }
@@ -135,15 +154,20 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         floor.flops / 1e9,
         floor.bytes / 1e9,
     );
-    let mut timings = sampling(&model, &work, &floor, arguments.tries)?;
-    timings.push(update(&model, &devices, &work, &floor, arguments.tries)?);
-    if work.lora_rank.is_none() {
+    let mut timings = Vec::new();
+    if arguments.wants("prefill") || arguments.wants("decode") {
+        timings.extend(sampling(&model, &work, &floor, arguments.tries)?);
+    }
+    if arguments.wants("update") {
+        timings.push(update(&model, &devices, &work, &floor, arguments.tries)?);
+    }
+    if arguments.wants("rl") && work.lora_rank.is_none() {
         timings.push(policy_update(&model, &floor, arguments.tries)?);
     }
     let runs: Vec<Value> = timings.iter().map(|it| report(it, other.as_ref())).collect();
-    let peak = peak_bytes();
+    let peak = timings.iter().filter_map(|it| it.peak).max();
     if let Some(peak) = peak {
-        println!("peak memory {:.2} GiB", peak as f64 / f64::from(1 << 30));
+        println!("peak memory {:.2} GiB", gib(peak));
     }
     let json = json!({
         "model": arguments.model,
@@ -209,7 +233,7 @@ fn read_json(path: &std::path::Path) -> Result<Value, String> {
 
 /// Prints a timing and gives it as JSON, with the ratios to another program's.
 fn report(timing: &Timing, other: Option<&Value>) -> Value {
-    let Timing { name, tokens, best, floor_seconds } = *timing;
+    let Timing { name, tokens, best, floor_seconds, peak: _ } = *timing;
     let (rate, cpu_rate) = (tokens as f64 / best.seconds, tokens as f64 / best.cpu_seconds);
     let fraction = floor_seconds / best.seconds;
     let theirs = other.and_then(|it| it["runs"].as_array()?.iter().find(|it| it["name"] == name));
@@ -221,8 +245,9 @@ fn report(timing: &Timing, other: Option<&Value>) -> Value {
         format!(", {ratio:.2}x the other in {dtype} ({cpu_ratio:.2}x by processor time)")
     });
     let limit = 100.0 * fraction;
+    let peak = timing.peak.map_or_else(String::new, |it| format!(", peak {:.2} GiB", gib(it)));
     println!(
-        "{name:>8}: {rate:>9.0} tokens/s, {cpu_rate:.0} a processor second, {limit:.0} % of the limit{beside}"
+        "{name:>8}: {rate:>9.0} tokens/s, {cpu_rate:.0} a processor second, {limit:.0} % of the limit{peak}{beside}"
     );
     json!({
         "name": name,
@@ -234,6 +259,7 @@ fn report(timing: &Timing, other: Option<&Value>) -> Value {
         "fraction_of_floor": fraction,
         "ratio": ratio,
         "cpu_ratio": cpu_ratio,
+        "peak_bytes": timing.peak,
     })
 }
 
@@ -282,8 +308,10 @@ fn sampling(
         let params = SamplingParams { max_new_tokens: new, ..SamplingParams::default() };
         best(tries, || model.generate(&prompts, &params).map(drop))
     };
+    reset_peak();
     let prefill = generate(1)?;
     let whole = generate(work.new)?;
+    let peak = peak_bytes();
     let weights = num_block_weights(config) as f64;
     let head = (config.vocab_size * config.hidden_size) as f64;
     let rows = work.rows as f64;
@@ -306,12 +334,14 @@ fn sampling(
             tokens: work.rows * work.prompt,
             best: prefill,
             floor_seconds: floor.seconds(prefill_flops, width * weights),
+            peak,
         },
         Timing {
             name: "decode",
             tokens: work.rows * (work.new - 1),
             best: whole.without(prefill),
             floor_seconds: steps * floor.seconds(step_flops, step_bytes),
+            peak,
         },
     ])
 }
@@ -345,13 +375,25 @@ fn update(
         network = network.with_memory(memory);
     }
     let network = network.train();
-    let optimizer = Optimizer::new(&OptimizerConfig::default(), &network);
+    let mut optimizer = Optimizer::new(&OptimizerConfig::default(), &network);
     let count = work.update_rows * work.update_len;
-    // One micro-batch a core, and rows that fit on an accelerator.
-    let cores = if devices.is_cpu() { devices.workers() } else { work.update_rows.div_ceil(16) };
+    // A row where all cores share one micro-batch, else one micro-batch a core; on an accelerator what
+    // fits.
+    let tokens = match (devices.is_cpu(), is_large(config)) {
+        (true, true) => work.update_len,
+        (true, false) => count.div_ceil(devices.workers()),
+        (false, _) => count.div_ceil(work.update_rows.div_ceil(16)),
+    };
+    reset_peak();
+    let mut network = Some(network);
     let best = best(tries, || {
-        let (network, mut optimizer) = (network.clone(), optimizer.clone());
-        drop(supervised_step(network, &mut optimizer, &rows, count.div_ceil(cores)));
+        let (next, _) = supervised_step(
+            network.take().expect("each try leaves a network"),
+            &mut optimizer,
+            &rows,
+            tokens,
+        );
+        network = Some(next);
         Ok::<_, std::convert::Infallible>(())
     })?;
     let weights = num_block_weights(config) as f64;
@@ -365,6 +407,7 @@ fn update(
         tokens: count,
         best,
         floor_seconds: floor.seconds(passes * forward, 0.0),
+        peak: peak_bytes(),
     })
 }
 
@@ -383,14 +426,16 @@ fn policy_update(model: &LanguageModel, floor: &Floor, tries: usize) -> Result<T
         })
         .collect();
     let num_loss_tokens = rows.iter().flat_map(|it| &it.loss_mask).filter(|it| **it).count();
-    let plan = micro_batches(&rows, 8192);
+    let plan = micro_batches(&rows, if is_large(config) { 4096 } else { 8192 });
     let inputs: Vec<Vec<TokenRow>> =
         plan.iter().map(|part| part.iter().map(|&it| rows[it].clone()).collect()).collect();
     let network = model.network().clone().train();
-    let optimizer = Optimizer::new(&OptimizerConfig::default(), &network);
+    let mut optimizer = Optimizer::new(&OptimizerConfig::default(), &network);
+    reset_peak();
+    let mut network = Some(network);
     let best = best(tries, || {
-        let (network, mut optimizer) = (network.clone(), optimizer.clone());
-        let (grads, _) = accumulate_gradients(&network, &inputs, |index, scores| {
+        let start = network.take().expect("each try leaves a network");
+        let (grads, _) = accumulate_gradients(&start, &inputs, |index, scores| {
             let log_probs = scores.log_probs;
             let advantages: Vec<f32> =
                 plan[index].iter().map(|it| if it % 2 == 0 { 1.0 } else { -1.0 }).collect();
@@ -402,7 +447,7 @@ fn policy_update(model: &LanguageModel, floor: &Floor, tries: usize) -> Result<T
             let loss = -(ratio * advantages).min_pair(clipped).sum() / num_loss_tokens as f64;
             (loss, ())
         });
-        drop(optimizer.step(network, grads));
+        network = Some(optimizer.step(start, grads));
         Ok::<_, std::convert::Infallible>(())
     })?;
     let count: usize = rows.iter().map(|it| it.tokens.len()).sum();
@@ -412,10 +457,27 @@ fn policy_update(model: &LanguageModel, floor: &Floor, tries: usize) -> Result<T
     // What has to be computed: prompts once, the head where there is loss.
     let distinct = (count - 56 * PROMPT) as f64;
     let forward = 2.0 * (distinct * weights + num_loss_tokens as f64 * head + attention);
-    Ok(Timing { name: "rl", tokens: count, best, floor_seconds: floor.seconds(3.0 * forward, 0.0) })
+    let (floor_seconds, peak) = (floor.seconds(3.0 * forward, 0.0), peak_bytes());
+    Ok(Timing { name: "rl", tokens: count, best, floor_seconds, peak })
 }
 
-/// Largest resident size of this process so far, where the system says so.
+/// True if the cores of a CPU share one micro-batch of a model.
+fn is_large(config: &ModelConfig) -> bool {
+    config.num_parameters() > 1 << 25
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+/// Starts the measurement of the peak anew, where the system can; pages that the allocator keeps stay
+/// counted.
+fn reset_peak() {
+    // Elsewhere the peak is that of the process so far.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// Largest resident size of this process since [`reset_peak`], where the system says so.
 fn peak_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|it| it.starts_with("VmHWM:"))?;

@@ -106,4 +106,4 @@ pub use verify::{
     verify_directory, write_golden,
 };
 pub use warm_up::WarmUpShape;
-pub use workers::on_secondary_stream;
+pub use workers::{concurrent_micro_batches, on_secondary_stream};

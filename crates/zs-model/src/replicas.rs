@@ -8,12 +8,13 @@
 use burn::module::Module;
 use burn::tensor::{Device, StreamId};
 
-use crate::workers::{host_workers, is_host, map_ordered, run_single_threaded};
+use crate::workers::{Threads, cores, is_host, map_ordered, run_on_threads};
 
-/// Number of compute threads of each device. A CPU that is listed several times divides its cores.
-pub(crate) fn workers_of(devices: &[Device]) -> Vec<usize> {
+/// Threads of each device for a model. A CPU that is listed several times divides its cores.
+pub(crate) fn threads_of(devices: &[Device], num_parameters: usize) -> Vec<Threads> {
     let num_hosts = devices.iter().filter(|it| is_host(it)).count().max(1);
-    devices.iter().map(|it| host_workers(it).div_euclid(num_hosts).max(1)).collect()
+    let of_device = |it| Threads::of_cores(cores(it).div_euclid(num_hosts), num_parameters);
+    devices.iter().map(of_device).collect()
 }
 
 /// Indices of `count` work items assigned to each of `num_devices` devices, round robin.
@@ -45,11 +46,11 @@ where
     T: Send,
 {
     assert!(!devices.is_empty(), "`devices` must not be empty");
-    let workers = workers_of(devices);
+    let threads = threads_of(devices, model.num_params());
     let assigned = assign_round_robin(count, devices.len());
     let on_device = |at: usize, replica: &M| -> Vec<(usize, T)> {
         let share = &assigned[at];
-        let results = map_ordered(workers[at], share.len(), |it| work(replica, share[it]));
+        let results = map_ordered(threads[at], share.len(), |it| work(replica, share[it]));
         share.iter().copied().zip(results).collect()
     };
     if devices.len() == 1 {
@@ -79,7 +80,7 @@ pub(crate) fn on_each_device<M: Module, R: Send>(
         for (at, device) in devices.iter().enumerate() {
             let replica = replica(model, at, device);
             running
-                .push(scope.spawn(move || run_single_threaded(stream, move || work(at, replica))));
+                .push(scope.spawn(move || run_on_threads(1, stream, move || work(at, replica))));
         }
         let join = |it: std::thread::ScopedJoinHandle<'_, R>| {
             it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -135,8 +136,11 @@ mod tests {
     fn a_cpu_listed_twice_divides_its_cores() {
         let cores = std::thread::available_parallelism().map_or(1, Into::into);
         let cpu = Device::flex();
-        assert_eq!(workers_of(std::slice::from_ref(&cpu)), [cores]);
+        let (small, large) = (1_000_000, 100_000_000);
+        let each = |workers, per_worker| Threads { workers, per_worker };
+        assert_eq!(threads_of(std::slice::from_ref(&cpu), small), [each(cores, 1)]);
+        assert_eq!(threads_of(std::slice::from_ref(&cpu), large), [each(1, cores)]);
         let half = (cores / 2).max(1);
-        assert_eq!(workers_of(&[cpu.clone(), cpu]), [half, half]);
+        assert_eq!(threads_of(&[cpu.clone(), cpu], small), [each(half, 1); 2]);
     }
 }

@@ -3,6 +3,7 @@
 //! Sums use [`LANES`] partial sums in a fixed order for every vector width, so results are bitwise
 //! reproducible on a machine.
 
+use half::bf16;
 use multiversion::multiversion;
 
 /// Number of partial sums of a reduction.
@@ -134,6 +135,18 @@ pub(crate) fn rms_norm_backward(
     }
 }
 
+/// Rounds to the nearest bfloat16, ties to even.
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn round(values: &[f32], out: &mut [bf16]) {
+    for (value, out) in values.iter().zip(out) {
+        let bits = value.to_bits();
+        // A carry out of the fraction raises the exponent, up to infinity.
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        let quiet_nan = bits >> 16 | 0x40;
+        *out = bf16::from_bits(if value.is_nan() { quiet_nan } else { rounded } as u16);
+    }
+}
+
 /// Computes `silu(gate) * up`.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
 pub(crate) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
@@ -153,7 +166,7 @@ pub(crate) fn swiglu_backward(
     gate: &[f32],
     up: &[f32],
     upstream: &[f32],
-    [gate_grads, up_grads]: &mut [Vec<f32>; 2],
+    [gate_grads, up_grads]: [&mut [f32]; 2],
 ) {
     let inputs = gate.iter().zip(up).zip(upstream);
     for (((g, u), d), (gate_grad, up_grad)) in inputs.zip(gate_grads.iter_mut().zip(up_grads)) {
@@ -250,12 +263,12 @@ pub(crate) fn softmax_backward(probabilities: &[f32], grads: &mut [f32], width: 
 ///
 /// # Shapes
 ///
-/// - logits: `[n, vocab]`; targets: `[n]`; output: three numbers a row, `[n, 3]`
+/// - logits: `[n, vocab]`; targets: `[n]`; out: three numbers a row, `[n, 3]`
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
-pub(crate) fn token_scores(logits: &[f32], targets: &[usize]) -> Vec<f32> {
+pub(crate) fn token_scores(logits: &[f32], targets: &[usize], out: &mut [f32]) {
     let vocab = logits.len() / targets.len().max(1);
-    let mut out = Vec::with_capacity(3 * targets.len());
-    for (row, &target) in logits.chunks_exact(vocab.max(1)).zip(targets) {
+    let (out, _) = out.as_chunks_mut::<3>();
+    for ((row, &target), out) in logits.chunks_exact(vocab.max(1)).zip(targets).zip(out) {
         let max = largest(row);
         let mut sums = [0.0_f32; LANES];
         let mut weighted = [0.0_f32; LANES];
@@ -278,9 +291,8 @@ pub(crate) fn token_scores(logits: &[f32], targets: &[usize]) -> Vec<f32> {
         let log = sum.ln();
         let entropy = log - fold(weighted, |a, b| a + b) / sum;
         let log_sum = max + log;
-        out.extend([row[target] - log_sum, entropy, log_sum]);
+        *out = [row[target] - log_sum, entropy, log_sum];
     }
-    out
 }
 
 /// Replaces rows of logits by the gradients of a loss on log-probabilities and entropies.
@@ -362,6 +374,19 @@ mod tests {
     }
 
     #[test]
+    fn rounds_to_the_nearest_even_bf16() {
+        let halves = [1.0 + 2_f32.powi(-8), 1.0 + 3.0 * 2_f32.powi(-8), -257.0, 259.0];
+        let edges = [0.0, -0.0, 1e-40, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+        let many = (0..1000).map(|it| (it as f32 * 0.37).sin() * 10_f32.powi(it % 60 - 30));
+        let values: Vec<f32> = halves.into_iter().chain(edges).chain(many).collect();
+        let mut found = vec![bf16::ZERO; values.len()];
+        round(&values, &mut found);
+        for (value, found) in values.iter().zip(found) {
+            assert_eq!(found.to_bits(), bf16::from_f32(*value).to_bits(), "{value}");
+        }
+    }
+
+    #[test]
     fn softmax_is_zero_beyond_the_visible_elements() {
         let mut rows = [0.0, 9.0, 9.0, 1.0, 1.0, 9.0];
         softmax(&mut rows, 3, &[1, 2]);
@@ -370,7 +395,8 @@ mod tests {
 
     #[test]
     fn scores_of_a_uniform_row() {
-        let scores = token_scores(&[3.0, 3.0, 3.0, 3.0], &[1]);
+        let mut scores = [0.0; 3];
+        token_scores(&[3.0, 3.0, 3.0, 3.0], &[1], &mut scores);
         let four = 4.0_f32.ln();
         for (found, expected) in scores.iter().zip([-four, four, 3.0 + four]) {
             assert!((found - expected).abs() < 1e-6, "{scores:?}");

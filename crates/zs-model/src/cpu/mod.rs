@@ -5,5 +5,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod elementwise;
+#[cfg(target_arch = "x86_64")]
+mod few_rows;
 pub(crate) mod product;
 pub(crate) mod slices;

@@ -1,6 +1,6 @@
 //! Tensors of the CPU backend as slices.
 
-use burn::tensor::{DType, Shape, TensorData};
+use burn::tensor::{DType, Element, Shape, TensorData};
 use burn_flex::FlexTensor;
 
 use super::product::Matrix;
@@ -21,8 +21,14 @@ pub(crate) fn indices(tensor: FlexTensor) -> Vec<usize> {
 }
 
 /// Tensor that owns the elements.
-pub(crate) fn tensor(elements: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
+pub(crate) fn tensor<E: Element>(elements: Vec<E>, shape: impl Into<Shape>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(elements, shape.into()))
+}
+
+/// Elements of whole rows that one thread processes at a time.
+pub(crate) fn part_len(width: usize) -> usize {
+    const ELEMENTS: usize = 1 << 16;
+    (ELEMENTS / width.max(1)).max(1) * width.max(1)
 }
 
 /// Matrix of a tensor of two dimensions, without a copy.
@@ -32,7 +38,7 @@ pub(crate) fn tensor(elements: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor 
 /// Panics if the tensor has another rank or dtype than `E`, or negative strides.
 pub(crate) fn matrix<E>(tensor: &FlexTensor) -> Matrix<'_, E>
 where
-    E: burn::tensor::Element + bytemuck::Pod,
+    E: Element + bytemuck::Pod,
 {
     let layout = tensor.layout();
     let ([rows, columns], [row_stride, column_stride]) =

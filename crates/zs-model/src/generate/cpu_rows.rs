@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::cpu::elementwise::{attend_single_query, softmax};
 use crate::cpu::product::{Matrix, MatrixMut, Write, product};
@@ -227,16 +228,23 @@ impl TokenContext for CpuPass<'_> {
             data.each_ref().map(|it| it.as_slice::<f32>().expect("heads are f32"));
         let mut out = vec![0.0; queries.len()];
         let (width, key_width) = (heads.query_width(), heads.key_width());
+        let mut of_rows: Vec<_> =
+            self.rows.iter_mut().map(|it| Some((it.len, it.layers.get_mut(layer)?))).collect();
+        let mut rest = &mut out[..];
+        let mut work = Vec::with_capacity(self.tokens.len());
         for (tokens, end) in self.tokens.iter().zip(&self.ends) {
-            let row = &mut self.rows[tokens.row];
-            let (len, layer) = (row.len, &mut row.layers[layer]);
-            let new = tokens.indices.start * key_width..tokens.indices.end * key_width;
-            layer.append(&keys[new.clone()], &values[new], key_width, len);
             let indices = if is_last { &end.indices } else { &tokens.indices };
-            let part = indices.start * width..indices.end * width;
-            let len = len + tokens.indices.len();
-            layer.attend(&mut out[part.clone()], &queries[part], heads, len);
+            let (out, others) = rest.split_at_mut(indices.len() * width);
+            rest = others;
+            let row = of_rows[tokens.row].take().expect("a pass has each row once");
+            work.push((row, tokens.indices.clone(), indices.clone(), out));
         }
+        work.into_par_iter().for_each(|((len, layer), new, indices, out)| {
+            let keys_at = new.start * key_width..new.end * key_width;
+            layer.append(&keys[keys_at.clone()], &values[keys_at], key_width, len);
+            let queries = &queries[indices.start * width..indices.end * width];
+            layer.attend(out, queries, heads, len + new.len());
+        });
         Tensor::from_data(TensorData::new(out, shape), &device)
     }
 }

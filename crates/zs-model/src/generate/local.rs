@@ -9,8 +9,8 @@ use super::decode_step::GraphCounters;
 use super::shard::Shard;
 use super::{Completion, GenerateError, IsCancelled, SamplingParams, SequenceRequest, Session};
 use crate::TokenId;
-use crate::replicas::workers_of;
-use crate::workers::run_single_threaded;
+use crate::replicas::threads_of;
+use crate::workers::run_on_threads;
 use crate::{CausalLm, ModelConfig, PolicyModel, Tokenizer};
 
 /// Minimum sequences per worker, so that computation outweighs overhead.
@@ -26,6 +26,8 @@ pub(crate) struct LocalSession<'a> {
     shards: Vec<Shard<'a>>,
     block: usize,
     num_sequences: usize,
+    /// Threads of a shard. A single shard with one thread runs on the caller's.
+    threads: usize,
     /// Stream in which the session was created and computes.
     stream: StreamId,
 }
@@ -46,10 +48,11 @@ impl<'a> LocalSession<'a> {
         counters: &Arc<GraphCounters>,
     ) -> Self {
         let devices: Vec<_> = replicas.iter().map(PolicyModel::device).collect();
+        let threads = threads_of(&devices, config.num_parameters());
         let of_worker: Vec<&CausalLm> = replicas
             .iter()
-            .zip(workers_of(&devices))
-            .flat_map(|(network, workers)| std::iter::repeat_n(network, workers))
+            .zip(&threads)
+            .flat_map(|(network, threads)| std::iter::repeat_n(network, threads.workers))
             .collect();
         let num_shards = of_worker.len().min(num_sequences / MIN_SEQUENCES_PER_SHARD).max(1);
         let block = num_sequences.div_ceil(num_shards).max(1);
@@ -59,7 +62,8 @@ impl<'a> LocalSession<'a> {
             .map(|it| of_worker[it * of_worker.len() / num_shards])
             .map(|network| Shard::new(network, config, tokenizer, [block, max_rows], counters))
             .collect();
-        Self { config, shards, block, num_sequences, stream: StreamId::current() }
+        let threads = threads.first().map_or(1, |it| it.per_worker);
+        Self { config, shards, block, num_sequences, threads, stream: StreamId::current() }
     }
 
     /// Session with a single turn, which drops finished sequences immediately.
@@ -101,8 +105,8 @@ impl LocalSession<'_> {
         params.check()?;
         self.check_requests(requests)?;
         let num_shards = self.shards.len();
-        let stream = self.stream;
-        if num_shards == 1 {
+        let (stream, threads) = (self.stream, self.threads);
+        if num_shards == 1 && threads == 1 {
             let shard = &mut self.shards[0];
             return stream.executes(|| shard.extend(requests, params, on_token, is_cancelled));
         }
@@ -123,7 +127,7 @@ impl LocalSession<'_> {
             for (shard, share) in self.shards.iter_mut().zip(&shares) {
                 let sender = sender.clone();
                 running.push(scope.spawn(move || {
-                    run_single_threaded(stream, || {
+                    run_on_threads(threads, stream, || {
                         let on_token = &mut |index: usize, token| {
                             // The receiver outlives all senders.
                             let _ = sender.send((share.indices[index], token));

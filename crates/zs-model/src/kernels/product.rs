@@ -54,6 +54,14 @@ pub(crate) fn matmul_dtype(device: &Device) -> DType {
     if device.supports_dtype(DType::BF16) { DType::BF16 } else { DType::F32 }
 }
 
+/// Tensor in the [dtype of products](matmul_dtype), rounded once for all of them; unchanged for f32.
+pub(crate) fn rounded_to<const D: usize>(x: Tensor<D>, dtype: DType) -> Tensor<D> {
+    if dtype == DType::F32 {
+        return x;
+    }
+    Tensor::from_dispatch(Dispatch::to_matmul_dtype(x.into_dispatch()))
+}
+
 /// [`product`] on a backend.
 #[backend_extension(
     Cube: cfg(feature = "accelerator"),
@@ -120,6 +128,32 @@ impl Product for burn::backend::Flex {
             }
         };
         tensor(out, shape)
+    }
+
+    fn to_matmul_dtype(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        use burn::backend::ops::FloatTensorOps;
+        use half::bf16;
+        use rayon::prelude::*;
+
+        use crate::cpu::{elementwise, slices};
+
+        if slices::is_bf16(&x) {
+            return x;
+        }
+        if !x.is_contiguous() && x.shape().num_dims() == 2 {
+            let transposed = Self::float_transpose(x.clone());
+            if transposed.is_contiguous() {
+                return Self::float_transpose(Self::to_matmul_dtype(transposed));
+            }
+        }
+        let (shape, x) = (x.shape(), slices::contiguous(x));
+        let (values, part) = (slices::elements(&x), slices::part_len(1));
+        let mut out = vec![bf16::ZERO; values.len()];
+        values
+            .par_chunks(part)
+            .zip(out.par_chunks_mut(part))
+            .for_each(|(values, out)| elementwise::round(values, out));
+        slices::tensor(out, shape)
     }
 }
 
@@ -211,6 +245,35 @@ impl<B: Product, C: CheckpointStrategy> Product for Autodiff<B, C> {
             OpsKind::UnTracked(prep) => {
                 prep.finish(B::product(x, weight, transposed, compute_dtype))
             }
+        }
+    }
+
+    fn to_matmul_dtype(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let prepared = RoundingBackward.prepare::<C>([x.node()]).compute_bound();
+        let rounded = B::to_matmul_dtype(x.into_primitive());
+        match prepared.stateful() {
+            OpsKind::Tracked(prep) => prep.finish((), rounded),
+            OpsKind::UnTracked(prep) => prep.finish(rounded),
+        }
+    }
+}
+
+/// Treats rounding as the identity.
+#[derive(Debug)]
+struct RoundingBackward;
+
+impl<B: Product> Backward<B, 1> for RoundingBackward {
+    type State = ();
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let upstream = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            grads.register::<B>(node.id, upstream);
         }
     }
 }

@@ -63,13 +63,17 @@ pub(crate) trait Norm: Backend {
 #[cfg(feature = "flex")]
 impl Norm for burn::backend::Flex {
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f32) -> FloatTensor<Self> {
+        use rayon::prelude::*;
+
         use crate::cpu::{elementwise, slices};
 
-        let shape = x.shape();
+        let (shape, part) = (x.shape(), slices::part_len(weight.shape()[0]));
         let (x, weight) = (slices::contiguous(x), slices::contiguous(weight));
         let (x, weight) = (slices::elements(&x), slices::elements(&weight));
         let mut y = vec![0.0; x.len()];
-        elementwise::rms_norm(x, weight, eps, &mut y);
+        x.par_chunks(part)
+            .zip(y.par_chunks_mut(part))
+            .for_each(|(x, y)| elementwise::rms_norm(x, weight, eps, y));
         slices::tensor(y, shape)
     }
 

@@ -97,11 +97,19 @@ pub(crate) trait TokenScoring: Backend {
 #[cfg(feature = "flex")]
 impl TokenScoring for burn::backend::Flex {
     fn token_scores(logits: FloatTensor<Self>, targets: IntTensor<Self>) -> FloatTensor<Self> {
+        use rayon::prelude::*;
+
         use crate::cpu::{elementwise, slices};
 
-        let logits = slices::contiguous(logits);
+        let (vocab, logits) = (logits.shape()[1], slices::contiguous(logits));
         let targets = slices::indices(targets);
-        let scores = elementwise::token_scores(slices::elements(&logits), &targets);
+        let (part, rows) = (slices::part_len(vocab), slices::part_len(vocab) / vocab);
+        let mut scores = vec![0.0; 3 * targets.len()];
+        slices::elements(&logits)
+            .par_chunks(part)
+            .zip(targets.par_chunks(rows))
+            .zip(scores.par_chunks_mut(3 * rows))
+            .for_each(|((logits, targets), out)| elementwise::token_scores(logits, targets, out));
         slices::tensor(scores, [targets.len(), 3])
     }
 
@@ -112,6 +120,8 @@ impl TokenScoring for burn::backend::Flex {
         g: FloatTensor<Self>,
         h: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
+        use rayon::prelude::*;
+
         use crate::cpu::{elementwise, slices};
 
         let shape = logits.shape();
@@ -119,7 +129,15 @@ impl TokenScoring for burn::backend::Flex {
         let of = [scores, g, h].map(slices::contiguous);
         let [scores, g, h] = of.each_ref().map(slices::elements);
         let targets = slices::indices(targets);
-        elementwise::token_scores_backward(&mut grads, &targets, scores, g, h);
+        let (part, rows) = (slices::part_len(shape[1]), slices::part_len(shape[1]) / shape[1]);
+        grads
+            .par_chunks_mut(part)
+            .zip(targets.par_chunks(rows))
+            .zip(scores.par_chunks(3 * rows))
+            .zip(g.par_chunks(rows).zip(h.par_chunks(rows)))
+            .for_each(|(((grads, targets), scores), (g, h))| {
+                elementwise::token_scores_backward(grads, targets, scores, g, h);
+            });
         slices::tensor(grads, shape)
     }
 }

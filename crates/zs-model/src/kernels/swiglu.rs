@@ -63,13 +63,18 @@ pub(crate) trait GatedUnit: Backend {
 #[cfg(feature = "flex")]
 impl GatedUnit for burn::backend::Flex {
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        use rayon::prelude::*;
+
         use crate::cpu::{elementwise, slices};
 
-        let shape = gate.shape();
+        let (shape, part) = (gate.shape(), slices::part_len(1));
         let of = [gate, up].map(slices::contiguous);
         let [gate, up] = of.each_ref().map(slices::elements);
         let mut out = vec![0.0; gate.len()];
-        elementwise::swiglu(gate, up, &mut out);
+        let inputs = gate.par_chunks(part).zip(up.par_chunks(part));
+        inputs
+            .zip(out.par_chunks_mut(part))
+            .for_each(|((gate, up), out)| elementwise::swiglu(gate, up, out));
         slices::tensor(out, shape)
     }
 
@@ -78,14 +83,20 @@ impl GatedUnit for burn::backend::Flex {
         up: FloatTensor<Self>,
         upstream: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        use rayon::prelude::*;
+
         use crate::cpu::{elementwise, slices};
 
-        let shape = gate.shape();
+        let (shape, part) = (gate.shape(), slices::part_len(1));
         let of = [gate, up, upstream].map(slices::contiguous);
         let [gate, up, upstream] = of.each_ref().map(slices::elements);
-        let mut grads = [vec![0.0; gate.len()], vec![0.0; gate.len()]];
-        elementwise::swiglu_backward(gate, up, upstream, &mut grads);
-        let [gate_grads, up_grads] = grads;
+        let [mut gate_grads, mut up_grads] = [(); 2].map(|()| vec![0.0; gate.len()]);
+        let inputs = gate.par_chunks(part).zip(up.par_chunks(part)).zip(upstream.par_chunks(part));
+        inputs
+            .zip(gate_grads.par_chunks_mut(part).zip(up_grads.par_chunks_mut(part)))
+            .for_each(|(((gate, up), upstream), (gate_grads, up_grads))| {
+                elementwise::swiglu_backward(gate, up, upstream, [gate_grads, up_grads]);
+            });
         (slices::tensor(gate_grads, shape.clone()), slices::tensor(up_grads, shape))
     }
 }

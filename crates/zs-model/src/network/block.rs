@@ -5,7 +5,7 @@ use burn::tensor::{DType, Int, Tensor};
 
 use super::attention::{Attention, Projections};
 use super::{Linear, RmsNorm};
-use crate::kernels::{add_norm, swiglu};
+use crate::kernels::{add_norm, rounded_to, swiglu};
 use crate::workers::is_host;
 
 /// Decoder block: `x + attention(norm(x))`, then `x + mlp(norm(x))`.
@@ -66,7 +66,7 @@ impl Residual {
             Some(pending) => self.sum = self.sum.clone() + pending,
             None => {}
         }
-        norm.forward(self.sum.clone()).cast(dtype)
+        rounded_to(norm.forward(self.sum.clone()), dtype)
     }
 
     /// The stream, with the pending output added.

@@ -13,7 +13,7 @@ use super::block::{Block, Residual};
 use super::scores::{FlatScores, rows_of};
 use super::{CausalLm, Decoder, PackedRows, PackedTokens};
 use crate::PolicyModel;
-use crate::kernels::{token_scores, token_scores_backward};
+use crate::kernels::{token_scores, token_scores_backward, with_gradient};
 use crate::optim::add_gradients;
 
 impl CausalLm {
@@ -157,7 +157,7 @@ impl Trunk {
         let embedding = &decoder.embed_tokens;
         if embedding.weight.is_require_grad() {
             let embedded = decoder.embed(self.packed.tokens());
-            let embedded_grads = (embedded * Tensor::from_inner(grads)).sum().backward();
+            let embedded_grads = with_gradient(embedded, Tensor::from_inner(grads)).backward();
             add_gradients(module, total, GradientsParams::from_grads(embedded_grads, embedding));
         }
     }
@@ -196,8 +196,7 @@ impl Stage {
         total: &mut GradientsParams,
     ) -> Tensor<2> {
         let upstream = upstream(self.output());
-        // The gradient of sum(output * upstream) with respect to the output is `upstream`.
-        let mut grads = (self.output * Tensor::from_inner(upstream)).sum().backward();
+        let mut grads = with_gradient(self.output, Tensor::from_inner(upstream)).backward();
         let input_grads =
             self.input.grad_remove(&mut grads).expect("the output of a stage depends on its input");
         add_gradients(module, total, GradientsParams::from_grads(grads, module));

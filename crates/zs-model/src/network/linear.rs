@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::LowRank;
 use crate::ComputeDtype;
-use crate::kernels::{matmul_dtype, product};
+use crate::kernels::{matmul_dtype, product, rounded_to};
 
 /// Linear layer `y = x W + b`, with an adapter `+ scale (x A) B`.
 ///
@@ -64,7 +64,7 @@ impl Linear {
     /// Input of several layers in its [dtype](Self::input_type), rounded once.
     pub(crate) fn shared_input<const N: usize>(x: Tensor<2>, maps: [&Self; N]) -> Tensor<2> {
         let dtype = Self::input_type(maps, &x.device());
-        x.cast(dtype)
+        rounded_to(x, dtype)
     }
 
     /// Merges the adapter, if any, into the weight.

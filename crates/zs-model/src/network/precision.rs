@@ -3,22 +3,35 @@
 use burn::module::Param;
 use burn::tensor::{FloatDType, Tensor};
 
-use super::CausalLm;
-use crate::ComputeDtype;
+use super::{CausalLm, Linear};
+use crate::workers::is_host;
+use crate::{ComputeDtype, PolicyModel};
 
 impl CausalLm {
     /// Network with its matrices in the compute dtype, so that sampling reads less memory. Must not
     /// be trained or saved.
+    ///
+    /// A CPU keeps the weights of linear layers transposed in memory, so that each output of a
+    /// decoding step reads one contiguous row.
     pub(crate) fn for_sampling(mut self) -> Self {
         if self.memory.compute_dtype == ComputeDtype::Bf16 {
+            let on_cpu = is_host(&self.device());
             let round = |it: &mut Param<Tensor<2>>| {
                 *it = it.clone().map(|it| it.cast(FloatDType::BF16));
             };
+            let round_linear = |linear: &mut Linear| match on_cpu {
+                // The cast of a transposed view writes its rows one after the other.
+                true => {
+                    linear.weight = linear
+                        .weight
+                        .clone()
+                        .map(|it| it.transpose().cast(FloatDType::BF16).transpose());
+                }
+                false => round(&mut linear.weight),
+            };
             round(&mut self.model.embed_tokens.weight);
-            if let Some(linear) = &mut self.lm_head {
-                round(&mut linear.weight);
-            }
-            self.block_linears_mut().into_iter().for_each(|it| round(&mut it.weight));
+            self.lm_head.iter_mut().for_each(round_linear);
+            self.block_linears_mut().into_iter().for_each(round_linear);
         }
         self
     }

@@ -8,13 +8,14 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, StreamId, Tensor};
 use parking_lot::Mutex;
 
-use crate::replicas::{assign_round_robin, on_each_device, workers_of};
-use crate::workers::run_single_threaded;
+use crate::replicas::{assign_round_robin, on_each_device, threads_of};
+use crate::workers::{Threads, run_on_threads};
 use crate::{PolicyModel, TokenRow, TokenScores, ValueModel};
 
 /// Runs micro-batches forward and backward and sums their gradients.
 ///
-/// On a CPU, micro-batches run in parallel, one per core. Gradients are added in the order of the
+/// On a CPU, micro-batches of a small model run in parallel, one per core; those of a large one run one
+/// after the other, on all cores. Gradients are added in the order of the
 /// micro-batches, so the sum is bit-exact for any number of threads. If the model has several
 /// [devices](PolicyModel::compute_devices), each sums the gradients of its micro-batches, and the
 /// sums are added on the first device, in the order of the devices. `loss` receives the index of
@@ -68,14 +69,14 @@ where
     M: Module,
     T: Send,
 {
-    let workers = workers_of(devices);
+    let threads = threads_of(devices, model.num_params());
     let assigned = assign_round_robin(count, devices.len());
-    if let ([workers], [all]) = (&workers[..], &assigned[..]) {
-        return accumulate_share(model, *workers, all, &work);
+    if let ([threads], [all]) = (&threads[..], &assigned[..]) {
+        return accumulate_share(model, *threads, all, &work);
     }
     let sums = on_each_device(model, devices, |at, replica| {
         // Each device gets its own gradient leaves, as each thread does.
-        accumulate_share(&replica.train(), workers[at], &assigned[at], &work)
+        accumulate_share(&replica.train(), threads[at], &assigned[at], &work)
     });
     let mut total = GradientsParams::new();
     let mut outputs: Vec<(usize, T)> = Vec::with_capacity(count);
@@ -95,7 +96,7 @@ where
 /// [`accumulate`] over some of the indices, on one device.
 fn accumulate_share<M, T>(
     model: &M,
-    workers: usize,
+    threads: Threads,
     indices: &[usize],
     work: &(impl Fn(&M, usize) -> (GradientsParams, T) + Sync),
 ) -> (GradientsParams, Vec<T>)
@@ -114,8 +115,8 @@ where
             sum.lock().add(&model, at, grads, outputs);
         }
     };
-    let workers = workers.min(count);
-    if workers <= 1 {
+    let workers = threads.workers.min(count);
+    if workers <= 1 && threads.per_worker <= 1 {
         run(model.clone());
     } else {
         let stream = StreamId::current();
@@ -125,7 +126,7 @@ where
                 // graphs that share leaves, and its locks deadlock when one graph is used from two
                 // threads.
                 let model = model.valid().train();
-                scope.spawn(|| run_single_threaded(stream, || run(model)))
+                scope.spawn(|| run_on_threads(threads.per_worker, stream, || run(model)))
             };
             let handles: Vec<_> = (0..workers).map(spawn).collect();
             for handle in handles {

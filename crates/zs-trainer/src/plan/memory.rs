@@ -1,7 +1,7 @@
 //! Estimate of the memory of a training run, from its run file and the shapes of its models.
 
 use zs_core::registry::Settings;
-use zs_model::{ComputeDtype, LoraConfig, ModelConfig, OptimizerKind};
+use zs_model::{ComputeDtype, LoraConfig, ModelConfig, OptimizerKind, concurrent_micro_batches};
 use zs_simulator::SimulatedSettings;
 
 use super::episode_tokens;
@@ -52,8 +52,8 @@ pub struct Placement {
     pub is_gpu: bool,
     /// Devices that share sampling and training.
     pub num_devices: usize,
-    /// Micro-batches that the first device works on at once.
-    pub workers: usize,
+    /// Cores that the first device computes on; 1 for a GPU.
+    pub cores: usize,
     /// The simulation LLM is on another device.
     pub has_simulator_apart: bool,
 }
@@ -61,7 +61,7 @@ pub struct Placement {
 impl Placement {
     /// One GPU.
     pub const GPU: Self =
-        Self { is_gpu: true, num_devices: 1, workers: 1, has_simulator_apart: false };
+        Self { is_gpu: true, num_devices: 1, cores: 1, has_simulator_apart: false };
 
     /// The devices of a run.
     pub fn of(devices: &Devices) -> Self {
@@ -69,7 +69,7 @@ impl Placement {
         // Several names of the CPU share its memory, and its cores.
         let num_devices = if is_gpu { devices.count() } else { 1 };
         let has_simulator_apart = devices.own_simulator_name().is_some();
-        Self { is_gpu, num_devices, workers: devices.workers(), has_simulator_apart }
+        Self { is_gpu, num_devices, cores: devices.workers(), has_simulator_apart }
     }
 }
 
@@ -78,7 +78,7 @@ impl Placement {
 /// ```text
 /// P = parameters, T = those that are trained, N = those of the blocks, V = vocabulary, L = blocks,
 /// d = hidden, f = feed-forward, H, K = query and key heads, h = head width,
-/// M = tokens of a micro-batch, S = tokens of an episode, m = min(S, M),
+/// M = tokens of a micro-batch, at most those of a step, S = tokens of an episode, m = min(S, M),
 /// E = episodes of a lane and a device, R = min(E, 512) rows of them decoded at once, n = lanes,
 /// w = 2 with `compute_dtype = "bf16"`, else 4
 ///
@@ -151,7 +151,8 @@ pub fn parts(
         add("value model and its optimizer", weights + 2 * weights, None);
     }
     add("gradients", 2 * BYTES * trained, Some(Phase::Update));
-    add("activations", on.workers as u64 * activations(config, &shape, on), Some(Phase::Update));
+    let at_once = concurrent_micro_batches(on.cores, shape.num_parameters()) as u64;
+    add("activations", at_once * activations(config, &shape, on), Some(Phase::Update));
     let logits =
         training.memory.max_logits.min(training.update.micro_batch_tokens * shape.vocab_size);
     add("logits", 3 * BYTES * logits as u64, Some(Phase::Update));
@@ -194,7 +195,9 @@ fn is_bf16(config: &TrainConfig, on: Placement) -> bool {
 /// Memory of the activations of one micro-batch.
 fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 {
     let memory = &config.training.memory;
-    let tokens = config.training.update.micro_batch_tokens;
+    let schedule = &config.training.schedule;
+    let of_step = schedule.questions_per_step * schedule.group_size * episode_tokens(config, shape);
+    let tokens = config.training.update.micro_batch_tokens.min(of_step);
     let (d, f, blocks) = (shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers);
     let (heads, keys) = (shape.num_attention_heads, shape.num_key_value_heads);
     let row = episode_tokens(config, shape).min(tokens);
