@@ -88,7 +88,7 @@ pub use reward::{
     SearchStep, SearchView, TurnDecay, TurnPenalty, TurnView, information_gain, length_rewards,
 };
 pub use rollout::{
-    Episode, Rollout, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats,
+    DemonstratedTurn, Demonstration, DemonstrationError, Episode, Rollout, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats,
     TokenBudget, TurnNoise, ZEROSEARCH_PROMPT, rollout,
 };
 pub use schedule::TemperatureSchedule;
