@@ -15,7 +15,7 @@ pub use crate::command::{
     AskArgs, CostArgs, DoctorArgs, EngineArgs, IndexBuildArgs, IndexCommand, InspectArgs,
     ReplayArgs, ResumableArgs, SearchArgs, ServeArgs, SftArgs, TrainArgs, VerifyArgs, WarmUpArgs,
 };
-pub use crate::data::{DataCheckArgs, DataCommand, DataFetchArgs, WorldArgs};
+pub use crate::data::{DataCheckArgs, DataCommand, DataFetchArgs, TrajectoriesArgs, WorldArgs};
 use crate::device::DeviceArgs;
 pub use crate::eval::EvalArgs;
 pub use crate::eval::score::ScoreArgs;

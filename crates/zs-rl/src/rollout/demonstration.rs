@@ -104,7 +104,7 @@ impl Demonstration {
         context_length: usize,
         config: &RolloutConfig,
     ) -> Result<Trajectory, DemonstrationError> {
-        self.check(config)?;
+        self.check(config.max_searches as usize)?;
         let key = StreamKey::new(0);
         let script = Script { turns: &self.turns, tokenizer, context_length };
         let engine = RecordedResults { turns: &self.turns, key };
@@ -116,8 +116,12 @@ impl Demonstration {
         Ok(trajectory)
     }
 
-    /// Checks the texts, before anything is encoded.
-    fn check(&self, config: &RolloutConfig) -> Result<(), DemonstrationError> {
+    /// Checks the texts, before anything is encoded: tags, actions, and the number of searches.
+    ///
+    /// # Errors
+    ///
+    /// Fails at the first turn that no policy could have written in the loop of the rollout.
+    pub fn check(&self, max_searches: usize) -> Result<(), DemonstrationError> {
         use DemonstrationError as E;
         let Some(last) = self.turns.len().checked_sub(1) else { return Err(E::NoTurns) };
         for (index, DemonstratedTurn { text, documents }) in self.turns.iter().enumerate() {
@@ -139,9 +143,9 @@ impl Demonstration {
                 Action::Answer(_) | Action::Search(_) => {}
             }
         }
-        match config.max_searches as usize {
-            limit if last > limit => Err(E::TooManySearches { searches: last, limit }),
-            _ => Ok(()),
+        match last > max_searches {
+            true => Err(E::TooManySearches { searches: last, limit: max_searches }),
+            false => Ok(()),
         }
     }
 
