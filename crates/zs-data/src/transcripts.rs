@@ -147,9 +147,11 @@ fn check_results(transcript: &Transcript) -> Result<(), RowError> {
             return Err(RowError::invalid(format!("turn {number}: `{OPENING}` is never closed")));
         }
         if is_result && !is_search {
-            return Err(RowError::invalid(format!(
-                "turn {number}: the result of a search follows text that does not search"
-            )));
+            let problem = match turn.text.contains("<search>") {
+                true => "`<search>` is never closed",
+                false => "the result of a search follows text that does not search",
+            };
+            return Err(RowError::invalid(format!("turn {number}: {problem}")));
         }
         if is_search && !is_result && index < last {
             return Err(RowError::invalid(format!("turn {number}: the search has no result")));

@@ -103,7 +103,8 @@ impl Chat {
                 Ok(())
             }
             ([], Some((before, call))) => {
-                let Some((call, "")) = call.split_once("</tool_call>").map(|it| (it.0, it.1.trim()))
+                let Some((call, "")) =
+                    call.split_once("</tool_call>").map(|it| (it.0, it.1.trim()))
                 else {
                     let problem = "must end with one <tool_call> … </tool_call>";
                     return Err(invalid(place, problem));
@@ -163,7 +164,9 @@ impl Chat {
     /// Puts the last message between tags where the chat searches by calls.
     fn answer_without_tags(&mut self) {
         let Some(last) = self.turns.last_mut().filter(|_| self.has_calls) else { return };
-        if last.action == Action::Invalid && last.observation.is_empty() && !last.text.contains("<answer>")
+        if last.action == Action::Invalid
+            && last.observation.is_empty()
+            && !last.text.contains("<answer>")
         {
             let (thoughts, answer) = match last.text.rsplit_once("</think>") {
                 Some((thoughts, answer)) => (format!("{thoughts}</think>\n\n"), answer),
@@ -189,7 +192,10 @@ fn role(message: &Value, place: &str) -> Result<Role, RowError> {
     let name = text_of(name, || format!("{place}.role"))?;
     let known = ROLES.iter().find(|(it, _)| name.trim().eq_ignore_ascii_case(it));
     known.map(|it| it.1).ok_or_else(|| {
-        invalid(place, &format!("has the role `{name}`; known are system, user, assistant and tool"))
+        invalid(
+            place,
+            &format!("has the role `{name}`; known are system, user, assistant and tool"),
+        )
     })
 }
 

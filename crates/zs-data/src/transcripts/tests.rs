@@ -17,11 +17,16 @@ fn check(row: &str, question: &str, turns: &[(&str, &str)]) {
     let episode = read(row).unwrap();
     assert_eq!(episode.question.text, question);
     let strip = |it: &str| {
-        let inner = it.strip_prefix("<information>").and_then(|it| it.strip_suffix("</information>"));
+        let inner =
+            it.strip_prefix("<information>").and_then(|it| it.strip_suffix("</information>"));
         inner.unwrap_or(it).to_owned()
     };
-    let read: Vec<(String, String)> =
-        episode.transcript.turns.iter().map(|it| (it.text.clone(), strip(&it.observation))).collect();
+    let read: Vec<(String, String)> = episode
+        .transcript
+        .turns
+        .iter()
+        .map(|it| (it.text.clone(), strip(&it.observation)))
+        .collect();
     let expected: Vec<(String, String)> =
         turns.iter().map(|(text, result)| ((*text).to_owned(), (*result).to_owned())).collect();
     assert_eq!(read, expected, "{row}");
@@ -92,7 +97,8 @@ fn chats_with_calls() {
 fn texts_with_tags() {
     let episode = "<think>a</think><search>q</search>\\n\\n<information>Doc 1: d\\n</information>\\n\\n<answer>x</answer>";
     let turns = [("<think>a</think><search>q</search>", "Doc 1: d\n"), ("<answer>x</answer>", "")];
-    let prompt = "Answer the given question. For example, <answer> Beijing </answer>. Question: who?\\n";
+    let prompt =
+        "Answer the given question. For example, <answer> Beijing </answer>. Question: who?\\n";
     check(&format!(r#"{{"question":"who?","response":"{episode}<|im_end|>"}}"#), "who?", &turns);
     check(&format!(r#"{{"text":"{prompt}{episode}"}}"#), "who?", &turns);
     check(&format!(r#"{{"input":"{prompt}","output":"{episode}"}}"#), "who?", &turns);
@@ -104,12 +110,17 @@ fn texts_with_tags() {
         &turns,
     );
     let read = read(&format!(r#"{{"question":"who?","answer":"x","text":"{episode}"}}"#)).unwrap();
-    assert_eq!((read.question.id.as_str(), &read.question.golden_answers[..]), ("e-1", &["x".to_owned()][..]));
+    assert_eq!(
+        (read.question.id.as_str(), &read.question.golden_answers[..]),
+        ("e-1", &["x".to_owned()][..])
+    );
 }
 
 #[test]
 fn what_is_no_episode_is_named() {
-    let chat = |messages: &str| format!(r#"{{"messages":[{{"role":"user","content":"who?"}},{messages}]}}"#);
+    let chat = |messages: &str| {
+        format!(r#"{{"messages":[{{"role":"user","content":"who?"}},{messages}]}}"#)
+    };
     let refused = |messages: &str, expected: &str| check_refused(&chat(messages), expected);
     refused(
         r#"{"role":"critic","content":"x"}"#,
@@ -149,6 +160,10 @@ fn what_is_no_episode_is_named() {
     check_refused(
         &text("hm<information>d</information><answer>x</answer>"),
         "turn 1: the result of a search follows text that does not search",
+    );
+    check_refused(
+        &text("<search>q <information>d</information><answer>x</answer>"),
+        "turn 1: `<search>` is never closed",
     );
     check_refused(r#"{"question":"who?"}"#, "field `messages` is missing");
     check_refused(r#"{"prompt":"p","completion":"c"}"#, "`data.kind = \"file\"`");

@@ -95,8 +95,11 @@ pub(crate) fn data_trajectories(args: &TrajectoriesArgs, session: &Session) -> R
             let engine = engines::open_alone(&spec, &session.context()?)?;
             let questions = questions()?;
             let inputs = args.questions.iter().chain(&args.engine.corpus).cloned().collect();
-            let source =
-                TrajectorySource::Questions { questions: &questions, engine: engine.as_ref(), inputs };
+            let source = TrajectorySource::Questions {
+                questions: &questions,
+                engine: engine.as_ref(),
+                inputs,
+            };
             let progress = session.console.progress("searching", questions.len());
             let manifest = build(&source, &mut |steps| progress.advance(steps, ""))?;
             progress.finish(&format!("{} questions", questions.len()));

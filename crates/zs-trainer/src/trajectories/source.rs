@@ -170,7 +170,8 @@ mod tests {
     fn results_are_taken_apart() {
         let check = |body: &str, expected: &[(&str, &str)]| {
             let read = documents(&format!("<information>{body}</information>"));
-            let read: Vec<_> = read.iter().map(|it| (it.title.as_str(), it.text.as_str())).collect();
+            let read: Vec<_> =
+                read.iter().map(|it| (it.title.as_str(), it.text.as_str())).collect();
             assert_eq!(read, expected, "{body}");
         };
         check("Doc 1(Title: \"T (a)\") a b\nDoc 2: c\n", &[("T (a)", "a b"), ("", "c")]);
@@ -189,8 +190,9 @@ mod tests {
             r#"{{"question":{question},"trajectories":[{{"trajectory":{trajectory},"reward":{{"total":0.0,"components":[]}}}}]}}"#
         );
         let record = |it: &str| format!(r#"{{"version":2,"record":{it}}}"#);
-        let step =
-            format!(r#"{{"step":1,"noise_probability":0.0,"group":{group},"advantages":[[null]]}}"#);
+        let step = format!(
+            r#"{{"step":1,"noise_probability":0.0,"group":{group},"advantages":[[null]]}}"#
+        );
         let of = |row: &str| match &read(row).unwrap()[..] {
             [SourceEpisode::Played { trajectory, question }] => {
                 (trajectory.question_id.clone(), question.is_some())
@@ -216,7 +218,10 @@ mod tests {
         };
         check(r#"{"version":9,"record":{}}"#, "`version` 9");
         check(r#"{"version":2,"record":{"prompt":[1]}}"#, "not a record of an episode");
-        check(r#"{"question":"q","turns":[{"query":"x","docs":[]}]}"#, "zs data trajectories --turns");
+        check(
+            r#"{"question":"q","turns":[{"query":"x","docs":[]}]}"#,
+            "zs data trajectories --turns",
+        );
         check(r#"{"question":"q","turns":[{"txt":"x"}]}"#, "not a demonstration");
         check(r#"{"x":1}"#, "field `messages` is missing");
     }

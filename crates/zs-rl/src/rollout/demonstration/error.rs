@@ -18,9 +18,7 @@ pub enum DemonstrationError {
         tag: &'static str,
     },
     /// A turn without an action.
-    #[error(
-        "turn {turn} holds neither `<search> query </search>` nor `<answer> answer </answer>`"
-    )]
+    #[error("turn {turn} holds neither `<search> query </search>` nor `<answer> answer </answer>`")]
     NoAction {
         /// Turn.
         turn: usize,

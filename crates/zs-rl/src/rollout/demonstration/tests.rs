@@ -28,11 +28,11 @@ fn check_same(turns: &'static [&'static str], config: &RolloutConfig, policy: Sc
     let question = question();
     let episode = Episode { question: &question, key: StreamKey::new(7) };
     let engine = Echo::default();
-    let rollout = Rollout { noise_probability: 0.5.into(), ..Rollout::new(&policy, &engine, config) };
+    let rollout =
+        Rollout { noise_probability: 0.5.into(), ..Rollout::new(&policy, &engine, config) };
     let recorded = rollout.play(&[episode], &mut |_| {}).unwrap().trajectories.remove(0);
     let demonstration = Demonstration::of(&recorded, question.clone());
-    let played =
-        demonstration.play(policy.tokenizer(), policy.context_length(), config).unwrap();
+    let played = demonstration.play(policy.tokenizer(), policy.context_length(), config).unwrap();
     assert_eq!(recorded.turns.len(), turns.len());
     assert_eq!(played.tokens(), recorded.tokens());
     assert_eq!(played.provenance(), recorded.provenance());
@@ -111,7 +111,12 @@ fn episodes_that_no_rollout_has_are_refused() {
     assert_eq!(message, "turn 1 has the result of a search and does not search");
     let brief = RolloutConfig { max_new_tokens: 20, ..config() };
     let long = "<answer> a long one </answer>";
-    check_refused(&[SEARCH, long], &brief, 1000, "turn 2 has more tokens than `max_new_tokens` = 20");
+    check_refused(
+        &[SEARCH, long],
+        &brief,
+        1000,
+        "turn 2 has more tokens than `max_new_tokens` = 20",
+    );
     let full = |turn: usize, context: usize| {
         format!(
             "the model's context of {context} tokens is full after turn {turn}; show fewer \
@@ -125,7 +130,10 @@ fn episodes_that_no_rollout_has_are_refused() {
     check_refused(&[SEARCH, ANSWER], &config(), tokens - 1, &full(2, tokens - 1));
     check_refused(&[SEARCH, ANSWER], &config(), 40, &full(1, 40));
     check_refused(&[SEARCH, ANSWER], &config(), 15, &full(1, 15));
-    let budget = RolloutConfig { token_budget: Some(TokenBudget { tokens: 30, by_hops: vec![] }), ..config() };
+    let budget = RolloutConfig {
+        token_budget: Some(TokenBudget { tokens: 30, by_hops: vec![] }),
+        ..config()
+    };
     check_refused(&[SEARCH, ANSWER], &budget, 1000, "turn 2 exceeds `token_budget`");
     let message = of_texts(&[ANSWER]).play(&byte_tokenizer(), 3, &config()).unwrap_err();
     assert!(message.to_string().starts_with("question `q`: the prompt has 5 tokens"), "{message}");
@@ -148,6 +156,8 @@ fn the_policy_alone_carries_loss() {
 fn rows_read_back_and_are_questions_too() {
     let demonstration = of_texts(&["<search> b </search>", "<answer> x </answer>"]);
     let row = serde_json::to_string(&demonstration).unwrap();
-    assert!(row.starts_with(r#"{"id":"q","question":"who?","golden_answers":["x"],"turns":[{"text":"#));
+    assert!(
+        row.starts_with(r#"{"id":"q","question":"who?","golden_answers":["x"],"turns":[{"text":"#)
+    );
     assert_eq!(serde_json::from_str::<Demonstration>(&row).unwrap(), demonstration);
 }

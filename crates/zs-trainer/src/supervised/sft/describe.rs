@@ -29,7 +29,11 @@ pub(super) fn text(config: &SftConfig, base: &LanguageModel, rows: &TuningRows) 
         text.push_str("first row:\n");
         for (is_learned, part) in parts(row) {
             let name = if is_learned { "learned" } else { "shown" };
-            let _ = writeln!(text, "  {name}: {:?}", shortened(&base.tokenizer().decode_with_special(part)));
+            let _ = writeln!(
+                text,
+                "  {name}: {:?}",
+                shortened(&base.tokenizer().decode_with_special(part))
+            );
         }
     }
     let _ = writeln!(text, "left out: {}", rows.left_out.len());
@@ -58,7 +62,10 @@ impl Counts {
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { rows, tokens, learned, longest } = self;
-        write!(f, "{rows} rows, {tokens} tokens, {learned} of them with loss, longest row {longest}")
+        write!(
+            f,
+            "{rows} rows, {tokens} tokens, {learned} of them with loss, longest row {longest}"
+        )
     }
 }
 

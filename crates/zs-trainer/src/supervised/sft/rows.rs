@@ -56,8 +56,10 @@ impl TuningRows {
 
 /// Episodes as rows.
 fn episode_rows(config: &EpisodeFiles, model: &LanguageModel) -> Result<TuningRows, LoadError> {
-    let train = EpisodeTokens::read(&config.train, model, &config.rollout)?;
-    let validation = EpisodeTokens::read(&config.validation, model, &config.rollout)?;
+    let context = model.config().max_position_embeddings;
+    let read =
+        |paths: &[_]| EpisodeTokens::read(paths, model.tokenizer(), context, &config.rollout);
+    let (train, validation) = (read(&config.train)?, read(&config.validation)?);
     Ok(TuningRows {
         train: train.rows,
         validation: validation.rows,

@@ -134,7 +134,8 @@ impl<'a> EpisodeSet<'a> {
         }
         zs_data::create_dir(out).map_err(zs_data::FileError::io(out, "create"))?;
         let mut parts = BTreeMap::new();
-        for (name, episodes) in [("train.jsonl", &self.train), ("validation.jsonl", &self.validation)]
+        for (name, episodes) in
+            [("train.jsonl", &self.train), ("validation.jsonl", &self.validation)]
         {
             let bytes = json_lines(episodes)?;
             write_atomic(&out.join(name), &bytes)?;

@@ -17,7 +17,8 @@ pub(super) fn found_answer<'a>(
 ) -> Option<&'a String> {
     golden_answers.iter().find(|answer| {
         let answer = std::slice::from_ref(*answer);
-        let holds = |it: &Document| contains_answer(&it.text, answer) || contains_answer(&it.title, answer);
+        let holds =
+            |it: &Document| contains_answer(&it.text, answer) || contains_answer(&it.title, answer);
         documents.iter().any(holds)
     })
 }
