@@ -30,7 +30,7 @@ const END_MARKS: [&str; 5] =
 pub struct RecordedTranscript {
     /// Question; without answers where the row has none.
     pub question: Question,
-    /// What the policy wrote, and the results of its searches between `<information>` and
+    /// Text of the policy, and the results of its searches between `<information>` and
     /// `</information>`.
     pub transcript: Transcript,
 }

@@ -247,7 +247,8 @@ mod tests {
             );
             fs::write(&path, row).unwrap();
             let config = RolloutConfig { num_documents, ..RolloutConfig::default() };
-            EpisodeTokens::read(&[path.clone()], &byte_tokenizer(), 9999, &config).unwrap()
+            EpisodeTokens::read(std::slice::from_ref(&path), &byte_tokenizer(), 9999, &config)
+                .unwrap()
         };
         let check = |documents: &str, num_documents: usize, rows: usize, cut: usize| {
             let read = read(documents, num_documents);
@@ -300,7 +301,8 @@ mod tests {
         fs::write(&path, rows.join("\n")).unwrap();
         let config =
             RolloutConfig { prompt_template: "{{ question }}".into(), ..RolloutConfig::default() };
-        let read = EpisodeTokens::read(&[path.clone()], &byte_tokenizer(), 80, &config).unwrap();
+        let read = EpisodeTokens::read(std::slice::from_ref(&path), &byte_tokenizer(), 80, &config)
+            .unwrap();
         assert_eq!(read.rows.len(), 2);
         let expected = [
             (2, "its tokens are those of another tokenizer"),
