@@ -31,6 +31,17 @@ pub enum SourceEpisode {
     Written(Demonstration),
 }
 
+impl SourceEpisode {
+    /// Question of the episode, where the row holds it.
+    #[must_use]
+    pub fn question(&self) -> Option<&Question> {
+        match self {
+            Self::Played { question, .. } => question.as_ref(),
+            Self::Written(demonstration) => Some(&demonstration.question),
+        }
+    }
+}
+
 /// Opens a file of episodes in any format of [`RowReader`](zs_data::RowReader). The fields of each row
 /// decide its form:
 ///

@@ -6,7 +6,8 @@ use zs_rl::DemonstratedTurn;
 
 use super::set::Made;
 use super::text::{
-    as_written, bare_title, found_answer, is_title, is_verdict, names, num_words, shown,
+    as_written, bare_title, found_answer, is_in_question, is_title, is_verdict, names, num_words,
+    shown,
 };
 use super::{DropReason, TrajectorySettings};
 
@@ -33,7 +34,9 @@ impl Oracle<'_> {
         };
         let is_verdict = is_verdict(answer);
         let turns = match question.gold_titles.is_empty() {
-            true if is_verdict => return drop(DropReason::YesOrNo),
+            true if is_in_question(answer, &question.text) => {
+                return drop(DropReason::AnswerInQuestion);
+            }
             true => self.towards_answer(question)?,
             false => self.towards_titles(question)?,
         };

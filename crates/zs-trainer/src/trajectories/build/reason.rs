@@ -13,9 +13,10 @@ pub enum DropReason {
     /// The question has no answer, or the episode has none.
     #[error("no_answer")]
     NoAnswer,
-    /// The answer is yes or no, which no document shows to be right.
-    #[error("yes_or_no")]
-    YesOrNo,
+    /// The answer is yes, no or a part of the question, and too little was searched for it: documents
+    /// hold it whether it is right or not.
+    #[error("answer_in_question")]
+    AnswerInQuestion,
     /// Every golden answer in the documents has too many words.
     #[error("long_answer")]
     LongAnswer,

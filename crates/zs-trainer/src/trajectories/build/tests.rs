@@ -100,7 +100,8 @@ fn recorded_searches_are_cut_where_the_answer_is_found() {
         row("who?", r#"["bo"]"#, &found[3..]),
         row("who?", r#"["bo"]"#, &found[4..]),
         row("held out", r#"["bo"]"#, &found),
-        row("verdict", r#"["yes"]"#, &found),
+        row("verdict", r#"["yes"]"#, &found[3..4]),
+        row("Al or Bo?", r#"["Bo"]"#, &found),
         row("long", r#"["it was bo he said"]"#, &[turn("a", "It was Bo, he said")]),
         row("third", r#"["Ann"]"#, &[turn("a", "x")]),
         row("none", r#"["Ann"]"#, &[turn("one two three four five six seven", "Ann")]),
@@ -116,12 +117,13 @@ fn recorded_searches_are_cut_where_the_answer_is_found() {
     let read = written(&settings.out);
     assert_eq!(
         read.iter().map(actions).collect::<Vec<_>>(),
-        [vec!["a", "c", "BO"], vec!["c", "BO"]]
+        [vec!["a", "c", "BO"], vec!["c", "BO"], vec!["a", "c", "Bo"]]
     );
     assert_eq!(read[0].turns[1].documents[0], Document::new("T", "It was BO."));
     assert_eq!(read[0].turns[1].documents.len(), 2);
     assert_eq!((read[0].question.id.as_str(), read[0].question.text.as_str()), ("turns-1", "who?"));
     let expected = [
+        ("answer_in_question", 1),
         ("answer_not_found", 1),
         ("duplicate", 1),
         ("enough_of_question", 1),
@@ -130,17 +132,19 @@ fn recorded_searches_are_cut_where_the_answer_is_found() {
         ("no_answer", 1),
         ("no_usable_search", 1),
         ("unreadable_row", 1),
-        ("yes_or_no", 1),
     ];
     assert_eq!(counts(&manifest), expected);
     assert_eq!(manifest.num_read, rows.len());
     assert_eq!(manifest.num_read, read.len() + manifest.dropped.total(), "nothing is lost");
     assert_eq!((manifest.excluded[0].questions, manifest.excluded[0].dropped), (1, 1));
-    assert_eq!(manifest.parts["train.jsonl"].by_searches, [(1, 1), (2, 1)].into());
+    assert_eq!(manifest.parts["train.jsonl"].by_searches, [(1, 1), (2, 2)].into());
     let dropped = fs::read_to_string(settings.out.join("dropped.jsonl")).unwrap();
     assert_eq!(dropped.lines().count(), manifest.dropped.total());
-    assert!(dropped.contains(r#"{"question":"verdict","reason":"yes_or_no"}"#), "{dropped}");
-    assert!(dropped.contains("turns.jsonl, row 11"), "{dropped}");
+    assert!(
+        dropped.contains(r#"{"question":"verdict","reason":"answer_in_question"}"#),
+        "{dropped}"
+    );
+    assert!(dropped.contains("turns.jsonl, row 12"), "{dropped}");
     let kept: TrajectoryManifest = zs_data::read_json(&settings.out.join("manifest.json")).unwrap();
     assert_eq!(kept, manifest);
     let again = build_trajectories(&source, &settings, &mut |_| {}).unwrap_err().to_string();
@@ -226,7 +230,7 @@ fn questions_are_answered_by_one_who_knows_the_titles() {
         question(hop, "Tacoma", &[]),
         Ok(&["Where was the author of Dune born", "Frank Herbert", "Tacoma"]),
     );
-    check(question("Did Emma win?", "yes", &[]), Err(DropReason::YesOrNo));
+    check(question("Did Emma win?", "yes", &[]), Err(DropReason::AnswerInQuestion));
     check(question("Who wrote Emma?", "Bo", &[]), Err(DropReason::AnswerNotFound));
 }
 

@@ -76,7 +76,13 @@ pub(super) fn is_title(document: &Document, title: &str) -> bool {
     normalize_answer(&document.title) == normalize_answer(title)
 }
 
-/// True for answers that documents do not show.
+/// True for an answer that documents hold whether it is right or not: a verdict, or a part of the
+/// question, as in comparisons.
+pub(super) fn is_in_question(answer: &str, question: &str) -> bool {
+    is_verdict(answer) || contains_answer(question, &[answer.to_owned()])
+}
+
+/// True for yes and no.
 pub(super) fn is_verdict(answer: &str) -> bool {
     matches!(normalize_answer(answer).as_str(), "yes" | "no" | "noanswer")
 }
@@ -111,6 +117,8 @@ mod tests {
         assert!(!names("Who sang Oh my gods?", "Oh My God (song)"));
         assert!(is_title(&Document::new("\"Heroes\"", ""), "heroes"));
         assert!(is_verdict("Yes.") && !is_verdict("Norway"));
+        assert!(is_in_question("no", "Who?") && is_in_question("Emma", "Dune or Emma?"));
+        assert!(!is_in_question("Emma", "Who?"));
         let cut = shown(&Document::new(" T ", "a b\nc d"), Some(3));
         assert_eq!(cut, Document::new("T", "a b c"));
     }

@@ -9,7 +9,7 @@ use zs_rl::DemonstratedTurn;
 use zs_simulator::collect::{check_query, mend_documents};
 
 use super::set::{EpisodeSet, Made};
-use super::text::{as_written, found_answer, is_verdict, num_words, shown};
+use super::text::{as_written, found_answer, is_in_question, is_verdict, num_words, shown};
 use super::{BuildError, DropReason, TrajectorySettings};
 
 /// Adds the episodes of a file.
@@ -35,15 +35,16 @@ pub(super) fn read(
     Ok(())
 }
 
-/// The usable searches up to the first whose documents hold a golden answer, and that answer.
+/// Least searches for an answer that documents hold whether it is right or not.
+const LEAST_COMPARED: usize = 2;
+
+/// The usable searches up to the first whose documents hold a golden answer, and that answer; all of
+/// them where the answer is a verdict or a part of the question.
 fn episode_of(episode: &RecordedEpisode, settings: &TrajectorySettings) -> Made {
     let drop = |reason| Err((reason, None));
     let answers = &episode.golden_answers;
-    match answers.first() {
-        None => return drop(DropReason::NoAnswer),
-        Some(answer) if is_verdict(answer) => return drop(DropReason::YesOrNo),
-        Some(_) => {}
-    }
+    let Some(first) = answers.first() else { return drop(DropReason::NoAnswer) };
+    let is_compared = is_in_question(first, &episode.question);
     let (mut turns, mut seen, mut is_long) = (Vec::new(), BTreeSet::new(), false);
     for turn in &episode.turns {
         let Some((query, documents)) = usable(turn, settings) else { continue };
@@ -53,7 +54,7 @@ fn episode_of(episode: &RecordedEpisode, settings: &TrajectorySettings) -> Made 
         if turns.len() == settings.max_searches {
             break;
         }
-        let found = found_answer(&documents, answers).cloned();
+        let found = found_answer(&documents, answers).filter(|_| !is_compared).cloned();
         let written = found.map(|it| as_written(&it, &documents));
         turns.push(DemonstratedTurn::search(&query, documents));
         match written {
@@ -65,8 +66,14 @@ fn episode_of(episode: &RecordedEpisode, settings: &TrajectorySettings) -> Made 
             None => {}
         }
     }
+    if is_compared && turns.len() >= LEAST_COMPARED {
+        let answer = if is_verdict(first) { first.to_lowercase() } else { first.clone() };
+        turns.push(DemonstratedTurn::answer(&answer));
+        return Ok(turns);
+    }
     match turns.is_empty() {
         true => drop(DropReason::NoUsableSearch),
+        false if is_compared => drop(DropReason::AnswerInQuestion),
         false if is_long => drop(DropReason::LongAnswer),
         false => drop(DropReason::AnswerNotFound),
     }
