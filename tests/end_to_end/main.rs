@@ -8,6 +8,7 @@ mod aided_run;
 mod bad_input;
 mod before;
 mod claims;
+mod cold_start;
 mod common;
 mod custom_algorithm;
 mod devices;

@@ -6,6 +6,7 @@
 //! - [`read_questions`], [`read_question_set`], [`open_questions`]: questions.
 //! - [`read_documents`], [`read_corpus`], [`open_documents`]: documents of a corpus.
 //! - [`open_episodes`], [`read_queries`]: recorded episodes, lists of queries.
+//! - [`open_episode_rows`], [`recorded_transcript`]: whole episodes as text, as chats or with tags.
 //! - [`Note`]: a decision of a reader about rows that are not in the plainest form, with its count.
 //! - [`QuestionSource`], [`register_question_sources`]: questions of a run file.
 //! - `hub`, with the feature of that name: files of the Hugging Face hub.
@@ -30,6 +31,7 @@ mod error;
 pub mod hub;
 mod questions;
 mod rows;
+mod transcripts;
 mod write;
 
 pub use documents::{Corpus, open_documents, read_corpus, read_documents};
@@ -37,11 +39,12 @@ pub use episodes::{RecordedEpisode, RecordedTurn, open_episodes, open_queries, r
 pub use error::{DataError, RowError};
 pub use questions::{
     DistinctQuestions, Fields, QuestionFile, QuestionSet, QuestionSource, distinct_ids,
-    distinct_questions, open_question_rows, open_questions, read_question_set, read_questions,
-    register_question_sources, scored_question,
+    distinct_questions, open_episode_rows, open_question_rows, open_questions, read_question_set,
+    read_questions, register_question_sources, scored_question,
 };
 pub use rows::notes::{Note, NoteKind, NoteLevel};
 pub use rows::{ReadReport, RowContext, RowReader, Rows, SkippedRows};
+pub use transcripts::{Dump, RecordedTranscript, recorded_transcript};
 pub use write::{
     FileError, JsonLinesWriter, count_whole_lines, create_dir, read_json, read_whole_rows,
     sync_dir, write_atomic, write_json,

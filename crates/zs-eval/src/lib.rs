@@ -20,7 +20,6 @@
 
 mod answer;
 mod bootstrap;
-mod dump;
 mod evaluate;
 mod evaluation;
 mod evaluator;

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 use zs_data::{
-    DataError, Fields, Note, NoteKind, RowContext, RowError, Rows, distinct_ids,
+    DataError, Dump, Fields, Note, NoteKind, RowContext, RowError, Rows, distinct_ids,
     open_question_rows, scored_question,
 };
 
-use crate::dump::Dump;
 use crate::{Protocol, QuestionRecord};
 
 /// Scores a predictions file under a protocol: one record per row, in the order of the file. See

@@ -88,8 +88,9 @@ pub use reward::{
     SearchStep, SearchView, TurnDecay, TurnPenalty, TurnView, information_gain, length_rewards,
 };
 pub use rollout::{
-    Episode, Rollout, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats,
-    TokenBudget, TurnNoise, ZEROSEARCH_PROMPT, rollout,
+    DemonstratedTurn, Demonstration, DemonstrationError, Episode, Rollout, RolloutConfig,
+    RolloutError, RolloutEvent, RolloutOutput, RolloutStats, TokenBudget, TurnNoise,
+    ZEROSEARCH_PROMPT, rollout,
 };
 pub use schedule::TemperatureSchedule;
 pub use trajectory::{Consult, LossTokens, Provenance, SearchRecord, Trajectory, Turn};

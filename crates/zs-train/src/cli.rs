@@ -13,9 +13,9 @@ use zs_trainer::Components;
 
 pub use crate::command::{
     AskArgs, CostArgs, DoctorArgs, EngineArgs, IndexBuildArgs, IndexCommand, InspectArgs,
-    ReplayArgs, ResumableArgs, SearchArgs, ServeArgs, TrainArgs, VerifyArgs, WarmUpArgs,
+    ReplayArgs, ResumableArgs, SearchArgs, ServeArgs, SftArgs, TrainArgs, VerifyArgs, WarmUpArgs,
 };
-pub use crate::data::{DataCheckArgs, DataCommand, DataFetchArgs, WorldArgs};
+pub use crate::data::{DataCheckArgs, DataCommand, DataFetchArgs, TrajectoriesArgs, WorldArgs};
 use crate::device::DeviceArgs;
 pub use crate::eval::EvalArgs;
 pub use crate::eval::score::ScoreArgs;
@@ -48,8 +48,8 @@ pub struct Cli {
 pub enum Command {
     /// Train a language model from scratch on the embedded world.
     Pretrain(ResumableArgs),
-    /// Fine-tune a model on prompts and completions, e.g. into the simulation LLM.
-    Sft(ResumableArgs),
+    /// Fine-tune a model on prompts and completions, e.g. into the simulation LLM, or on whole episodes.
+    Sft(SftArgs),
     /// Train a policy by reinforcement learning with a search engine.
     Train(TrainArgs),
     /// Compute a recorded step of a training run again, and compare bit by bit.

@@ -20,7 +20,7 @@ pub use index::{IndexBuildArgs, IndexCommand};
 pub use inspect::InspectArgs;
 pub use search::SearchArgs;
 pub use serve::ServeArgs;
-pub use train::{ReplayArgs, ResumableArgs, TrainArgs};
+pub use train::{ReplayArgs, ResumableArgs, SftArgs, TrainArgs};
 pub use verify::VerifyArgs;
 pub use warm_up::WarmUpArgs;
 

@@ -96,6 +96,17 @@ pub enum LoadError {
         /// Tokens of the context.
         context: usize,
     },
+    /// Episodes that cannot be imitated.
+    #[error(
+        "{count} of {total} episodes cannot be used; correct them, or set `data.skip_bad_rows = true` to \
+         train without them"
+    )]
+    UnusableEpisodes {
+        /// Episodes that cannot be used.
+        count: usize,
+        /// All episodes.
+        total: usize,
+    },
     /// An error in the contents of a file.
     #[error("{path}")]
     In {

@@ -53,6 +53,7 @@ mod times;
 pub mod train;
 mod trainable;
 mod trainer;
+pub mod trajectories;
 mod unchanged;
 pub mod versions;
 mod weights;

@@ -101,6 +101,27 @@ pub(crate) fn question_and_answers(
     Ok((question, answers.collect()))
 }
 
+/// The question of a recorded episode, which may have no answers. `stem` and the index of the row
+/// make its id where it has none.
+pub(crate) fn recorded_question(
+    row: &Fields,
+    context: &mut RowContext<'_>,
+    stem: &str,
+) -> Result<Question, RowError> {
+    let (text, golden_answers) = question_and_answers(row, context)?;
+    let row = RowView(row);
+    let gold_titles = gold_titles(row, context)?;
+    Ok(Question {
+        id: id(row, context)?.unwrap_or_else(|| format!("{stem}-{}", context.index)),
+        text,
+        golden_answers,
+        hops: hops(row, gold_titles.len())?,
+        gold_titles,
+        data_source: label(row, &["data_source", "dataset"], context)?,
+        question_type: label(row, &["type"], context)?,
+    })
+}
+
 /// Answers as they are, blank ones included.
 fn raw_answers(
     field: &str,

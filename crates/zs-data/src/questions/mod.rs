@@ -149,6 +149,18 @@ pub fn open_question_rows(path: &Path) -> Result<(String, Rows<Fields>), DataErr
     Ok((stem(path), rows))
 }
 
+/// Opens a file of episodes for reading the fields of one row at a time, as [`open_question_rows`]
+/// does, but with all columns.
+///
+/// # Errors
+///
+/// As [`RowReader::open`].
+pub fn open_episode_rows(path: &Path) -> Result<(String, Rows<Fields>), DataError> {
+    let rows = RowReader::new("episode").open::<Fields>(path)?;
+    let rows = rows.try_filter_map(|row, context| Ok(Some(plain::plain_fields(row, context))));
+    Ok((stem(path), rows))
+}
+
 /// Name of a file without the extensions of compression and format.
 fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -5,6 +5,7 @@ mod budget;
 mod config;
 mod consult;
 mod copying;
+mod demonstration;
 mod error;
 mod helper_reply;
 mod lane;
@@ -21,6 +22,7 @@ use zs_model::{Generator, TokenId};
 
 pub use self::budget::TokenBudget;
 pub use self::config::{RolloutConfig, ZEROSEARCH_PROMPT};
+pub use self::demonstration::{DemonstratedTurn, Demonstration, DemonstrationError};
 pub use self::error::RolloutError;
 pub use self::noise::TurnNoise;
 pub use self::stats::RolloutStats;

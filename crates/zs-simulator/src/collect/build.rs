@@ -141,7 +141,17 @@ pub fn assemble(
     splits
 }
 
-fn is_validation(question: &str, share: f64, seed: u64) -> bool {
+/// Returns true for a question that belongs to validation: with probability `share`, drawn from the
+/// seed and the normalised question alone.
+///
+/// ```
+/// use zs_simulator::collect::is_validation;
+///
+/// assert_eq!(is_validation("Who?", 0.5, 7), is_validation("who", 0.5, 7));
+/// assert!(!is_validation("Who?", 0.0, 7));
+/// ```
+#[must_use]
+pub fn is_validation(question: &str, share: f64, seed: u64) -> bool {
     // FNV-1a: a stable 64-bit hash, so that a question's part does not depend on its place.
     let text = normalize_answer(question);
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

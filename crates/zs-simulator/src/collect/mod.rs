@@ -25,7 +25,7 @@ mod tuning_set;
 mod turns;
 mod verdict;
 
-pub use build::{Dropped, Splits, assemble, distinct};
+pub use build::{Dropped, Splits, assemble, distinct, is_validation};
 pub use clean::{MalformedQuery, check_query, mend_documents};
 #[cfg(feature = "http")]
 pub use error::CollectError;

@@ -61,6 +61,24 @@ pub struct ResumableArgs {
     pub resume: bool,
 }
 
+/// Arguments of `zs sft`.
+#[derive(Debug, Args)]
+pub struct SftArgs {
+    /// The run file (TOML). Its paths are relative to the current directory.
+    pub run: PathBuf,
+    /// Resume an interrupted run from its last checkpoint.
+    #[arg(long)]
+    pub resume: bool,
+    /// Set a key of the run file, e.g. `base=models/smollm2`; may be repeated. A run that is resumed
+    /// needs the same settings.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<Assignment>,
+    /// Print rows, steps, and what of the first row is learned, list the rows that cannot be used, and
+    /// exit.
+    #[arg(long, conflicts_with = "resume")]
+    pub dry_run: bool,
+}
+
 /// Trains a policy as a run file says, or resumes the run in a directory.
 pub(crate) fn train(args: &TrainArgs, session: &Session) -> Result<()> {
     match (&args.run, &args.resume) {
@@ -107,8 +125,13 @@ pub(crate) fn replay(args: &ReplayArgs, session: &Session) -> Result<()> {
 }
 
 /// Fine-tunes a model as a run file says.
-pub(crate) fn sft(args: &ResumableArgs, session: &Session) -> Result<()> {
-    Ok(tuning::from_file(&args.run, args.resume, &session.context()?)?)
+pub(crate) fn sft(args: &SftArgs, session: &Session) -> Result<()> {
+    let context = session.context()?;
+    if args.dry_run {
+        session.print(&tuning::describe(&args.run, &args.set, &context)?);
+        return Ok(());
+    }
+    Ok(tuning::from_file(&args.run, &args.set, args.resume, &context)?)
 }
 
 /// Pre-trains a model as a run file says.

@@ -17,8 +17,8 @@ use crate::session::Session;
 /// Arguments of `zs data check`.
 #[derive(Debug, Args)]
 pub struct DataCheckArgs {
-    /// Files of questions, documents, predictions, recorded turns or queries; overlap is counted
-    /// between each pair of question files.
+    /// Files of questions, documents, predictions, recorded turns, whole episodes or queries; overlap is
+    /// counted between each pair of files with questions.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Read every file as this, instead of deciding by its fields.
@@ -176,6 +176,11 @@ mod tests {
         check_kind(r#"{"question":"首都?","answer":"a"}"#, Kind::Questions, &[], false);
         check_kind(r#"{"answer":"a","prediction":"b"}"#, Kind::Predictions, &[], false);
         check_kind(r#"{"question":"q","turns":[]}"#, Kind::Turns, &[], false);
+        let episode = r#"{"id":"q","question":"q","golden_answers":[],"turns":[{"text":"x"}]}"#;
+        check_kind(episode, Kind::Trajectories, &[], false);
+        let chat = r#"{"messages":[{"role":"user","content":"q"}]}"#;
+        check_kind(chat, Kind::Trajectories, &[], false);
+        check_kind(r#"{"messages":[{"role":"x","content":"q"}]}"#, Kind::Trajectories, &[], true);
         check_kind(r#"{"query":"q"}"#, Kind::Queries, &[], false);
         check_kind(r#"{"qury":"q"}"#, Kind::Questions, &[], true);
     }

@@ -2,6 +2,7 @@
 
 mod check;
 mod fetch;
+mod trajectories;
 mod world;
 
 use anyhow::Result;
@@ -12,6 +13,7 @@ use crate::session::Session;
 pub use check::DataCheckArgs;
 pub(crate) use fetch::Bar;
 pub use fetch::DataFetchArgs;
+pub use trajectories::TrajectoriesArgs;
 pub use world::WorldArgs;
 
 /// Subcommands of `zs data`.
@@ -23,6 +25,9 @@ pub enum DataCommand {
     Check(DataCheckArgs),
     /// Fetch test sets, training questions, corpora and models, from the Hugging Face hub or a folder.
     Fetch(DataFetchArgs),
+    /// Build episodes for a policy to imitate: of recorded searches, of questions and an engine, or the
+    /// good ones among episodes that were played.
+    Trajectories(Box<TrajectoriesArgs>),
 }
 
 pub(crate) fn data(what: &DataCommand, session: &Session) -> Result<()> {
@@ -30,5 +35,6 @@ pub(crate) fn data(what: &DataCommand, session: &Session) -> Result<()> {
         DataCommand::World(args) => world::data_world(args, session),
         DataCommand::Check(args) => check::data_check(args, session),
         DataCommand::Fetch(args) => fetch::data_fetch(args, session),
+        DataCommand::Trajectories(args) => trajectories::data_trajectories(args, session),
     }
 }

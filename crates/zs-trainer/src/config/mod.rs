@@ -28,8 +28,8 @@ pub use resources::{CorpusSource, HelperModelsConfig, JudgeConfig};
 pub use safety::{CheckpointConfig, FailedSearch, FaultPolicy};
 pub use set::Assignment;
 pub use sft::{
-    EarlyStopConfig, RecordedSearches, ReplyContents, SftConfig, SftData, TuningConfig,
-    WorldExamples,
+    EarlyStopConfig, EpisodeFiles, RecordedSearches, ReplyContents, SftConfig, SftData,
+    TuningConfig, WorldExamples,
 };
 pub use source::load_engine;
 pub use train::{

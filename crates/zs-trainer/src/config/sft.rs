@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use zs_core::with_causes;
 use zs_model::{LoraConfig, MemoryConfig, OptimizerConfig};
+use zs_rl::RolloutConfig;
 use zs_simulator::TemplatesConfig;
 use zs_simulator::tuning::HopMix;
 use zs_world::{QueryMix, WorldPreset};
@@ -43,6 +45,27 @@ pub enum SftData {
     World(WorldExamples),
     /// Searches that were recorded on a real engine.
     Searches(RecordedSearches),
+    /// Whole episodes, of which the policy's own tokens are learned.
+    Trajectories(Box<EpisodeFiles>),
+}
+
+/// Episodes to imitate, shown as a rollout shows them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpisodeFiles {
+    /// Files of episodes, in any form of [`open_source_episodes`](crate::trajectories::open_source_episodes).
+    pub train: Vec<PathBuf>,
+    /// Files of episodes for the validation loss.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub validation: Vec<PathBuf>,
+    /// If true, episodes that cannot be used are listed and left out; otherwise the run does not
+    /// begin.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_bad_rows: bool,
+    /// Prompt, observations and limits of episodes that are text: those of the rollouts to come.
+    /// Episodes that `zs` recorded in tokens of the same tokenizer are taken as they are.
+    #[serde(default)]
+    pub rollout: RolloutConfig,
 }
 
 /// Simulation examples from embedded worlds.
@@ -178,8 +201,18 @@ impl Check for SftConfig {
                 let count = data.num_documents;
                 ensure(count > 0, "data.num_documents", "at least 1", count)?;
             }
+            SftData::Trajectories(data) => data.check(components)?,
         }
         self.tuning.check(components)
+    }
+}
+
+impl Check for EpisodeFiles {
+    fn check(&self, _: &Components) -> Result<(), RunFileError> {
+        ensure(!self.train.is_empty(), "data.train", "a list of files", "[]")?;
+        self.rollout.validate().map_err(|error| RunFileError::Invalid {
+            problem: format!("data.rollout: {}", with_causes(&error)),
+        })
     }
 }
 

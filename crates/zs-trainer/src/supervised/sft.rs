@@ -1,5 +1,7 @@
-//! Supervised fine-tuning of a model on prompts and completions, e.g. into the simulation LLM.
+//! Supervised fine-tuning of a model: on prompts and completions, e.g. into the simulation LLM, and on
+//! whole episodes, e.g. as the cold start of a policy.
 
+mod describe;
 mod progress;
 mod rows;
 
@@ -11,13 +13,13 @@ use zs_model::{LanguageModel, OptimizerConfig, TokenRow, supervised_loss, superv
 
 use super::packing::pack;
 use crate::checkpoint::Checkpoints;
-use crate::config::{SftConfig, TuningConfig, load, note_renamed_keys};
+use crate::config::{Assignment, SftConfig, SftData, TuningConfig, load_with, note_renamed_keys};
 use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
 use crate::order::EpochOrder;
 use crate::trainable::trainable;
 use crate::unchanged::check_unchanged;
-use crate::{RunContext, TrainError, source};
+use crate::{LoadError, RunContext, TrainError, source};
 
 pub use self::rows::{TuningRows, read_rows, world_rows};
 
@@ -128,6 +130,9 @@ pub fn tune(
     let mut summary = serde_json::json!({
         "kind": "sft", "seed": seed, "steps": step, "rows": rows.train.len(), "loss": loss,
     });
+    if !rows.left_out.is_empty() {
+        summary["left_out"] = rows.left_out.len().into();
+    }
     let kept = match best.zip(at.best) {
         Some((best, network)) => {
             let kept = base.with_network(&network);
@@ -161,21 +166,30 @@ pub(crate) fn next_batch(
     batch
 }
 
-/// Fine-tunes as a run file says.
+/// Lines about episodes that are shown before a run.
+const MAX_LINES: usize = 20;
+
+/// Fine-tunes as a run file says, with some of its keys set to other values.
 ///
 /// # Errors
 ///
 /// Fails on anything wrong with the run file or what it names, before the run directory is made, and
 /// when the run directory is not as expected.
-pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<(), TrainError> {
+pub fn from_file(
+    file: &Path,
+    set: &[Assignment],
+    resume: bool,
+    context: &RunContext,
+) -> Result<(), TrainError> {
     note_renamed_keys(file, &mut |it| context.note(it));
-    let config: SftConfig = load(file, &context.components)?;
+    let config: SftConfig = load_with(file, set, &context.components)?;
     let resumed = match resume {
         true => Some(RunDir::open_unfinished(&config.out)?),
         false => RunDir::check_free(&config.out).map(|()| None)?,
     };
     let base = source::load_policy(&config.base, context)?;
     let rows = TuningRows::read(&config.data, &base, config.seed)?;
+    report(&rows, &config.data, context)?;
     let run = match resumed {
         Some(run) => {
             check_unchanged(&run, file, &config, &context.components)?;
@@ -190,4 +204,52 @@ pub fn from_file(file: &Path, resume: bool, context: &RunContext) -> Result<(), 
     tune(&base, &rows, &config.tuning, config.seed, &run, resume, context)?;
     context.note(&format!("wrote {}", run.path().display()));
     Ok(())
+}
+
+/// Rows and steps of a run, and its first row, as text. Nothing is written.
+///
+/// # Errors
+///
+/// Fails on anything wrong with the run file or what it names.
+pub fn describe(
+    file: &Path,
+    set: &[Assignment],
+    context: &RunContext,
+) -> Result<String, TrainError> {
+    note_renamed_keys(file, &mut |it| context.note(it));
+    let config: SftConfig = load_with(file, set, &context.components)?;
+    let base = source::load_policy(&config.base, context)?;
+    let rows = TuningRows::read(&config.data, &base, config.seed)?;
+    Ok(describe::text(&config, &base, &rows))
+}
+
+/// Says what is wrong with rows.
+///
+/// # Errors
+///
+/// Fails where rows cannot be used and the run file does not allow to leave them out.
+fn report(rows: &TuningRows, data: &SftData, context: &RunContext) -> Result<(), LoadError> {
+    let left_out = &rows.left_out;
+    left_out.iter().take(MAX_LINES).for_each(|it| context.note(it));
+    if left_out.len() > MAX_LINES {
+        let more = left_out.len() - MAX_LINES;
+        context.note(&format!("… and {more} more; `zs sft --dry-run` lists all"));
+    }
+    if rows.num_cut_results > 0 {
+        context.note(&format!(
+            "{} search results are not shown in full, by `num_documents` or \
+             `max_observation_tokens`",
+            rows.num_cut_results
+        ));
+    }
+    let may_skip = matches!(data, SftData::Trajectories(it) if it.skip_bad_rows);
+    let used = rows.train.len() + rows.validation.len();
+    match left_out.len() {
+        0 => Ok(()),
+        count if may_skip => {
+            context.note(&format!("{count} of {} episodes left out", used + count));
+            Ok(())
+        }
+        count => Err(LoadError::UnusableEpisodes { count, total: used + count }),
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
+use serde_json::Value;
 use zs_data::{DataError, Fields, RowReader};
 
 /// Rows that are looked at.
@@ -20,15 +21,17 @@ pub enum Kind {
     Documents,
     /// Answers of another program, to be scored.
     Predictions,
-    /// Recorded episodes.
+    /// Searches of recorded episodes.
     Turns,
+    /// Whole episodes.
+    Trajectories,
     /// Queries.
     Queries,
 }
 
 /// Kinds with a field that each has and the earlier ones lack. Questions stand last: what is no file
 /// of another kind is reported as one of questions.
-const FIELDS: [(Kind, &[&str]); 5] = [
+const FIELDS: [(Kind, &[&str]); 6] = [
     (Kind::Turns, &["turns"]),
     (Kind::Predictions, &["prediction", "transcript"]),
     (
@@ -44,6 +47,7 @@ const FIELDS: [(Kind, &[&str]); 5] = [
             "possible_answers",
         ],
     ),
+    (Kind::Trajectories, &["record", "messages", "conversations"]),
     (Kind::Documents, &["text", "contents"]),
     (Kind::Queries, &["query"]),
 ];
@@ -55,6 +59,7 @@ impl Kind {
             Self::Documents => "documents",
             Self::Predictions => "predictions",
             Self::Turns => "turns",
+            Self::Trajectories => "trajectories",
             Self::Queries => "queries",
         }
     }
@@ -73,6 +78,15 @@ pub(super) fn of(path: &Path) -> Result<Kind> {
         let mut names = rows.iter().flat_map(Fields::keys);
         names.any(|it| it.trim().eq_ignore_ascii_case(field))
     };
+    if rows.iter().any(has_written_turns) {
+        return Ok(Kind::Trajectories);
+    }
     let found = FIELDS.iter().find(|(_, fields)| fields.iter().any(|it| has(it)));
     Ok(found.map_or(Kind::Questions, |it| it.0))
+}
+
+/// True for a row whose turns are texts of a policy, and not queries alone.
+fn has_written_turns(row: &Fields) -> bool {
+    let turns = row.get("turns").and_then(Value::as_array);
+    turns.is_some_and(|it| it.iter().any(|turn| turn.get("text").is_some()))
 }

@@ -12,6 +12,7 @@ use zs_data::{
 };
 use zs_eval::{Protocol, open_predictions};
 use zs_search::ScriptCounts;
+use zs_trainer::trajectories::{SourceEpisode, open_source_episodes};
 
 use super::kind::Kind;
 
@@ -82,6 +83,14 @@ impl FileReport {
             }),
             Kind::Turns => open_episodes(path).and_then(|it| {
                 report.read_rows(it, |report, it, row| report.scripts.add(&it.question, row))
+            }),
+            Kind::Trajectories => open_source_episodes(path).and_then(|it| {
+                report.read_rows(it, |report, episodes, row| {
+                    for question in episodes.iter().filter_map(SourceEpisode::question) {
+                        report.scripts.add(&question.text, row);
+                        *report.asked.entry(normalize_answer(&question.text)).or_default() += 1;
+                    }
+                })
             }),
             Kind::Queries => open_queries(path).and_then(|it| {
                 report.read_rows(it, |report, it, row| report.scripts.add(&it, row))

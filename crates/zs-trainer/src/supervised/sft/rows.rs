@@ -11,15 +11,20 @@ use zs_simulator::tuning::{read_records, split_by_label, tuning_examples, world_
 use zs_world::{Example, Split, World};
 
 use crate::LoadError;
-use crate::config::{RecordedSearches, ReplyContents, SftData, WorldExamples};
+use crate::config::{EpisodeFiles, RecordedSearches, ReplyContents, SftData, WorldExamples};
+use crate::trajectories::EpisodeTokens;
 
 /// Rows to learn from and rows to watch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TuningRows {
     /// Rows of training.
     pub train: Vec<TokenRow>,
     /// Rows of the validation loss; may be empty.
     pub validation: Vec<TokenRow>,
+    /// One line for each episode that cannot be used.
+    pub left_out: Vec<String>,
+    /// Searches of whose documents some are not shown, or not in full.
+    pub num_cut_results: usize,
 }
 
 impl TuningRows {
@@ -36,15 +41,31 @@ impl TuningRows {
         match data {
             SftData::World(data) => world_rows(data, model, seed),
             SftData::Searches(data) => recorded_rows(data, model, seed),
+            SftData::Trajectories(data) => episode_rows(data, model),
             SftData::File { train, validation } => Ok(Self {
                 train: read_rows(train, model)?,
                 validation: match validation {
                     Some(path) => read_rows(path, model)?,
                     None => Vec::new(),
                 },
+                ..Self::default()
             }),
         }
     }
+}
+
+/// Episodes as rows.
+fn episode_rows(config: &EpisodeFiles, model: &LanguageModel) -> Result<TuningRows, LoadError> {
+    let context = model.config().max_position_embeddings;
+    let read =
+        |paths: &[_]| EpisodeTokens::read(paths, model.tokenizer(), context, &config.rollout);
+    let (train, validation) = (read(&config.train)?, read(&config.validation)?);
+    Ok(TuningRows {
+        train: train.rows,
+        validation: validation.rows,
+        left_out: [train.left_out, validation.left_out].concat(),
+        num_cut_results: train.num_cut_results + validation.num_cut_results,
+    })
 }
 
 /// Simulation examples out of embedded worlds, as rows.
@@ -71,6 +92,7 @@ pub fn world_rows(
     Ok(TuningRows {
         train: draw(&worlds, config.examples, 0)?,
         validation: draw(&unseen, config.validation_examples, 1)?,
+        ..TuningRows::default()
     })
 }
 
@@ -97,6 +119,7 @@ fn recorded_rows(
             Some(path) => draw(path, config.validation_examples, 1)?,
             None => Vec::new(),
         },
+        ..TuningRows::default()
     })
 }
 

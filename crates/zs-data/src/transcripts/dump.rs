@@ -11,11 +11,22 @@ const ASSISTANT: [&str; 2] =
 const OPENING: &str = "<information>";
 const CLOSING: &str = "</information>";
 
-/// An episode and the prompt before it; the prompt is empty when the text does not contain it.
+/// An episode and the prompt before it.
+///
+/// ```
+/// use zs_data::Dump;
+///
+/// let text = "<search>who</search><information>Ann</information><answer>Ann</answer>";
+/// let dump = Dump::parse(text, None, "");
+/// assert_eq!(dump.transcript.answer(), Some("Ann"));
+/// assert_eq!(dump.transcript.turns[0].observation, "<information>Ann</information>");
+/// ```
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Dump {
-    pub(crate) prompt: String,
-    pub(crate) transcript: Transcript,
+pub struct Dump {
+    /// The prompt; empty when the text does not contain it.
+    pub prompt: String,
+    /// The episode.
+    pub transcript: Transcript,
 }
 
 impl Dump {
@@ -26,7 +37,8 @@ impl Dump {
     /// a chat template. Observations are `<information>` blocks and the message about invalid
     /// actions; all other text is the policy's own. A block that is never closed ends before the next
     /// `<think>`, or with the text.
-    pub(crate) fn parse(text: &str, prompt: Option<&str>, question: &str) -> Self {
+    #[must_use]
+    pub fn parse(text: &str, prompt: Option<&str>, question: &str) -> Self {
         let (prompt, mut rest) = split_prompt(text, prompt, question);
         let mut turns = Vec::new();
         while let Some((start, end)) = next_observation(rest) {
