@@ -44,8 +44,8 @@ mod web;
 mod wrap;
 
 pub use bm25::{
-    Bm25Engine, Bm25Error, Bm25Fields, BuildProgress, IndexBuild, IndexSummary, Script,
-    ScriptCounts,
+    Bm25Config, Bm25Engine, Bm25Error, Bm25Fields, Bm25Language, BuildProgress, IndexBuild,
+    IndexSummary, Script, ScriptCounts,
 };
 pub use fixed::{FaultyEngine, FixedEngine};
 pub use ledger::{EngineCost, Latency, Ledger};

@@ -42,7 +42,7 @@ use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use zs_core::{Document, Domain, StreamKey};
-use zs_search::{Bm25Engine, Bm25Fields};
+use zs_search::{Bm25Config, Bm25Engine, Bm25Fields};
 
 use relation::fill;
 
@@ -220,7 +220,8 @@ impl World {
     pub fn engine(&self) -> &Arc<Bm25Engine> {
         self.engine.get_or_init(|| {
             // Each field on its own: published runs were ranked so.
-            let engine = Bm25Engine::with_fields(self.passages(), Bm25Fields::Separate);
+            let config = Bm25Config { fields: Bm25Fields::Separate, ..Bm25Config::default() };
+            let engine = Bm25Engine::with_config(self.passages(), config);
             Arc::new(engine.expect("a world has passages, and its index needs no file"))
         })
     }

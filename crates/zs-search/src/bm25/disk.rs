@@ -1,6 +1,7 @@
 //! Indexes on disk: built in shards, so that an interrupted build resumes where it stopped, and
 //! opened memory-mapped.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,10 @@ use tantivy::{Index, TantivyError};
 use zs_core::Document;
 
 use super::digests::{check_digests, write_digests};
-use super::schema::{ANALYSIS, Fields, analyser, build_segment, schema};
-use super::{Bm25Engine, Bm25Error, Bm25Fields, ScriptCounts};
-use zs_data::{Note, open_documents};
+use super::schema::{Fields, Layout, build_segment};
+use super::script::SAMPLE;
+use super::{Bm25Config, Bm25Engine, Bm25Error, Bm25Fields, Bm25Language, ScriptCounts};
+use zs_data::{DataError, Note, Rows, open_documents};
 
 /// The file beside an index that says what it was made of.
 const ABOUT: &str = "zs.json";
@@ -47,7 +49,7 @@ const LOCK: &str = "lock";
 pub struct IndexBuild {
     corpus: PathBuf,
     out: PathBuf,
-    fields: Bm25Fields,
+    config: Bm25Config,
     shard_size: usize,
 }
 
@@ -63,7 +65,7 @@ pub struct BuildProgress {
 }
 
 /// Result of a build.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexSummary {
     /// Documents in the index.
     pub num_documents: u64,
@@ -71,8 +73,10 @@ pub struct IndexSummary {
     pub num_resumed: u64,
     /// Decisions of the reader of the corpus.
     pub notes: Vec<Note>,
-    /// Documents in scripts that BM25 does not know.
+    /// Scripts of the documents.
     pub scripts: ScriptCounts,
+    /// Language of the index.
+    pub language: Bm25Language,
 }
 
 /// Corpus and settings of an index; only a build with the same plan resumes another.
@@ -98,15 +102,15 @@ impl IndexBuild {
         Self {
             corpus: corpus.to_owned(),
             out: out.to_owned(),
-            fields: Bm25Fields::default(),
+            config: Bm25Config::default(),
             shard_size: 1 << 16,
         }
     }
 
-    /// The same with other fields.
+    /// The same with other settings.
     #[must_use]
-    pub fn with_fields(mut self, fields: Bm25Fields) -> Self {
-        self.fields = fields;
+    pub fn with_config(mut self, config: Bm25Config) -> Self {
+        self.config = config;
         self
     }
 
@@ -128,15 +132,18 @@ impl IndexBuild {
     /// cannot be written.
     pub fn run(&self, progress: &mut dyn FnMut(BuildProgress)) -> Result<IndexSummary, Bm25Error> {
         refuse_taken(&self.out)?;
-        let plan = self.plan()?;
+        let file = self.corpus_file()?;
         let partial = partial_dir(&self.out);
         fs::create_dir_all(&partial).map_err(io(&partial))?;
         let lock = File::create(partial.join(LOCK)).map_err(io(&partial))?;
         if lock.try_lock().is_err() {
             return Err(Bm25Error::Busy { path: partial });
         }
+        let corpus = Corpus::open(&self.corpus, self.config.language)?;
+        let layout = Layout { fields: self.config.fields, language: corpus.language };
+        let plan = self.plan(file, layout);
         keep_to_plan(&partial, &plan)?;
-        let summary = self.build_shards(&partial, progress)?;
+        let summary = self.build_shards(corpus, layout, &partial, progress)?;
         if summary.num_documents == 0 {
             fs::remove_dir_all(&partial).map_err(io(&partial))?;
             return Err(Bm25Error::EmptyCorpus);
@@ -155,7 +162,8 @@ impl IndexBuild {
         Ok(summary)
     }
 
-    fn plan(&self) -> Result<Plan, Bm25Error> {
+    /// Path of the corpus, its size and when it was modified.
+    fn corpus_file(&self) -> Result<(PathBuf, u64, u128), Bm25Error> {
         let unreadable = io(&self.corpus);
         // A pipe has no place in the file system.
         let corpus = fs::canonicalize(&self.corpus)
@@ -164,20 +172,27 @@ impl IndexBuild {
         let file = fs::metadata(&corpus).map_err(io(&corpus))?;
         let modified = file.modified().map_err(io(&corpus))?;
         let age = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Ok(Plan {
+        Ok((corpus, file.len(), age.as_nanos()))
+    }
+
+    fn plan(&self, file: (PathBuf, u64, u128), layout: Layout) -> Plan {
+        let (corpus, corpus_bytes, corpus_modified_ns) = file;
+        Plan {
             version: 1,
-            analysis: ANALYSIS.to_owned(),
-            fields: self.fields,
-            corpus_bytes: file.len(),
-            corpus_modified_ns: age.as_nanos(),
+            analysis: layout.language.analysis(),
+            fields: layout.fields,
             corpus,
+            corpus_bytes,
+            corpus_modified_ns,
             shard_size: self.shard_size,
-        })
+        }
     }
 
     /// Reads the corpus on this thread and indexes its shards on others.
     fn build_shards(
         &self,
+        mut corpus: Corpus,
+        layout: Layout,
         partial: &Path,
         progress: &mut dyn FnMut(BuildProgress),
     ) -> Result<IndexSummary, Bm25Error> {
@@ -185,17 +200,17 @@ impl IndexBuild {
         let (sender, receiver) = sync_channel::<Shard>(1);
         let receiver = Mutex::new(receiver);
         let failure: Mutex<Option<Bm25Error>> = Mutex::new(None);
-        let mut summary = IndexSummary::default();
-        let (mut scripts, mut notes) = (ScriptCounts::default(), Vec::new());
+        let (mut num_documents, mut num_resumed) = (0, 0);
+        let mut scripts = ScriptCounts::default();
         let read = std::thread::scope(|scope| {
             for _ in 0..num_workers {
-                scope.spawn(|| self.index_shards(partial, &receiver, &failure));
+                scope.spawn(|| index_shards(partial, layout, &receiver, &failure));
             }
             let mut shard: Shard = (0, Vec::new());
             let mut send = |shard: &mut Shard| {
                 let (number, documents) = std::mem::replace(shard, (shard.0 + 1, Vec::new()));
                 if shard_dir(partial, number).is_dir() {
-                    summary.num_resumed += documents.len() as u64;
+                    num_resumed += documents.len() as u64;
                     return ControlFlow::Continue(());
                 }
                 if has_failed(&failure) || sender.send((number, documents)).is_err() {
@@ -203,21 +218,24 @@ impl IndexBuild {
                 }
                 ControlFlow::Continue(())
             };
-            let read = open_documents(&self.corpus).and_then(|mut documents| {
-                while let Some(document) = documents.next() {
-                    let document = document?;
-                    scripts.add(&document.text, documents.row());
-                    shard.1.push(document);
-                    summary.num_documents += 1;
-                    let (num_documents, fraction) = (summary.num_documents, documents.fraction());
-                    progress(BuildProgress { num_documents, fraction, is_merging: false });
-                    if shard.1.len() == self.shard_size && send(&mut shard).is_break() {
+            let mut read = Ok(());
+            while let Some((document, row)) = corpus.next() {
+                let document = match document {
+                    Ok(document) => document,
+                    Err(error) => {
+                        read = Err(error);
                         break;
                     }
+                };
+                scripts.add(&document.text, row);
+                shard.1.push(document);
+                num_documents += 1;
+                let fraction = corpus.documents.fraction();
+                progress(BuildProgress { num_documents, fraction, is_merging: false });
+                if shard.1.len() == self.shard_size && send(&mut shard).is_break() {
+                    break;
                 }
-                notes = documents.notes();
-                Ok(())
-            });
+            }
             if read.is_ok() && !shard.1.is_empty() {
                 // A failure here is found in `failure`, as any of a worker.
                 let _ = send(&mut shard);
@@ -225,41 +243,13 @@ impl IndexBuild {
             drop(sender);
             read
         });
-        match failure.into_inner() {
-            Some(error) => Err(error),
-            None => {
-                read.map(|()| IndexSummary { notes, scripts, ..summary }).map_err(Bm25Error::from)
-            }
+        if let Some(error) = failure.into_inner() {
+            return Err(error);
         }
-    }
-
-    /// Indexes shards on one worker until there are no more, or one has failed.
-    fn index_shards(
-        &self,
-        partial: &Path,
-        receiver: &Mutex<Receiver<Shard>>,
-        failure: &Mutex<Option<Bm25Error>>,
-    ) {
-        loop {
-            let next = receiver.lock().recv();
-            let Ok((number, documents)) = next else { return };
-            // After a failure, shards are taken and dropped, so that the reader is never stuck.
-            if has_failed(failure) {
-                continue;
-            }
-            if let Err(error) = self.index_shard(&shard_dir(partial, number), &documents) {
-                failure.lock().get_or_insert(error);
-            }
-        }
-    }
-
-    fn index_shard(&self, dir: &Path, documents: &[Document]) -> Result<(), Bm25Error> {
-        let unfinished = partial_dir(dir);
-        clear(&unfinished)?;
-        let failed = index_error(&unfinished);
-        let files = MmapDirectory::open(&unfinished).map_err(|it| failed(it.into()))?;
-        drop(build_segment(files, documents, self.fields, true, &failed)?);
-        fs::rename(&unfinished, dir).map_err(io(dir))
+        read?;
+        let notes = corpus.documents.notes();
+        let language = layout.language;
+        Ok(IndexSummary { num_documents, num_resumed, notes, scripts, language })
     }
 
     /// One segment of all shards, in order; a single shard is taken as it is.
@@ -294,7 +284,7 @@ impl Bm25Engine {
     pub fn create(
         dir: &Path,
         documents: &[Document],
-        layout: Bm25Fields,
+        config: Bm25Config,
     ) -> Result<Self, Bm25Error> {
         refuse_taken(dir)?;
         let parent = match dir.parent() {
@@ -309,6 +299,7 @@ impl Bm25Engine {
             .map_err(io(parent))?;
         let failed = index_error(dir);
         let files = MmapDirectory::open(temporary.path()).map_err(|it| failed(it.into()))?;
+        let layout = Layout::of(config, documents);
         drop(build_segment(files, documents, layout, true, &failed)?);
         write_digests(temporary.path())?;
         move_into_place(temporary.path(), dir)?;
@@ -335,14 +326,78 @@ impl Bm25Engine {
         if let Some(file) = index.validate_checksum().map_err(not_an_index)?.into_iter().min() {
             return Err(Bm25Error::Damaged { path: dir.join(file) });
         }
-        index.tokenizers().register(ANALYSIS, analyser());
         let fields = Fields::of(&index.schema()).map_err(not_an_index)?;
-        let known = [Bm25Fields::default(), Bm25Fields::Separate];
-        if !known.iter().any(|it| index.schema() == schema(*it, true)) {
+        let Some(language) = Fields::language(&index.schema()) else {
             let message = "its fields are analysed in another way".to_owned();
             return Err(Bm25Error::NotAnIndex { path: dir.to_owned(), message });
+        };
+        index.tokenizers().register(&language.analysis(), language.analyser());
+        Self::over(&index, fields, language, None).map_err(not_an_index)
+    }
+}
+
+/// Indexes shards on one worker until there are no more, or one has failed.
+fn index_shards(
+    partial: &Path,
+    layout: Layout,
+    receiver: &Mutex<Receiver<Shard>>,
+    failure: &Mutex<Option<Bm25Error>>,
+) {
+    loop {
+        let next = receiver.lock().recv();
+        let Ok((number, documents)) = next else { return };
+        // After a failure, shards are taken and dropped, so that the reader is never stuck.
+        if has_failed(failure) {
+            continue;
         }
-        Self::over(&index, fields, None).map_err(not_an_index)
+        if let Err(error) = index_shard(&shard_dir(partial, number), layout, &documents) {
+            failure.lock().get_or_insert(error);
+        }
+    }
+}
+
+fn index_shard(dir: &Path, layout: Layout, documents: &[Document]) -> Result<(), Bm25Error> {
+    let unfinished = partial_dir(dir);
+    clear(&unfinished)?;
+    let failed = index_error(&unfinished);
+    let files = MmapDirectory::open(&unfinished).map_err(|it| failed(it.into()))?;
+    drop(build_segment(files, documents, layout, true, &failed)?);
+    fs::rename(&unfinished, dir).map_err(io(dir))
+}
+
+/// Documents of a corpus, the first ones of which have been read to choose its language.
+struct Corpus {
+    first: VecDeque<(Result<Document, DataError>, usize)>,
+    documents: Rows<Document>,
+    language: Bm25Language,
+}
+
+impl Corpus {
+    fn open(path: &Path, language: Option<Bm25Language>) -> Result<Self, Bm25Error> {
+        let mut documents = open_documents(path)?;
+        let (mut first, mut scripts) = (VecDeque::new(), ScriptCounts::default());
+        while language.is_none() && first.len() < SAMPLE {
+            let Some(document) = documents.next() else { break };
+            let row = documents.row();
+            let is_failure = document.is_err();
+            document.iter().for_each(|it| scripts.add(&it.text, row));
+            first.push_back((document, row));
+            if is_failure {
+                break;
+            }
+        }
+        let language = language.unwrap_or_else(|| scripts.language());
+        Ok(Self { first, documents, language })
+    }
+}
+
+/// Documents with their rows.
+impl Iterator for Corpus {
+    type Item = (Result<Document, DataError>, usize);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let following = || Some((self.documents.next()?, self.documents.row()));
+        self.first.pop_front().or_else(following)
     }
 }
 
@@ -481,13 +536,22 @@ mod tests {
         let documents = zs_data::read_documents(&path).unwrap();
         fs::create_dir_all(partial_dir(&shard_dir(&partial, 2))).unwrap();
         fs::write(partial_dir(&shard_dir(&partial, 2)).join("junk"), "x").unwrap();
-        keep_to_plan(&partial, &build.plan().unwrap()).unwrap();
+        let language = Bm25Language::English;
+        let layout = Layout { fields: Bm25Fields::default(), language };
+        let plan = build.plan(build.corpus_file().unwrap(), layout);
+        keep_to_plan(&partial, &plan).unwrap();
         for number in 0..2 {
             let rows = &documents[5 * number..5 * (number + 1)];
-            build.index_shard(&shard_dir(&partial, number), rows).unwrap();
+            index_shard(&shard_dir(&partial, number), layout, rows).unwrap();
         }
-        let other = build.clone().with_fields(Bm25Fields::Separate);
-        assert!(matches!(other.run(&mut |_| {}), Err(Bm25Error::OtherBuild { .. })));
+        let fields = Bm25Fields::Separate;
+        for other in [
+            Bm25Config { fields, ..Bm25Config::default() },
+            Bm25Config { language: Some(Bm25Language::French), ..Bm25Config::default() },
+        ] {
+            let other = build.clone().with_config(other);
+            assert!(matches!(other.run(&mut |_| {}), Err(Bm25Error::OtherBuild { .. })));
+        }
         let held = File::create(partial.join(LOCK)).unwrap();
         held.lock().unwrap();
         assert!(matches!(build.run(&mut |_| {}), Err(Bm25Error::Busy { .. })));
@@ -509,6 +573,41 @@ mod tests {
         assert!(!out.exists() && shard_dir(&partial_dir(&out), 0).is_dir());
         let missing = IndexBuild::new(&folder.path().join("none.jsonl"), &out).run(&mut |_| {});
         assert!(matches!(missing, Err(Bm25Error::Io { .. })));
+    }
+
+    /// The language of an index is that of its corpus or the setting, and holds for queries.
+    #[test]
+    fn an_index_knows_its_language() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = folder.path().join("corpus.jsonl");
+        let texts = ["北京是首都", "竹子的茎是空心的", "Les élections de 1848"];
+        let row = |text: &str| format!("{{\"id\": \"{text}\", \"text\": \"{text}\"}}\n");
+        fs::write(&corpus, texts.map(row).concat()).unwrap();
+        let check = |language, expected: Bm25Language, query: &str, found: &[&str]| {
+            let out = folder.path().join(format!("{language:?}"));
+            let config = Bm25Config { language, ..Bm25Config::default() };
+            let build = IndexBuild::new(&corpus, &out).with_config(config).with_shard_size(1);
+            assert_eq!(build.run(&mut |_| {}).unwrap().language, expected);
+            let engine = Bm25Engine::open(&out).unwrap().in_language(Some(expected)).unwrap();
+            assert_eq!(ids(&engine, query), found, "{query} in {expected}");
+            let in_memory =
+                Bm25Engine::with_config(zs_data::read_documents(&corpus).unwrap(), config);
+            assert_eq!(ids(&in_memory.unwrap(), query), found, "{query} in {expected}");
+            engine.in_language(Some(Bm25Language::Turkish)).unwrap_err().to_string()
+        };
+        let multilingual = Bm25Language::Multilingual;
+        check(None, multilingual, "首都在哪里", &[texts[0]]);
+        check(Some(Bm25Language::French), Bm25Language::French, "election", &[texts[2]]);
+        let error = check(Some(Bm25Language::English), Bm25Language::English, "首都在哪里", &[]);
+        assert!(error.contains("in the language `english`, not `turkish`"), "{error}");
+        // An analysis of another version.
+        let out = folder.path().join("None");
+        let meta = fs::read_to_string(out.join("meta.json")).unwrap();
+        fs::write(out.join("meta.json"), meta.replace("zs_multilingual_1", "zs_klingon_1"))
+            .unwrap();
+        fs::remove_file(out.join("digests.json")).unwrap();
+        let error = Bm25Engine::open(&out).unwrap_err().to_string();
+        assert!(error.contains("analysed in another way") && error.contains("build it"), "{error}");
     }
 
     /// Flips one bit of each file at many places: an index that opens answers as before.

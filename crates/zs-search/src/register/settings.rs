@@ -10,7 +10,8 @@ use zs_core::{Document, SearchEngine};
 
 use super::{EngineContext, EngineSettings};
 use crate::{
-    Bm25Engine, BudgetConfig, FaultConfig, FixedEngine, RateLimitConfig, ReplayEngine, RetryConfig,
+    Bm25Engine, Bm25Language, BudgetConfig, FaultConfig, FixedEngine, RateLimitConfig,
+    ReplayEngine, RetryConfig,
 };
 
 /// Settings of `bm25`: exactly one of a corpus and an index.
@@ -22,13 +23,18 @@ pub struct Bm25Settings {
     /// Index on disk.
     #[serde(default)]
     pub index: Option<PathBuf>,
+    /// Language of a corpus, else by its scripts; an index must have been built in it.
+    #[serde(default)]
+    pub language: Option<Bm25Language>,
 }
 
 impl EngineSettings for Bm25Settings {
     fn open(self, context: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
         Ok(Arc::new(match (&self.corpus, &self.index) {
-            (Some(path), _) => Bm25Engine::from_corpus(path, |line| context.note(line))?,
-            (None, Some(dir)) => Bm25Engine::open(dir)?,
+            (Some(path), _) => {
+                Bm25Engine::from_corpus(path, self.language, |line| context.note(line))?
+            }
+            (None, Some(dir)) => Bm25Engine::open(dir)?.in_language(self.language)?,
             (None, None) => return Err("neither `corpus` nor `index` is given".into()),
         }))
     }
