@@ -39,7 +39,7 @@ const RULES: &[Rule] = &[
         package: "zs-search",
         workspace: "zs-core zs-data",
         external: "backon flate2 garde governor hdrhistogram heed httpdate icu_normalizer parking_lot \
-                   rand rand_chacha rayon secrecy serde serde_json sha2 tantivy tempfile thiserror \
+                   postgres rand rand_chacha rayon secrecy serde serde_json sha2 tantivy tempfile thiserror \
                    unicode-properties ureq",
     },
     Rule {
