@@ -1,6 +1,6 @@
 //! Recall of BM25 in ten languages: each question, asked in other forms of the words than its passage
 //! has, finds the passage.
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use zs_core::{Document, Question, SearchEngine, SearchRequest};
 use zs_search::{Bm25Config, Bm25Engine, Bm25Language};

@@ -86,8 +86,8 @@ impl ScriptTokenizer {
             push(&mut self.tokens, characters[gram].iter().collect(), place);
         };
         let count = characters.len();
-        for first in 0..count {
-            if count == 1 || (length == 2 && is_han(characters[first])) {
+        for (first, character) in characters.iter().enumerate() {
+            if count == 1 || (length == 2 && is_han(*character)) {
                 push_gram(first..first + 1);
             }
             if count > 1 && first <= count.saturating_sub(length) {

@@ -10,7 +10,7 @@ use super::HttpError;
 /// Returns one result an item, in order; `send` must do so, too.
 pub(crate) fn in_halves<I, T>(
     items: &[I],
-    send: &dyn Fn(&[I]) -> Result<Vec<T>, HttpError>,
+    send: &impl Fn(&[I]) -> Result<Vec<T>, HttpError>,
 ) -> Vec<Result<T, Arc<HttpError>>> {
     match send(items) {
         Ok(results) => results.into_iter().map(Ok).collect(),
