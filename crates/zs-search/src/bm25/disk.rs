@@ -1,26 +1,25 @@
 //! Indexes on disk: built in shards, so that an interrupted build resumes where it stopped, and
 //! opened memory-mapped.
 
-use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tantivy::directory::MmapDirectory;
 use tantivy::{Index, TantivyError};
 use zs_core::Document;
+use zs_data::Note;
 
+use super::analysis::analyser;
+use super::corpus::Corpus;
 use super::digests::{check_digests, write_digests};
+use super::files::{clear, io, move_into_place, partial_dir, refuse_taken};
+use super::plan::{CorpusFile, Plan};
 use super::schema::{Fields, Layout, build_segment};
-use super::script::SAMPLE;
-use super::{Bm25Config, Bm25Engine, Bm25Error, Bm25Fields, Bm25Language, ScriptCounts};
-use zs_data::{DataError, Note, Rows, open_documents};
+use super::{Bm25Config, Bm25Engine, Bm25Error, Bm25Language, ScriptCounts};
 
-/// The file beside an index that says what it was made of.
-const ABOUT: &str = "zs.json";
 /// The folder of the merged index inside the folder of a build.
 const MERGED: &str = "merged";
 /// The file that a running build holds a lock on.
@@ -79,18 +78,6 @@ pub struct IndexSummary {
     pub language: Bm25Language,
 }
 
-/// Corpus and settings of an index; only a build with the same plan resumes another.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Plan {
-    version: u32,
-    analysis: String,
-    fields: Bm25Fields,
-    corpus: PathBuf,
-    corpus_bytes: u64,
-    corpus_modified_ns: u128,
-    shard_size: usize,
-}
-
 /// A shard's number and its documents.
 type Shard = (usize, Vec<Document>);
 
@@ -132,7 +119,7 @@ impl IndexBuild {
     /// cannot be written.
     pub fn run(&self, progress: &mut dyn FnMut(BuildProgress)) -> Result<IndexSummary, Bm25Error> {
         refuse_taken(&self.out)?;
-        let file = self.corpus_file()?;
+        let file = CorpusFile::of(&self.corpus)?;
         let partial = partial_dir(&self.out);
         fs::create_dir_all(&partial).map_err(io(&partial))?;
         let lock = File::create(partial.join(LOCK)).map_err(io(&partial))?;
@@ -141,8 +128,8 @@ impl IndexBuild {
         }
         let corpus = Corpus::open(&self.corpus, self.config.language)?;
         let layout = Layout { fields: self.config.fields, language: corpus.language };
-        let plan = self.plan(file, layout);
-        keep_to_plan(&partial, &plan)?;
+        let plan = Plan::new(file, layout, self.shard_size);
+        plan.keep(&partial)?;
         let summary = self.build_shards(corpus, layout, &partial, progress)?;
         if summary.num_documents == 0 {
             fs::remove_dir_all(&partial).map_err(io(&partial))?;
@@ -154,38 +141,12 @@ impl IndexBuild {
             is_merging: true,
         });
         let merged = self.merge(&partial, summary.num_documents)?;
-        write_json(&merged.join(ABOUT), &plan)?;
+        plan.write(&merged)?;
         write_digests(&merged)?;
         move_into_place(&merged, &self.out)?;
         drop(lock);
         fs::remove_dir_all(&partial).map_err(io(&partial))?;
         Ok(summary)
-    }
-
-    /// Path of the corpus, its size and when it was modified.
-    fn corpus_file(&self) -> Result<(PathBuf, u64, u128), Bm25Error> {
-        let unreadable = io(&self.corpus);
-        // A pipe has no place in the file system.
-        let corpus = fs::canonicalize(&self.corpus)
-            .or_else(|_| std::path::absolute(&self.corpus))
-            .map_err(unreadable)?;
-        let file = fs::metadata(&corpus).map_err(io(&corpus))?;
-        let modified = file.modified().map_err(io(&corpus))?;
-        let age = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Ok((corpus, file.len(), age.as_nanos()))
-    }
-
-    fn plan(&self, file: (PathBuf, u64, u128), layout: Layout) -> Plan {
-        let (corpus, corpus_bytes, corpus_modified_ns) = file;
-        Plan {
-            version: 1,
-            analysis: layout.language.analysis(),
-            fields: layout.fields,
-            corpus,
-            corpus_bytes,
-            corpus_modified_ns,
-            shard_size: self.shard_size,
-        }
     }
 
     /// Reads the corpus on this thread and indexes its shards on others.
@@ -331,7 +292,7 @@ impl Bm25Engine {
             let message = "its fields are analysed in another way".to_owned();
             return Err(Bm25Error::NotAnIndex { path: dir.to_owned(), message });
         };
-        index.tokenizers().register(&language.analysis(), language.analyser());
+        index.tokenizers().register(&language.analysis(), analyser(language));
         Self::over(&index, fields, language, None).map_err(not_an_index)
     }
 }
@@ -365,49 +326,8 @@ fn index_shard(dir: &Path, layout: Layout, documents: &[Document]) -> Result<(),
     fs::rename(&unfinished, dir).map_err(io(dir))
 }
 
-/// Documents of a corpus, the first ones of which have been read to choose its language.
-struct Corpus {
-    first: VecDeque<(Result<Document, DataError>, usize)>,
-    documents: Rows<Document>,
-    language: Bm25Language,
-}
-
-impl Corpus {
-    fn open(path: &Path, language: Option<Bm25Language>) -> Result<Self, Bm25Error> {
-        let mut documents = open_documents(path)?;
-        let (mut first, mut scripts) = (VecDeque::new(), ScriptCounts::default());
-        while language.is_none() && first.len() < SAMPLE {
-            let Some(document) = documents.next() else { break };
-            let row = documents.row();
-            let is_failure = document.is_err();
-            document.iter().for_each(|it| scripts.add(&it.text, row));
-            first.push_back((document, row));
-            if is_failure {
-                break;
-            }
-        }
-        let language = language.unwrap_or_else(|| scripts.language());
-        Ok(Self { first, documents, language })
-    }
-}
-
-/// Documents with their rows.
-impl Iterator for Corpus {
-    type Item = (Result<Document, DataError>, usize);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let following = || Some((self.documents.next()?, self.documents.row()));
-        self.first.pop_front().or_else(following)
-    }
-}
-
 fn has_failed(failure: &Mutex<Option<Bm25Error>>) -> bool {
     failure.lock().is_some()
-}
-
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Bm25Error + use<> {
-    let path = path.to_owned();
-    move |source| Bm25Error::Io { path, source }
 }
 
 fn index_error(dir: &Path) -> impl Fn(TantivyError) -> Bm25Error + use<> {
@@ -415,65 +335,16 @@ fn index_error(dir: &Path) -> impl Fn(TantivyError) -> Bm25Error + use<> {
     move |source| Bm25Error::Index { place: place.clone(), source }
 }
 
-/// A name beside `path` for what is not finished.
-fn partial_dir(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
-}
-
 fn shard_dir(partial: &Path, number: usize) -> PathBuf {
     partial.join(format!("shard-{number:06}"))
-}
-
-fn refuse_taken(dir: &Path) -> Result<(), Bm25Error> {
-    if dir.exists() && fs::read_dir(dir).map_err(io(dir))?.next().is_some() {
-        return Err(Bm25Error::NotEmpty { path: dir.to_owned() });
-    }
-    Ok(())
-}
-
-/// An empty folder at `dir`, whatever was there.
-fn clear(dir: &Path) -> Result<(), Bm25Error> {
-    if dir.exists() {
-        fs::remove_dir_all(dir).map_err(io(dir))?;
-    }
-    fs::create_dir_all(dir).map_err(io(dir))
-}
-
-/// Notes the plan of a new build, or checks it against that of the build to be taken up.
-fn keep_to_plan(partial: &Path, plan: &Plan) -> Result<(), Bm25Error> {
-    let path = partial.join(ABOUT);
-    if !path.exists() {
-        return write_json(&path, plan);
-    }
-    let text = fs::read(&path).map_err(io(&path))?;
-    match serde_json::from_slice::<Plan>(&text) {
-        Ok(earlier) if earlier == *plan => Ok(()),
-        _ => Err(Bm25Error::OtherBuild { path: partial.to_owned() }),
-    }
-}
-
-fn write_json(path: &Path, plan: &Plan) -> Result<(), Bm25Error> {
-    let text = serde_json::to_string_pretty(plan).unwrap_or_else(|it| {
-        unreachable!("numbers and paths that were read from disk have a JSON form: {it}")
-    });
-    let unfinished = partial_dir(path);
-    fs::write(&unfinished, text).map_err(io(&unfinished))?;
-    fs::rename(&unfinished, path).map_err(io(path))
-}
-
-fn move_into_place(from: &Path, to: &Path) -> Result<(), Bm25Error> {
-    if to.exists() {
-        fs::remove_dir(to).map_err(io(to))?;
-    }
-    fs::rename(from, to).map_err(io(to))
 }
 
 #[cfg(test)]
 mod tests {
     use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
 
+    use super::super::Bm25Fields;
+    use super::super::plan::ABOUT;
     use super::*;
 
     const WORDS: [&str; 5] = ["red", "fish", "blue", "tree", "stone"];
@@ -538,8 +409,8 @@ mod tests {
         fs::write(partial_dir(&shard_dir(&partial, 2)).join("junk"), "x").unwrap();
         let language = Bm25Language::English;
         let layout = Layout { fields: Bm25Fields::default(), language };
-        let plan = build.plan(build.corpus_file().unwrap(), layout);
-        keep_to_plan(&partial, &plan).unwrap();
+        let plan = Plan::new(CorpusFile::of(&path).unwrap(), layout, 5);
+        plan.keep(&partial).unwrap();
         for number in 0..2 {
             let rows = &documents[5 * number..5 * (number + 1)];
             index_shard(&shard_dir(&partial, number), layout, rows).unwrap();

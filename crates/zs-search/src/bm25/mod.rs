@@ -1,10 +1,14 @@
 //! A local retrieval engine: BM25 through tantivy, over documents in memory or an index on disk.
 
+mod analysis;
+mod corpus;
 mod digests;
 mod disk;
 mod error;
+mod files;
 mod impacts;
 mod language;
+mod plan;
 mod schema;
 mod script;
 mod segment;
@@ -23,6 +27,7 @@ use tantivy::tokenizer::TextAnalyzer;
 use tantivy::{DocAddress, Index, IndexReader, Searcher, TantivyError, Term};
 use zs_core::{Document, EngineScope, SearchEngine, SearchError, SearchRequest, SearchResult};
 
+use self::analysis::analyser;
 use self::impacts::{Impacts, Scores};
 use self::schema::{Fields, Layout, build_segment};
 
@@ -179,7 +184,7 @@ impl Bm25Engine {
             .try_into()?;
         let reader: IndexReader = reader;
         let impacts = Impacts::of(&reader.searcher(), &fields.searched);
-        let (analyser, snippet_chars) = (language.analyser(), None);
+        let (analyser, snippet_chars) = (analyser(language), None);
         Ok(Self { fields, language, analyser, reader, impacts, documents, snippet_chars })
     }
 

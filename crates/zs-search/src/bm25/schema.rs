@@ -9,6 +9,7 @@ use tantivy::tokenizer::TokenizerManager;
 use tantivy::{Index, TantivyDocument, TantivyError};
 use zs_core::Document;
 
+use super::analysis::analyser;
 use super::{Bm25Error, Bm25Language, ScriptCounts};
 
 const WRITER_MEMORY: usize = 64 << 20;
@@ -169,7 +170,7 @@ pub(super) fn build_segment(
     let schema = schema(layout, is_stored);
     let fields = Fields::of(&schema).map_err(failed)?;
     let tokenizers = TokenizerManager::default();
-    tokenizers.register(&layout.language.analysis(), layout.language.analyser());
+    tokenizers.register(&layout.language.analysis(), analyser(layout.language));
     let mut writer = Index::builder()
         .schema(schema)
         .tokenizers(tokenizers)

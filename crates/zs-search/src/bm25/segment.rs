@@ -4,11 +4,24 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use icu_normalizer::{ComposingNormalizerBorrowed, DecomposingNormalizerBorrowed};
-use tantivy::tokenizer::{Language, TextAnalyzer, Token, TokenStream, Tokenizer};
+use tantivy::tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer};
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
-use super::language::{LONGEST_WORD, stems};
 use super::script::{Segments, is_han, segments};
+
+/// Longest word, in bytes for English and in characters for others, plus one.
+pub(super) const LONGEST_WORD: usize = 64;
+
+/// Analysers of single words, by the script of their first letter.
+#[derive(Clone)]
+pub(super) struct WordAnalysers {
+    /// Of scripts without another one, too.
+    pub(super) latin: TextAnalyzer,
+    pub(super) arabic: TextAnalyzer,
+    pub(super) cyrillic: TextAnalyzer,
+    pub(super) greek: TextAnalyzer,
+    pub(super) tamil: TextAnalyzer,
+}
 
 /// Tokenizer that analyses every run of one script as its script asks.
 ///
@@ -22,22 +35,14 @@ use super::script::{Segments, is_han, segments};
 /// - Lucene's `CJKBigramFilter`, with `outputUnigrams` for Chinese characters alone
 #[derive(Clone)]
 pub(super) struct ScriptTokenizer {
-    latin: TextAnalyzer,
-    arabic: TextAnalyzer,
-    cyrillic: TextAnalyzer,
-    greek: TextAnalyzer,
-    tamil: TextAnalyzer,
+    words: WordAnalysers,
     tokens: Vec<Token>,
     word: String,
 }
 
 impl ScriptTokenizer {
-    /// A tokenizer that analyses words of Latin script, and of scripts without a stemmer, with `latin`.
-    pub(super) fn new(latin: TextAnalyzer) -> Self {
-        let [arabic, cyrillic, greek, tamil] =
-            [Language::Arabic, Language::Russian, Language::Greek, Language::Tamil].map(stems);
-        let (tokens, word) = (Vec::new(), String::new());
-        Self { latin, arabic, cyrillic, greek, tamil, tokens, word }
+    pub(super) fn new(words: WordAnalysers) -> Self {
+        Self { words, tokens: Vec::new(), word: String::new() }
     }
 
     /// Adds the term of a word, unless it is a stop word or too long.
@@ -48,11 +53,11 @@ impl ScriptTokenizer {
             return;
         }
         let analyser = match first {
-            '\u{370}'..='\u{3FF}' | '\u{1F00}'..='\u{1FFF}' => &mut self.greek,
-            '\u{400}'..='\u{52F}' => &mut self.cyrillic,
-            '\u{600}'..='\u{6FF}' | '\u{750}'..='\u{77F}' => &mut self.arabic,
-            '\u{B80}'..='\u{BFF}' => &mut self.tamil,
-            _ => &mut self.latin,
+            '\u{370}'..='\u{3FF}' | '\u{1F00}'..='\u{1FFF}' => &mut self.words.greek,
+            '\u{400}'..='\u{52F}' => &mut self.words.cyrillic,
+            '\u{600}'..='\u{6FF}' | '\u{750}'..='\u{77F}' => &mut self.words.arabic,
+            '\u{B80}'..='\u{BFF}' => &mut self.words.tamil,
+            _ => &mut self.words.latin,
         };
         let characters = match first {
             '\u{370}'..='\u{3FF}' | '\u{1F00}'..='\u{1FFF}' => {
