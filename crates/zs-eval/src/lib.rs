@@ -43,5 +43,5 @@ pub use paired::{McNemar, NUM_PERMUTATIONS, PairedTest, paired_difference, paire
 pub use predictions::{open_predictions, read_predictions, score_predictions};
 pub use protocol::{Protocol, ProtocolError, Quirk, QuirkStage};
 pub use report::{EvaluationReport, ReportError, SetAverage, Summary};
-pub use retrieval::RetrievalReport;
+pub use retrieval::{RetrievalMetric, RetrievalReport, retrieval_test};
 pub use selection::select_questions;

@@ -92,7 +92,11 @@ pub fn paired_test(
     metric: Metric,
     seed: u64,
 ) -> Result<PairedTest, ReportError> {
-    let pairs = pairs(before, after, metric)?;
+    Ok(test_of(&pairs(before, after, metric)?, seed))
+}
+
+/// Test of pairs of values, at least one.
+pub(crate) fn test_of(pairs: &[(f64, f64)], seed: u64) -> PairedTest {
     let differences: Vec<f64> = pairs.iter().map(|(before, after)| after - before).collect();
     let is_binary = |it: f64| it == 0.0 || it == 1.0;
     let mcnemar =
@@ -100,12 +104,12 @@ pub fn paired_test(
             let only = |sign: f64| differences.iter().filter(|&&it| it == sign).count();
             McNemar::new(only(-1.0), only(1.0))
         });
-    Ok(PairedTest {
+    PairedTest {
         n: pairs.len(),
         difference: difference(&differences, seed),
         permutation_p: permutation_p(&differences, seed),
         mcnemar,
-    })
+    }
 }
 
 /// Returns the mean of `after - before` over the same questions, with its 95 % interval.

@@ -4,8 +4,11 @@
 //! All engines implement [`zs_core::SearchEngine`] and are held to it by [`conformance`].
 //!
 //! - [`Bm25Engine`]: retrieval from documents in memory or an index on disk.
-//! - `RetrieverEngine`, `WebEngine`: retrieval servers and live web search (feature `http`).
+//! - `RetrieverEngine`, `ElasticsearchEngine`, `QdrantEngine`, `WebEngine`: retrieval servers, search
+//!   servers and live web search (feature `http`); `PostgresEngine`: full text search of a database
+//!   (feature `postgres`).
 //! - [`ReplayEngine`], [`FixedEngine`]: recordings, and documents for tests.
+//! - [`FusedEngine`], [`RerankedEngine`]: several engines as one, and another order of its documents.
 //! - [`CachedEngine`], [`RateLimitedEngine`], [`RetryingEngine`], [`BudgetedEngine`],
 //!   [`FaultInjector`], [`MeteredEngine`]: around any engine, in any order.
 //! - [`register_engines`]: all of them by name, as run files choose them.
@@ -29,14 +32,22 @@
 
 mod bm25;
 pub mod conformance;
+#[cfg(feature = "http")]
+mod embed;
 mod fixed;
+mod fused;
 #[cfg(feature = "http")]
 pub mod http;
 mod ledger;
+#[cfg(feature = "http")]
+mod parallel;
 mod register;
 mod replay;
+mod rerank;
 #[cfg(feature = "http")]
 mod retriever;
+#[cfg(feature = "http")]
+mod server;
 mod spending;
 mod usage;
 #[cfg(feature = "http")]
@@ -44,19 +55,34 @@ mod web;
 mod wrap;
 
 pub use bm25::{
-    Bm25Engine, Bm25Error, Bm25Fields, BuildProgress, IndexBuild, IndexSummary, Script,
-    ScriptCounts,
+    Bm25Config, Bm25Engine, Bm25Error, Bm25Fields, Bm25Language, BuildProgress, IndexBuild,
+    IndexSummary, Script, ScriptCounts,
 };
+#[cfg(feature = "http")]
+pub use embed::{EmbedResult, Embedder, EmbeddingServer, EmbeddingServerConfig};
 pub use fixed::{FaultyEngine, FixedEngine};
+pub use fused::{FusedEngine, FusionConfig, PartFailure};
 pub use ledger::{EngineCost, Latency, Ledger};
+#[cfg(feature = "http")]
+pub use register::RerankedSettings;
 pub use register::{
     Bm25Settings, BudgetedSettings, CachedSettings, EngineContext, EngineRegistry, EngineSettings,
-    FaultySettings, FixedSettings, RateLimitedSettings, ReplaySettings, RetriedSettings,
-    register_engine, register_engines, register_others,
+    FaultySettings, FixedSettings, FusedSettings, RateLimitedSettings, ReplaySettings,
+    RetriedSettings, register_engine, register_engines, register_others,
 };
 pub use replay::ReplayEngine;
+pub use rerank::{RerankConfig, RerankRequest, RerankResult, RerankedEngine, Reranker};
+#[cfg(feature = "http")]
+pub use rerank::{RerankProtocol, RerankServer, RerankServerConfig};
 #[cfg(feature = "http")]
 pub use retriever::{RetrieverConfig, RetrieverEngine, RetrieverProtocol};
+#[cfg(feature = "http")]
+pub use server::{
+    ElasticsearchConfig, ElasticsearchDialect, ElasticsearchEngine, QdrantConfig, QdrantEngine,
+    ServerError, VectorField,
+};
+#[cfg(feature = "postgres")]
+pub use server::{PostgresConfig, PostgresEngine};
 pub use spending::JournalError;
 pub use usage::{Price, Usage};
 #[cfg(feature = "http")]

@@ -12,12 +12,15 @@ use sha2::{Digest, Sha256};
 use zs_core::SearchEngine;
 use zs_core::registry::{BoxedError, Registry, RegistryError, Settings, Spec};
 
+#[cfg(feature = "http")]
+pub use self::settings::RerankedSettings;
 pub use self::settings::{
-    Bm25Settings, BudgetedSettings, CachedSettings, FaultySettings, FixedSettings,
+    Bm25Settings, BudgetedSettings, CachedSettings, FaultySettings, FixedSettings, FusedSettings,
     RateLimitedSettings, ReplaySettings, RetriedSettings,
 };
 use crate::{
-    BudgetedEngine, CachedEngine, FaultInjector, Ledger, RateLimitedEngine, RetryingEngine,
+    BudgetedEngine, CachedEngine, FaultInjector, FusedEngine, Ledger, RateLimitedEngine,
+    RetryingEngine,
 };
 
 /// Constructors of engines by name.
@@ -180,6 +183,23 @@ pub fn register_others(registry: &mut EngineRegistry) -> Result<(), RegistryErro
     register_engine::<crate::RetrieverConfig>(registry)?;
     #[cfg(feature = "http")]
     register_engine::<crate::WebConfig>(registry)?;
+    #[cfg(feature = "http")]
+    register_engine::<crate::ElasticsearchConfig>(registry)?;
+    #[cfg(feature = "http")]
+    register_engine::<crate::QdrantConfig>(registry)?;
+    #[cfg(feature = "postgres")]
+    register_engine::<crate::PostgresConfig>(registry)?;
+    registry.register(|it: FusedSettings, context, registry| {
+        let engines = it.engines.iter().map(|it| registry.build(it, context));
+        let engines = engines.collect::<Result<Vec<_>, _>>()?;
+        Ok(Arc::new(FusedEngine::new(engines, it.fusion, Arc::clone(&context.ledger))))
+    })?;
+    #[cfg(feature = "http")]
+    registry.register(|it: RerankedSettings, context, registry| {
+        let (engine, ledger) = (registry.build(&it.engine, context)?, Arc::clone(&context.ledger));
+        let reranker = crate::RerankServer::new(it.reranker, Arc::clone(&ledger))?;
+        Ok(Arc::new(crate::RerankedEngine::new(engine, Arc::new(reranker), it.rerank, ledger)))
+    })?;
     registry.register(|it: CachedSettings, context, registry| {
         let version = cache_version(registry, &it)?;
         let engine = registry.build(&it.engine, context)?;

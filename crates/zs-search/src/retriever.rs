@@ -9,7 +9,7 @@ use zs_core::registry::check;
 use zs_core::{Document, EngineScope, SearchEngine, SearchError, SearchRequest, SearchResult};
 
 use crate::Ledger;
-use crate::http::{HttpClient, HttpConfig, HttpError, HttpRequest};
+use crate::http::{HttpClient, HttpConfig, HttpError, HttpRequest, in_halves};
 
 const NAME: &str = "retriever";
 
@@ -85,43 +85,23 @@ impl RetrieverEngine {
 
     /// All requests in one, which ask for as many documents as the greediest of them.
     fn search_r1(&self, requests: &[&SearchRequest<'_>]) -> Vec<SearchResult> {
-        let queries: Vec<&str> = requests.iter().map(|it| it.query).collect();
-        let k = requests.iter().map(|it| it.k).max().unwrap_or(0);
-        let body = json!({ "queries": queries, "topk": k, "return_scores": true });
-        let sent = post(&body, requests[0].seed);
-        match self.client.send(&sent, |text| read_batch(text, requests.len())) {
-            Ok(found) => {
-                let cut = |(found, request): (Found, &&SearchRequest<'_>)| {
-                    let unreadable = |problem: String| SearchError::Engine {
-                        engine: NAME.to_owned(),
-                        query: request.query.to_owned(),
-                        source: problem.into(),
-                    };
-                    let mut documents = found.map_err(unreadable)?;
-                    documents.truncate(request.k);
-                    Ok(documents)
-                };
-                found.into_iter().zip(requests).map(cut).collect()
-            }
-            Err(error) if requests.len() > 1 && error.blames_request() => {
-                let (first, second) = requests.split_at(requests.len() / 2);
-                let mut results = self.search_r1(first);
-                results.extend(self.search_r1(second));
-                results
-            }
-            Err(error) => {
-                let (is_transient, message) = (error.is_transient(), error.to_string());
-                let failed = |request: &&SearchRequest<'_>| {
-                    let (engine, source) = (NAME.to_owned(), message.clone().into());
-                    Err(if is_transient {
-                        SearchError::Unreachable { engine, source }
-                    } else {
-                        SearchError::Engine { engine, query: request.query.to_owned(), source }
-                    })
-                };
-                requests.iter().map(failed).collect()
-            }
-        }
+        let send = |requests: &[&SearchRequest<'_>]| {
+            let queries: Vec<&str> = requests.iter().map(|it| it.query).collect();
+            let k = requests.iter().map(|it| it.k).max().unwrap_or(0);
+            let body = json!({ "queries": queries, "topk": k, "return_scores": true });
+            self.client.send(&post(&body, requests[0].seed), |text| read_batch(text, queries.len()))
+        };
+        let cut = |(found, request): (Result<Found, Arc<HttpError>>, &&SearchRequest<'_>)| {
+            let found = found.map_err(|error| error.for_search(NAME, request.query))?;
+            let mut documents = found.map_err(|problem| SearchError::Engine {
+                engine: NAME.to_owned(),
+                query: request.query.to_owned(),
+                source: problem.into(),
+            })?;
+            documents.truncate(request.k);
+            Ok(documents)
+        };
+        in_halves(requests, &send).into_iter().zip(requests).map(cut).collect()
     }
 
     fn zerosearch(&self, request: &SearchRequest<'_>) -> SearchResult {
@@ -232,6 +212,16 @@ fn document(row: &Value) -> Result<Document, String> {
             return Err(format!("a document has neither `contents` nor `text`: {}", shown(row)));
         }
     };
+    served(id, title, text, score)
+}
+
+/// A document with text: its title where a server has none.
+pub(crate) fn served(
+    id: String,
+    title: &str,
+    text: &str,
+    score: Option<f32>,
+) -> Result<Document, String> {
     let text = if text.trim().is_empty() { title } else { text };
     if text.trim().is_empty() {
         return Err("a document is empty".to_owned());

@@ -13,6 +13,8 @@ pub struct Usage {
     pub failed_searches: u64,
     /// Of those, how many a cache answered.
     pub cache_hits: u64,
+    /// Searches that were answered without a part of the engine, which failed.
+    pub degraded_searches: u64,
     /// Searches that a cache was asked for, whether it knew them or not.
     pub cache_lookups: u64,
     /// Batches whose answers a cache could not read or keep; they went to the engine all the same.
@@ -51,6 +53,7 @@ impl Usage {
             searches: with(self.searches, other.searches),
             failed_searches: with(self.failed_searches, other.failed_searches),
             cache_hits: with(self.cache_hits, other.cache_hits),
+            degraded_searches: with(self.degraded_searches, other.degraded_searches),
             cache_lookups: with(self.cache_lookups, other.cache_lookups),
             cache_failures: with(self.cache_failures, other.cache_failures),
             calls: with(self.calls, other.calls),

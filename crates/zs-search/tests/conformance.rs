@@ -2,7 +2,7 @@
 
 use zs_core::{Document, SearchEngine, SearchRequest, SearchResult};
 use zs_search::conformance::{check_engine, check_failure_is_contained, check_own_question};
-use zs_search::{Bm25Engine, Bm25Fields, FaultyEngine, FixedEngine};
+use zs_search::{Bm25Config, Bm25Engine, FaultyEngine, FixedEngine};
 
 /// Titles and texts that share words with each other and with the suite's queries.
 fn documents() -> Vec<Document> {
@@ -23,7 +23,7 @@ fn bm25_in_memory() {
 fn bm25_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let index = folder.path().join("index");
-    check_engine(&Bm25Engine::create(&index, &documents(), Bm25Fields::default()).unwrap());
+    check_engine(&Bm25Engine::create(&index, &documents(), Bm25Config::default()).unwrap());
 }
 
 #[test]

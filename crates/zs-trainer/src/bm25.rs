@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use zs_core::SearchEngine;
 use zs_core::registry::{BoxedError, Settings, SettingsError};
-use zs_search::{Bm25Engine, EngineContext, EngineSettings};
+use zs_search::{Bm25Engine, Bm25Language, EngineContext, EngineSettings};
 
 use crate::world::{WorldSource, generate_world};
 
@@ -22,6 +22,9 @@ pub struct Bm25Settings {
     /// World whose passages are searched.
     #[serde(default)]
     pub world: Option<WorldSource>,
+    /// Language of a corpus, else by its scripts; an index must have been built in it.
+    #[serde(default)]
+    pub language: Option<Bm25Language>,
 }
 
 impl Settings for Bm25Settings {
@@ -30,6 +33,9 @@ impl Settings for Bm25Settings {
     fn check(&self) -> Result<(), SettingsError> {
         let given = [self.corpus.is_some(), self.index.is_some(), self.world.is_some()];
         match given.iter().filter(|it| **it).count() {
+            1 if self.world.is_some() && self.language.is_some() => {
+                Err(SettingsError::out_of_range("language", "not be given with `world`"))
+            }
             1 => Ok(()),
             count => {
                 let must =
@@ -49,8 +55,11 @@ impl Settings for Bm25Settings {
 impl EngineSettings for Bm25Settings {
     fn open(self, context: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
         Ok(match (&self.corpus, &self.index, self.world) {
-            (Some(path), ..) => Arc::new(Bm25Engine::from_corpus(path, |line| context.note(line))?),
-            (_, Some(dir), _) => Arc::new(Bm25Engine::open(dir)?),
+            (Some(path), ..) => {
+                let note = |line| context.note(line);
+                Arc::new(Bm25Engine::from_corpus(path, self.language, note)?)
+            }
+            (_, Some(dir), _) => Arc::new(Bm25Engine::open(dir)?.in_language(self.language)?),
             (.., Some(world)) => Arc::clone(generate_world(world).engine()) as _,
             (None, None, None) => {
                 return Err("none of `corpus`, `index` and `world` is given".into());

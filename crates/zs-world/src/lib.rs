@@ -50,7 +50,7 @@ use rand::RngExt;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use zs_core::{Document, Domain, StreamKey};
-use zs_search::{Bm25Engine, Bm25Fields};
+use zs_search::{Bm25Config, Bm25Engine, Bm25Fields};
 
 use hard::Hard;
 use relation::fill;
@@ -275,7 +275,8 @@ impl World {
                 WorldPreset::Easy => Bm25Fields::Separate,
                 WorldPreset::Hard => Bm25Fields::default(),
             };
-            let engine = Bm25Engine::with_fields(self.passages(), fields);
+            let config = Bm25Config { fields, ..Bm25Config::default() };
+            let engine = Bm25Engine::with_config(self.passages(), config);
             Arc::new(engine.expect("a world has passages, and its index needs no file"))
         })
     }

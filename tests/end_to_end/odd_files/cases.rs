@@ -103,6 +103,16 @@ fn documents(files: &mut Vec<OddFile>) {
         json!([["1", "北京", "北京是中华人民共和国的首都。"]]),
         &[],
     );
+    // One document in twelve, so the corpus is indexed as English.
+    let texts = ["Bamboo is a grass."; 11].into_iter().chain(["北京是中华人民共和国的首都。"]);
+    let texts: Vec<&str> = texts.collect();
+    let lines: Vec<String> = texts.iter().map(|it| json!({ "text": it }).to_string()).collect();
+    add(
+        "d_mixed_scripts.jsonl",
+        lines.join("\n").as_bytes(),
+        texts.iter().map(|it| json!(["", "", it])).collect(),
+        &[],
+    );
     add("d_array.json", br#"[{"title":"T","text":"x","idx":0}]"#, json!([["", "T", "x"]]), &[]);
     add(
         "d_dpr.tsv",

@@ -38,9 +38,9 @@ const RULES: &[Rule] = &[
     Rule {
         package: "zs-search",
         workspace: "zs-core zs-data",
-        external: "backon flate2 garde governor hdrhistogram heed httpdate parking_lot rand \
-                   rand_chacha rayon secrecy serde serde_json sha2 tantivy tempfile thiserror \
-                   ureq",
+        external: "backon flate2 garde governor hdrhistogram heed httpdate icu_normalizer parking_lot \
+                   postgres rand rand_chacha rayon secrecy serde serde_json sha2 tantivy tempfile thiserror \
+                   unicode-properties ureq",
     },
     Rule {
         package: "zs-world",

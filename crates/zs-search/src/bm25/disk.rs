@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tantivy::directory::MmapDirectory;
 use tantivy::{Index, TantivyError};
 use zs_core::Document;
+use zs_data::Note;
 
+use super::analysis::analyser;
+use super::corpus::Corpus;
 use super::digests::{check_digests, write_digests};
-use super::schema::{ANALYSIS, Fields, analyser, build_segment, schema};
-use super::{Bm25Engine, Bm25Error, Bm25Fields, ScriptCounts};
-use zs_data::{Note, open_documents};
+use super::files::{clear, io, move_into_place, partial_dir, refuse_taken};
+use super::plan::{CorpusFile, Plan};
+use super::schema::{Fields, Layout, build_segment};
+use super::{Bm25Config, Bm25Engine, Bm25Error, Bm25Language, ScriptCounts};
 
-/// The file beside an index that says what it was made of.
-const ABOUT: &str = "zs.json";
 /// The folder of the merged index inside the folder of a build.
 const MERGED: &str = "merged";
 /// The file that a running build holds a lock on.
@@ -47,7 +48,7 @@ const LOCK: &str = "lock";
 pub struct IndexBuild {
     corpus: PathBuf,
     out: PathBuf,
-    fields: Bm25Fields,
+    config: Bm25Config,
     shard_size: usize,
 }
 
@@ -63,7 +64,7 @@ pub struct BuildProgress {
 }
 
 /// Result of a build.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexSummary {
     /// Documents in the index.
     pub num_documents: u64,
@@ -71,20 +72,10 @@ pub struct IndexSummary {
     pub num_resumed: u64,
     /// Decisions of the reader of the corpus.
     pub notes: Vec<Note>,
-    /// Documents in scripts that BM25 does not know.
+    /// Scripts of the documents.
     pub scripts: ScriptCounts,
-}
-
-/// Corpus and settings of an index; only a build with the same plan resumes another.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Plan {
-    version: u32,
-    analysis: String,
-    fields: Bm25Fields,
-    corpus: PathBuf,
-    corpus_bytes: u64,
-    corpus_modified_ns: u128,
-    shard_size: usize,
+    /// Language of the index.
+    pub language: Bm25Language,
 }
 
 /// A shard's number and its documents.
@@ -98,15 +89,15 @@ impl IndexBuild {
         Self {
             corpus: corpus.to_owned(),
             out: out.to_owned(),
-            fields: Bm25Fields::default(),
+            config: Bm25Config::default(),
             shard_size: 1 << 16,
         }
     }
 
-    /// The same with other fields.
+    /// The same with other settings.
     #[must_use]
-    pub fn with_fields(mut self, fields: Bm25Fields) -> Self {
-        self.fields = fields;
+    pub fn with_config(mut self, config: Bm25Config) -> Self {
+        self.config = config;
         self
     }
 
@@ -128,15 +119,18 @@ impl IndexBuild {
     /// cannot be written.
     pub fn run(&self, progress: &mut dyn FnMut(BuildProgress)) -> Result<IndexSummary, Bm25Error> {
         refuse_taken(&self.out)?;
-        let plan = self.plan()?;
+        let file = CorpusFile::of(&self.corpus)?;
         let partial = partial_dir(&self.out);
         fs::create_dir_all(&partial).map_err(io(&partial))?;
         let lock = File::create(partial.join(LOCK)).map_err(io(&partial))?;
         if lock.try_lock().is_err() {
             return Err(Bm25Error::Busy { path: partial });
         }
-        keep_to_plan(&partial, &plan)?;
-        let summary = self.build_shards(&partial, progress)?;
+        let corpus = Corpus::open(&self.corpus, self.config.language)?;
+        let layout = Layout { fields: self.config.fields, language: corpus.language };
+        let plan = Plan::new(file, layout, self.shard_size);
+        plan.keep(&partial)?;
+        let summary = self.build_shards(corpus, layout, &partial, progress)?;
         if summary.num_documents == 0 {
             fs::remove_dir_all(&partial).map_err(io(&partial))?;
             return Err(Bm25Error::EmptyCorpus);
@@ -147,7 +141,7 @@ impl IndexBuild {
             is_merging: true,
         });
         let merged = self.merge(&partial, summary.num_documents)?;
-        write_json(&merged.join(ABOUT), &plan)?;
+        plan.write(&merged)?;
         write_digests(&merged)?;
         move_into_place(&merged, &self.out)?;
         drop(lock);
@@ -155,29 +149,11 @@ impl IndexBuild {
         Ok(summary)
     }
 
-    fn plan(&self) -> Result<Plan, Bm25Error> {
-        let unreadable = io(&self.corpus);
-        // A pipe has no place in the file system.
-        let corpus = fs::canonicalize(&self.corpus)
-            .or_else(|_| std::path::absolute(&self.corpus))
-            .map_err(unreadable)?;
-        let file = fs::metadata(&corpus).map_err(io(&corpus))?;
-        let modified = file.modified().map_err(io(&corpus))?;
-        let age = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Ok(Plan {
-            version: 1,
-            analysis: ANALYSIS.to_owned(),
-            fields: self.fields,
-            corpus_bytes: file.len(),
-            corpus_modified_ns: age.as_nanos(),
-            corpus,
-            shard_size: self.shard_size,
-        })
-    }
-
     /// Reads the corpus on this thread and indexes its shards on others.
     fn build_shards(
         &self,
+        mut corpus: Corpus,
+        layout: Layout,
         partial: &Path,
         progress: &mut dyn FnMut(BuildProgress),
     ) -> Result<IndexSummary, Bm25Error> {
@@ -185,17 +161,17 @@ impl IndexBuild {
         let (sender, receiver) = sync_channel::<Shard>(1);
         let receiver = Mutex::new(receiver);
         let failure: Mutex<Option<Bm25Error>> = Mutex::new(None);
-        let mut summary = IndexSummary::default();
-        let (mut scripts, mut notes) = (ScriptCounts::default(), Vec::new());
+        let (mut num_documents, mut num_resumed) = (0, 0);
+        let mut scripts = ScriptCounts::default();
         let read = std::thread::scope(|scope| {
             for _ in 0..num_workers {
-                scope.spawn(|| self.index_shards(partial, &receiver, &failure));
+                scope.spawn(|| index_shards(partial, layout, &receiver, &failure));
             }
             let mut shard: Shard = (0, Vec::new());
             let mut send = |shard: &mut Shard| {
                 let (number, documents) = std::mem::replace(shard, (shard.0 + 1, Vec::new()));
                 if shard_dir(partial, number).is_dir() {
-                    summary.num_resumed += documents.len() as u64;
+                    num_resumed += documents.len() as u64;
                     return ControlFlow::Continue(());
                 }
                 if has_failed(&failure) || sender.send((number, documents)).is_err() {
@@ -203,21 +179,24 @@ impl IndexBuild {
                 }
                 ControlFlow::Continue(())
             };
-            let read = open_documents(&self.corpus).and_then(|mut documents| {
-                while let Some(document) = documents.next() {
-                    let document = document?;
-                    scripts.add(&document.text, documents.row());
-                    shard.1.push(document);
-                    summary.num_documents += 1;
-                    let (num_documents, fraction) = (summary.num_documents, documents.fraction());
-                    progress(BuildProgress { num_documents, fraction, is_merging: false });
-                    if shard.1.len() == self.shard_size && send(&mut shard).is_break() {
+            let mut read = Ok(());
+            while let Some((document, row)) = corpus.next() {
+                let document = match document {
+                    Ok(document) => document,
+                    Err(error) => {
+                        read = Err(error);
                         break;
                     }
+                };
+                scripts.add(&document.text, row);
+                shard.1.push(document);
+                num_documents += 1;
+                let fraction = corpus.documents.fraction();
+                progress(BuildProgress { num_documents, fraction, is_merging: false });
+                if shard.1.len() == self.shard_size && send(&mut shard).is_break() {
+                    break;
                 }
-                notes = documents.notes();
-                Ok(())
-            });
+            }
             if read.is_ok() && !shard.1.is_empty() {
                 // A failure here is found in `failure`, as any of a worker.
                 let _ = send(&mut shard);
@@ -225,41 +204,13 @@ impl IndexBuild {
             drop(sender);
             read
         });
-        match failure.into_inner() {
-            Some(error) => Err(error),
-            None => {
-                read.map(|()| IndexSummary { notes, scripts, ..summary }).map_err(Bm25Error::from)
-            }
+        if let Some(error) = failure.into_inner() {
+            return Err(error);
         }
-    }
-
-    /// Indexes shards on one worker until there are no more, or one has failed.
-    fn index_shards(
-        &self,
-        partial: &Path,
-        receiver: &Mutex<Receiver<Shard>>,
-        failure: &Mutex<Option<Bm25Error>>,
-    ) {
-        loop {
-            let next = receiver.lock().recv();
-            let Ok((number, documents)) = next else { return };
-            // After a failure, shards are taken and dropped, so that the reader is never stuck.
-            if has_failed(failure) {
-                continue;
-            }
-            if let Err(error) = self.index_shard(&shard_dir(partial, number), &documents) {
-                failure.lock().get_or_insert(error);
-            }
-        }
-    }
-
-    fn index_shard(&self, dir: &Path, documents: &[Document]) -> Result<(), Bm25Error> {
-        let unfinished = partial_dir(dir);
-        clear(&unfinished)?;
-        let failed = index_error(&unfinished);
-        let files = MmapDirectory::open(&unfinished).map_err(|it| failed(it.into()))?;
-        drop(build_segment(files, documents, self.fields, true, &failed)?);
-        fs::rename(&unfinished, dir).map_err(io(dir))
+        read?;
+        let notes = corpus.documents.notes();
+        let language = layout.language;
+        Ok(IndexSummary { num_documents, num_resumed, notes, scripts, language })
     }
 
     /// One segment of all shards, in order; a single shard is taken as it is.
@@ -294,7 +245,7 @@ impl Bm25Engine {
     pub fn create(
         dir: &Path,
         documents: &[Document],
-        layout: Bm25Fields,
+        config: Bm25Config,
     ) -> Result<Self, Bm25Error> {
         refuse_taken(dir)?;
         let parent = match dir.parent() {
@@ -309,6 +260,7 @@ impl Bm25Engine {
             .map_err(io(parent))?;
         let failed = index_error(dir);
         let files = MmapDirectory::open(temporary.path()).map_err(|it| failed(it.into()))?;
+        let layout = Layout::of(config, documents);
         drop(build_segment(files, documents, layout, true, &failed)?);
         write_digests(temporary.path())?;
         move_into_place(temporary.path(), dir)?;
@@ -335,24 +287,47 @@ impl Bm25Engine {
         if let Some(file) = index.validate_checksum().map_err(not_an_index)?.into_iter().min() {
             return Err(Bm25Error::Damaged { path: dir.join(file) });
         }
-        index.tokenizers().register(ANALYSIS, analyser());
         let fields = Fields::of(&index.schema()).map_err(not_an_index)?;
-        let known = [Bm25Fields::default(), Bm25Fields::Separate];
-        if !known.iter().any(|it| index.schema() == schema(*it, true)) {
+        let Some(language) = Fields::language(&index.schema()) else {
             let message = "its fields are analysed in another way".to_owned();
             return Err(Bm25Error::NotAnIndex { path: dir.to_owned(), message });
-        }
-        Self::over(&index, fields, None).map_err(not_an_index)
+        };
+        index.tokenizers().register(&language.analysis(), analyser(language));
+        Self::over(&index, fields, language, None).map_err(not_an_index)
     }
+}
+
+/// Indexes shards on one worker until there are no more, or one has failed.
+fn index_shards(
+    partial: &Path,
+    layout: Layout,
+    receiver: &Mutex<Receiver<Shard>>,
+    failure: &Mutex<Option<Bm25Error>>,
+) {
+    loop {
+        let next = receiver.lock().recv();
+        let Ok((number, documents)) = next else { return };
+        // After a failure, shards are taken and dropped, so that the reader is never stuck.
+        if has_failed(failure) {
+            continue;
+        }
+        if let Err(error) = index_shard(&shard_dir(partial, number), layout, &documents) {
+            failure.lock().get_or_insert(error);
+        }
+    }
+}
+
+fn index_shard(dir: &Path, layout: Layout, documents: &[Document]) -> Result<(), Bm25Error> {
+    let unfinished = partial_dir(dir);
+    clear(&unfinished)?;
+    let failed = index_error(&unfinished);
+    let files = MmapDirectory::open(&unfinished).map_err(|it| failed(it.into()))?;
+    drop(build_segment(files, documents, layout, true, &failed)?);
+    fs::rename(&unfinished, dir).map_err(io(dir))
 }
 
 fn has_failed(failure: &Mutex<Option<Bm25Error>>) -> bool {
     failure.lock().is_some()
-}
-
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Bm25Error + use<> {
-    let path = path.to_owned();
-    move |source| Bm25Error::Io { path, source }
 }
 
 fn index_error(dir: &Path) -> impl Fn(TantivyError) -> Bm25Error + use<> {
@@ -360,65 +335,16 @@ fn index_error(dir: &Path) -> impl Fn(TantivyError) -> Bm25Error + use<> {
     move |source| Bm25Error::Index { place: place.clone(), source }
 }
 
-/// A name beside `path` for what is not finished.
-fn partial_dir(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
-}
-
 fn shard_dir(partial: &Path, number: usize) -> PathBuf {
     partial.join(format!("shard-{number:06}"))
-}
-
-fn refuse_taken(dir: &Path) -> Result<(), Bm25Error> {
-    if dir.exists() && fs::read_dir(dir).map_err(io(dir))?.next().is_some() {
-        return Err(Bm25Error::NotEmpty { path: dir.to_owned() });
-    }
-    Ok(())
-}
-
-/// An empty folder at `dir`, whatever was there.
-fn clear(dir: &Path) -> Result<(), Bm25Error> {
-    if dir.exists() {
-        fs::remove_dir_all(dir).map_err(io(dir))?;
-    }
-    fs::create_dir_all(dir).map_err(io(dir))
-}
-
-/// Notes the plan of a new build, or checks it against that of the build to be taken up.
-fn keep_to_plan(partial: &Path, plan: &Plan) -> Result<(), Bm25Error> {
-    let path = partial.join(ABOUT);
-    if !path.exists() {
-        return write_json(&path, plan);
-    }
-    let text = fs::read(&path).map_err(io(&path))?;
-    match serde_json::from_slice::<Plan>(&text) {
-        Ok(earlier) if earlier == *plan => Ok(()),
-        _ => Err(Bm25Error::OtherBuild { path: partial.to_owned() }),
-    }
-}
-
-fn write_json(path: &Path, plan: &Plan) -> Result<(), Bm25Error> {
-    let text = serde_json::to_string_pretty(plan).unwrap_or_else(|it| {
-        unreachable!("numbers and paths that were read from disk have a JSON form: {it}")
-    });
-    let unfinished = partial_dir(path);
-    fs::write(&unfinished, text).map_err(io(&unfinished))?;
-    fs::rename(&unfinished, path).map_err(io(path))
-}
-
-fn move_into_place(from: &Path, to: &Path) -> Result<(), Bm25Error> {
-    if to.exists() {
-        fs::remove_dir(to).map_err(io(to))?;
-    }
-    fs::rename(from, to).map_err(io(to))
 }
 
 #[cfg(test)]
 mod tests {
     use zs_core::{DocumentQuality, Question, SearchEngine, SearchRequest};
 
+    use super::super::Bm25Fields;
+    use super::super::plan::ABOUT;
     use super::*;
 
     const WORDS: [&str; 5] = ["red", "fish", "blue", "tree", "stone"];
@@ -481,13 +407,22 @@ mod tests {
         let documents = zs_data::read_documents(&path).unwrap();
         fs::create_dir_all(partial_dir(&shard_dir(&partial, 2))).unwrap();
         fs::write(partial_dir(&shard_dir(&partial, 2)).join("junk"), "x").unwrap();
-        keep_to_plan(&partial, &build.plan().unwrap()).unwrap();
+        let language = Bm25Language::English;
+        let layout = Layout { fields: Bm25Fields::default(), language };
+        let plan = Plan::new(CorpusFile::of(&path).unwrap(), layout, 5);
+        plan.keep(&partial).unwrap();
         for number in 0..2 {
             let rows = &documents[5 * number..5 * (number + 1)];
-            build.index_shard(&shard_dir(&partial, number), rows).unwrap();
+            index_shard(&shard_dir(&partial, number), layout, rows).unwrap();
         }
-        let other = build.clone().with_fields(Bm25Fields::Separate);
-        assert!(matches!(other.run(&mut |_| {}), Err(Bm25Error::OtherBuild { .. })));
+        let fields = Bm25Fields::Separate;
+        for other in [
+            Bm25Config { fields, ..Bm25Config::default() },
+            Bm25Config { language: Some(Bm25Language::French), ..Bm25Config::default() },
+        ] {
+            let other = build.clone().with_config(other);
+            assert!(matches!(other.run(&mut |_| {}), Err(Bm25Error::OtherBuild { .. })));
+        }
         let held = File::create(partial.join(LOCK)).unwrap();
         held.lock().unwrap();
         assert!(matches!(build.run(&mut |_| {}), Err(Bm25Error::Busy { .. })));
@@ -509,6 +444,41 @@ mod tests {
         assert!(!out.exists() && shard_dir(&partial_dir(&out), 0).is_dir());
         let missing = IndexBuild::new(&folder.path().join("none.jsonl"), &out).run(&mut |_| {});
         assert!(matches!(missing, Err(Bm25Error::Io { .. })));
+    }
+
+    /// The language of an index is that of its corpus or the setting, and holds for queries.
+    #[test]
+    fn an_index_knows_its_language() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = folder.path().join("corpus.jsonl");
+        let texts = ["北京是首都", "竹子的茎是空心的", "Les élections de 1848"];
+        let row = |text: &str| format!("{{\"id\": \"{text}\", \"text\": \"{text}\"}}\n");
+        fs::write(&corpus, texts.map(row).concat()).unwrap();
+        let check = |language, expected: Bm25Language, query: &str, found: &[&str]| {
+            let out = folder.path().join(format!("{language:?}"));
+            let config = Bm25Config { language, ..Bm25Config::default() };
+            let build = IndexBuild::new(&corpus, &out).with_config(config).with_shard_size(1);
+            assert_eq!(build.run(&mut |_| {}).unwrap().language, expected);
+            let engine = Bm25Engine::open(&out).unwrap().in_language(Some(expected)).unwrap();
+            assert_eq!(ids(&engine, query), found, "{query} in {expected}");
+            let in_memory =
+                Bm25Engine::with_config(zs_data::read_documents(&corpus).unwrap(), config);
+            assert_eq!(ids(&in_memory.unwrap(), query), found, "{query} in {expected}");
+            engine.in_language(Some(Bm25Language::Turkish)).unwrap_err().to_string()
+        };
+        let multilingual = Bm25Language::Multilingual;
+        check(None, multilingual, "首都在哪里", &[texts[0]]);
+        check(Some(Bm25Language::French), Bm25Language::French, "election", &[texts[2]]);
+        let error = check(Some(Bm25Language::English), Bm25Language::English, "首都在哪里", &[]);
+        assert!(error.contains("in the language `english`, not `turkish`"), "{error}");
+        // An analysis of another version.
+        let out = folder.path().join("None");
+        let meta = fs::read_to_string(out.join("meta.json")).unwrap();
+        fs::write(out.join("meta.json"), meta.replace("zs_multilingual_1", "zs_klingon_1"))
+            .unwrap();
+        fs::remove_file(out.join("digests.json")).unwrap();
+        let error = Bm25Engine::open(&out).unwrap_err().to_string();
+        assert!(error.contains("analysed in another way") && error.contains("build it"), "{error}");
     }
 
     /// Flips one bit of each file at many places: an index that opens answers as before.

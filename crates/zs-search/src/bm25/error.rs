@@ -6,6 +6,8 @@ use tantivy::TantivyError;
 
 use zs_data::{DataError, FileError};
 
+use super::Bm25Language;
+
 /// Failure to build or open an index.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -54,6 +56,17 @@ pub enum Bm25Error {
         path: PathBuf,
         /// Problem.
         message: String,
+    },
+    /// The index has another language than the settings.
+    #[error(
+        "the index is in the language `{found}`, not `{asked}`; remove `language`, or build the index \
+         again"
+    )]
+    OtherLanguage {
+        /// Language of the settings.
+        asked: Bm25Language,
+        /// Language of the index.
+        found: Bm25Language,
     },
     /// A file of the index is not as it was written.
     #[error("{path}: damaged; build the index again", path = path.display())]

@@ -1,11 +1,17 @@
 //! A local retrieval engine: BM25 through tantivy, over documents in memory or an index on disk.
 
+mod analysis;
+mod corpus;
 mod digests;
 mod disk;
 mod error;
+mod files;
 mod impacts;
+mod language;
+mod plan;
 mod schema;
 mod script;
+mod segment;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,12 +27,14 @@ use tantivy::tokenizer::TextAnalyzer;
 use tantivy::{DocAddress, Index, IndexReader, Searcher, TantivyError, Term};
 use zs_core::{Document, EngineScope, SearchEngine, SearchError, SearchRequest, SearchResult};
 
+use self::analysis::analyser;
 use self::impacts::{Impacts, Scores};
-use self::schema::{Fields, analyser, build_segment};
+use self::schema::{Fields, Layout, build_segment};
 
 pub use self::disk::{BuildProgress, IndexBuild, IndexSummary};
 pub use self::error::Bm25Error;
-pub use self::schema::Bm25Fields;
+pub use self::language::Bm25Language;
+pub use self::schema::{Bm25Config, Bm25Fields};
 pub use self::script::{Script, ScriptCounts};
 
 /// Blocks of stored documents that are kept unpacked, 16 KiB each.
@@ -43,10 +51,10 @@ const CACHED_BLOCKS: usize = 2048;
 /// - `N`, `N_t`: documents, and those whose field holds `t`; `n(t, x)`: how often `x` holds `t`
 /// - `k1 = 1.2`, `b = 0.75`, as tantivy has them; `|d_f|` is stored in one byte, as in Lucene
 ///
-/// Text is split at everything but letters and digits, lower-cased, freed of stop words and
-/// stemmed. What the fields are is a choice, [`Bm25Fields`]: one of title and text together, the
-/// title counted twice, unless told otherwise. Equal scores keep the order of the documents. A
-/// query without a usable word finds nothing.
+/// Text becomes terms as its language asks, [`Bm25Language`]: English ones, unless the documents or a
+/// setting ask for others. What the fields are is a choice, [`Bm25Fields`]: one of title and text
+/// together, the title counted twice, unless told otherwise. Equal scores keep the order of the
+/// documents. A query without a usable word finds nothing.
 ///
 /// # References
 ///
@@ -68,6 +76,7 @@ const CACHED_BLOCKS: usize = 2048;
 /// ```
 pub struct Bm25Engine {
     fields: Fields,
+    language: Bm25Language,
     analyser: TextAnalyzer,
     reader: IndexReader,
     /// Instead of tantivy's own search, where that is faster.
@@ -79,31 +88,38 @@ pub struct Bm25Engine {
 }
 
 impl Bm25Engine {
-    /// Indexes documents in memory, title and text together.
+    /// Indexes documents in memory with default settings.
     ///
     /// # Errors
     ///
     /// Fails when there are none.
     pub fn from_documents(documents: Vec<Document>) -> Result<Self, Bm25Error> {
-        Self::with_fields(documents, Bm25Fields::default())
+        Self::with_config(documents, Bm25Config::default())
     }
 
-    /// Indexes the documents of a corpus file in memory. `note` is given a line for each decision of
-    /// the reader, and one where documents are in scripts that BM25 does not know.
+    /// Indexes the documents of a corpus file in memory, in a language or in that of their scripts.
+    /// `note` is given a line for each decision of the reader, and one where documents are in scripts
+    /// that the analysis does not know.
     ///
     /// # Errors
     ///
     /// Fails on an unreadable file, a malformed row, or no document at all.
-    pub fn from_corpus(path: &Path, mut note: impl FnMut(String)) -> Result<Self, Bm25Error> {
+    pub fn from_corpus(
+        path: &Path,
+        language: Option<Bm25Language>,
+        mut note: impl FnMut(String),
+    ) -> Result<Self, Bm25Error> {
         let corpus = zs_data::read_corpus(path)?;
         let mut scripts = ScriptCounts::default();
         for (document, row) in corpus.documents.iter().zip(1..) {
             scripts.add(&document.text, row);
         }
-        let lines =
-            corpus.notes.iter().map(ToString::to_string).chain(scripts.warning("documents"));
+        let language = language.unwrap_or_else(|| scripts.language());
+        let warning = scripts.warning("documents", language);
+        let lines = corpus.notes.iter().map(ToString::to_string).chain(warning);
         lines.for_each(|line| note(format!("{}: {line}", path.display())));
-        Self::from_documents(corpus.documents)
+        let config = Bm25Config { language: Some(language), ..Bm25Config::default() };
+        Self::with_config(corpus.documents, config)
     }
 
     /// Indexes documents in memory.
@@ -111,11 +127,12 @@ impl Bm25Engine {
     /// # Errors
     ///
     /// Fails when there are none.
-    pub fn with_fields(documents: Vec<Document>, layout: Bm25Fields) -> Result<Self, Bm25Error> {
+    pub fn with_config(documents: Vec<Document>, config: Bm25Config) -> Result<Self, Bm25Error> {
         let in_memory = |source| Bm25Error::Index { place: "in memory".to_owned(), source };
+        let layout = Layout::of(config, &documents);
         let index = build_segment(RamDirectory::create(), &documents, layout, false, &in_memory)?;
         let fields = Fields::of(&index.schema()).map_err(in_memory)?;
-        Self::over(&index, fields, Some(documents)).map_err(in_memory)
+        Self::over(&index, fields, layout.language, Some(documents)).map_err(in_memory)
     }
 
     /// The same, but of each passage that part in at most `chars` characters that has most of the
@@ -132,9 +149,30 @@ impl Bm25Engine {
         self.reader.searcher().num_docs() as usize
     }
 
+    /// Analysis of the index, and of queries.
+    #[must_use]
+    pub fn language(&self) -> Bm25Language {
+        self.language
+    }
+
+    /// The same index, if its language is the one that is asked for or none is.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the index has another language.
+    pub fn in_language(self, asked: Option<Bm25Language>) -> Result<Self, Bm25Error> {
+        match asked {
+            Some(asked) if asked != self.language => {
+                Err(Bm25Error::OtherLanguage { asked, found: self.language })
+            }
+            _ => Ok(self),
+        }
+    }
+
     fn over(
         index: &Index,
         fields: Fields,
+        language: Bm25Language,
         documents: Option<Vec<Document>>,
     ) -> Result<Self, TantivyError> {
         // The index never changes, so nothing watches its files.
@@ -146,7 +184,8 @@ impl Bm25Engine {
             .try_into()?;
         let reader: IndexReader = reader;
         let impacts = Impacts::of(&reader.searcher(), &fields.searched);
-        Ok(Self { fields, analyser: analyser(), reader, impacts, documents, snippet_chars: None })
+        let (analyser, snippet_chars) = (analyser(language), None);
+        Ok(Self { fields, language, analyser, reader, impacts, documents, snippet_chars })
     }
 
     /// Finds the positions of the best documents in the corpus of an index in memory, with their
@@ -365,12 +404,13 @@ mod tests {
 
     #[test]
     fn an_index_on_disk_answers_alike() {
-        for layout in [Bm25Fields::default(), Bm25Fields::Separate] {
+        for fields in [Bm25Fields::default(), Bm25Fields::Separate] {
+            let layout = Bm25Config { fields, ..Bm25Config::default() };
             let folder = tempfile::tempdir().unwrap();
             let dir = folder.path().join("index");
             let created = Bm25Engine::create(&dir, &documents(), layout).unwrap();
             let opened = Bm25Engine::open(&dir).unwrap();
-            let in_memory = Bm25Engine::with_fields(documents(), layout).unwrap();
+            let in_memory = Bm25Engine::with_config(documents(), layout).unwrap();
             for query in ["red", "fish blue", "fish fish one"] {
                 assert_eq!(search(&in_memory, query, 3), search(&created, query, 3));
                 assert_eq!(search(&in_memory, query, 3), search(&opened, query, 3));
@@ -392,8 +432,9 @@ mod tests {
                 Document::new("elm", "lime beech"),
             ]
         };
-        let score = |layout| {
-            let engine = Bm25Engine::with_fields(documents(), layout).unwrap();
+        let score = |fields| {
+            let layout = Bm25Config { fields, ..Bm25Config::default() };
+            let engine = Bm25Engine::with_config(documents(), layout).unwrap();
             let found = search(&engine, "oak", 3);
             let score = |title: &str| found.iter().find(|it| it.title == title)?.score;
             (score("oak"), score("pine"))
@@ -452,7 +493,7 @@ mod tests {
     fn refuses_what_it_cannot_use() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path();
-        let layout = Bm25Fields::default();
+        let layout = Bm25Config::default();
         assert!(matches!(Bm25Engine::from_documents(vec![]), Err(Bm25Error::EmptyCorpus)));
         let none = Bm25Engine::create(&dir.join("a"), &[], layout);
         assert!(matches!(none, Err(Bm25Error::EmptyCorpus)));

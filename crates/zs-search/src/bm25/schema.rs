@@ -5,24 +5,12 @@ use tantivy::directory::Directory;
 use tantivy::schema::{
     Field, IndexRecordOption, STORED, STRING, Schema, TextFieldIndexing, TextOptions,
 };
-use tantivy::tokenizer::{
-    Language, LowerCaser, RemoveLongFilter, SimpleTokenizer, Stemmer, StopWordFilter, TextAnalyzer,
-    TokenizerManager,
-};
+use tantivy::tokenizer::TokenizerManager;
 use tantivy::{Index, TantivyDocument, TantivyError};
 use zs_core::Document;
 
-use super::Bm25Error;
-
-/// Names what text goes through on its way into the index; a change of it needs another name.
-pub(super) const ANALYSIS: &str = "zs_english_1";
-
-/// Words that queries and documents are compared without: Lucene's English list.
-const STOP_WORDS: [&str; 33] = [
-    "a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it",
-    "no", "not", "of", "on", "or", "such", "that", "the", "their", "then", "there", "these",
-    "they", "this", "to", "was", "will", "with",
-];
+use super::analysis::analyser;
+use super::{Bm25Error, Bm25Language, ScriptCounts};
 
 const WRITER_MEMORY: usize = 64 << 20;
 
@@ -61,6 +49,17 @@ pub(super) struct Fields {
 }
 
 impl Fields {
+    /// Language of an index; `None` where it is none of this version.
+    pub(super) fn language(schema: &Schema) -> Option<Bm25Language> {
+        let is_of = |language: &Bm25Language| {
+            let fields = [Bm25Fields::default(), Bm25Fields::Separate];
+            let mut layouts =
+                fields.map(|fields| Layout { fields, language: *language }).into_iter();
+            layouts.any(|it| *schema == self::schema(it, true))
+        };
+        Bm25Language::ALL.into_iter().find(is_of)
+    }
+
     pub(super) fn of(schema: &Schema) -> Result<Self, TantivyError> {
         let (title, text) = (schema.get_field("title")?, schema.get_field("text")?);
         let searched = match schema.get_field("contents") {
@@ -89,23 +88,49 @@ impl Fields {
     }
 }
 
-/// Analyser of text into terms.
-pub(super) fn analyser() -> TextAnalyzer {
-    TextAnalyzer::builder(SimpleTokenizer::default())
-        .filter(RemoveLongFilter::limit(64))
-        .filter(LowerCaser)
-        .filter(StopWordFilter::remove(STOP_WORDS.map(str::to_owned)))
-        .filter(Stemmer::new(Language::English))
-        .build()
+/// Settings of an index.
+///
+/// ```
+/// use zs_core::Document;
+/// use zs_search::{Bm25Config, Bm25Engine, Bm25Language};
+///
+/// let documents = vec![Document::new("Élections", "Les élections de 1848.")];
+/// let config = Bm25Config { language: Some(Bm25Language::French), ..Bm25Config::default() };
+/// let engine = Bm25Engine::with_config(documents, config)?;
+/// assert_eq!(engine.search_indices("election", 1)?[0].0, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bm25Config {
+    /// Fields.
+    pub fields: Bm25Fields,
+    /// Analysis of texts and queries; `None` takes [`ScriptCounts::language`]
+    /// of the documents.
+    pub language: Option<Bm25Language>,
 }
 
-pub(super) fn schema(layout: Bm25Fields, is_stored: bool) -> Schema {
+/// Fields and language of an index.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    pub(super) fields: Bm25Fields,
+    pub(super) language: Bm25Language,
+}
+
+impl Layout {
+    pub(super) fn of(config: Bm25Config, documents: &[Document]) -> Self {
+        let language = config.language;
+        let language = language.unwrap_or_else(|| ScriptCounts::of_first(documents).language());
+        Self { fields: config.fields, language }
+    }
+}
+
+pub(super) fn schema(layout: Layout, is_stored: bool) -> Schema {
     let indexing = TextFieldIndexing::default()
-        .set_tokenizer(ANALYSIS)
+        .set_tokenizer(&layout.language.analysis())
         .set_index_option(IndexRecordOption::WithFreqs);
     let searched = TextOptions::default().set_indexing_options(indexing);
     let mut schema = Schema::builder();
-    match layout {
+    match layout.fields {
         Bm25Fields::Separate => {
             let (mut text, mut id) = (searched, STRING);
             if is_stored {
@@ -135,7 +160,7 @@ pub(super) fn schema(layout: Bm25Fields, is_stored: bool) -> Schema {
 pub(super) fn build_segment(
     directory: impl Into<Box<dyn Directory>>,
     documents: &[Document],
-    layout: Bm25Fields,
+    layout: Layout,
     is_stored: bool,
     failed: &impl Fn(TantivyError) -> Bm25Error,
 ) -> Result<Index, Bm25Error> {
@@ -145,14 +170,14 @@ pub(super) fn build_segment(
     let schema = schema(layout, is_stored);
     let fields = Fields::of(&schema).map_err(failed)?;
     let tokenizers = TokenizerManager::default();
-    tokenizers.register(ANALYSIS, analyser());
+    tokenizers.register(&layout.language.analysis(), analyser(layout.language));
     let mut writer = Index::builder()
         .schema(schema)
         .tokenizers(tokenizers)
         .single_segment_index_writer(directory, WRITER_MEMORY)
         .map_err(failed)?;
     for document in documents {
-        writer.add_document(fields.row(document, layout, is_stored)).map_err(failed)?;
+        writer.add_document(fields.row(document, layout.fields, is_stored)).map_err(failed)?;
     }
     writer.finalize().map_err(failed)
 }

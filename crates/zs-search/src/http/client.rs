@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -12,7 +11,7 @@ use ureq::{Agent, Body, RequestBuilder};
 
 use super::pool::{Health, Pool};
 use super::{ApiKey, DAY_S, HttpConfig, HttpError, KeyPlace, seconds};
-use crate::Ledger;
+use crate::{Ledger, parallel};
 
 /// Longest URL that servers accept, as a rule.
 const LONGEST_URL: usize = 8000;
@@ -256,28 +255,7 @@ impl HttpClient {
     /// Does something for every item, as many at once as the client has calls in flight, and
     /// returns the results in order.
     pub fn for_each<I: Sync, T: Send>(&self, items: &[I], work: impl Fn(&I) -> T + Sync) -> Vec<T> {
-        let num_workers = self.config.max_in_flight.min(items.len());
-        if num_workers <= 1 {
-            return items.iter().map(work).collect();
-        }
-        let next = AtomicUsize::new(0);
-        let mut done: Vec<(usize, T)> = std::thread::scope(|scope| {
-            let worker = || {
-                let mut done = Vec::new();
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(item) = items.get(index) else { return done };
-                    done.push((index, work(item)));
-                }
-            };
-            let workers: Vec<_> = (0..num_workers).map(|_| scope.spawn(worker)).collect();
-            let results = workers
-                .into_iter()
-                .map(|it| it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            results.flatten().collect()
-        });
-        done.sort_by_key(|(index, _)| *index);
-        done.into_iter().map(|(_, result)| result).collect()
+        parallel::for_each(self.config.max_in_flight, items, work)
     }
 }
 
@@ -332,7 +310,7 @@ impl Endpoint {
 }
 
 /// Returns true for this machine and for hosts of private networks.
-fn is_private_host(host: &str) -> bool {
+pub(crate) fn is_private_host(host: &str) -> bool {
     match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         Ok(IpAddr::V4(it)) => it.is_loopback() || it.is_private() || it.is_link_local(),
         Ok(IpAddr::V6(it)) => {

@@ -123,14 +123,14 @@ impl HttpError {
         }
     }
 
-    /// Turns the error into that of a search: out of reach, or an engine's own failure.
+    /// Error of a search: out of reach, or an engine's own failure.
     #[must_use]
-    pub fn for_search(self, engine: &str, query: &str) -> SearchError {
-        let engine = engine.to_owned();
+    pub fn for_search(&self, engine: &str, query: &str) -> SearchError {
+        let (engine, source) = (engine.to_owned(), self.to_string().into());
         if self.is_transient() {
-            SearchError::Unreachable { engine, source: self.into() }
+            SearchError::Unreachable { engine, source }
         } else {
-            SearchError::Engine { engine, query: query.to_owned(), source: self.into() }
+            SearchError::Engine { engine, query: query.to_owned(), source }
         }
     }
 

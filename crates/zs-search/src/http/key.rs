@@ -48,8 +48,20 @@ impl ApiKey {
         Ok(Self::new(key))
     }
 
+    /// The key in an environment variable, if one is named, with its place in requests.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_env`](Self::from_env).
+    pub(crate) fn placed(
+        variable: Option<&str>,
+        place: KeyPlace,
+    ) -> Result<Option<(Self, KeyPlace)>, HttpError> {
+        variable.map(|it| Ok((Self::from_env(it)?, place))).transpose()
+    }
+
     /// The key itself, to be sent.
-    pub(super) fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
@@ -107,6 +119,11 @@ pub enum KeyPlace {
     },
     /// As a parameter of the query string.
     Parameter(&'static str),
+}
+
+impl KeyPlace {
+    /// `Authorization: Bearer KEY`.
+    pub const BEARER: Self = Self::Header { name: "Authorization", prefix: "Bearer " };
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod client;
 mod error;
+mod halves;
 mod key;
 mod pool;
 #[cfg(any(test, feature = "testing"))]
@@ -14,8 +15,11 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use zs_core::registry::check;
 
+#[cfg(feature = "postgres")]
+pub(crate) use self::client::is_private_host;
 pub use self::client::{HttpClient, HttpRequest};
 pub use self::error::HttpError;
+pub(crate) use self::halves::in_halves;
 pub use self::key::{ApiKey, KeyPlace};
 
 /// Settings of requests to servers. Every wait has an end: a request is over, one way or the other,

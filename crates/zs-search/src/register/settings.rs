@@ -10,7 +10,8 @@ use zs_core::{Document, SearchEngine};
 
 use super::{EngineContext, EngineSettings};
 use crate::{
-    Bm25Engine, BudgetConfig, FaultConfig, FixedEngine, RateLimitConfig, ReplayEngine, RetryConfig,
+    Bm25Engine, Bm25Language, BudgetConfig, FaultConfig, FixedEngine, FusionConfig,
+    RateLimitConfig, ReplayEngine, RetryConfig,
 };
 
 /// Settings of `bm25`: exactly one of a corpus and an index.
@@ -22,13 +23,18 @@ pub struct Bm25Settings {
     /// Index on disk.
     #[serde(default)]
     pub index: Option<PathBuf>,
+    /// Language of a corpus, else by its scripts; an index must have been built in it.
+    #[serde(default)]
+    pub language: Option<Bm25Language>,
 }
 
 impl EngineSettings for Bm25Settings {
     fn open(self, context: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
         Ok(Arc::new(match (&self.corpus, &self.index) {
-            (Some(path), _) => Bm25Engine::from_corpus(path, |line| context.note(line))?,
-            (None, Some(dir)) => Bm25Engine::open(dir)?,
+            (Some(path), _) => {
+                Bm25Engine::from_corpus(path, self.language, |line| context.note(line))?
+            }
+            (None, Some(dir)) => Bm25Engine::open(dir)?.in_language(self.language)?,
             (None, None) => return Err("neither `corpus` nor `index` is given".into()),
         }))
     }
@@ -92,35 +98,76 @@ impl EngineSettings for ReplaySettings {
     }
 }
 
+/// Implements [`Settings`] and [`EngineSettings`] for the configuration of a server.
 #[cfg(feature = "http")]
-impl Settings for crate::RetrieverConfig {
-    const KIND: &'static str = "retriever";
+macro_rules! server {
+    ($settings:ty, $kind:literal, $open:expr) => {
+        impl Settings for $settings {
+            const KIND: &'static str = $kind;
+
+            fn check(&self) -> Result<(), SettingsError> {
+                Ok(self.validate()?)
+            }
+        }
+
+        impl EngineSettings for $settings {
+            fn open(self, context: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
+                let open: fn(Self, Arc<crate::Ledger>) -> Result<_, BoxedError> = $open;
+                Ok(Arc::new(open(self, Arc::clone(context.ledger()))?))
+            }
+        }
+    };
+}
+
+#[cfg(feature = "http")]
+server!(crate::RetrieverConfig, "retriever", |it, ledger| {
+    Ok(crate::RetrieverEngine::new(it, ledger)?)
+});
+#[cfg(feature = "http")]
+server!(crate::WebConfig, "web", |it, ledger| Ok(crate::WebEngine::new(&it, ledger)?));
+#[cfg(feature = "http")]
+server!(crate::ElasticsearchConfig, "elasticsearch", |it, ledger| {
+    let engine = crate::ElasticsearchEngine::new(it, ledger)?;
+    engine.check()?;
+    Ok(engine)
+});
+#[cfg(feature = "http")]
+server!(crate::QdrantConfig, "qdrant", |it, ledger| {
+    let engine = crate::QdrantEngine::new(it, ledger)?;
+    engine.check()?;
+    Ok(engine)
+});
+#[cfg(feature = "postgres")]
+server!(crate::PostgresConfig, "postgres", |it, ledger| {
+    let engine = crate::PostgresEngine::new(it, ledger)?;
+    engine.check()?;
+    Ok(engine)
+});
+
+/// Settings of `fused`: several engines as one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
+pub struct FusedSettings {
+    /// Engines, at least two.
+    pub engines: Vec<Spec>,
+    /// Fusion.
+    #[serde(flatten)]
+    #[garde(dive)]
+    pub fusion: FusionConfig,
+}
+
+impl Settings for FusedSettings {
+    const KIND: &'static str = "fused";
 
     fn check(&self) -> Result<(), SettingsError> {
-        Ok(self.validate()?)
+        match self.engines.len() {
+            0 | 1 => Err(SettingsError::out_of_range("engines", "name at least two engines")),
+            _ => Ok(self.validate()?),
+        }
     }
-}
 
-#[cfg(feature = "http")]
-impl EngineSettings for crate::RetrieverConfig {
-    fn open(self, context: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
-        Ok(Arc::new(crate::RetrieverEngine::new(self, Arc::clone(context.ledger()))?))
-    }
-}
-
-#[cfg(feature = "http")]
-impl Settings for crate::WebConfig {
-    const KIND: &'static str = "web";
-
-    fn check(&self) -> Result<(), SettingsError> {
-        Ok(self.validate()?)
-    }
-}
-
-#[cfg(feature = "http")]
-impl EngineSettings for crate::WebConfig {
-    fn open(self, context: &EngineContext) -> Result<Arc<dyn SearchEngine>, BoxedError> {
-        Ok(Arc::new(crate::WebEngine::new(&self, Arc::clone(context.ledger()))?))
+    fn nested(&self) -> Vec<String> {
+        (0..self.engines.len()).map(|it| format!("engines.{it}")).collect()
     }
 }
 
@@ -140,6 +187,25 @@ macro_rules! wrapper {
         }
     };
 }
+
+/// Settings of `reranked`: the documents of an engine, in the order of a rerank server.
+#[cfg(feature = "http")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
+#[garde(allow_unvalidated)]
+pub struct RerankedSettings {
+    /// Engine.
+    pub engine: Spec,
+    /// Rerank server.
+    #[garde(dive)]
+    pub reranker: crate::RerankServerConfig,
+    /// Depth, and consequence of a failure.
+    #[serde(flatten)]
+    #[garde(dive)]
+    pub rerank: crate::RerankConfig,
+}
+
+#[cfg(feature = "http")]
+wrapper!(RerankedSettings, "reranked");
 
 /// Settings of `cached`: answers are remembered in a folder, across runs and processes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]

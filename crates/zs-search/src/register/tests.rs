@@ -55,6 +55,23 @@ fn inputs_of_nested_engines_are_known() {
     assert_eq!(registry().inputs(&cached).unwrap(), [PathBuf::from("i/meta.json")]);
 }
 
+/// Fused engines are resolved and opened one by one, and a cache around them knows them all.
+#[test]
+fn fused_engines_are_nested() {
+    let bm25 = json!({ "kind": "bm25", "index": "i" });
+    let fused = json!({ "kind": "fused", "engines": [bm25, fixed()] });
+    let cached = spec(json!({ "kind": "cached", "dir": "d", "engine": fused }));
+    assert_eq!(registry().inputs(&cached).unwrap(), [PathBuf::from("i/meta.json")]);
+    let resolved = registry().resolve(&cached).unwrap();
+    assert_eq!(resolved.settings["engine"]["rank_constant"], 60.0);
+    let fused = spec(json!({ "kind": "fused", "depth": 2, "engines": [fixed(), fixed()] }));
+    let context = EngineContext::new(Arc::default());
+    let engine = registry().build(&fused, &context).unwrap();
+    let question = Question::new("q", "?", ["a"]);
+    let found = engine.search(SearchRequest::of(&question, 3, 0)).unwrap();
+    assert_eq!((engine.name(), found.len(), found[0].score), ("fused", 1, Some(2.0 / 61.0)));
+}
+
 #[test]
 fn a_cache_is_known_by_the_settings_of_its_engine() {
     let version = |engine: Value| {
@@ -92,6 +109,12 @@ fn errors_name_key_and_nearest_name() {
     check(budgeted, "`max_searches`", Some("budget"));
     let retried = json!({ "kind": "retried", "retry": { "max_attempts": 0 }, "engine": fixed() });
     check(retried, "at least 1", Some("retry.max_attempts"));
+    let alone = json!({ "kind": "fused", "engines": [fixed()] });
+    check(alone, "at least two", Some("engines"));
+    let shallow = json!({ "kind": "fused", "depth": 0, "engines": [fixed(), fixed()] });
+    check(shallow, "at least 1", Some("depth"));
+    let wrong = json!({ "kind": "fused", "engines": [fixed(), { "kind": "fixed", "documents": [], "document": 1 }] });
+    check(wrong, "unknown setting `document`", Some("engines.1.document"));
     let faulty = json!({ "kind": "faulty", "faults": { "error_rate": 2.0 }, "engine": fixed() });
     check(faulty, "[0, 1]", Some("faults.error_rate"));
 }
@@ -102,6 +125,9 @@ fn engines_over_http_are_checked() {
     let http = json!({ "max_attempts": 0 });
     let web = json!({ "kind": "web", "provider": "serper", "http": http });
     check(web, "at least 1", Some("http.max_attempts"));
+    let server = json!({ "endpoints": ["http://a"], "http": http });
+    let reranked = json!({ "kind": "reranked", "engine": fixed(), "reranker": server });
+    check(reranked, "at least 1", Some("reranker.http.max_attempts"));
     let retriever = json!({ "kind": "retriever", "endpoints": ["http://a"], "batch_size": 0 });
     check(retriever, "at least 1", Some("batch_size"));
 }

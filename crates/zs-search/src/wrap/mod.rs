@@ -39,7 +39,10 @@ fn search_some<'a>(
         .collect()
 }
 
-fn missing(engine: &dyn SearchEngine, request: &SearchRequest<'_>) -> zs_core::SearchError {
+pub(crate) fn missing(
+    engine: &dyn SearchEngine,
+    request: &SearchRequest<'_>,
+) -> zs_core::SearchError {
     zs_core::SearchError::Engine {
         engine: engine.name().to_owned(),
         query: request.query.to_owned(),

@@ -89,7 +89,7 @@ impl EngineArgs {
             }
             Self { corpus: None, index: None, .. } => None,
             Self { corpus, index, .. } => {
-                Some(Spec::of(&Bm25Settings { corpus, index, world: None })?)
+                Some(Spec::of(&Bm25Settings { corpus, index, ..Bm25Settings::default() })?)
             }
         })
     }

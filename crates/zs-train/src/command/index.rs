@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use zs_search::{Bm25Fields, BuildProgress, IndexBuild};
+use zs_search::{Bm25Config, Bm25Fields, Bm25Language, BuildProgress, IndexBuild};
 
 use crate::session::Session;
 
@@ -31,6 +31,10 @@ pub struct IndexBuildArgs {
     /// Index titles and texts as separate fields instead.
     #[arg(long, conflicts_with = "title_weight")]
     pub separate_fields: bool,
+    /// Language of the corpus, e.g. `french` or `chinese` [default: by the scripts of its first
+    /// documents, `english` or `multilingual`].
+    #[arg(long)]
+    pub language: Option<Bm25Language>,
     /// Documents per shard: an interruption loses at most one shard per core, and each core holds
     /// one in memory.
     #[arg(long, default_value_t = 1 << 16, value_parser = clap::value_parser!(u32).range(1..))]
@@ -47,7 +51,7 @@ pub(crate) fn index(command: &IndexCommand, session: &Session) -> Result<()> {
         false => Bm25Fields::Together { title_weight: args.title_weight },
     };
     let build = IndexBuild::new(&args.corpus, &args.out)
-        .with_fields(fields)
+        .with_config(Bm25Config { fields, language: args.language })
         .with_shard_size(args.shard_size as usize);
     let progress = session.console.progress("indexing", PARTS);
     let mut done = 0;
@@ -59,13 +63,15 @@ pub(crate) fn index(command: &IndexCommand, session: &Session) -> Result<()> {
             done = now.max(done);
         }
     })?;
-    let mut message = format!("{} documents in {}", summary.num_documents, args.out.display());
+    let (num_documents, language) = (summary.num_documents, summary.language);
+    let out = args.out.display();
+    let mut message = format!("{num_documents} documents in {out}, analysed as {language}");
     if summary.num_resumed > 0 {
         message.push_str(&format!(", {} of them from before", summary.num_resumed));
     }
     progress.finish(&message);
     session.note_reading(&args.corpus, &summary.notes);
-    if let Some(warning) = summary.scripts.warning("documents") {
+    if let Some(warning) = summary.scripts.warning("documents", language) {
         session.console.note(&warning);
     }
     Ok(())

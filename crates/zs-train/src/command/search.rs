@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, with_causes};
-use zs_search::{Bm25Engine, ScriptCounts};
+use zs_search::{Bm25Engine, Bm25Language, ScriptCounts};
 
 use crate::session::Session;
 
@@ -19,6 +19,9 @@ pub struct SearchArgs {
     /// Corpus to index in memory.
     #[arg(long, value_name = "FILE")]
     pub corpus: Option<PathBuf>,
+    /// Language of the corpus, e.g. `french` or `chinese` [default: by its scripts].
+    #[arg(long)]
+    pub language: Option<Bm25Language>,
     /// Query.
     #[arg(long, required_unless_present = "queries", conflicts_with = "queries")]
     pub query: Option<String>,
@@ -60,13 +63,15 @@ pub(crate) fn search(args: &SearchArgs, session: &Session) -> Result<()> {
         (None, None) => bail!("give `--query TEXT` or `--queries FILE`"),
     };
     let mut engine = match (&args.index, &args.corpus) {
-        (Some(dir), _) => Bm25Engine::open(dir)?,
-        (None, Some(path)) => Bm25Engine::from_corpus(path, |line| session.console.note(&line))?,
+        (Some(dir), _) => Bm25Engine::open(dir)?.in_language(args.language)?,
+        (None, Some(path)) => {
+            Bm25Engine::from_corpus(path, args.language, |line| session.console.note(&line))?
+        }
         (None, None) => bail!("give `--index DIR` or `--corpus FILE`"),
     };
     let mut scripts = ScriptCounts::default();
     queries.iter().zip(1..).for_each(|(query, row)| scripts.add(query, row));
-    if let Some(warning) = scripts.warning("queries") {
+    if let Some(warning) = scripts.warning("queries", engine.language()) {
         session.console.note(&warning);
     }
     if let Some(chars) = args.snippets {

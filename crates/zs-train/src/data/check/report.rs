@@ -44,7 +44,7 @@ pub(super) struct FileReport {
     pub(super) first_errors: Vec<String>,
     /// Decisions of the reader.
     pub(super) notes: Vec<Note>,
-    /// Texts that BM25 does not know the script of.
+    /// Scripts of the texts.
     pub(super) scripts: ScriptCounts,
     /// Every question, and how often it is asked.
     #[serde(skip)]
@@ -115,10 +115,15 @@ impl FileReport {
 
     /// Returns true if a row would be left out or refused, or could be read otherwise.
     pub(super) fn is_doubtful(&self) -> bool {
-        let is_unknown = self.kind == Kind::Documents && !self.scripts.unknown.is_empty();
         !self.first_errors.is_empty()
             || self.notes.iter().any(|it| it.kind.level() != NoteLevel::Decided)
-            || is_unknown
+            || self.script_warning().is_some()
+    }
+
+    /// Warning about documents that BM25 will not find in the language that it chooses for them.
+    fn script_warning(&self) -> Option<String> {
+        let is_corpus = self.kind == Kind::Documents;
+        is_corpus.then(|| self.scripts.warning(self.kind.name(), self.scripts.language()))?
     }
 
     /// Decisions of the reader and warnings, a line each.
@@ -127,7 +132,7 @@ impl FileReport {
             NoteLevel::Ambiguous => format!("ambiguous: {it}"),
             _ => it.to_string(),
         });
-        notes.chain(self.scripts.warning(self.kind.name()))
+        notes.chain(self.script_warning())
     }
 
     fn read_rows<T: 'static>(
