@@ -253,8 +253,8 @@ mod tests {
         (loss.clone(), loss.into_scalar::<f32>())
     }
 
-    fn named(network: &CausalLm, mut grads: GradientsParams) -> Named {
-        let named = named_gradients(network, &mut grads);
+    fn named(network: &CausalLm, grads: &GradientsParams) -> Named {
+        let named = named_gradients(network, grads);
         named.into_iter().map(|it| (it.entry.name.clone(), it.to_vec())).collect()
     }
 
@@ -266,7 +266,7 @@ mod tests {
         let scores = network.score(&network.model.predicting(&rows), &targets, with_entropy);
         let (loss, value) = loss(scores, 0);
         let grads = GradientsParams::from_grads(loss.backward(), &network);
-        (value, named(&network, grads))
+        (value, named(&network, &grads))
     }
 
     #[track_caller]
@@ -302,7 +302,7 @@ mod tests {
                     let what = format!("{memory:?}");
                     let off = (expected_loss - staged_loss).abs();
                     assert!(off < 1e-5 * expected_loss.abs(), "{off:e} {what}");
-                    assert_close(&expected, &named(&network, grads), &what);
+                    assert_close(&expected, &named(&network, &grads), &what);
                 }
             }
         }
@@ -343,6 +343,6 @@ mod tests {
                 first += row.num_loss_tokens();
             }
         }
-        assert_close(&named(&network, alone), &named(&network, together), "packed");
+        assert_close(&named(&network, &alone), &named(&network, &together), "packed");
     }
 }
