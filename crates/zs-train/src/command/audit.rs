@@ -79,9 +79,10 @@ fn name_of(step: &StepAudit) -> String {
 
 fn verdict(step: &StepAudit) -> String {
     let StepAudit { comparison, weights, machine_changes, .. } = step;
-    if machine_changes.is_empty() {
-        let verdict = if comparison.num_different == 0 { "equal" } else { "different" };
-        return verdict.to_owned();
+    match (step.is_equal(), machine_changes.is_empty()) {
+        (true, _) => return "equal".to_owned(),
+        (false, true) => return "different".to_owned(),
+        (false, false) => {}
     }
     let weights = match weights {
         None => "no checkpoint of this step to compare weights with".to_owned(),
@@ -97,8 +98,12 @@ fn verdict(step: &StepAudit) -> String {
 fn failure(run: &Path, audit: &StepAudit, tolerance: f64) -> String {
     let StepAudit { step, comparison, weights, machine_changes, .. } = audit;
     let mut text = format!("{}: step {step}", run.display());
-    if let Some(first) = &comparison.first {
-        text += &format!(": {first}");
+    let found = match machine_changes.is_empty() {
+        true => &comparison.first,
+        false => &comparison.largest,
+    };
+    if let Some(found) = found {
+        text += &format!(": {found}");
     }
     if let Some(weights) = weights
         && let Some(first) = &weights.first
@@ -126,7 +131,7 @@ fn result(audit: &Audit) -> String {
     if steps.is_empty() {
         return "no step was computed again\n".to_owned();
     }
-    let verdict = match steps.iter().all(|it| it.machine_changes.is_empty()) {
+    let verdict = match steps.iter().all(StepAudit::is_equal) {
         true => "equal".to_owned(),
         false => {
             let bound = steps.iter().map(|it| it.comparison.bound).fold(0.0, f64::max);

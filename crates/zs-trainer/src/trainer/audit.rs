@@ -14,6 +14,7 @@ use crate::checkpoint::Checkpoints;
 use crate::environment::Machine;
 use crate::metrics::Metrics;
 use crate::order::EpochOrder;
+use crate::rollouts::rollouts_file;
 use crate::run_dir_error::RunDirError;
 use crate::weights::{POLICY, load_weights};
 
@@ -67,7 +68,7 @@ pub struct StepAudit {
     pub step: usize,
     /// Step of the checkpoint that it was reached from; 0 for the policy that the run began with.
     pub from: usize,
-    /// All numbers, and on the same kind of machine the digests.
+    /// All numbers, and on the same kind of machine the digests of gradients and weights.
     pub comparison: Comparison,
     /// Differences of the weights after the step, where the checkpoint of the step is kept.
     pub weights: Option<WeightDifference>,
@@ -76,13 +77,20 @@ pub struct StepAudit {
 }
 
 impl StepAudit {
+    /// Returns true if nothing differs in a bit.
+    #[must_use]
+    pub fn is_equal(&self) -> bool {
+        let weights_are = self.weights == Some(WeightDifference::default());
+        self.comparison.num_different == 0 && (self.machine_changes.is_empty() || weights_are)
+    }
+
     /// Returns true if everything is equal; on another kind of machine, if no number differs by more
     /// than `tolerance` (see [`Comparison::bound`]) and the weights by less than the step has changed
     /// them.
     #[must_use]
     pub fn passes(&self, tolerance: f64) -> bool {
         if self.machine_changes.is_empty() {
-            return self.comparison.num_different == 0;
+            return self.is_equal();
         }
         let weights = self.weights.as_ref().map_or(0.0, |it| it.relative_to_update);
         self.comparison.bound <= tolerance && weights < 1.0
@@ -105,7 +113,10 @@ impl Trainer {
         options: &AuditOptions,
     ) -> Result<Audit, AuditError> {
         let checkpoints = check_outputs(run, record, &self.policy, self.config.lora.is_some())?;
-        let candidates = candidates(record, run_file_of(run)?, &checkpoints, options.replay);
+        // A killed process may have written the record of a step and not its metrics.
+        let metrics = read_metrics(run).map_err(RunDirError::from)?;
+        let mut candidates = candidates(record, run_file_of(run)?, &checkpoints, options.replay);
+        candidates.retain(|it| it.step < metrics.len());
         if candidates.is_empty() && options.steps > 0 {
             let reason = if options.replay {
                 "none has recorded episodes and the settings of config.toml"
@@ -120,56 +131,16 @@ impl Trainer {
         let mut sampled = EpochOrder::new(seed.unwrap_or(0), candidates.len()).step(0, num_sampled);
         sampled.sort_unstable();
         let sampled: Vec<Candidate> = sampled.into_iter().map(|it| candidates[it]).collect();
+        let work = Work { trainer: self, run, record, checkpoints, metrics };
         Ok(Audit {
             num_steps: record.steps().filter(|it| it.step > 0).count(),
             bytes_per_step: record.bytes_per_step(),
             head: record.head.clone(),
             missing,
             num_candidates: candidates.len(),
-            steps: self.recompute(run, record, &checkpoints, &sampled)?,
-            checkpoints,
+            steps: work.steps(&sampled)?,
+            checkpoints: work.checkpoints,
         })
-    }
-
-    /// Computes steps again, and those that lead to them from a checkpoint, up to the first that
-    /// differs although the machine is of the same kind.
-    fn recompute(
-        &self,
-        run: &Path,
-        record: &AuditRecord,
-        checkpoints: &[usize],
-        sampled: &[Candidate],
-    ) -> Result<Vec<StepAudit>, AuditError> {
-        let metrics = read_metrics(run).map_err(RunDirError::from)?;
-        let machine = Machine::of(&self.context.devices);
-        let work = Work { trainer: self, run, record, checkpoints, metrics: &metrics };
-        let progress = self.context.progress("auditing", sampled.len());
-        let mut audits = Vec::new();
-        let mut last: Option<Learner<'_>> = None;
-        for &Candidate { from, step } in sampled {
-            // A checkpoint is nearer to what was recorded than what was computed again.
-            let mut learner = match last.take().filter(|it| it.numbers.step > from) {
-                Some(learner) => learner,
-                None => work.learner_before(step)?,
-            };
-            while learner.numbers.step < step {
-                let step = learner.numbers.step + 1;
-                let before = record.machine(step);
-                let machine_changes = before.map_or(Vec::new(), |it| machine.changes_from(it));
-                let (comparison, weights) = work.step(&mut learner, machine_changes.is_empty())?;
-                let audit = StepAudit { step, from, comparison, weights, machine_changes };
-                let is_last =
-                    audit.machine_changes.is_empty() && audit.comparison.num_different > 0;
-                audits.push(audit);
-                if is_last {
-                    return Ok(audits);
-                }
-            }
-            last = Some(learner);
-            progress.advance(1, "");
-        }
-        progress.finish(&format!("{} steps", audits.len()));
-        Ok(audits)
     }
 }
 
@@ -212,11 +183,43 @@ struct Work<'a> {
     trainer: &'a Trainer,
     run: &'a Path,
     record: &'a AuditRecord,
-    checkpoints: &'a [usize],
-    metrics: &'a [Metrics],
+    checkpoints: Vec<usize>,
+    metrics: Vec<Metrics>,
 }
 
 impl<'a> Work<'a> {
+    /// Computes steps again, and those that lead to them from a checkpoint, up to the first that
+    /// differs although the machine is of the same kind.
+    fn steps(&self, sampled: &[Candidate]) -> Result<Vec<StepAudit>, AuditError> {
+        let context = &self.trainer.context;
+        let machine = Machine::of(&context.devices);
+        let progress = context.progress("auditing", sampled.len());
+        let mut audits = Vec::new();
+        let mut last: Option<Learner<'_>> = None;
+        for &Candidate { from, step } in sampled {
+            // A checkpoint is nearer to what was recorded than what was computed again.
+            let mut learner = match last.take().filter(|it| it.numbers.step > from) {
+                Some(learner) => learner,
+                None => self.learner_before(step)?,
+            };
+            while learner.numbers.step < step {
+                let step = learner.numbers.step + 1;
+                let before = self.record.machine(step);
+                let machine_changes = before.map_or(Vec::new(), |it| machine.changes_from(it));
+                let (comparison, weights) = self.step(&mut learner, machine_changes.is_empty())?;
+                let is_last = machine_changes.is_empty() && comparison.num_different > 0;
+                audits.push(StepAudit { step, from, comparison, weights, machine_changes });
+                if is_last {
+                    return Ok(audits);
+                }
+            }
+            last = Some(learner);
+            progress.advance(1, "");
+        }
+        progress.finish(&format!("{} steps", audits.len()));
+        Ok(audits)
+    }
+
     /// Learner after the checkpoint before a step, or of the beginning of the run.
     fn learner_before(&self, step: usize) -> Result<Learner<'a>, AuditError> {
         let mut learner = self.trainer.learner_before(self.run, step)?;
@@ -243,11 +246,17 @@ impl<'a> Work<'a> {
         let step = learner.numbers.step + 1;
         let before = learner.policy.clone();
         let rows = recorded_groups(self.run, step)?;
-        let rewards = rewards_digest(&rows);
+        let line = self.record.step(step);
+        if line.is_some_and(|it| it.rewards.as_ref() != Some(&rewards_digest(&rows))) {
+            return Err(AuditError::Changed {
+                step,
+                path: rollouts_file(self.run, step),
+                problem: "its rewards are not the recorded ones",
+            });
+        }
         let mut reward = self.trainer.reward.clone();
-        let mut comparison = repeat(learner, &mut reward, self.metrics, rows)?;
-        let Some(line) = self.record.step(step) else { return Ok((comparison, None)) };
-        comparison.add_digest("rewards", line.rewards.as_deref(), Some(&rewards));
+        let mut comparison = repeat(learner, &mut reward, &self.metrics, rows)?;
+        let Some(line) = line else { return Ok((comparison, None)) };
         let gradients = learner.take_gradients_digest().map(|it| hexadecimal(&it));
         let weights = hexadecimal(&learner.weights_digest());
         if with_digests {

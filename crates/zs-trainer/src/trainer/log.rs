@@ -234,13 +234,13 @@ pub(super) fn first_lost_step(run: &RunDir, with_costs: bool) -> Result<usize, F
     Ok(lost)
 }
 
-/// The metrics of a run directory, one a row.
+/// The metrics of a run directory, one a row; a last row that was cut short is passed over.
 ///
 /// # Errors
 ///
 /// Fails on an unreadable file or a malformed row, and names it.
 pub(super) fn read_metrics(run: &Path) -> Result<Vec<Metrics>, DataError> {
-    RowReader::new("step").open(&run.join(METRICS))?.collect()
+    RowReader::new("step").with_finished_lines().open(&run.join(METRICS))?.collect()
 }
 
 /// Metrics that follow from the recorded episodes of a step: mean reward and its components, success

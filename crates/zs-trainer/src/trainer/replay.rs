@@ -124,6 +124,8 @@ pub struct Comparison {
     /// Largest difference of two numbers, relative to the larger of both and 1; infinite where one of
     /// them is missing.
     pub bound: f64,
+    /// Numbers that differ so.
+    pub largest: Option<Difference>,
     rows: Vec<[String; 4]>,
 }
 
@@ -213,12 +215,18 @@ impl Comparison {
         let scale = recorded.zip(now).map_or(1.0, |(a, b)| a.abs().max(b.abs()).max(1.0));
         // One of them is missing or not finite.
         let relative = by.map(|it| it / scale).filter(|it| it.is_finite());
-        self.bound = self.bound.max(relative.unwrap_or(f64::INFINITY));
-        self.first.get_or_insert_with(|| {
-            let text = |it: Option<f64>| it.map_or("none".to_owned(), |it| it.to_string());
-            let (recorded, now) = (text(recorded), text(now));
-            Difference { what: what.to_owned(), recorded, now, by }
-        });
+        let relative = relative.unwrap_or(f64::INFINITY);
+        if self.first.is_some() && relative <= self.bound {
+            return;
+        }
+        let text = |it: Option<f64>| it.map_or("none".to_owned(), |it| it.to_string());
+        let (recorded, now) = (text(recorded), text(now));
+        let difference = Difference { what: what.to_owned(), recorded, now, by };
+        if relative > self.bound {
+            self.bound = relative;
+            self.largest = Some(difference.clone());
+        }
+        self.first.get_or_insert(difference);
     }
 
     fn push(&mut self, what: &str, recorded: String, now: String, num_different: usize) {
