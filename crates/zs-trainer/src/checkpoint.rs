@@ -256,9 +256,9 @@ pub fn checkpoint_step(name: &str) -> Option<usize> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// SHA-256 of a file; `None` where there is none.
+/// SHA-256 of a regular file; `None` where there is none.
 pub(crate) fn file_digest(path: &Path) -> Result<Option<String>, FileError> {
-    path.exists().then(|| digest::of_file(path)).transpose()
+    path.is_file().then(|| digest::of_file(path)).transpose()
 }
 
 /// Adds the files of a directory to its manifest, writes it, and syncs all of it to the disk.

@@ -15,12 +15,13 @@ use crate::rollouts::rollouts_file;
 use crate::run_dir_error::RunDirError;
 use crate::weights::{CRITIC, POLICY, load_weights};
 
-/// Digest of the files of a directory, by their paths inside it.
+/// Digest of the files of a directory, by their paths inside it; what is no regular file has an empty
+/// digest.
 pub(super) fn of_dir(dir: &Path) -> Result<String, FileError> {
     let (_, files) = entries_below(dir)?;
     let listed: Vec<(String, String)> = files
         .into_iter()
-        .map(|it| Ok((name_in(dir, &it), digest::of_file(&it)?)))
+        .map(|it| Ok((name_in(dir, &it), file_digest(&it)?.unwrap_or_default())))
         .collect::<Result<_, FileError>>()?;
     Ok(of_list(listed))
 }
@@ -79,7 +80,7 @@ pub(crate) fn check_files(
             None => return changed(step, path, "the line of this step is missing"),
         }
     }
-    let recorded = last.map_or(0, |it| it.step + 1);
+    let recorded = last.map_or(0, |it| it.step.saturating_add(1));
     if is_finished && whole.len() > recorded {
         return changed(recorded, path, "the record has no line for this step");
     }

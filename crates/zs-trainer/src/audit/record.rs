@@ -91,13 +91,13 @@ impl AuditRecord {
                 let machine = self.machines.len().checked_sub(1).ok_or("follows no machine")?;
                 self.num_step_bytes += line.len() + 1;
                 self.steps.insert(step.step, (step, machine));
-                *next += 1;
+                *next = next.saturating_add(1);
             }
             Line::Lost { first, last } => {
                 if first != *next || last < first {
                     return Err("not about the next steps");
                 }
-                *next = last + 1;
+                *next = last.saturating_add(1);
             }
             Line::Finished { best_step, best, r#final } => {
                 self.finished = Some((best_step, best, r#final));
@@ -166,6 +166,68 @@ fn read_text(path: &Path) -> Result<String, FileError> {
         bytes => {
             Ok(String::from_utf8_lossy(&bytes.map_err(FileError::io(path, "be read"))?)
                 .into_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Lines of any kind about any step, and text that is none.
+    fn any_line() -> impl Strategy<Value = String> {
+        let step = prop_oneof![0..4_usize, Just(usize::MAX), any::<usize>()];
+        let lines = (step.clone(), step).prop_flat_map(|(a, b)| {
+            let (metrics, weights) = ("\"metrics\":\"\"", "\"weights\":\"\"");
+            let before = "\"weights_before\":\"\"";
+            prop_oneof![
+                Just(format!(r#"{{"kind":"step","step":{a},{metrics},{weights},{before}"#)),
+                Just(format!(r#"{{"kind":"lost","first":{a},"last":{b}"#)),
+                Just(format!(r#"{{"kind":"finished","best_step":{a},"best":"","final":"""#)),
+                Just(
+                    r#"{"kind":"machine","zs":"","git_commit":"","crates":{},"device":"","platform":"","threads":1"#
+                        .to_owned()
+                ),
+            ]
+        });
+        prop_oneof![6 => lines, 1 => ".{0,40}"]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// A stranger's record is accepted or refused, and followed where it is continued.
+        #[test]
+        fn records_of_strangers_are_read(
+            lines in prop::collection::vec(any_line(), 0..8),
+            is_chained: bool,
+            is_finished: bool,
+            done in prop::option::of(0..3_usize),
+        ) {
+            let scratch = tempfile::tempdir().unwrap();
+            let run = crate::files::RunDir::create(&scratch.path().join("run")).unwrap();
+            let (mut text, mut previous) = (String::new(), String::new());
+            for line in lines {
+                previous = if is_chained { hash_of(&previous, &line) } else { previous };
+                text += &format!("{line},\"hash\":\"{previous}\"}}\n");
+            }
+            fs::write(run.join(AUDIT), text).unwrap();
+            if is_finished {
+                run.write_text(SUMMARY, "{}").unwrap();
+            }
+            if let Ok(record) = AuditRecord::read(run.path()) {
+                prop_assert!(record.steps().all(|it| record.machine(it.step).is_some()));
+                let changed_to = None;
+                prop_assert!(crate::audit::check_files(run.path(), &record, changed_to).is_err());
+            }
+            crate::audit::AuditWriter::begin(&run, done, Machine::default()).unwrap();
+            fs::remove_file(run.join(SUMMARY)).ok();
+            let text = fs::read_to_string(run.join(AUDIT)).unwrap();
+            if is_chained && done.is_none() {
+                prop_assert_eq!(text.lines().count(), 1);
+                prop_assert!(AuditRecord::read(run.path()).is_ok());
+            }
         }
     }
 }
