@@ -52,6 +52,7 @@ mod cpu;
 mod digest;
 mod generate;
 mod gguf;
+mod gradient_sum;
 mod kernels;
 mod language_model;
 mod lora;

@@ -13,8 +13,8 @@ use super::block::{Block, Residual};
 use super::scores::{FlatScores, rows_of};
 use super::{CausalLm, Decoder, PackedRows, PackedTokens};
 use crate::PolicyModel;
+use crate::gradient_sum::add_gradients;
 use crate::kernels::{token_scores, token_scores_backward};
-use crate::optim::add_gradients;
 
 impl CausalLm {
     /// Gradients of a loss on the scores of rows with at least one loss token.

@@ -12,7 +12,7 @@ use burn::optim::{AdamWConfig, AdjustLrFn, GradientsParams, ModuleOptimizer, Muo
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use gradients::{accumulate, add_gradients};
+pub(crate) use gradients::accumulate;
 pub use gradients::{accumulate_gradients, accumulate_value_gradients};
 use gradients::{global_norm, scale_gradients};
 pub use schedule::Schedule;

@@ -178,7 +178,7 @@ fn candidates(
     found
 }
 
-/// What steps are computed from and compared with.
+/// Inputs of steps that are computed again, and what they are compared with.
 struct Work<'a> {
     trainer: &'a Trainer,
     run: &'a Path,

@@ -132,7 +132,7 @@ pub struct Comparison {
 /// A recorded number, or digest, and the same computed again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
-    /// What they are of, e.g. a metric.
+    /// Name of the number, e.g. a metric.
     pub what: String,
     /// Recorded one.
     pub recorded: String,
