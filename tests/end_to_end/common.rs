@@ -161,11 +161,24 @@ pub(crate) fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
                 let text = String::from_utf8(bytes).unwrap();
                 let kept = text.lines().filter(|it| !it.contains("config_sha256"));
                 bytes = kept.collect::<Vec<_>>().join("\n").into_bytes();
+            } else if last == "audit.jsonl" {
+                // As above, and what is chained to it.
+                let text = String::from_utf8(bytes).unwrap();
+                let kept = text.lines().map(|it| without(it, &["run_file", "hash"]));
+                bytes = kept.collect::<String>().into_bytes();
             }
             files.insert(name, bytes);
         }
     }
     files
+}
+
+/// A JSON line without some of its keys.
+fn without(line: &str, keys: &[&str]) -> String {
+    let mut object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(line).unwrap();
+    keys.iter().for_each(|it| drop(object.remove(*it)));
+    format!("{}\n", serde_json::Value::from(object))
 }
 
 /// Compares the [`contents`] of two directories.

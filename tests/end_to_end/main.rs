@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod aided_run;
+mod audit;
 mod bad_input;
 mod before;
 mod claims;

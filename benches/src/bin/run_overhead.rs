@@ -55,6 +55,9 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let stalls = seconds("checkpoint");
     let stall = stalls.iter().copied().fold(0.0, f64::max);
     let record_bytes = bytes_of(&out.join("rollouts"))? / arguments.steps as u64;
+    let audit = out.join("audit.jsonl");
+    let audit = fs::metadata(&audit).map_err(|it| format!("{}: {it}", audit.display()))?;
+    let audit_bytes = audit.len() / arguments.steps as u64;
 
     let summary = out.join("summary.json");
     fs::remove_file(&summary).map_err(|it| format!("{}: {it}", summary.display()))?;
@@ -67,6 +70,9 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         "records and metrics: {:.2} % of it, {record_bytes} bytes a step",
         100.0 * logging / step
     );
+    // Gradients are as large as weights, and are digested inside the update.
+    let digests = sum("audit") / step;
+    println!("digests of weights: {:.2} % of it, {audit_bytes} bytes a step", 100.0 * digests);
     println!("a checkpoint: {:.0} ms at most, of {}", 1e3 * stall, stalls.len());
     println!("going on: {resume:.2} s from the command to the state of the last step");
     let json = json!({
@@ -74,6 +80,8 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         "step_seconds": step / arguments.steps as f64,
         "logging_share": logging / step,
         "record_bytes_per_step": record_bytes,
+        "weight_digests_share": digests,
+        "audit_bytes_per_step": audit_bytes,
         "checkpoint_seconds_max": stall,
         "resume_seconds": resume,
     });

@@ -49,8 +49,10 @@ mod compute_dtype;
 mod config;
 #[cfg(feature = "flex")]
 mod cpu;
+mod digest;
 mod generate;
 mod gguf;
+mod gradient_sum;
 mod kernels;
 mod language_model;
 mod lora;
@@ -72,6 +74,7 @@ mod tokenizer;
 mod value;
 mod verify;
 mod warm_up;
+mod weight_difference;
 mod workers;
 
 pub use batch::micro_batches;
@@ -80,6 +83,7 @@ pub use chat::{ChatMessage, ChatTemplate, ChatTemplateError};
 pub use checkpoint::{CheckpointError, SaveError, SaveOptions, WeightDtype};
 pub use compute_dtype::{ComputeDtype, vector_units};
 pub use config::{Architecture, ConfigError, Llama3RopeScaling, ModelConfig};
+pub use digest::weights_digest;
 pub use generate::{
     Completion, DecodeGraphStats, GenerateError, Generator, IsCancelled, SamplingParams,
     SequenceRequest, Session, StopReason,
@@ -106,4 +110,5 @@ pub use verify::{
     verify_directory, write_golden,
 };
 pub use warm_up::WarmUpShape;
+pub use weight_difference::{DifferentValue, WeightDifference, compare_weights};
 pub use workers::{concurrent_micro_batches, on_secondary_stream};

@@ -202,11 +202,11 @@ impl Subject<'_> {
         loss_mask[0] = false;
         let rows = PackedRows::new(&[TokenRow { tokens: tokens.to_vec(), loss_mask }]);
         let network = self.network.clone().train();
-        let (mut grads, loss) = network.flat_gradients(&rows, false, |scores: FlatScores| {
+        let (grads, loss) = network.flat_gradients(&rows, false, |scores: FlatScores| {
             let loss = -scores.log_probs.mean();
             (loss.clone(), loss.into_scalar::<f32>())
         });
-        (loss, named_gradients(&network, &mut grads))
+        (loss, named_gradients(&network, &grads))
     }
 
     fn check_text(&self) -> Result<Vec<Check>, VerifyError> {

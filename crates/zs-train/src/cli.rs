@@ -13,7 +13,8 @@ use zs_trainer::Components;
 
 pub use crate::command::{
     AskArgs, CostArgs, DoctorArgs, EngineArgs, IndexBuildArgs, IndexCommand, InspectArgs,
-    ReplayArgs, ResumableArgs, SearchArgs, ServeArgs, SftArgs, TrainArgs, VerifyArgs, WarmUpArgs,
+    ReplayArgs, ResumableArgs, RunAuditArgs, SearchArgs, ServeArgs, SftArgs, TrainArgs, VerifyArgs,
+    WarmUpArgs,
 };
 pub use crate::data::{DataCheckArgs, DataCommand, DataFetchArgs, TrajectoriesArgs, WorldArgs};
 use crate::device::DeviceArgs;
@@ -54,6 +55,8 @@ pub enum Command {
     Train(TrainArgs),
     /// Compute a recorded step of a training run again, and compare bit by bit.
     Replay(ReplayArgs),
+    /// Hold a training run against its record, and compute sampled steps again.
+    Audit(RunAuditArgs),
     /// Score a model on questions, searching as it answers; compare runs; measure retrieval.
     Eval(Box<EvalArgs>),
     /// Score answers from a file.
@@ -128,6 +131,7 @@ fn dispatch(command: &Command, session: &Session) -> Result<()> {
         Command::Sft(args) => command::sft(args, session),
         Command::Train(args) => command::train(args, session),
         Command::Replay(args) => command::replay(args, session),
+        Command::Audit(args) => command::audit(args, session),
         Command::Eval(args) => eval::eval(args, session),
         Command::Index(what) => command::index(what, session),
         Command::Score(args) => eval::score::score(args, session),

@@ -1,6 +1,7 @@
 //! The commands of `zs`, each with its arguments.
 
 mod ask;
+mod audit;
 mod cost;
 mod doctor;
 mod engine;
@@ -13,6 +14,7 @@ mod verify;
 mod warm_up;
 
 pub use ask::AskArgs;
+pub use audit::RunAuditArgs;
 pub use cost::CostArgs;
 pub use doctor::DoctorArgs;
 pub use engine::EngineArgs;
@@ -25,6 +27,7 @@ pub use verify::VerifyArgs;
 pub use warm_up::WarmUpArgs;
 
 pub(crate) use ask::ask;
+pub(crate) use audit::audit;
 pub(crate) use cost::cost;
 pub(crate) use doctor::doctor;
 pub(crate) use index::index;

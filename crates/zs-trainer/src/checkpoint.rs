@@ -218,7 +218,7 @@ impl Checkpoints {
     }
 
     /// The steps that have a checkpoint, oldest first.
-    fn steps(&self) -> Result<Vec<usize>, FileError> {
+    pub(crate) fn steps(&self) -> Result<Vec<usize>, FileError> {
         numbers_in(&self.dir, PREFIX, "")
     }
 
@@ -256,9 +256,9 @@ pub fn checkpoint_step(name: &str) -> Option<usize> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// SHA-256 of a file; `None` where there is none.
+/// SHA-256 of a regular file; `None` where there is none.
 pub(crate) fn file_digest(path: &Path) -> Result<Option<String>, FileError> {
-    path.exists().then(|| digest::of_file(path)).transpose()
+    path.is_file().then(|| digest::of_file(path)).transpose()
 }
 
 /// Adds the files of a directory to its manifest, writes it, and syncs all of it to the disk.
@@ -305,7 +305,8 @@ fn entry(path: &Path) -> Result<Entry, FileError> {
     Ok(Entry { bytes, sha256: digest::of_file(path)? })
 }
 
-fn name_in(dir: &Path, path: &Path) -> String {
+/// Path inside a directory, with slashes.
+pub(crate) fn name_in(dir: &Path, path: &Path) -> String {
     let inside = path.strip_prefix(dir).unwrap_or(path);
     let parts: Vec<_> = inside.iter().map(|it| it.to_string_lossy()).collect();
     parts.join("/")

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zs_data::{FileError, digest, read_json};
@@ -12,11 +12,12 @@ use crate::files::{RunDir, files_below};
 use crate::run_dir_error::RunDirError;
 use crate::versions;
 
-const FILE: &str = "environment.json";
+/// File of a run with its build, machine and inputs.
+pub(crate) const FILE: &str = "environment.json";
 
-/// Build, machine and inputs of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Environment {
+/// Build and machine: what decides how numbers are rounded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Machine {
     /// The version of `zs`.
     zs: String,
     /// The commit that it was built from; `unknown` where it was built outside of a repository.
@@ -28,7 +29,14 @@ pub(super) struct Environment {
     /// Operating system, architecture and vector units: the last decide how sums are rounded.
     platform: String,
     /// Threads of the machine.
-    threads: usize,
+    pub(crate) threads: usize,
+}
+
+/// Build, machine and inputs of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Environment {
+    #[serde(flatten)]
+    machine: Machine,
     /// SHA-256 of every file that the run reads, by the name that the run file gives it.
     data: BTreeMap<String, String>,
 }
@@ -38,12 +46,54 @@ fn platform() -> String {
     [&parts[..], &zs_model::vector_units()].concat().join(" ")
 }
 
+impl Machine {
+    /// This process, with the devices of a run.
+    pub(crate) fn of(devices: &Devices) -> Self {
+        let mut names: Vec<String> = devices.all().iter().map(|it| format!("{it:?}")).collect();
+        names.extend(devices.own_simulator_name().map(|it| format!("{it} (simulation LLM)")));
+        Self {
+            zs: env!("CARGO_PKG_VERSION").to_owned(),
+            git_commit: versions::git_commit(),
+            crates: versions::crates(),
+            device: names.join(", "),
+            platform: platform(),
+            threads: host_threads(),
+        }
+    }
+
+    /// Returns what differs from the machine `before`, in clauses.
+    pub(crate) fn changes_from(&self, before: &Self) -> Vec<String> {
+        let crates = |it: &Self| {
+            let all: Vec<String> = it.crates.iter().map(|(a, b)| format!("{a} {b}")).collect();
+            all.join(" ")
+        };
+        let changes = [
+            ("the version", before.zs.clone(), self.zs.clone()),
+            ("the commit", before.git_commit.clone(), self.git_commit.clone()),
+            ("the crates", crates(before), crates(self)),
+            ("the device", before.device.clone(), self.device.clone()),
+            ("the platform", before.platform.clone(), self.platform.clone()),
+            ("threads", before.threads.to_string(), self.threads.to_string()),
+        ];
+        let changed = changes.into_iter().filter(|(_, before, now)| before != now);
+        changed.map(|(what, before, now)| format!("{what} was {before}, is {now}")).collect()
+    }
+}
+
+/// SHA-256 of every file that a run reads, by name; `None` where its directory does not list them.
+///
+/// # Errors
+///
+/// Fails when the list cannot be read.
+pub(crate) fn data_of(run: &Path) -> Result<Option<BTreeMap<String, String>>, FileError> {
+    let path = run.join(FILE);
+    path.exists().then(|| Ok(read_json::<Environment>(&path)?.data)).transpose()
+}
+
 impl Environment {
     /// This process, and the files that a run is about to read; directories stand for the files in
     /// them.
     pub(super) fn of(paths: &[PathBuf], devices: &Devices) -> Result<Self, RunDirError> {
-        let mut names: Vec<String> = devices.all().iter().map(|it| format!("{it:?}")).collect();
-        names.extend(devices.own_simulator_name().map(|it| format!("{it} (simulation LLM)")));
         let mut data = BTreeMap::new();
         for path in paths {
             for file in files_below(path)? {
@@ -53,15 +103,7 @@ impl Environment {
                 data.insert(file.display().to_string(), digest::of_file(&file)?);
             }
         }
-        Ok(Self {
-            zs: env!("CARGO_PKG_VERSION").to_owned(),
-            git_commit: versions::git_commit(),
-            crates: versions::crates(),
-            device: names.join(", "),
-            platform: platform(),
-            threads: host_threads(),
-            data,
-        })
+        Ok(Self { machine: Machine::of(devices), data })
     }
 
     pub(super) fn write(&self, run: &RunDir) -> Result<(), FileError> {
@@ -87,12 +129,6 @@ impl Environment {
                 return Err(RunDirError::InputChanged { file: file.clone(), path });
             }
         }
-        let changes = [
-            ("zs", &before.git_commit, &self.git_commit),
-            ("the device", &before.device, &self.device),
-            ("the platform", &before.platform, &self.platform),
-        ];
-        let changed = changes.into_iter().filter(|(_, before, now)| before != now);
-        Ok(changed.map(|(what, before, now)| format!("{what} was {before}, is {now}")).collect())
+        Ok(self.machine.changes_from(&before.machine))
     }
 }

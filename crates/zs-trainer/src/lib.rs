@@ -1,5 +1,5 @@
 //! Training as a library: reinforcement learning with a search engine, supervised fine-tuning and
-//! pre-training, with run directories, checkpoints, resume, replay, alarms and callbacks.
+//! pre-training, with run directories, checkpoints, resume, replay, audits, alarms and callbacks.
 //!
 //! [`Trainer`] trains a policy from Rust; [`train`] does so from a run file ([`config`]). Whoever
 //! watches is a [`Callback`]; devices, console and clock come in a [`RunContext`].
@@ -25,6 +25,7 @@
 //! ```
 
 pub mod alarm;
+mod audit;
 mod bm25;
 mod callback;
 mod callback_error;
@@ -59,6 +60,7 @@ pub mod versions;
 mod weights;
 mod world;
 
+pub use audit::AuditError;
 pub use bm25::Bm25Settings;
 pub use callback::{Callback, Flow, StepReport};
 pub use callback_error::CallbackError;
@@ -77,5 +79,8 @@ pub use questions::{QuestionRegistry, WorldQuestions};
 pub use rollouts::{RecordedGroup, read_rollouts, recorded_steps};
 pub use run_dir_error::RunDirError;
 pub use times::{RolloutTimes, StepTimes};
-pub use trainer::{Comparison, Trained, Trainer, TrainerBuilder, Validation};
+pub use trainer::{
+    Audit, AuditOptions, Comparison, Difference, StepAudit, Trained, Trainer, TrainerBuilder,
+    Validation,
+};
 pub use world::WorldSource;

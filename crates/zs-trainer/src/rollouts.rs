@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use zs_data::{FileError, write_atomic};
+use zs_data::{FileError, digest, write_atomic};
 use zs_rl::{TrajectoryGroup, read_records, write_records};
 
 use crate::files::{RunDir, numbers_in};
@@ -54,14 +54,20 @@ impl Rollouts {
         Self { dir: run.join(DIR) }
     }
 
-    /// Writes the file of a step, whole or not at all.
-    pub(crate) fn write(&self, step: usize, groups: &[RecordedGroup]) -> Result<(), RunDirError> {
+    /// Writes the file of a step, whole or not at all; returns its SHA-256.
+    pub(crate) fn write(
+        &self,
+        step: usize,
+        groups: &[RecordedGroup],
+    ) -> Result<String, RunDirError> {
         let path = place(&self.dir, step);
         let cannot_write = FileError::io(&path, "write");
         let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL).map_err(&cannot_write)?;
         write_records(&mut encoder, groups)
             .map_err(|source| RunDirError::Record { path: path.clone(), source })?;
-        Ok(write_atomic(&path, &encoder.finish().map_err(&cannot_write)?)?)
+        let bytes = encoder.finish().map_err(&cannot_write)?;
+        write_atomic(&path, &bytes)?;
+        Ok(digest::of_bytes(&bytes))
     }
 
     /// Removes the files of all steps after `step`, which a resumed run plays again, and what a killed
@@ -102,7 +108,7 @@ pub fn read_rollouts(
     run: &Path,
     step: usize,
 ) -> Result<impl Iterator<Item = Result<RecordedGroup, RunDirError>> + use<>, RunDirError> {
-    let path = place(&run.join(DIR), step);
+    let path = rollouts_file(run, step);
     if !path.exists() {
         let recorded = recorded_steps(run)?;
         let recorded = match (recorded.first(), recorded.last()) {
@@ -116,6 +122,11 @@ pub fn read_rollouts(
     let reader: Box<dyn BufRead> = Box::new(BufReader::new(decoder));
     let named = move |source| RunDirError::Record { path: path.clone(), source };
     Ok(read_records(reader).map(move |row| row.map_err(&named)))
+}
+
+/// File with the recorded groups of a step.
+pub(crate) fn rollouts_file(run: &Path, step: usize) -> PathBuf {
+    place(&run.join(DIR), step)
 }
 
 fn place(dir: &Path, step: usize) -> PathBuf {
@@ -157,7 +168,9 @@ mod tests {
         let run = RunDir::create(&scratch.path().join("run")).unwrap();
         let rollouts = Rollouts::of(&run);
         assert_eq!(recorded_steps(run.path()).unwrap(), [0_usize; 0]);
-        (1..=3).for_each(|step| rollouts.write(step, &[row(step), row(step)]).unwrap());
+        for step in 1..=3 {
+            rollouts.write(step, &[row(step), row(step)]).unwrap();
+        }
         let read: Vec<RecordedGroup> =
             read_rollouts(run.path(), 2).unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!(read, [row(2), row(2)]);

@@ -1,4 +1,4 @@
-//! Training runs from run files: begun, resumed, replayed.
+//! Training runs from run files: begun, resumed, replayed, audited.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use zs_rl::consult::HelperRegistry;
 use zs_rl::judge::RubricJudge;
 use zs_search::FixedEngine;
 
+use crate::audit::{AuditError, AuditRecord, check_files, check_inputs};
 use crate::checkpoint::{Checkpoints, file_digest};
 use crate::config::{Assignment, TrainConfig, load, load_with};
 use crate::engines::{self, Engines};
@@ -19,7 +20,9 @@ use crate::environment::Environment;
 use crate::files::{CONFIG, RunDir, SUMMARY};
 use crate::run_dir_error::RunDirError;
 use crate::supervised::sft::read_rows;
-use crate::trainer::{Comparison, Trained, Trainer, TrainerBuilder, Validation};
+use crate::trainer::{
+    Audit, AuditOptions, Comparison, Trained, Trainer, TrainerBuilder, Validation,
+};
 use crate::{LoadError, RunContext, TrainError, source};
 
 /// File of a run with the settings that were changed when it was resumed.
@@ -137,13 +140,37 @@ fn change_config(
 ///
 /// As [`Trainer::replay`], and when the run file or what it names cannot be read.
 pub fn replay(run: &Path, step: usize, context: &RunContext) -> Result<Comparison, TrainError> {
+    recorded_trainer(run, context)?.replay(run, step)
+}
+
+/// Holds a run against its record, and computes sampled steps again.
+///
+/// # Errors
+///
+/// Fails without a record, when anything is not what it says, and when no step can be computed again.
+/// Numbers that differ are no error: see [`StepAudit::passes`](crate::StepAudit::passes).
+pub fn audit(
+    run: &Path,
+    options: &AuditOptions,
+    context: &RunContext,
+) -> Result<Audit, AuditError> {
+    let record = AuditRecord::read(run)?;
+    let changes: Vec<ConfigChange> =
+        read_whole_rows(&run.join(CONFIG_CHANGES)).map_err(RunDirError::from)?;
+    check_files(run, &record, changes.last().map(|it| &it.config_sha256))?;
+    let missing = check_inputs(run, &record)?;
+    recorded_trainer(run, context)?.audit(run, &record, missing, options)
+}
+
+/// A trainer that computes recorded steps of a run again.
+fn recorded_trainer(run: &Path, context: &RunContext) -> Result<Trainer, TrainError> {
     let config: TrainConfig = load(&run.join(CONFIG), &context.components)
         .map_err(|source| TrainError::NotATrainingRun { path: run.to_owned(), source })?;
     let loaded = Loaded::new(&config, context)?;
     let engine = Arc::new(FixedEngine::new(Vec::new()));
     // Its questions are in the record.
     let unused = vec![Question::new("", "", [""])];
-    loaded.trainer(&config, engine, context).questions(unused).build()?.replay(run, step)
+    loaded.trainer(&config, engine, context).questions(unused).build()
 }
 
 /// Models and texts of a run file, besides questions and engines.

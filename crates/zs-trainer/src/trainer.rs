@@ -1,5 +1,6 @@
 //! Reinforcement learning with a search engine: the training loop.
 
+mod audit;
 mod builder;
 mod collect;
 mod faults;
@@ -21,8 +22,9 @@ use zs_rl::consult::HelperRegistry;
 use zs_rl::program::Harness;
 use zs_rl::{Algorithm, RewardFunction};
 
+pub use self::audit::{Audit, AuditOptions, StepAudit};
 pub use self::builder::TrainerBuilder;
-pub use self::replay::Comparison;
+pub use self::replay::{Comparison, Difference};
 pub use self::validation::Validation;
 
 use self::collect::Collector;
@@ -35,6 +37,7 @@ use crate::callback::Callback;
 use crate::checkpoint::Checkpoints;
 use crate::config::{AlarmsConfig, CriticConfig, TrainingConfig};
 use crate::engines::Engines;
+use crate::environment::Machine;
 use crate::files::RunDir;
 use crate::metrics::Metrics;
 use crate::rollouts::RecordedGroup;
@@ -217,7 +220,7 @@ impl Trainer {
     fn train<'a>(
         &'a self,
         run: Option<&'a RunDir>,
-        learner: Learner<'a>,
+        mut learner: Learner<'a>,
         history: History,
         callbacks: &'a mut [Box<dyn Callback>],
     ) -> Result<Trained, TrainError> {
@@ -225,7 +228,12 @@ impl Trainer {
         if let (Some(engines), Some(run)) = (&self.engines, run) {
             engines.keep_journal(run.path())?;
         }
-        let log = Log::open(run, history, self.engines.is_some())?;
+        let machine = Machine::of(&self.context.devices);
+        let mut log = Log::open(run, history, self.engines.is_some(), machine)?;
+        if log.audit.is_on() {
+            learner.digest_gradients();
+            log.audit.begin_with(learner.weights_digest());
+        }
         let mut session = Session {
             collector: Collector::new(self),
             learner,
@@ -281,6 +289,7 @@ impl Trainer {
                 values.save(&last)?;
             }
             learner.best.save(run)?;
+            log.audit.finish(run.path(), learner.best.step)?;
             log.sync()?;
             log.summarize(run, &learner, self, stopped)?;
         }
@@ -312,6 +321,12 @@ impl Trainer {
         learner.numbers.num_searches += collected.stats.num_searches as u64;
         self.follow(&learner.policy);
         log.timings.lap("update");
+        if log.audit.is_on() {
+            let gradients = learner.take_gradients_digest();
+            let weights = learner.weights_digest();
+            log.audit.learned(gradients, weights, learner.value_weights_digest());
+            log.timings.lap("audit");
+        }
 
         log.metrics = Metrics::of_step(step);
         log.metrics.set("curriculum/noise_probability", noise_probability);
@@ -321,9 +336,7 @@ impl Trainer {
         let every = schedule.record_every;
         let is_recorded = is_skipped || (every > 0 && step.is_multiple_of(every));
         let groups = collected.into_records(step, noise_probability, learned.advantages);
-        if is_recorded {
-            log.record(step, &groups)?;
-        }
+        log.episodes(step, &groups, is_recorded)?;
         log.timings.lap("record");
         if step.is_multiple_of(schedule.eval_every) || step == schedule.steps {
             let score = self.validate(&learner.policy, log)?;

@@ -31,5 +31,11 @@ pub(super) fn load_weights(dir: &Path, base: &LanguageModel) -> Result<LanguageM
     })
 }
 
+/// Directory of a checkpoint with the policy.
+pub(super) const POLICY: &str = "policy";
+
+/// Directory of a checkpoint with the value model.
+pub(super) const CRITIC: &str = "critic";
+
 /// The file of a checkpoint that says how far the run is.
 pub(super) const STATE: &str = "state.json";

@@ -12,7 +12,7 @@ mod shapes;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Bytes, Tensor, TensorData};
 
 pub(crate) use auxiliary::AuxiliaryFiles;
 pub(crate) use directory::replace_directory;
@@ -56,6 +56,11 @@ impl NamedTensor {
         Self { entry: TensorEntry { name, ..self.entry.clone() }, matrix: self.matrix.clone() }
     }
 
+    /// Reads the values from the device as little-endian bytes of f32, in the module's layout.
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        self.matrix.clone().into_data().convert::<f32>().into_parts().0
+    }
+
     /// Reads the values from the device, in the file's layout.
     pub(crate) fn to_vec(&self) -> Vec<f32> {
         let [rows, columns] = self.matrix.dims();
@@ -69,18 +74,15 @@ pub(crate) fn named_parameters<M: Module>(module: &M) -> Vec<NamedTensor> {
     collect(module, None)
 }
 
-/// Gradients of all parameters of a module, removed from `grads`.
-pub(crate) fn named_gradients<M: Module>(
-    module: &M,
-    grads: &mut GradientsParams,
-) -> Vec<NamedTensor> {
+/// Gradients of all parameters of a module. No data is copied from the device.
+pub(crate) fn named_gradients<M: Module>(module: &M, grads: &GradientsParams) -> Vec<NamedTensor> {
     collect(module, Some(grads))
 }
 
-fn collect<M: Module>(module: &M, grads: Option<&mut GradientsParams>) -> Vec<NamedTensor> {
+fn collect<M: Module>(module: &M, grads: Option<&GradientsParams>) -> Vec<NamedTensor> {
     struct Collect<'a> {
         path: TensorPath,
-        grads: Option<&'a mut GradientsParams>,
+        grads: Option<&'a GradientsParams>,
         tensors: Vec<NamedTensor>,
     }
     impl ModuleVisitor for Collect<'_> {
@@ -91,9 +93,9 @@ fn collect<M: Module>(module: &M, grads: Option<&mut GradientsParams>) -> Vec<Na
             self.path.exit();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let value = match &mut self.grads {
+            let value = match self.grads {
                 None => Some(param.val()),
-                Some(grads) => grads.remove::<D>(param.id),
+                Some(grads) => grads.get::<D>(param.id),
             };
             let Some(value) = value else { return };
             let shape = value.dims();

@@ -13,8 +13,8 @@ use super::block::{Block, Residual};
 use super::scores::{FlatScores, rows_of};
 use super::{CausalLm, Decoder, PackedRows, PackedTokens};
 use crate::PolicyModel;
+use crate::gradient_sum::add_gradients;
 use crate::kernels::{token_scores, token_scores_backward, with_gradient};
-use crate::optim::add_gradients;
 
 impl CausalLm {
     /// Gradients of a loss on the scores of rows with at least one loss token.
@@ -252,8 +252,8 @@ mod tests {
         (loss.clone(), loss.into_scalar::<f32>())
     }
 
-    fn named(network: &CausalLm, mut grads: GradientsParams) -> Named {
-        let named = named_gradients(network, &mut grads);
+    fn named(network: &CausalLm, grads: &GradientsParams) -> Named {
+        let named = named_gradients(network, grads);
         named.into_iter().map(|it| (it.entry.name.clone(), it.to_vec())).collect()
     }
 
@@ -265,7 +265,7 @@ mod tests {
         let scores = network.score(&network.model.predicting(&rows), &targets, with_entropy);
         let (loss, value) = loss(scores, 0);
         let grads = GradientsParams::from_grads(loss.backward(), &network);
-        (value, named(&network, grads))
+        (value, named(&network, &grads))
     }
 
     #[track_caller]
@@ -301,7 +301,7 @@ mod tests {
                     let what = format!("{memory:?}");
                     let off = (expected_loss - staged_loss).abs();
                     assert!(off < 1e-5 * expected_loss.abs(), "{off:e} {what}");
-                    assert_close(&expected, &named(&network, grads), &what);
+                    assert_close(&expected, &named(&network, &grads), &what);
                 }
             }
         }
@@ -342,6 +342,6 @@ mod tests {
                 first += row.num_loss_tokens();
             }
         }
-        assert_close(&named(&network, alone), &named(&network, together), "packed");
+        assert_close(&named(&network, &alone), &named(&network, &together), "packed");
     }
 }

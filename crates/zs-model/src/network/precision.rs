@@ -81,13 +81,13 @@ mod tests {
     fn gradient(network: &CausalLm) -> (f32, Vec<f32>) {
         let network = network.clone().train();
         let devices = network.compute_devices();
-        let (mut grads, loss) = accumulate(&network, &devices, 1, |network, _| {
+        let (grads, loss) = accumulate(&network, &devices, 1, |network, _| {
             network.flat_gradients(&PackedRows::new(&rows()), false, |scores| {
                 let loss = -scores.log_probs.mean();
                 (loss.clone(), loss.into_scalar::<f32>())
             })
         });
-        let tensors = named_gradients(&network, &mut grads);
+        let tensors = named_gradients(&network, &grads);
         (loss[0], tensors.iter().flat_map(|it| it.to_vec()).collect())
     }
 

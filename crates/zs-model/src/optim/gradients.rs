@@ -8,6 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, StreamId, Tensor};
 use parking_lot::Mutex;
 
+use crate::gradient_sum::add_gradients;
 use crate::replicas::{assign_round_robin, on_each_device, threads_of};
 use crate::workers::{Threads, run_on_threads};
 use crate::{PolicyModel, TokenRow, TokenScores, ValueModel};
@@ -165,31 +166,6 @@ impl<T> OrderedSum<T> {
             add_gradients(model, &mut self.total, grads);
             self.next += 1;
         }
-    }
-}
-
-/// Adds the gradients of a module's parameters to `total`.
-pub(crate) fn add_gradients<M: Module>(
-    module: &M,
-    total: &mut GradientsParams,
-    mut grads: GradientsParams,
-) {
-    module.visit(&mut AddInto { total, grads: &mut grads });
-}
-
-struct AddInto<'a> {
-    total: &'a mut GradientsParams,
-    grads: &'a mut GradientsParams,
-}
-
-impl ModuleVisitor for AddInto<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(grad) = self.grads.remove::<D>(param.id) else { return };
-        let sum = match self.total.remove::<D>(param.id) {
-            Some(total) => total + grad,
-            None => grad,
-        };
-        self.total.register(param.id, sum);
     }
 }
 

@@ -12,11 +12,13 @@ use burn::optim::{AdamWConfig, AdjustLrFn, GradientsParams, ModuleOptimizer, Muo
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use gradients::{accumulate, add_gradients};
+pub(crate) use gradients::accumulate;
 pub use gradients::{accumulate_gradients, accumulate_value_gradients};
 use gradients::{global_norm, scale_gradients};
 pub use schedule::Schedule;
 pub use state::OptimizerStateError;
+
+use crate::digest::{gradients_digest, joined};
 
 /// Optimiser configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,6 +97,8 @@ pub struct Optimizer {
     config: OptimizerConfig,
     inner: ModuleOptimizer,
     step: usize,
+    /// Digests of the gradients of the steps since they were last taken; none where nobody asks.
+    gradient_digests: Option<Vec<[u8; 32]>>,
 }
 
 impl std::fmt::Debug for Optimizer {
@@ -136,7 +140,7 @@ impl Optimizer {
                 no_clipping,
             );
         }
-        Self { config: config.clone(), inner, step: 0 }
+        Self { config: config.clone(), inner, step: 0, gradient_digests: None }
     }
 
     /// Clips the gradients to the global norm and takes one step.
@@ -149,6 +153,9 @@ impl Optimizer {
         if !grad_norm.is_finite() {
             return (model, StepStats { grad_norm, learning_rate: self.learning_rate() });
         }
+        if let Some(digests) = &mut self.gradient_digests {
+            digests.push(gradients_digest(&model, &grads));
+        }
         if grad_norm > self.config.max_grad_norm {
             scale_gradients(&model, &mut grads, self.config.max_grad_norm / (grad_norm + 1e-6));
         }
@@ -156,6 +163,18 @@ impl Optimizer {
         let model = self.inner.step(learning_rate, model, grads);
         self.step += 1;
         (model, StepStats { grad_norm, learning_rate })
+    }
+
+    /// Digests the gradients of each step from here on.
+    pub fn digest_gradients(&mut self) {
+        self.gradient_digests = Some(Vec::new());
+    }
+
+    /// SHA-256 of the gradients of the steps since the last call, before clipping; none where no step
+    /// was taken, or without [`digest_gradients`](Self::digest_gradients).
+    pub fn take_gradients_digest(&mut self) -> Option<[u8; 32]> {
+        let digests = std::mem::take(self.gradient_digests.as_mut()?);
+        (!digests.is_empty()).then(|| joined(&digests))
     }
 
     /// Learning rate of the next step.

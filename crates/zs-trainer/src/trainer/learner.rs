@@ -6,7 +6,9 @@ use std::path::Path;
 use burn::module::Module;
 use serde::{Deserialize, Serialize};
 use zs_data::{read_json, write_json};
-use zs_model::{CausalLm, LanguageModel, LoraError, Optimizer, TokenRow, ValueNetwork};
+use zs_model::{
+    CausalLm, LanguageModel, LoraError, Optimizer, TokenRow, ValueNetwork, weights_digest,
+};
 use zs_rl::{
     Critic, LearningState, TrainerResources, TrajectoryGroup, UpdateMetrics, ValueLearner,
     update_with,
@@ -21,13 +23,11 @@ use crate::order::EpochOrder;
 use crate::run_dir_error::RunDirError;
 use crate::supervised::sft::next_batch;
 use crate::trainable::trainable;
-use crate::weights::{STATE, load_weights, save_weights};
+use crate::weights::{CRITIC, POLICY, STATE, load_weights, save_weights};
 
-const POLICY: &str = "policy";
 const REFERENCE: &str = "reference";
 const BEST: &str = "best";
 const OPTIMIZER: &str = "optimizer.bpk";
-const CRITIC: &str = "critic";
 const CRITIC_OPTIMIZER: &str = "critic_optimizer.bpk";
 
 /// Policy in training, with optimiser, reference, value model and progress.
@@ -230,6 +230,26 @@ impl<'a> Learner<'a> {
         }
         self.numbers.step = step;
         Ok(learned)
+    }
+
+    /// Digests gradients from here on.
+    pub(super) fn digest_gradients(&mut self) {
+        self.optimizer.digest_gradients();
+    }
+
+    /// Digest of the gradients of the last step; none where no optimiser step was taken.
+    pub(super) fn take_gradients_digest(&mut self) -> Option<[u8; 32]> {
+        self.optimizer.take_gradients_digest()
+    }
+
+    /// Digest of the policy's weights.
+    pub(super) fn weights_digest(&self) -> [u8; 32] {
+        weights_digest(self.policy.network())
+    }
+
+    /// Digest of the value model's weights, where the algorithm has one.
+    pub(super) fn value_weights_digest(&self) -> Option<[u8; 32]> {
+        self.values().map(weights_digest)
     }
 
     /// Returns true if nothing was lost in a failed update.

@@ -11,7 +11,9 @@ use super::collect::Collected;
 use super::learner::Learner;
 use super::{Trained, Trainer};
 use crate::alarm::AlarmRecord;
+use crate::audit::AuditWriter;
 use crate::engines::{self, Engines};
+use crate::environment::Machine;
 use crate::files::{RunDir, SUMMARY};
 use crate::metrics::{Metrics, Timings};
 use crate::rollouts::{RecordedGroup, Rollouts};
@@ -28,6 +30,7 @@ pub(super) struct Log {
     rollouts: Option<Rollouts>,
     /// `None` without engines whose costs are recorded.
     costs_file: Option<JsonLinesWriter>,
+    pub(super) audit: AuditWriter,
 }
 
 /// Part of the files of a run that a process begins with.
@@ -47,12 +50,14 @@ impl Log {
         run: Option<&RunDir>,
         kept: History,
         with_costs: bool,
+        machine: Machine,
     ) -> Result<Self, RunDirError> {
         let Some(run) = run else { return Ok(Self::discarding()) };
-        let rows = match kept {
-            History::Fresh | History::Discarded => 0,
-            History::Until(step) => step + 1,
+        let done = match kept {
+            History::Fresh | History::Discarded => None,
+            History::Until(step) => Some(step),
         };
+        let rows = done.map_or(0, |it| it + 1);
         let lines = |name: &str, rows: usize| match kept {
             History::Fresh => run.json_lines(name),
             History::Discarded | History::Until(_) => {
@@ -73,6 +78,7 @@ impl Log {
             metrics_file,
             rollouts: Some(rollouts),
             costs_file: with_costs.then(costs).transpose()?,
+            audit: AuditWriter::begin(run, done, machine)?,
         })
     }
 
@@ -85,6 +91,7 @@ impl Log {
             metrics_file: JsonLinesWriter::discarding(),
             rollouts: None,
             costs_file: None,
+            audit: AuditWriter::discarding(),
         }
     }
 
@@ -102,6 +109,7 @@ impl Log {
     pub(super) fn sync(&mut self) -> Result<(), FileError> {
         self.metrics_file.sync()?;
         self.timings.sync()?;
+        self.audit.sync()?;
         self.costs_file.as_mut().map_or(Ok(()), JsonLinesWriter::sync)
     }
 
@@ -124,33 +132,20 @@ impl Log {
             self.metrics.set("rollout/num_failed_episodes", collected.num_failed as f64);
         }
         let played: Vec<&TrajectoryGroup> = groups.iter().chain(dropped).collect();
-        self.rewards(&played);
-        self.metrics.set(SUCCESS_RATE, success_rate(&played));
+        self.metrics.extend(metrics_of_episodes(&played));
     }
 
-    /// Records mean reward and its components, and the fraction of queries that name an entity.
-    fn rewards(&mut self, groups: &[&TrajectoryGroup]) {
-        let rewarded: Vec<&RewardedTrajectory> =
-            groups.iter().flat_map(|it| &it.trajectories).collect();
-        let count = rewarded.len().max(1) as f64;
-        let total: f64 = rewarded.iter().map(|it| f64::from(it.reward.total)).sum();
-        self.metrics.set("reward/mean", total / count);
-        let components = rewarded.first().map_or(0, |it| it.reward.components.len());
-        for index in 0..components {
-            let name = &rewarded[0].reward.components[index].name;
-            let sum: f64 =
-                rewarded.iter().map(|it| f64::from(it.reward.components[index].score)).sum();
-            self.metrics.set(format!("reward/{name}"), sum / count);
-        }
-        let num_even = groups.iter().filter(|it| it.has_zero_variance()).count();
-        self.metrics
-            .set("reward/zero_variance_groups", num_even as f64 / groups.len().max(1) as f64);
-        self.metrics.set("search/names_entity_frac", names_entity_frac(groups));
-    }
-
-    /// Writes the episodes of a step.
-    pub(super) fn record(&self, step: usize, groups: &[RecordedGroup]) -> Result<(), RunDirError> {
-        self.rollouts.as_ref().map_or(Ok(()), |it| it.write(step, groups))
+    /// Writes the episodes of a step where they are recorded, and takes their digests.
+    pub(super) fn episodes(
+        &mut self,
+        step: usize,
+        groups: &[RecordedGroup],
+        is_recorded: bool,
+    ) -> Result<(), RunDirError> {
+        let rollouts = self.rollouts.as_ref().filter(|_| is_recorded);
+        let file = rollouts.map(|it| it.write(step, groups)).transpose()?;
+        self.audit.episodes(groups, file);
+        Ok(())
     }
 
     /// Records the cost of the step, as metrics and in a file of its own.
@@ -166,6 +161,7 @@ impl Log {
 
     /// Writes the lines of a step; returns the seconds of its parts and its metrics.
     pub(super) fn end_step(&mut self, step: usize) -> Result<(StepTimes, &Metrics), FileError> {
+        self.audit.end_step(step, &self.metrics)?;
         self.metrics_file.push(&self.metrics)?;
         self.timings.lap("other");
         let times = self.timings.times();
@@ -238,13 +234,36 @@ pub(super) fn first_lost_step(run: &RunDir, with_costs: bool) -> Result<usize, F
     Ok(lost)
 }
 
-/// The metrics of a run directory, one a row.
+/// The metrics of a run directory, one a row; a last row that was cut short is passed over.
 ///
 /// # Errors
 ///
 /// Fails on an unreadable file or a malformed row, and names it.
 pub(super) fn read_metrics(run: &Path) -> Result<Vec<Metrics>, DataError> {
-    RowReader::new("step").open(&run.join(METRICS))?.collect()
+    RowReader::new("step").with_finished_lines().open(&run.join(METRICS))?.collect()
+}
+
+/// Metrics that follow from the recorded episodes of a step: mean reward and its components, success
+/// rate, and the fraction of queries that name an entity.
+pub(super) fn metrics_of_episodes(groups: &[&TrajectoryGroup]) -> Vec<(String, f64)> {
+    let rewarded: Vec<&RewardedTrajectory> =
+        groups.iter().flat_map(|it| &it.trajectories).collect();
+    let mean = |value: &dyn Fn(&RewardedTrajectory) -> f32| {
+        let sum: f64 = rewarded.iter().map(|it| f64::from(value(it))).sum();
+        sum / rewarded.len().max(1) as f64
+    };
+    let mut metrics = vec![("reward/mean".to_owned(), mean(&|it| it.reward.total))];
+    let components = rewarded.first().map_or(&[][..], |it| &it.reward.components);
+    for (index, component) in components.iter().enumerate() {
+        let name = format!("reward/{}", component.name);
+        metrics.push((name, mean(&|it| it.reward.components[index].score)));
+    }
+    let num_even = groups.iter().filter(|it| it.has_zero_variance()).count();
+    let even = num_even as f64 / groups.len().max(1) as f64;
+    metrics.push(("reward/zero_variance_groups".to_owned(), even));
+    metrics.push(("search/names_entity_frac".to_owned(), names_entity_frac(groups)));
+    metrics.push((SUCCESS_RATE.to_owned(), success_rate(groups)));
+    metrics
 }
 
 /// Metric that a curriculum with feedback reads.
