@@ -447,7 +447,7 @@ fn policy_update(model: &LanguageModel, floor: &Floor, tries: usize) -> Result<T
             let loss = -(ratio * advantages).min_pair(clipped).sum() / num_loss_tokens as f64;
             (loss, ())
         });
-        network = Some(optimizer.step(start, grads));
+        network = Some(optimizer.step(start, grads).0);
         Ok::<_, std::convert::Infallible>(())
     })?;
     let count: usize = rows.iter().map(|it| it.tokens.len()).sum();
