@@ -84,6 +84,7 @@ pub fn tiny_config() -> ModelConfig {
         rms_norm_eps: 1e-6,
         rope_theta: 10_000.0,
         rope_scaling: None,
+        no_rope_layers: Vec::new(),
         qkv_bias: true,
         output_bias: false,
         tie_word_embeddings: true,

@@ -18,9 +18,10 @@ use crate::{TokenId, model_file};
 
 /// Configuration of a decoder-only language model.
 ///
-/// Covers the released layouts of Qwen2, Qwen2.5, Qwen3 and Llama 3: grouped-query attention,
-/// rotary positions in the rotate-half convention (with Llama 3's frequency scaling), RMS norm,
-/// SwiGLU, optional attention bias, optional query and key norms, tied or untied head.
+/// Covers the released layouts of Qwen2, Qwen2.5, Qwen3, Llama 3, Mistral and SmolLM3: grouped-query
+/// attention, rotary positions in the rotate-half convention (with Llama 3's frequency scaling, in all
+/// blocks or some), RMS norm, SwiGLU, optional attention bias, optional query and key norms, tied or
+/// untied head.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     /// Architecture of the checkpoint.
@@ -47,6 +48,8 @@ pub struct ModelConfig {
     pub rope_theta: f64,
     /// Rescaling of the rotary frequencies.
     pub rope_scaling: Option<Llama3RopeScaling>,
+    /// Blocks whose queries and keys are not rotated, ascending (SmolLM3).
+    pub no_rope_layers: Vec<usize>,
     /// True if the query, key and value projections have a bias.
     pub qkv_bias: bool,
     /// True if the attention output projection has a bias.
@@ -66,22 +69,25 @@ pub enum Architecture {
     Qwen2,
     /// `Qwen3ForCausalLM`: norms on queries and keys.
     Qwen3,
-    /// `LlamaForCausalLM`: Llama 2 and 3.
+    /// `LlamaForCausalLM`: Llama 2 and 3, SmolLM2.
     Llama,
+    /// `MistralForCausalLM`: within its sliding window, where there is one.
+    Mistral,
+    /// `SmolLM3ForCausalLM`: some blocks without rotation.
+    SmolLm3,
 }
 
 impl Architecture {
-    const ALL: [(Self, &str, &str); 3] = [
-        (Self::Qwen2, "Qwen2ForCausalLM", "qwen2"),
-        (Self::Qwen3, "Qwen3ForCausalLM", "qwen3"),
-        (Self::Llama, "LlamaForCausalLM", "llama"),
-    ];
+    const ALL: [Self; 5] = [Self::Qwen2, Self::Qwen3, Self::Llama, Self::Mistral, Self::SmolLm3];
 
+    /// Class of transformers, and `model_type`.
     fn names(self) -> (&'static str, &'static str) {
         match self {
             Self::Qwen2 => ("Qwen2ForCausalLM", "qwen2"),
             Self::Qwen3 => ("Qwen3ForCausalLM", "qwen3"),
             Self::Llama => ("LlamaForCausalLM", "llama"),
+            Self::Mistral => ("MistralForCausalLM", "mistral"),
+            Self::SmolLm3 => ("SmolLM3ForCausalLM", "smollm3"),
         }
     }
 
@@ -267,6 +273,11 @@ impl ModelConfig {
         let heads = size("num_attention_heads", raw.num_attention_heads)?;
         let context = raw.max_position_embeddings.unwrap_or(DEFAULT_CONTEXT);
         let context = size("max_position_embeddings", Some(context))?;
+        // Attention within the window is full attention.
+        let context = match architecture {
+            Architecture::Mistral => context.min(raw.window().unwrap_or(context)),
+            _ => context,
+        };
         let key_value_heads = raw.num_key_value_heads.unwrap_or(heads);
         if key_value_heads == 0 || !heads.is_multiple_of(key_value_heads) {
             let advice = "it must divide num_attention_heads";
@@ -275,7 +286,7 @@ impl ModelConfig {
         // Qwen3 has a fixed default head width; the other families derive it.
         let default_head_dim = match architecture {
             Architecture::Qwen3 => 128,
-            Architecture::Qwen2 | Architecture::Llama => hidden_size / heads,
+            _ => hidden_size / heads,
         };
         let head_dim = raw.head_dim.unwrap_or(default_head_dim);
         if head_dim == 0 || !head_dim.is_multiple_of(2) {
@@ -286,7 +297,14 @@ impl ModelConfig {
         // Qwen2 always has biases on queries, keys and values and none on the output; its reference
         // code ignores these fields of the configuration.
         let is_qwen2 = architecture == Architecture::Qwen2;
-        let qkv_bias = is_qwen2 || raw.attention_bias.unwrap_or(false);
+        let has_bias = raw.attention_bias == Some(true) && architecture != Architecture::Mistral;
+        let qkv_bias = is_qwen2 || has_bias;
+        let no_rope_layers = match architecture {
+            Architecture::SmolLm3 => raw.no_rope_layers(num_hidden_layers).map_err(|found| {
+                unsupported("no_rope_layers", found, "it has a 0 or 1 for each block")
+            })?,
+            _ => Vec::new(),
+        };
         Ok(Self {
             architecture,
             vocab_size,
@@ -300,6 +318,7 @@ impl ModelConfig {
             rms_norm_eps: raw.rms_norm_eps.unwrap_or(DEFAULT_EPS),
             rope_theta: theta,
             rope_scaling,
+            no_rope_layers,
             qkv_bias,
             output_bias: qkv_bias && !is_qwen2,
             tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(false),
@@ -340,6 +359,15 @@ impl ModelConfig {
         });
         if self.architecture != Architecture::Qwen2 {
             config["attention_bias"] = self.qkv_bias.into();
+        }
+        if self.architecture == Architecture::Mistral {
+            config["sliding_window"] = Value::Null;
+        }
+        if self.architecture == Architecture::SmolLm3 {
+            let rotated = |it| u8::from(!self.no_rope_layers.contains(&it));
+            let blocks = 0..self.num_hidden_layers;
+            config["no_rope_layers"] = blocks.map(rotated).collect::<Vec<u8>>().into();
+            config["use_sliding_window"] = false.into();
         }
         if let Some(scaling) = self.rope_scaling {
             config["rope_scaling"] = json!({

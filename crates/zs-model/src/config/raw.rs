@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Architecture, ConfigError};
@@ -33,6 +33,10 @@ pub(super) struct RawConfig {
     pub(super) eos_token_id: Option<OneOrMany>,
     pub(super) hidden_act: Option<String>,
     pub(super) use_sliding_window: Option<bool>,
+    #[serde(default, deserialize_with = "given")]
+    sliding_window: Option<Option<usize>>,
+    no_rope_layers: Option<Vec<u8>>,
+    no_rope_layer_interval: Option<usize>,
     pub(super) layer_types: Option<Vec<String>>,
     pub(super) partial_rotary_factor: Option<f64>,
     pub(super) quantization_config: Option<Value>,
@@ -51,6 +55,41 @@ impl RawConfig {
         ];
         fields.into_iter().find_map(|(field, count)| Some((field, count.filter(|it| *it > 1)?)))
     }
+}
+
+/// Window of Mistral's configuration where it tells none; null there means none.
+const DEFAULT_WINDOW: usize = 4096;
+
+/// Interval of blocks without rotation where a configuration of SmolLM3 tells none.
+const DEFAULT_NO_ROPE_INTERVAL: usize = 4;
+
+impl RawConfig {
+    /// Tokens that a token of a Mistral model attends to; `None` for all.
+    pub(super) fn window(&self) -> Option<usize> {
+        self.sliding_window.unwrap_or(Some(DEFAULT_WINDOW))
+    }
+
+    /// Blocks without rotation of a SmolLM3 model. In the file `no_rope_layers` has a 0 for each of
+    /// them and a 1 for each of the others.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the list in the file if it does not fit.
+    pub(super) fn no_rope_layers(&self, num_blocks: usize) -> Result<Vec<usize>, String> {
+        let Some(rotated) = &self.no_rope_layers else {
+            let interval = self.no_rope_layer_interval.unwrap_or(DEFAULT_NO_ROPE_INTERVAL).max(1);
+            return Ok((0..num_blocks).filter(|it| (it + 1).is_multiple_of(interval)).collect());
+        };
+        if rotated.len() != num_blocks || rotated.iter().any(|it| *it > 1) {
+            return Err(format!("{rotated:?}"));
+        }
+        Ok((0..num_blocks).filter(|it| rotated[*it] == 0).collect())
+    }
+}
+
+/// A field that is there, null included.
+fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<usize>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 /// One identifier, or a list.
@@ -74,16 +113,18 @@ impl OneOrMany {
 pub(super) fn architecture(raw: &RawConfig, path: &Path) -> Result<Architecture, ConfigError> {
     let named = raw.architectures.as_ref().and_then(|it| it.first()).or(raw.model_type.as_ref());
     let named = named.map_or("", String::as_str);
-    let found =
-        Architecture::ALL.into_iter().find(|(_, class, kind)| *class == named || *kind == named);
-    found.map(|(architecture, ..)| architecture).ok_or_else(|| ConfigError::Unsupported {
+    let is_named = |it: &Architecture| [it.names().0, it.names().1].contains(&named);
+    let found = Architecture::ALL.into_iter().find(is_named);
+    found.ok_or_else(|| ConfigError::Unsupported {
         path: path.to_owned(),
         field: "architectures",
         value: if named.is_empty() { "(none)".to_owned() } else { named.to_owned() },
         advice: if named.to_ascii_lowercase().contains("moe") || named.starts_with("Mixtral") {
-            "mixtures of experts do not load; use a dense Qwen2ForCausalLM, Qwen3ForCausalLM or LlamaForCausalLM"
+            "mixtures of experts do not load; use a dense Qwen2ForCausalLM, Qwen3ForCausalLM, LlamaForCausalLM, \
+             MistralForCausalLM or SmolLM3ForCausalLM"
         } else {
-            "use Qwen2ForCausalLM, Qwen3ForCausalLM or LlamaForCausalLM"
+            "use Qwen2ForCausalLM, Qwen3ForCausalLM, LlamaForCausalLM, MistralForCausalLM or \
+             SmolLM3ForCausalLM"
         },
     })
 }

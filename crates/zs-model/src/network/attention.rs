@@ -31,6 +31,8 @@ pub(crate) struct Attention {
     pub(crate) k_norm: Option<RmsNorm>,
     #[module(skip)]
     heads: Heads,
+    #[module(skip)]
+    is_rotated: bool,
 }
 
 /// Projected queries, keys and values, without their biases: `[outputs, query_width]` and `[tokens,
@@ -42,7 +44,8 @@ pub(crate) struct Projections {
 }
 
 impl Attention {
-    pub(crate) fn zeros(config: &ModelConfig, device: &Device) -> Self {
+    /// Attention of one of the blocks.
+    pub(crate) fn zeros(config: &ModelConfig, block: usize, device: &Device) -> Self {
         let queries = config.num_attention_heads * config.head_dim;
         let keys = config.num_key_value_heads * config.head_dim;
         let width = config.hidden_size;
@@ -62,7 +65,13 @@ impl Attention {
                 group: config.num_attention_heads / config.num_key_value_heads,
                 head_dim: config.head_dim,
             },
+            is_rotated: !config.no_rope_layers.contains(&block),
         }
+    }
+
+    /// Angles by which the block rotates queries and keys, given those of their positions.
+    pub(crate) fn angles(&self, of_positions: &Rotary) -> Rotary {
+        if self.is_rotated { of_positions.clone() } else { of_positions.none() }
     }
 
     pub(crate) fn heads(&self) -> Heads {
@@ -102,7 +111,8 @@ impl Attention {
             if let Some(norm) = norm {
                 x = norm.forward(x);
             }
-            let x: Tensor<2> = angles.flat().apply(x, scale).reshape([tokens, width]);
+            let angles = self.angles(angles).flat();
+            let x: Tensor<2> = angles.apply(x, scale).reshape([tokens, width]);
             x
         };
         let [of_queries, of_keys] = angles;

@@ -43,6 +43,7 @@ impl TokenContext for NextTokens<'_> {
             _ => None,
         };
         let norms = attention.q_norm.as_ref().zip(attention.k_norm.as_ref());
+        let rotary = attention.angles(&self.rotary);
         let heads = NewHeads {
             queries,
             keys,
@@ -50,8 +51,8 @@ impl TokenContext for NextTokens<'_> {
             biases,
             norms: norms.map(|(q, k)| [q.weight.val(), k.weight.val()]),
             eps: attention.q_norm.as_ref().map_or(0.0, RmsNorm::eps),
-            cos: self.rotary.cos.clone(),
-            sin: self.rotary.sin.clone(),
+            cos: rotary.cos,
+            sin: rotary.sin,
             column: self.next.column.clone(),
         };
         let cache = &mut self.cache.layers[layer];

@@ -74,8 +74,8 @@ impl CausalLm {
     pub(crate) fn zeros(config: &ModelConfig, device: &Device) -> Self {
         let width = config.hidden_size;
         let layers = (0..config.num_hidden_layers)
-            .map(|_| Block {
-                self_attn: Attention::zeros(config, device),
+            .map(|block| Block {
+                self_attn: Attention::zeros(config, block, device),
                 mlp: FeedForward {
                     gate_proj: Linear::zeros(width, config.intermediate_size, false, device),
                     up_proj: Linear::zeros(width, config.intermediate_size, false, device),

@@ -93,6 +93,11 @@ impl Rotary {
         Self { cos: angles.clone().cos().reshape(shape), sin: angles.sin().reshape(shape) }
     }
 
+    /// Angles of 0, at which nothing is rotated.
+    pub(crate) fn none(&self) -> Self {
+        Self { cos: self.cos.ones_like(), sin: self.sin.zeros_like() }
+    }
+
     /// Angles of some positions of one row.
     pub(crate) fn select(&self, positions: &Tensor<1, Int>) -> Self {
         let part = |it: &Tensor<4>| it.clone().select(1, positions.clone());

@@ -300,6 +300,7 @@ pub fn model_config(shape: ModelShape, tokenizer: &Tokenizer) -> Result<ModelCon
         rms_norm_eps: 1e-6,
         rope_theta: 10_000.0,
         rope_scaling: None,
+        no_rope_layers: Vec::new(),
         qkv_bias: false,
         output_bias: false,
         tie_word_embeddings: true,
