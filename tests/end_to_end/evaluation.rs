@@ -197,7 +197,7 @@ fn retrieval_is_measured() {
     assert!(table.contains("all golden titles found"), "{table}");
     // Several engines: BM25, and twice itself by reciprocal rank, which finds the same.
     let bm25 = "{ kind = \"bm25\", corpus = \"w/corpus.jsonl\" }";
-    let fused = format!("kind = \"fused\"\nengines = [{bm25}, {bm25}]\n");
+    let fused = format!("[engine]\nkind = \"fused\"\nengines = [{bm25}, {bm25}]\n");
     fs::write(dir.join("fused.toml"), fused).unwrap();
     let both = [&retrieval[..], &corpus[..], &["--engine", "fused.toml", "--batch", "2"]].concat();
     let report = json(&zs_ok(dir, &[&both[..], &["--json"]].concat()));
