@@ -231,19 +231,26 @@ fn retrieval_is_measured() {
     assert!(table.contains("all golden titles found"), "{table}");
     // Several engines: BM25, and twice itself by reciprocal rank, which finds the same.
     let bm25 = "{ kind = \"bm25\", corpus = \"w/corpus.jsonl\" }";
-    let fused = format!("kind = \"fused\"\nengines = [{bm25}, {bm25}]\n");
+    let fused = format!("[engine]\nkind = \"fused\"\nengines = [{bm25}, {bm25}]\n");
     fs::write(dir.join("fused.toml"), fused).unwrap();
     let both = [&retrieval[..], &corpus[..], &["--engine", "fused.toml", "--batch", "2"]].concat();
     let report = json(&zs_ok(dir, &[&both[..], &["--json"]].concat()));
     let [first, second] = &report["engines"].as_array().unwrap()[..] else { panic!("{report}") };
     assert_eq!((&first["engine"], &second["engine"]), (&"bm25".into(), &"fused".into()));
-    assert_eq!((&first["ndcg"], &first["title_recall"]), (&second["ndcg"], &second["title_recall"]));
+    assert_eq!(
+        (&first["ndcg"], &first["title_recall"]),
+        (&second["ndcg"], &second["title_recall"])
+    );
     let paired = report["paired"].as_array().unwrap();
     assert_eq!(paired.len(), 6);
     assert!(paired.iter().all(|it| it["test"]["difference"]["mean"] == 0.0), "{paired:?}");
-    assert_eq!((&second["time"]["batch"], &paired[3]["metric"]), (&2.into(), &"reciprocal_rank".into()));
+    assert_eq!(
+        (&second["time"]["batch"], &paired[3]["metric"]),
+        (&2.into(), &"reciprocal_rank".into())
+    );
     let table = zs_ok(dir, &both);
-    for part in ["bm25 w/corpus.jsonl", "fused fused.toml", "MRR @5", "change from w/corpus.jsonl"] {
+    for part in ["bm25 w/corpus.jsonl", "fused fused.toml", "MRR @5", "change from w/corpus.jsonl"]
+    {
         assert!(table.contains(part), "{part} is not in {table}");
     }
 }

@@ -75,6 +75,20 @@ fn whole_run_files_are_understood() {
     assert!(num_runs > 0);
 }
 
+/// Every block of settings on the page of retrieval is an engine.
+#[test]
+fn the_page_of_retrieval_shows_engines() {
+    let pages = pages();
+    let page = pages.iter().find(|(name, _)| name.ends_with("docs/retrieval.md"));
+    let blocks = blocks(&page.unwrap().1, "toml");
+    assert!(blocks.len() > 4);
+    for block in blocks {
+        let tables: toml::Table = toml::from_str(block).unwrap();
+        let engine: Spec = tables["engine"].clone().try_into().unwrap();
+        Components::built_in().engines.resolve(&engine).unwrap();
+    }
+}
+
 /// A whole run file, to which pages about parts of one are added.
 const RUN: &str = "seed = 1\nout = \"runs/a\"\npolicy = \"p\"\n\
     questions = { kind = \"file\", path = \"q.jsonl\" }\nengine = { kind = \"fixed\", documents = [{ text = \"x\" }] }\n";

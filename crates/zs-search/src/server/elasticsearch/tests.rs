@@ -108,6 +108,25 @@ fn contents_hold_their_title() {
     assert_eq!((found[0].title.as_str(), found[0].text.as_str()), ("Bamboo", "A grass."));
 }
 
+/// Hybrid search: words and vectors of one index, of which each ranks other documents first.
+#[test]
+fn words_and_vectors_are_fused() {
+    let server = server(|received| {
+        let hit = |id: u8| json!({ "_id": id, "_score": 1.0, "_source": { "text": format!("text {id}") } });
+        let found = if received.body.contains("\"knn\"") { [3, 2] } else { [1, 2] };
+        CannedResponse::ok(&json!({ "hits": { "hits": found.map(hit) } }).to_string())
+    });
+    let words = Arc::new(open(settings(&server)));
+    let vectors =
+        Arc::new(open(ElasticsearchConfig { vector: vector("vector"), ..settings(&server) }));
+    let config = crate::FusionConfig::default();
+    let engine = crate::FusedEngine::new(vec![words, vectors], config, Arc::default());
+    let question = Question::new("q", "bamboo", ["a"]);
+    let found = engine.search(SearchRequest::of(&question, 3, 0)).unwrap();
+    assert_eq!(found.iter().map(|it| it.id.as_str()).collect::<String>(), "213");
+    assert_eq!(server.num_requests(), 2);
+}
+
 /// As many documents as asked for, about the query; refuses what holds `refuse`.
 fn about(received: &Received) -> CannedResponse {
     if received.body.contains("refuse") {
