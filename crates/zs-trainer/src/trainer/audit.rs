@@ -70,7 +70,8 @@ pub struct StepAudit {
     pub from: usize,
     /// All numbers, and on the same kind of machine the digests of gradients and weights.
     pub comparison: Comparison,
-    /// Differences of the weights after the step, where the checkpoint of the step is kept.
+    /// Differences of the weights after the step; `None` where their digests differ and no checkpoint
+    /// of the step is kept.
     pub weights: Option<WeightDifference>,
     /// Differences of this machine and build from those of the step; none on the same kind.
     pub machine_changes: Vec<String>,
