@@ -21,8 +21,19 @@ fn fixtures() -> Option<PathBuf> {
 #[track_caller]
 fn check(model: &str, golden: &str) {
     let Some(fixtures) = fixtures() else { return };
-    let dir = fixtures.join(model);
-    let report = verify(&dir, &dir.join(golden), 1e-4, &Device::flex()).unwrap();
+    check_directory(&fixtures.join(model), golden, 1e-4);
+}
+
+/// Checks a checkpoint of `tests/families`, made by `tests/interop/families.py`.
+#[track_caller]
+fn check_family(name: &str) {
+    let families = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/families");
+    check_directory(&families.join(name), "golden.safetensors", 1e-5);
+}
+
+#[track_caller]
+fn check_directory(dir: &Path, golden: &str, tolerance: f64) {
+    let report = verify(dir, &dir.join(golden), tolerance, &Device::flex()).unwrap();
     let failed: Vec<_> = report.checks.iter().filter(|it| !it.passed).collect();
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(!report.checks.is_empty());
@@ -48,6 +59,28 @@ fn llama32_with_scaled_rope() {
 #[test]
 fn qwen3_with_qk_norm() {
     check("hf_parity/qwen3_qk_norm", "golden.safetensors");
+}
+
+/// A head width beside hidden / heads, and a context that is longer than the window.
+#[test]
+fn mistral() {
+    check_family("mistral");
+}
+
+/// Blocks 1 and 3 are not rotated.
+#[test]
+fn smollm3() {
+    check_family("smollm3");
+}
+
+#[test]
+fn llama_with_attention_bias() {
+    check_family("llama_attention_bias");
+}
+
+#[test]
+fn qwen3_with_attention_bias() {
+    check_family("qwen3_attention_bias");
 }
 
 #[test]

@@ -395,6 +395,33 @@ mod tests {
     }
 
     #[test]
+    fn mistral_is_read_within_its_window() {
+        let context = |fields: &str| {
+            let fields = format!(
+                "\"model_type\": \"mistral\", \"max_position_embeddings\": 32768{fields}"
+            );
+            parse(&fields).unwrap().max_position_embeddings
+        };
+        assert_eq!(context(", \"sliding_window\": 512"), 512);
+        assert_eq!(context(", \"sliding_window\": null"), 32_768);
+        // Where the file tells none, transformers has 4,096.
+        assert_eq!(context(""), 4096);
+    }
+
+    #[test]
+    fn blocks_of_smollm3_without_rotation() {
+        let blocks = |fields: &str| {
+            parse(&format!("\"architectures\": [\"SmolLM3ForCausalLM\"]{fields}"))
+                .map(|it| it.no_rope_layers)
+        };
+        assert_eq!(blocks(", \"no_rope_layers\": [0, 1, 0]").unwrap(), [0, 2]);
+        assert_eq!(blocks(", \"no_rope_layer_interval\": 2").unwrap(), [1]);
+        assert!(blocks("").unwrap().is_empty());
+        let error = blocks(", \"no_rope_layers\": [0, 1]").unwrap_err().to_string();
+        assert!(error.contains("no_rope_layers = [0, 1]"), "{error}");
+    }
+
+    #[test]
     fn parses_both_layouts_to_the_same_config() {
         let old = parse(
             r#""architectures": ["Qwen2ForCausalLM"], "rope_theta": 1000000.0, "eos_token_id": 2"#,
