@@ -13,7 +13,7 @@ use crate::{Price, Usage};
 #[non_exhaustive]
 pub enum JournalError {
     /// The rows of earlier processes cannot be read.
-    #[error("{source}; it holds what the run has paid: restore it, or remove it to forget that")]
+    #[error("cannot read what the run has paid; restore the file, or remove it to forget that")]
     Read {
         /// The reader's error.
         #[from]

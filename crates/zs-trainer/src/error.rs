@@ -260,8 +260,12 @@ pub enum TrainError {
         source: Box<Self>,
     },
     /// After an error of a step, the steps before it could not be saved.
-    #[error("after an error")]
+    #[error("step {step}: {error}; the steps before it could not be saved")]
     NotSaved {
+        /// The step that failed.
+        step: usize,
+        /// Its error, with causes.
+        error: String,
         /// Error of saving.
         source: Box<RunDirError>,
     },

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use zs_core::with_causes;
+
 use super::keeper::Keeper;
 use super::{Session, Trainer, faults, log};
 use crate::TrainError;
@@ -58,9 +60,10 @@ impl Trainer {
         if is_whole
             && is_healthy
             && session.learner.is_intact()
-            && let Err(error) = session.save_as(skipped_since)
+            && let Err(source) = session.save_as(skipped_since)
         {
-            return TrainError::NotSaved { source: Box::new(error) };
+            let error = with_causes(&error);
+            return TrainError::NotSaved { step, error, source: Box::new(source) };
         }
         let healthy = session.keeper.as_ref().and_then(Keeper::newest_healthy);
         // The weights after that step are those that are in doubt.
