@@ -79,8 +79,7 @@ pub(crate) fn on_each_device<M: Module, R: Send>(
         let mut running = Vec::with_capacity(devices.len());
         for (at, device) in devices.iter().enumerate() {
             let replica = replica(model, at, device);
-            running
-                .push(scope.spawn(move || run_on_threads(1, stream, move || work(at, replica))));
+            running.push(scope.spawn(move || run_on_threads(1, stream, move || work(at, replica))));
         }
         let join = |it: std::thread::ScopedJoinHandle<'_, R>| {
             it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -397,9 +397,8 @@ mod tests {
     #[test]
     fn mistral_is_read_within_its_window() {
         let context = |fields: &str| {
-            let fields = format!(
-                "\"model_type\": \"mistral\", \"max_position_embeddings\": 32768{fields}"
-            );
+            let fields =
+                format!("\"model_type\": \"mistral\", \"max_position_embeddings\": 32768{fields}");
             parse(&fields).unwrap().max_position_embeddings
         };
         assert_eq!(context(", \"sliding_window\": 512"), 512);

@@ -40,16 +40,18 @@ pub(crate) fn few_rows(x: &[bf16], weight: &[bf16], inner: usize) -> Option<Vec<
     }
     let mut by_column = vec![0.0; columns * rows];
     let part = part_len(inner);
-    weight
-        .par_chunks(part)
-        .zip(by_column.par_chunks_mut(part / inner * rows))
-        .for_each(|(weight, out)| {
-            #[expect(unsafe_code, reason = "functions compiled for a vector unit are unsafe to call")]
+    weight.par_chunks(part).zip(by_column.par_chunks_mut(part / inner * rows)).for_each(
+        |(weight, out)| {
+            #[expect(
+                unsafe_code,
+                reason = "functions compiled for a vector unit are unsafe to call"
+            )]
             // SAFETY: the CPU has the instructions, see above.
             unsafe {
                 dots(x, weight, inner, out);
             }
-        });
+        },
+    );
     let mut out = vec![0.0; rows * columns];
     for (row, out) in out.chunks_exact_mut(columns).enumerate() {
         let column = by_column.iter().skip(row).step_by(rows);

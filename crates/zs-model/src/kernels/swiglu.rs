@@ -92,11 +92,11 @@ impl GatedUnit for burn::backend::Flex {
         let [gate, up, upstream] = of.each_ref().map(slices::elements);
         let [mut gate_grads, mut up_grads] = [(); 2].map(|()| vec![0.0; gate.len()]);
         let inputs = gate.par_chunks(part).zip(up.par_chunks(part)).zip(upstream.par_chunks(part));
-        inputs
-            .zip(gate_grads.par_chunks_mut(part).zip(up_grads.par_chunks_mut(part)))
-            .for_each(|(((gate, up), upstream), (gate_grads, up_grads))| {
+        inputs.zip(gate_grads.par_chunks_mut(part).zip(up_grads.par_chunks_mut(part))).for_each(
+            |(((gate, up), upstream), (gate_grads, up_grads))| {
                 elementwise::swiglu_backward(gate, up, upstream, [gate_grads, up_grads]);
-            });
+            },
+        );
         (slices::tensor(gate_grads, shape.clone()), slices::tensor(up_grads, shape))
     }
 }
