@@ -49,28 +49,40 @@ pub(crate) fn read_object<'de, T: Deserialize<'de>>(
     keys: Keys,
     place: &str,
 ) -> Result<T, ApiError> {
-    // A byte-order mark says only that the text is UTF-8.
-    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-    let invalid = |error: serde_json::Error| ApiError::body(format!("{place}{error}"));
     let mut refused = None;
-    let mut reader = serde_json::Deserializer::from_slice(text);
+    let mut reader = serde_json::Deserializer::from_slice(without_mark(text));
     let check = KeyCheck { keys, refused: &mut refused };
     let checked = check.deserialize(&mut reader).and_then(|()| reader.end());
     match (refused, checked) {
         (Some(key), _) => Err(refusal(&key, keys, place)),
-        (None, Err(error)) => Err(invalid(error)),
-        (None, Ok(())) => serde_json::from_slice(text).map_err(|error| {
-            let mut again = serde_json::Deserializer::from_slice(text);
-            match serde_path_to_error::deserialize::<_, T>(&mut again) {
-                Err(traced) if traced.path().iter().len() > 0 => {
-                    let field = traced.path().to_string();
-                    let problem = format!("{place}`{field}`: {error}");
-                    ApiError::body_field(Some(field), problem)
-                }
-                _ => invalid(error),
-            }
-        }),
+        (None, Err(error)) => Err(ApiError::body(format!("{place}{error}"))),
+        (None, Ok(())) => read_known(text, place),
     }
+}
+
+/// Reads a part of an object whose keys were checked by [`read_object`].
+pub(crate) fn read_known<'de, T: Deserialize<'de>>(
+    text: &'de [u8],
+    place: &str,
+) -> Result<T, ApiError> {
+    let text = without_mark(text);
+    serde_json::from_slice(text).map_err(|error| {
+        let mut again = serde_json::Deserializer::from_slice(text);
+        let traced = serde_path_to_error::deserialize::<_, T>(&mut again).err();
+        match traced.filter(|it| it.path().iter().len() > 0) {
+            Some(traced) => {
+                let field = traced.path().to_string();
+                let problem = format!("{place}`{field}`: {error}");
+                ApiError::body_field(Some(field), problem)
+            }
+            None => ApiError::body(format!("{place}{error}")),
+        }
+    })
+}
+
+/// Text without a byte-order mark, which says only that it is UTF-8.
+fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)
 }
 
 /// Reads a count: a whole number, also where a client writes it with a decimal point, as `3.0`.

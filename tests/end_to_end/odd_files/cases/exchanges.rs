@@ -46,12 +46,12 @@ pub(super) fn requests(files: &mut Vec<OddFile>) {
         ("bom", "\u{feff}{\"prompt\":\"abc\"}".as_bytes(), Ok(json!(["abc"]))),
         ("repeated_key", br#"{"prompt":"a","prompt":"b"}"#, Err("duplicate field `prompt`")),
         ("latin1", b"{\"prompt\":\"caf\xe9\"}", Err("invalid unicode code point")),
-        ("half_character", br#"{"prompt":"\ud800"}"#, Err("in hex escape")),
+        ("half_character", br#"{"prompt":"\ud800"}"#, Err("of hex escape")),
         ("list", b"[]", Err("expected an object")),
         ("nan", br#"{"prompt":"a","temperature":NaN}"#, Err("expected value")),
         ("two_values", br#"{"prompt":"a"} {"prompt":"b"}"#, Err("trailing characters")),
-        ("empty_prompts", br#"{"prompt":[]}"#, Err("`prompt` is empty")),
-        ("empty_tokens", br#"{"prompt":[[]]}"#, Err("prompt 0 is empty")),
+        ("empty_prompts", br#"{"prompt":[]}"#, Err("send between 1 and 256 prompts, not 0")),
+        ("empty_tokens", br#"{"prompt":[[]]}"#, Err("the prompt is empty")),
         ("mixed_prompts", br#"{"prompt":["a",[1]]}"#, Err("items of two kinds")),
     ];
     assert!(cases.len() >= 12);
@@ -188,7 +188,7 @@ fn completions(files: &mut Vec<OddFile>) {
             ("repeated_key", br#"{"choices":[],"choices":[]}"#, Err("duplicate field `choices`")),
             ("cut_short", &plain[..plain.len() - 5], Err("EOF while parsing")),
             ("bom", &["\u{feff}".as_bytes(), &plain].concat(), one()),
-            ("half_character", &said(r#""Doc 1: \ud800""#, ""), Err("in hex escape")),
+            ("half_character", &said(r#""Doc 1: \ud800""#, ""), Err("of hex escape")),
             ("latin1", b"{\"choices\":[{\"message\":{\"content\":\"caf\xe9\"}}]}", Err("not UTF-8")),
         ],
     );
