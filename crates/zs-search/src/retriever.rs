@@ -177,7 +177,7 @@ fn read_batch(text: &str, num_queries: usize) -> Result<Vec<Found>, String> {
         return Err(format!("{} results for {num_queries} queries", reply.result.len()));
     }
     let errors = reply.errors.unwrap_or_default();
-    let documents = |(index, found): (usize, &Box<RawValue>)| {
+    let documents = |(index, found): (usize, &RawValue)| {
         if let Some(Value::String(error)) = errors.get(index) {
             return Err(format!("the server failed: {error}"));
         }
@@ -187,7 +187,7 @@ fn read_batch(text: &str, num_queries: usize) -> Result<Vec<Found>, String> {
             Err(error) => Err(format!("its documents cannot be read: {error}")),
         }
     };
-    Ok(reply.result.iter().enumerate().map(documents).collect())
+    Ok(reply.result.iter().map(AsRef::as_ref).enumerate().map(documents).collect())
 }
 
 fn read_list(text: &str) -> Result<Vec<Document>, String> {

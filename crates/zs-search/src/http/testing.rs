@@ -64,13 +64,13 @@ pub enum CannedResponse {
 impl CannedResponse {
     /// Creates a reply of status 200.
     #[must_use]
-    pub fn ok(body: impl AsRef<[u8]>) -> Self {
+    pub fn ok(body: &(impl AsRef<[u8]> + ?Sized)) -> Self {
         Self::status(200, body)
     }
 
     /// Creates a reply of another status.
     #[must_use]
-    pub fn status(status: u16, body: impl AsRef<[u8]>) -> Self {
+    pub fn status(status: u16, body: &(impl AsRef<[u8]> + ?Sized)) -> Self {
         Self::Whole { status, header: None, body: body.as_ref().to_vec() }
     }
 
