@@ -52,7 +52,7 @@ pub(super) fn answers(route: &str, body: &[u8]) -> Result<Vec<Value>, String> {
     })
 }
 
-/// What two queries find at a retrieval server that replies with these bytes: titles and texts, or
+/// Titles and texts that two queries find at a retrieval server that replies with these bytes, or
 /// "failed" where one of them fails alone.
 pub(super) fn retriever_reply(body: &[u8]) -> Result<Vec<Value>, String> {
     search(body, &["a", "b"], |url, http| {
