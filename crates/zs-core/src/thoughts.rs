@@ -31,6 +31,23 @@ pub fn prefill(prompt: &str) -> &str {
     &prompt[start..]
 }
 
+/// A written reply without the part that the prompt already holds. White space after that part may
+/// differ.
+///
+/// ```
+/// use zs_core::without_prefill;
+///
+/// assert_eq!(without_prefill("<think> a </think> b", "<think>\n"), "a </think> b");
+/// assert_eq!(without_prefill("a </think> b", "<think>\n"), "a </think> b");
+/// ```
+#[must_use]
+pub fn without_prefill<'t>(reply: &'t str, prefill: &str) -> &'t str {
+    if let Some(rest) = reply.strip_prefix(prefill) {
+        return rest;
+    }
+    reply.trim_start().strip_prefix(prefill.trim()).map_or(reply, str::trim_start)
+}
+
 /// Text after the thinking block at the start of a reply; empty where the block is not closed.
 ///
 /// The opening tag may be missing, since the prompt may have held it.
@@ -73,6 +90,21 @@ mod tests {
             ("<think> a question", ""),
         ] {
             assert_eq!(prefill(&format!("{before}{expected}")), expected);
+        }
+    }
+
+    #[test]
+    fn what_the_prompt_holds_is_left_out_once() {
+        for (reply, prefill, expected) in [
+            ("a", "", "a"),
+            ("<think>\na</think>", "<think>\n", "a</think>"),
+            ("\n<think>a</think>", "<think>\n", "a</think>"),
+            ("<think><think>a", "<think>", "<think>a"),
+            ("a <think>", "<think>", "a <think>"),
+            ("<think></think> b", "<think>\n\n</think>\n\n", "<think></think> b"),
+            ("<think>\n\n</think>\nb", "<think>\n\n</think>\n\n", "b"),
+        ] {
+            assert_eq!(without_prefill(reply, prefill), expected, "{reply:?} {prefill:?}");
         }
     }
 

@@ -21,22 +21,47 @@ pub fn score_predictions(
     path: &Path,
     protocol: &Protocol,
 ) -> Result<Vec<QuestionRecord>, DataError> {
-    Ok(read_predictions(path, protocol)?.0)
+    let (mut records, _) = read_predictions(path, std::slice::from_ref(protocol))?;
+    Ok(records.pop().unwrap_or_default())
 }
 
-/// Scores a predictions file under a protocol, as [`score_predictions`], with the decisions of the
-/// reader. Ids that restart in another data source are made unique as those of questions are.
+/// Scores a predictions file under several protocols, as [`score_predictions`]: the records of each, and
+/// the decisions of the reader. The file is read once, so it may be a pipe. Ids that restart in another
+/// data source are made unique as those of questions are.
 ///
 /// # Errors
 ///
 /// As [`score_predictions`].
+///
+/// ```
+/// use zs_eval::{Protocol, read_predictions};
+///
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("predictions.jsonl");
+/// std::fs::write(&path, "{\"golden_answers\": [\"Eiffel Tower\"], \"prediction\": \"The big Eiffel Tower\"}\n")?;
+/// let (records, _) = read_predictions(&path, &[Protocol::strict(), Protocol::zs_compat()])?;
+/// assert!(!records[0][0].exact_match && records[1][0].exact_match);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read_predictions(
     path: &Path,
-    protocol: &Protocol,
-) -> Result<(Vec<QuestionRecord>, Vec<Note>), DataError> {
-    let (mut records, report) = open_predictions(path, protocol)?.collect_reported(false)?;
+    protocols: &[Protocol],
+) -> Result<(Vec<Vec<QuestionRecord>>, Vec<Note>), DataError> {
+    let (stem, rows) = open_question_rows(path)?;
+    let scored = protocols.to_vec();
+    let score = move |row: Fields, context: &mut RowContext<'_>| {
+        score_row(&row, context, &stem, &scored).map(Some)
+    };
+    let (rows, report) = rows.try_filter_map(score).collect_reported(false)?;
+    let mut records: Vec<Vec<QuestionRecord>> = vec![Vec::new(); protocols.len()];
+    for row in rows {
+        records.iter_mut().zip(row).for_each(|(records, record)| records.push(record));
+    }
     let mut notes = report.notes;
-    let restarted = distinct_ids(&mut records, |it| (&mut it.id, it.data_source.as_deref()));
+    let mut restarted = Vec::new();
+    for records in &mut records {
+        restarted = distinct_ids(records, |it| (&mut it.id, it.data_source.as_deref()));
+    }
     notes.extend(Note::of_rows(NoteKind::IdBySource, restarted.iter().map(|it| it + 1)));
     Ok((records, notes))
 }
@@ -76,31 +101,34 @@ pub fn open_predictions(
     protocol: &Protocol,
 ) -> Result<Rows<QuestionRecord>, DataError> {
     let (stem, rows) = open_question_rows(path)?;
-    let protocol = protocol.clone();
+    let protocol = [protocol.clone()];
     let score = move |row: Fields, context: &mut RowContext<'_>| {
-        score_row(&row, context, &stem, &protocol).map(Some)
+        Ok(score_row(&row, context, &stem, &protocol)?.pop())
     };
     Ok(rows.try_filter_map(score))
 }
 
+/// Records of one row, one a protocol.
 fn score_row(
     row: &Fields,
     context: &mut RowContext<'_>,
     stem: &str,
-    protocol: &Protocol,
-) -> Result<QuestionRecord, RowError> {
+    protocols: &[Protocol],
+) -> Result<Vec<QuestionRecord>, RowError> {
     let question = scored_question(row, context, stem)?;
     if let Some(text) = text(row, "transcript")? {
         let prompt = row.get("prompt").and_then(Value::as_str);
         let dump = Dump::parse(&text, prompt, &question.text);
         let prompt = if dump.prompt.is_empty() { prompt.unwrap_or_default() } else { &dump.prompt };
-        return Ok(QuestionRecord::of_transcript(&question, &dump.transcript, prompt, protocol));
+        let score = |it| QuestionRecord::of_transcript(&question, &dump.transcript, prompt, it);
+        return Ok(protocols.iter().map(score).collect());
     }
     if !row.contains_key("prediction") && !row.contains_key("transcript") {
         return Err(RowError::Missing { field: "prediction", alternatives: "transcript" });
     }
     let prediction = text(row, "prediction")?;
-    Ok(QuestionRecord::of_prediction(&question, prediction, protocol))
+    let score = |it| QuestionRecord::of_prediction(&question, prediction.clone(), it);
+    Ok(protocols.iter().map(score).collect())
 }
 
 /// Reads a text, or a number as text; `None` when it is null or missing.

@@ -202,6 +202,27 @@ impl Tokenizer {
         zs_core::prefill(&self.decode(&prompt[prompt.len().saturating_sub(TAIL)..])).to_owned()
     }
 
+    /// Decodes a sampled reply, with the part that the prompt already holds before it
+    /// ([`prefill`](Self::prefill)). [`zs_core::without_thoughts`] is what follows its thoughts.
+    #[must_use]
+    pub fn decode_reply(&self, prompt: &[TokenId], reply: &[TokenId]) -> String {
+        self.prefill(prompt) + &self.decode(reply)
+    }
+
+    /// Encodes a written reply to a prompt, without the part that the prompt already holds
+    /// ([`prefill`](Self::prefill)).
+    ///
+    /// # Errors
+    ///
+    /// Fails like [`encode`](Self::encode).
+    pub fn encode_reply(
+        &self,
+        prompt: &[TokenId],
+        reply: &str,
+    ) -> Result<Vec<TokenId>, TokenizerError> {
+        self.encode(zs_core::without_prefill(reply, &self.prefill(prompt)))
+    }
+
     fn encode_with(&self, text: &str, start: bool) -> Result<Vec<TokenId>, TokenizerError> {
         let encoding = unpanicked(|| self.inner.encode_fast(text, start));
         encoding.map(|it| it.get_ids().to_vec()).map_err(|message| TokenizerError::Encode {

@@ -1,9 +1,11 @@
 //! Retrieval servers of other projects, as a client: Search-R1's and ZeroSearch's `/retrieve`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use zs_core::registry::check;
 use zs_core::{Document, EngineScope, SearchEngine, SearchError, SearchRequest, SearchResult};
@@ -164,7 +166,8 @@ type Found = Result<Vec<Document>, String>;
 fn read_batch(text: &str, num_queries: usize) -> Result<Vec<Found>, String> {
     #[derive(Deserialize)]
     struct RetrieverResponse {
-        result: Vec<Value>,
+        /// Read one by one: a number out of range or half of a character spoils its own query alone.
+        result: Vec<Box<RawValue>>,
         /// Failures by query, as `zs serve` adds them.
         errors: Option<Vec<Value>>,
     }
@@ -174,12 +177,17 @@ fn read_batch(text: &str, num_queries: usize) -> Result<Vec<Found>, String> {
         return Err(format!("{} results for {num_queries} queries", reply.result.len()));
     }
     let errors = reply.errors.unwrap_or_default();
-    let documents = |(index, found): (usize, &Value)| match (errors.get(index), found) {
-        (Some(Value::String(error)), _) => Err(format!("the server failed: {error}")),
-        (_, Value::Array(rows)) => rows.iter().map(document).collect(),
-        (_, other) => Err(format!("its documents are no list: {}", shown(other))),
+    let documents = |(index, found): (usize, &RawValue)| {
+        if let Some(Value::String(error)) = errors.get(index) {
+            return Err(format!("the server failed: {error}"));
+        }
+        match serde_json::from_str(found.get()) {
+            Ok(Value::Array(rows)) => rows.iter().map(document).collect(),
+            Ok(other) => Err(format!("its documents are no list: {}", shown(&other))),
+            Err(error) => Err(format!("its documents cannot be read: {error}")),
+        }
     };
-    Ok(reply.result.iter().enumerate().map(documents).collect())
+    Ok(reply.result.iter().map(AsRef::as_ref).enumerate().map(documents).collect())
 }
 
 fn read_list(text: &str) -> Result<Vec<Document>, String> {
@@ -189,7 +197,7 @@ fn read_list(text: &str) -> Result<Vec<Document>, String> {
 }
 
 /// Start of a value of a reply, for an error.
-fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     value.to_string().chars().take(80).collect()
 }
 
@@ -198,15 +206,17 @@ fn shown(value: &Value) -> String {
 fn document(row: &Value) -> Result<Document, String> {
     let score = row.get("score").and_then(number).map(|it| it as f32);
     let body = row.get("document").filter(|it| !it.is_null()).unwrap_or(row);
-    let text_of = |key: &str| body.get(key).and_then(Value::as_str);
+    let text_of = |key: &str| body.get(key).and_then(text);
     let id = match body.get("id") {
         Some(Value::String(id)) => id.clone(),
         Some(Value::Number(id)) => id.to_string(),
         _ => String::new(),
     };
-    let contents = body.as_str().or(text_of("contents"));
-    let (title, text) = match (text_of("text"), contents) {
-        (Some(text), _) => (text_of("title").unwrap_or_default(), text),
+    let contents = body.as_str().map(Cow::Borrowed).or_else(|| text_of("contents"));
+    let title = text_of("title").unwrap_or_default();
+    let own = text_of("text");
+    let (title, text) = match (&own, &contents) {
+        (Some(text), _) => (&*title, &**text),
         (None, Some(contents)) => Document::split_contents(contents),
         (None, None) => {
             return Err(format!("a document has neither `contents` nor `text`: {}", shown(row)));
@@ -227,6 +237,15 @@ pub(crate) fn served(
         return Err("a document is empty".to_owned());
     }
     Ok(Document { id, title: title.to_owned(), text: text.to_owned(), score })
+}
+
+/// A text; the digits of a number, where a server wrote one.
+pub(crate) fn text(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(text.into()),
+        Value::Number(number) => Some(number.to_string().into()),
+        _ => None,
+    }
 }
 
 /// A number, written as one or as text.
@@ -338,6 +357,7 @@ mod tests {
             (scored(json!(null)), scored(json!("nan")), scored(json!([]))),
             (None, None, None)
         );
+        check(json!({ "title": 1984, "text": 5 }), ("1984", "5"));
         assert!(document(&json!({ "score": 1 })).is_err());
         assert!(document(&json!({ "text": " " })).is_err());
         assert!(read_batch("{\"result\": [[]]}", 2).unwrap_err().contains("1 results for 2"));
@@ -367,6 +387,16 @@ mod tests {
         check(json!({ "error": "index out of range" }));
         check(json!("none"));
         check(Value::Null);
+    }
+
+    #[test]
+    fn values_that_json_has_and_rust_has_not_fail_their_own_query() {
+        for odd in ["1e999", r#""\ud800""#] {
+            let reply = format!(r#"{{"result": [["x"], [{{"text": "x", "score": {odd}}}]]}}"#);
+            let found = read_batch(&reply, 2).unwrap();
+            assert_eq!(found[0].as_ref().map(Vec::len), Ok(1));
+            assert!(found[1].as_ref().unwrap_err().contains("cannot be read"), "{odd}: {found:?}");
+        }
     }
 
     proptest! {

@@ -71,8 +71,13 @@ impl ApiError {
 
     /// Rejects a body that cannot be read.
     pub(crate) fn body(problem: impl Display) -> Self {
+        Self::body_field(None, problem)
+    }
+
+    /// Creates the error for a body with a fault in a field, where it is known.
+    pub(crate) fn body_field(field: Option<String>, problem: impl Display) -> Self {
         let message = format!("the request body is not the JSON that this route reads: {problem}");
-        Self::Invalid { field: None, message }
+        Self::Invalid { field: field.map(Cow::Owned), message }
     }
 
     /// Returns the status of the response.

@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Number, Value};
 
 use crate::api_error::ApiError;
 
@@ -49,31 +49,68 @@ pub(crate) fn read_object<'de, T: Deserialize<'de>>(
     keys: Keys,
     place: &str,
 ) -> Result<T, ApiError> {
-    let invalid = |error: serde_json::Error| ApiError::body(format!("{place}{error}"));
     let mut refused = None;
-    let mut reader = serde_json::Deserializer::from_slice(text);
+    let mut reader = serde_json::Deserializer::from_slice(without_mark(text));
     let check = KeyCheck { keys, refused: &mut refused };
     let checked = check.deserialize(&mut reader).and_then(|()| reader.end());
     match (refused, checked) {
         (Some(key), _) => Err(refusal(&key, keys, place)),
-        (None, Err(error)) => Err(invalid(error)),
-        (None, Ok(())) => serde_json::from_slice(text).map_err(invalid),
+        (None, Err(error)) => Err(ApiError::body(format!("{place}{error}"))),
+        (None, Ok(())) => read_known(text, place),
     }
+}
+
+/// Reads a part of an object whose keys were checked by [`read_object`].
+pub(crate) fn read_known<'de, T: Deserialize<'de>>(
+    text: &'de [u8],
+    place: &str,
+) -> Result<T, ApiError> {
+    let text = without_mark(text);
+    serde_json::from_slice(text).map_err(|error| {
+        let mut again = serde_json::Deserializer::from_slice(text);
+        let traced = serde_path_to_error::deserialize::<_, T>(&mut again).err();
+        match traced.filter(|it| it.path().iter().len() > 0) {
+            Some(traced) => {
+                let field = traced.path().to_string();
+                let problem = format!("{place}`{field}`: {error}");
+                ApiError::body_field(Some(field), problem)
+            }
+            None => ApiError::body(format!("{place}{error}")),
+        }
+    })
+}
+
+/// Text without a byte-order mark, which says only that it is UTF-8.
+fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text)
+}
+
+/// Reads a count: a whole number, also where a client writes it with a decimal point, as `3.0`.
+pub(crate) fn whole<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    /// From here on, two whole numbers may have the same f64.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
+    let is_whole = |it: &f64| it.fract() == 0.0 && (0.0..EXACT).contains(it);
+    let count = number.as_u64().or_else(|| number.as_f64().filter(is_whole).map(|it| it as u64));
+    let count = count.and_then(|it| T::try_from(it).ok());
+    count.map(Some).ok_or_else(|| D::Error::custom(format_args!("{number} is no count")))
 }
 
 fn refusal(key: &str, keys: Keys, place: &str) -> ApiError {
     let shown: String = key.chars().take(MAX_SHOWN_KEY).collect();
-    let message = match keys.neutral_value(key) {
-        Some(_) => format!("{place}`{shown}` is not supported; remove it"),
-        None => {
-            let known = [keys.read, keys.also_read].concat().join("`, `");
-            format!(
-                "the request body is not the JSON that this route reads: {place}the key `{shown}` is \
-                 unknown or not supported; remove it (supported: `{known}`)"
-            )
-        }
-    };
-    ApiError::Invalid { field: Some(Cow::Owned(shown)), message }
+    if keys.neutral_value(key).is_some() {
+        let message = format!("{place}`{shown}` is not supported; remove it");
+        return ApiError::Invalid { field: Some(Cow::Owned(shown)), message };
+    }
+    let known = [keys.read, keys.also_read].concat().join("`, `");
+    let problem = format!(
+        "{place}the key `{shown}` is unknown or not supported; remove it (supported: `{known}`)"
+    );
+    ApiError::body_field(Some(shown), problem)
 }
 
 /// Pass over an object that notes the first key to refuse, and fails there.
@@ -173,6 +210,7 @@ mod tests {
 
     #[derive(Debug, Default, PartialEq, Deserialize)]
     struct Read {
+        #[serde(default, deserialize_with = "whole")]
         a: Option<u32>,
         b: Option<String>,
     }
@@ -201,7 +239,16 @@ mod tests {
         check(r#"{"penalty": 0.5}"#, Err("`penalty` is not supported; remove it"));
         check(r#"{"tools": [{"type": "function"}]}"#, Err("`tools` is not supported"));
         check(&format!(r#"{{"tools": "{}"}}"#, "x".repeat(100)), Err("`tools` is not supported"));
-        check(r#"{"a": "x"}"#, Err("not the JSON"));
+        check("\u{feff}{\"a\": 1}", Ok((Some(1), None)));
+        check(r#"{"a": 3.0}"#, Ok((Some(3), None)));
+        check(r#"{"a": 3.5}"#, Err("`a`: 3.5 is no count"));
+        check(r#"{"a": -1}"#, Err("`a`: -1 is no count"));
+        check(r#"{"a": 4294967296}"#, Err("`a`: 4294967296 is no count"));
+        check(r#"{"a": 1e300}"#, Err("is no count"));
+        check(r#"{"a": 1e999}"#, Err("number out of range"));
+        check(r#"{"a": 1, "a": 2}"#, Err("duplicate field `a`"));
+        check(r#"{"b": [1]}"#, Err("`b`: invalid type"));
+        check(r#"{"a": "x"}"#, Err("`a`: invalid type"));
         check("[1]", Err("not the JSON"));
         check(r#"{"a": 1} x"#, Err("not the JSON"));
         check("{oops", Err("not the JSON"));
@@ -226,7 +273,10 @@ mod tests {
         ) {
             let object: serde_json::Map<String, Value> = entries.into_iter().collect();
             let is_fine = object.iter().all(|(key, value)| match key.as_str() {
-                "a" => value.is_null() || value.as_u64().is_some_and(|it| u32::try_from(it).is_ok()),
+                "a" => {
+                    let is_count = |it: f64| it.fract() == 0.0 && (0.0..4_294_967_296.0).contains(&it);
+                    value.is_null() || value.as_f64().is_some_and(is_count)
+                }
                 "b" => value.is_null() || value.is_string(),
                 "c" | "user" => true,
                 "penalty" => value.is_null() || value.as_f64() == Some(0.0),

@@ -15,7 +15,7 @@ use zs_core::{Document, DocumentQuality, Domain, Question, SearchResult, StreamK
 use crate::api_error::ApiError;
 use crate::app::App;
 use crate::connection::Client;
-use crate::json::{Capped, Keys, read_object};
+use crate::json::{Capped, Keys, read_object, whole};
 use crate::search_worker::{Retriever, ServedQuery};
 
 /// Keys of a request. Those of both forms are read; a client may send the other's name for the number of
@@ -46,10 +46,12 @@ const MAX_GOLDEN_ANSWERS: usize = 1024;
 struct RetrieveRequest<'a> {
     #[serde(borrow)]
     queries: Option<Capped<&'a RawValue, MAX_READ_QUERIES>>,
+    #[serde(default, deserialize_with = "whole")]
     topk: Option<usize>,
     return_scores: Option<bool>,
     #[serde(borrow)]
     query: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "whole")]
     top_k: Option<usize>,
 }
 
@@ -60,6 +62,7 @@ struct QueryInput {
     question: Option<String>,
     golden_answers: Option<Capped<String, MAX_GOLDEN_ANSWERS>>,
     quality: Option<DocumentQuality>,
+    #[serde(default, deserialize_with = "whole")]
     seed: Option<u64>,
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use garde::Validate;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use zs_core::registry::check;
 use zs_core::{SearchEngine, SearchError, SearchRequest, SearchResult};
@@ -147,7 +147,7 @@ pub struct RemoteEngine {
 struct CompletionResponse {
     choices: Vec<Choice>,
     #[serde(default)]
-    usage: Option<Tokens>,
+    usage: Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -175,22 +175,12 @@ struct Written {
     is_cut: bool,
 }
 
-/// Counts as servers write them: whole numbers, fractions, null or nothing.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Tokens {
-    #[serde(deserialize_with = "count")]
-    prompt_tokens: u64,
-    #[serde(deserialize_with = "count")]
-    completion_tokens: u64,
-}
-
-/// Reads a count that may be null or written with a fraction; anything else counts nothing, since a
-/// reply is worth more than the count of its tokens.
-fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let value = Value::deserialize(deserializer)?;
+/// A count that may be null or written with a fraction; anything else counts nothing, since a reply is
+/// worth more than the count of its tokens.
+fn count(usage: &Value, key: &str) -> u64 {
+    let value = &usage[key];
     let fraction = || value.as_f64().filter(|it| *it < 1e15).map(|it| it as u64);
-    Ok(value.as_u64().or_else(fraction).unwrap_or(0))
+    value.as_u64().or_else(fraction).unwrap_or(0)
 }
 
 impl RemoteEngine {
@@ -290,10 +280,9 @@ impl RemoteEngine {
     fn read(&self, text: &str) -> Result<Written, String> {
         let reply: CompletionResponse =
             serde_json::from_str(text).map_err(|error| format!("not a completion: {error}"))?;
-        let Tokens { prompt_tokens, completion_tokens } = reply.usage.unwrap_or_default();
         self.client.ledger().record(self.client.name(), |usage| {
-            usage.prompt_tokens += prompt_tokens;
-            usage.completion_tokens += completion_tokens;
+            usage.prompt_tokens += count(&reply.usage, "prompt_tokens");
+            usage.completion_tokens += count(&reply.usage, "completion_tokens");
         });
         let Some(choice) = reply.choices.into_iter().next() else {
             return Err("it has no choice".to_owned());
@@ -442,6 +431,8 @@ mod tests {
         };
         check("null", (0, 0));
         check("{}", (0, 0));
+        check(r#""none""#, (0, 0));
+        check("[7]", (0, 0));
         check(r#"{"prompt_tokens": 12.0, "completion_tokens": 3}"#, (12, 3));
         check(r#"{"prompt_tokens": null, "completion_tokens": -1}"#, (0, 0));
         check(r#"{"prompt_tokens": "many", "completion_tokens": 1e300}"#, (0, 0));

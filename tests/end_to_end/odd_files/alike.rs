@@ -6,6 +6,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use zs_core::{Document, Question};
+use zs_data::JsonLinesWriter;
+use zs_eval::{Protocol, QuestionRecord};
 
 use super::parquet;
 
@@ -42,6 +44,19 @@ fn question() -> impl Strategy<Value = Question> {
             ..Question::new("", text, golden_answers)
         },
     )
+}
+
+/// A text of a question, or what is none.
+fn odd_text() -> impl Strategy<Value = Option<String>> {
+    let blank = || Just(Some(" ".to_owned()));
+    prop_oneof![4 => text().prop_map(Some), 1 => Just(None), 1 => blank()]
+}
+
+/// Golden answers, or what is none.
+fn odd_answers() -> impl Strategy<Value = Option<Vec<String>>> {
+    let list = |count| proptest::collection::vec(text(), count).prop_map(Some);
+    let blank = text().prop_map(|it| Some(vec![it, " ".to_owned()]));
+    prop_oneof![4 => list(1..3), 1 => list(0..1), 1 => Just(None), 1 => blank]
 }
 
 /// A table in which every cell is in quotes.
@@ -125,6 +140,101 @@ proptest! {
         in_every_format(&rows, |path| {
             assert_eq!(zs_data::read_documents(path).unwrap(), documents, "{}", path.display());
         });
+    }
+
+    #[test]
+    fn episodes_are_read_alike_from_every_format(
+        episodes in proptest::collection::vec((text(), text(), text(), text(), text()), 1..4),
+    ) {
+        let row = |(question, answer, query, title, body): &(String, String, String, String, String)| {
+            let documents = json!([{ "title": title, "text": body }]);
+            let turns = json!([{ "query": query, "docs": documents }]);
+            json!({ "question": question, "golden_answers": [answer], "turns": turns })
+        };
+        let rows: Vec<Value> = episodes.iter().map(row).collect();
+        in_every_format(&rows, |path| {
+            let read = zs_data::open_episodes(path).unwrap().collect_all().unwrap();
+            let parts = |it: &zs_data::RecordedEpisode| {
+                let turn = &it.turns[0];
+                let document = &turn.documents[0];
+                let answer = it.golden_answers[0].clone();
+                let query = turn.query.clone();
+                (it.question.clone(), answer, query, document.title.clone(), document.text.clone())
+            };
+            let read: Vec<_> = read.iter().map(parts).collect();
+            assert_eq!(read, episodes, "{}", path.display());
+        });
+    }
+
+    /// Rows that may be refused: blank, missing and repeated values. Each format leaves out the same
+    /// rows, and reads the others alike.
+    #[test]
+    fn rows_are_read_or_refused_alike_from_every_format(
+        rows in proptest::collection::vec((0_u8..5, odd_text(), odd_answers()), 1..5),
+    ) {
+        let row = |(id, question, answers): &(u8, Option<String>, Option<Vec<String>>)| {
+            json!({ "id": format!("i{id}"), "question": question, "golden_answers": answers })
+        };
+        let rows: Vec<Value> = rows.iter().map(row).collect();
+        let mut expected = None;
+        in_every_format(&rows, |path| {
+            let strict = zs_data::read_questions(path).is_ok();
+            let lenient = zs_data::read_question_set(path, true);
+            let lenient = lenient.ok().map(|it| (it.questions, it.skipped.count));
+            let read = (strict, lenient);
+            let expected = expected.get_or_insert_with(|| read.clone());
+            assert_eq!(&read, expected, "{} {rows:?}", path.display());
+        });
+    }
+
+    #[test]
+    fn predictions_are_scored_alike_from_every_format(
+        predictions in proptest::collection::vec((text(), proptest::option::of(text())), 1..5),
+    ) {
+        let row = |(answer, prediction): &(String, Option<String>)| {
+            json!({ "golden_answers": [answer], "prediction": prediction })
+        };
+        let rows: Vec<Value> = predictions.iter().map(row).collect();
+        in_every_format(&rows, |path| {
+            let read = zs_eval::score_predictions(path, &Protocol::strict()).unwrap();
+            let read: Vec<_> = read.iter().map(|it| &it.prediction).collect();
+            let written: Vec<_> = predictions.iter().map(|it| &it.1).collect();
+            assert_eq!(read, written, "{}", path.display());
+        });
+    }
+
+    #[test]
+    fn evaluation_records_come_back_as_they_were_written(
+        question in question(),
+        (prediction, is_exact, score) in (proptest::option::of(text()), any::<bool>(), 0.0..=1.0_f64),
+        (sample, count, recall) in (any::<u32>(), 0..1_000_000_usize, proptest::option::of(0.0..=1.0_f64)),
+    ) {
+        let record = QuestionRecord {
+            id: question.text,
+            sample,
+            data_source: question.data_source,
+            hops: question.hops,
+            question_type: question.question_type,
+            prediction,
+            exact_match: is_exact,
+            cover_exact_match: !is_exact,
+            f1: score,
+            precision: score / 3.0,
+            recall: score.sqrt(),
+            f1_yes_no: score / 7.0,
+            num_tokens: count,
+            num_turns: count / 3,
+            retrieval_recall: recall,
+            truncated: is_exact,
+            ..QuestionRecord::default()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.jsonl");
+        let mut lines = JsonLinesWriter::create(&path).unwrap();
+        lines.push(&record).unwrap();
+        lines.push(&record).unwrap();
+        let read: Vec<QuestionRecord> = zs_data::read_whole_rows(&path).unwrap();
+        assert_eq!(read, [record.clone(), record]);
     }
 
     #[test]

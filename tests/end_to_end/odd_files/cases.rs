@@ -1,5 +1,6 @@
 //! The odd files.
 
+mod exchanges;
 mod questions;
 mod tables;
 
@@ -19,6 +20,8 @@ pub(super) fn all() -> Vec<OddFile> {
     documents(&mut files);
     predictions(&mut files);
     turns_and_queries(&mut files);
+    exchanges::requests(&mut files);
+    exchanges::replies(&mut files);
     files
 }
 

@@ -1,11 +1,13 @@
-//! A corpus of odd files of our own making: questions, documents, predictions, turns and queries as
-//! other programs write them, each with what must come out beside it.
+//! A corpus of odd files of our own making: questions, documents, predictions, turns, queries, requests
+//! and replies as other programs write them, each with its expected result beside it.
 //!
 //! The files are generated; set `ODD_FILES_DIR` to a new folder to keep them.
 
 mod alike;
 mod cases;
+mod exchanges;
 mod parquet;
+mod table;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,16 +27,39 @@ struct OddFile {
 }
 
 /// Content of a file.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Questions,
     Documents,
     Predictions,
     Turns,
     Queries,
+    /// Request to `/v1/completions`.
+    Completion,
+    /// Request to `/v1/chat/completions`.
+    Chat,
+    /// Request to `/retrieve`.
+    Retrieval,
+    RetrieverReply,
+    CompletionReply,
+    WebReply,
 }
 
 impl Kind {
+    const ALL: [Self; 11] = [
+        Self::Questions,
+        Self::Documents,
+        Self::Predictions,
+        Self::Turns,
+        Self::Queries,
+        Self::Completion,
+        Self::Chat,
+        Self::Retrieval,
+        Self::RetrieverReply,
+        Self::CompletionReply,
+        Self::WebReply,
+    ];
+
     fn name(self) -> &'static str {
         match self {
             Self::Questions => "questions",
@@ -42,17 +67,44 @@ impl Kind {
             Self::Predictions => "predictions",
             Self::Turns => "turns",
             Self::Queries => "queries",
+            Self::Completion => "completion request",
+            Self::Chat => "chat request",
+            Self::Retrieval => "retrieval request",
+            Self::RetrieverReply => "reply of a retrieval server",
+            Self::CompletionReply => "reply of a completion server",
+            Self::WebReply => "reply of a web provider",
         }
     }
 
     fn of(name: &str) -> Self {
-        let all = [Self::Questions, Self::Documents, Self::Predictions, Self::Turns, Self::Queries];
-        all.into_iter().find(|it| it.name() == name).unwrap()
+        Self::ALL.into_iter().find(|it| it.name() == name).unwrap()
+    }
+
+    fn is_request(self) -> bool {
+        matches!(self, Self::Completion | Self::Chat | Self::Retrieval)
+    }
+
+    /// True for files that `zs data check` reads.
+    fn is_data(self) -> bool {
+        let replies = [Self::RetrieverReply, Self::CompletionReply, Self::WebReply];
+        !self.is_request() && !replies.contains(&self)
     }
 
     /// The rows of a file as JSON, with the decisions of the reader; an error, in one line.
     fn read(self, path: &Path) -> Result<(Vec<Value>, Vec<Note>), String> {
         let error = |it: zs_data::DataError| it.to_string();
+        if !self.is_data() {
+            let bytes = fs::read(path).unwrap();
+            let rows = match self {
+                Self::Completion => exchanges::answers("/v1/completions", &bytes),
+                Self::Chat => exchanges::answers("/v1/chat/completions", &bytes),
+                Self::Retrieval => exchanges::answers("/retrieve", &bytes),
+                Self::RetrieverReply => exchanges::retriever_reply(&bytes),
+                Self::CompletionReply => exchanges::completion_reply(&bytes),
+                _ => exchanges::web_reply(&bytes),
+            };
+            return Ok((rows?, Vec::new()));
+        }
         Ok(match self {
             Self::Questions => {
                 let set = zs_data::read_question_set(path, false).map_err(error)?;
@@ -87,6 +139,7 @@ impl Kind {
                 let (queries, report) = zs_data::read_queries(path).map_err(error)?;
                 (queries.into_iter().map(Value::from).collect(), report.notes)
             }
+            _ => unreachable!("no file of data"),
         })
     }
 }
@@ -117,7 +170,7 @@ fn odd_files_are_read_right_or_refused_aloud() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = std::env::var_os("ODD_FILES_DIR").map_or(scratch.path().to_owned(), PathBuf::from);
     fs::create_dir_all(&dir).unwrap();
-    assert!(generate(&dir) >= 100);
+    assert!(generate(&dir) >= 200);
     let mut paths: Vec<PathBuf> =
         fs::read_dir(&dir).unwrap().map(|it| it.unwrap().path()).collect();
     paths.retain(|it| beside(it).exists());
@@ -133,7 +186,8 @@ fn odd_files_are_read_right_or_refused_aloud() {
             }
             (Err(error), Some(expected)) => {
                 let name = path.file_name().unwrap().to_string_lossy();
-                let is_right = error.contains(expected) && error.contains(&*name);
+                let names_file = !kind.is_data() || error.contains(&*name);
+                let is_right = error.contains(expected) && names_file;
                 (!is_right || error.contains('\n'))
                     .then(|| format!("`{error}` does not say `{expected}`"))
             }
@@ -144,6 +198,10 @@ fn odd_files_are_read_right_or_refused_aloud() {
         }
     }
     assert!(problems.is_empty(), "\n{problems}");
+    paths.retain(|it| {
+        let expected: Value = serde_json::from_slice(&fs::read(beside(it)).unwrap()).unwrap();
+        Kind::of(expected["kind"].as_str().unwrap()).is_data()
+    });
     check_command(&dir, &paths);
 }
 
@@ -193,21 +251,6 @@ fn check_command(dir: &Path, paths: &[PathBuf]) {
     }
 }
 
-/// The page on data names odd files as its tests.
-#[test]
-fn the_page_on_data_names_odd_files_that_exist() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/data.md");
-    let page = fs::read_to_string(page).unwrap();
-    let known: Vec<String> = cases::all().into_iter().map(|it| it.name).collect();
-    let is_name =
-        |it: &&str| ["q_", "d_", "p_", "t_", "s_"].iter().any(|prefix| it.starts_with(prefix));
-    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(is_name).collect();
-    assert!(named.len() > 40);
-    for name in named {
-        assert!(known.iter().any(|it| it == name), "docs/data.md names {name}");
-    }
-}
-
 /// A pipe is read as the file is.
 #[cfg(unix)]
 #[test]
@@ -240,6 +283,32 @@ fn pipes_are_read_as_files_are() {
             assert_eq!((texts(&read.0), read.1), (texts(&rows), notes), "{name} as {target}");
         }
     }
+}
+
+/// `zs score --quirks` scores under several protocols, and reads its file once.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_scored_once() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    let rows = "{\"golden_answers\":[\"a\"],\"prediction\":\"a b\"}\n".repeat(3);
+    fs::write(dir.join("file"), &rows).unwrap();
+    let pipe = dir.join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let score = |name: &str| {
+        let output = zs(dir, &["score", "--quirks", "--json", "--predictions", name]);
+        assert!(output.status.success(), "{output:?}");
+        let mut scores: Value = serde_json::from_slice(&output.stdout).unwrap();
+        scores["predictions"] = Value::Null;
+        scores
+    };
+    let writer = std::thread::spawn(move || fs::write(pipe, rows).unwrap());
+    let piped = score("pipe");
+    writer.join().unwrap();
+    assert_eq!(piped, score("file"));
+    let effect = |it: &&Value| it["quirk"] == "containment";
+    let containment = piped["effects"].as_array().unwrap().iter().find(effect).unwrap();
+    assert_eq!(containment["exact_match"], 1.0);
 }
 
 /// A line of 80 MiB, packed into a few kilobytes, is refused with its row, in bounded memory.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use parquet::basic::Compression;
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
+use parquet::file::properties::WriterProperties;
 use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::parser::parse_message_type;
 use serde_json::Value;
@@ -138,12 +140,18 @@ struct Leaf {
 
 /// The bytes of a Parquet file with these rows, which are objects.
 pub(super) fn write(rows: &[Value]) -> Vec<u8> {
+    write_packed(rows, Compression::UNCOMPRESSED)
+}
+
+/// The bytes of a Parquet file with these rows, with packed pages.
+pub(super) fn write_packed(rows: &[Value], packing: Compression) -> Vec<u8> {
     let all: Vec<&Value> = rows.iter().collect();
     let Node::Group(columns) = Node::of(&all) else { panic!("rows are objects") };
     let fields: String = columns.iter().map(|(name, it)| it.schema(name)).collect();
     let schema = Arc::new(parse_message_type(&format!("message rows {{ {fields} }}")).unwrap());
     let mut bytes = Vec::new();
-    let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap();
+    let properties = Arc::new(WriterProperties::builder().set_compression(packing).build());
+    let mut writer = SerializedFileWriter::new(&mut bytes, schema, properties).unwrap();
     let mut group = writer.next_row_group().unwrap();
     for (name, node) in &columns {
         let mut leaves = Vec::new();

@@ -67,7 +67,7 @@ const RULES: &[Rule] = &[
         package: "zs-serve",
         workspace: "zs-core zs-model",
         external: "axum futures-util http-body-util hyper hyper-util prometheus-client rand serde \
-                   serde_json sha2 subtle thiserror tokio",
+                   serde_json serde_path_to_error sha2 subtle thiserror tokio",
     },
     Rule {
         package: "zs-trainer",

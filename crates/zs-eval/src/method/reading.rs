@@ -76,7 +76,7 @@ impl<'a> ReadingEngine<'a> {
         let tokenizer = self.reader.tokenizer();
         let read = positions.into_iter().zip(prompts).zip(completions);
         for ((position, (prompt, _)), completion) in read {
-            let reply = tokenizer.prefill(&prompt) + &tokenizer.decode(&completion.tokens);
+            let reply = tokenizer.decode_reply(&prompt, &completion.tokens);
             let text = without_thoughts(&reply).trim();
             results[position] = Ok(vec![Document::new("", text)]);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use minijinja::{Environment, UndefinedBehavior, context};
 use serde::{Deserialize, Serialize};
-use zs_model::{GenerateError, Generator, SamplingParams, TokenizerError};
+use zs_model::{Completion, GenerateError, Generator, SamplingParams, TokenizerError};
 
 use super::{HelperKind, HelperModel, HelperReply, HelperRequest};
 
@@ -191,7 +191,7 @@ impl HelperModel for GeneratorHelper {
             Err(error) => Err(message_of(&error)),
         };
         let reply = |prompt: Result<Vec<u32>, HelperError>| {
-            prompt?;
+            let prompt = prompt?;
             let completion = match &mut generated {
                 Ok(completions) => completions.next(),
                 Err(message) => {
@@ -199,14 +199,13 @@ impl HelperModel for GeneratorHelper {
                 }
             };
             let completion = completion.ok_or(HelperError::Empty { agent })?;
-            let text = self.generator.tokenizer().decode(&completion.tokens);
-            match text.trim().is_empty() {
+            let tokenizer = self.generator.tokenizer();
+            let Completion { tokens, log_probs, .. } = completion;
+            let reply = HelperReply { text: tokenizer.decode(&tokens), tokens, log_probs };
+            let reply = reply.without_thoughts(&tokenizer.prefill(&prompt));
+            match reply.text.trim().is_empty() {
                 true => Err(HelperError::Empty { agent }),
-                false => Ok(HelperReply {
-                    text,
-                    tokens: completion.tokens,
-                    log_probs: completion.log_probs,
-                }),
+                false => Ok(reply),
             }
         };
         prompts.into_iter().map(reply).collect()
@@ -220,6 +219,7 @@ fn message_of(error: &GenerateError) -> String {
 #[cfg(test)]
 mod tests {
     use zs_core::StreamKey;
+    use zs_model::ChatTemplate;
     use zs_model::testing::ScriptedGenerator;
 
     use super::*;
@@ -256,6 +256,31 @@ mod tests {
         let reply = replies[0].as_ref().unwrap();
         assert_eq!(reply.tokens.len(), reply.log_probs.len());
         assert!(agent.consult_batch(&[]).is_empty());
+    }
+
+    /// Checks the shown text of a reply to a prompt that ends with `opened`, and its known tokens.
+    #[track_caller]
+    fn check_thoughts(opened: &str, reply: &'static str, shown: Option<&str>, num_known: usize) {
+        let source = format!("{{{{ messages[0].content }}}}<|assistant|>{{{{ {opened:?} }}}}");
+        let chat = ChatTemplate::new(source, String::new(), String::new()).unwrap();
+        let generator = ScriptedGenerator::new(|_, _| reply.to_owned()).with_chat_template(chat);
+        let config = GeneratorHelperConfig::default();
+        let agent = Arc::new(generator);
+        let agent = GeneratorHelper::new(HelperKind::Verify, agent, "{{ request }}", config);
+        let request = HelperRequest { question: "q?", request: "a", key: StreamKey::new(1) };
+        let reply = agent.unwrap().consult_batch(&[request]).remove(0).ok();
+        let found = reply.as_ref().map(|it| (it.text.as_str(), it.tokens.len()));
+        assert_eq!(found, shown.map(|it| (it, num_known)), "{opened:?}");
+    }
+
+    #[test]
+    fn thoughts_are_no_part_of_a_reply() {
+        check_thoughts("", "<think>no</think>yes", Some("yes"), 0);
+        check_thoughts("<think>\n", "no</think>yes", Some("yes"), 0);
+        check_thoughts("<think>\n", "no, yes", None, 0);
+        // The prompt holds all thoughts, so the tokens of the reply are known, its end included.
+        check_thoughts("<think>\n\n</think>\n\n", "yes", Some("yes"), 4);
+        check_thoughts("", "yes", Some("yes"), 4);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use zs_core::StreamKey;
+use zs_core::{StreamKey, without_thoughts};
 use zs_model::TokenId;
 
 pub use self::agent::{GeneratorHelper, GeneratorHelperConfig, HelperError, HelperTemplates};
@@ -68,12 +68,24 @@ pub struct HelperRequest<'a> {
 /// Reply of a helper model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HelperReply {
-    /// Text of the reply.
+    /// Text of the reply. Thoughts before it are not shown to the policy.
     pub text: String,
-    /// The tokens that it sampled, where it is a model; empty otherwise.
+    /// The sampled tokens of the text, where it is all that a model sampled; empty otherwise.
     pub tokens: Vec<TokenId>,
     /// Their log-probabilities, one a token.
     pub log_probs: Vec<f32>,
+}
+
+impl HelperReply {
+    /// The reply without its thoughts, to a prompt that already holds `prefill`. The tokens of a reply
+    /// with thoughts are left out, since their log-probabilities depend on the thoughts.
+    pub(crate) fn without_thoughts(self, prefill: &str) -> Self {
+        let whole = format!("{prefill}{}", self.text);
+        match without_thoughts(&whole) {
+            text if text.len() >= self.text.len() => self,
+            text => Self { text: text.to_owned(), ..Self::default() },
+        }
+    }
 }
 
 /// Helper model, or any other implementation that replies to requests.

@@ -109,15 +109,15 @@ impl RubricJudge for LmJudge {
             }
         };
         let verdict = |prompt: Result<Vec<u32>, JudgeError>| {
-            let prefill = self.generator.tokenizer().prefill(&prompt?);
+            let prompt = prompt?;
             let completion = replies.next().unwrap_or_else(|| zs_model::Completion {
                 tokens: Vec::new(),
                 log_probs: Vec::new(),
                 sampling_log_probs: None,
                 stop_reason: zs_model::StopReason::EndOfSequence,
             });
-            let reply = self.generator.tokenizer().decode(&completion.tokens);
-            parse_verdict(&format!("{prefill}{reply}"))
+            let reply = self.generator.tokenizer().decode_reply(&prompt, &completion.tokens);
+            parse_verdict(&reply)
                 .ok_or_else(|| JudgeError::Malformed { reply: reply.chars().take(80).collect() })
         };
         prompts.into_iter().map(verdict).collect()

@@ -31,7 +31,7 @@ impl ShownReply {
         tokenizer: &Tokenizer,
         limit: usize,
     ) -> Result<Self, RolloutError> {
-        let reply = match reply {
+        let reply = match reply.map(|it| it.without_thoughts("")) {
             Ok(reply) if reply.text.trim().is_empty() => {
                 Err(HelperError::Empty { agent: kind.tag() })
             }
@@ -80,6 +80,13 @@ mod tests {
         check("yes", "no", 99, "yes", 0);
         // A tag is neutralised, so these are no longer the helper model's tokens.
         check("<answer>", "<answer>", 99, "‹answer›", 0);
+    }
+
+    #[test]
+    fn thoughts_are_not_shown() {
+        check("<think>no</think>yes", "<think>no</think>yes", 99, "yes", 0);
+        check("yes</think>yes", "yes</think>yes", 99, "yes", 0);
+        check("<think>no, yes", "<think>no, yes", 99, NO_REPLY, 0);
     }
 
     #[test]

@@ -246,8 +246,9 @@ impl HttpClient {
             let body = body.chars().take(SHOWN).collect();
             return Err(HttpError::Status { endpoint, status: status.as_u16(), body, retry_after });
         }
-        match String::from_utf8(bytes) {
-            Ok(text) => Ok(redact(text)),
+        match std::str::from_utf8(&bytes) {
+            // A byte-order mark says only that it is UTF-8.
+            Ok(text) => Ok(redact(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned())),
             Err(_) => Err(HttpError::Reply { endpoint, problem: "it is not UTF-8".to_owned() }),
         }
     }

@@ -47,7 +47,7 @@ pub enum CannedResponse {
         /// Further header line.
         header: Option<String>,
         /// Body.
-        body: String,
+        body: Vec<u8>,
     },
     /// Closes the connection without a word.
     HalfClose,
@@ -64,14 +64,14 @@ pub enum CannedResponse {
 impl CannedResponse {
     /// Creates a reply of status 200.
     #[must_use]
-    pub fn ok(body: &str) -> Self {
+    pub fn ok(body: &(impl AsRef<[u8]> + ?Sized)) -> Self {
         Self::status(200, body)
     }
 
     /// Creates a reply of another status.
     #[must_use]
-    pub fn status(status: u16, body: &str) -> Self {
-        Self::Whole { status, header: None, body: body.to_owned() }
+    pub fn status(status: u16, body: &(impl AsRef<[u8]> + ?Sized)) -> Self {
+        Self::Whole { status, header: None, body: body.as_ref().to_vec() }
     }
 
     /// Adds a header line.
@@ -182,10 +182,8 @@ fn serve(
             CannedResponse::Whole { status, header, body } => {
                 let header = header.map(|it| format!("{it}\r\n")).unwrap_or_default();
                 let length = body.len();
-                write!(
-                    stream,
-                    "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n{header}\r\n{body}"
-                )?;
+                write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n{header}\r\n")?;
+                stream.write_all(&body)?;
                 stream.flush()?;
             }
             CannedResponse::HalfClose => return stream.shutdown(Shutdown::Both),

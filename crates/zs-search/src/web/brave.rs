@@ -33,5 +33,5 @@ fn read(reply: &Value) -> Result<Vec<Document>, String> {
     if let Some(error) = own_error(reply) {
         return Err(error);
     }
-    Ok(results(reply.pointer("/web/results"), "title", "url", "description"))
+    results(reply, &["web", "results"], "title", "url", "description")
 }

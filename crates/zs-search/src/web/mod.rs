@@ -15,6 +15,7 @@ use zs_core::{Document, EngineScope, SearchEngine, SearchRequest, SearchResult};
 
 use crate::Ledger;
 use crate::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
+use crate::retriever::{shown, text};
 
 /// Provider of web search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -175,9 +176,10 @@ impl WebEngine {
         let dialect = self.provider.dialect();
         let query = Query { text: request.query.trim(), k: request.k, engine_id: &self.engine_id };
         let sent = HttpRequest { seed: request.seed, ..(dialect.request)(&query) };
-        let read = |text: &str| {
-            let reply = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-            (dialect.read)(&reply)
+        let read = |text: &str| match serde_json::from_str(text) {
+            Ok(reply @ Value::Object(_)) => (dialect.read)(&reply),
+            Ok(other) => Err(format!("it is no object: {}", shown(&other))),
+            Err(error) => Err(format!("not JSON: {error}")),
         };
         let mut documents = self
             .client
@@ -206,16 +208,37 @@ impl SearchEngine for WebEngine {
     }
 }
 
-/// The results in a list, by the names that the provider has for title, link and snippet; no list is
-/// no result.
-fn results(list: Option<&Value>, title: &str, link: &str, snippet: &str) -> Vec<Document> {
-    let rows = list.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    rows.iter().filter_map(|row| result(row, title, link, &[snippet])).collect()
+/// The results in the list under some keys, by the names that the provider has for title, link and
+/// snippet; no list is no result.
+fn results(
+    reply: &Value,
+    keys: &[&str],
+    title: &str,
+    link: &str,
+    snippet: &str,
+) -> Result<Vec<Document>, String> {
+    let mut list = reply;
+    for key in keys {
+        list = match list {
+            Value::Object(fields) => fields.get(*key).unwrap_or(&Value::Null),
+            other => other,
+        };
+    }
+    let rows = match list {
+        Value::Null => return Ok(Vec::new()),
+        Value::Array(rows) => rows,
+        other => return Err(format!("its results are no list: {}", shown(other))),
+    };
+    let odd = rows.iter().find(|it| !it.is_object() && !it.is_null());
+    match odd {
+        Some(odd) => Err(format!("a result is no object: {}", shown(odd))),
+        None => Ok(rows.iter().filter_map(|it| result(it, title, link, &[snippet])).collect()),
+    }
 }
 
 /// One result; `None` where it has nothing to read. The first snippet that is there is taken.
 fn result(row: &Value, title: &str, link: &str, snippets: &[&str]) -> Option<Document> {
-    let text_of = |key: &str| row.get(key).and_then(Value::as_str).map(plain).unwrap_or_default();
+    let text_of = |key: &str| row.get(key).and_then(text).map(|it| plain(&it)).unwrap_or_default();
     let title = text_of(title);
     let snippet = snippets.iter().map(|it| text_of(it)).find(|it| !it.is_empty());
     let text = snippet.unwrap_or_else(|| title.clone());

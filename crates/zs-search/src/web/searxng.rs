@@ -25,5 +25,5 @@ fn read(reply: &Value) -> Result<Vec<Document>, String> {
     if reply.get("results").is_none_or(Value::is_null) {
         return Err("it has no `results`".to_owned());
     }
-    Ok(results(reply.get("results"), "title", "url", "content"))
+    results(reply, &["results"], "title", "url", "content")
 }

@@ -38,6 +38,6 @@ fn read(reply: &Value) -> Result<Vec<Document>, String> {
     }
     let answer = reply.get("answer_box");
     let answer = answer.and_then(|it| result(it, "title", "link", &["answer", "snippet"]));
-    let organic = results(reply.get("organic_results"), "title", "link", "snippet");
+    let organic = results(reply, &["organic_results"], "title", "link", "snippet")?;
     Ok(answer.into_iter().chain(organic).collect())
 }

@@ -29,6 +29,6 @@ fn read(reply: &Value) -> Result<Vec<Document>, String> {
     }
     let answer = reply.get("answerBox");
     let answer = answer.and_then(|it| result(it, "title", "link", &["answer", "snippet"]));
-    let organic = results(reply.get("organic"), "title", "link", "snippet");
+    let organic = results(reply, &["organic"], "title", "link", "snippet")?;
     Ok(answer.into_iter().chain(organic).collect())
 }

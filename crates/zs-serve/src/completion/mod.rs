@@ -23,7 +23,7 @@ use zs_model::{Completion, StopReason, TextLimit, TokenId, Tokenizer};
 use crate::api_error::ApiError;
 use crate::app::{App, InFlight};
 use crate::connection::Client;
-use crate::json::{Keys, read_object};
+use crate::json::{Keys, read_known, read_object};
 use crate::sample_worker::{SampleEvent, Sampler};
 
 use sampling::{Sampling, SamplingInput};
@@ -167,7 +167,7 @@ fn check<R: CompletionRequest>(app: &App, body: &[u8]) -> Result<Checked, ApiErr
     };
     let sampler = sampler(app)?;
     let request: R = read_object(body, keys, "")?;
-    let input: SamplingInput = serde_json::from_slice(body).map_err(ApiError::body)?;
+    let input: SamplingInput = read_known(body, "")?;
     let sampling = input.check(app, sampler)?;
     let wants_log_probs = request.wants_log_probs()?;
     if wants_log_probs && sampling.is_streamed {

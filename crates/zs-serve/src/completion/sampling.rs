@@ -10,7 +10,7 @@ use zs_model::{SamplingParams, TokenId};
 
 use crate::api_error::ApiError;
 use crate::app::App;
-use crate::json::Capped;
+use crate::json::{Capped, whole};
 use crate::sample_worker::{Sampler, sequence_tokens};
 
 /// Maximum length of a completion when the request does not set one.
@@ -72,12 +72,16 @@ pub(super) const NEUTRAL: &[(&str, &str)] = &[
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct SamplingInput {
     model: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
     max_tokens: Option<usize>,
+    #[serde(default, deserialize_with = "whole")]
     max_completion_tokens: Option<usize>,
     temperature: Option<f32>,
     top_p: Option<f32>,
     stop: Option<Stop>,
+    #[serde(default, deserialize_with = "whole")]
     n: Option<usize>,
+    #[serde(default, deserialize_with = "whole")]
     seed: Option<u64>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,

@@ -9,6 +9,7 @@ use zs_model::{Completion, TextLimit, TokenId, Tokenizer};
 
 use super::{ChoicePart, CompletionRequest};
 use crate::api_error::ApiError;
+use crate::json::whole;
 
 /// Maximum number of prompts in a request.
 const MAX_PROMPTS: usize = 256;
@@ -17,6 +18,7 @@ const MAX_PROMPTS: usize = 256;
 #[derive(Debug, Deserialize)]
 pub(crate) struct TextRequest {
     prompt: Option<PromptInput>,
+    #[serde(default, deserialize_with = "whole")]
     logprobs: Option<usize>,
 }
 

@@ -4,7 +4,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, context};
 
 use super::JudgeCase;
-use zs_core::{DocumentQuality, neutralize_tags};
+use zs_core::{DocumentQuality, neutralize_tags, without_thoughts};
 
 /// Prompt template of a judge; variables `question`, `golden_answers`, `query`, `title`, `text`.
 pub const JUDGE_TEMPLATE: &str = include_str!("../../templates/judge.jinja");
@@ -82,6 +82,8 @@ impl JudgePrompt {
 /// The parser is strict: a reply that reasons about both words, or hedges, is no label, so that the
 /// number of labels is known.
 ///
+/// Thoughts before it do not count.
+///
 /// # Errors
 ///
 /// Fails on everything else.
@@ -94,7 +96,7 @@ impl JudgePrompt {
 /// assert!(parse_verdict("useful, or maybe noisy").is_err());
 /// ```
 pub fn parse_verdict(reply: &str) -> Result<DocumentQuality, VerdictError> {
-    let last = reply.lines().rev().find(|it| !it.trim().is_empty()).unwrap_or_default();
+    let last = without_thoughts(reply).lines().rev().find(|it| !it.trim().is_empty()).unwrap_or_default();
     let lower = last.to_lowercase();
     let words: Vec<&str> =
         lower.split(|it: char| !it.is_alphanumeric()).filter(|it| !it.is_empty()).collect();
@@ -131,6 +133,9 @@ mod tests {
         check("usefulness", None);
         check("yes", None);
         check("", None);
+        check("<think>\nnoisy\n</think> useful", useful);
+        check("It says so.\nnoisy</think>\n\nVerdict: useful", useful);
+        check("<think>\nAt first sight\nuseful", None);
     }
 
     #[test]

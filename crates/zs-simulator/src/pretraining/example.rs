@@ -33,7 +33,8 @@ pub enum ExampleError {
 ///
 /// The first part is encoded as the start of a sequence; where it is only shown, as a prompt, in
 /// the model's chat template if it has one. Parts are encoded one by one, as the
-/// RL loop does with prompts, turns and observations. The very first token never carries loss,
+/// RL loop does with prompts, turns and observations; what follows a prompt is encoded without what
+/// the prompt already holds ([`Tokenizer::encode_reply`]). The very first token never carries loss,
 /// since nothing precedes it; where the example [`ends`](Example::ends), `end` is appended and
 /// learned.
 ///
@@ -50,6 +51,9 @@ pub fn encode_example(
         let tokens = match index {
             0 if segment.learned => tokenizer.encode_start(&segment.text)?,
             0 => tokenizer.encode_prompt(&segment.text)?,
+            1 if !example.segments[0].learned => {
+                tokenizer.encode_reply(&row.tokens, &segment.text)?
+            }
             _ => tokenizer.encode(&segment.text)?,
         };
         row.loss_mask.extend(vec![segment.learned; tokens.len()]);
@@ -67,6 +71,9 @@ pub fn encode_example(
 
 #[cfg(test)]
 mod tests {
+    use zs_model::ChatTemplate;
+    use zs_model::testing::{BYTE_EOS, byte_tokenizer};
+
     use super::*;
     use crate::pretraining::world_tokenizer;
 
@@ -80,6 +87,15 @@ mod tests {
         let mask = [false, false, false, false, true, true, true, true];
         assert_eq!(row.loss_mask, mask);
         assert_eq!((row.tokens[0], row.tokens[7]), (1, 2));
+
+        let mut thoughtful = Example::ending();
+        thoughtful.show("who?");
+        thoughtful.learn("<think>\nhm</think>");
+        let chat = "{{ messages[0].content }}<think>{{ '\n' }}".to_owned();
+        let chat = ChatTemplate::new(chat, String::new(), String::new()).unwrap();
+        let tokenizer = byte_tokenizer().with_chat_template(Some(chat));
+        let row = encode_example(&thoughtful, &tokenizer, BYTE_EOS).unwrap();
+        assert_eq!(tokenizer.decode(&row.tokens), "who?<think>\nhm</think>");
 
         let mut page = Example::default();
         page.learn("Anna");

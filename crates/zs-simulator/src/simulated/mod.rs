@@ -241,7 +241,7 @@ impl SimulatedEngine {
     ) -> SearchResult {
         let tokenizer = self.generator.tokenizer();
         // A prompt that opens a thinking block makes what follows thoughts.
-        let reply = tokenizer.prefill(prompt) + &tokenizer.decode(&completion.tokens);
+        let reply = tokenizer.decode_reply(prompt, &completion.tokens);
         if completion.stop_reason == StopReason::Length {
             self.counters.num_cut.add(1);
         }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use zs_eval::{
     EvaluationReport, Metric, Protocol, QuestionRecord, Quirk, QuirkStage, paired_test,
-    read_predictions, score_predictions,
+    read_predictions,
 };
 
 use crate::report_table::{self, Kind, interval};
@@ -61,7 +61,15 @@ pub struct ScoreArgs {
 /// Scores a file and prints a table.
 pub(crate) fn score(args: &ScoreArgs, session: &Session) -> Result<()> {
     let protocol = args.protocol.protocol();
-    let (mut records, notes) = read_predictions(&args.predictions, &protocol)?;
+    let quirks = scoring_quirks(args);
+    let mut protocols = vec![protocol.clone()];
+    if args.quirks {
+        protocols.push(Protocol::strict());
+        protocols.extend(quirks.iter().map(|it| Protocol::strict().with(*it)));
+    }
+    let (mut scored, notes) = read_predictions(&args.predictions, &protocols)?;
+    let effects = scored.split_off(1);
+    let mut records = scored.remove(0);
     session.note_reading(&args.predictions, &notes);
     if protocol.has(Quirk::DropLast) {
         drop_last(&mut records);
@@ -71,7 +79,7 @@ pub(crate) fn score(args: &ScoreArgs, session: &Session) -> Result<()> {
         let mut lines = JsonLinesWriter::create(path)?;
         records.iter().try_for_each(|it| lines.push(it))?;
     }
-    let quirks = if args.quirks { quirk_effects(args)? } else { Vec::new() };
+    let quirks = quirk_effects(&quirks, effects, args.seed)?;
     if args.json {
         let mut json = serde_json::to_value(&report)?;
         // The numbers over all rows come first, under their own names.
@@ -128,30 +136,35 @@ impl QuirkEffect {
     }
 }
 
-/// Each quirk of scoring alone, on the same rows.
-fn quirk_effects(args: &ScoreArgs) -> Result<Vec<QuirkEffect>> {
+/// Quirks whose effects are shown.
+fn scoring_quirks(args: &ScoreArgs) -> Vec<Quirk> {
+    let is_shown = |it: &Quirk| args.quirks && it.stage() == QuirkStage::Scoring;
+    Quirk::ALL.into_iter().filter(is_shown).collect()
+}
+
+/// Each quirk alone, on the same rows: `scored` holds the records without quirks, and then those with
+/// each quirk.
+fn quirk_effects(
+    quirks: &[Quirk],
+    mut scored: Vec<Vec<QuestionRecord>>,
+    seed: u64,
+) -> Result<Vec<QuirkEffect>> {
     // Rows are compared by their place: ids of dumps need not be unique.
-    let score = |protocol: &Protocol| -> Result<Vec<QuestionRecord>> {
-        let mut records = score_predictions(&args.predictions, protocol)?;
+    for records in &mut scored {
         for (place, record) in records.iter_mut().enumerate() {
             record.id = place.to_string();
         }
-        Ok(records)
-    };
-    let strict = score(&Protocol::strict())?;
-    Quirk::ALL
-        .into_iter()
-        .filter(|it| it.stage() == QuirkStage::Scoring)
-        .map(|quirk| {
-            let records = score(&Protocol::strict().with(quirk))?;
-            let exact = records.iter().filter(|it| it.exact_match).count();
-            Ok(QuirkEffect {
-                quirk,
-                exact_match: exact as f64 / records.len() as f64,
-                test: paired_test(&strict, &records, Metric::ExactMatch, args.seed)?,
-            })
+    }
+    let Some((strict, scored)) = scored.split_first() else { return Ok(Vec::new()) };
+    let effect = |(quirk, records): (&Quirk, &Vec<QuestionRecord>)| {
+        let exact = records.iter().filter(|it| it.exact_match).count();
+        Ok(QuirkEffect {
+            quirk: *quirk,
+            exact_match: exact as f64 / records.len() as f64,
+            test: paired_test(strict, records, Metric::ExactMatch, seed)?,
         })
-        .collect()
+    };
+    quirks.iter().zip(scored).map(effect).collect()
 }
 
 /// Drops the rows of a last, short batch of 64, as the reference evaluation does.

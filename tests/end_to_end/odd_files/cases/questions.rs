@@ -1,5 +1,6 @@
 //! Odd files of questions in JSON and Parquet.
 
+use ::parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use serde_json::{Value, json};
 
 use super::super::parquet;
@@ -204,6 +205,12 @@ pub(super) fn questions(files: &mut Vec<OddFile>) {
     refuse("q_utf16.csv", &utf16("question,answer\r\nwho?,Ann\r\n"), "text in UTF-16");
     refuse("q_bzip2.jsonl.bz2", b"BZh91AY&SY", "packed with bzip2");
     refuse("q_xz.jsonl.xz", b"\xFD7zXZ\0\0", "packed with xz");
+    refuse("q_lz4.jsonl.lz4", b"\x04\x22\x4D\x18\x60\x40", "packed with lz4");
+    refuse("q_7z.jsonl.7z", b"7z\xBC\xAF\x27\x1C\0\x04", "a 7-Zip archive");
+    refuse("q_arrow.arrow", b"ARROW1\0\0", "an Arrow file");
+    refuse("q_arrow_stream.parquet", b"\xFF\xFF\xFF\xFF\x10\0\0\0", "an Arrow stream");
+    refuse("q_sqlite.csv", b"SQLite format 3\0", "an SQLite database");
+    refuse("q_utf32.csv", b"\0\0\xFE\xFF\0\0\0q", "text in UTF-32");
     refuse("q_zip.csv", b"PK\x03\x04\x14\0", "zip archive or an Excel workbook");
     refuse(
         "q_lfs.parquet",
@@ -286,6 +293,18 @@ pub(super) fn question_columns(files: &mut Vec<OddFile>) {
     let plain = [json!({ "id": "1", "question": "who?", "answer": "a" })];
     let bytes = parquet::write(&plain);
     let rows = json!([["1", "who?", ["a"]]]);
+    let of_rows = [json!({ "id": "1", "question": "who?", "answer": "Ann" })];
+    for (name, packing) in [
+        ("q_snappy.parquet", Compression::SNAPPY),
+        ("q_gzip.parquet", Compression::GZIP(GzipLevel::default())),
+        ("q_zstd.parquet", Compression::ZSTD(ZstdLevel::default())),
+        ("q_brotli.parquet", Compression::BROTLI(BrotliLevel::default())),
+        ("q_lz4.parquet", Compression::LZ4),
+        ("q_lz4_raw.parquet", Compression::LZ4_RAW),
+    ] {
+        let bytes = parquet::write_packed(&of_rows, packing);
+        files.push(good(Kind::Questions, name, bytes, json!([["1", "who?", ["Ann"]]]), &[]));
+    }
     for (name, bytes) in [
         ("q_parquet_named_jsonl.jsonl", bytes.clone()),
         ("q_parquet_without_extension", bytes.clone()),

@@ -44,13 +44,12 @@ impl ScriptSession<'_> {
         let Script { turns, tokenizer, .. } = self.script;
         let text = turns.get(self.turn).map_or("", |it| it.text.as_str());
         let text = &text[..end_of_action(text).unwrap_or(text.len())];
-        let text = match self.turn {
-            0 => without_prefill(text, &tokenizer.prefill(prompt)),
-            _ => text,
+        let tokens = match self.turn {
+            0 => tokenizer.encode_reply(prompt, text),
+            _ => tokenizer.encode(text),
         };
         self.turn += 1;
-        let failed = |error| GenerateError::Other { message: with_causes(&error) };
-        tokenizer.encode(text).map_err(failed)
+        tokens.map_err(|error| GenerateError::Other { message: with_causes(&error) })
     }
 }
 
@@ -84,14 +83,6 @@ impl Session for ScriptSession<'_> {
     fn sequence_len(&self, _: usize) -> usize {
         self.num_tokens
     }
-}
-
-/// The first turn without what the prompt has opened. White space after it may differ.
-fn without_prefill<'t>(text: &'t str, prefill: &str) -> &'t str {
-    if let Some(rest) = text.strip_prefix(prefill) {
-        return rest;
-    }
-    text.trim_start().strip_prefix(prefill.trim()).map_or(text, str::trim_start)
 }
 
 /// Engine that returns what the searches of one episode have returned. Requests are told apart by

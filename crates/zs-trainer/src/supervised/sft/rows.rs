@@ -177,7 +177,8 @@ fn encode(
 ) -> Result<TokenRow, TokenizerError> {
     let mut tokens = tokenizer.encode_prompt(prompt)?;
     let prompt_len = tokens.len().max(1);
-    tokens.extend(tokenizer.encode(completion)?);
+    let reply = tokenizer.encode_reply(&tokens, completion)?;
+    tokens.extend(reply);
     tokens.push(end);
     let loss_mask = (0..tokens.len()).map(|it| it >= prompt_len).collect();
     Ok(TokenRow { tokens, loss_mask })
@@ -186,4 +187,35 @@ fn encode(
 fn end_token(model: &LanguageModel) -> Result<TokenId, LoadError> {
     let end = model.config().eos_token_ids.first().copied();
     end.ok_or(LoadError::NoEndToken)
+}
+
+#[cfg(test)]
+mod tests {
+    use zs_model::ChatTemplate;
+    use zs_model::testing::{BYTE_EOS, byte_tokenizer};
+
+    use super::*;
+
+    /// Checks a row under a chat template that ends with `opened`: the whole text and the learned one.
+    #[track_caller]
+    fn check(opened: &str, completion: &str, whole: &str, learned: &str) {
+        let source = format!("[{{{{ messages[0].content }}}}]{{{{ {opened:?} }}}}");
+        let chat = ChatTemplate::new(source, String::new(), String::new()).unwrap();
+        let tokenizer = byte_tokenizer().with_chat_template(Some(chat));
+        let row = encode("q", completion, &tokenizer, BYTE_EOS).unwrap();
+        assert_eq!(tokenizer.decode(&row.tokens), whole);
+        let tokens = row.tokens.iter().zip(&row.loss_mask);
+        let tokens: Vec<TokenId> = tokens.filter_map(|(it, loss)| loss.then_some(*it)).collect();
+        assert_eq!(tokenizer.decode(&tokens), learned);
+    }
+
+    #[test]
+    fn what_the_chat_template_opens_is_not_opened_twice() {
+        let whole = "[q]<think>\na</think>b";
+        check("<think>\n", "<think>\na</think>b", whole, "a</think>b");
+        check("<think>\n", "<think>a</think>b", whole, "a</think>b");
+        check("<think>\n", "a</think>b", whole, "a</think>b");
+        check("", "<think>\na</think>b", whole, "<think>\na</think>b");
+        check("<think></think>", "<think></think>b", "[q]<think></think>b", "b");
+    }
 }
