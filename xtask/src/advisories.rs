@@ -21,7 +21,7 @@ const TOOLS: [Tool; 2] = [
     Tool { name: "audit", fetch: &["audit", "--quiet", "--json"], check: &["audit", "--no-fetch"] },
 ];
 
-/// What came of looking for the tools.
+/// Outcome of looking for the tools.
 #[derive(Debug, PartialEq)]
 enum Chosen {
     Check(&'static [&'static str]),

@@ -1,4 +1,4 @@
-//! Workers one after the other, and what they report.
+//! Workers one after the other, and their reports.
 
 use std::fs;
 use std::io::{BufRead, BufReader};

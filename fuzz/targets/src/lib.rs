@@ -20,6 +20,7 @@ mod runs;
 mod scratch;
 mod serve;
 mod text;
+mod wire;
 
 pub use mutate::{Mutator, read_corpus};
 pub use scratch::Scratch;
@@ -64,8 +65,8 @@ targets! {
     special_tokens: model::special_tokens,
     adapter: model::adapter,
     gguf: model::gguf,
-    search_replies: replies::search,
-    completion_replies: replies::completion,
-    request_bodies: serve::bodies,
-    requests: serve::requests,
+    search_replies: wire::search_replies,
+    completion_replies: wire::completion_replies,
+    request_bodies: wire::request_bodies,
+    requests: wire::requests,
 }

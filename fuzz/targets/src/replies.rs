@@ -13,13 +13,11 @@ use zs_search::{
 };
 use zs_simulator::{RemoteApi, RemoteConfig, RemoteEngine, SimulationTemplates};
 
-use crate::Scratch;
-
 /// A server whose reply is set from outside, and its clients.
 pub(crate) struct Engines {
     reply: Arc<Mutex<Vec<u8>>>,
-    search: Vec<Box<dyn SearchEngine>>,
-    completion: Vec<Box<dyn SearchEngine>>,
+    pub(crate) search: Vec<Box<dyn SearchEngine>>,
+    pub(crate) completion: Vec<Box<dyn SearchEngine>>,
     _server: TestServer,
 }
 
@@ -30,7 +28,21 @@ impl fmt::Debug for Engines {
 }
 
 impl Engines {
-    fn start() -> Self {
+    /// Asks clients that get `bytes` as the reply.
+    pub(crate) fn ask(&self, bytes: &[u8], clients: &[Box<dyn SearchEngine>]) {
+        bytes.clone_into(&mut self.reply.lock().expect("no thread panics with it"));
+        let question = Question::new("q", "who?", ["Ann"]);
+        let quality = DocumentQuality::Useful;
+        let request =
+            SearchRequest { query: "who", question: &question, quality, read: &[], k: 2, seed: 0 };
+        for engine in clients {
+            for found in engine.search_batch(std::slice::from_ref(&request)).into_iter().flatten() {
+                assert!(found.len() <= 2, "{} gives too many documents", engine.name());
+            }
+        }
+    }
+
+    pub(crate) fn start() -> Self {
         let reply: Arc<Mutex<Vec<u8>>> = Arc::default();
         let shown = Arc::clone(&reply);
         let server = TestServer::start(move |_, _| {
@@ -120,26 +132,4 @@ impl SearchEngine for Shelf {
         };
         requests.iter().map(|_| Ok(["a", "b", "c"].map(document).into())).collect()
     }
-}
-
-fn ask(scratch: &Scratch, bytes: &[u8], chosen: fn(&Engines) -> &[Box<dyn SearchEngine>]) {
-    let engines = scratch.engines.get_or_init(Engines::start);
-    *engines.reply.lock().expect("no thread panics with it") = bytes.to_owned();
-    let question = Question::new("q", "who?", ["Ann"]);
-    let quality = DocumentQuality::Useful;
-    let request =
-        SearchRequest { query: "who", question: &question, quality, read: &[], k: 2, seed: 0 };
-    for engine in chosen(engines) {
-        for found in engine.search_batch(&[request.clone()]).into_iter().flatten() {
-            assert!(found.len() <= 2, "{} gives more documents than asked for", engine.name());
-        }
-    }
-}
-
-pub(crate) fn search(scratch: &Scratch, bytes: &[u8]) {
-    ask(scratch, bytes, |it| &it.search);
-}
-
-pub(crate) fn completion(scratch: &Scratch, bytes: &[u8]) {
-    ask(scratch, bytes, |it| &it.completion);
 }

@@ -1,4 +1,4 @@
-//! What targets keep between executions: a folder for files, servers, models.
+//! Folder, servers and models that targets keep between executions.
 
 use std::cell::OnceCell;
 use std::fmt;

@@ -9,17 +9,15 @@ use zs_model::testing::ScriptedGenerator;
 use zs_search::FixedEngine;
 use zs_serve::{ServeConfig, ServedModel, Server, Services};
 
-use crate::Scratch;
-
 /// Routes that read a body.
-const ROUTES: [&str; 3] = ["/retrieve", "/v1/chat/completions", "/v1/completions"];
+pub(crate) const ROUTES: [&str; 3] = ["/retrieve", "/v1/chat/completions", "/v1/completions"];
 
 /// A server with a search engine and a scripted model.
 #[derive(Debug)]
 pub(crate) struct Served(Server);
 
 impl Served {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let generator = ScriptedGenerator::new(|_, _| "ok".to_owned()).with_context_length(256);
         let model = ServedModel { name: "m".to_owned(), generator: Arc::new(generator) };
         let engine: Arc<dyn zs_core::SearchEngine> = Arc::new(FixedEngine::default());
@@ -53,26 +51,11 @@ impl Served {
         }
     }
 
-    fn check(&self, parts: &[&[u8]]) {
+    /// Sends bytes; a server must answer, and not with an error of its own.
+    pub(crate) fn check(&self, parts: &[&[u8]]) {
         // The ports of the machine may be used up for a while.
         let Ok(reply) = self.exchange(parts) else { return };
         let is_failure = reply.starts_with(b"HTTP/1.1 500");
         assert!(!is_failure, "{}", String::from_utf8_lossy(&reply));
     }
-}
-
-pub(crate) fn bodies(scratch: &Scratch, bytes: &[u8]) {
-    let served = scratch.served.get_or_init(Served::start);
-    for route in ROUTES {
-        let head = format!(
-            "POST {route} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            bytes.len()
-        );
-        served.check(&[head.as_bytes(), bytes]);
-    }
-}
-
-pub(crate) fn requests(scratch: &Scratch, bytes: &[u8]) {
-    scratch.served.get_or_init(Served::start).check(&[bytes]);
 }

@@ -18,6 +18,8 @@ use crate::Arguments;
 const LIMIT: Duration = Duration::from_secs(1);
 /// Attempts of an input that took longer, since other processes may have taken the time.
 const ATTEMPTS: usize = 3;
+/// Characters of the message of a panic at most.
+const MESSAGE_CHARS: usize = 200;
 /// Seconds after which an input is taken to run for ever.
 const HANG_SECONDS: u64 = 30;
 
@@ -59,6 +61,7 @@ pub(crate) fn run(arguments: &Arguments, progress: &Path) -> anyhow::Result<Exit
             Ok(took) => slowest = slowest.max(took),
             Err(payload) => {
                 let message = zs_core::panic_message(payload.as_ref()).replace('\n', " ");
+                let message: String = message.chars().take(MESSAGE_CHARS).collect();
                 println!("failed {number} panicked: {message}");
             }
         }

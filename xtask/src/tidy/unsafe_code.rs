@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use proc_macro2::{TokenStream, TokenTree};
-use syn::{Item, Safety};
 use syn::visit::Visit;
+use syn::{Item, Safety};
 
 use super::Findings;
 use super::source::{Source, attributes, is_test};
