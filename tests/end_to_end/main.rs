@@ -18,6 +18,7 @@ mod evaluation;
 mod example_manifests;
 mod faults;
 mod inspect;
+mod interrupted;
 mod library;
 mod metric_docs;
 mod odd_files;

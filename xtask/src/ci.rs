@@ -7,14 +7,15 @@ use anyhow::Context;
 use cargo_metadata::MetadataCommand;
 use xshell::{Shell, cmd};
 
-use crate::{features, tidy};
+use crate::{advisories, features, tidy};
 
 /// One named check.
 type Step = (&'static str, fn(&Shell) -> anyhow::Result<()>);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("fmt", |sh| Ok(cmd!(sh, "cargo fmt --all --check").run()?)),
     ("tidy", |_| tidy::check_workspace()),
+    ("advisories", advisories::check),
     ("clippy", |sh| {
         Ok(cmd!(sh, "cargo clippy --workspace --all-targets --locked -- -D warnings").run()?)
     }),

@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stderr, reason = "a command-line tool speaks on the console")]
 
+mod advisories;
 mod ci;
 mod features;
 mod gpu_pack;
@@ -26,13 +27,14 @@ struct Arguments {
 enum Command {
     /// Run every check that a change must pass, cheapest first
     ///
-    /// Formatting, tidy, clippy, documentation, packaging, tests, doctests, each feature alone. Stops at
-    /// the first failure. `.ci/run` runs the same.
+    /// Formatting, tidy, advisories about dependencies, clippy, documentation, packaging, tests, doctests,
+    /// each feature alone. Stops at the first failure. `.ci/run` runs the same.
     Ci(CiArguments),
     /// Check what rustc cannot
     ///
-    /// Edges between crates, cycles among modules, state of the whole process, symbolic links,
-    /// files that are not packaged, file lengths, READMEs, features, ignored tests, doc comments.
+    /// Edges between crates, cycles among modules, state of the whole process, unsafe code that
+    /// ARCHITECTURE does not list, symbolic links, files that are not packaged, file lengths, READMEs,
+    /// features, ignored tests, doc comments.
     Tidy,
     /// Train against a simulated search engine and evaluate against a real one
     ///

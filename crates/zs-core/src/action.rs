@@ -32,26 +32,24 @@ pub enum Action {
 /// ```
 #[must_use]
 pub fn parse_action(text: &str) -> Action {
-    let mut rest = text;
-    while let Some((tag, body_start)) = next_opening(rest) {
-        let body = &rest[body_start..];
-        let Some(end) = body.find(tag.closing) else {
-            // This tag never closes; a different one may open and close after it.
-            rest = body;
-            continue;
-        };
-        let mut content = &body[..end];
-        if let Some(restart) = content.rfind(tag.opening) {
-            content = &content[restart + tag.opening.len()..];
-        }
-        let content = content.trim();
-        return match (tag.is_search, content.is_empty()) {
-            (true, true) => Action::Invalid,
-            (true, false) => Action::Search(content.to_owned()),
-            (false, _) => Action::Answer(content.to_owned()),
-        };
+    // Where the first opening tag of a kind never closes, no later one does, so each is looked for once.
+    let first_closed = |tag: &'static Tag| {
+        let start = text.find(tag.opening)? + tag.opening.len();
+        Some((start, &text[start..start + text[start..].find(tag.closing)?], tag))
+    };
+    let closed = TAGS.iter().filter_map(first_closed);
+    let Some((_, mut content, tag)) = closed.min_by_key(|(start, ..)| *start) else {
+        return Action::Invalid;
+    };
+    if let Some(restart) = content.rfind(tag.opening) {
+        content = &content[restart + tag.opening.len()..];
     }
-    Action::Invalid
+    let content = content.trim();
+    match (tag.is_search, content.is_empty()) {
+        (true, true) => Action::Invalid,
+        (true, false) => Action::Search(content.to_owned()),
+        (false, _) => Action::Answer(content.to_owned()),
+    }
 }
 
 struct Tag {
@@ -64,14 +62,6 @@ const TAGS: [Tag; 2] = [
     Tag { opening: "<search>", closing: "</search>", is_search: true },
     Tag { opening: "<answer>", closing: "</answer>", is_search: false },
 ];
-
-/// The first opening tag of `text` and where its body starts.
-fn next_opening(text: &str) -> Option<(&'static Tag, usize)> {
-    TAGS.iter()
-        .filter_map(|tag| text.find(tag.opening).map(|at| (tag, at)))
-        .min_by_key(|(_, at)| *at)
-        .map(|(tag, at)| (tag, at + tag.opening.len()))
-}
 
 #[cfg(test)]
 mod tests {
@@ -104,6 +94,14 @@ mod tests {
         check("</search> <search>", Action::Invalid);
         check("", Action::Invalid);
         check("<search> état d'Ohio ü </search>", search("état d'Ohio ü"));
+    }
+
+    /// A text of a policy that repeats an opening tag is read in one pass.
+    #[test]
+    fn many_tags_that_never_close_take_no_time() {
+        let start = std::time::Instant::now();
+        assert_eq!(parse_action(&"</search><search><answer".repeat(1 << 16)), Action::Invalid);
+        assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
     }
 
     proptest! {

@@ -89,6 +89,10 @@ const DATE_FIELD: &str = "strftime_now";
 /// Largest source of a template; the longest in use have 20 kB.
 const MAX_SOURCE: usize = 1 << 20;
 
+/// Largest expression or statement of a template, its texts not counted. A chain of operations is parsed
+/// as deep as it is long, and a deep one overflows the stack.
+const MAX_BLOCK: usize = 4096;
+
 /// Largest text that a template may render. No context holds that many tokens.
 const MAX_OUTPUT: usize = 32 << 20;
 
@@ -148,6 +152,10 @@ impl ChatTemplate {
     ) -> Result<Self, ChatTemplateError> {
         if source.len() > MAX_SOURCE {
             let message = format!("it has more than {} KiB", MAX_SOURCE >> 10);
+            return Err(ChatTemplateError::Render { message });
+        }
+        if source::longest_block(&source) > MAX_BLOCK {
+            let message = format!("an expression in it has more than {MAX_BLOCK} characters");
             return Err(ChatTemplateError::Render { message });
         }
         let environment = environment(&source, date).map_err(|it| render_error(&it))?;

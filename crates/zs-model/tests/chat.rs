@@ -102,3 +102,13 @@ fn agrees_with_transformers() {
     let without = tokenizer.with_chat_template(None);
     assert_eq!(without.encode_prompt("hi").unwrap(), without.encode_start("hi").unwrap());
 }
+
+/// A long chain of operations is parsed as deep as it is long; a stack would not hold it.
+#[test]
+fn deep_expressions_are_refused() {
+    for link in ["|l", ".l", "[0]", " + a", "()"] {
+        let source = format!("{{{{ a{} }}}}", link.repeat(200_000));
+        let error = ChatTemplate::new(source, String::new(), String::new()).unwrap_err();
+        assert!(error.to_string().contains("more than 4096 characters"), "{link}: {error}");
+    }
+}

@@ -147,6 +147,8 @@ fn errors_name_unsupported_adapter_fields() {
     refuses(|it| it.replace("\"use_dora\": false", "\"use_dora\": true"), "use_dora = true");
     refuses(|it| it.replace("\"q_proj\"", "\"query\""), "target module `query`");
     refuses(|it| it.replace("\"r\": 4", "\"r\": 5"), "lora_A.weight has shape [4, 32]");
+    // More than any machine has is not allocated first.
+    refuses(|it| it.replace("\"r\": 4", "\"r\": 1099511627776"), "lora_A.weight has shape [4, 32]");
     refuses(|it| it.replace("\"r\": 4", "\"r\": 0"), "`r`");
     refuses(|it| it.replace("\n    \"q_proj\",", ""), "q_proj.lora_A.weight is not part");
     refuses(|_| "{}".to_owned(), "missing field");

@@ -113,11 +113,17 @@ pub fn write_records<T: Serialize>(
 ///
 /// # Errors
 ///
-/// Each item fails on its own, naming its row.
+/// Each item fails on its own, naming its row. One that cannot be read is the last.
 pub fn read_records<T: DeserializeOwned>(
     reader: impl BufRead,
 ) -> impl Iterator<Item = Result<T, RecordError>> {
-    reader.lines().enumerate().filter_map(|(index, line)| {
+    let mut is_readable = true;
+    // What cannot be read further would fail for ever.
+    let lines = reader
+        .lines()
+        .enumerate()
+        .take_while(move |(_, line)| std::mem::replace(&mut is_readable, line.is_ok()));
+    lines.filter_map(|(index, line)| {
         let row = index + 1;
         match line {
             Ok(line) if line.trim().is_empty() => None,
@@ -175,6 +181,19 @@ mod tests {
             _ => ProgramOutcome::RateLimited,
         };
         ProgramCheck { turn, function: "f".to_owned(), outcome }
+    }
+
+    /// A reader that fails for ever, as a decoder of damaged data does.
+    #[test]
+    fn what_cannot_be_read_is_the_last_item() {
+        struct Broken;
+        impl std::io::Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+                Err(std::io::Error::other("damaged"))
+            }
+        }
+        let read: Vec<_> = read_records::<u8>(std::io::BufReader::new(Broken)).take(9).collect();
+        assert!(matches!(read[..], [Err(RecordError::Read { row: 1, .. })]), "{read:?}");
     }
 
     fn trajectory() -> impl Strategy<Value = Trajectory> {

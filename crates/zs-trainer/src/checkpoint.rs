@@ -203,7 +203,7 @@ impl Checkpoints {
             .collect();
         // The weights after a step are those that the next step is computed with.
         let is_suspect = |step: usize| {
-            skipped_since.iter().any(|(at, since)| (*since - 1..=*at).contains(&step))
+            skipped_since.iter().any(|(at, since)| (since.saturating_sub(1)..=*at).contains(&step))
         };
         steps.iter().copied().rev().find(|it| !is_suspect(*it))
     }

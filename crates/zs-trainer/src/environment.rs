@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use zs_data::{FileError, digest, read_json};
 
 use crate::context::{Devices, host_threads};
-use crate::files::{RunDir, files_below};
+use crate::files::{ENVIRONMENT, RunDir, files_below};
 use crate::run_dir_error::RunDirError;
 use crate::versions;
 
 /// File of a run with its build, machine and inputs.
-pub(crate) const FILE: &str = "environment.json";
+pub(crate) const FILE: &str = ENVIRONMENT;
 
 /// Build and machine: what decides how numbers are rounded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

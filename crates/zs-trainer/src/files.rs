@@ -1,6 +1,7 @@
 //! Run directories and the files in them: created whole, never overwritten.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirEntry, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +12,9 @@ use crate::run_dir_error::RunDirError;
 
 /// The file by which a process holds a run directory.
 const LOCK: &str = ".lock";
+
+/// Build, machine and inputs of a run; written before its run file.
+pub(crate) const ENVIRONMENT: &str = "environment.json";
 
 /// The run file of a run, with every default filled in.
 pub(crate) const CONFIG: &str = "config.toml";
@@ -94,7 +98,15 @@ impl RunDir {
         if !path.exists() {
             return Ok(());
         }
-        if path.is_dir() && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none()) {
+        // A process that ended before its run file was there has left nothing to go on with.
+        let is_remnant =
+            |name: &str| [LOCK, ENVIRONMENT].contains(&name) || name.ends_with(".partial");
+        let is_free = |entry: io::Result<DirEntry>| {
+            entry.is_ok_and(|it| {
+                it.path().is_file() && it.file_name().to_str().is_some_and(is_remnant)
+            })
+        };
+        if path.is_dir() && fs::read_dir(path).is_ok_and(|mut entries| entries.all(is_free)) {
             return Ok(());
         }
         let found = if !path.is_dir() {
@@ -220,6 +232,26 @@ mod tests {
         run.write_json(SUMMARY, &1).unwrap();
         let message = RunDir::create(&out).unwrap_err().to_string();
         assert!(message.contains("finished run"), "{message}");
+    }
+
+    /// A process may be killed, or its disk be full, before the run file is there.
+    #[test]
+    fn what_is_left_before_a_run_file_is_no_run() {
+        let scratch = tempfile::tempdir().unwrap();
+        let out = scratch.path().join("run");
+        for left in [LOCK, "environment.json", "config.toml.partial"] {
+            fs::create_dir_all(&out).unwrap();
+            fs::write(out.join(left), "{").unwrap();
+            drop(RunDir::create(&out).unwrap());
+        }
+        for other in ["config.toml", "metrics.jsonl", "notes"] {
+            fs::write(out.join(other), "").unwrap();
+            let message = RunDir::create(&out).unwrap_err().to_string();
+            assert!(message.contains("interrupted run"), "{message}");
+            fs::remove_file(out.join(other)).unwrap();
+        }
+        fs::create_dir(out.join("checkpoints.partial")).unwrap();
+        assert!(RunDir::create(&out).is_err());
     }
 
     #[test]

@@ -50,6 +50,8 @@ mod rollouts;
 mod run_dir_error;
 pub mod source;
 pub mod supervised;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod times;
 pub mod train;
 mod trainable;

@@ -97,6 +97,7 @@ const RULES: &[Rule] = &[
     },
     Rule { package: "zs-benches", workspace: "*", external: "*" },
     Rule { package: "zs-tests", workspace: "*", external: "*" },
+    Rule { package: "zs-fuzz", workspace: "*", external: "*" },
     Rule { package: "xtask", workspace: "", external: "*" },
 ];
 
@@ -121,7 +122,7 @@ fn problem(
     is_workspace: bool,
     is_development: bool,
 ) -> Option<String> {
-    const TOP: [&str; 4] = ["zs-train", "zs-benches", "zs-tests", "xtask"];
+    const TOP: [&str; 5] = ["zs-train", "zs-benches", "zs-tests", "zs-fuzz", "xtask"];
     let allowed = match (is_workspace, is_development) {
         (true, true) => !TOP.contains(&dependency),
         (true, false) => holds(rule.workspace, dependency),

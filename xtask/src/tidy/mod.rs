@@ -11,8 +11,11 @@ mod paths;
 mod source;
 mod state;
 mod tensors;
+mod unsafe_code;
 mod words;
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -47,12 +50,16 @@ pub(crate) fn check_workspace() -> anyhow::Result<()> {
 
 fn findings(metadata: &Metadata) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
+    let mut unsafe_counts = BTreeMap::new();
     for package in metadata.workspace_packages() {
         edges::check(package, &mut findings);
         features::check(package, &mut findings)?;
         files::check(package, &metadata.workspace_root, &mut findings)?;
-        check_sources(package, metadata, &mut findings)?;
+        check_sources(package, metadata, &mut unsafe_counts, &mut findings)?;
     }
+    let architecture = fs::read_to_string(metadata.workspace_root.join("ARCHITECTURE.md"))
+        .context("cannot read ARCHITECTURE.md")?;
+    unsafe_code::check(&unsafe_counts, &architecture, &mut findings);
     links::check(&metadata.workspace_root, &mut findings);
     tensors::check(metadata, &mut findings)?;
     Ok(findings)
@@ -62,6 +69,7 @@ fn findings(metadata: &Metadata) -> anyhow::Result<Findings> {
 fn check_sources(
     package: &Package,
     metadata: &Metadata,
+    unsafe_counts: &mut BTreeMap<String, usize>,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let is_checked = |it: &TargetKind| matches!(it, TargetKind::Lib | TargetKind::Bin);
@@ -72,6 +80,7 @@ fn check_sources(
         .collect::<anyhow::Result<Vec<_>>>()?;
     modules::check(&package.name, &targets, findings);
     state::check(&package.name, targets.iter().flatten(), findings);
+    unsafe_code::count(targets.iter().flatten(), unsafe_counts);
     if package.publish.as_deref() != Some(&[]) {
         let folder = package.manifest_path.parent().context("a manifest lies in a folder")?;
         let folder = folder.strip_prefix(&metadata.workspace_root).unwrap_or(folder);

@@ -10,6 +10,7 @@ use parquet::record::reader::{ReaderIter, TreeBuilder};
 use parquet::record::{Field, Row};
 use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type};
 use serde_json::{Map, Value};
+use zs_core::caught;
 
 use super::failure::Failure;
 use crate::RowError;
@@ -36,7 +37,7 @@ impl ParquetRows {
         columns: Option<&[&str]>,
         max_bytes: usize,
     ) -> Result<Self, ParquetError> {
-        let reader = SerializedFileReader::new(file)?;
+        let reader = unpanicked(|| SerializedFileReader::new(file))?;
         let metadata = reader.metadata().file_metadata();
         let num_rows = usize::try_from(metadata.num_rows()).unwrap_or(0);
         let schema = metadata.schema();
@@ -69,13 +70,15 @@ impl ParquetRows {
     }
 
     fn open_group(&mut self) -> Result<(), ParquetError> {
-        let group = self.reader.get_row_group(self.group)?;
+        let group = unpanicked(|| self.reader.get_row_group(self.group))?;
         self.group += 1;
         self.left = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
         self.values = self
             .columns
             .iter()
-            .map(|(_, schema)| TreeBuilder::new().as_iter(Arc::clone(schema), group.as_ref()))
+            .map(|(_, schema)| {
+                unpanicked(|| TreeBuilder::new().as_iter(Arc::clone(schema), group.as_ref()))
+            })
             .collect::<Result<_, _>>()?;
         Ok(())
     }
@@ -85,9 +88,8 @@ impl ParquetRows {
         let mut row = Map::new();
         let mut budget = Budget { left: self.max_bytes, limit: self.max_bytes };
         for ((name, _), values) in self.columns.iter().zip(&mut self.values) {
-            let value = values
-                .next()
-                .unwrap_or_else(|| Err(ParquetError::EOF(format!("column `{name}` ends early"))))
+            let ended = || Err(ParquetError::EOF(format!("column `{name}` ends early")));
+            let value = unpanicked(|| values.next().unwrap_or_else(ended))
                 .map_err(|error| decoding_error(name, error))
                 .and_then(only_value)
                 .and_then(|field| to_json(field, name, &mut budget))?;
@@ -95,6 +97,13 @@ impl ParquetRows {
         }
         Ok(row)
     }
+}
+
+/// Result of the crate parquet, which panics on some damaged files.
+fn unpanicked<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    caught(read).unwrap_or_else(|message| {
+        Err(ParquetError::General(format!("the file is damaged: reading it {message}")))
+    })
 }
 
 /// True where a column has one of some names, but for case and white space around it.

@@ -87,3 +87,51 @@ fn chosen(field: Option<&Value>, path: &Path) -> Result<Option<String>, ChatTemp
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
     )))
 }
+
+/// Length of the longest `{{ .. }}` or `{% .. %}` of a template in bytes, without the texts in quotes.
+pub(super) fn longest_block(template: &str) -> usize {
+    let bytes = template.as_bytes();
+    let (mut at, mut longest) = (0, 0);
+    while at < bytes.len() {
+        if !bytes[at..].starts_with(b"{{") && !bytes[at..].starts_with(b"{%") {
+            at += 1;
+            continue;
+        }
+        at += 2;
+        let (mut length, mut quote) = (0, None);
+        while at < bytes.len() {
+            let is_end = bytes[at..].starts_with(b"}}") || bytes[at..].starts_with(b"%}");
+            match (quote, bytes[at]) {
+                (None, _) if is_end => break,
+                (None, it @ (b'"' | b'\'')) => quote = Some(it),
+                (None, _) => length += 1,
+                // The sign after it ends no text.
+                (Some(_), b'\\') => at += 1,
+                (Some(opening), it) if it == opening => quote = None,
+                (Some(_), _) => {}
+            }
+            at += 1;
+        }
+        longest = longest.max(length);
+    }
+    longest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_measured_without_their_texts() {
+        for (template, expected) in [
+            ("", 0),
+            ("a { b", 0),
+            ("{{a}}", 1),
+            ("{{ 'long \\' }} text' }}{% if b %}", 6),
+            ("{% set x = \"é}}\" + 'y' %}", 13),
+            ("{{ never closed é", 16),
+        ] {
+            assert_eq!(longest_block(template), expected, "{template}");
+        }
+    }
+}

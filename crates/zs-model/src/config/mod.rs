@@ -497,6 +497,13 @@ mod tests {
         ] {
             refuses(&llama(fields), expected);
         }
+        for length in ["-392", "3.5", "0", "8e304"] {
+            let scaling = format!(
+                r#""rope_scaling": {{"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                   "high_freq_factor": 4.0, "original_max_position_embeddings": {length}}}"#
+            );
+            refuses(&llama(&scaling), "original_max_position_embeddings = ");
+        }
         let no_heads = BASE.replace("\"num_attention_heads\": 6", "\"num_attention_heads\": 0");
         let text = format!(r#"{{{no_heads}, "model_type": "llama"}}"#);
         let error = ModelConfig::from_json(&text, Path::new("config.json")).unwrap_err();

@@ -24,6 +24,9 @@ pub struct Llama3RopeScaling {
     pub original_max_position_embeddings: f64,
 }
 
+/// Longest context whose length a 64-bit float holds exactly.
+const LONGEST_CONTEXT: f64 = (1_u64 << 53) as f64;
+
 /// Rotary base and scaling, read from `rope_parameters` or the older top-level fields.
 pub(super) fn rope(
     raw: &RawConfig,
@@ -65,12 +68,21 @@ pub(super) fn rope(
     }
     match kind.and_then(Value::as_str).unwrap_or("default") {
         "default" => Ok((theta, None)),
-        "llama3" => serde_json::from_value(parameters.clone())
-            .map(|scaling| (theta, Some(scaling)))
-            .map_err(|it| ConfigError::Parse {
-                path: path.to_owned(),
-                message: format!("rope_scaling: {it}"),
-            }),
+        "llama3" => {
+            let scaling: Llama3RopeScaling =
+                serde_json::from_value(parameters.clone()).map_err(|it| ConfigError::Parse {
+                    path: path.to_owned(),
+                    message: format!("rope_scaling: {it}"),
+                })?;
+            let length = scaling.original_max_position_embeddings;
+            // As a whole number it is written when the model is saved.
+            if !(1.0..=LONGEST_CONTEXT).contains(&length) || length.fract() != 0.0 {
+                let advice = "use the whole number of tokens that the model was pre-trained with";
+                let value = length.into();
+                return Err(unsupported("original_max_position_embeddings", &value, advice));
+            }
+            Ok((theta, Some(scaling)))
+        }
         other => Err(unsupported("rope_type", &other.into(), "use default or llama3")),
     }
 }

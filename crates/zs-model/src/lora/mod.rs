@@ -75,14 +75,28 @@ impl CausalLm {
 
     /// Frozen network with zero adapters.
     fn with_zero_lora(&self, config: &LoraConfig) -> Result<Self, LoraError> {
+        self.lora_targets(config)?;
+        let mut network = self.without_lora().no_grad();
+        let device = network.device();
+        for (name, linear) in &mut network.linears_mut() {
+            if config.target_modules.iter().any(|target| is_target(name, target)) {
+                let shape = linear.weight.val().dims();
+                linear.adapter = Some(LowRank::zeros(shape, config.r, config.scale(), &device));
+            }
+        }
+        network.lora = Some(config.clone());
+        Ok(network)
+    }
+
+    /// Paths and shapes (`[in, out]`) of the layers that a configuration names. Nothing is allocated.
+    fn lora_targets(&self, config: &LoraConfig) -> Result<Vec<(String, [usize; 2])>, LoraError> {
         if config.r == 0 {
             return Err(LoraError::NoRank);
         }
         if config.target_modules.is_empty() {
             return Err(LoraError::NoTargets);
         }
-        let mut network = self.without_lora().no_grad();
-        let device = network.device();
+        let mut network = self.clone();
         let mut linears = network.linears_mut();
         if let Some(name) = config
             .target_modules
@@ -96,14 +110,8 @@ impl CausalLm {
             let available = available.join(", ");
             return Err(LoraError::UnknownTarget { name: name.clone(), available });
         }
-        for (name, linear) in &mut linears {
-            if config.target_modules.iter().any(|target| is_target(name, target)) {
-                let shape = linear.weight.val().dims();
-                linear.adapter = Some(LowRank::zeros(shape, config.r, config.scale(), &device));
-            }
-        }
-        network.lora = Some(config.clone());
-        Ok(network)
+        linears.retain(|(name, _)| config.target_modules.iter().any(|it| is_target(name, it)));
+        Ok(linears.into_iter().map(|(name, it)| (name, it.weight.val().dims())).collect())
     }
 
     /// Base network without the adapters, sharing its weights.

@@ -134,11 +134,15 @@ impl LanguageModel {
     pub fn with_adapter_from(&self, dir: &Path) -> Result<Self, AdapterError> {
         let path = dir.join(CONFIG);
         let config = read_config(&path)?;
-        let network: CausalLm = self
-            .network()
-            .with_zero_lora(&config)
-            .map_err(|source| AdapterError::Lora { path, source })?;
+        let failed = |source| AdapterError::Lora { path: path.clone(), source };
+        let targets = self.network().lora_targets(&config).map_err(failed)?;
         let mut files = WeightFiles::open_single(dir.join(WEIGHTS))?;
+        // No memory is allocated for a rank that the weights have not.
+        files.check(targets.into_iter().flat_map(|(layer, [input, output])| {
+            let name = |side| format!("base_model.model.{layer}.lora_{side}.weight");
+            [(name('A'), vec![config.r, input]), (name('B'), vec![output, config.r])]
+        }))?;
+        let network: CausalLm = self.network().with_zero_lora(&config).map_err(failed)?;
         let network = fill(network, |entry| match peft_name(&entry.name) {
             Some(name) => files.take(&TensorEntry { name, ..entry.clone() }).map(Some),
             None => Ok(None),

@@ -182,8 +182,9 @@ fn serve(
             CannedResponse::Whole { status, header, body } => {
                 let header = header.map(|it| format!("{it}\r\n")).unwrap_or_default();
                 let length = body.len();
-                write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n{header}\r\n")?;
-                stream.write_all(&body)?;
+                let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {length}\r\n{header}");
+                // In one piece: a second one would wait until the first is acknowledged.
+                stream.write_all(&[format!("{head}\r\n").as_bytes(), &body].concat())?;
                 stream.flush()?;
             }
             CannedResponse::HalfClose => return stream.shutdown(Shutdown::Both),
