@@ -96,7 +96,8 @@ impl JudgePrompt {
 /// assert!(parse_verdict("useful, or maybe noisy").is_err());
 /// ```
 pub fn parse_verdict(reply: &str) -> Result<DocumentQuality, VerdictError> {
-    let last = without_thoughts(reply).lines().rev().find(|it| !it.trim().is_empty()).unwrap_or_default();
+    let last =
+        without_thoughts(reply).lines().rev().find(|it| !it.trim().is_empty()).unwrap_or_default();
     let lower = last.to_lowercase();
     let words: Vec<&str> =
         lower.split(|it: char| !it.is_alphanumeric()).filter(|it| !it.is_empty()).collect();
