@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn many_tags_that_never_close_take_no_time() {
         let start = std::time::Instant::now();
-        assert_eq!(parse_action(&"</search><search><answer".repeat(1 << 16)), Action::Invalid);
+        assert_eq!(parse_action(&"<search><answer> ".repeat(1 << 16)), Action::Invalid);
         assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
     }
 
