@@ -47,7 +47,7 @@ impl Engines {
         let shown = Arc::clone(&reply);
         let server = TestServer::start(move |_, _| {
             let bytes = shown.lock().expect("no thread panics with it");
-            CannedResponse::ok(&String::from_utf8_lossy(&bytes))
+            CannedResponse::ok(&*bytes)
         });
         let url = server.url();
         let http = HttpConfig {
