@@ -54,7 +54,7 @@ fn a_dry_run_says_what_would_happen_and_does_nothing() {
     }
     assert!(!dir.join("run").exists());
 
-    let large = ["--set", "training.update.micro_batch_tokens=1000000000"];
+    let large = ["--set", "training.schedule.eval_batch_size=1000000000"];
     let refused = zs(dir, &[&["train", "run.toml"], &large[..]].concat());
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(said.contains("of memory and") && said.contains("--force"), "{said}");

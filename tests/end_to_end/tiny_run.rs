@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::common::{assert_same_files, recorded_groups, tiny_model, train_toml, zs, zs_ok};
 use zs_reproduce::claims::{ClaimsReport, Request, Verdict, quick, quick_config, run};
@@ -330,9 +330,21 @@ fn the_main_job_writes_its_report() {
 /// Every run file of the repository loads as what its name says.
 #[test]
 fn published_run_files_are_valid() {
-    let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runs");
-    for entry in fs::read_dir(runs).unwrap() {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../runs")];
+    while let Some(folder) = folders.pop() {
+        check_run_files(&folder, &mut folders);
+    }
+}
+
+/// Loads the run files of a folder and lists its folders.
+#[track_caller]
+fn check_run_files(folder: &Path, folders: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            folders.push(path);
+            continue;
+        }
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         if name == "README" {
             continue;

@@ -180,7 +180,7 @@ impl Paid {
 mod tests {
     use std::sync::Arc;
 
-    use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult};
+    use zs_core::{Document, Question, SearchEngine, SearchRequest, SearchResult, with_causes};
 
     use super::*;
     use crate::{BudgetConfig, BudgetedEngine, Ledger, MeteredEngine};
@@ -285,7 +285,7 @@ mod tests {
         process.num_answered(2);
         assert_eq!(Process::begin(&path, budget, Usage::default(), 0).ledger.passed(), [7]);
         std::fs::write(&path, "{}\n").unwrap();
-        let message = Ledger::default().keep_journal(&path).unwrap_err().to_string();
+        let message = with_causes(&Ledger::default().keep_journal(&path).unwrap_err());
         assert!(message.contains("spent.jsonl, row 1") && message.contains("restore"), "{message}");
     }
 

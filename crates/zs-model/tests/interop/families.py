@@ -37,7 +37,7 @@ BASE = {
 }
 FAMILIES = {
     # Head width beside hidden / heads; a window that the context exceeds.
-    "mistral": MistralForCausalLM(MistralConfig(**BASE, head_dim=8, sliding_window=32, rope_theta=1e6)),
+    "mistral": MistralForCausalLM(MistralConfig(**BASE, head_dim=8, sliding_window=48, rope_theta=1e6)),
     # Blocks 1 and 3 without rotation, tied head.
     "smollm3": SmolLM3ForCausalLM(
         SmolLM3Config(**BASE, no_rope_layers=[1, 0, 1, 0], rope_theta=5e6, tie_word_embeddings=True)

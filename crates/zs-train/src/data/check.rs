@@ -172,7 +172,7 @@ mod tests {
         check_kind(r#"{"title":"t","text":"x"}"#, Kind::Documents, &[], false);
         let empty = "{\"text\":\"\"}\n{\"text\":\"a\"}";
         check_kind(empty, Kind::Documents, &[EmptyDocument], true);
-        check_kind(r#"{"contents":"首都"}"#, Kind::Documents, &[], true);
+        check_kind(r#"{"contents":"首都"}"#, Kind::Documents, &[], false);
         check_kind(r#"{"question":"首都?","answer":"a"}"#, Kind::Questions, &[], false);
         check_kind(r#"{"answer":"a","prediction":"b"}"#, Kind::Predictions, &[], false);
         check_kind(r#"{"question":"q","turns":[]}"#, Kind::Turns, &[], false);

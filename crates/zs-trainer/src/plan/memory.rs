@@ -153,8 +153,8 @@ pub fn parts(
     add("gradients", 2 * BYTES * trained, Some(Phase::Update));
     let at_once = concurrent_micro_batches(on.cores, shape.num_parameters()) as u64;
     add("activations", at_once * activations(config, &shape, on), Some(Phase::Update));
-    let logits =
-        training.memory.max_logits.min(training.update.micro_batch_tokens * shape.vocab_size);
+    let logits = micro_batch_tokens(config, &shape).saturating_mul(shape.vocab_size);
+    let logits = logits.min(training.memory.max_logits);
     add("logits", 3 * BYTES * logits as u64, Some(Phase::Update));
     let sampling = Sampling::of(config, &shape, on);
     add("key-value cache", sampling.cache, Some(Phase::Rollout));
@@ -192,12 +192,17 @@ fn is_bf16(config: &TrainConfig, on: Placement) -> bool {
     config.training.memory.compute_dtype.resolved(on.is_gpu) == ComputeDtype::Bf16
 }
 
+/// Tokens of a micro-batch, at most those of a step.
+fn micro_batch_tokens(config: &TrainConfig, shape: &ModelConfig) -> usize {
+    let schedule = &config.training.schedule;
+    let of_step = schedule.questions_per_step * schedule.group_size * episode_tokens(config, shape);
+    config.training.update.micro_batch_tokens.min(of_step)
+}
+
 /// Memory of the activations of one micro-batch.
 fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 {
     let memory = &config.training.memory;
-    let schedule = &config.training.schedule;
-    let of_step = schedule.questions_per_step * schedule.group_size * episode_tokens(config, shape);
-    let tokens = config.training.update.micro_batch_tokens.min(of_step);
+    let tokens = micro_batch_tokens(config, shape);
     let (d, f, blocks) = (shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers);
     let (heads, keys) = (shape.num_attention_heads, shape.num_key_value_heads);
     let row = episode_tokens(config, shape).min(tokens);
