@@ -1,6 +1,5 @@
 //! Every target survives its corpus and some mutations of it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::Path;
