@@ -1,6 +1,5 @@
 //! Every target survives its corpus and some mutations of it.
 
-
 use std::fs;
 use std::path::Path;
 
