@@ -10,6 +10,9 @@ const ACCELERATORS: [&str; 3] = ["accelerator", "cuda", "wgpu"];
 /// The crate that refuses to be built without a backend, and so do those that depend on it.
 const NEEDS_BACKEND: &str = "zs-train";
 
+/// Features that bring a backend.
+const BACKENDS: [&str; 3] = ["cuda", "flex", "wgpu"];
+
 /// Type-checks the selections that need an accelerator's crates, or those that do not, crates with few
 /// dependencies first.
 pub(crate) fn check(sh: &Shell, with_accelerators: bool) -> anyhow::Result<()> {
@@ -19,10 +22,10 @@ pub(crate) fn check(sh: &Shell, with_accelerators: bool) -> anyhow::Result<()> {
     packages.sort_by_key(|it| it.dependencies.len());
     for package in packages {
         let name = package.name.as_str();
-        for arguments in selections(package.features.keys().map(String::as_str)) {
+        let features = package.features.keys().map(String::as_str);
+        for arguments in selections(features, needs_backend(package)) {
             let is_accelerated = arguments.iter().any(|it| ACCELERATORS.contains(it));
-            let is_meant = arguments.len() > 1 || !needs_backend(package);
-            if is_meant && is_accelerated == with_accelerators {
+            if is_accelerated == with_accelerators {
                 cmd!(sh, "cargo check --locked --lib --package {name} {arguments...}").run()?;
             }
         }
@@ -35,11 +38,22 @@ fn needs_backend(package: &Package) -> bool {
     package.name.as_str() == NEEDS_BACKEND || dependencies.any(|it| it == NEEDS_BACKEND)
 }
 
-/// The arguments that select nothing that is optional, and each feature alone.
-fn selections<'a>(features: impl Iterator<Item = &'a str>) -> Vec<Vec<&'a str>> {
-    let alone = features.filter(|it| *it != "default");
-    let alone = alone.map(|it| vec!["--no-default-features", "--features", it]);
-    std::iter::once(vec!["--no-default-features"]).chain(alone).collect()
+/// The arguments that select nothing that is optional, and each feature alone; for a crate that needs a
+/// backend only selections with one.
+fn selections<'a>(
+    features: impl Iterator<Item = &'a str>,
+    needs_backend: bool,
+) -> Vec<Vec<&'a str>> {
+    let with = |it: &'a str| {
+        let mut arguments = vec!["--no-default-features", "--features", it];
+        if needs_backend && !BACKENDS.contains(&it) {
+            arguments.extend(["--features", "flex"]);
+        }
+        arguments
+    };
+    let alone = features.filter(|it| *it != "default").map(with);
+    let none = (!needs_backend).then(|| vec!["--no-default-features"]);
+    none.into_iter().chain(alone).collect()
 }
 
 #[cfg(test)]
@@ -47,21 +61,30 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(features: &[&str], expected: &[&str]) {
-        let selections = selections(features.iter().copied());
+    fn check(features: &[&str], needs_backend: bool, expected: &[&str]) {
+        let selections = selections(features.iter().copied(), needs_backend);
         let found: Vec<String> = selections.iter().map(|it| it.join(" ")).collect();
         assert_eq!(found, expected);
     }
 
     #[test]
     fn each_feature_is_selected_alone() {
-        check(&[], &["--no-default-features"]);
+        check(&[], false, &["--no-default-features"]);
         check(
             &["cuda", "default", "flex"],
+            false,
             &[
                 "--no-default-features",
                 "--no-default-features --features cuda",
                 "--no-default-features --features flex",
+            ],
+        );
+        check(
+            &["default", "flex", "postgres"],
+            true,
+            &[
+                "--no-default-features --features flex",
+                "--no-default-features --features postgres --features flex",
             ],
         );
     }
