@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use zs_core::StreamKey;
 use zs_model::{
     ComputeDtype, Generator, LanguageModel, LoraConfig, MemoryConfig, ModelConfig, Optimizer,
-    OptimizerConfig, SamplingParams, TokenId, TokenRow, accumulate_gradients, micro_batches,
-    supervised_step,
+    OptimizerConfig, SamplingParams, TokenId, TokenRow, accumulate_gradients,
+    concurrent_micro_batches, micro_batches, supervised_step,
 };
 use zs_observe::write_json;
 use zs_train::device::DeviceArgs;
@@ -463,7 +463,7 @@ fn policy_update(model: &LanguageModel, floor: &Floor, tries: usize) -> Result<T
 
 /// True if the cores of a CPU share one micro-batch of a model.
 fn is_large(config: &ModelConfig) -> bool {
-    config.num_parameters() > 1 << 25
+    concurrent_micro_batches(2, config.num_parameters()) == 1
 }
 
 fn gib(bytes: u64) -> f64 {

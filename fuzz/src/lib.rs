@@ -1,4 +1,4 @@
-//! What the harnesses share: folders, servers and models that live as long as the process.
+//! Shared parts of the harnesses: folders, servers and models that live as long as the process.
 
 use zs_fuzz::{Scratch, TARGETS};
 

@@ -51,7 +51,7 @@ impl Document {
     }
 }
 
-/// Which kind of documents the simulation LLM is asked for.
+/// Kind of documents that the simulation LLM is asked for.
 ///
 /// Drawn per query with the curriculum's noise probability; engines that cannot act on it ignore it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

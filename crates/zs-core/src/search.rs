@@ -86,7 +86,7 @@ pub enum SearchError {
     Exhausted {
         /// The engine's name.
         engine: String,
-        /// Which limit was reached.
+        /// Name of the limit.
         limit: String,
     },
 }
@@ -159,7 +159,7 @@ pub fn guarded_search(
     })
 }
 
-/// Which parts of a request an engine reads, and so what its answer can depend on.
+/// Parts of a request that an engine reads, and so what its answer can depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineScope {
     /// `query` and `k` only: retrieval.
@@ -225,7 +225,7 @@ pub trait SearchEngine: Debug + Send + Sync {
         self.inner().is_none_or(|it| it.is_deterministic())
     }
 
-    /// Which parts of a request this engine reads; caches take it at its word.
+    /// Parts of a request that this engine reads; caches take it at its word.
     ///
     /// Everything, unless an engine says otherwise.
     fn scope(&self) -> EngineScope {

@@ -118,7 +118,7 @@ pub fn read_records<T: DeserializeOwned>(
     reader: impl BufRead,
 ) -> impl Iterator<Item = Result<T, RecordError>> {
     let mut is_readable = true;
-    // What cannot be read further would fail for ever.
+    // A reader that failed once fails at every further call.
     let lines = reader
         .lines()
         .enumerate()
@@ -183,7 +183,7 @@ mod tests {
         ProgramCheck { turn, function: "f".to_owned(), outcome }
     }
 
-    /// A reader that fails for ever, as a decoder of damaged data does.
+    /// A reader that fails at every call, as a decoder of damaged data does.
     #[test]
     fn what_cannot_be_read_is_the_last_item() {
         struct Broken;

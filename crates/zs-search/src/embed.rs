@@ -28,7 +28,7 @@ pub trait Embedder: Debug + Send + Sync {
     fn embed_queries(&self, queries: &[&str], seed: u64) -> Vec<EmbedResult>;
 }
 
-/// Which servers of embeddings are asked, and how. Keys are not part of it: they come from the
+/// Settings of servers of embeddings. Keys are not part of it: they come from the
 /// environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]

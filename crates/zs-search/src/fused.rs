@@ -11,7 +11,7 @@ use zs_core::{
 };
 
 use crate::Ledger;
-use crate::wrap::missing;
+use crate::wrap::{deepened, missing};
 
 const NAME: &str = "fused";
 
@@ -139,9 +139,7 @@ impl SearchEngine for FusedEngine {
     }
 
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
-        let depth = |k: usize| if k == 0 { 0 } else { k.max(self.config.depth) };
-        let deep: Vec<SearchRequest<'_>> =
-            requests.iter().map(|it| SearchRequest { k: depth(it.k), ..*it }).collect();
+        let deep = deepened(requests, self.config.depth);
         let mut found: Vec<_> = self.ask(&deep).into_iter().map(Vec::into_iter).collect();
         let mut num_degraded = 0;
         let mut answer = |request: &SearchRequest<'_>| {
@@ -153,9 +151,7 @@ impl SearchEngine for FusedEngine {
             result
         };
         let results = requests.iter().map(&mut answer).collect();
-        if num_degraded > 0 {
-            self.ledger.record(NAME, |usage| usage.degraded_searches += num_degraded);
-        }
+        self.ledger.record_degraded(NAME, num_degraded);
         results
     }
 

@@ -111,6 +111,13 @@ impl Ledger {
         });
     }
 
+    /// Adds searches that an engine answered without a part of it.
+    pub(crate) fn record_degraded(&self, engine: &str, searches: u64) {
+        if searches > 0 {
+            self.record(engine, |usage| usage.degraded_searches += searches);
+        }
+    }
+
     /// Adds the searches of one batch, all of which waited for the whole batch.
     pub fn record_searches(&self, engine: &str, searches: u64, failed: u64, took: Duration) {
         self.with_book(engine, |book| {

@@ -27,7 +27,7 @@ pub enum RetrieverProtocol {
     Zerosearch,
 }
 
-/// Which retrieval servers are asked, and how.
+/// Settings of retrieval servers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
 pub struct RetrieverConfig {

@@ -12,9 +12,6 @@ use crate::files::{ENVIRONMENT, RunDir, files_below};
 use crate::run_dir_error::RunDirError;
 use crate::versions;
 
-/// File of a run with its build, machine and inputs.
-pub(crate) const FILE: &str = ENVIRONMENT;
-
 /// Build and machine: what decides how numbers are rounded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine {
@@ -86,7 +83,7 @@ impl Machine {
 ///
 /// Fails when the list cannot be read.
 pub(crate) fn data_of(run: &Path) -> Result<Option<BTreeMap<String, String>>, FileError> {
-    let path = run.join(FILE);
+    let path = run.join(ENVIRONMENT);
     path.exists().then(|| Ok(read_json::<Environment>(&path)?.data)).transpose()
 }
 
@@ -107,7 +104,7 @@ impl Environment {
     }
 
     pub(super) fn write(&self, run: &RunDir) -> Result<(), FileError> {
-        run.write_json(FILE, self)
+        run.write_json(ENVIRONMENT, self)
     }
 
     /// Compares with what the run began with, and returns what else has changed, for a note.
@@ -121,7 +118,7 @@ impl Environment {
         run: &RunDir,
         other_files: bool,
     ) -> Result<Vec<String>, RunDirError> {
-        let path = run.join(FILE);
+        let path = run.join(ENVIRONMENT);
         let before: Self = read_json(&path)?;
         for (file, digest) in &before.data {
             let now = self.data.get(file);

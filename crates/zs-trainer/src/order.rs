@@ -1,4 +1,4 @@
-//! Which items a step takes: every item once an epoch, in an order drawn for that epoch.
+//! Items that a step takes: every item once an epoch, in an order drawn for that epoch.
 
 use rand::RngExt;
 use zs_core::{Domain, StreamKey};

@@ -20,12 +20,12 @@ pub fn reading_drill(world: &World, rng: &mut ChaCha8Rng) -> Example {
             passages.push(passage);
         }
     }
-    let documents: Vec<Document> = passages.iter().map(|&it| world.passage(it)).collect();
+    let mut passages: Vec<_> = passages.iter().map(|&it| world.passage_with_mentions(it)).collect();
+    let documents: Vec<Document> = passages.iter().map(|(document, _)| document.clone()).collect();
     let mut example = Example::ending();
     example.show(render_observation(&documents, false));
     passages.shuffle(rng);
-    for passage in passages {
-        let (_, mentions) = world.passage_with_mentions(passage);
+    for (_, mentions) in passages {
         let askable: Vec<_> = mentions.into_iter().filter(|it| !is_list(world, it.0)).collect();
         // No number is drawn where there is no choice.
         let (fact, object) = if askable.len() == 1 { &askable[0] } else { pick(&askable, rng) };

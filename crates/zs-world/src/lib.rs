@@ -241,7 +241,7 @@ impl World {
     ///
     /// # Panics
     ///
-    /// When there is no such passage.
+    /// Panics if there is no such passage.
     #[must_use]
     pub fn passage(&self, index: usize) -> Document {
         self.passage_with_mentions(index).0

@@ -1,4 +1,4 @@
-//! Which crate may depend on which. A new line here is an architectural change: it goes with its
+//! Allowed dependencies of each crate. A new line here is an architectural change: it goes with its
 //! reason into ARCHITECTURE.md.
 
 use cargo_metadata::{DependencyKind, Package};

@@ -3,7 +3,7 @@
 use super::{Findings, starts_tests};
 
 /// Words that no doc comment opens with.
-const REFUSED: [&str; 7] = ["How", "What", "When", "Where", "Whether", "Who", "Why"];
+const REFUSED: [&str; 8] = ["How", "What", "When", "Where", "Whether", "Which", "Who", "Why"];
 
 /// Checks the text of one file.
 pub(super) fn check(file: &str, text: &str, findings: &mut Findings) {
@@ -53,7 +53,7 @@ mod tests {
             "//! What it is.\n\n/// Whether so.\nfn f() {}\n    /// How.\n    x: u8,\n",
             &[1, 3, 5],
         );
-        check("//! A.\n/// Why.\n", &[2]);
+        check("//! A.\n/// Which one.\n", &[2]);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use crate::{NoteKind, RowContext, RowError};
 /// Separator of DeepResearcher between several golden answers in one text.
 const ANSWER_SEPARATOR: &str = "<|answer_split|>";
 
-/// End of the instruction in the prompts of Search-R1 and ZeroSearch, and what follows it.
-const INSTRUCTION: &str = "For example, <answer> Beijing </answer>.";
-const QUESTION: &str = "Question:";
+/// End of the instruction in the prompts of Search-R1 and ZeroSearch.
+pub(crate) const EXAMPLE: &str = "For example, <answer> Beijing </answer>.";
+/// Word before the question in these prompts.
+pub(crate) const QUESTION: &str = "Question:";
 
 /// Fields of answers, in the order in which they are looked for.
 const ANSWERS: [&str; 6] = [
@@ -50,15 +51,7 @@ pub(super) fn question(
     if text.parse::<f64>().is_ok() {
         context.note(NoteKind::NoLetters);
     }
-    Ok(Question {
-        id: id(row, context)?.unwrap_or_else(|| format!("{stem}-{}", context.index)),
-        text,
-        golden_answers,
-        hops: hops(row, gold_titles.len())?,
-        gold_titles,
-        data_source: label(row, &["data_source", "dataset"], context)?,
-        question_type: label(row, &["type"], context)?,
-    })
+    assembled(row, context, stem, text, golden_answers, gold_titles)
 }
 
 /// Converts a row that is to be scored and not asked: it may have no text, and its golden answers are
@@ -77,9 +70,22 @@ pub fn scored_question(
     let gold_titles = gold_titles(row, context)?;
     let (field, value) = answers_field(row)?;
     let golden_answers = raw_answers(field, value, context)?;
+    let text = row.get("question").and_then(Value::as_str).unwrap_or_default().to_owned();
+    assembled(row, context, stem, text, golden_answers, gold_titles)
+}
+
+/// Question of the parts that were read and the other fields of its row.
+fn assembled(
+    row: RowView<'_>,
+    context: &mut RowContext<'_>,
+    stem: &str,
+    text: String,
+    golden_answers: Vec<String>,
+    gold_titles: Vec<String>,
+) -> Result<Question, RowError> {
     Ok(Question {
         id: id(row, context)?.unwrap_or_else(|| format!("{stem}-{}", context.index)),
-        text: row.get("question").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        text,
         golden_answers,
         hops: hops(row, gold_titles.len())?,
         gold_titles,
@@ -111,15 +117,7 @@ pub(crate) fn recorded_question(
     let (text, golden_answers) = question_and_answers(row, context)?;
     let row = RowView(row);
     let gold_titles = gold_titles(row, context)?;
-    Ok(Question {
-        id: id(row, context)?.unwrap_or_else(|| format!("{stem}-{}", context.index)),
-        text,
-        golden_answers,
-        hops: hops(row, gold_titles.len())?,
-        gold_titles,
-        data_source: label(row, &["data_source", "dataset"], context)?,
-        question_type: label(row, &["type"], context)?,
-    })
+    assembled(row, context, stem, text, golden_answers, gold_titles)
 }
 
 /// Answers as they are, blank ones included.
@@ -200,7 +198,7 @@ fn question_text(row: RowView<'_>, context: &mut RowContext<'_>) -> Result<Strin
         other => other,
     };
     let asked = text(asked, || "prompt.content".to_owned(), context)?;
-    let behind = asked.find(INSTRUCTION).and_then(|at| {
+    let behind = asked.find(EXAMPLE).and_then(|at| {
         let (_, rest) = asked[at..].split_once(QUESTION)?;
         rest.trim_start().lines().next().map(str::trim).filter(|it| !it.is_empty())
     });

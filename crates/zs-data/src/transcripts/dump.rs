@@ -2,9 +2,8 @@
 
 use zs_core::{INVALID_ACTION_MESSAGE, Transcript, TranscriptTurn, parse_action};
 
-/// The last sentence before the question in the prompts of ZeroSearch and Search-R1.
-const EXAMPLE: &str = "For example, <answer> Beijing </answer>.";
-const QUESTION: &str = "Question:";
+use crate::questions::fields::{EXAMPLE, QUESTION};
+
 /// Marks with which chat templates open the policy's turn.
 const ASSISTANT: [&str; 2] =
     ["<|im_start|>assistant", "<|start_header_id|>assistant<|end_header_id|>"];

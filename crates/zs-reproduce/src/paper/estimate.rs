@@ -50,7 +50,7 @@ impl Episode {
     }
 }
 
-/// Which models an algorithm needs beside the policy.
+/// Models that an algorithm needs beside the policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// A reference model.

@@ -16,7 +16,7 @@ pub struct UpdateConfig {
     pub mini_batches: usize,
     /// Passes over the batch.
     pub epochs: usize,
-    /// Which tokens carry loss; the policy's own by default. Others have no recorded log-probabilities,
+    /// Tokens that carry loss; the policy's own by default. Others have no recorded log-probabilities,
     /// so the batch is scored once more for them.
     #[serde(skip_serializing_if = "is_policy")]
     pub loss_tokens: LossTokens,

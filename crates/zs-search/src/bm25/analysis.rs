@@ -116,7 +116,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is English and ASCII is analysed alike, so an English corpus may be indexed either way.
+        /// Analyses English in ASCII alike, so an English corpus may be indexed either way.
         #[test]
         fn english_is_english(text in "[ -~\n]{0,80}") {
             prop_assert_eq!(

@@ -64,7 +64,7 @@ pub enum HttpError {
     Timeout {
         /// Scheme, host and port.
         endpoint: String,
-        /// Which deadline it was.
+        /// Name of the deadline.
         what: String,
     },
     /// The server refused or failed.

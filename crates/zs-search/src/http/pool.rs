@@ -1,4 +1,4 @@
-//! Which of several servers is asked next: the one with the least to do, among those that are not
+//! Choice of the server that is asked next: the one with the least to do, among those that are not
 //! paused after failures.
 
 use std::time::{Duration, Instant};

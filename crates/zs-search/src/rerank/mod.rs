@@ -15,7 +15,7 @@ use zs_core::{Document, EngineScope, SearchEngine, SearchError, SearchRequest, S
 pub use self::server::{RerankProtocol, RerankServer, RerankServerConfig};
 use crate::Ledger;
 use crate::fused::PartFailure;
-use crate::wrap::missing;
+use crate::wrap::{deepened, missing};
 
 const NAME: &str = "reranked";
 
@@ -123,9 +123,7 @@ impl SearchEngine for RerankedEngine {
     }
 
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
-        let depth = |k: usize| if k == 0 { 0 } else { k.max(self.config.depth) };
-        let deep: Vec<SearchRequest<'_>> =
-            requests.iter().map(|it| SearchRequest { k: depth(it.k), ..*it }).collect();
+        let deep = deepened(requests, self.config.depth);
         let found = self.engine.search_batch(&deep);
         let is_found = |it: &SearchResult| it.as_ref().is_ok_and(|it| !it.is_empty());
         let reranked: Vec<RerankRequest<'_>> = requests
@@ -161,9 +159,7 @@ impl SearchEngine for RerankedEngine {
             Ok(documents)
         };
         let results = requests.iter().map(&mut answer).collect();
-        if num_degraded > 0 {
-            self.ledger.record(NAME, |usage| usage.degraded_searches += num_degraded);
-        }
+        self.ledger.record_degraded(NAME, num_degraded);
         results
     }
 

@@ -26,7 +26,7 @@ pub enum RerankProtocol {
     Tei,
 }
 
-/// Which rerank servers are asked, and how. Keys are not part of it: they come from the environment.
+/// Settings of rerank servers. Keys are not part of it: they come from the environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
 pub struct RerankServerConfig {

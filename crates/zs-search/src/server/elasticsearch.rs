@@ -21,7 +21,7 @@ const NAME: &str = "elasticsearch";
 /// Types of fields that are searched by words.
 const TEXT_TYPES: [&str; 4] = ["text", "match_only_text", "search_as_you_type", "annotated_text"];
 
-/// Which of the two servers it is; their vector queries differ.
+/// One of the two servers; their vector queries differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ElasticsearchDialect {
@@ -51,7 +51,7 @@ fn default_num_candidates() -> usize {
     100
 }
 
-/// Which index is searched, and how. Keys are not part of it: they come from the environment.
+/// Settings of a searched index. Keys are not part of it: they come from the environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
 pub struct ElasticsearchConfig {
@@ -186,6 +186,8 @@ impl ElasticsearchEngine {
             source: Arc::new(error),
         };
         let mappings = self.client.send(&sent, read_mappings).map_err(failed)?;
+        // A name may stand for several indices; the embedder is asked once.
+        let mut embedded = None;
         for fields in mappings {
             if let (Some(vector), Some(embedder)) = (&self.config.vector, &self.embedder) {
                 let field = self.field(&fields, &vector.field, "vector.field")?;
@@ -194,7 +196,10 @@ impl ElasticsearchEngine {
                     ElasticsearchDialect::Opensearch => ("knn_vector", "dimension"),
                 };
                 self.expect_type(field, &vector.field, "vector.field", &[of_type], of_type)?;
-                let embedded = dimension(embedder.as_ref(), &self.place)?;
+                let embedded = match embedded {
+                    Some(known) => known,
+                    None => *embedded.insert(dimension(embedder.as_ref(), &self.place)?),
+                };
                 match field.get(length).and_then(Value::as_u64) {
                     Some(index) if index != embedded as u64 => {
                         let place = self.place.clone();

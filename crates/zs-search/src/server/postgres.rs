@@ -19,7 +19,7 @@ use crate::{Ledger, parallel};
 
 const NAME: &str = "postgres";
 
-/// Which table is searched, and how. The password is not part of it: it comes from the environment.
+/// Settings of a searched table. The password is not part of it: it comes from the environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
 pub struct PostgresConfig {

@@ -18,7 +18,7 @@ use crate::http::{ApiKey, HttpClient, HttpConfig, HttpRequest, KeyPlace};
 
 const NAME: &str = "qdrant";
 
-/// Which collection is searched, and how. Keys are not part of it: they come from the environment.
+/// Settings of a searched collection. Keys are not part of it: they come from the environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
 pub struct QdrantConfig {

@@ -95,7 +95,7 @@ impl WebProvider {
     }
 }
 
-/// Which provider is asked, and how. Keys are not part of it: they come from the environment.
+/// Settings of a web provider. Keys are not part of it: they come from the environment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
 pub struct WebConfig {

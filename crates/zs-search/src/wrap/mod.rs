@@ -39,6 +39,12 @@ fn search_some<'a>(
         .collect()
 }
 
+/// Requests for at least `depth` documents; those for none stay so.
+pub(crate) fn deepened<'a>(requests: &[SearchRequest<'a>], depth: usize) -> Vec<SearchRequest<'a>> {
+    let at_least = |k: usize| if k == 0 { 0 } else { k.max(depth) };
+    requests.iter().map(|it| SearchRequest { k: at_least(it.k), ..*it }).collect()
+}
+
 pub(crate) fn missing(
     engine: &dyn SearchEngine,
     request: &SearchRequest<'_>,

@@ -33,7 +33,7 @@ pub fn preset_tokenizer(preset: WorldPreset) -> Tokenizer {
 pub fn is_world_tokenizer(tokenizer: &Tokenizer) -> bool {
     let marks =
         [zs_world::BOS_TOKEN, zs_world::EOS_TOKEN, zs_world::PAD_TOKEN, "<search>", "Doc 1:"];
-    [WorldPreset::Easy, WorldPreset::Hard].map(preset_tokenizer).iter().any(|world| {
+    [WorldPreset::Easy, WorldPreset::Hard].into_iter().map(preset_tokenizer).any(|world| {
         tokenizer.vocab_size() == world.vocab_size()
             && marks.iter().all(|it| tokenizer.token_id(it) == world.token_id(it))
     })

@@ -10,7 +10,7 @@ use super::line::{StepLine, of_list};
 use super::{AuditError, AuditRecord};
 use crate::checkpoint::{Checkpoints, file_digest, name_in};
 use crate::environment;
-use crate::files::{CONFIG, SUMMARY, entries_below};
+use crate::files::{CONFIG, ENVIRONMENT, SUMMARY, entries_below};
 use crate::rollouts::rollouts_file;
 use crate::run_dir_error::RunDirError;
 use crate::weights::{CRITIC, POLICY, load_weights};
@@ -59,7 +59,7 @@ pub(crate) fn check_files(
     // A process that changes settings may be killed before its first step.
     if last.is_some_and(|it| it.data != data && it.run_file == found) {
         let step = record.first_like_last(|it| &it.data);
-        let path = run.join(environment::FILE);
+        let path = run.join(ENVIRONMENT);
         return changed(step, path, "not the list of the files that the step was computed with");
     }
     let path = run.join("metrics.jsonl");

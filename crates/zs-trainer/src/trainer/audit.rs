@@ -245,7 +245,8 @@ impl<'a> Work<'a> {
         with_digests: bool,
     ) -> Result<(Comparison, Option<WeightDifference>), AuditError> {
         let step = learner.numbers.step + 1;
-        let before = learner.policy.clone();
+        // Kept only where it can be compared with a checkpoint: it is a second copy of the weights.
+        let before = self.checkpoints.contains(&step).then(|| learner.policy.clone());
         let rows = recorded_groups(self.run, step)?;
         let line = self.record.step(step);
         if line.is_some_and(|it| it.rewards.as_ref() != Some(&rewards_digest(&rows))) {
@@ -272,9 +273,7 @@ impl<'a> Work<'a> {
         if weights == line.weights {
             return Ok((comparison, Some(WeightDifference::default())));
         }
-        if !self.checkpoints.contains(&step) {
-            return Ok((comparison, None));
-        }
+        let Some(before) = before else { return Ok((comparison, None)) };
         let dir = Checkpoints::in_dir(self.run).at(step)?;
         let recorded = load_weights(&dir.join(POLICY), &self.trainer.policy)?;
         let networks = [&before, &recorded, &learner.policy].map(|it| it.network());

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use zs_core::{Action, Document, render_observation, with_causes};
+use zs_core::{Action, render_observation, with_causes};
 use zs_data::{DataError, RowError};
 use zs_model::{TokenRow, Tokenizer};
 use zs_rl::{DemonstratedTurn, Demonstration, RolloutConfig, Trajectory, Turn};
 use zs_simulator::tuning::contains_answer;
 
+use super::holds_answer;
 use super::source::{SourceEpisode, open_source_episodes};
 
 /// Rows of episodes, and what is wrong with the others.
@@ -138,11 +139,9 @@ fn hides_answer(demonstration: &Demonstration, played: &Trajectory) -> bool {
         Some(Action::Answer(answer)) => [answer.clone()],
         _ => return false,
     };
-    let returned = demonstration.turns.iter().flat_map(|it| &it.documents);
-    let is_returned =
-        |it: &Document| contains_answer(&it.text, &answers) || contains_answer(&it.title, &answers);
+    let mut returned = demonstration.turns.iter().flat_map(|it| &it.documents);
     let is_shown = |it: &Turn| contains_answer(&it.observation_text, &answers);
-    returned.into_iter().any(is_returned) && !played.turns.iter().any(is_shown)
+    returned.any(|it| holds_answer(it, &answers)) && !played.turns.iter().any(is_shown)
 }
 
 /// Searches whose documents the episode does not show in full.

@@ -57,7 +57,7 @@ impl Composer<'_> {
         Some(self.question(Draft { kind, text, answers, path, variant: None, mentions }))
     }
 
-    /// Which of two is older, or has the older maker.
+    /// Comparison: the older of two, or the one with the older maker.
     pub(super) fn comparison(&self, rng: &mut ChaCha8Rng) -> Option<WorldQuestion> {
         const OLDER: [(EntityType, Relation, [&str; 2], Option<Relation>); 4] = [
             (EntityType::Person, Relation::Birth, OLDER_PERSON, None),

@@ -28,14 +28,15 @@ impl Excluded {
     fn read(paths: &[PathBuf]) -> Result<Self, BuildError> {
         let mut excluded = Self::default();
         for (index, path) in paths.iter().enumerate() {
+            let mut questions = 0;
             // Rows that cannot be scored exclude nothing; those that can must all count.
             for question in read_question_set(path, true)?.questions {
                 let files = excluded.by_text.entry(normalize_answer(&question.text)).or_default();
                 if files.last() != Some(&index) {
                     files.push(index);
+                    questions += 1;
                 }
             }
-            let questions = excluded.by_text.values().filter(|it| it.contains(&index)).count();
             excluded.files.push(ExcludedFile { path: path.clone(), questions, dropped: 0 });
         }
         Ok(excluded)

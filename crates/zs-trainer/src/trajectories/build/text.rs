@@ -3,6 +3,8 @@
 use zs_core::{Document, normalize_answer};
 use zs_simulator::tuning::contains_answer;
 
+use super::super::holds_answer;
+
 /// Title and text of a document in one line each, of which the first `words` words of the text are
 /// kept.
 pub(super) fn shown(document: &Document, words: Option<usize>) -> Document {
@@ -17,9 +19,7 @@ pub(super) fn found_answer<'a>(
 ) -> Option<&'a String> {
     golden_answers.iter().find(|answer| {
         let answer = std::slice::from_ref(*answer);
-        let holds =
-            |it: &Document| contains_answer(&it.text, answer) || contains_answer(&it.title, answer);
-        documents.iter().any(holds)
+        documents.iter().any(|it| holds_answer(it, answer))
     })
 }
 
