@@ -94,7 +94,7 @@ fn check_refused(arguments: &[&str], expected: &[&str]) {
 #[test]
 fn a_device_that_cannot_be_used_says_what_to_do() {
     let warm_up = ["warm-up", "--model", "model", "--device"];
-    check_refused(&[&warm_up[..], &["gpu"]].concat(), &["`gpu` is no device", "cuda:1"]);
+    check_refused(&[&warm_up[..], &["gpu"]].concat(), &["`gpu` is not a device", "cuda:1"]);
     if cfg!(not(feature = "cuda")) {
         let refused = [&warm_up[..], &["cuda:1"]].concat();
         check_refused(&refused, &["error: --device cuda:1", "--features cuda"]);

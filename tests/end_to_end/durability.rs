@@ -214,7 +214,7 @@ fn a_run_that_went_wrong_keeps_its_last_good_checkpoint() {
     assert!(learned("run") == learned("good") && learned("run").len() > 3);
     fs::remove_file(dir.join("run/summary.json")).unwrap();
     let said = refused(dir, &["train", "--resume", "run", "--resume-from", "step-000003"]);
-    assert!(said.contains("step-000003: is not there; there are step-0000"), "{said}");
+    assert!(said.contains("step-000003: does not exist; there are step-0000"), "{said}");
 }
 
 /// A run file is changed with `--set`, and by no other means.

@@ -64,10 +64,7 @@ fn a_run_is_watched_and_drawn() {
 
     let refused = zs(dir, &["inspect", "model"]);
     let message = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(
-        !refused.status.success() && message.contains("not the directory of a run"),
-        "{message}"
-    );
+    assert!(!refused.status.success() && message.contains("not a run directory"), "{message}");
 
     in_browser(&dir.join("a/inspect.html"));
 }

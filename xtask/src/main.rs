@@ -32,7 +32,7 @@ enum Command {
     Ci(CiArguments),
     /// Check what rustc cannot
     ///
-    /// Edges between crates, cycles among modules, state of the whole process, unsafe code that
+    /// Edges between crates, cycles among modules, process-wide state, unsafe code that
     /// ARCHITECTURE does not list, symbolic links, files that are not packaged, file lengths, READMEs,
     /// features, ignored tests, doc comments.
     Tidy,
@@ -48,7 +48,7 @@ enum Command {
     Pretrain(PassThrough),
     /// Run the benchmarks
     ///
-    /// All of them, those of `rl`, or those whose name contains what is given; `model [SHAPE or DIR]`
+    /// All of them, those of `rl`, or those whose name contains the argument; `model [SHAPE or DIR]`
     /// times prefill, decoding and one update of a whole model against the limits of the machine
     /// (`--json FILE`, `--against FILE`); `search` times BM25, the simulation LLM and the server
     /// (`--json FILE`, `--python PYTHON` for the comparison with bm25s).
@@ -74,7 +74,7 @@ struct CiArguments {
 
 #[derive(Debug, clap::Args)]
 struct PassThrough {
-    /// Handed on as they are
+    /// Passed on unchanged
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<OsString>,
 }

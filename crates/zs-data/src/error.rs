@@ -96,7 +96,7 @@ pub enum RowError {
         problem: &'static str,
     },
     /// A line that is not a record of a table.
-    #[error("not a record of CSV or TSV: {problem}")]
+    #[error("not a CSV or TSV record: {problem}")]
     NotARecord {
         /// Problem.
         problem: String,

@@ -25,7 +25,7 @@ pub enum FileError {
         source: std::io::Error,
     },
     /// A value has no JSON form, or a file is not the JSON of one.
-    #[error("{path}: not the JSON that is expected", path = path.display())]
+    #[error("{path}: not the expected JSON", path = path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -35,7 +35,7 @@ pub enum FileError {
     },
     /// A file that is to be continued was cut short.
     #[error(
-        "{path}: cannot resume from: has {found} lines, but {expected} were written before",
+        "{path}: cannot resume: has {found} lines, but {expected} were written before",
         path = path.display()
     )]
     Lines {

@@ -187,7 +187,7 @@ pub enum ProtocolError {
     },
     /// The quirk is unknown.
     #[error(
-        "`{name}` is no quirk; there are {}",
+        "`{name}` is not a quirk; use one of {}",
         Quirk::ALL.map(Quirk::name).join(", ")
     )]
     UnknownQuirk {

@@ -46,8 +46,8 @@ pub enum TextLimitError {
     },
     /// A word that this kind of tokenizer takes too long to encode.
     #[error(
-        "a word of the text is longer than {max_word_chars} characters, the most that this WordPiece \
-         tokenizer is given; break it up"
+        "a word of the text is longer than {max_word_chars} characters, the limit for a WordPiece \
+         tokenizer; split it"
     )]
     LongWord {
         /// Maximum number of characters of a word.

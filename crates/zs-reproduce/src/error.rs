@@ -27,7 +27,7 @@ pub enum ReproduceError {
     },
     /// Something else than a report lies where the report would.
     #[error(
-        "{path}: already exists and is no report of `zs reproduce`; nothing was overwritten: choose \
+        "{path}: already exists and is not a report of `zs reproduce`; nothing was overwritten: choose \
          another `--out`"
     )]
     NotAReport {
@@ -36,8 +36,8 @@ pub enum ReproduceError {
     },
     /// A folder of data without training questions.
     #[error(
-        "{data}: no training questions; tried {tried}; `zs data fetch zerosearch --cache DIR` gets \
-         them"
+        "{data}: no training questions; tried {tried}; fetch them with `zs data fetch zerosearch \
+         --cache DIR`"
     )]
     NoQuestions {
         /// Folder.
@@ -46,7 +46,7 @@ pub enum ReproduceError {
         tried: String,
     },
     /// Pieces of work that failed, after the others were done and reported.
-    #[error("{count} pieces of work failed; the first: {first}")]
+    #[error("{count} jobs failed; the first: {first}")]
     Failed {
         /// Number of them.
         count: usize,

@@ -25,7 +25,7 @@ pub enum RecordError {
         source: io::Error,
     },
     /// The value has no JSON form.
-    #[error("row {row}: cannot be put into JSON")]
+    #[error("row {row}: cannot be written as JSON")]
     Serialize {
         /// The row.
         row: usize,

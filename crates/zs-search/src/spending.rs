@@ -13,7 +13,9 @@ use crate::{Price, Usage};
 #[non_exhaustive]
 pub enum JournalError {
     /// The rows of earlier processes cannot be read.
-    #[error("cannot read what the run has paid; restore the file, or remove it to forget that")]
+    #[error(
+        "cannot read the spending of the run; restore the file, or remove it to start from zero"
+    )]
     Read {
         /// The reader's error.
         #[from]

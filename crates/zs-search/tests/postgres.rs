@@ -185,7 +185,7 @@ fn check_misfits(server: &Server) {
         assert!(message.contains(expected) && !message.contains('\n'), "{expected}: {message}");
     };
     check(&|it| it.table = "pasages".to_owned(), "relation \"pasages\" does not exist");
-    check(&|it| it.table = "empty".to_owned(), "table `empty`: it holds no documents");
+    check(&|it| it.table = "empty".to_owned(), "table `empty`: contains no documents");
     check(
         &|it| it.text_column = "txt".to_owned(),
         "column passages.txt does not exist (Perhaps you meant",

@@ -53,9 +53,9 @@ pub enum Command {
     Sft(SftArgs),
     /// Train a policy by reinforcement learning with a search engine.
     Train(TrainArgs),
-    /// Compute a recorded step of a training run again, and compare bit by bit.
+    /// Recompute a recorded step of a training run, and compare it bitwise.
     Replay(ReplayArgs),
-    /// Hold a training run against its record, and compute sampled steps again.
+    /// Check a training run against its audit record, and recompute sampled steps.
     Audit(RunAuditArgs),
     /// Score a model on questions, searching as it answers; compare runs; measure retrieval.
     Eval(Box<EvalArgs>),
@@ -76,7 +76,7 @@ pub enum Command {
     Verify(VerifyArgs),
     /// Check this machine, and optionally a run file, and print a remedy for each problem.
     Doctor(DoctorArgs),
-    /// Compile and tune a GPU's kernels, by computing every shape that sampling needs once.
+    /// Compile and tune GPU kernels by running every shape that sampling needs.
     WarmUp(WarmUpArgs),
     /// Serve searches and completions over HTTP.
     Serve(ServeArgs),

@@ -16,8 +16,8 @@ compile_error!("zs-train needs a backend: enable the feature `flex` or `cuda`");
 #[derive(Clone, Debug, Default, Args)]
 pub struct DeviceArgs {
     /// Device to compute on: `cpu`, `cuda` or `cuda:1`. Several, e.g. `0,1,2,3` (GPUs) or `cpu,cpu`,
-    /// share sampling and training, and the first keeps weights and optimiser. The default is the
-    /// GPU `cuda:0` where zs is built with CUDA, else the CPU.
+    /// share sampling and training (data parallel), and the first keeps weights and optimiser state. The
+    /// default is the GPU `cuda:0` if zs is built with CUDA, else the CPU.
     #[arg(
         long,
         visible_alias = "devices",
@@ -31,7 +31,8 @@ pub struct DeviceArgs {
     /// the policy.
     #[arg(long, global = true, env = "ZS_SIMULATOR_DEVICE", value_name = "DEVICE")]
     pub simulator_device: Option<DeviceName>,
-    /// The folder of compiled and tuned GPU kernels; `zs/kernels` in the user's cache by default.
+    /// Cache directory of compiled and tuned GPU kernels; `zs/kernels` in the user's cache directory by
+    /// default.
     #[arg(long, global = true, env = "ZS_KERNEL_CACHE", value_name = "DIR")]
     pub kernel_cache: Option<PathBuf>,
 }
@@ -116,7 +117,7 @@ mod tests {
         let open = |device: Vec<DeviceName>| DeviceArgs { device, ..DeviceArgs::default() }.open();
         assert_eq!(open(vec![DeviceName::Cpu]).unwrap().first(), &Device::flex());
         let error = open(vec![DeviceName::Cuda(1)]).unwrap_err().to_string();
-        assert!(error.starts_with("--device cuda:1: this zs is built without it"), "{error}");
+        assert!(error.starts_with("--device cuda:1: this zs was built without it"), "{error}");
         assert!(error.contains("--features cuda"), "{error}");
     }
 

@@ -10,7 +10,7 @@ use zs_trainer::DeviceName;
 pub enum DeviceError {
     /// The build has no backend for it.
     #[error(
-        "--device {name}: this zs is built without it; build with `--features {feature}`, or name \
+        "--device {name}: this zs was built without it; build with `--features {feature}`, or name \
          another device"
     )]
     NotBuilt {
@@ -21,7 +21,7 @@ pub enum DeviceError {
     },
     /// Something that CUDA needs is missing.
     #[error(
-        "--device {name}: {problem}; {advice} (`zs doctor` says more; `--device cpu` goes without)"
+        "--device {name}: {problem}; {advice} (`zs doctor` shows details; `--device cpu` needs no GPU)"
     )]
     Unusable {
         /// Device that was asked for.
@@ -32,7 +32,7 @@ pub enum DeviceError {
         advice: String,
     },
     /// There are fewer GPUs.
-    #[error("--device {name}: this machine has {count} GPUs, from cuda:0 on")]
+    #[error("--device {name}: this machine has {count} GPUs, numbered from cuda:0")]
     NoSuchGpu {
         /// Device that was asked for.
         name: DeviceName,

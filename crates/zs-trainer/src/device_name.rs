@@ -14,7 +14,7 @@ pub enum DeviceName {
 
 /// Text that is no device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no device; use cpu, cuda, cuda:1, or several, as 0,1,2,3")]
+#[error("`{0}` is not a device; use cpu, cuda, cuda:1, or several, such as 0,1,2,3")]
 pub struct DeviceNameError(String);
 
 impl DeviceName {

@@ -71,7 +71,7 @@ pub enum RunDirError {
         dir: PathBuf,
     },
     /// A checkpoint that was asked for and is not there.
-    #[error("{path}: is not there; there are {found}")]
+    #[error("{path}: does not exist; there are {found}")]
     NoSuchCheckpoint {
         /// Directory that the checkpoint would be in.
         path: PathBuf,

@@ -443,8 +443,8 @@ pub(super) mod tests {
     fn says_what_to_do() {
         check_refuses("wrong", "config.json", "HF_TOKEN");
         check_refuses("secret", "nowhere", "no such repository, revision or file");
-        check_refuses("secret", "busy", "given up after 5 attempts");
-        check_refuses("secret", "endless", "more than the 20 bytes that were announced");
+        check_refuses("secret", "busy", "gave up after 5 attempts");
+        check_refuses("secret", "endless", "sent more than the 20 bytes that it announced");
     }
 
     #[test]

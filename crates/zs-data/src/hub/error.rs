@@ -10,7 +10,7 @@ pub enum HubError {
     #[error(transparent)]
     Kept(#[from] crate::FileError),
     /// A name without an entry in the catalogue.
-    #[error("`{name}` is not known; there are {}", known.join(", "))]
+    #[error("`{name}` is not known; use one of {}", known.join(", "))]
     UnknownName {
         /// Name.
         name: String,
@@ -18,7 +18,7 @@ pub enum HubError {
         known: Vec<&'static str>,
     },
     /// A repository that is not written as owner and name.
-    #[error("`{name}`: a repository is written OWNER/NAME")]
+    #[error("`{name}` is not a repository; write OWNER/NAME")]
     NotARepository {
         /// Name.
         name: String,
@@ -38,7 +38,7 @@ pub enum HubError {
         place: String,
     },
     /// A path that leads out of its repository.
-    #[error("`{path}` is no path inside a repository")]
+    #[error("`{path}` is not a path inside a repository")]
     UnsafePath {
         /// Path.
         path: String,
@@ -62,7 +62,7 @@ pub enum HubError {
         problem: String,
     },
     /// A request that failed too often.
-    #[error("given up after {attempts} attempts: {last}")]
+    #[error("gave up after {attempts} attempts: {last}")]
     GivenUp {
         /// Attempts in a row without a new byte.
         attempts: usize,
@@ -78,13 +78,13 @@ pub enum HubError {
         error: serde_json::Error,
     },
     /// A client that cannot be made.
-    #[error("cannot make a client of the hub: {problem}")]
+    #[error("cannot create a client for the hub: {problem}")]
     Client {
         /// Problem.
         problem: String,
     },
     /// File that is longer than its announced size.
-    #[error("{url}: more than the {bytes} bytes that were announced; nothing is kept")]
+    #[error("{url}: sent more than the {bytes} bytes that it announced; the file was discarded")]
     TooLong {
         /// Address.
         url: String,

@@ -334,15 +334,12 @@ mod tests {
         check_refuses(b"question\tanswer\na\tb\nc\n", "row 3: field `golden_answers` is missing");
         check_refuses(
             b"question\tanswer\na\tb\tc\n",
-            "row 2: not a record of CSV or TSV: it has 3 cells",
+            "row 2: not a CSV or TSV record: it has 3 cells",
         );
-        check_refuses(
-            b"1\ta\tb\n",
-            "row 1: not a record of CSV or TSV: the first line has 3 cells",
-        );
+        check_refuses(b"1\ta\tb\n", "row 1: not a CSV or TSV record: the first line has 3 cells");
         check_refuses(
             b"question\tanswer\n\"a\"x\tb\tc\n\"\"\"d\"\"\"\te\n",
-            "row 2: not a record of CSV or TSV: there is text behind a closing quote",
+            "row 2: not a CSV or TSV record: there is text behind a closing quote",
         );
         check_refuses(b"question\tanswer\na\t[]\n", "row 2: field `answer` is empty");
         check_refuses(b"question\tanswer\na\t\xff\n", "row 2: field `answer` is not UTF-8");

@@ -172,7 +172,9 @@ pub enum GenerateError {
         context_length: usize,
     },
     /// A token is not in the model's vocabulary.
-    #[error("token {token} of sequence {sequence} is outside of the vocabulary of {vocab_size}")]
+    #[error(
+        "token {token} of sequence {sequence} is outside the vocabulary of {vocab_size} tokens"
+    )]
     TokenOutOfVocabulary {
         /// The sequence.
         sequence: usize,
@@ -182,7 +184,7 @@ pub enum GenerateError {
         vocab_size: usize,
     },
     /// A sampling parameter is out of range.
-    #[error("{field} = {value} is no sampling setting; use a number {allowed}")]
+    #[error("{field} = {value} is out of range; use a number {allowed}")]
     Params {
         /// The field of [`SamplingParams`].
         field: &'static str,

@@ -12,7 +12,7 @@ use zs_trainer::RunDirError;
 #[non_exhaustive]
 pub enum InspectError {
     /// A directory without metrics.
-    #[error("{run}: not the directory of a run of `zs train`")]
+    #[error("{run}: not a run directory of `zs train`")]
     NotARun {
         /// Directory.
         run: PathBuf,

@@ -65,7 +65,7 @@ pub enum JudgeError {
         message: String,
     },
     /// The prompt leaves no room for a verdict.
-    #[error("the judge's prompt has {num_tokens} tokens; its model holds {context_length}")]
+    #[error("the judge's prompt has {num_tokens} tokens; its model's context is {context_length}")]
     PromptTooLong {
         /// Tokens of the prompt.
         num_tokens: usize,

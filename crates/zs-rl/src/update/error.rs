@@ -21,7 +21,7 @@ pub enum UpdateError {
         requirement: &'static str,
     },
     /// There is nothing to learn from.
-    #[error("the batch holds no token that the policy wrote; check the rollout")]
+    #[error("the batch contains no tokens of the policy; check the rollout")]
     EmptyBatch,
     /// The algorithm has a KL term but no model to compute it against.
     #[error("algorithm `{algorithm}` needs a reference model; pass one or set `kl_coef = 0`")]
@@ -36,7 +36,7 @@ pub enum UpdateError {
         algorithm: &'static str,
     },
     /// The loss on curated texts has none.
-    #[error("`ptx_coef` is above 0 but there is no text to learn; pass some or set it to 0")]
+    #[error("`ptx_coef` is above 0 but there are no curated texts; pass texts or set it to 0")]
     MissingTexts,
     /// The coefficient adapts to a divergence that nobody computes.
     #[error("`adaptive_kl` is set but algorithm `{algorithm}` has `kl_coef = 0`; raise it")]
@@ -45,7 +45,10 @@ pub enum UpdateError {
         algorithm: &'static str,
     },
     /// Weights cannot be multiplied into the advantages of this algorithm.
-    #[error("`importance` cannot be used with algorithm `{algorithm}`: its loss is not linear")]
+    #[error(
+        "`importance` cannot be used with algorithm `{algorithm}`: its loss is not linear in the \
+         advantages; remove `importance`"
+    )]
     NotLinear {
         /// The algorithm.
         algorithm: &'static str,
@@ -53,7 +56,7 @@ pub enum UpdateError {
     /// The algorithm returned rows for another number of trajectories.
     #[error(
         "algorithm `{algorithm}` returned {found} rows of {field} for {expected} trajectories; return \
-         one row a trajectory"
+         one row per trajectory"
     )]
     NumRows {
         /// The algorithm.
@@ -68,7 +71,7 @@ pub enum UpdateError {
     /// The algorithm returned a row of another length than its trajectory.
     #[error(
         "algorithm `{algorithm}` returned {found} {field} for the {expected} tokens of trajectory \
-         {index}; return one a token"
+         {index}; return one per token"
     )]
     RowLength {
         /// The algorithm.
@@ -105,7 +108,7 @@ pub enum UpdateError {
         algorithm: &'static str,
     },
     /// The algorithm returned a loss that is not one number.
-    #[error("the loss of algorithm `{algorithm}` has {found} numbers; aggregate it to one")]
+    #[error("the loss of algorithm `{algorithm}` has {found} elements; aggregate it to one")]
     LossShape {
         /// The algorithm.
         algorithm: &'static str,

@@ -237,7 +237,7 @@ fn errors_name_their_cause() {
     let adaptive = edited(|it| it.adaptive_kl = Some(AdaptiveKl { target: 0.1, horizon: 9.0 }));
     check_error(&[&[1.0]], PLAIN, &adaptive, "`adaptive_kl` is set but algorithm `reinforce`");
     let texts = edited(|it| it.ptx_coef = 0.1);
-    check_error(&[&[1.0]], PLAIN, &texts, "no text to learn");
+    check_error(&[&[1.0]], PLAIN, &texts, "no curated texts");
     let negative = edited(|it| it.llds_coef = -1.0);
     check_error(&[&[1.0]], PLAIN, &negative, "`llds_coef` of the update config is -1");
     let correction = ImportanceCorrection {

@@ -27,7 +27,7 @@ pub enum Bm25Error {
     /// The remains of an interrupted build belong to another corpus or other settings.
     #[error(
         "{path}: left by a build of another corpus, of an older state of this one, or with other \
-         settings; remove it to start anew",
+         settings; remove it to start again",
         path = path.display()
     )]
     OtherBuild {
@@ -50,7 +50,7 @@ pub enum Bm25Error {
         source: std::io::Error,
     },
     /// The folder holds no index that this version can search.
-    #[error("{path}: not an index of this program ({message}); build it again", path = path.display())]
+    #[error("{path}: not an index of `zs` ({message}); build it again", path = path.display())]
     NotAnIndex {
         /// The folder.
         path: PathBuf,

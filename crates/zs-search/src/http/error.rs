@@ -27,7 +27,7 @@ pub enum HttpError {
     },
     /// A variable that is not named as one that holds a key.
     #[error(
-        "the environment variable `{variable}` is not read, so that no other secret is sent away; \
+        "the environment variable `{variable}` is not read, so that no other secret is sent; \
          put the key into a variable whose name ends in _API_KEY or _TOKEN"
     )]
     NotAKey {
@@ -36,7 +36,7 @@ pub enum HttpError {
     },
     /// A key would travel unencrypted.
     #[error(
-        "{endpoint}: a key is not sent over plain http beyond private networks; use https:// or an \
+        "{endpoint}: keys are not sent over plain http outside private networks; use https:// or an \
          address of this machine"
     )]
     PlainKey {
@@ -44,7 +44,9 @@ pub enum HttpError {
         endpoint: String,
     },
     /// The request does not fit in a URL; nothing was sent.
-    #[error("{endpoint}: the query makes a URL of {length} bytes, which is more than servers take")]
+    #[error(
+        "{endpoint}: the query makes a URL of {length} bytes, which is more than servers accept"
+    )]
     TooLong {
         /// Scheme, host and port.
         endpoint: String,

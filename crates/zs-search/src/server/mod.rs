@@ -41,7 +41,7 @@ pub enum ServerError {
         name: String,
     },
     /// A field that the index does not have.
-    #[error("{place}: it has no field `{field}`, set `{setting}` to one of {known}")]
+    #[error("{place}: has no field `{field}`; set `{setting}` to one of {known}")]
     NoField {
         /// Server and index.
         place: String,
@@ -53,9 +53,7 @@ pub enum ServerError {
         known: String,
     },
     /// A field of another type.
-    #[error(
-        "{place}: its field `{field}` is of type {found}, set `{setting}` to one of type {wanted}"
-    )]
+    #[error("{place}: field `{field}` is of type {found}; set `{setting}` to one of type {wanted}")]
     FieldType {
         /// Server and index.
         place: String,
@@ -70,7 +68,7 @@ pub enum ServerError {
     },
     /// Vectors of another length than the embedder's.
     #[error(
-        "{place}: its vectors have {index} numbers, those of the embedder {embedder}; use the model \
+        "{place}: vectors have {index} dimensions, those of the embedder {embedder}; use the model \
          that the vectors were made with"
     )]
     Dimension {
@@ -82,7 +80,7 @@ pub enum ServerError {
         embedder: usize,
     },
     /// An index without documents.
-    #[error("{place}: it holds no documents")]
+    #[error("{place}: contains no documents")]
     Empty {
         /// Server and index.
         place: String,
@@ -105,7 +103,7 @@ pub enum ServerError {
         host: String,
     },
     /// A search that fails whatever is asked for.
-    #[error("{place}: a first search fails: {message}")]
+    #[error("{place}: a test search failed: {message}")]
     FirstSearch {
         /// Server and index.
         place: String,

@@ -27,7 +27,7 @@ const KEY_VERSION: u8 = 1;
 #[non_exhaustive]
 pub enum CacheError {
     /// The folder cannot be made or found.
-    #[error("{path}: cannot be used as a cache's folder", path = path.display())]
+    #[error("{path}: cannot be used as a cache directory", path = path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum CacheError {
         source: std::io::Error,
     },
     /// The database in it cannot be opened.
-    #[error("{path}: the cache cannot be opened; remove the folder to start anew", path = path.display())]
+    #[error("{path}: the cache cannot be opened; remove the folder to start again", path = path.display())]
     Open {
         /// The folder.
         path: PathBuf,
@@ -47,7 +47,7 @@ pub enum CacheError {
     /// The database is cut short.
     #[error(
         "{path}: the cache has {found} bytes, but its pages need {expected}; remove the folder to \
-         start anew",
+         start again",
         path = path.display()
     )]
     Cut {

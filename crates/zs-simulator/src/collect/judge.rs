@@ -25,7 +25,7 @@ pub struct JudgeCase<'a> {
 #[non_exhaustive]
 pub enum JudgeError {
     /// The judge's rule does not apply to this question.
-    #[error("the answers to `{question}` cannot be looked for in a text")]
+    #[error("the answers to `{question}` cannot be found by searching a text")]
     Undecidable {
         /// The question.
         question: String,

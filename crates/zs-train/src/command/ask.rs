@@ -23,7 +23,7 @@ pub struct AskArgs {
     /// Search engine.
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// The golden answer, which a simulation LLM writes documents about.
+    /// The golden answer, which the prompt of a simulation LLM needs.
     #[arg(long, conflicts_with_all = ["corpus", "index"], required_unless_present_any = ["corpus", "index", "engine"])]
     pub answer: Option<String>,
     /// Documents per search.
@@ -35,7 +35,7 @@ pub struct AskArgs {
     /// Softmax temperature; 0 is greedy.
     #[arg(long, default_value_t = 0.0)]
     pub temperature: f32,
-    /// Seed of the sampling.
+    /// Sampling seed.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// The question.

@@ -13,16 +13,17 @@ use crate::session::Session;
 pub struct RunAuditArgs {
     /// The run directory of `zs train`, finished or not.
     pub run: PathBuf,
-    /// Number of steps that are sampled and computed again; 0 checks record and files alone.
+    /// Number of steps to sample and recompute; 0 checks only the record and the files.
     #[arg(long, value_name = "NUMBER", default_value_t = 3)]
     pub steps: usize,
-    /// Sample among all steps: repeat the updates since the nearest checkpoint where a step follows none.
+    /// Sample among all steps: repeat the updates since the nearest earlier checkpoint if necessary.
     #[arg(long)]
     pub replay: bool,
     /// Seed of the sample; by default the hash of the record's last line.
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
-    /// Maximum difference that passes on another kind of machine, relative to the larger number and 1.
+    /// Maximum difference that passes on another kind of machine, relative to the larger of both numbers
+    /// and 1.
     #[arg(long, default_value_t = 1e-2)]
     pub tolerance: f64,
 }

@@ -18,7 +18,7 @@ use crate::session::Session;
 pub struct CostArgs {
     /// The run directory of `zs train`.
     pub run: PathBuf,
-    /// Price of a further provider, in dollars per thousand searches.
+    /// Price of another provider to compare with, in dollars per 1,000 searches.
     #[arg(long, value_name = "DOLLARS")]
     pub dollars_per_1000: Option<f64>,
     /// Print JSON instead of tables.

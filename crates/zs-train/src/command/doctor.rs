@@ -23,13 +23,13 @@ use crate::session::Session;
 /// Arguments of `zs doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Run file of `zs train`, whose models, questions and engines are checked too. Engines without
-    /// a price are asked one question.
+    /// Run file of `zs train`, whose models, questions and engines are checked too. Engines that cost
+    /// nothing are tested with one search.
     pub run: Option<PathBuf>,
     /// Model directory to check: configuration, headers of the weights, tokenizer, chat template.
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// Write the findings to this file too.
+    /// Also write the findings to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 }

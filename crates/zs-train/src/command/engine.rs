@@ -21,7 +21,7 @@ pub struct EngineArgs {
     /// BM25 over this corpus (JSON Lines with `title` and `text`, or `contents`).
     #[arg(long, value_name = "FILE")]
     pub corpus: Option<PathBuf>,
-    /// BM25 over an index made earlier.
+    /// BM25 over an index built by `zs index build`.
     #[arg(long, value_name = "DIR")]
     pub index: Option<PathBuf>,
     /// A simulation LLM that writes the documents.

@@ -25,13 +25,13 @@ pub struct SearchArgs {
     /// Query.
     #[arg(long, required_unless_present = "queries", conflicts_with = "queries")]
     pub query: Option<String>,
-    /// Queries, in JSON Lines and others with `query`, `question` or `text`.
+    /// File of queries (JSON Lines, JSON, CSV, TSV or Parquet) with `query`, `question` or `text`.
     #[arg(long, value_name = "FILE")]
     pub queries: Option<PathBuf>,
     /// Maximum number of documents per query.
     #[arg(long, default_value_t = 3)]
     pub k: usize,
-    /// Cut each passage to the part of this many characters that has most of the query's words.
+    /// Show only the part of each passage, of this many characters, that has the most query words.
     #[arg(long, value_name = "CHARS")]
     pub snippets: Option<usize>,
     /// Print one JSON object per query instead of text.

@@ -45,8 +45,8 @@ pub struct ServeArgs {
     /// Environment variable with the bearer token that requests must carry.
     #[arg(long, value_name = "VARIABLE")]
     pub token_env: Option<String>,
-    /// Further names that requests may be sent to, and whose web pages may send them. Loopback names,
-    /// addresses and names without a dot always may.
+    /// Host names under which clients may reach the server, and whose web pages may send requests.
+    /// Loopback names, addresses and names without a dot are always allowed.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub allowed_hosts: Vec<String>,
     /// Maximum number of concurrent requests; more get status 429.

@@ -20,23 +20,23 @@ pub struct TrainArgs {
     /// The run file (TOML). Its paths are relative to the current directory.
     #[arg(required_unless_present = "resume")]
     pub run: Option<PathBuf>,
-    /// Resume the interrupted run in this directory, bit-exact.
+    /// Resume the interrupted run in this directory bit-exactly.
     #[arg(long, value_name = "RUN", conflicts_with_all = ["run", "dry_run"])]
     pub resume: Option<PathBuf>,
     /// Resume from this checkpoint of the run, e.g. `step-000120`, instead of the newest.
     #[arg(long, value_name = "CHECKPOINT", requires = "resume", value_parser = checkpoint)]
     pub resume_from: Option<usize>,
-    /// Set a key of the run file, e.g. `training.schedule.steps=10`, also of a run that is resumed; may
-    /// be repeated.
+    /// Set a key of the run file, e.g. `training.schedule.steps=10`, also when resuming a run; may be
+    /// repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<Assignment>,
-    /// Leave out rows of question files that cannot be read, and count them.
+    /// Skip rows of question files that cannot be read, and count them.
     #[arg(long)]
     pub skip_bad_rows: bool,
-    /// Print settings, steps and the estimate of memory, and exit.
+    /// Print settings, steps and estimated memory, and exit.
     #[arg(long)]
     pub dry_run: bool,
-    /// Start even where the estimate exceeds the available memory.
+    /// Start even if the estimate exceeds the available memory.
     #[arg(long)]
     pub force: bool,
 }
@@ -73,7 +73,7 @@ pub struct SftArgs {
     /// needs the same settings.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<Assignment>,
-    /// Print rows, steps, and what of the first row is learned, list the rows that cannot be used, and
+    /// Print rows, steps and the loss tokens of the first row, list the rows that cannot be used, and
     /// exit.
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,

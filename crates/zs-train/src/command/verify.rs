@@ -14,8 +14,8 @@ pub struct VerifyArgs {
     /// The checkpoint (Hugging Face layout).
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// Reference outputs: `golden.safetensors`, or `golden.json` with greedy tokens. Without it, the
-    /// files of the directory are checked alone: configuration, weights, tokenizer, chat template.
+    /// Reference outputs: `golden.safetensors`, or `golden.json` with greedy tokens. Without it, only the
+    /// files of the directory are checked: configuration, weights, tokenizer, chat template.
     #[arg(long, value_name = "FILE")]
     pub golden: Option<PathBuf>,
     /// Write the outputs of this device as reference outputs for another one.
@@ -24,7 +24,7 @@ pub struct VerifyArgs {
     /// Maximum relative difference that passes.
     #[arg(long, default_value_t = 1e-4)]
     pub tolerance: f64,
-    /// Write the checks to this file too.
+    /// Also write the checks to this file.
     #[arg(long, value_name = "FILE", conflicts_with = "write")]
     pub json: Option<PathBuf>,
 }

@@ -21,7 +21,7 @@ pub struct DataCheckArgs {
     /// counted between each pair of files with questions.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Read every file as this, instead of deciding by its fields.
+    /// Read every file as this kind, instead of detecting it from its fields.
     #[arg(long, value_name = "KIND")]
     pub kind: Option<Kind>,
     /// Print JSON instead of tables.

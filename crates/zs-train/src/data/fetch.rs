@@ -17,10 +17,10 @@ pub struct DataFetchArgs {
     /// zerosearch, simulation-tuning, wiki-18, or all; dataset:OWNER/NAME, model:OWNER/NAME.
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
-    /// The folder that everything is put into, a folder a name.
+    /// The directory to store the files in, with one folder per name.
     #[arg(long, value_name = "DIR")]
     pub cache: PathBuf,
-    /// A folder that has the files already, instead of the hub.
+    /// Copy the files from this directory instead of the hub.
     #[arg(long, value_name = "DIR")]
     pub from: Option<PathBuf>,
     /// Branch, tag or commit of the repositories.

@@ -25,8 +25,8 @@ pub enum DataCommand {
     Check(DataCheckArgs),
     /// Fetch test sets, training questions, corpora and models, from the Hugging Face hub or a folder.
     Fetch(DataFetchArgs),
-    /// Build episodes for a policy to imitate: of recorded searches, of questions and an engine, or the
-    /// good ones among episodes that were played.
+    /// Build episodes for a policy to imitate: from recorded searches, from questions and an engine, or
+    /// by filtering recorded episodes.
     Trajectories(Box<TrajectoriesArgs>),
 }
 

@@ -16,23 +16,24 @@ use crate::session::Session;
 /// Arguments of `zs data trajectories`.
 #[derive(Debug, Args)]
 pub struct TrajectoriesArgs {
-    /// Recorded searches (JSON Lines, `.gz` or plain): the searches up to the first that finds a
-    /// golden answer.
+    /// Recorded searches (JSON Lines, `.gz` or plain): episodes with the searches up to the first one
+    /// that finds a golden answer.
     #[arg(long, value_name = "FILE", num_args = 1.., group = "trajectory_source")]
     pub turns: Vec<PathBuf>,
-    /// Whole episodes, of `zs eval`, `zs train` or other programs: those that are good enough.
+    /// Whole episodes, of `zs eval`, `zs train` or other programs: keeps those that pass the limits.
     #[arg(long, value_name = "FILE", num_args = 1.., group = "trajectory_source")]
     pub from: Vec<PathBuf>,
-    /// Questions to search for in an engine; or, with `--from`, those that its episodes name by id.
+    /// Questions to search an engine for; or, with `--from`, the questions that its episodes name by
+    /// id.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub questions: Vec<PathBuf>,
     /// Search engine.
     #[command(flatten)]
     pub engine: EngineArgs,
-    /// Files of questions that no episode may be of, such as test sets.
+    /// Files of questions to exclude, such as test sets.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub exclude: Vec<PathBuf>,
-    /// Directory of the set.
+    /// Output directory of the set.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// Documents per search.
@@ -41,22 +42,22 @@ pub struct TrajectoriesArgs {
     /// Keep this many words of each document.
     #[arg(long, value_name = "WORDS")]
     pub document_words: Option<usize>,
-    /// Least searches of an episode of `--from`.
+    /// Minimum number of searches of an episode of `--from`.
     #[arg(long, default_value_t = 1)]
     pub min_searches: usize,
-    /// Most searches of an episode.
+    /// Maximum number of searches of an episode.
     #[arg(long, default_value_t = 3)]
     pub max_searches: usize,
-    /// Most words of an answer that is copied out of documents.
+    /// Maximum number of words of an answer that is copied from documents.
     #[arg(long, value_name = "WORDS", default_value_t = 8)]
     pub max_answer_words: usize,
-    /// Most words of a recorded query.
+    /// Maximum number of words of a recorded query.
     #[arg(long, value_name = "WORDS", default_value_t = 20)]
     pub max_query_words: usize,
-    /// Least F1 of an episode of `--from`.
+    /// Minimum F1 of an episode of `--from`.
     #[arg(long, default_value_t = 1.0)]
     pub min_f1: f64,
-    /// Most episodes of a question, each with other queries.
+    /// Maximum number of episodes per question, each with different queries.
     #[arg(long, default_value_t = 4)]
     pub per_question: usize,
     /// Fraction of questions held out for the validation loss.

@@ -20,7 +20,7 @@ const MIN_ORACLE: f64 = 0.97;
 /// Arguments of `zs data world`.
 #[derive(Debug, Args)]
 pub struct WorldArgs {
-    /// World: `easy` (one fact a passage, 1 and 2 hops) or `hard` (docs/worlds.md).
+    /// World: `easy` (one fact per passage, 1 and 2 hops) or `hard` (docs/worlds.md).
     #[arg(long, default_value = "easy", value_parser = named::<WorldPreset>)]
     pub world: WorldPreset,
     /// Seed of the world.
@@ -29,7 +29,7 @@ pub struct WorldArgs {
     /// Split of the world: `train`, `validation` or `test`.
     #[arg(long, default_value = "test", value_parser = named::<Split>)]
     pub split: Split,
-    /// Number of questions; of an easy world, half of them are 1-hop.
+    /// Number of questions; in an easy world, half of them are 1-hop.
     #[arg(long, default_value_t = 1000)]
     pub questions: usize,
     /// Number of passages of a hard world, 1,000 to 100,000 [default: 20000].
@@ -38,7 +38,7 @@ pub struct WorldArgs {
     /// Difficulty of a hard world: a TOML file with the settings that differ from the default.
     #[arg(long, value_name = "FILE")]
     pub difficulty: Option<PathBuf>,
-    /// Measure what an oracle and guesses reach on the questions too: `measure.json`.
+    /// Also measure the scores of an oracle and of guesses on the questions: `measure.json`.
     #[arg(long)]
     pub measure: bool,
     /// The directory to create.

@@ -20,11 +20,11 @@ use crate::session::Session;
 /// Arguments of `zs eval retrieval`.
 #[derive(Debug, Args)]
 pub struct RetrievalArgs {
-    /// BM25 over this corpus; like the other engines, may be given several times. The first engine, in
-    /// the order of corpora, indexes, simulators and files, is what the others are compared with.
+    /// BM25 over this corpus; like the other engines, may be repeated. All engines are compared with the
+    /// first one in the order of corpora, indexes, simulators and files.
     #[arg(long, value_name = "FILE")]
     pub corpus: Vec<PathBuf>,
-    /// BM25 over an index made earlier.
+    /// BM25 over an index built by `zs index build`.
     #[arg(long, value_name = "DIR")]
     pub index: Vec<PathBuf>,
     /// A simulation LLM that writes the documents.
@@ -39,7 +39,7 @@ pub struct RetrievalArgs {
     /// Documents per search.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub k: u32,
-    /// Searches that go to the engine together; 1 for the latency of single ones.
+    /// Number of searches per batch; 1 measures the latency of single searches.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: u32,
     /// Maximum number of questions, from the start of the file.

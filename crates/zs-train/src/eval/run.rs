@@ -81,7 +81,8 @@ pub struct EvalRunArgs {
     /// Seed of the sampling, of the bootstrap and of the simulation LLM.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Write settings, records, episodes and a summary there; an interrupted evaluation resumes.
+    /// Write settings, records, episodes and a summary to this directory; an interrupted evaluation
+    /// resumes.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Print the summary as JSON instead of a table.

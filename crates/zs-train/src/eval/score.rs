@@ -41,7 +41,7 @@ pub struct ScoreArgs {
     /// Protocol of scoring.
     #[command(flatten)]
     pub protocol: ProtocolArgs,
-    /// Rows with `golden_answers` and `prediction` or `transcript` (JSON Lines and others).
+    /// Rows with `golden_answers` and `prediction` or `transcript` (JSON Lines, JSON, CSV, TSV, Parquet).
     #[arg(long, value_name = "FILE")]
     pub predictions: PathBuf,
     /// Seed of the bootstrap.
@@ -50,7 +50,7 @@ pub struct ScoreArgs {
     /// Also show the effect of each quirk on its own, against `strict`.
     #[arg(long)]
     pub quirks: bool,
-    /// Write the score of every row there (JSON Lines), e.g. for `zs eval compare`.
+    /// Write the score of every row to this file (JSON Lines), e.g. for `zs eval compare`.
     #[arg(long, value_name = "FILE")]
     pub records: Option<PathBuf>,
     /// Print one JSON object instead of a table.

@@ -16,7 +16,7 @@ pub use pull::ModelPullArgs;
 /// Subcommands of `zs model`.
 #[derive(Debug, Subcommand)]
 pub enum ModelCommand {
-    /// Write a model directory of a GGUF file: weights dequantised, tokenizer, chat template.
+    /// Convert a GGUF file to a model directory: dequantised weights, tokenizer, chat template.
     Import(ModelImportArgs),
     /// Fetch a model directory from the Hugging Face hub; resumes, and checks checksums.
     Pull(ModelPullArgs),

@@ -74,16 +74,16 @@ pub struct CollectArgs {
     /// The environment variable that holds the server's key.
     #[arg(long, value_name = "VARIABLE")]
     pub judge_key_env: Option<String>,
-    /// A template for the judge's prompt instead of the one that comes with `zs`.
+    /// Template for the judge's prompt instead of the built-in one.
     #[arg(long, value_name = "FILE")]
     pub judge_template: Option<PathBuf>,
     /// Maximum number of concurrent requests to the judge.
     #[arg(long, default_value_t = 8)]
     pub judge_concurrency: usize,
-    /// Fraction of questions held out for the evaluation loss.
+    /// Fraction of questions held out for the validation loss.
     #[arg(long, default_value_t = 0.05)]
     pub validation_share: f64,
-    /// Keep all searches, instead of balancing the two qualities.
+    /// Keep all searches, instead of balancing useful and noisy ones.
     #[arg(long)]
     pub unbalanced: bool,
     /// Seed of split, balance and sampling.
@@ -129,10 +129,10 @@ pub struct AuditArgs {
     /// Documents per query.
     #[arg(long, default_value_t = 5)]
     pub k: usize,
-    /// Seeds; every query is asked once with each.
+    /// Seeds; every query is searched once with each.
     #[arg(long, value_delimiter = ',', default_value = "0")]
     pub seeds: Vec<u64>,
-    /// Write all numbers there as JSON.
+    /// Write all numbers to this file as JSON.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Print JSON instead of a table.

@@ -13,7 +13,7 @@ use crate::run_dir_error::RunDirError;
 pub enum AuditError {
     /// A run without a record.
     #[error(
-        "{run}: has no audit.jsonl, as runs of earlier versions and of other commands than `zs train`; \
+        "{run}: has no audit.jsonl (only `zs train` writes one, and its earlier versions did not); \
          compare single steps with `zs replay {run} --step N`"
     )]
     NoRecord {
@@ -52,7 +52,7 @@ pub enum AuditError {
     },
     /// No step can be recomputed.
     #[error(
-        "{run}: the record and the files hold, but no step can be recomputed: {reason}; check them \
+        "{run}: the record and the files are intact, but no step can be recomputed: {reason}; check them \
          alone with `--steps 0`"
     )]
     NothingToRecompute {

@@ -25,8 +25,8 @@ const PROMPT_TOKENS: usize = 256;
 pub enum PlanError {
     /// A run that needs more memory than is free.
     #[error(
-        "the run needs about {needed} of memory and {available}; set `training.update.\
-         micro_batch_tokens` lower, `training.memory.gradient_checkpointing`, adapters \
+        "the run needs about {needed} of memory and {available}; lower `training.update.\
+         micro_batch_tokens`, set `training.memory.gradient_checkpointing = true`, train adapters \
          (`training.lora`), or pass `--force` (`--dry-run` shows the parts)"
     )]
     Memory {
@@ -329,9 +329,9 @@ mod tests {
         plan.available = Available { bytes: 2 << 30, kind: Kind::Machine };
         assert_eq!(
             plan.check().unwrap_err().to_string(),
-            "the run needs about 3.0 GiB of memory and 2.0 GiB is free; set \
-             `training.update.micro_batch_tokens` lower, `training.memory.gradient_checkpointing`, \
-             adapters (`training.lora`), or pass `--force` (`--dry-run` shows the parts)"
+            "the run needs about 3.0 GiB of memory and 2.0 GiB is free; lower \
+             `training.update.micro_batch_tokens`, set `training.memory.gradient_checkpointing = true`, \
+             train adapters (`training.lora`), or pass `--force` (`--dry-run` shows the parts)"
         );
         plan.available.bytes = 3 << 30;
         plan.check().unwrap();

@@ -91,12 +91,12 @@ pub(super) fn tables(files: &mut Vec<OddFile>) {
     refuse(
         "q_comma_in_cell.csv",
         "question,answer\nwho, when?,Ann\nwhen?,1999\n",
-        "row 2: not a record of CSV or TSV: it has 3 cells",
+        "row 2: not a CSV or TSV record: it has 3 cells",
     );
     refuse(
         "q_headerless_three.tsv",
         "1\twho?\tAnn\n",
-        "row 1: not a record of CSV or TSV: the first line has 3 cells",
+        "row 1: not a CSV or TSV record: the first line has 3 cells",
     );
     refuse(
         "q_blank_cell.csv",

@@ -118,7 +118,7 @@ fn check_mistake(
 fn mistakes_of_algorithms_are_named() {
     let sum = |scores: &TokenScores| scores.log_probs.clone().sum();
     check_mistake(|it| drop(it.pop()), sum, "returned 1 rows of advantages for 2 trajectories");
-    check_mistake(|it| it[1].push(0.0), sum, "tokens of trajectory 1; return one a token");
+    check_mistake(|it| it[1].push(0.0), sum, "tokens of trajectory 1; return one per token");
     check_mistake(|it| it[0].fill(f32::NAN), sum, "returned the advantage NaN in trajectory 0");
     check_mistake(|_| {}, |it| it.log_probs.clone().sum().detach(), "has no gradient");
     check_mistake(|_| {}, |it| Tensor::zeros([1], &it.log_probs.device()), "has no gradient");

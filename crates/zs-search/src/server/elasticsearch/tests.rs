@@ -171,13 +171,13 @@ fn what_does_not_fit_is_one_line_at_opening() {
         &|it| it.text_field = "txt".to_owned(),
         "no field `txt`, set `text_field` to one of `title`",
     );
-    check(&|it| it.title_field = "title.raw".to_owned(), "is of type keyword, set `title_field`");
+    check(&|it| it.title_field = "title.raw".to_owned(), "is of type keyword; set `title_field`");
     check(&|it| it.text_field = "year".to_owned(), "is of type integer");
     check(&|it| it.vector = vector("vector"), "");
     check(&|it| it.vector = vector("vektor"), "no field `vektor`, set `vector.field`");
     check(
         &|it| it.vector = vector("text"),
-        "is of type text, set `vector.field` to one of type dense",
+        "is of type text; set `vector.field` to one of type dense",
     );
     check(&|it| it.index = "none".to_owned(), "elasticsearch index `none`: http://127.0.0.1");
     check(&|it| it.index = "a/b".to_owned(), "`a/b` cannot be the name");
@@ -186,7 +186,7 @@ fn what_does_not_fit_is_one_line_at_opening() {
             it.vector = vector("knn");
             it.dialect = ElasticsearchDialect::Opensearch;
         },
-        "its vectors have 3 numbers, those of the embedder 2",
+        "vectors have 3 dimensions, those of the embedder 2",
     );
 }
 

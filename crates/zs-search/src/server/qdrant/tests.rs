@@ -122,9 +122,9 @@ fn what_does_not_fit_is_one_line_at_opening() {
         "no field `(without a name)`, set `vector` to one of `small`, `large`",
     );
     let large = &|it: &mut QdrantConfig| it.vector = Some("large".to_owned());
-    check(NAMED, REPLY, large, "its vectors have 3 numbers, those of the embedder 2");
+    check(NAMED, REPLY, large, "vectors have 3 dimensions, those of the embedder 2");
     check(INFO, REPLY, &|it| it.collection = "none".to_owned(), "Collection doesn't exist");
-    check(INFO, r#"{"result": {"points": []}}"#, &|_| {}, "holds no documents");
+    check(INFO, r#"{"result": {"points": []}}"#, &|_| {}, "contains no documents");
     let body = &|it: &mut QdrantConfig| it.text_field = "body".to_owned();
     check(INFO, REPLY, body, "has no text in `body`; set `text_field` to one of `title`, `text`");
     // Nobody makes vectors.
@@ -132,5 +132,5 @@ fn what_does_not_fit_is_one_line_at_opening() {
     let mut config = settings(&server);
     config.embedder.http = crate::http::testing::config();
     let error = QdrantEngine::new(config, Arc::default()).unwrap().check().unwrap_err().to_string();
-    assert!(error.contains("collection `passages`: a first search fails"), "{error}");
+    assert!(error.contains("collection `passages`: a test search failed"), "{error}");
 }
