@@ -5,20 +5,20 @@ use std::path::PathBuf;
 /// Arguments of `zs reproduce`.
 #[derive(Debug, clap::Args)]
 pub struct ReproduceArgs {
-    /// `quick`: the main job once; `claims`: every claim of the paper at this scale, over seeds;
-    /// `paper`: the paper's runs on models of your own.
+    /// `quick`: the method end to end, once; `claims`: every claim of the paper at the embedded scale,
+    /// over seeds; `paper`: the paper's runs on your own models.
     #[arg(long, value_enum, default_value_t)]
     pub preset: Preset,
-    /// Settings of the job once, from this file, in place of `--preset`.
+    /// Run the method once with the settings in this file, in place of `--preset`.
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     pub config: Option<PathBuf>,
-    /// Seed of the job; the first where there are several.
+    /// Seed; the first one if there are several.
     #[arg(long)]
     pub seed: Option<u64>,
     /// The base model (Hugging Face layout).
     #[arg(long, value_name = "DIR")]
     pub base: Option<PathBuf>,
-    /// The directory of the report; `claims` resumes what is in it.
+    /// Output directory; `claims` resumes the work in it.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Number of seeds.
@@ -27,10 +27,11 @@ pub struct ReproduceArgs {
     /// Only this claim of `claims`, or this run of `paper`; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
-    /// Pieces of work at a time; by default one, and for `claims` one a core, as far as memory allows.
+    /// Number of jobs to run in parallel; by default one, and for `claims` one per core, as far as memory
+    /// allows.
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
-    /// Report on finished work, and run none.
+    /// Only write the report on finished jobs.
     #[arg(long, help_heading = "With --preset claims")]
     pub report_only: bool,
     /// Model directory of the policy.
@@ -39,7 +40,7 @@ pub struct ReproduceArgs {
     /// Model directory of the simulation LLM.
     #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
     pub simulator: Option<PathBuf>,
-    /// Folder that `zs data fetch` wrote.
+    /// Directory that `zs data fetch` wrote.
     #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
     pub data: Option<PathBuf>,
     /// Print the plan, and run nothing.

@@ -23,7 +23,7 @@ pub struct DeviceHealth(Arc<Mutex<Vec<String>>>);
 /// Failure of a device's thread: what it was to compute is not there.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "a worker thread of the device panicked, and its results are lost: {message}; no checkpoint was \\
+    "a worker thread of the device panicked, and its results are lost: {message}; no checkpoint was \
      written since: resume from the last one, with CUBECL_AUTOTUNE_LEVEL=0 if it happens again"
 )]
 pub struct DeviceFailed {

@@ -165,7 +165,7 @@ fn cuda(findings: &mut Findings, session: &Session) {
     if cfg!(not(feature = "cuda")) {
         return findings.absent(
             "CUDA",
-            "this zs is built for CPUs only",
+            "this zs was built for CPUs only",
             "to use a GPU, build with `--features cuda`: docs/gpu.md",
         );
     }

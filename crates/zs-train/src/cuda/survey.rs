@@ -86,7 +86,7 @@ impl Finding {
 fn of_driver(asked: Option<(String, Result<Driver, String>)>) -> Finding {
     let install = "install NVIDIA's driver, 525 or newer; a container needs `--gpus all`";
     match asked {
-        None => Finding::bad(DRIVER, "(libcuda.so.1) is not there", install),
+        None => Finding::bad(DRIVER, "(libcuda.so.1) is missing", install),
         Some((name, Err(message))) => Finding::bad(DRIVER, format!("({name}) {message}"), install),
         Some((_, Ok(driver))) if driver.version < CudaVersion::OLDEST => {
             let found = format!("is for CUDA {}", driver.version);
@@ -113,20 +113,20 @@ fn of_compiler(
     match opened {
         None => Finding::bad(
             COMPILER,
-            "(libnvrtc.so) is not there",
+            "(libnvrtc.so) is missing",
             match places.package_with_library("nvrtc") {
                 Some(lib) => format!("`export LD_LIBRARY_PATH={}`", lib.display()),
                 None => format!("install the CUDA toolkit, or {}", install(&["nvidia-cuda-nvrtc"])),
             },
         ),
         Some((name, Err(message))) => {
-            Finding::bad(COMPILER, format!("({name}) {message}"), "install the CUDA toolkit again")
+            Finding::bad(COMPILER, format!("({name}) {message}"), "reinstall the CUDA toolkit")
         }
         Some((name, Ok(version))) => match supported {
             // The driver translates what NVRTC wrote, and knows no later language than its own.
             Some(driver) if version > driver => Finding::bad(
                 COMPILER,
-                format!("({name}) is of CUDA {version}, and the driver is for up to {driver}"),
+                format!("({name}) is for CUDA {version}, but the driver only up to {driver}"),
                 format!("update the driver, or install NVRTC of CUDA {driver} or older"),
             ),
             _ => Finding::good(COMPILER, format!("{name}, CUDA {version}")),
@@ -159,7 +159,7 @@ fn of_headers(places: &Places) -> Finding {
         None => {
             let mut packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
             packages.dedup();
-            format!("set CUDA_PATH to a whole toolkit, or {}", install(&packages))
+            format!("set CUDA_PATH to a complete toolkit, or {}", install(&packages))
         }
     };
     Finding::bad(HEADERS, found, advice)
@@ -171,11 +171,11 @@ fn of_nccl(opened: Option<String>, is_there_as_2: bool, places: &Places) -> Find
         None => {
             let link = "burn looks for `libnccl.so`: link libnccl.so.2 to that name";
             let (found, advice) = match (is_there_as_2, places.package_with_library("nccl")) {
-                (true, _) => ("is there as libnccl.so.2 only".to_owned(), link.to_owned()),
+                (true, _) => ("exists only as libnccl.so.2".to_owned(), link.to_owned()),
                 (_, Some(lib)) => (format!("is in {} only", lib.display()), link.to_owned()),
                 (false, None) => {
-                    let advice = "nothing: zs adds gradients of several GPUs without it";
-                    ("(libnccl.so) is not there".to_owned(), advice.to_owned())
+                    let advice = "nothing: zs sums the gradients of several GPUs without it";
+                    ("(libnccl.so) is missing".to_owned(), advice.to_owned())
                 }
             };
             Finding::bad(NCCL, found, advice)
@@ -218,7 +218,7 @@ mod tests {
             let gpus = gpus.iter().map(gpu).collect();
             Some(("libcuda.so.1".to_owned(), Ok(Driver { version, gpus })))
         };
-        check(&of_driver(None), false, &["is not there", "--gpus all"]);
+        check(&of_driver(None), false, &["is missing", "--gpus all"]);
         check(&of_driver(asked(V13, &["H200"])), true, &["13.0", "cuda:0 H200 (141"]);
         check(&of_driver(asked(V12, &[])), false, &["no GPU", "CUDA_VISIBLE_DEVICES"]);
         check(

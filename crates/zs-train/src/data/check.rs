@@ -61,7 +61,7 @@ pub(crate) fn data_check(args: &DataCheckArgs, session: &Session) -> Result<()> 
         files.iter().filter(|it| it.is_doubtful()).map(|it| it.file.clone()).collect();
     if !doubtful.is_empty() {
         bail!(
-            "rows would be left out, refused, or could be read otherwise in {}",
+            "some rows would be skipped or rejected, or are ambiguous, in {}",
             doubtful.join(", ")
         );
     }

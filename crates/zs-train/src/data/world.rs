@@ -78,8 +78,8 @@ pub(crate) fn data_world(args: &WorldArgs, session: &Session) -> Result<()> {
         session.print(&text(&measure));
         if measure.oracle < MIN_ORACLE {
             bail!(
-                "an oracle answers {:.3} of the questions, below {MIN_ORACLE}: too much is out of \
-                 reach of BM25; lower `aliases`, `namesakes` or `stale` in the difficulty",
+                "an oracle answers {:.3} of the questions, below {MIN_ORACLE}: BM25 misses too many \
+                 passages; lower `aliases`, `namesakes` or `stale` in the difficulty",
                 measure.oracle
             );
         }

@@ -108,7 +108,7 @@ pub(super) fn run(args: &EvalRunArgs, session: &Session) -> Result<()> {
     let is_sampled = args.temperature > 0.0 || protocol.has(Quirk::Sampled);
     if args.samples > 1 && !is_sampled {
         bail!(
-            "`--samples {}` of a greedy model are all the same; give `--temperature`",
+            "`--samples {}` would be equal with greedy decoding; set `--temperature` above 0",
             args.samples
         );
     }
