@@ -88,7 +88,7 @@ pub fn recorded_transcript(
         tagged(&row, name)?
     } else if row.contains_key("completion") {
         return Err(RowError::invalid(
-            "a prompt with its completion is no episode; give such files to `data.kind = \"file\"`",
+            "a prompt with its completion is not an episode; use such files with `data.kind = \"file\"`",
         ));
     } else {
         let alternatives = "conversations, transcript, text, response, output";

@@ -280,7 +280,8 @@ impl Subject<'_> {
 
     fn floats(&self, golden: &SafeTensors<'_>, name: &str) -> Result<Vec<f32>, VerifyError> {
         let view = golden.tensor(name).map_err(|it| self.bad(format!("{name}: {it}")))?;
-        to_f32(view.dtype(), view.data()).ok_or_else(|| self.bad(format!("{name} holds no floats")))
+        to_f32(view.dtype(), view.data())
+            .ok_or_else(|| self.bad(format!("{name} has no floating-point values")))
     }
 
     fn ints(

@@ -77,7 +77,7 @@ impl<'a> Job<'a> {
         let k = self.config.training.rollout.num_documents;
         let report = audit(engine, &queries, k, self.config.seed);
         progress.finish(&format!(
-            "the answer stands in {:.2} of useful and {:.2} of noisy replies",
+            "the answer occurs in {:.2} of useful and {:.2} of noisy replies",
             report.useful_contains_answer, report.noisy_contains_answer
         ));
         report

@@ -97,7 +97,7 @@ where
     let is_whole = |it: &f64| it.fract() == 0.0 && (0.0..EXACT).contains(it);
     let count = number.as_u64().or_else(|| number.as_f64().filter(is_whole).map(|it| it as u64));
     let count = count.and_then(|it| T::try_from(it).ok());
-    count.map(Some).ok_or_else(|| D::Error::custom(format_args!("{number} is no count")))
+    count.map(Some).ok_or_else(|| D::Error::custom(format_args!("{number} is not a count")))
 }
 
 fn refusal(key: &str, keys: Keys, place: &str) -> ApiError {
@@ -241,10 +241,10 @@ mod tests {
         check(&format!(r#"{{"tools": "{}"}}"#, "x".repeat(100)), Err("`tools` is not supported"));
         check("\u{feff}{\"a\": 1}", Ok((Some(1), None)));
         check(r#"{"a": 3.0}"#, Ok((Some(3), None)));
-        check(r#"{"a": 3.5}"#, Err("`a`: 3.5 is no count"));
-        check(r#"{"a": -1}"#, Err("`a`: -1 is no count"));
-        check(r#"{"a": 4294967296}"#, Err("`a`: 4294967296 is no count"));
-        check(r#"{"a": 1e300}"#, Err("is no count"));
+        check(r#"{"a": 3.5}"#, Err("`a`: 3.5 is not a count"));
+        check(r#"{"a": -1}"#, Err("`a`: -1 is not a count"));
+        check(r#"{"a": 4294967296}"#, Err("`a`: 4294967296 is not a count"));
+        check(r#"{"a": 1e300}"#, Err("is not a count"));
         check(r#"{"a": 1e999}"#, Err("number out of range"));
         check(r#"{"a": 1, "a": 2}"#, Err("duplicate field `a`"));
         check(r#"{"b": [1]}"#, Err("`b`: invalid type"));

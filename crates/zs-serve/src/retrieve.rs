@@ -231,7 +231,8 @@ fn read_query(input: &RawValue, index: usize) -> Result<(QueryInput, String), Ap
         return Ok((input, query));
     }
     let query = serde_json::from_str(input.get());
-    let query = query.map_err(|_| ApiError::body(format!("{place}it is no text and no object")))?;
+    let query =
+        query.map_err(|_| ApiError::body(format!("{place}it is neither a text nor an object")))?;
     Ok((QueryInput::default(), query))
 }
 

@@ -59,7 +59,7 @@ pub fn questions(
         context.note(&format!("questions: {note}"));
     }
     if let SkippedRows { count, first: Some(first) } = skipped {
-        context.note(&format!("{count} bad rows of questions left out; the first: {first}"));
+        context.note(&format!("{count} bad rows of questions skipped; the first: {first}"));
     }
     Ok(questions)
 }

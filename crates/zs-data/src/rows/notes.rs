@@ -88,13 +88,13 @@ impl NoteKind {
         match self {
             Self::ListInText => "a list written inside a text is read as a list",
             Self::ListLikeText => {
-                "a text in brackets is read as one text, since it is no list of texts; write a JSON list"
+                "a text in brackets is read as one text, since it is not a list of texts; write a JSON list"
             }
             Self::NumberAsText => "a number where text is expected is read as its digits",
             Self::FractionAsText => {
                 "a number with a decimal point is read as its digits; write it as text, as it should read"
             }
-            Self::NullInList => "a null in a list is left out of the list",
+            Self::NullInList => "a null in a list is dropped",
             Self::MissingMarker => {
                 "`nan`, `null` or `None`, which programs write for a missing value, is read as text; \
                  remove it if it is one"

@@ -119,7 +119,7 @@ impl Chat {
             }
             (calls, _) => Err(invalid(
                 place,
-                &format!("has {} calls; an episode searches once a turn", calls.len()),
+                &format!("has {} calls; an episode searches once per turn", calls.len()),
             )),
         }
     }

@@ -107,7 +107,7 @@ pub(super) fn model_config(file: &GgufFile) -> Result<ModelConfig, GgufError> {
 fn optional_size(file: &GgufFile, key: &str) -> Result<Option<u64>, GgufError> {
     let size = file.optional_integer(key)?;
     let problem = match size {
-        Some(0) => "= 0 is no size".to_owned(),
+        Some(0) => "= 0 is not a valid size".to_owned(),
         Some(size) if size > u64::from(u32::MAX >> 1) => {
             format!("= {size} is larger than in any model")
         }

@@ -29,7 +29,7 @@ pub(super) fn llama3_scaling(
     let agrees =
         |(found, expected): (&f32, &f64)| (f64::from(*found) - expected).abs() <= 1e-4 * expected;
     if found.len() != expected.len() || !found.iter().zip(&expected).all(agrees) {
-        let problem = "holds other factors than Llama 3's scaling of rotary frequencies";
+        let problem = "has other factors than Llama 3's RoPE scaling";
         let remedy = "use the model's own directory, with config.json";
         return Err(GgufError::tensor(file.path(), FACTORS, problem, remedy));
     }

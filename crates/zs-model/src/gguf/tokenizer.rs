@@ -58,7 +58,7 @@ fn byte_level(vocabulary: &Vocabulary<'_>, kind: ByteLevelKind) -> Result<Value,
         !(is_known(it[0]) && is_known(it[1]) && is_known(&it.concat()))
     };
     if let Some([left, right]) = merges.iter().find(|it| unknown(it)) {
-        let problem = format!("merges `{left}` and `{right}`, which are no tokens");
+        let problem = format!("merges `{left}` and `{right}`, which are not tokens");
         return Err(GgufError::metadata(vocabulary.file.path(), key, problem, CONVERT_AGAIN));
     }
     let byte_level = |use_regex: bool| {

@@ -91,7 +91,7 @@ impl<'a> Vocabulary<'a> {
         let Some(id) = self.file.optional_integer(&key)? else { return Ok(None) };
         let found = usize::try_from(id).ok().and_then(|id| Some((id, *self.tokens.get(id)?)));
         let unknown = || {
-            let problem = format!("= {id} is no token");
+            let problem = format!("= {id} is not a token");
             GgufError::metadata(self.file.path(), key, problem, CONVERT_AGAIN)
         };
         found.map(Some).ok_or_else(unknown)

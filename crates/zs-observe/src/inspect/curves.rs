@@ -46,17 +46,17 @@ const PLANS: [Plan; 11] = [
         "an episode",
         &[("rollout/num_searches", "training"), ("validation/num_searches", "validation")],
     ),
-    ("Entropy", "nats a token", &[("actor/entropy", "entropy")]),
+    ("Entropy", "nats per token", &[("actor/entropy", "entropy")]),
     (
         "Divergence",
-        "nats a token",
+        "nats per token",
         &[
             ("actor/kl", "from the reference"),
             ("reward/kl", "at sampling"),
             ("actor/ppo_kl", "in the batch"),
         ],
     ),
-    ("Sampling against training", "nats a token", &[("rollout/log_prob_k3", "k3")]),
+    ("Sampling against training", "nats per token", &[("rollout/log_prob_k3", "k3")]),
     (
         "Gradient norm",
         "before clipping",
@@ -83,13 +83,13 @@ const PLANS: [Plan; 11] = [
     ),
     (
         "Time",
-        "seconds a step",
+        "seconds per step",
         &[
             ("time/rollout", "rollout"),
             ("time/update", "update"),
             ("time/validation", "validation"),
             ("time/search", "of rollout: search"),
-            ("time/search_hidden", "search beside sampling"),
+            ("time/search_hidden", "search during sampling"),
         ],
     ),
 ];

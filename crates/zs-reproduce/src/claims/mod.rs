@@ -143,7 +143,7 @@ pub fn run(
         // Several at a time would talk all at once.
         let inner = if jobs > 1 { context.silenced() } else { context.clone() };
         let run = |it: &Work| {
-            context.note(&format!("begun: {}", it.label()));
+            context.note(&format!("started: {}", it.label()));
             it.carry_out(&base, &store, &inner)
         };
         let total: f64 = open.iter().map(Work::size).sum();

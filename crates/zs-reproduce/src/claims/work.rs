@@ -36,7 +36,7 @@ impl Outcome {
     pub(super) fn headline(&self) -> String {
         match self {
             Self::Simulator(it) => format!(
-                "the answer stands in {:.0} % of useful and {:.0} % of noisy replies",
+                "the answer occurs in {:.0} % of useful and {:.0} % of noisy replies",
                 100.0 * it.audit.useful_contains_answer,
                 100.0 * it.audit.noisy_contains_answer
             ),

@@ -275,7 +275,7 @@ impl Endpoint {
             return Err(refuse("it starts with neither http:// nor https://"));
         }
         if authority.as_str().contains('@') {
-            return Err(refuse("it holds a user name or password; keys come from the environment"));
+            return Err(refuse("it contains a user name or password; set keys in the environment"));
         }
         if uri.query().is_some() || base.contains('#') {
             return Err(refuse("it has parameters; name the address alone"));

@@ -80,7 +80,7 @@ impl QuestionAudit {
         };
         let (useful, noisy) = (DocumentQuality::Useful, DocumentQuality::Noisy);
         let mut findings = vec![format!(
-            "the answer stands in {:.3} of useful and {:.3} of noisy replies to the question itself",
+            "the answer occurs in {:.3} of useful and {:.3} of noisy replies to the question itself",
             share(useful, QueryForm::Oracle),
             share(noisy, QueryForm::Oracle),
         )];

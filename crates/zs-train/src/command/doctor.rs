@@ -278,7 +278,10 @@ fn ask(engine: &Spec, config: &TrainConfig, session: &Session) -> Result<String>
     let mut bills = false;
     session.components.engines.visit(engine, &mut |it| bills |= it.kind == WebConfig::KIND)?;
     if bills {
-        return Ok(format!("{} opens; not asked, since it bills", opened.name()));
+        return Ok(format!(
+            "{} opens; not tested with a search, since that costs money",
+            opened.name()
+        ));
     }
     let question = Question::new("doctor", "What is the capital of France?", ["Paris"]);
     let request =

@@ -107,8 +107,9 @@ pub(crate) fn train(args: &TrainArgs, session: &Session) -> Result<()> {
 }
 
 fn checkpoint(name: &str) -> Result<usize, String> {
-    checkpoint_step(name)
-        .ok_or_else(|| format!("`{name}` is no checkpoint; name one like step-000120"))
+    checkpoint_step(name).ok_or_else(|| {
+        format!("`{name}` is not the name of a checkpoint; use one like step-000120")
+    })
 }
 
 /// Computes a recorded step again, and fails when anything differs in a single bit.

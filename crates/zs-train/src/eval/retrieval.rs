@@ -219,7 +219,7 @@ fn name(metric: RetrievalMetric, k: u32) -> String {
         RetrievalMetric::AllTitles => format!("all golden titles found @{k}"),
         RetrievalMetric::ReciprocalRank => format!("MRR @{k}"),
         RetrievalMetric::Ndcg => format!("nDCG @{}", k.min(10)),
-        RetrievalMetric::Answer => format!("an answer stands in a document @{k}"),
+        RetrievalMetric::Answer => format!("a document contains an answer @{k}"),
     }
 }
 

@@ -52,7 +52,7 @@ impl fmt::Display for Available {
             Kind::Machine => write!(f, "{bytes} is free"),
             Kind::Free(name) => write!(f, "{bytes} is free on {name}"),
             Kind::Total(name) => {
-                write!(f, "{name} has {bytes} (how much of it is free cannot be asked)")
+                write!(f, "{name} has {bytes} (its free memory is unknown)")
             }
         }
     }
@@ -101,7 +101,7 @@ mod tests {
         check(&Available::of_gpu(gpu, 80 << 30, Some(71 << 30)), "71.0 GiB is free on cuda:1");
         check(
             &Available::of_gpu(gpu, 80 << 30, None),
-            "cuda:1 has 80.0 GiB (how much of it is free cannot be asked)",
+            "cuda:1 has 80.0 GiB (its free memory is unknown)",
         );
         check(&Available { bytes: 2 << 30, kind: Kind::Machine }, "2.0 GiB is free");
     }

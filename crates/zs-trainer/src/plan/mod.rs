@@ -133,7 +133,7 @@ impl<'a> Plan<'a> {
         );
         let _ = writeln!(
             text,
-            "# up to {} tokens a step ({} an episode)",
+            "# up to {} tokens per step ({} per episode)",
             grouped((episodes * tokens) as u64),
             grouped(tokens as u64)
         );
@@ -347,7 +347,8 @@ mod tests {
     fn the_plan_names_steps_tokens_and_memory() {
         let config = config("");
         let text = Plan::new(&config, &RunContext::default()).unwrap().describe().unwrap();
-        for expected in ["seed = 1", "203 steps of 320 episodes", "tokens a step", "at the peak"] {
+        for expected in ["seed = 1", "203 steps of 320 episodes", "tokens per step", "at the peak"]
+        {
             assert!(text.contains(expected), "{text}");
         }
         // What is printed is a run file.

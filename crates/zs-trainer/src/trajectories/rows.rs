@@ -92,7 +92,7 @@ impl Encoder<'_> {
                     num_cut_results(demonstration, &trajectory, self.rollout.document_titles);
                 if num_cut > 0 && hides_answer(demonstration, &trajectory) {
                     return Err(
-                        "the answer stands in documents that are not shown in full; raise \
+                        "the answer occurs in documents that are not shown in full; raise \
                                 `num_documents` or `max_observation_tokens`"
                             .to_owned(),
                     );
@@ -259,7 +259,7 @@ mod tests {
         // An answer that no document holds is the author's own.
         check("Doc 1: it was\\nDoc 2: not Bo", 1, 1, 1);
         let read = check("Doc 1: it was\\nDoc 2: Ann", 1, 0, 0);
-        assert!(read.left_out[0].contains("row 1: the answer stands in documents"));
+        assert!(read.left_out[0].contains("row 1: the answer occurs in documents"));
     }
 
     #[test]

@@ -89,7 +89,7 @@ fn unsupported_models_are_named() {
     check(|it| it.integer("llama.attention.head_count_kv", 3), &["num_key_value_heads = 3"]);
     check(
         |it| it.integer("llama.attention.head_count", 0),
-        &["attention.head_count = 0 is no size"],
+        &["attention.head_count = 0 is not a valid size"],
     );
     check(|it| it.remove("llama.context_length"), &["llama.context_length is missing"]);
 }
