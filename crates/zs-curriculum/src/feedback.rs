@@ -18,9 +18,9 @@ use crate::{Curriculum, Progress};
 /// - `p_j`: the noise probability after `j` recorded steps
 /// - a window that is not full yet averages what there is
 ///
-/// The whole path is computed anew from [`Progress::success_rates`], so the probability is a
+/// The whole path is recomputed from [`Progress::success_rates`], so the probability is a
 /// function of recorded statistics: nothing is stored between steps, and a run that reads its own
-/// records goes on exactly where it was.
+/// records resumes exactly where it was.
 ///
 /// Not part of `ZeroSearch`, whose schedule looks at the step alone.
 ///

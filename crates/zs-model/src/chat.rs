@@ -45,7 +45,7 @@ impl ChatMessage {
 /// date that the templates of Llama 3 fall back to. The field `strftime_now` of `tokenizer_config.json`
 /// (`"2026-01-31"`) and [`with_date`](Self::with_date) set another one.
 ///
-/// Templates may come from strangers: the work and the output of one rendering are limited.
+/// Templates are untrusted: the work and the output of one rendering are limited.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,

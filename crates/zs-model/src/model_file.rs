@@ -1,4 +1,4 @@
-//! Reading of the small files of a model directory, which may come from strangers.
+//! Reading of the small files of a model directory, which are untrusted.
 
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::Path;

@@ -53,7 +53,7 @@ pub enum ReproduceError {
         /// Name and error of the first.
         first: String,
     },
-    /// The piece of work that failed, where the preset does not go on without it.
+    /// The piece of work that failed, if the preset cannot continue without it.
     #[error("{work}")]
     FailedWork {
         /// Its name and error.

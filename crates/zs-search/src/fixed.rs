@@ -1,4 +1,4 @@
-//! Engines for tests and demonstrations: one with fixed documents, one that fails on purpose.
+//! Engines for tests and demonstrations: one with fixed documents, one that always fails.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The command `zs`, and the same command with components of one's own.
+//! The command `zs`, and the same command with added components.
 //!
 //! A program that adds an algorithm, a reward, a curriculum, a search engine, a source of questions or
 //! a tracker registers it and runs: every command, run file, resume and replay then knows it by name.

@@ -98,7 +98,7 @@ impl RunDir {
         if !path.exists() {
             return Ok(());
         }
-        // A process that ended before its run file was there has left nothing to go on with.
+        // A process that ended before its run file was written has left nothing to resume.
         let is_remnant =
             |name: &str| [LOCK, ENVIRONMENT].contains(&name) || name.ends_with(".partial");
         let is_free = |entry: io::Result<DirEntry>| {

@@ -94,7 +94,7 @@ impl GgufError {
     }
 }
 
-/// Text of a stranger's file for a message: without control characters, and not too long.
+/// Text of an untrusted file for a message: without control characters, and not too long.
 pub(super) fn one_line(text: impl Into<String>) -> String {
     let text: String = text.into();
     text.chars().take(200).map(|it| if it.is_control() { '\u{FFFD}' } else { it }).collect()

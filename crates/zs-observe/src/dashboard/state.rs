@@ -112,7 +112,7 @@ impl State {
         self.answers.extend(point("curriculum/success_rate"));
     }
 
-    /// Seconds that are left if steps go on as they did.
+    /// Remaining seconds if steps keep their speed.
     pub(super) fn seconds_left(&self, now: Instant) -> Option<f64> {
         let elapsed = now.duration_since(self.start).as_secs_f64();
         let left = self.total.saturating_sub(self.step) as f64;

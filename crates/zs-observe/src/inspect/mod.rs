@@ -115,7 +115,7 @@ fn tokenizer(
     if let Some(dir) = &args.model {
         return load(dir).map(Some);
     }
-    // A model that is kept lies in a checkpoint's own directory, one to go on from below it.
+    // A kept model is in a checkpoint's own directory; a resumable checkpoint has it one level below.
     let mut dirs: Vec<PathBuf> = match fs::read_dir(args.run.join("checkpoints")) {
         Ok(entries) => entries
             .filter_map(|it| Some(it.ok()?.path()))

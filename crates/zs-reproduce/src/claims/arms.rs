@@ -64,7 +64,7 @@ pub struct BandPoint {
     pub range: Option<[f64; 2]>,
 }
 
-/// The simulation LLMs of so many steps of tuning.
+/// The simulation LLMs with this number of tuning steps.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SimulatorReport {
     /// Steps of tuning.

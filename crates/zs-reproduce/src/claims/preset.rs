@@ -92,7 +92,7 @@ pub fn quick_config(components: &Components) -> Result<ReproduceConfig, RunFileE
     parse(QUICK, "presets/reproduce_quick.toml", components)
 }
 
-/// The preset `quick`, with settings of one's own.
+/// The preset `quick`, with custom settings.
 ///
 /// # Errors
 ///

@@ -8,14 +8,14 @@ use super::{ProgramFunctionRegistry, ProgramOutcome};
 
 /// A library of program functions around the agent loop.
 ///
-/// - Functions are asked in order, and each sees the action as those before it left it.
-/// - Each may step in [`max_fires`](ProgramFunction::max_fires) times an episode; further times are
+/// - Functions are called in order, and each sees the action as rewritten by the earlier ones.
+/// - Each may intervene [`max_fires`](ProgramFunction::max_fires) times per episode; further times are
 ///   logged as rate-limited and ignored.
-/// - An answer is sent back once an episode: what was injected becomes the next observation and the
-///   policy goes on. A rewrite beats an injection, and in the last turn there is no sending back.
+/// - An answer is sent back once per episode: the injected text becomes the next observation and the
+///   policy continues. A rewrite takes precedence over an injection; the last turn is never sent back.
 /// - A function that fails, panics, or asks for an empty query leaves the action as it is.
 ///
-/// An empty library changes nothing at all.
+/// An empty library leaves the rollout unchanged.
 ///
 /// # Differences
 ///

@@ -258,7 +258,7 @@ fn mini_batches_are_even() {
     assert_eq!(lengths(2, 3), [1, 1]);
 }
 
-/// An algorithm of one's own needs nothing but the trait.
+/// A custom algorithm needs only the trait.
 #[test]
 fn algorithms_are_object_safe_and_open() {
     #[derive(Debug)]

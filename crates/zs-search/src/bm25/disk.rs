@@ -109,7 +109,7 @@ impl IndexBuild {
         self
     }
 
-    /// Builds the index, or goes on with a build that was interrupted; `progress` hears about every
+    /// Builds the index, or resumes an interrupted build; `progress` is called for every
     /// document.
     ///
     /// # Errors

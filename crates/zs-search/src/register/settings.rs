@@ -223,7 +223,7 @@ pub struct CachedSettings {
 
 wrapper!(CachedSettings, "cached");
 
-/// Settings of `rate_limited`: no more than so many searches a second.
+/// Settings of `rate_limited`: a maximum number of searches per second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
 pub struct RateLimitedSettings {
@@ -270,7 +270,7 @@ fn has_limit(budget: &BudgetConfig, _: &()) -> garde::Result {
 
 wrapper!(BudgetedSettings, "budgeted");
 
-/// Settings of `faulty`: errors, delays and garbage on purpose.
+/// Settings of `faulty`, fault injection: errors, delays and garbage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Validate)]
 #[garde(allow_unvalidated)]
 pub struct FaultySettings {

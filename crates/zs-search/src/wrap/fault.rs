@@ -1,4 +1,4 @@
-//! Trouble on purpose, for tests and chaos runs: errors, delays and garbage, drawn from a seed.
+//! Fault injection for tests and chaos runs: errors, delays and garbage, drawn from a seed.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The directory of an evaluation: settings, one line an episode, and what lets it go on.
+//! The directory of an evaluation: settings, one line per episode, and the state to resume from.
 
 use std::fs;
 use std::path::{Path, PathBuf};

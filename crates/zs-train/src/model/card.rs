@@ -117,7 +117,7 @@ impl Report {
     }
 }
 
-/// Text of a stranger's file, which may not steer the terminal.
+/// Text of an untrusted file, without terminal control sequences.
 fn plain(text: &str) -> String {
     text.chars().map(|it| if it.is_control() { '\u{FFFD}' } else { it }).collect()
 }

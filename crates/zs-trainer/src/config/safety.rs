@@ -11,8 +11,8 @@ use crate::components::Components;
 pub struct CheckpointConfig {
     /// Interval in steps; 0 for never.
     pub every: usize,
-    /// Interval in minutes: the run is saved after the step that ends so long after the last checkpoint;
-    /// 0 for never.
+    /// Interval in minutes: the run is saved at the end of the first step that ends this long after the
+    /// last checkpoint; 0 for never.
     pub minutes: f64,
     /// Number of newest checkpoints that are kept. The second serves where the newest is damaged.
     pub keep_last: usize,

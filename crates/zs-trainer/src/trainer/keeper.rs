@@ -14,7 +14,7 @@ use crate::engines::Engines;
 use crate::files::RunDir;
 use crate::run_dir_error::RunDirError;
 
-/// Writes checkpoints after every so many steps, and after so many minutes.
+/// Writes checkpoints at intervals of steps and of minutes.
 pub(super) struct Keeper<'a> {
     checkpoints: Checkpoints,
     config: CheckpointConfig,

@@ -1,4 +1,4 @@
-//! Files of strangers: damaged, of another kind, or of a model that is not supported.
+//! Untrusted files: damaged, of another kind, or of a model that is not supported.
 
 use proptest::prelude::*;
 
