@@ -1,4 +1,4 @@
-//! The vocabulary that every `zs` crate shares: questions, documents, actions, search engines,
+//! Types that all `zs` crates share: questions, documents, actions, search engines,
 //! scoring and counter-based randomness.
 //!
 //! **Invariant:** no tensors, no IO, no async. Everything here is plain data, a pure function, or a

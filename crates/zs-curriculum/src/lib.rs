@@ -1,9 +1,9 @@
-//! Curricula of `zs`: how likely the simulation LLM is to return noisy documents, as a pure
+//! Curricula of `zs`: the probability that the simulation LLM returns noisy documents, as a pure
 //! function of training progress.
 //!
-//! **Invariant:** a curriculum holds no state and draws no random numbers. What it depends on is in
-//! [`Progress`], so a resumed run that knows its step and its recorded success rates needs nothing
-//! else. Who draws, and for which query, is the rollout's business.
+//! **Invariant:** a curriculum holds no state and draws no random numbers. It depends only on
+//! [`Progress`], so a resumed run needs only its step and its recorded success rates. The rollout
+//! draws the quality of each query.
 //!
 //! ```
 //! use zs_core::registry::Spec;

@@ -1,4 +1,4 @@
-//! Readers of files that others wrote, and sources of questions by name: any rows, questions and
+//! Readers for files from elsewhere, and question sources by name: any rows, questions and
 //! documents in JSON Lines, JSON arrays, CSV, TSV and Parquet, plain or compressed. Errors name file,
 //! row and field.
 //!
@@ -10,9 +10,10 @@
 //! - [`Note`]: a decision of a reader about rows that are not in the plainest form, with its count.
 //! - [`QuestionSource`], [`register_question_sources`]: questions of a run file.
 //! - `hub`, with the feature of that name: files of the Hugging Face hub.
-//! - [`write_atomic`], [`JsonLinesWriter`]: files whole, or line by line; [`digest`]: their SHA-256.
+//! - [`write_atomic`], [`JsonLinesWriter`]: writing files at once, or line by line; [`digest`]: their
+//!   SHA-256.
 //!
-//! **Invariant:** no tensor framework is reached from here.
+//! **Invariant:** this crate does not depend on a tensor framework, even indirectly.
 //!
 //! ```
 //! let folder = tempfile::tempdir()?;

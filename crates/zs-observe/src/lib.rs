@@ -1,5 +1,5 @@
 //! Views of training runs: the terminal with its dashboard, `TensorBoard` event files, traces, plots,
-//! and a run as one page.
+//! and a run as one HTML page.
 //!
 //! Views are [callbacks](zs_trainer::Callback) or readers of run directories: no run reads anything
 //! from them, so the same seed writes the same bytes with and without them.

@@ -1,4 +1,4 @@
-//! The results of the `ZeroSearch` paper, reproduced: the main job with one seed (`quick`), every
+//! Reproduction of the `ZeroSearch` paper: the method end to end with one seed (`quick`), every
 //! claim over seeds with verdicts (`claims`), and the paper's own runs on real weights (`paper`).
 //!
 //! ```

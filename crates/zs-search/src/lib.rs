@@ -1,7 +1,7 @@
-//! Search engines without tensors: BM25 over a local corpus, retrieval servers, live web search,
-//! recordings and fixed documents; wrappers around any engine; and the [`Ledger`] of what they cost.
+//! Search engines that need no tensors: BM25 over a local corpus, retrieval servers, live web search,
+//! recordings and fixed documents; wrappers around any engine; and the [`Ledger`] of usage and costs.
 //!
-//! All engines implement [`zs_core::SearchEngine`] and are held to it by [`conformance`].
+//! All engines implement [`zs_core::SearchEngine`] and pass the suite [`conformance`].
 //!
 //! - [`Bm25Engine`]: retrieval from documents in memory or an index on disk.
 //! - `RetrieverEngine`, `ElasticsearchEngine`, `QdrantEngine`, `WebEngine`: retrieval servers, search
@@ -13,8 +13,9 @@
 //!   [`FaultInjector`], [`MeteredEngine`]: around any engine, in any order.
 //! - [`register_engines`]: all of them by name, as run files choose them.
 //!
-//! **Invariant:** no tensor framework is reached from here. An engine knows neither the training step
-//! nor why documents are noisy; everything but servers is deterministic given its seeds.
+//! **Invariant:** this crate does not depend on a tensor framework, even indirectly. An engine knows
+//! neither the training step nor why documents are noisy; everything except servers is deterministic
+//! given its seeds.
 //!
 //! ```
 //! use zs_core::{Document, DocumentQuality, Question, SearchEngine, SearchRequest};

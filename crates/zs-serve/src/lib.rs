@@ -7,10 +7,10 @@
 //! ```
 //!
 //! A batcher collects the requests of all connections into batches for the engine or the model. Short
-//! requests have a batcher of their own, and large ones are cut into parts that take turns.
+//! requests have a separate batcher, and large ones are split into parts that take turns.
 //!
 //! **Invariant:** this crate alone is asynchronous. Engines and models stay synchronous, and are called
-//! from threads of their own; the threads that answer connections work on no text.
+//! from separate threads; the threads that answer connections process no text.
 //!
 //! ```
 //! use std::io::{Read, Write};

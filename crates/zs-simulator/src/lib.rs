@@ -4,9 +4,9 @@
 //! All engines implement [`zs_core::SearchEngine`] and pass the suite [`zs_search::conformance`].
 //!
 //! - [`SimulatedEngine`]: a language model writes useful or noisy documents for a query. [`tuning`]
-//!   makes the data that it is fine-tuned on, [`collect`] makes clean tuning sets of recorded turns,
-//!   [`audit`] measures its faithfulness, [`pretraining`] makes text for training a small one from
-//!   scratch.
+//!   builds the data that it is fine-tuned on, [`collect`] builds clean tuning sets from recorded
+//!   turns, [`audit`] measures its faithfulness, [`pretraining`] generates text for training a small
+//!   one from scratch.
 //! - `RemoteEngine`: the same on servers (feature `http`); [`SelfSearchEngine`]: the policy's own
 //!   knowledge.
 //!

@@ -1,7 +1,8 @@
 //! The command `zs`, and the same command with added components.
 //!
 //! A program that adds an algorithm, a reward, a curriculum, a search engine, a source of questions or
-//! a tracker registers it and runs: every command, run file, resume and replay then knows it by name.
+//! a tracker registers it and runs; all commands and run files, and resume and replay, then know it by
+//! name.
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};

@@ -1,8 +1,8 @@
 //! Training as a library: reinforcement learning with a search engine, supervised fine-tuning and
 //! pre-training, with run directories, checkpoints, resume, replay, audits, alarms and callbacks.
 //!
-//! [`Trainer`] trains a policy from Rust; [`train`] does so from a run file ([`config`]). Whoever
-//! watches is a [`Callback`]; devices, console and clock come in a [`RunContext`].
+//! [`Trainer`] trains a policy from Rust; [`train`] does so from a run file ([`config`]). Observers
+//! implement [`Callback`]; devices, console and clock are passed in a [`RunContext`].
 //!
 //! ```
 //! use zs_trainer::Components;

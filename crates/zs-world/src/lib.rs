@@ -1,14 +1,16 @@
 //! A seeded synthetic encyclopedia: entities with invented names, facts about them, passages that
 //! state the facts, and questions that the passages answer.
 //!
-//! An easy world ([`World::generate`]) has a passage a fact and questions of one and two hops; a hard
-//! one ([`World::hard`]) has a [`Difficulty`]. [`measure`] says how far perfect searches and guesses
-//! get.
+//! An easy world ([`World::generate`]) has one passage per fact and questions of one and two hops; a
+//! hard one ([`World::hard`]) has a [`Difficulty`]. [`measure`] computes the scores that a perfect
+//! searcher and guesses reach.
 //!
-//! It stands in for Wikipedia where nothing can be downloaded: the real engine of a run searches
-//! [`World::passages`], while training text ([`transcript`] and the drills) comes from other worlds.
+//! A world takes the place of Wikipedia, so that nothing has to be downloaded: the real engine of a run
+//! searches [`World::passages`], while training text ([`transcript`] and the drills) comes from other
+//! worlds.
 //!
-//! **Invariant:** a world is a function of seed and split, and no tensor framework is reached from here.
+//! **Invariant:** a world is a function of seed, split and difficulty, and this crate does not depend
+//! on a tensor framework, even indirectly.
 //!
 //! ```
 //! use zs_core::{DocumentQuality, SearchEngine, SearchRequest};
