@@ -88,7 +88,8 @@ impl NoteKind {
         match self {
             Self::ListInText => "a list written inside a text is read as a list",
             Self::ListLikeText => {
-                "a text in brackets is read as one text, since it is not a list of texts; write a JSON list"
+                "a text in brackets is read as one text, since it is not a list of texts; write a JSON \
+                 list"
             }
             Self::NumberAsText => "a number where text is expected is read as its digits",
             Self::FractionAsText => {

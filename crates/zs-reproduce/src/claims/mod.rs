@@ -139,7 +139,7 @@ pub fn run(
         let base = source::load_policy(&preset.base.base, context)?;
         let done = finished.len();
         let (num_open, jobs) = (open.len(), request.jobs);
-        context.note(&format!("{num_open} to do, {jobs} at a time; {done} are done already"));
+        context.note(&format!("{num_open} jobs to run, {jobs} in parallel; {done} already done"));
         // Several at a time would talk all at once.
         let inner = if jobs > 1 { context.silenced() } else { context.clone() };
         let run = |it: &Work| {
@@ -216,7 +216,7 @@ fn describe(preset: &ClaimsPreset, request: &Request) -> Result<String> {
     }
     let _ = writeln!(
         text,
-        "{} pieces of work for seeds {seeds:?}, {num_done} of them done; {} at a time; about {:.0} \
+        "{} jobs for seeds {seeds:?}, {num_done} of them done; {} in parallel; about {:.0} \
          minutes on two idle cores.",
         tasks.len(),
         request.jobs,

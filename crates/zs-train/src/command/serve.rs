@@ -45,7 +45,7 @@ pub struct ServeArgs {
     /// Environment variable with the bearer token that requests must carry.
     #[arg(long, value_name = "VARIABLE")]
     pub token_env: Option<String>,
-    /// Host names under which clients may reach the server, and whose web pages may send requests.
+    /// Further host names that clients may use for the server, and whose web pages may send requests.
     /// Loopback names, addresses and names without a dot are always allowed.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub allowed_hosts: Vec<String>,

@@ -147,7 +147,7 @@ pub(super) fn run(args: &EvalRunArgs, session: &Session) -> Result<()> {
     let mut dir = args.out.as_ref().map(open).transpose()?;
     let mut records = dir.as_ref().map(|it| it.records().to_vec()).unwrap_or_default();
     if !records.is_empty() {
-        session.console.note(&format!("{} of {total} episodes are done already", records.len()));
+        session.console.note(&format!("{} of {total} episodes are already done", records.len()));
     }
     play(
         args,

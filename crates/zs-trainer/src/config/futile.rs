@@ -56,8 +56,8 @@ pub(crate) fn futile_settings(
     }
     if has_no_advantages(config, algorithm) {
         warnings.push(format!(
-            "with {} questions a step and {} episodes each, the advantages of `{}` are all 0, so nothing \
-             is learned; set `training.schedule.questions_per_step` or `group_size` higher",
+            "with {} questions per step and {} episodes each, the advantages of `{}` are all 0, so \
+             nothing is learned; raise `training.schedule.questions_per_step` or `group_size`",
             config.schedule.questions_per_step,
             config.schedule.group_size,
             algorithm.name()
@@ -73,8 +73,8 @@ pub(crate) fn futile_settings(
     }
     if config.optimizer.warmup_steps > steps {
         warnings.push(format!(
-            "the learning rate rises over {} steps, but the run has {steps} and never reaches it; set \
-             `training.optimizer.warmup_steps` lower",
+            "the warm-up of the learning rate takes {} steps, but the run has {steps}; lower \
+             `training.optimizer.warmup_steps`",
             config.optimizer.warmup_steps
         ));
     }
