@@ -43,7 +43,7 @@ pub struct Request {
     pub num_seeds: usize,
     /// Claims by their names; all where empty.
     pub only: Vec<String>,
-    /// Pieces of work at a time.
+    /// Number of parallel jobs.
     pub jobs: usize,
     /// Reports finished work and runs nothing.
     pub report_only: bool,

@@ -58,7 +58,7 @@ pub(super) fn render(report: &ClaimsReport) -> Result<(String, String), Reproduc
             state => match report.is_complete() {
                 true => "complete".to_owned(),
                 false => format!(
-                    "{} of {} pieces of work are done", report.num_done, report.num_planned
+                    "{} of {} jobs are done", report.num_done, report.num_planned
                 ),
             },
             is_complete => report.is_complete(),
@@ -228,7 +228,7 @@ mod tests {
         }
         assert!(page.contains("prefers-color-scheme: dark"));
         assert!(page.contains("own numbers (other models"));
-        assert!(page.contains("18 of 100 pieces of work are done"));
+        assert!(page.contains("18 of 100 jobs are done"));
         assert!(page.contains("zero_variance_groups: too even") && page.contains("#DC2626"));
         assert!(report.claims.iter().all(|it| page.contains(&format!("id=\"{}\"", it.id))));
     }
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn markdown_says_what_was_found_and_what_was_not_run() {
         let (_, text) = render(&sample(&[1, 2, 3])).unwrap();
-        assert!(text.contains("18 of 100 pieces of work are done"));
+        assert!(text.contains("18 of 100 jobs are done"));
         assert!(text.contains("| supported |") && text.contains("| not run |"));
         assert!(text.contains("+0.100 [+0.100, +0.100]"), "{text}");
         assert!(text.contains("| no_noise | not run |"));
