@@ -152,7 +152,7 @@ fn earlier_runs_are_never_overwritten() {
     check(
         dir,
         &["reproduce", "--base", "model", "--out", "taken"],
-        &["taken", "no report of `zs reproduce`", "nothing was overwritten"],
+        &["taken", "not a report of `zs reproduce`", "nothing was overwritten"],
     );
     assert_eq!(fs::read_to_string(dir.join("taken/metrics.jsonl")).unwrap(), "{}\n");
     assert_eq!(fs::read_dir(dir.join("taken")).unwrap().count(), 2);

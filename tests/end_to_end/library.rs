@@ -218,7 +218,7 @@ fn a_failed_device_ends_the_run_without_a_checkpoint() {
     let callback = FailingDevice(context.health.clone());
     let trainer = builder().context(context).callback(callback).build();
     let message = with_causes(&trainer.unwrap().run_in(&run).unwrap_err());
-    assert!(message.contains("a thread of the device panicked"), "{message}");
+    assert!(message.contains("a worker thread of the device panicked"), "{message}");
     assert!(message.contains("Should run when selected by autotune."), "{message}");
     assert!(run.join("checkpoints/step-000001").exists());
     assert!(!run.join("checkpoints/step-000002").exists());

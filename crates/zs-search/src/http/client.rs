@@ -500,7 +500,7 @@ mod tests {
         check_url("https://example.com", Ok("https://example.com"));
         check_url("example.com", Err("cannot be used"));
         check_url("ftp://example.com", Err("neither http"));
-        check_url("https://me:s3cr3t@example.com/v1", Err("keys come from the environment"));
+        check_url("https://me:s3cr3t@example.com/v1", Err("set keys in the environment"));
         check_url("https://example.com?key=s3cr3t", Err("parameters"));
         let none = HttpClient::new("x", &[], None, config(), Arc::default());
         assert!(matches!(none, Err(HttpError::NoEndpoint)));

@@ -218,6 +218,6 @@ mod tests {
         let mut wrong = args(&address, &out);
         wrong.name = "nobody".to_owned();
         let error = model_pull(&wrong, &Session::quiet()).unwrap_err().to_string();
-        assert!(error.contains("written OWNER/NAME"), "{error}");
+        assert!(error.contains("write OWNER/NAME"), "{error}");
     }
 }
