@@ -125,7 +125,9 @@ impl CachedRows {
     ) -> Self {
         #[cfg(feature = "flex")]
         if buckets.is_ragged {
-            let store = Store::Cpu(owners.iter().map(|_| CpuRow::default()).collect());
+            let store = Store::Cpu(
+                owners.iter().map(|_| CpuRow::new(config.num_hidden_layers, dtype)).collect(),
+            );
             return Self { store, owners };
         }
         let shape = [buckets.rows(owners.len()), capacity];

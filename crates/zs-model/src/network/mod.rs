@@ -35,7 +35,7 @@ pub(crate) use scores::FlatScores;
 pub use scores::MemoryConfig;
 
 use crate::ModelConfig;
-use crate::kernels::product;
+use crate::kernels::{PackedWeight, product};
 
 /// Causal language model of the Qwen2, Qwen3 or Llama family.
 #[derive(Module, Debug)]
@@ -67,6 +67,9 @@ pub(crate) struct Decoder {
 #[derive(Module, Debug)]
 pub(crate) struct Embedding {
     pub(crate) weight: Param<Tensor<2>>,
+    /// Transposed weight for sampling on a CPU, in place of the parameter.
+    #[module(skip)]
+    pub(crate) packed: Option<PackedWeight>,
 }
 
 impl CausalLm {
@@ -88,7 +91,7 @@ impl CausalLm {
         let embedding = Tensor::zeros([config.vocab_size, width], device);
         Self {
             model: Decoder {
-                embed_tokens: Embedding { weight: Param::from_tensor(embedding) },
+                embed_tokens: Embedding { weight: Param::from_tensor(embedding), packed: None },
                 layers,
                 norm: RmsNorm::ones(width, config.rms_norm_eps, device),
                 rotary: RotaryTable::new(config),
@@ -111,10 +114,12 @@ impl CausalLm {
     pub(crate) fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.forward(hidden),
-            None => {
-                let weight = self.model.embed_tokens.weight.val();
-                product(hidden, weight, true, self.memory.compute_dtype)
-            }
+            None => match &self.model.embed_tokens {
+                Embedding { packed: Some(packed), .. } => packed.product(hidden),
+                Embedding { weight, .. } => {
+                    product(hidden, weight.val(), true, self.memory.compute_dtype)
+                }
+            },
         }
     }
 
@@ -173,6 +178,9 @@ impl Decoder {
 
     /// Token embeddings, `[tokens]` to `[tokens, hidden]`.
     pub(crate) fn embed(&self, tokens: Tensor<1, Int>) -> Tensor<2> {
-        self.embed_tokens.weight.val().select(0, tokens).cast(FloatDType::F32)
+        match &self.embed_tokens.packed {
+            Some(packed) => packed.columns(tokens),
+            None => self.embed_tokens.weight.val().select(0, tokens).cast(FloatDType::F32),
+        }
     }
 }
