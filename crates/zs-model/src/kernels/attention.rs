@@ -10,12 +10,12 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, backend_extension};
-use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Shape, Slice, Tensor, TensorData};
+use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, Slice, Tensor, TensorData};
 
 use super::product::Product;
 use super::span_layout::{Rectangle, SpanLayout};
 use crate::ComputeDtype;
-use crate::spans::{Heads, SpanQueries, ints};
+use crate::spans::{Heads, SpanQueries};
 
 /// Number of queries of a span whose scores exist at a time.
 const BLOCK: usize = 512;
@@ -398,6 +398,7 @@ impl<B: SpanAttention, C: CheckpointStrategy> SpanAttention for Autodiff<B, C> {
 #[cfg(feature = "flex")]
 mod tests {
     use burn::backend::Flex;
+    use burn::tensor::{Device, Int};
     use proptest::prelude::*;
 
     use super::*;

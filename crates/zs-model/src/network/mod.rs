@@ -19,8 +19,7 @@ mod scores;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 
-use attention::Attention;
-pub(crate) use block::{Block, FeedForward};
+pub(crate) use block::Block;
 use block::{Residual, TokenContext};
 pub(crate) use cache::{CacheMask, CachedTokens, KvCache};
 pub(crate) use decode::{NextColumn, NextTokens};
@@ -75,24 +74,20 @@ pub(crate) struct Embedding {
 impl CausalLm {
     /// Model with zero weights, to be filled from a checkpoint or by initialisation.
     pub(crate) fn zeros(config: &ModelConfig, device: &Device) -> Self {
+        let mut network = Self::without_blocks(config, device);
+        let blocks = 0..config.num_hidden_layers;
+        network.model.layers = blocks.map(|it| Block::zeros(config, it, device)).collect();
+        network
+    }
+
+    /// Embedding, norm and head with zero weights, to which blocks are added.
+    pub(crate) fn without_blocks(config: &ModelConfig, device: &Device) -> Self {
         let width = config.hidden_size;
-        let layers = (0..config.num_hidden_layers)
-            .map(|block| Block {
-                self_attn: Attention::zeros(config, block, device),
-                mlp: FeedForward {
-                    gate_proj: Linear::zeros(width, config.intermediate_size, false, device),
-                    up_proj: Linear::zeros(width, config.intermediate_size, false, device),
-                    down_proj: Linear::zeros(config.intermediate_size, width, false, device),
-                },
-                input_layernorm: RmsNorm::ones(width, config.rms_norm_eps, device),
-                post_attention_layernorm: RmsNorm::ones(width, config.rms_norm_eps, device),
-            })
-            .collect();
         let embedding = Tensor::zeros([config.vocab_size, width], device);
         Self {
             model: Decoder {
                 embed_tokens: Embedding { weight: Param::from_tensor(embedding), packed: None },
-                layers,
+                layers: Vec::new(),
                 norm: RmsNorm::ones(width, config.rms_norm_eps, device),
                 rotary: RotaryTable::new(config),
             },
@@ -133,16 +128,8 @@ impl CausalLm {
     pub(crate) fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
         let mut linears = Vec::new();
         for (index, block) in self.model.layers.iter_mut().enumerate() {
-            let mut add = |name: &str, linear| {
-                linears.push((format!("model.layers.{index}.{name}"), linear));
-            };
-            add("self_attn.q_proj", &mut block.self_attn.q_proj);
-            add("self_attn.k_proj", &mut block.self_attn.k_proj);
-            add("self_attn.v_proj", &mut block.self_attn.v_proj);
-            add("self_attn.o_proj", &mut block.self_attn.o_proj);
-            add("mlp.gate_proj", &mut block.mlp.gate_proj);
-            add("mlp.up_proj", &mut block.mlp.up_proj);
-            add("mlp.down_proj", &mut block.mlp.down_proj);
+            let of_block = block.linears_mut().into_iter();
+            linears.extend(of_block.map(|(name, it)| (format!("model.layers.{index}.{name}"), it)));
         }
         if let Some(head) = &mut self.lm_head {
             linears.push(("lm_head".to_owned(), head));

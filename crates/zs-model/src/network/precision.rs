@@ -3,7 +3,7 @@
 use burn::module::Param;
 use burn::tensor::{FloatDType, Tensor};
 
-use super::CausalLm;
+use super::{Block, CausalLm, Linear};
 use crate::ComputeDtype;
 use crate::kernels::PackedWeight;
 
@@ -14,11 +14,20 @@ impl CausalLm {
         if self.memory.compute_dtype == ComputeDtype::Bf16 {
             let embedding = &mut self.model.embed_tokens;
             embedding.packed = for_products(&mut embedding.weight, true);
-            for (_, linear) in self.linears_mut() {
-                linear.packed = for_products(&mut linear.weight, false);
-            }
+            self.linears_mut().into_iter().for_each(|(_, it)| pack(it));
         }
         self
+    }
+
+    /// Appends a block to a network [for sampling](Self::for_sampling), in its compute dtype.
+    pub(crate) fn push_for_sampling(&mut self, mut block: Block) {
+        if self.memory.compute_dtype == ComputeDtype::Bf16 {
+            for (_, linear) in block.linears_mut() {
+                linear.compute_dtype = ComputeDtype::Bf16;
+                pack(linear);
+            }
+        }
+        self.model.layers.push(block);
     }
 
     /// Sets the precision of every linear layer.
@@ -28,6 +37,10 @@ impl CausalLm {
         }
         self.block_linears_mut().into_iter().for_each(|it| it.compute_dtype = compute_dtype);
     }
+}
+
+fn pack(linear: &mut Linear) {
+    linear.packed = for_products(&mut linear.weight, false);
 }
 
 /// Packs a weight and empties its parameter; rounds the parameter on an accelerator.
