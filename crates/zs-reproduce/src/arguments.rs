@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use zs_world::WorldPreset;
+
 /// Arguments of `zs reproduce`.
 #[derive(Debug, clap::Args)]
 pub struct ReproduceArgs {
@@ -9,8 +12,11 @@ pub struct ReproduceArgs {
     /// `paper`: the paper's runs on models of your own.
     #[arg(long, value_enum, default_value_t)]
     pub preset: Preset,
-    /// Settings of the job once, from this file, in place of `--preset`.
-    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    /// World of `quick` and `claims`: `easy`, or `hard` with a base of its own (docs/worlds.md).
+    #[arg(long, default_value = "easy", value_parser = world())]
+    pub world: WorldPreset,
+    /// Settings of the job once, from this file, in place of `--preset` and `--world`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "world"])]
     pub config: Option<PathBuf>,
     /// Seed of the job; the first where there are several.
     #[arg(long)]
@@ -45,6 +51,11 @@ pub struct ReproduceArgs {
     /// Print the plan, and run nothing.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+fn world() -> impl TypedValueParser<Value = WorldPreset> {
+    let of = |word: String| if word == "hard" { WorldPreset::Hard } else { WorldPreset::Easy };
+    PossibleValuesParser::new([WorldPreset::Easy, WorldPreset::Hard].map(WorldPreset::word)).map(of)
 }
 
 /// The settings that come with `zs`.
