@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use half::bf16;
 use multiversion::multiversion;
 
-use super::elementwise::{LANES, exp, largest, reduce, softmax};
+use super::elementwise::{exp, largest, reduce, softmax};
 use super::packed::widened;
 use super::product::{Matrix, MatrixMut, Write, product};
 use crate::spans::Heads;
@@ -14,10 +14,14 @@ use crate::spans::Heads;
 /// Queries per tile during prefill.
 const TILE: usize = 32;
 
+/// Keys whose scores are computed together, and multiple of the capacity. Loops of 64 elements become
+/// vector instructions; shorter ones are unrolled into scalar ones.
+const BLOCK: usize = 64;
+
 /// Query heads of a group that read keys and values together.
 const TOGETHER: usize = 4;
 
-/// Elements of a head whose sums stay in registers.
+/// Elements of a head that are computed together.
 const HEAD_PART: usize = 64;
 
 /// Number in which a cache stores keys and values.
@@ -87,7 +91,7 @@ impl<T: Stored> KeysValues<T> {
     pub(crate) fn append(&mut self, keys: &[f32], values: &[f32], width: usize, len: usize) {
         let needed = len + values.len() / width;
         if needed > self.capacity {
-            let capacity = needed.max(self.capacity * 3 / 2).next_multiple_of(LANES);
+            let capacity = needed.max(self.capacity * 3 / 2).next_multiple_of(BLOCK);
             let mut keys = vec![T::default(); width * capacity];
             if len > 0 {
                 let old = self.keys.chunks_exact(self.capacity);
@@ -191,11 +195,11 @@ fn attend_heads<T: Stored, const H: usize>(
 ) {
     let (len, head_dim) = (scores.len() / H, keys.len() / capacity);
     // Scores of a block of keys stay in registers during the loop over the elements of the queries.
-    for block in (0..len).step_by(LANES) {
-        let mut sums = [[0.0_f32; LANES]; H];
+    for block in (0..len).step_by(BLOCK) {
+        let mut sums = [[0.0_f32; BLOCK]; H];
         for (element, row) in keys.chunks_exact(capacity).enumerate() {
             // The capacity is a multiple of the block size, so every block is complete.
-            let row = &row[block..block + LANES];
+            let row = &row[block..block + BLOCK];
             for (head, sums) in sums.iter_mut().enumerate() {
                 let query = queries[head * head_dim + element];
                 for (sum, key) in sums.iter_mut().zip(row) {
@@ -203,7 +207,7 @@ fn attend_heads<T: Stored, const H: usize>(
                 }
             }
         }
-        let count = LANES.min(len - block);
+        let count = BLOCK.min(len - block);
         for (scores, sums) in scores.chunks_exact_mut(len).zip(&sums) {
             scores[block..block + count].copy_from_slice(&sums[..count]);
         }

@@ -7,7 +7,7 @@ use half::bf16;
 use multiversion::multiversion;
 
 /// Number of partial sums of a reduction.
-pub(super) const LANES: usize = 32;
+const LANES: usize = 32;
 
 /// `e^x` with an error of about 2 units in the last place; clamped to the values at ±87 beyond
 /// them.

@@ -153,13 +153,16 @@ pub(crate) fn widened(it: bf16) -> f32 {
 #[cfg(target_arch = "x86_64")]
 mod dot {
     use std::arch::x86_64::{
-        __m512bh, _mm512_dpbf16_ps, _mm512_loadu_epi16, _mm512_set1_epi32, _mm512_setzero_ps,
-        _mm512_storeu_ps,
+        __m512bh, _MM_HINT_T0, _mm_prefetch, _mm512_dpbf16_ps, _mm512_loadu_epi16,
+        _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
     };
 
     use half::bf16;
 
     use super::{PAIR, PANEL};
+
+    /// Distance at which weights are prefetched, in pairs of rows: 2 KiB.
+    const PREFETCH: usize = 16;
 
     /// Writes the products of all rows with a panel, `[rows, 32]`.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
@@ -186,6 +189,8 @@ mod dot {
         let (x, out) = (&x[..R * inner], &mut out[..R * PANEL]);
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
         for (k, pair) in panel.chunks_exact(PAIR).enumerate() {
+            prefetch(pair, PREFETCH * PAIR);
+            prefetch(pair, PREFETCH * PAIR + PANEL);
             let [left, right] = [load(pair, 0), load(pair, PANEL)];
             for (row, [a, b]) in sums.iter_mut().enumerate() {
                 let x = broadcast(x, row * inner + 2 * k);
@@ -203,6 +208,16 @@ mod dot {
             }
         }
         R
+    }
+
+    /// Prefetches the element `at`, which may lie beyond the end: in the next panel, or nowhere.
+    #[inline]
+    fn prefetch(of: &[bf16], at: usize) {
+        #[expect(unsafe_code, reason = "an instruction of the CPU")]
+        // SAFETY: a prefetch reads nothing and faults at no address.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(of.as_ptr().wrapping_add(at).cast());
+        }
     }
 
     /// Vector of the elements from `at` on.
