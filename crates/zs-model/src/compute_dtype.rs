@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// During training everything else is f32: weights, optimiser state, gradients, norms, rotation,
 /// softmax, logits and loss. Sampling, which is bound by memory bandwidth, also stores embedding,
-/// head and, on an accelerator, KV cache in bf16. Accelerators have matrix units for bf16; a CPU with
+/// head and KV cache in bf16. Accelerators have matrix units for bf16; a CPU with
 /// fast dot products of bf16 (AVX-512 BF16 of AMD) multiplies about 1.7 times as fast as in f32, and
 /// any other CPU slower.
 ///
@@ -36,8 +36,9 @@ pub enum ComputeDtype {
 
 impl ComputeDtype {
     /// True for the default, f32.
+    #[must_use]
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "signature required by serde")]
-    pub(crate) fn is_f32(&self) -> bool {
+    pub fn is_f32(&self) -> bool {
         *self == Self::F32
     }
 

@@ -10,11 +10,13 @@ use zs_core::StreamKey;
 use crate::checkpoint::{
     AuxiliaryFiles, initialize, load_network, replace_directory, save_network,
 };
-use crate::generate::{GraphCounters, LocalSession, single_turn};
+use crate::generate::GraphCounters;
 use crate::replicas::replica;
+use crate::sampling_model::{DEFAULT_MAX_BATCH_ROWS, read_description};
 use crate::{
     CausalLm, CheckpointError, Completion, DecodeGraphStats, GenerateError, Generator, IsCancelled,
-    ModelConfig, PolicyModel, SamplingParams, SaveError, SaveOptions, Session, TokenId, Tokenizer,
+    ModelConfig, PolicyModel, SamplingModel, SamplingParams, SaveError, SaveOptions, Session,
+    TokenId, Tokenizer,
 };
 
 /// Language model: configuration, sampling weights and tokenizer.
@@ -27,17 +29,14 @@ pub struct LanguageModel {
     tokenizer: Tokenizer,
     auxiliary: AuxiliaryFiles,
     max_batch_rows: usize,
-    /// Replica for each device, created at the first use.
-    replicas: Arc<OnceLock<Vec<CausalLm>>>,
+    /// Model of the same weights for sampling, created at the first use.
+    sampling: Arc<OnceLock<SamplingModel>>,
     /// Stream in which the weights were created and sampling runs, since a device graph cannot use
     /// memory of another stream.
     stream: StreamId,
     /// Shared with models of other weights that are made from this one.
     graph_counters: Arc<GraphCounters>,
 }
-
-/// Default number of sequences decoded at once.
-const DEFAULT_MAX_BATCH_ROWS: usize = 512;
 
 impl LanguageModel {
     /// Loads a model directory in Hugging Face layout: `config.json`, `model.safetensors` (or shards
@@ -47,18 +46,7 @@ impl LanguageModel {
     ///
     /// Fails on anything missing, malformed or unsupported, and names file and tensor.
     pub fn load(dir: &Path, device: &Device) -> Result<Self, CheckpointError> {
-        let mut config = ModelConfig::from_dir(dir)?;
-        let tokenizer = Tokenizer::from_dir(dir)?;
-        // As vLLM does: a sequence ends with a token of any of the files.
-        config.add_eos_tokens(tokenizer.eos_token_id());
-        let tokenizer = tokenizer.with_control_tokens(&config.eos_token_ids);
-        if tokenizer.vocab_size() > config.vocab_size {
-            return Err(CheckpointError::TokenizerTooLarge {
-                tokenizer: tokenizer.source().to_owned(),
-                tokens: tokenizer.vocab_size(),
-                vocab_size: config.vocab_size,
-            });
-        }
+        let (config, tokenizer) = read_description(dir)?;
         let auxiliary = AuxiliaryFiles::read(dir)?;
         let network = load_network(dir, &config, device)?;
         Ok(Self::of(config, network, tokenizer, auxiliary))
@@ -82,7 +70,7 @@ impl LanguageModel {
         tokenizer: Tokenizer,
         auxiliary: AuxiliaryFiles,
     ) -> Self {
-        let (max_batch_rows, replicas) = (DEFAULT_MAX_BATCH_ROWS, Arc::default());
+        let (max_batch_rows, sampling) = (DEFAULT_MAX_BATCH_ROWS, Arc::default());
         let stream = StreamId::current();
         Self {
             config,
@@ -90,7 +78,7 @@ impl LanguageModel {
             tokenizer,
             auxiliary,
             max_batch_rows,
-            replicas,
+            sampling,
             stream,
             graph_counters: Arc::default(),
         }
@@ -142,7 +130,7 @@ impl LanguageModel {
     #[must_use]
     pub fn with_network(&self, network: &CausalLm) -> Self {
         let (network, stream) = (network.valid(), StreamId::current());
-        Self { network, replicas: Arc::default(), stream, ..self.clone() }
+        Self { network, sampling: Arc::default(), stream, ..self.clone() }
     }
 
     /// Model with a replica on each of these devices, its own first; see
@@ -153,7 +141,7 @@ impl LanguageModel {
     /// Panics if the first device is not the one of the weights.
     #[must_use]
     pub fn with_devices(self, devices: &[Device]) -> Self {
-        Self { network: self.network.with_devices(devices), replicas: Arc::default(), ..self }
+        Self { network: self.network.with_devices(devices), sampling: Arc::default(), ..self }
     }
 
     /// Model that decodes at most `max_batch_rows` sequences at once; the others wait.
@@ -162,7 +150,7 @@ impl LanguageModel {
     /// sequences of an open session keep their cache for the next turn.
     #[must_use]
     pub fn with_max_batch_rows(self, max_batch_rows: usize) -> Self {
-        Self { max_batch_rows, ..self }
+        Self { max_batch_rows, sampling: Arc::default(), ..self }
     }
 
     /// Device of the weights.
@@ -189,12 +177,23 @@ impl LanguageModel {
         self.stream.executes(work)
     }
 
-    /// Sampling replica for each device.
+    /// Sampling network of each device.
     pub(crate) fn replicas(&self) -> &[CausalLm] {
-        self.replicas.get_or_init(|| {
+        &self.sampling().replicas
+    }
+
+    fn sampling(&self) -> &SamplingModel {
+        self.sampling.get_or_init(|| {
             let devices = self.compute_devices();
             let on_device = |(at, device)| replica(&self.network, at, device).for_sampling();
-            devices.iter().enumerate().map(on_device).collect()
+            SamplingModel {
+                config: self.config.clone(),
+                tokenizer: self.tokenizer.clone(),
+                max_batch_rows: self.max_batch_rows,
+                replicas: devices.iter().enumerate().map(on_device).collect(),
+                stream: self.stream,
+                graph_counters: Arc::clone(&self.graph_counters),
+            }
         })
     }
 }
@@ -209,7 +208,7 @@ impl Generator for LanguageModel {
     }
 
     fn session(&self, num_sequences: usize) -> Box<dyn Session + '_> {
-        Box::new(self.local_session(num_sequences))
+        self.sampling().session(num_sequences)
     }
 
     fn generate_streaming(
@@ -219,19 +218,6 @@ impl Generator for LanguageModel {
         on_token: &mut dyn FnMut(usize, TokenId),
         is_cancelled: IsCancelled<'_>,
     ) -> Result<Vec<Completion>, GenerateError> {
-        let mut session = self.local_session(prompts.len()).for_single_turn();
-        session.extend_unless(&single_turn(prompts), params, on_token, is_cancelled)
-    }
-}
-
-impl LanguageModel {
-    fn local_session(&self, num_sequences: usize) -> LocalSession<'_> {
-        let new = || {
-            let (replicas, tokenizer) = (self.replicas(), Some(&self.tokenizer));
-            let counters = &self.graph_counters;
-            let sizes = [num_sequences, self.max_batch_rows];
-            LocalSession::new(replicas, &self.config, tokenizer, sizes, counters)
-        };
-        self.in_own_stream(new)
+        self.sampling().generate_streaming(prompts, params, on_token, is_cancelled)
     }
 }

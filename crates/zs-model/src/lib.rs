@@ -62,6 +62,7 @@ mod optim;
 mod policy;
 mod provenance;
 mod replicas;
+mod sampling_model;
 mod scoring;
 mod spans;
 mod special_tokens;
@@ -99,6 +100,7 @@ pub use optim::{
 pub use policy::{PolicyModel, TokenRow, TokenScores, ValueModel};
 pub use provenance::Provenance;
 pub use replicas::map_replicas;
+pub use sampling_model::SamplingModel;
 pub use supervised::{SupervisedStats, supervised_loss, supervised_step, teacher_forced_matches};
 pub use text_limit::{TextLimit, TextLimitError};
 pub use text_stream::TextStream;

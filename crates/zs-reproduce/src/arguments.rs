@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use zs_world::WorldPreset;
+
 /// Arguments of `zs reproduce`.
 #[derive(Debug, clap::Args)]
 pub struct ReproduceArgs {
@@ -9,8 +12,11 @@ pub struct ReproduceArgs {
     /// over seeds; `paper`: the paper's runs on your own models.
     #[arg(long, value_enum, default_value_t)]
     pub preset: Preset,
-    /// Run the method once with the settings in this file, in place of `--preset`.
-    #[arg(long, value_name = "FILE", conflicts_with = "preset")]
+    /// World of `quick` and `claims`: `easy`, or `hard` with a base model of its own (docs/worlds.md).
+    #[arg(long, default_value = "easy", value_parser = world())]
+    pub world: WorldPreset,
+    /// Run the method once with the settings in this file, in place of `--preset` and `--world`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "world"])]
     pub config: Option<PathBuf>,
     /// Seed; the first one if there are several.
     #[arg(long)]
@@ -46,6 +52,11 @@ pub struct ReproduceArgs {
     /// Print the plan, and run nothing.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+fn world() -> impl TypedValueParser<Value = WorldPreset> {
+    let of = |word: String| if word == "hard" { WorldPreset::Hard } else { WorldPreset::Easy };
+    PossibleValuesParser::new([WorldPreset::Easy, WorldPreset::Hard].map(WorldPreset::word)).map(of)
 }
 
 /// The settings that come with `zs`.

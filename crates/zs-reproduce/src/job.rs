@@ -37,9 +37,9 @@ pub(super) struct Job<'a> {
 
 impl<'a> Job<'a> {
     pub(super) fn new(config: &'a ReproduceConfig, context: &'a RunContext) -> Self {
-        let seed = config.worlds.first_seed + config.seed;
+        let (seed, world) = (config.worlds.first_seed + config.seed, config.worlds.world);
         let [train_world, validation_world, test_world] =
-            [Split::Train, Split::Validation, Split::Test].map(|it| World::generate(seed, it));
+            [Split::Train, Split::Validation, Split::Test].map(|it| world.generate(seed, it));
         let questions = |world: &World, per_hop| source::world_questions(world, seed, per_hop);
         Self {
             train: questions(&train_world, config.worlds.train_per_hop),

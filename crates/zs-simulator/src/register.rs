@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use zs_core::SearchEngine;
 use zs_core::registry::{BoxedError, RegistryError, Settings, SettingsError};
-use zs_model::{Generator, LanguageModel};
+use zs_model::{ComputeDtype, Generator, SamplingModel};
 use zs_search::{EngineContext, EngineRegistry, EngineSettings, register_engine};
 
 use crate::{SelfSearchEngine, SimulatedConfig, SimulatedEngine, TemplatesConfig};
@@ -18,13 +18,13 @@ use crate::{SelfSearchEngine, SimulatedConfig, SimulatedEngine, TemplatesConfig}
 /// Loader of simulation LLMs, a service of [`EngineContext`]: it knows the device.
 pub struct ModelLoader(Box<Load>);
 
-type Load = dyn Fn(&Path) -> Result<LanguageModel, BoxedError> + Send + Sync;
+type Load = dyn Fn(&Path, ComputeDtype) -> Result<SamplingModel, BoxedError> + Send + Sync;
 
 impl ModelLoader {
     /// Creates a loader of model directories.
     #[must_use]
     pub fn new(
-        load: impl Fn(&Path) -> Result<LanguageModel, BoxedError> + Send + Sync + 'static,
+        load: impl Fn(&Path, ComputeDtype) -> Result<SamplingModel, BoxedError> + Send + Sync + 'static,
     ) -> Self {
         Self(Box::new(load))
     }
@@ -78,6 +78,9 @@ pub struct SimulatedSettings {
     #[serde(default)]
     #[garde(dive)]
     pub sampling: SimulatedConfig,
+    /// Data type of its matrix products and of its weights in memory.
+    #[serde(default, skip_serializing_if = "ComputeDtype::is_f32")]
+    pub compute_dtype: ComputeDtype,
 }
 
 impl Settings for SimulatedSettings {
@@ -98,7 +101,7 @@ impl EngineSettings for SimulatedSettings {
             return Err("nothing loads models here: the context has no `ModelLoader`".into());
         };
         // Beside the policy, where they share a device.
-        let model = zs_model::on_secondary_stream(|| load(&self.model))?;
+        let model = zs_model::on_secondary_stream(|| load(&self.model, self.compute_dtype))?;
         let templates = self.templates.resolve(Some(model.tokenizer()))?;
         let engine = SimulatedEngine::new(Arc::new(model), templates, self.sampling);
         Ok(Arc::new(engine.with_ledger(Arc::clone(context.ledger()))))

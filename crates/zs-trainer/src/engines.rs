@@ -49,8 +49,10 @@ impl Engines {
             prices.entry(provider.name().to_owned()).or_insert(published);
         }
         let device = context.devices.simulator().clone();
-        let loader =
-            ModelLoader::new(move |dir| source::load_model(dir, &device).map_err(BoxedError::from));
+        let loader = ModelLoader::new(move |dir, compute_dtype| {
+            let on = std::slice::from_ref(&device);
+            source::load_for_sampling(dir, on, compute_dtype).map_err(BoxedError::from)
+        });
         Self {
             components: Arc::clone(&context.components),
             console: Arc::clone(&context.console),

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use zs_core::registry::Spec;
 use zs_core::{Document, Question};
 use zs_data::{Corpus, DataError, QuestionSet, SkippedRows, read_corpus};
-use zs_model::{Generator, LanguageModel, Tokenizer};
+use zs_model::{ComputeDtype, Generator, LanguageModel, SamplingModel, Tokenizer};
 use zs_rl::RolloutConfig;
 use zs_rl::consult::{GeneratorHelper, HelperRegistry};
 use zs_rl::judge::LmJudge;
@@ -28,6 +28,23 @@ pub fn load_model(dir: &Path, device: &Device) -> Result<LanguageModel, LoadErro
         return Err(LoadError::NoModel { dir: dir.to_owned() });
     }
     LanguageModel::load(dir, device)
+        .map_err(|source| LoadError::Model { dir: dir.to_owned(), source: Box::new(source) })
+}
+
+/// Loads a model directory for sampling alone.
+///
+/// # Errors
+///
+/// As [`load_model`].
+pub fn load_for_sampling(
+    dir: &Path,
+    devices: &[Device],
+    compute_dtype: ComputeDtype,
+) -> Result<SamplingModel, LoadError> {
+    if !dir.is_dir() {
+        return Err(LoadError::NoModel { dir: dir.to_owned() });
+    }
+    SamplingModel::load(dir, devices, compute_dtype)
         .map_err(|source| LoadError::Model { dir: dir.to_owned(), source: Box::new(source) })
 }
 
@@ -89,7 +106,9 @@ pub fn consultants(
     config: &HelperModelsConfig,
     device: &Device,
 ) -> Result<HelperRegistry, LoadError> {
-    let model: Arc<dyn Generator> = Arc::new(load_model(&config.model, device)?);
+    let on = std::slice::from_ref(device);
+    let model = load_for_sampling(&config.model, on, config.compute_dtype)?;
+    let model: Arc<dyn Generator> = Arc::new(model);
     let mut registry = HelperRegistry::new(config.budget);
     for &kind in &config.agents {
         let (template, sampling) = (config.templates.of(kind), config.sampling.clone());
@@ -105,7 +124,8 @@ pub fn consultants(
 ///
 /// Fails on an unreadable model or a template that cannot be used.
 pub fn judge(config: &JudgeConfig, device: &Device) -> Result<LmJudge, LoadError> {
-    let model = Arc::new(load_model(&config.model, device)?);
+    let on = std::slice::from_ref(device);
+    let model = Arc::new(load_for_sampling(&config.model, on, config.compute_dtype)?);
     Ok(LmJudge::new(model, &config.template, config.max_new_tokens)?)
 }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use super::{CheckpointError, WeightFiles, fill, tensor_shapes};
-use crate::{CausalLm, ModelConfig};
+use super::{CheckpointError, WeightFiles, fill, fill_at, tensor_shapes};
+use crate::network::Block;
+use crate::{CausalLm, ComputeDtype, MemoryConfig, ModelConfig};
 
 /// Loads the weights of a model directory tensor by tensor. Besides the network, only a chunk of
 /// one tensor's file is in memory at a time.
@@ -17,6 +18,28 @@ pub(crate) fn load_network(
 ) -> Result<CausalLm, CheckpointError> {
     let files = open_network(dir, config)?;
     fill_module(files, CausalLm::zeros(config, device), |name| is_redundant(config, name))
+}
+
+/// Loads the weights of a model directory as sampling wants them, block by block: besides the network
+/// and what [`load_network`] holds, one block in f32.
+pub(crate) fn load_for_sampling(
+    dir: &Path,
+    config: &ModelConfig,
+    compute_dtype: ComputeDtype,
+    device: &Device,
+) -> Result<CausalLm, CheckpointError> {
+    let mut files = open_network(dir, config)?;
+    let memory = MemoryConfig { compute_dtype, ..MemoryConfig::default() };
+    let rest = CausalLm::without_blocks(config, device).with_memory(memory);
+    let mut network = fill(rest, |entry| files.take(entry).map(Some))?.for_sampling();
+    for index in 0..config.num_hidden_layers {
+        let block = Block::zeros(config, index, device);
+        let path = format!("model.layers.{index}");
+        let block = fill_at(&path, block, |entry| files.take(entry).map(Some))?;
+        network.push_for_sampling(block);
+    }
+    files.finish(|name| is_redundant(config, name))?;
+    Ok(network)
 }
 
 /// Opens the weights of a model directory, whose tensors are those that the configuration calls for.

@@ -19,7 +19,7 @@ pub(crate) use directory::replace_directory;
 pub use error::CheckpointError;
 pub(crate) use files::{WeightFiles, map_file, parse, to_f32};
 pub(crate) use initialize::{initialize, uniform};
-pub(crate) use load::{is_redundant, load_module, load_network, open_network};
+pub(crate) use load::{is_redundant, load_for_sampling, load_module, load_network, open_network};
 pub use save::{SaveError, SaveOptions, WeightDtype};
 pub(crate) use save::{save_network, write_safetensors, write_views};
 pub(crate) use shapes::tensor_shapes;
@@ -116,6 +116,15 @@ pub(crate) fn fill<M: Module, E>(
     module: M,
     source: impl FnMut(&TensorEntry) -> Result<Option<Vec<f32>>, E>,
 ) -> Result<M, E> {
+    fill_at("", module, source)
+}
+
+/// [`fill`] for a module with the given path in its model.
+pub(crate) fn fill_at<M: Module, E>(
+    path: &str,
+    module: M,
+    source: impl FnMut(&TensorEntry) -> Result<Option<Vec<f32>>, E>,
+) -> Result<M, E> {
     struct Fill<F, E> {
         path: TensorPath,
         source: F,
@@ -149,7 +158,7 @@ pub(crate) fn fill<M: Module, E>(
             }
         }
     }
-    let mut fill = Fill { path: TensorPath::default(), source, error: None };
+    let mut fill = Fill { path: TensorPath::at(path), source, error: None };
     let module = module.map(&mut fill);
     match fill.error {
         Some(error) => Err(error),
@@ -165,6 +174,12 @@ struct TensorPath {
 }
 
 impl TensorPath {
+    /// Path of a module within a model; empty for a whole model.
+    fn at(path: &str) -> Self {
+        let names = path.split_terminator('.').map(str::to_owned).collect();
+        Self { names, containers: Vec::new() }
+    }
+
     fn enter(&mut self, name: &str, container: &str) {
         self.names.push(name.to_owned());
         self.containers.push(container.to_owned());

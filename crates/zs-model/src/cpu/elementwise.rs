@@ -41,7 +41,7 @@ pub(crate) fn exp(x: f32) -> f32 {
 
 /// Sums `term` over pairs of elements of two rows.
 #[inline(always)]
-fn reduce(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+pub(super) fn reduce(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0.0_f32; LANES];
     let (a_chunks, a_rest) = a.as_chunks::<LANES>();
     let (b_chunks, b_rest) = b.as_chunks::<LANES>();
@@ -57,7 +57,7 @@ fn reduce(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
 }
 
 #[inline(always)]
-fn largest(row: &[f32]) -> f32 {
+pub(super) fn largest(row: &[f32]) -> f32 {
     let mut best = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = row.as_chunks::<LANES>();
     for chunk in chunks {
@@ -189,54 +189,6 @@ pub(crate) fn softmax(scores: &mut [f32], width: usize, visible: &[usize]) {
         let scale = 1.0 / reduce(row, row, |it, _| it);
         row.iter_mut().for_each(|it| *it *= scale);
     }
-}
-
-/// Attention of one query over transposed keys; `scores` has one element per key.
-///
-/// Sums run sequentially over keys and elements, so the result does not depend on the rest of the
-/// batch.
-///
-/// # Shapes
-///
-/// - out, query: `[head_dim]`; keys: `[head_dim, capacity]`; values: rows of `head_dim` elements
-///   with stride `stride`
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
-pub(crate) fn attend_single_query(
-    out: &mut [f32],
-    query: &[f32],
-    keys: &[f32],
-    capacity: usize,
-    values: &[f32],
-    stride: usize,
-    scores: &mut [f32],
-) {
-    let len = scores.len();
-    scores.fill(0.0);
-    // Scores of a block of keys stay in registers during the loop over the query's elements.
-    for (block, scores) in scores.chunks_mut(LANES).enumerate() {
-        let mut sums = [0.0_f32; LANES];
-        let count = scores.len();
-        for (q, row) in query.iter().zip(keys.chunks_exact(capacity)) {
-            let row = &row[block * LANES..];
-            // The capacity is a multiple of the block size, so every block is complete.
-            for lane in 0..LANES {
-                sums[lane] = row[lane].mul_add(*q, sums[lane]);
-            }
-        }
-        scores.copy_from_slice(&sums[..count]);
-    }
-    let max = largest(scores);
-    for it in scores.iter_mut() {
-        *it = exp(*it - max);
-    }
-    let scale = 1.0 / reduce(scores, scores, |it, _| it);
-    out.fill(0.0);
-    for (p, value) in scores.iter().zip(values.chunks(stride)).take(len) {
-        for (out, value) in out.iter_mut().zip(value) {
-            *out = value.mul_add(*p, *out);
-        }
-    }
-    out.iter_mut().for_each(|it| *it *= scale);
 }
 
 /// Backward pass of [`softmax`], in place: maps gradients of the output to those of the input.

@@ -4,8 +4,8 @@
 //! vectorised; attention skips keys after a tile of queries, and nothing is transposed or repeated.
 
 pub(crate) mod attention;
+pub(crate) mod cached_attention;
 pub(crate) mod elementwise;
-#[cfg(target_arch = "x86_64")]
-mod few_rows;
+pub(crate) mod packed;
 pub(crate) mod product;
 pub(crate) mod slices;

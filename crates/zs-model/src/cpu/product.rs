@@ -73,14 +73,6 @@ impl<'a, T> Matrix<'a, T> {
         }
     }
 
-    /// Elements in row-major order, if they lie so in memory; `None` for an empty matrix.
-    #[cfg(target_arch = "x86_64")]
-    fn contiguous(self) -> Option<&'a [T]> {
-        let len = self.rows * self.columns;
-        let is_contiguous = self.column_stride == 1 && self.row_stride == self.columns && len > 0;
-        is_contiguous.then(|| &self.values[..len])
-    }
-
     fn strides(&self) -> [isize; 2] {
         [self.row_stride as isize, self.column_stride as isize]
     }
@@ -136,8 +128,7 @@ pub(crate) fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, mode: Wr
 
 /// Product of bfloat16 matrices, accumulated and returned in f32 with contiguous rows.
 ///
-/// Few rows are multiplied with a transposed matrix as it is read (`few_rows`). Other products use the
-/// dot products of AVX-512 BF16 where the CPU has them. Elsewhere the operands are widened,
+/// Uses the dot products of AVX-512 BF16 where the CPU has them. Elsewhere the operands are widened,
 /// which is exact, so only the order of the sums differs.
 ///
 /// # Panics
@@ -145,12 +136,6 @@ pub(crate) fn product(out: MatrixMut<'_>, a: Matrix<'_>, b: Matrix<'_>, mode: Wr
 /// Panics if the shapes do not match or a view exceeds its slice.
 pub(crate) fn product_bf16(a: Matrix<'_, bf16>, b: Matrix<'_, bf16>) -> Vec<f32> {
     let (rows, columns) = (a.rows, b.columns);
-    #[cfg(target_arch = "x86_64")]
-    if let (Some(a), Some(b)) = (a.contiguous(), b.t().contiguous())
-        && let Some(out) = super::few_rows::few_rows(a, b, b.len() / columns)
-    {
-        return out;
-    }
     let mut out = vec![0.0; rows * columns];
     #[cfg(target_arch = "x86_64")]
     if has_bf16_products() {

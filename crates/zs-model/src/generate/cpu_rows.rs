@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use half::bf16;
 use rayon::prelude::*;
 
-use crate::cpu::elementwise::{attend_single_query, softmax};
-use crate::cpu::product::{Matrix, MatrixMut, Write, product};
+use crate::cpu::cached_attention::KeysValues;
 use crate::network::Rotary;
 use crate::network::attention::{Attention, Projections};
 use crate::network::block::TokenContext;
@@ -16,27 +16,18 @@ use crate::{CausalLm, PolicyModel, TokenId};
 /// Maximum tokens of a forward pass, so that activations stay in the CPU cache.
 const MAX_PASS_TOKENS: usize = 256;
 
-/// Queries per tile during prefill.
-const TILE: usize = 32;
-
 /// KV cache of one sequence.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct CpuRow {
     layers: Vec<LayerRow>,
     len: usize,
 }
 
-/// KV cache of one layer. Keys are transposed, so that one query is multiplied with many keys at
-/// once.
-///
-/// # Shapes
-///
-/// - keys: `[key_width, capacity]`; values: `[len, key_width]`
-#[derive(Clone, Debug, Default)]
-struct LayerRow {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    capacity: usize,
+/// KV cache of one layer, in the dtype of the cache.
+#[derive(Clone, Debug)]
+enum LayerRow {
+    F32(KeysValues<f32>),
+    Bf16(KeysValues<bf16>),
 }
 
 /// Tokens of one sequence in a forward pass.
@@ -47,6 +38,15 @@ struct PassTokens {
 }
 
 impl CpuRow {
+    /// Cache of an empty sequence.
+    pub(crate) fn new(layers: usize, dtype: FloatDType) -> Self {
+        let layer = || match dtype {
+            FloatDType::BF16 => LayerRow::Bf16(KeysValues::default()),
+            _ => LayerRow::F32(KeysValues::default()),
+        };
+        Self { layers: (0..layers).map(|_| layer()).collect(), len: 0 }
+    }
+
     /// Number of cached tokens.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -54,72 +54,33 @@ impl CpuRow {
 
     /// Copy of the first `len` tokens.
     pub(crate) fn first(&self, len: usize) -> Self {
-        Self { layers: self.layers.iter().map(|it| it.first(len)).collect(), len }
+        let first = |it: &LayerRow| match it {
+            LayerRow::F32(it) => LayerRow::F32(it.first(len)),
+            LayerRow::Bf16(it) => LayerRow::Bf16(it.first(len)),
+        };
+        Self { layers: self.layers.iter().map(first).collect(), len }
     }
 }
 
 impl LayerRow {
-    fn first(&self, len: usize) -> Self {
-        let values = self.values[..self.width() * len].to_vec();
-        Self { keys: self.keys.clone(), values, capacity: self.capacity }
-    }
-
-    fn width(&self) -> usize {
-        self.keys.len().checked_div(self.capacity).unwrap_or(0)
-    }
-
-    /// Appends keys and values, `[new, width]` each, after `len` tokens.
-    fn append(&mut self, keys: &[f32], values: &[f32], width: usize, len: usize) {
-        let needed = len + values.len() / width;
-        if needed > self.capacity {
-            let capacity = needed.max(self.capacity * 3 / 2).next_multiple_of(32);
-            let mut keys = vec![0.0; width * capacity];
-            if len > 0 {
-                let old = self.keys.chunks_exact(self.capacity);
-                for (new, old) in keys.chunks_exact_mut(capacity).zip(old) {
-                    new[..len].copy_from_slice(&old[..len]);
-                }
+    /// Appends keys and values of new tokens after `len` tokens, then computes the attention of the
+    /// queries at the end.
+    fn extend_and_attend(
+        &mut self,
+        [queries, keys, values]: [&[f32]; 3],
+        heads: Heads,
+        len: usize,
+        out: &mut [f32],
+    ) {
+        let (width, all) = (heads.key_width(), len + keys.len() / heads.key_width());
+        match self {
+            Self::F32(it) => {
+                it.append(keys, values, width, len);
+                it.attend(out, queries, heads, all);
             }
-            (self.keys, self.capacity) = (keys, capacity);
-        }
-        for (offset, token) in keys.chunks_exact(width).enumerate() {
-            for (column, key) in self.keys.chunks_exact_mut(self.capacity).zip(token) {
-                column[len + offset] = *key;
-            }
-        }
-        self.values.extend_from_slice(values);
-    }
-
-    /// Attention of the queries at the end of the first `len` tokens.
-    fn attend(&self, out: &mut [f32], queries: &[f32], heads: Heads, len: usize) {
-        let Heads { key_value_heads, group, head_dim } = heads;
-        let (width, query_width) = (heads.key_width(), heads.query_width());
-        let new = queries.len() / query_width;
-        let mut scores = Vec::new();
-        for head in 0..key_value_heads * group {
-            let first = head / group * head_dim;
-            let keys = &self.keys[first * self.capacity..(first + head_dim) * self.capacity];
-            let values = &self.values[first..];
-            let at = head * head_dim..(head + 1) * head_dim;
-            if new == 1 {
-                scores.resize(len, 0.0);
-                let (query, out) = (&queries[at.clone()], &mut out[at]);
-                attend_single_query(out, query, keys, self.capacity, values, width, &mut scores);
-                continue;
-            }
-            for start in (0..new).step_by(TILE) {
-                let rows = TILE.min(new - start);
-                let visible: Vec<usize> = (0..rows).map(|it| len - new + start + it + 1).collect();
-                let seen = visible[rows - 1];
-                scores.resize(rows * seen, 0.0);
-                let part = start * query_width + at.start;
-                let query = Matrix::part(&queries[part..], rows, head_dim, query_width);
-                let keys = Matrix::part(keys, head_dim, seen, self.capacity);
-                product(MatrixMut::of(&mut scores, seen), query, keys, Write::Replace);
-                softmax(&mut scores, seen, &visible);
-                let out = MatrixMut::part(&mut out[part..], rows, head_dim, query_width);
-                let values = Matrix::part(values, seen, head_dim, width);
-                product(out, Matrix::of(&scores, seen), values, Write::Replace);
+            Self::Bf16(it) => {
+                it.append(keys, values, width, len);
+                it.attend(out, queries, heads, all);
             }
         }
     }
@@ -167,7 +128,7 @@ fn run_pass(
     ids: &[TokenId],
     device: &Device,
 ) -> Tensor<2> {
-    let (decoder, layers) = (&network.model, network.model.layers.len());
+    let decoder = &network.model;
     let positions = pass.iter().flat_map(|tokens| {
         let before = rows[tokens.row].len as u32;
         before..before + tokens.indices.len() as u32
@@ -177,16 +138,13 @@ fn run_pass(
     let last_rotary = rotary.select(&last);
     let ends =
         pass.iter().enumerate().map(|(at, it)| PassTokens { row: it.row, indices: at..at + 1 });
-    for tokens in pass {
-        rows[tokens.row].layers.resize_with(layers, LayerRow::default);
-    }
     let mut context = CpuPass {
         tokens: pass,
         ends: ends.collect(),
         last,
         rotary,
         last_rotary,
-        last_layer: layers - 1,
+        last_layer: decoder.layers.len() - 1,
         rows: &mut *rows,
     };
     let ids = ints(ids.iter().map(|it| *it as i32).collect(), device);
@@ -241,32 +199,10 @@ impl TokenContext for CpuPass<'_> {
         }
         work.into_par_iter().for_each(|((len, layer), new, indices, out)| {
             let keys_at = new.start * key_width..new.end * key_width;
-            layer.append(&keys[keys_at.clone()], &values[keys_at], key_width, len);
             let queries = &queries[indices.start * width..indices.end * width];
-            layer.attend(out, queries, heads, len + new.len());
+            let new = [queries, &keys[keys_at.clone()], &values[keys_at]];
+            layer.extend_and_attend(new, heads, len, out);
         });
         Tensor::from_data(TensorData::new(out, shape), &device)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn appending_keeps_earlier_keys_and_values() {
-        let mut row = LayerRow::default();
-        for token in 0..100 {
-            let at = token as f32;
-            row.append(&[at, at + 0.25], &[at + 0.5, at + 0.75], 2, token);
-        }
-        assert!(row.capacity >= 100);
-        for token in 0..100 {
-            let at = token as f32;
-            assert_eq!((row.keys[token], row.keys[row.capacity + token]), (at, at + 0.25));
-            assert_eq!(row.values[2 * token..2 * token + 2], [at + 0.5, at + 0.75]);
-        }
-        let first = row.first(3);
-        assert_eq!((first.values.len(), first.keys[2]), (6, 2.0));
     }
 }

@@ -9,21 +9,24 @@ mod device_access;
 mod local;
 mod logits;
 mod sampling;
+mod shape_buckets;
 mod shard;
 mod stop;
+mod turn;
 
 use std::fmt::Debug;
 
 use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 
-pub(crate) use cached_rows::{CachedRows, ShapeBuckets};
+pub(crate) use cached_rows::CachedRows;
 pub use decode_step::DecodeGraphStats;
 pub(crate) use decode_step::{GraphCounters, GraphSwitch, StepContext};
 pub(crate) use device_access::DeviceAccess;
 pub(crate) use local::LocalSession;
 pub(crate) use logits::{Logits, SampledRow};
 pub(crate) use sampling::Choice;
+pub(crate) use shape_buckets::ShapeBuckets;
 
 use crate::{TokenId, Tokenizer};
 

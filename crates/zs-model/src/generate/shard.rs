@@ -6,13 +6,14 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use rand_chacha::ChaCha8Rng;
 use tracing::info_span;
-use zs_core::Domain;
 
-use super::cached_rows::{CachedRows, CopiedRow, ShapeBuckets};
+use super::cached_rows::{CachedRows, CopiedRow};
 use super::decode_step::{GraphCounters, GraphSwitch, StepContext};
 use super::device_access::DeviceAccess;
 use super::logits::{Logits, SampledRow};
-use super::stop::{CompletionTail, StopTexts};
+use super::shape_buckets::ShapeBuckets;
+use super::stop::StopTexts;
+use super::turn::{PartialCompletion, Turn};
 use super::{Completion, GenerateError, IsCancelled, SamplingParams, SequenceRequest, StopReason};
 use crate::TokenId;
 use crate::workers::is_host;
@@ -47,33 +48,11 @@ pub(crate) struct Shard<'a> {
     caches: Vec<CachedRows>,
 }
 
-/// Completion in progress.
-struct PartialCompletion {
-    completion: Completion,
-    rng: ChaCha8Rng,
-    tail: CompletionTail,
-    done: bool,
-}
-
 /// Rows decoded together: row `r` of the cache belongs to `requests[rows[r]]` and is fed `next[r]`.
 struct Batch {
     cache: CachedRows,
     rows: Vec<usize>,
     next: Vec<Vec<TokenId>>,
-}
-
-/// State of a turn in progress.
-struct Turn<'r> {
-    requests: &'r [SequenceRequest<'r>],
-    params: &'r SamplingParams,
-    stop: StopTexts<'r>,
-    growing: Vec<PartialCompletion>,
-    /// Sampled tokens with their requests, not yet reported.
-    sampled: Vec<(usize, TokenId)>,
-    /// First failure; it ends the turn.
-    failure: Option<GenerateError>,
-    on_token: &'r mut dyn FnMut(usize, TokenId),
-    is_cancelled: IsCancelled<'r>,
 }
 
 impl<'a> Shard<'a> {
@@ -404,45 +383,6 @@ impl Batch {
     /// Rows whose completions are not finished.
     fn active(&self, turn: &Turn<'_>) -> impl Iterator<Item = usize> {
         (0..self.rows.len()).filter(|&it| !turn.growing[self.rows[it]].done)
-    }
-}
-
-impl Turn<'_> {
-    /// Reports the sampled tokens.
-    fn report_tokens(&mut self) {
-        self.sampled.drain(..).for_each(|(request, token)| (self.on_token)(request, token));
-    }
-
-    /// Ends the completions that are no longer wanted.
-    fn end_cancelled(&mut self) {
-        for (request, growing) in self.growing.iter_mut().enumerate() {
-            if !growing.done && (self.is_cancelled)(request) {
-                growing.finish(StopReason::Length);
-            }
-        }
-    }
-
-    /// Remaining token budget of a request.
-    fn left(&self, request: usize) -> usize {
-        self.params.max_new_tokens - self.growing[request].completion.tokens.len()
-    }
-}
-
-impl PartialCompletion {
-    fn new(request: &SequenceRequest<'_>, params: &SamplingParams) -> Self {
-        let completion = Completion {
-            tokens: Vec::new(),
-            log_probs: Vec::new(),
-            sampling_log_probs: (!params.is_full_softmax()).then(Vec::new),
-            stop_reason: StopReason::Length,
-        };
-        let rng = request.key.rng(Domain::Sampling);
-        Self { completion, rng, tail: CompletionTail::default(), done: false }
-    }
-
-    fn finish(&mut self, reason: StopReason) {
-        self.completion.stop_reason = reason;
-        self.done = true;
     }
 }
 

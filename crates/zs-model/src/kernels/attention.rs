@@ -10,84 +10,18 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, ExtensionType, TensorMetadata, backend_extension};
-use burn::tensor::{Device, FloatDType, IndexingUpdateOp, Int, Shape, Slice, Tensor, TensorData};
+use burn::tensor::{FloatDType, IndexingUpdateOp, Shape, Slice, Tensor, TensorData};
 
 use super::product::Product;
+use super::span_layout::{Rectangle, SpanLayout};
 use crate::ComputeDtype;
-use crate::spans::{Heads, SpanQueries, ints};
+use crate::spans::{Heads, SpanQueries};
 
 /// Number of queries of a span whose scores exist at a time.
 const BLOCK: usize = 512;
 
 /// Bias of masked scores: low enough to vanish in the softmax, finite to avoid NaN.
 pub(crate) const MASKED: f32 = -1e9;
-
-/// Spans on a device, with what accelerators need to compute on rectangles: row `s` of a rectangle
-/// holds the queries or the keys of span `s`, padded on the right.
-#[derive(Clone, Debug)]
-pub(crate) struct SpanLayout {
-    spans: Arc<Vec<SpanQueries>>,
-    /// Query of each place of `[spans, queries]`.
-    query_index: Tensor<1, Int>,
-    /// Place of each query in `[spans, queries]`.
-    query_place: Tensor<1, Int>,
-    /// Token of each place of `[spans, keys]`.
-    key_index: Tensor<1, Int>,
-    /// Number of keys that each place of `[spans, queries]` attends to, less one half.
-    visible: Tensor<1>,
-    shape: Rectangle,
-}
-
-/// Width of the rectangles of queries and keys.
-#[derive(Clone, Copy, Debug)]
-struct Rectangle {
-    queries: usize,
-    keys: usize,
-}
-
-impl SpanLayout {
-    pub(crate) fn new(spans: Vec<SpanQueries>, device: &Device) -> Self {
-        // The CPU kernel reads the spans themselves.
-        Self::of(spans, !crate::workers::is_host(device), device)
-    }
-
-    #[cfg(test)]
-    fn with_rectangles(spans: Vec<SpanQueries>, device: &Device) -> Self {
-        Self::of(spans, true, device)
-    }
-
-    fn of(spans: Vec<SpanQueries>, has_rectangles: bool, device: &Device) -> Self {
-        let len = |it: &SpanQueries| it.prefix.len() + it.own.len();
-        let shape = Rectangle {
-            queries: spans.iter().map(|it| it.queries.len()).max().unwrap_or(0),
-            keys: spans.iter().map(len).max().unwrap_or(0),
-        };
-        let (mut query_index, mut key_index, mut visible) = (Vec::new(), Vec::new(), Vec::new());
-        let mut query_place = vec![0; spans.iter().map(|it| it.queries.len()).sum()];
-        let filled = if has_rectangles { &spans[..] } else { &[] };
-        for (row, span) in filled.iter().enumerate() {
-            for (at, (query, token)) in span.queries.clone().zip(&span.indices).enumerate() {
-                query_index.push(query as i32);
-                query_place[query] = (row * shape.queries + at) as i32;
-                visible.push((span.prefix.len() + token + 1 - span.own.start) as f32 - 0.5);
-            }
-            query_index.resize((row + 1) * shape.queries, 0);
-            visible.resize((row + 1) * shape.queries, 0.5);
-            key_index.extend(span.prefix.clone().chain(span.own.clone()).map(|it| it as i32));
-            key_index.resize((row + 1) * shape.keys, 0);
-        }
-        let ints = |values: Vec<i32>| ints(values, device);
-        let visible = TensorData::new(visible, [query_index.len()]);
-        Self {
-            query_index: ints(query_index),
-            query_place: ints(query_place),
-            key_index: ints(key_index),
-            visible: Tensor::from_data(visible, device),
-            spans: Arc::new(spans),
-            shape,
-        }
-    }
-}
 
 /// Arguments of the operation that are not tensors.
 #[derive(Clone, Debug)]
@@ -464,6 +398,7 @@ impl<B: SpanAttention, C: CheckpointStrategy> SpanAttention for Autodiff<B, C> {
 #[cfg(feature = "flex")]
 mod tests {
     use burn::backend::Flex;
+    use burn::tensor::{Device, Int};
     use proptest::prelude::*;
 
     use super::*;

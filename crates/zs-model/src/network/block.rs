@@ -1,10 +1,11 @@
 //! Decoder block, and the residual stream that it adds to.
 
 use burn::module::Module;
-use burn::tensor::{DType, Int, Tensor};
+use burn::tensor::{DType, Device, Int, Tensor};
 
 use super::attention::{Attention, Projections};
 use super::{Linear, RmsNorm};
+use crate::ModelConfig;
 use crate::kernels::{add_norm, rounded_to, swiglu};
 use crate::workers::is_host;
 
@@ -79,6 +80,36 @@ impl Residual {
 }
 
 impl Block {
+    /// Block with zero weights; `index` is its place in the model.
+    pub(crate) fn zeros(config: &ModelConfig, index: usize, device: &Device) -> Self {
+        let (width, inner, eps) =
+            (config.hidden_size, config.intermediate_size, config.rms_norm_eps);
+        Self {
+            self_attn: Attention::zeros(config, index, device),
+            mlp: FeedForward {
+                gate_proj: Linear::zeros(width, inner, false, device),
+                up_proj: Linear::zeros(width, inner, false, device),
+                down_proj: Linear::zeros(inner, width, false, device),
+            },
+            input_layernorm: RmsNorm::ones(width, eps, device),
+            post_attention_layernorm: RmsNorm::ones(width, eps, device),
+        }
+    }
+
+    /// Linear layers with their paths in the block.
+    pub(crate) fn linears_mut(&mut self) -> [(&'static str, &mut Linear); 7] {
+        let Self { self_attn, mlp, .. } = self;
+        [
+            ("self_attn.q_proj", &mut self_attn.q_proj),
+            ("self_attn.k_proj", &mut self_attn.k_proj),
+            ("self_attn.v_proj", &mut self_attn.v_proj),
+            ("self_attn.o_proj", &mut self_attn.o_proj),
+            ("mlp.gate_proj", &mut mlp.gate_proj),
+            ("mlp.up_proj", &mut mlp.up_proj),
+            ("mlp.down_proj", &mut mlp.down_proj),
+        ]
+    }
+
     /// Adds the block's output to the stream, at the tokens that the context needs.
     pub(crate) fn forward(
         &self,

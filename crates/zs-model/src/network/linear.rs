@@ -5,7 +5,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::LowRank;
 use crate::ComputeDtype;
-use crate::kernels::{matmul_dtype, product, rounded_to};
+use crate::kernels::{PackedWeight, matmul_dtype, product, rounded_to};
 
 /// Linear layer `y = x W + b`, with an adapter `+ scale (x A) B`.
 ///
@@ -18,6 +18,9 @@ pub(crate) struct Linear {
     /// Data type of the product; adapters use f32.
     #[module(skip)]
     pub(crate) compute_dtype: ComputeDtype,
+    /// Weight for sampling on a CPU, in place of the parameter.
+    #[module(skip)]
+    pub(crate) packed: Option<PackedWeight>,
 }
 
 impl Linear {
@@ -27,6 +30,7 @@ impl Linear {
             bias: bias.then(|| Param::from_tensor(Tensor::zeros([output], device))),
             adapter: None,
             compute_dtype: ComputeDtype::F32,
+            packed: None,
         }
     }
 
@@ -45,12 +49,13 @@ impl Linear {
 
     /// [`forward`](Self::forward) without the bias.
     pub(crate) fn forward_unbiased(&self, x: Tensor<2>) -> Tensor<2> {
-        match &self.adapter {
-            Some(adapter) => {
-                product(x.clone(), self.weight.val(), false, self.compute_dtype)
-                    + adapter.forward(x)
-            }
+        let of_weight = |x: Tensor<2>| match &self.packed {
+            Some(packed) => packed.product(x),
             None => product(x, self.weight.val(), false, self.compute_dtype),
+        };
+        match &self.adapter {
+            Some(adapter) => of_weight(x.clone()) + adapter.forward(x),
+            None => of_weight(x),
         }
     }
 

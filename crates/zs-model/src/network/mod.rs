@@ -19,8 +19,7 @@ mod scores;
 use burn::module::{Module, Param};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor};
 
-use attention::Attention;
-pub(crate) use block::{Block, FeedForward};
+pub(crate) use block::Block;
 use block::{Residual, TokenContext};
 pub(crate) use cache::{CacheMask, CachedTokens, KvCache};
 pub(crate) use decode::{NextColumn, NextTokens};
@@ -35,7 +34,7 @@ pub(crate) use scores::FlatScores;
 pub use scores::MemoryConfig;
 
 use crate::ModelConfig;
-use crate::kernels::product;
+use crate::kernels::{PackedWeight, product};
 
 /// Causal language model of the Qwen2, Qwen3 or Llama family.
 #[derive(Module, Debug)]
@@ -67,29 +66,28 @@ pub(crate) struct Decoder {
 #[derive(Module, Debug)]
 pub(crate) struct Embedding {
     pub(crate) weight: Param<Tensor<2>>,
+    /// Transposed weight for sampling on a CPU, in place of the parameter.
+    #[module(skip)]
+    pub(crate) packed: Option<PackedWeight>,
 }
 
 impl CausalLm {
     /// Model with zero weights, to be filled from a checkpoint or by initialisation.
     pub(crate) fn zeros(config: &ModelConfig, device: &Device) -> Self {
+        let mut network = Self::without_blocks(config, device);
+        let blocks = 0..config.num_hidden_layers;
+        network.model.layers = blocks.map(|it| Block::zeros(config, it, device)).collect();
+        network
+    }
+
+    /// Embedding, norm and head with zero weights, to which blocks are added.
+    pub(crate) fn without_blocks(config: &ModelConfig, device: &Device) -> Self {
         let width = config.hidden_size;
-        let layers = (0..config.num_hidden_layers)
-            .map(|block| Block {
-                self_attn: Attention::zeros(config, block, device),
-                mlp: FeedForward {
-                    gate_proj: Linear::zeros(width, config.intermediate_size, false, device),
-                    up_proj: Linear::zeros(width, config.intermediate_size, false, device),
-                    down_proj: Linear::zeros(config.intermediate_size, width, false, device),
-                },
-                input_layernorm: RmsNorm::ones(width, config.rms_norm_eps, device),
-                post_attention_layernorm: RmsNorm::ones(width, config.rms_norm_eps, device),
-            })
-            .collect();
         let embedding = Tensor::zeros([config.vocab_size, width], device);
         Self {
             model: Decoder {
-                embed_tokens: Embedding { weight: Param::from_tensor(embedding) },
-                layers,
+                embed_tokens: Embedding { weight: Param::from_tensor(embedding), packed: None },
+                layers: Vec::new(),
                 norm: RmsNorm::ones(width, config.rms_norm_eps, device),
                 rotary: RotaryTable::new(config),
             },
@@ -111,10 +109,12 @@ impl CausalLm {
     pub(crate) fn head(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.forward(hidden),
-            None => {
-                let weight = self.model.embed_tokens.weight.val();
-                product(hidden, weight, true, self.memory.compute_dtype)
-            }
+            None => match &self.model.embed_tokens {
+                Embedding { packed: Some(packed), .. } => packed.product(hidden),
+                Embedding { weight, .. } => {
+                    product(hidden, weight.val(), true, self.memory.compute_dtype)
+                }
+            },
         }
     }
 
@@ -128,16 +128,8 @@ impl CausalLm {
     pub(crate) fn linears_mut(&mut self) -> Vec<(String, &mut Linear)> {
         let mut linears = Vec::new();
         for (index, block) in self.model.layers.iter_mut().enumerate() {
-            let mut add = |name: &str, linear| {
-                linears.push((format!("model.layers.{index}.{name}"), linear));
-            };
-            add("self_attn.q_proj", &mut block.self_attn.q_proj);
-            add("self_attn.k_proj", &mut block.self_attn.k_proj);
-            add("self_attn.v_proj", &mut block.self_attn.v_proj);
-            add("self_attn.o_proj", &mut block.self_attn.o_proj);
-            add("mlp.gate_proj", &mut block.mlp.gate_proj);
-            add("mlp.up_proj", &mut block.mlp.up_proj);
-            add("mlp.down_proj", &mut block.mlp.down_proj);
+            let of_block = block.linears_mut().into_iter();
+            linears.extend(of_block.map(|(name, it)| (format!("model.layers.{index}.{name}"), it)));
         }
         if let Some(head) = &mut self.lm_head {
             linears.push(("lm_head".to_owned(), head));
@@ -173,6 +165,9 @@ impl Decoder {
 
     /// Token embeddings, `[tokens]` to `[tokens, hidden]`.
     pub(crate) fn embed(&self, tokens: Tensor<1, Int>) -> Tensor<2> {
-        self.embed_tokens.weight.val().select(0, tokens).cast(FloatDType::F32)
+        match &self.embed_tokens.packed {
+            Some(packed) => packed.columns(tokens),
+            None => self.embed_tokens.weight.val().select(0, tokens).cast(FloatDType::F32),
+        }
     }
 }

@@ -3,37 +3,31 @@
 use burn::module::Param;
 use burn::tensor::{FloatDType, Tensor};
 
-use super::{CausalLm, Linear};
-use crate::workers::is_host;
-use crate::{ComputeDtype, PolicyModel};
+use super::{Block, CausalLm, Linear};
+use crate::ComputeDtype;
+use crate::kernels::PackedWeight;
 
 impl CausalLm {
     /// Network with its matrices in the compute dtype, so that sampling reads less memory. Must not
-    /// be trained or saved.
-    ///
-    /// A CPU keeps the weights of linear layers transposed in memory, so that each output of a
-    /// decoding step reads one contiguous row.
+    /// be trained or saved: on a CPU parameters make room for [packed weights](PackedWeight).
     pub(crate) fn for_sampling(mut self) -> Self {
         if self.memory.compute_dtype == ComputeDtype::Bf16 {
-            let on_cpu = is_host(&self.device());
-            let round = |it: &mut Param<Tensor<2>>| {
-                *it = it.clone().map(|it| it.cast(FloatDType::BF16));
-            };
-            let round_linear = |linear: &mut Linear| match on_cpu {
-                // The cast of a transposed view writes its rows one after the other.
-                true => {
-                    linear.weight = linear
-                        .weight
-                        .clone()
-                        .map(|it| it.transpose().cast(FloatDType::BF16).transpose());
-                }
-                false => round(&mut linear.weight),
-            };
-            round(&mut self.model.embed_tokens.weight);
-            self.lm_head.iter_mut().for_each(round_linear);
-            self.block_linears_mut().into_iter().for_each(round_linear);
+            let embedding = &mut self.model.embed_tokens;
+            embedding.packed = for_products(&mut embedding.weight, true);
+            self.linears_mut().into_iter().for_each(|(_, it)| pack(it));
         }
         self
+    }
+
+    /// Appends a block to a network [for sampling](Self::for_sampling), in its compute dtype.
+    pub(crate) fn push_for_sampling(&mut self, mut block: Block) {
+        if self.memory.compute_dtype == ComputeDtype::Bf16 {
+            for (_, linear) in block.linears_mut() {
+                linear.compute_dtype = ComputeDtype::Bf16;
+                pack(linear);
+            }
+        }
+        self.model.layers.push(block);
     }
 
     /// Sets the precision of every linear layer.
@@ -43,6 +37,20 @@ impl CausalLm {
         }
         self.block_linears_mut().into_iter().for_each(|it| it.compute_dtype = compute_dtype);
     }
+}
+
+fn pack(linear: &mut Linear) {
+    linear.packed = for_products(&mut linear.weight, false);
+}
+
+/// Packs a weight and empties its parameter; rounds the parameter on an accelerator.
+fn for_products(weight: &mut Param<Tensor<2>>, transposed: bool) -> Option<PackedWeight> {
+    let packed = PackedWeight::new(weight.val(), transposed);
+    *weight = weight.clone().map(|it| match packed {
+        Some(_) => Tensor::zeros([0, 0], &it.device()),
+        None => it.cast(FloatDType::BF16),
+    });
+    packed
 }
 
 #[cfg(test)]
@@ -139,8 +147,13 @@ mod tests {
                 .map(|it| it.val().dtype())
         };
         assert_eq!(types(trained.network()), [DType::F32; 2]);
-        assert_eq!(types(&trained.replicas()[0]), [DType::BF16; 2]);
         assert_eq!(types(&start.replicas()[0]), [DType::F32; 2]);
+        let is_packed = |it: &CausalLm| {
+            let mlp = &it.model.layers[0].mlp;
+            [&mlp.up_proj.packed, &it.model.embed_tokens.packed].map(Option::is_some)
+        };
+        assert_eq!(is_packed(&trained.replicas()[0]), [true; 2]);
+        assert_eq!(is_packed(&start.replicas()[0]), [false; 2]);
     }
 
     #[test]

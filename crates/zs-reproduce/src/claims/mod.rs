@@ -85,7 +85,7 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
 /// The preset that the arguments name.
 fn chosen(args: &ReproduceArgs, components: &Components) -> Result<ClaimsPreset> {
     if args.preset == Preset::Claims {
-        return preset(components);
+        return preset(args.world, components);
     }
     let refused = [
         ("--seeds", args.seeds.is_some()),
@@ -101,7 +101,7 @@ fn chosen(args: &ReproduceArgs, components: &Components) -> Result<ClaimsPreset>
     }
     let base = match &args.config {
         Some(path) => load(path, components)?,
-        None => quick_config(components)?,
+        None => quick_config(args.world, components)?,
     };
     Ok(quick(base, components)?)
 }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use toml::{Table, Value};
+use zs_world::WorldPreset;
 
 use zs_trainer::Components;
 use zs_trainer::config::{Check, RunFileError, parse};
@@ -20,6 +21,9 @@ macro_rules! claim_files {
 }
 
 const QUICK: &str = include_str!("../../presets/reproduce_quick.toml");
+
+/// Changes for the hard world.
+const HARD: &str = include_str!("../../presets/hard.toml");
 
 const QUICK_CLAIMS: [(&str, &str); 1] = claim_files!["quick": "simulator_or_real.toml"];
 
@@ -83,13 +87,16 @@ impl ClaimsPreset {
     }
 }
 
-/// The settings of the preset `quick`.
+/// The settings of the preset `quick` in a world.
 ///
 /// # Errors
 ///
 /// Never: the preset is part of this crate and tested.
-pub fn quick_config(components: &Components) -> Result<ReproduceConfig, RunFileError> {
-    parse(QUICK, "presets/reproduce_quick.toml", components)
+pub fn quick_config(
+    world: WorldPreset,
+    components: &Components,
+) -> Result<ReproduceConfig, ReproduceError> {
+    in_world(world, toml::from_str(QUICK)?, "presets/reproduce_quick.toml", components)
 }
 
 /// The preset `quick`, with custom settings.
@@ -101,17 +108,33 @@ pub fn quick(base: ReproduceConfig, components: &Components) -> Result<ClaimsPre
     ClaimsPreset::new(base, None, &QUICK_CLAIMS, components)
 }
 
-/// The preset `claims`.
+/// The preset `claims` in a world.
 ///
 /// # Errors
 ///
 /// Never: the preset is part of this crate and tested.
-pub fn preset(components: &Components) -> Result<ClaimsPreset, ReproduceError> {
+pub fn preset(world: WorldPreset, components: &Components) -> Result<ClaimsPreset, ReproduceError> {
     let file: BaseFile = toml::from_str(BASE)?;
     let mut settings: Table = toml::from_str(QUICK)?;
     merge(&mut settings, file.settings);
-    let base = parse(&toml::to_string(&settings)?, "presets/claims/base.toml", components)?;
+    let base = in_world(world, settings, "presets/claims/base.toml", components)?;
     Ok(ClaimsPreset::new(base, Some(file.seeds), &CLAIMS, components)?)
+}
+
+/// Settings of a preset in a world, with a directory of their own.
+fn in_world(
+    world: WorldPreset,
+    mut settings: Table,
+    file: &str,
+    components: &Components,
+) -> Result<ReproduceConfig, ReproduceError> {
+    if world == WorldPreset::Hard {
+        merge(&mut settings, toml::from_str(HARD)?);
+        if let Some(Value::String(out)) = settings.get_mut("out") {
+            out.push_str("-hard");
+        }
+    }
+    Ok(parse(&toml::to_string(&settings)?, file, components)?)
 }
 
 /// Replaces what `changes` has, table by table.
@@ -131,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_preset_is_whole() {
-        let preset = preset(&Components::built_in()).unwrap();
+        let preset = preset(WorldPreset::Easy, &Components::built_in()).unwrap();
         assert!(preset.num_seeds >= 5);
         // A piece of work is done again from its start, so it writes no checkpoints on its way.
         let TrainingConfig { schedule, checkpoints, .. } = &preset.base.training;
@@ -150,7 +173,7 @@ mod tests {
     #[test]
     fn the_main_job_is_valid_and_asks_enough() {
         let components = Components::built_in();
-        let config = quick_config(&components).unwrap();
+        let config = quick_config(WorldPreset::Easy, &components).unwrap();
         assert!(2 * config.worlds.test_per_hop >= 500);
         assert_eq!(config.preset, "quick");
         assert_eq!(config.training.rollout.prompt_template, zs_world::PROMPT_TEMPLATE);
@@ -162,6 +185,23 @@ mod tests {
         let quick = quick(config, &components).unwrap();
         assert_eq!(quick.claims[0].arm_names(), ["simulated", "base", "real"]);
         assert!(quick.num_seeds == 1 && !quick.resumes);
+    }
+
+    #[test]
+    fn the_hard_world_changes_both_presets() {
+        let components = Components::built_in();
+        let easy = quick_config(WorldPreset::Easy, &components).unwrap();
+        let quick = quick_config(WorldPreset::Hard, &components).unwrap();
+        let claims = preset(WorldPreset::Hard, &components).unwrap().base;
+        for (config, out) in [(&quick, "quick-hard"), (&claims, "claims-hard")] {
+            assert!(config.out.ends_with(out), "{}", config.out.display());
+            assert_eq!(config.worlds.world, WorldPreset::Hard);
+            assert_eq!(config.training.rollout.max_searches, 6);
+            assert_eq!(config.training.algorithm, easy.training.algorithm);
+        }
+        let mixed = ReproduceConfig { data: easy.data.clone(), ..quick };
+        let error = mixed.check(&components).unwrap_err().to_string();
+        assert!(error.contains("data.world"), "{error}");
     }
 
     #[test]

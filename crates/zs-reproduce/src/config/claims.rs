@@ -369,7 +369,9 @@ margin = 0.03
 
     #[test]
     fn arms_change_what_they_name_and_nothing_else() {
-        let base = crate::claims::quick_config(&Components::built_in()).unwrap();
+        let base =
+            crate::claims::quick_config(zs_world::WorldPreset::Easy, &Components::built_in())
+                .unwrap();
         let claim = claim(CLAIM);
         assert_eq!(claim.arm_names(), ["noisy", "real"]);
         let noisy = claim.arms["noisy"].settings(&base);
@@ -384,7 +386,9 @@ margin = 0.03
 
     #[track_caller]
     fn check_refused(claims: &[ClaimConfig], expected: &str) {
-        let base = crate::claims::quick_config(&Components::built_in()).unwrap();
+        let base =
+            crate::claims::quick_config(zs_world::WorldPreset::Easy, &Components::built_in())
+                .unwrap();
         let message =
             with_causes(&check_claims(&base, claims, &Components::built_in()).unwrap_err());
         assert!(message.contains(expected), "{message}");

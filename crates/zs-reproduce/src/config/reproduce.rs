@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use zs_simulator::SimulatedConfig;
+use zs_world::WorldPreset;
 
 use zs_trainer::Components;
 use zs_trainer::config::{
@@ -42,6 +43,9 @@ pub struct ReproduceConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReproduceWorlds {
+    /// Preset of the worlds, easy unless told otherwise.
+    #[serde(default, skip_serializing_if = "WorldPreset::is_easy")]
+    pub world: WorldPreset,
     /// Added to the seed, so that these worlds are none of pre-training or tuning.
     pub first_seed: u64,
     /// Training questions of each kind.
@@ -91,6 +95,9 @@ impl Check for ReproduceConfig {
         for (key, value) in counts {
             ensure(value > 0, key, "at least 1", value)?;
         }
+        let (world, tuned_on) = (self.worlds.world, self.data.world);
+        let expected = format!("that of the job, `{}`", world.word());
+        ensure(tuned_on == world, "data.world", &expected, tuned_on.word())?;
         let price = self.evaluation.dollars_per_1000_searches;
         let is_price = price.is_finite() && price >= 0.0;
         ensure(is_price, "evaluation.dollars_per_1000_searches", "at least 0", price)?;

@@ -11,7 +11,7 @@ use zs_rl::{Episode, RolloutConfig, RolloutEvent, rollout};
 
 use zs_trainer::source;
 
-use super::EngineArgs;
+use super::{EngineArgs, SamplingArgs};
 use crate::session::Session;
 
 /// Arguments of `zs ask`.
@@ -20,6 +20,9 @@ pub struct AskArgs {
     /// The policy model (Hugging Face layout).
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
+    /// Sampling of the model.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Search engine.
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -45,7 +48,7 @@ pub struct AskArgs {
 /// Plays one episode and prints it token by token.
 pub(crate) fn ask(args: &AskArgs, session: &Session) -> Result<()> {
     let context = session.context()?;
-    let policy = Arc::new(source::load_model(&args.model, context.devices.first())?);
+    let policy = Arc::new(args.sampling.load(&args.model, &context)?);
     let engine = args.engine.open(Some(Arc::clone(&policy) as _), &context)?;
     let question = Question::new("asked", args.question.as_str(), args.answer.iter().cloned());
     let config = RolloutConfig {

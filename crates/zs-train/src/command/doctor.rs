@@ -9,7 +9,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use zs_core::registry::{Settings, Spec};
 use zs_core::{Question, SearchEngine, SearchRequest};
-use zs_model::{ComputeDtype, DirectoryState, Generator, LanguageModel, WeightCheck, vector_units};
+use zs_model::{ComputeDtype, DirectoryState, Generator, WeightCheck, vector_units};
 use zs_search::{WebConfig, WebProvider};
 
 use crate::cuda::Survey;
@@ -271,8 +271,10 @@ fn model(prefix: &str, dir: &Path, findings: &mut Findings) {
 /// Opens an engine, and asks it one question where that costs nothing.
 fn ask(engine: &Spec, config: &TrainConfig, session: &Session) -> Result<String> {
     let context = session.context()?;
+    let compute_dtype = config.training.memory.compute_dtype;
+    let on = context.devices.all();
     let policy: Arc<dyn Generator> =
-        Arc::new(LanguageModel::load(&config.policy, context.devices.first())?);
+        Arc::new(source::load_for_sampling(&config.policy, &on, compute_dtype)?);
     let engines = Engines::new(&context, config.prices.clone()).with_policy(policy);
     let opened = engines.open(engine)?;
     let mut bills = false;

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use zs_core::SearchEngine;
 use zs_core::registry::Spec;
-use zs_model::Generator;
+use zs_model::{ComputeDtype, Generator};
 use zs_simulator::{SimulatedConfig, SimulatedSettings, TemplatesConfig};
 use zs_trainer::config::load_engine;
 use zs_trainer::engines::Engines;
@@ -83,10 +83,12 @@ impl EngineArgs {
     pub(crate) fn spec(&self, components: &Components) -> Result<Option<Spec>> {
         Ok(match self.clone() {
             Self { engine: Some(path), .. } => Some(load_engine(&path, components)?),
-            Self { simulator: Some(model), .. } => {
-                let (templates, sampling) = (TemplatesConfig::Auto, SimulatedConfig::default());
-                Some(Spec::of(&SimulatedSettings { model, templates, sampling })?)
-            }
+            Self { simulator: Some(model), .. } => Some(Spec::of(&SimulatedSettings {
+                model,
+                templates: TemplatesConfig::Auto,
+                sampling: SimulatedConfig::default(),
+                compute_dtype: ComputeDtype::F32,
+            })?),
             Self { corpus: None, index: None, .. } => None,
             Self { corpus, index, .. } => {
                 Some(Spec::of(&Bm25Settings { corpus, index, ..Bm25Settings::default() })?)

@@ -10,10 +10,10 @@ use clap::Args;
 use zs_core::registry::Spec;
 use zs_serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
 
-use crate::command::EngineArgs;
+use crate::command::{EngineArgs, SamplingArgs};
 use crate::pages::return_pages;
 use crate::session::Session;
-use zs_trainer::{engines, source};
+use zs_trainer::engines;
 
 /// Arguments of `zs serve`.
 #[derive(Debug, Args)]
@@ -33,6 +33,9 @@ pub struct ServeArgs {
     /// Model behind `/v1/chat/completions` and `/v1/completions` (Hugging Face layout).
     #[arg(long, value_name = "DIR", required_unless_present = "served_engine")]
     pub model: Option<PathBuf>,
+    /// Sampling of the model.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Name of the model in `/v1/models`; by default that of its directory.
     #[arg(long, requires = "model")]
     pub model_name: Option<String>,
@@ -102,7 +105,7 @@ pub(crate) fn serve(args: &ServeArgs, session: &Session) -> Result<()> {
         None => None,
         Some(dir) => Some(ServedModel {
             name: args.model_name.clone().unwrap_or_else(|| dir_name(dir)),
-            generator: Arc::new(source::load_model(dir, context.devices.first())?),
+            generator: Arc::new(args.sampling.load(dir, &context)?),
         }),
     };
     let config = args.config()?;

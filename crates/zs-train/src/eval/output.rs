@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use zs_eval::{EvalConfig, Method, PlayedBatch, Protocol, QuestionRecord};
+use zs_model::ComputeDtype;
 use zs_rl::{RolloutConfig, write_records};
 
 use super::run::EvalRunArgs;
@@ -31,6 +32,8 @@ pub(super) struct Settings {
     method: Method,
     protocol: Protocol,
     samples: u32,
+    #[serde(default, skip_serializing_if = "ComputeDtype::is_f32")]
+    compute_dtype: ComputeDtype,
     rollout: RolloutConfig,
     seed: u64,
 }
@@ -74,6 +77,7 @@ impl Settings {
             method: args.method,
             protocol: protocol.clone(),
             samples: args.samples,
+            compute_dtype: args.sampling.dtype(),
             // As the batch size, lanes are not what the numbers depend on.
             rollout: RolloutConfig { lanes: 1, ..config.rollout.clone() },
             seed: config.seed,

@@ -11,13 +11,13 @@ use zs_eval::{
     EvalConfig, EvaluationReport, Evaluator, Method, PlayedBatch, Protocol, QuestionRecord, Quirk,
     select_questions,
 };
-use zs_model::{Generator, LanguageModel};
+use zs_model::{Generator, SamplingModel};
 use zs_rl::RolloutConfig;
 use zs_rl::program::Harness;
 use zs_search::FixedEngine;
 
 use super::output::{EvalDir, Settings};
-use crate::command::EngineArgs;
+use crate::command::{EngineArgs, SamplingArgs};
 use crate::eval::score::ProtocolArgs;
 use crate::report_table::{self, Kind};
 use crate::session::Session;
@@ -29,6 +29,9 @@ pub struct EvalRunArgs {
     /// The policy model (Hugging Face layout).
     #[arg(long, value_name = "DIR", required = true)]
     pub model: Option<PathBuf>,
+    /// Sampling of the model.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Search engine; not needed by methods that do not search.
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -120,7 +123,7 @@ pub(super) fn run(args: &EvalRunArgs, session: &Session) -> Result<()> {
     let programs: Vec<Spec> = programs.collect::<Result<_, _>>().context("`--program`")?;
     let harness = Harness::of(functions, &programs)?;
     let context = session.context()?;
-    let policy = Arc::new(source::load_policy(args.model(), &context)?);
+    let policy = Arc::new(args.sampling.load(args.model(), &context)?);
     let mut questions = session.read_questions(args.questions())?;
     questions.truncate(args.limit.unwrap_or(usize::MAX));
     let questions = select_questions(&protocol, questions);
@@ -192,7 +195,7 @@ pub(super) fn run(args: &EvalRunArgs, session: &Session) -> Result<()> {
 #[expect(clippy::too_many_arguments, reason = "the parts of one evaluation, each used once")]
 fn play(
     args: &EvalRunArgs,
-    policy: &LanguageModel,
+    policy: &SamplingModel,
     engine: &dyn SearchEngine,
     questions: &[Question],
     config: &EvalConfig,
@@ -233,7 +236,7 @@ fn play(
 /// Builds the rollout config of these arguments.
 fn rollout_config(
     args: &EvalRunArgs,
-    policy: &LanguageModel,
+    policy: &SamplingModel,
     protocol: &Protocol,
 ) -> Result<RolloutConfig> {
     let base = source::default_rollout(policy.tokenizer());

@@ -14,7 +14,7 @@ use zs_simulator::collect::{
 };
 use zs_trainer::{Console, PolicySearches, Progress, engines, source};
 
-use crate::command::EngineArgs;
+use crate::command::{EngineArgs, SamplingArgs};
 use crate::session::Session;
 
 /// Subcommands of `zs simulate`.
@@ -35,6 +35,9 @@ pub struct CollectArgs {
     /// Policy model that searches for the questions instead.
     #[arg(long, value_name = "DIR", required_unless_present = "turns", requires = "questions")]
     pub policy: Option<PathBuf>,
+    /// Sampling of the policy.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Questions that the policy is asked (JSON Lines or Parquet).
     #[arg(long, value_name = "FILE", requires = "policy")]
     pub questions: Option<PathBuf>,
@@ -271,7 +274,7 @@ impl CollectArgs {
             bail!("give the policy an engine: --corpus, --index or --engine");
         };
         let engine = engines::open_alone(&engine, &context)?;
-        let model = source::load_model(policy, context.devices.first())?;
+        let model = self.sampling.load(policy, &context)?;
         let mut asked = session.read_questions(questions)?;
         asked.truncate(self.limit.unwrap_or(usize::MAX));
         let rollout = RolloutConfig {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use zs_model::ComputeDtype;
 use zs_rl::consult::{GeneratorHelperConfig, HelperKind, HelperTemplates};
 use zs_rl::judge::JUDGE_PROMPT;
 
@@ -31,6 +32,9 @@ pub struct HelperModelsConfig {
     /// Sampling of the model.
     #[serde(default)]
     pub sampling: GeneratorHelperConfig,
+    /// Data type of its matrix products and of its weights in memory.
+    #[serde(default, skip_serializing_if = "ComputeDtype::is_f32")]
+    pub compute_dtype: ComputeDtype,
     /// Prompt templates.
     #[serde(default)]
     pub templates: HelperTemplates,
@@ -73,6 +77,9 @@ pub struct JudgeConfig {
     /// Prompt template over `question`, `a`, `b` and `rubrics`.
     #[serde(default = "default_judge_prompt")]
     pub template: String,
+    /// Data type of its matrix products and of its weights in memory.
+    #[serde(default, skip_serializing_if = "ComputeDtype::is_f32")]
+    pub compute_dtype: ComputeDtype,
 }
 
 fn default_verdict_tokens() -> usize {

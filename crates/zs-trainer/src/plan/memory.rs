@@ -161,22 +161,30 @@ pub fn parts(
     add("key-value cache in motion", sampling.moving, Some(Phase::Rollout));
     add("a pass of sampling", sampling.pass, Some(Phase::Rollout));
     if !on.has_simulator_apart {
-        add(SIMULATOR, simulator_bytes(config, components)?, None);
+        add(SIMULATOR, simulator_bytes(config, on.is_gpu, components)?, None);
     }
     Ok(parts)
 }
 
 /// Memory of a simulation LLM in this process; 0 where there is none.
-pub fn simulator_bytes(config: &TrainConfig, components: &Components) -> Result<u64, LoadError> {
+pub fn simulator_bytes(
+    config: &TrainConfig,
+    is_gpu: bool,
+    components: &Components,
+) -> Result<u64, LoadError> {
     let mut models = Vec::new();
     components.engines.visit(&config.engine, &mut |it| {
         if it.kind == SimulatedSettings::KIND {
-            models.extend(it.parse::<SimulatedSettings>().ok().map(|it| it.model));
+            models.extend(it.parse::<SimulatedSettings>().ok());
         }
     })?;
-    models
-        .iter()
-        .try_fold(0, |sum, it| Ok(sum + BYTES * ModelConfig::from_dir(it)?.num_parameters() as u64))
+    models.iter().try_fold(0, |sum, it| {
+        let of_weight = match it.compute_dtype.resolved(is_gpu) {
+            ComputeDtype::Bf16 => BYTES_BF16,
+            ComputeDtype::F32 | ComputeDtype::Auto => BYTES,
+        };
+        Ok(sum + of_weight * ModelConfig::from_dir(&it.model)?.num_parameters() as u64)
+    })
 }
 
 /// The larger of the two halves of a step.

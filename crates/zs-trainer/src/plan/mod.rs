@@ -14,7 +14,7 @@ pub use self::available::memory_of_machine;
 use self::available::Available;
 use self::memory::{Part, Phase, Placement};
 use crate::config::{TrainConfig, futile_settings_of};
-use crate::{LoadError, RunContext};
+use crate::{DeviceName, LoadError, RunContext};
 
 /// Tokens of a prompt, where nothing is known about it: the template of ZeroSearch and a question.
 const PROMPT_TOKENS: usize = 256;
@@ -73,7 +73,8 @@ impl<'a> Plan<'a> {
         let parts = memory::parts(config, Placement::of(devices), &context.components)?;
         let apart = match devices.own_simulator_name() {
             Some(name) => {
-                let bytes = memory::simulator_bytes(config, &context.components)?;
+                let is_gpu = name != DeviceName::Cpu;
+                let bytes = memory::simulator_bytes(config, is_gpu, &context.components)?;
                 Some((bytes, Available::on(name, devices)))
             }
             None => None,
