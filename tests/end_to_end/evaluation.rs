@@ -84,10 +84,18 @@ fn an_evaluation_goes_on_and_comes_to_the_same() {
         assert_eq!(read(&format!("a/{name}")), read(&format!("b/{name}")), "{name}");
     }
 
-    let other = ["eval", "--model", "model", "--questions", "w/questions.jsonl", "--seed", "9"];
-    let output = zs(dir, &[&other[..], &corpus[..], &["--out", "b"]].concat());
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && stderr.contains("another `"), "{stderr}");
+    for (other, named) in [
+        (["--seed", "9"], "another `seed`"),
+        (["--compute-dtype", "bf16"], "another `compute_dtype`"),
+    ] {
+        let same = ["eval", "--model", "model", "--questions", "w/questions.jsonl"];
+        let output = zs(dir, &[&same[..], &other, &corpus[..], &["--out", "b"]].concat());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && stderr.contains(named), "{stderr}");
+    }
+    let in_bf16 = ["--compute-dtype", "bf16", "--out", "bf16"];
+    let table = eval(dir, &[&corpus[..], &in_bf16].concat());
+    assert!(table.contains("protocol strict"), "{table}");
 
     let table = zs_ok(dir, &["eval", "compare", "a", "b"]);
     assert!(table.contains("change from a") && table.contains("1.0000"), "{table}");

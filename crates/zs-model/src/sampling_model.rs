@@ -82,6 +82,12 @@ impl SamplingModel {
         &self.config
     }
 
+    /// Data type of matrix products, [resolved](ComputeDtype::resolved) for the device.
+    #[must_use]
+    pub fn compute_dtype(&self) -> ComputeDtype {
+        self.replicas.first().map_or(ComputeDtype::F32, |it| it.memory.compute_dtype)
+    }
+
     fn local_session(&self, num_sequences: usize) -> LocalSession<'_> {
         let new = || {
             let (tokenizer, counters) = (Some(&self.tokenizer), &self.graph_counters);

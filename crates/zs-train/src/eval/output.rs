@@ -32,7 +32,7 @@ pub(super) struct Settings {
     method: Method,
     protocol: Protocol,
     samples: u32,
-    #[serde(default, skip_serializing_if = "ComputeDtype::is_f32")]
+    #[serde(default)]
     compute_dtype: ComputeDtype,
     rollout: RolloutConfig,
     seed: u64,
@@ -41,6 +41,7 @@ pub(super) struct Settings {
 impl Settings {
     pub(super) fn new(
         args: &EvalRunArgs,
+        compute_dtype: ComputeDtype,
         protocol: &Protocol,
         config: &EvalConfig,
         components: &zs_trainer::Components,
@@ -77,7 +78,7 @@ impl Settings {
             method: args.method,
             protocol: protocol.clone(),
             samples: args.samples,
-            compute_dtype: args.sampling.dtype(),
+            compute_dtype,
             // As the batch size, lanes are not what the numbers depend on.
             rollout: RolloutConfig { lanes: 1, ..config.rollout.clone() },
             seed: config.seed,

@@ -144,7 +144,8 @@ pub(super) fn run(args: &EvalRunArgs, session: &Session) -> Result<()> {
         noise_probability: 0.0,
     };
     config.rollout.validate()?;
-    let settings = Settings::new(args, &protocol, &config, &session.components)?;
+    let settings =
+        Settings::new(args, policy.compute_dtype(), &protocol, &config, &session.components)?;
     let total = questions.len() * args.samples as usize;
     let open = |out: &PathBuf| EvalDir::open(out, &settings, total, args.batch_size);
     let mut dir = args.out.as_ref().map(open).transpose()?;
