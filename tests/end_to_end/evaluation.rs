@@ -17,10 +17,22 @@ fn workplace() -> tempfile::TempDir {
 /// Evaluates with few tokens a turn, so that a random model ends soon.
 #[track_caller]
 fn eval(dir: &Path, arguments: &[&str]) -> String {
-    let base = ["eval", "--model", "model", "--questions", "w/questions.jsonl"];
-    let limits = ["--max-new-tokens", "6", "--max-searches", "1", "--batch-size", "2"];
-    zs_ok(dir, &[&base[..], &limits[..], arguments].concat())
+    zs_ok(dir, &[&EVAL[..], arguments].concat())
 }
+
+const EVAL: [&str; 11] = [
+    "eval",
+    "--model",
+    "model",
+    "--questions",
+    "w/questions.jsonl",
+    "--max-new-tokens",
+    "6",
+    "--max-searches",
+    "1",
+    "--batch-size",
+    "2",
+];
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -88,8 +100,7 @@ fn an_evaluation_goes_on_and_comes_to_the_same() {
         (["--seed", "9"], "another `seed`"),
         (["--compute-dtype", "bf16"], "another `compute_dtype`"),
     ] {
-        let same = ["eval", "--model", "model", "--questions", "w/questions.jsonl"];
-        let output = zs(dir, &[&same[..], &other, &corpus[..], &["--out", "b"]].concat());
+        let output = zs(dir, &[&EVAL[..], &other, &corpus, &["--out", "b"]].concat());
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && stderr.contains(named), "{stderr}");
     }
