@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{DataError, RowReader};
+use crate::{DataError, RowReader, read_regular};
 
 /// Failure to write or continue a file.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,13 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let parent = parent_of(path);
     create_dir(parent).map_err(FileError::io(parent, "create the directory"))?;
     let write = || {
-        let mut file = File::create(&partial)?;
+        // A link or a pipe of that name must not be written through.
+        if let Err(error) = fs::remove_file(&partial)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let mut file = File::create_new(&partial)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&partial, path)
@@ -130,9 +136,9 @@ pub fn write_json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<(), 
 ///
 /// # Errors
 ///
-/// Fails when the file cannot be read or is not the JSON of such a value.
+/// Fails when the file is no regular one, cannot be read or is not the JSON of such a value.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
-    let bytes = fs::read(path).map_err(FileError::io(path, "be read"))?;
+    let bytes = read_regular(path).map_err(FileError::io(path, "be read"))?;
     let json_error = |source| FileError::Json { path: path.to_owned(), source };
     serde_json::from_slice(&bytes).map_err(json_error)
 }
@@ -259,7 +265,7 @@ impl JsonLinesWriter {
 
 /// The first whole lines of a file, at most so many; none where there is no file.
 fn first_lines(path: &Path, lines: usize) -> Result<Vec<String>, FileError> {
-    let bytes = match fs::read(path) {
+    let bytes = match read_regular(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
         bytes => bytes.map_err(FileError::io(path, "resume from"))?,
     };

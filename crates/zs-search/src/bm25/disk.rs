@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tantivy::directory::MmapDirectory;
 use tantivy::{Index, TantivyError};
 use zs_core::Document;
-use zs_data::Note;
+use zs_data::{Note, open_regular};
 
 use super::analysis::analyser;
 use super::corpus::Corpus;
@@ -277,7 +277,13 @@ impl Bm25Engine {
     ///
     /// Fails when the folder is missing or holds no index of this program, and when a file is damaged.
     pub fn open(dir: &Path) -> Result<Self, Bm25Error> {
-        fs::read_dir(dir).map_err(io(dir))?;
+        // What is no regular file is refused before the index opens it.
+        for entry in fs::read_dir(dir).map_err(io(dir))? {
+            let path = entry.map_err(io(dir))?.path();
+            if !path.is_dir() {
+                open_regular(&path).map_err(io(&path))?;
+            }
+        }
         let not_an_index = |it: TantivyError| Bm25Error::NotAnIndex {
             path: dir.to_owned(),
             message: it.to_string(),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use zs_data::{FileError, read_json};
 
 use super::files::{io, partial_dir};
 use super::schema::Layout;
@@ -63,9 +64,9 @@ impl Plan {
         if !path.exists() {
             return self.write(partial);
         }
-        let text = fs::read(&path).map_err(io(&path))?;
-        match serde_json::from_slice::<Self>(&text) {
+        match read_json::<Self>(&path) {
             Ok(earlier) if earlier == *self => Ok(()),
+            Err(error @ FileError::Io { .. }) => Err(error.into()),
             _ => Err(Bm25Error::OtherBuild { path: partial.to_owned() }),
         }
     }
