@@ -11,8 +11,7 @@ use zs_model::{DeviceHealth, LanguageModel};
 use zs_rl::{Advantages, Algorithm, F1, Grpo, RewardFunction, RolloutBatch, UpdateError};
 use zs_trainer::files::RunDir;
 use zs_trainer::{
-    Callback, CallbackError, Flow, RunContext, StepReport, TrainError, Trainer,
-    TrainerBuilder,
+    Callback, CallbackError, Flow, RunContext, StepReport, TrainError, Trainer, TrainerBuilder,
 };
 use zs_world::{PROMPT_TEMPLATE, Split, World};
 

@@ -60,7 +60,8 @@ fn a_panic_while_sampling_fails_every_request_and_health() {
     const CAUSE: &str = "sampling panicked: the sampler has had enough";
     let server = start(&DeviceHealth::default());
     assert_eq!(send(&server, "GET", "/health", "", "").json(), json!({ "status": "ok" }));
-    let prompt = |text: &str, stream: bool| json!({ "prompt": text, "max_tokens": 4, "stream": stream });
+    let prompt =
+        |text: &str, stream: bool| json!({ "prompt": text, "max_tokens": 4, "stream": stream });
     // These share a batch, which is full with the last.
     let outstanding: Vec<TcpStream> = ["a", "b", "boom"]
         .into_iter()
@@ -99,7 +100,8 @@ fn a_failed_device_fails_what_is_in_progress_and_what_comes() {
     let query = json!({ "query": "q" });
     let in_progress = begin(&server, "/retrieve", &query);
     while !send(&server, "GET", "/metrics", "", "").body.contains("zs_serve_in_flight 1") {}
-    health.report("thread DSU-0-0 panicked at tune/local.rs:\nShould run when selected by autotune.");
+    health
+        .report("thread DSU-0-0 panicked at tune/local.rs:\nShould run when selected by autotune.");
     engine.open();
     let cause = "panicked at tune/local.rs: Should run when selected by autotune.; ";
     check_failed(&read(in_progress), cause);

@@ -47,9 +47,10 @@ struct Computed {
 
 /// Compares what `compute` returns for every number of rows and dtype with what is known.
 fn compare(compute: impl Fn(usize, ComputeDtype) -> Computed) -> Result<(), CanaryFailed> {
-    for (rows, dtype) in ROWS.into_iter().flat_map(|it| {
-        [ComputeDtype::F32, ComputeDtype::Bf16].map(|dtype| (it, dtype))
-    }) {
+    for (rows, dtype) in ROWS
+        .into_iter()
+        .flat_map(|it| [ComputeDtype::F32, ComputeDtype::Bf16].map(|dtype| (it, dtype)))
+    {
         let expected = expected(rows);
         let found = zs_core::caught(|| compute(rows, dtype));
         let place = || format!("of {rows} rows in {}", name(dtype));
@@ -63,8 +64,7 @@ fn compare(compute: impl Fn(usize, ComputeDtype) -> Computed) -> Result<(), Cana
         ];
         for (what, found, expected, tolerance) in parts {
             if found.len() != expected.len() {
-                let problem =
-                    format!("the {what} {} has {} numbers", place(), found.len());
+                let problem = format!("the {what} {} has {} numbers", place(), found.len());
                 return Err(CanaryFailed { problem });
             }
             let differs = |(found, expected): (&f32, &f32)| {
@@ -113,14 +113,14 @@ fn compute(rows: usize, dtype: ComputeDtype, device: &Device) -> Computed {
     // Backends with fusion merge this with the product, which is where a failure is swallowed.
     let sum = product.clone() * 0.5 + 1.0;
     let norm = rms_norm(sum, Tensor::ones([WIDTH], device), EPS);
-    let values = |it: Tensor<2>| it.cast(DType::F32).into_data().try_to_vec::<f32>().unwrap_or_default();
+    let values =
+        |it: Tensor<2>| it.cast(DType::F32).into_data().try_to_vec::<f32>().unwrap_or_default();
     Computed { product: values(product), norm: values(norm) }
 }
 
 fn expected(rows: usize) -> Computed {
     let sum = |row, column| (0..DEPTH).map(|it| number(row, it) * number(it, column)).sum::<f32>();
-    let product: Vec<f32> =
-        (0..rows * WIDTH).map(|it| sum(it / WIDTH, it % WIDTH)).collect();
+    let product: Vec<f32> = (0..rows * WIDTH).map(|it| sum(it / WIDTH, it % WIDTH)).collect();
     let norm = product.chunks(WIDTH).flat_map(|row| {
         let row: Vec<f64> = row.iter().map(|it| f64::from(*it) * 0.5 + 1.0).collect();
         let mean = row.iter().map(|it| it * it).sum::<f64>() / row.len() as f64;
@@ -158,7 +158,14 @@ mod tests {
         check(|it, _| it.product[130] += 1.0, "in row 1, column 2");
         check(|it, _| it.norm[0] = f32::NAN, "the norm of 64 rows in f32 is NaN in place of");
         // What a kernel leaves that has not run.
-        check(|it, dtype| if dtype == ComputeDtype::Bf16 { it.product.fill(0.0) }, "in bf16 is 0 in");
+        check(
+            |it, dtype| {
+                if dtype == ComputeDtype::Bf16 {
+                    it.product.fill(0.0)
+                }
+            },
+            "in bf16 is 0 in",
+        );
         check(|it, _| it.norm.clear(), "has 0 numbers");
         check(
             |_, _| panic!("Should run when selected by autotune."),

@@ -48,9 +48,9 @@ mod chat;
 mod checkpoint;
 mod compute_dtype;
 mod config;
-mod device_health;
 #[cfg(feature = "flex")]
 mod cpu;
+mod device_health;
 mod digest;
 mod generate;
 mod gguf;

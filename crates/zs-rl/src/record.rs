@@ -296,7 +296,8 @@ mod tests {
     fn the_first_version_is_still_read() {
         // As the first release wrote it, a reward's components included.
         let row = r#"{"version":1,"record":{"question":{"id":"q","question":"?","golden_answers":["a"]},"trajectories":[{"trajectory":{"question_id":"q","prompt":[1],"turns":[{"completion":{"tokens":[2],"log_probs":[-0.5],"stop_reason":"end_of_sequence"},"text":"x","action":{"kind":"invalid"},"observation":[],"observation_text":""}],"truncated":false},"reward":{"total":0.0,"components":[{"name":"f1","score":0.0}]}}]}}"#;
-        let group: crate::TrajectoryGroup = read_records(row.as_bytes(), row.len()).next().unwrap().unwrap();
+        let group: crate::TrajectoryGroup =
+            read_records(row.as_bytes(), row.len()).next().unwrap().unwrap();
         assert_eq!(group.trajectories[0].trajectory.turns[0].completion.tokens, [2]);
         assert!(group.trajectories[0].trajectory.consults.is_empty());
     }

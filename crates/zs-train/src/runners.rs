@@ -93,7 +93,8 @@ mod tests {
             BackendLog(health.clone()).log(&record);
             let found = health.check().map_err(|it| it.to_string());
             assert_eq!(found.is_err(), expected, "{level} {target}: {found:?}");
-            let is_named = |it: String| it.contains(&format!("{target}: sync_collective failed: 7"));
+            let is_named =
+                |it: String| it.contains(&format!("{target}: sync_collective failed: 7"));
             assert!(found.map_or_else(is_named, |()| true));
         }
         check(Level::Error, "cubecl_runtime::client", true);

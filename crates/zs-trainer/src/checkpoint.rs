@@ -1,13 +1,15 @@
 //! Checkpoints of a run, written atomically, with a manifest that reveals damaged ones.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zs_core::with_causes;
-use zs_data::{FileError, count_whole_lines, create_dir, digest, read_json, sync_dir, write_json};
+use zs_data::{
+    FileError, count_whole_lines, create_dir, digest, open_regular, read_json, sync_dir, write_json,
+};
 
 use crate::RunContext;
 use crate::files::{CONFIG, RunDir, entries_below, numbers_in};
@@ -330,7 +332,7 @@ fn remove(dir: &Path) -> io::Result<()> {
 }
 
 fn sync_file(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    open_regular(path)?.sync_all()
 }
 
 #[cfg(test)]

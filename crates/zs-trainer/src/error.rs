@@ -5,9 +5,7 @@ use std::path::PathBuf;
 use zs_core::registry::{BoxedError, RegistryError};
 use zs_data::{DataError, FileError};
 use zs_eval::EvaluateError;
-use zs_model::{
-    CheckpointError, ConfigError, DeviceFailed, LoraError, SaveError, TokenizerError,
-};
+use zs_model::{CheckpointError, ConfigError, DeviceFailed, LoraError, SaveError, TokenizerError};
 use zs_rl::consult::HelperError;
 use zs_rl::judge::JudgeError;
 use zs_rl::{RolloutError, UpdateError};

@@ -240,7 +240,9 @@ mod tests {
             assert!(!rendered.contains(found), "{found}");
         }
         // What the script shows, it sets as text.
-        for sink in ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "\"style\""] {
+        for sink in
+            ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "\"style\""]
+        {
             assert!(!SCRIPT.contains(sink), "{sink}");
         }
     }

@@ -226,7 +226,9 @@ mod tests {
         let (page, _) = render(&report).unwrap();
         assert!(page.matches("<svg").count() >= 5);
         assert!(page.contains("&lt;answer&gt;A") && page.contains("who &lt;i&gt;?"));
-        assert!(page.contains("default-src &#x27;none&#x27;; script-src &#x27;none&#x27;; style-src"));
+        assert!(
+            page.contains("default-src &#x27;none&#x27;; script-src &#x27;none&#x27;; style-src")
+        );
         for external in ["http:", "https:", "<script", "@import", "url(", " style=\""] {
             let found = page.replace("http://www.w3.org/2000/svg", "").contains(external);
             assert!(!found, "{external}");
