@@ -68,8 +68,7 @@ fn compare(compute: impl Fn(usize, ComputeDtype) -> Computed) -> Result<(), Cana
                 return Err(CanaryFailed { problem });
             }
             let differs = |(found, expected): (&f32, &f32)| {
-                // NaN differs too.
-                !((found - expected).abs() <= tolerance)
+                found.is_nan() || (found - expected).abs() > tolerance
             };
             if let Some(at) = found.iter().zip(expected).position(differs) {
                 let (found, expected) = (found[at], expected[at]);

@@ -382,6 +382,10 @@ mod tests {
         check(SMOLLM2, "--pieces update --bf16", 1024, 1.26);
         check(SMOLLM2, "--pieces rl --lora 0 --bf16", 4096, 6.7);
         // `model_speed 8m ARGUMENTS --tries 2`
+        check(EIGHT_MILLION, "--lora 0 --pieces update", 1024, 0.52);
+        check(EIGHT_MILLION, "--lora 0 --pieces update --bf16", 1024, 0.54);
+        check(EIGHT_MILLION, "--lora 0 --pieces rl", 5376, 1.94);
+        check(EIGHT_MILLION, "--pieces rl --lora 0 --bf16", 5376, 1.69);
     }
 
     #[test]
