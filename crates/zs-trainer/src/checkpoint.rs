@@ -314,7 +314,8 @@ fn entry(path: &Path) -> Result<Entry, FileError> {
 }
 
 fn bytes_of(path: &Path) -> Result<u64, FileError> {
-    Ok(fs::metadata(path).map_err(FileError::io(path, "be read"))?.len())
+    let metadata = open_regular(path).and_then(|it| it.metadata());
+    Ok(metadata.map_err(FileError::io(path, "be read"))?.len())
 }
 
 /// Path inside a directory, with slashes.

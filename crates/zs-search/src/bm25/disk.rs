@@ -110,17 +110,19 @@ impl IndexBuild {
     }
 
     /// Builds the index, or goes on with a build that was interrupted; `progress` hears about every
-    /// document.
+    /// document. An index that the same build has finished is left as it is.
     ///
     /// # Errors
     ///
-    /// Fails when the corpus has a malformed row or none, `out` exists and is not empty, another
+    /// Fails when the corpus has a malformed row or none, `out` holds something else, another
     /// build is under way, what an interrupted build left belongs to another corpus, or a file
     /// cannot be written.
     pub fn run(&self, progress: &mut dyn FnMut(BuildProgress)) -> Result<IndexSummary, Bm25Error> {
-        refuse_taken(&self.out)?;
-        let file = CorpusFile::of(&self.corpus)?;
         let partial = partial_dir(&self.out);
+        if let Err(taken) = refuse_taken(&self.out) {
+            return self.finished(&partial)?.ok_or(taken);
+        }
+        let file = CorpusFile::of(&self.corpus)?;
         fs::create_dir_all(&partial).map_err(io(&partial))?;
         let lock = File::create(partial.join(LOCK)).map_err(io(&partial))?;
         if lock.try_lock().is_err() {
@@ -147,6 +149,27 @@ impl IndexBuild {
         drop(lock);
         fs::remove_dir_all(&partial).map_err(io(&partial))?;
         Ok(summary)
+    }
+
+    /// Summary of the index that is there, where this build has made it and the process may have been
+    /// killed after that; what is left of the build goes.
+    fn finished(&self, partial: &Path) -> Result<Option<IndexSummary>, Bm25Error> {
+        if !Plan::is_in(&self.out) {
+            return Ok(None);
+        }
+        let language = Corpus::open(&self.corpus, self.config.language)?.language;
+        let layout = Layout { fields: self.config.fields, language };
+        let file = CorpusFile::of(&self.corpus)?;
+        if !Plan::new(file, layout, self.shard_size).is_of(&self.out) {
+            return Ok(None);
+        }
+        let num_documents = Bm25Engine::open(&self.out)?.num_documents() as u64;
+        if partial.exists() {
+            fs::remove_dir_all(partial).map_err(io(partial))?;
+        }
+        let (notes, scripts) = (Vec::new(), ScriptCounts::default());
+        let num_resumed = num_documents;
+        Ok(Some(IndexSummary { num_documents, num_resumed, notes, scripts, language }))
     }
 
     /// Reads the corpus on this thread and indexes its shards on others.
@@ -398,7 +421,13 @@ mod tests {
                 assert_eq!(ids(&engine, query), ids(&expected, query), "{query}, {shard_size}");
             }
             assert!(!partial_dir(&out).exists());
-            assert!(matches!(build.run(&mut |_| {}), Err(Bm25Error::NotEmpty { .. })));
+            // As a process leaves it that is killed once the index is in its place.
+            fs::create_dir_all(partial_dir(&out).join("shard-000000")).unwrap();
+            let again = build.run(&mut |_| {}).unwrap();
+            assert_eq!((again.num_documents, again.num_resumed), (23, 23));
+            assert!(!partial_dir(&out).exists());
+            let other = build.clone().with_shard_size(shard_size + 1);
+            assert!(matches!(other.run(&mut |_| {}), Err(Bm25Error::NotEmpty { .. })));
         }
     }
 

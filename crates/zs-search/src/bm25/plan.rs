@@ -71,6 +71,16 @@ impl Plan {
         }
     }
 
+    /// Tests whether a folder has the plan of an index.
+    pub(super) fn is_in(dir: &Path) -> bool {
+        dir.join(ABOUT).exists()
+    }
+
+    /// Tests whether a folder has this plan.
+    pub(super) fn is_of(&self, dir: &Path) -> bool {
+        read_json::<Self>(&dir.join(ABOUT)).is_ok_and(|it| it == *self)
+    }
+
     /// Writes the plan into a folder.
     pub(super) fn write(&self, dir: &Path) -> Result<(), Bm25Error> {
         let text = serde_json::to_string_pretty(self).unwrap_or_else(|it| {
