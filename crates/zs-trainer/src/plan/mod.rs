@@ -343,14 +343,17 @@ mod tests {
         #[track_caller]
         fn check(shape: &str, arguments: &str, tokens: usize, gib: f64) {
             let dir = tempfile::tempdir().unwrap();
-            std::fs::write(dir.path().join("config.json"), shape).unwrap();
+            let is_sampling = arguments.contains("decode");
+            // Each of 8 rows has 128 + 16 tokens.
+            let limited = shape.replace("8192", if is_sampling { "144" } else { "8192" });
+            std::fs::write(dir.path().join("config.json"), limited).unwrap();
             let lora = "[training.lora]\nr = 16\nalpha = 32.0\ntarget_modules = [\"q_proj\", \
                         \"k_proj\", \"v_proj\", \"o_proj\", \"gate_proj\", \"up_proj\", \
                         \"down_proj\"]\n";
-            let is_sampling = arguments.contains("decode");
             let is_lora = !is_sampling && !arguments.contains("--lora 0");
             let mut config = config(&format!(
-                "[training.memory]\ncompute_dtype = \"{}\"\ngradient_checkpointing = {}\n\
+                "[training.algorithm]\nkind = \"grpo\"\nkl_coef = 0.0\n\
+                 [training.memory]\ncompute_dtype = \"{}\"\ngradient_checkpointing = {}\n\
                  [training.update]\nmicro_batch_tokens = {tokens}\n{}",
                 if arguments.contains("--bf16") { "bf16" } else { "f32" },
                 is_lora || arguments.contains("--gradient-checkpointing"),
@@ -358,10 +361,8 @@ mod tests {
             ));
             config.policy = dir.path().to_owned();
             config.training.schedule.questions_per_step = 1;
-            // Sampled rows are 8 of at most 144 tokens, or 64 of 192.
-            config.training.schedule.group_size = if shape == SMOLLM2 { 8 } else { 64 };
+            config.training.schedule.group_size = 8;
             config.training.schedule.eval_batch_size = 1;
-            config.training.rollout.max_new_tokens = if shape == SMOLLM2 { 144 } else { 192 };
             let on = Placement { cores: 2, ..CPU };
             let parts = memory::parts(&config, on, &Components::built_in()).unwrap();
             let of = |phase: Phase| -> u64 {
