@@ -161,8 +161,10 @@ fn read_line<'a>(
     if line.len() > limit && !line.ends_with(b"\n") {
         return Err(RecordError::TooLong { row, limit });
     }
-    let not_utf8 = |it| read_error(io::Error::new(io::ErrorKind::InvalidData, it));
-    std::str::from_utf8(line).map_err(not_utf8)
+    std::str::from_utf8(line).map_err(|it| {
+        let problem = format!("it is not UTF-8 text: {it}");
+        read_error(io::Error::new(io::ErrorKind::InvalidData, problem))
+    })
 }
 
 fn parse<T: DeserializeOwned>(row: usize, line: &str) -> Result<T, RecordError> {
