@@ -111,6 +111,7 @@ fn a_build_for_cpus_says_so_and_is_healthy() {
     let found: Vec<Value> = serde_json::from_str(&text).unwrap();
     let state_of = |what: &str| found.iter().find(|it| it["what"] == what).map(|it| &it["state"]);
     assert_eq!(state_of("device").unwrap(), "ok");
+    assert_eq!(state_of("canary of cpu").unwrap(), "ok");
     if cfg!(not(feature = "cuda")) {
         assert!(table.contains("built for CPUs only"), "{table}");
         assert_eq!(state_of("CUDA").unwrap(), "absent");

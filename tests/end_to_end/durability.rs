@@ -1,5 +1,6 @@
 //! Runs that are killed, lose files, or go wrong: nothing paid is forgotten, nothing good is thrown away.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -286,4 +287,72 @@ fn a_hangup_ends_a_run_with_a_checkpoint() {
     assert!(!dir.join("run/summary.json").exists(), "the run is not finished");
     let saved = fs::read_dir(dir.join("run/checkpoints")).unwrap().count();
     assert_eq!(saved, 2, "one of step 0, and one where the signal came");
+}
+
+/// A run directory of strangers: no pipe or device in it is waited for, and no link of a file that is
+/// about to be written is followed.
+#[test]
+#[cfg(unix)]
+fn pipes_and_links_in_a_run_directory_are_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    searcher(dir);
+    fs::write(dir.join("run.toml"), run_of_six_steps("run", "searcher/checkpoints/final", ""))
+        .unwrap();
+    zs_ok(dir, &["train", "run.toml"]);
+    take_back(&dir.join("run"), 4);
+    let checkpoint = "checkpoints/step-000004";
+    let is_later = |it: &String| it.starts_with("checkpoints/") && !it.starts_with(checkpoint);
+    let listed = contents(&dir.join("run")).into_keys().filter(|it| !is_later(it));
+    let unlisted = ["config.toml", ".lock", "timings.jsonl", "costs.json"].map(str::to_owned);
+    let commands: [&[&str]; 5] = [
+        &["train", "--resume", "run"],
+        &["audit", "run"],
+        &["inspect", "run"],
+        &["replay", "run", "--step", "4"],
+        &["cost", "run"],
+    ];
+    let (mut names, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    for name in listed.chain(unlisted) {
+        names.insert(name.clone());
+        for arguments in commands {
+            let run = dir.join("hostile/run");
+            fs::create_dir(dir.join("hostile")).unwrap();
+            copy(&dir.join("run"), &run);
+            let path = run.join(&name);
+            let _ = fs::remove_file(&path);
+            assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+            let arguments: Vec<String> =
+                arguments.iter().map(|it| it.replace("run", "hostile/run")).collect();
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let mut child = spawn(dir, &arguments);
+            let start = Instant::now();
+            while child.try_wait().unwrap().is_none() {
+                if start.elapsed() > Duration::from_secs(60) {
+                    child.kill().unwrap();
+                    panic!("{arguments:?} waits for {name}");
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let said = said(&child.wait_with_output().unwrap());
+            assert!(!said.contains("panicked"), "{arguments:?} with {name}: {said}");
+            if said.contains("not a regular file") {
+                refused.insert(name.clone());
+            }
+            fs::remove_dir_all(dir.join("hostile")).unwrap();
+        }
+    }
+    assert_eq!(refused, names);
+    // Written through, these would change a file of somebody who resumes the run.
+    fs::write(dir.join("mine"), "mine").unwrap();
+    for name in [".lock", "config.toml.partial", "timings.jsonl.partial", "metrics.jsonl.partial"] {
+        let run = dir.join("hostile");
+        copy(&dir.join("run"), &run);
+        let _ = fs::remove_file(run.join(name));
+        std::os::unix::fs::symlink(dir.join("mine"), run.join(name)).unwrap();
+        let output = zs(dir, &["train", "--resume", "hostile"]);
+        assert_eq!(output.status.success(), name != ".lock", "{name}: {}", self::said(&output));
+        assert_eq!(fs::read_to_string(dir.join("mine")).unwrap(), "mine", "{name}");
+        fs::remove_dir_all(run).unwrap();
+    }
 }

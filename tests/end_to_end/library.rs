@@ -7,12 +7,11 @@ use burn::tensor::Device;
 use zs_core::registry::BoxedError;
 use zs_core::with_causes;
 use zs_curriculum::ConstantCurriculum;
-use zs_model::LanguageModel;
+use zs_model::{DeviceHealth, LanguageModel};
 use zs_rl::{Advantages, Algorithm, F1, Grpo, RewardFunction, RolloutBatch, UpdateError};
 use zs_trainer::files::RunDir;
 use zs_trainer::{
-    Callback, CallbackError, DeviceHealth, Flow, RunContext, StepReport, TrainError, Trainer,
-    TrainerBuilder,
+    Callback, CallbackError, Flow, RunContext, StepReport, TrainError, Trainer, TrainerBuilder,
 };
 use zs_world::{PROMPT_TEMPLATE, Split, World};
 
@@ -218,7 +217,7 @@ fn a_failed_device_ends_the_run_without_a_checkpoint() {
     let callback = FailingDevice(context.health.clone());
     let trainer = builder().context(context).callback(callback).build();
     let message = with_causes(&trainer.unwrap().run_in(&run).unwrap_err());
-    assert!(message.contains("a worker thread of the device panicked"), "{message}");
+    assert!(message.contains("a thread of the model or its device failed"), "{message}");
     assert!(message.contains("Should run when selected by autotune."), "{message}");
     assert!(run.join("checkpoints/step-000001").exists());
     assert!(!run.join("checkpoints/step-000002").exists());

@@ -29,6 +29,7 @@ mod resume;
 mod search_and_cost;
 mod serve;
 mod serve_attacks;
+mod serve_health;
 mod serve_json;
 mod simulate;
 mod tiny_run;

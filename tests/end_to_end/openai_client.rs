@@ -60,7 +60,8 @@ fn the_openai_client_is_served() {
         token: Some("s3cret".to_owned()),
         ..ServeConfig::default()
     };
-    let server = Server::start(config, Services { engine: None, model: Some(model) }).unwrap();
+    let server =
+        Server::start(config, Services { model: Some(model), ..Services::default() }).unwrap();
     let url = format!("http://{}/v1", server.address());
     let output = Command::new(&python).args(["-c", SCRIPT, &url]).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -36,13 +36,13 @@ impl SearchEngine for Echo {
 
 /// Answers once its gate is opened.
 #[derive(Debug, Default)]
-struct Gated {
+pub(crate) struct Gated {
     is_open: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Gated {
-    fn open(&self) {
+    pub(crate) fn open(&self) {
         *self.is_open.lock().unwrap() = true;
         self.changed.notify_all();
     }
@@ -66,7 +66,7 @@ pub(crate) fn config() -> ServeConfig {
 }
 
 pub(crate) fn searching(engine: Arc<dyn SearchEngine>, config: ServeConfig) -> Server {
-    Server::start(config, Services { engine: Some(engine), model: None }).unwrap()
+    Server::start(config, Services { engine: Some(engine), ..Services::default() }).unwrap()
 }
 
 /// A server with a model that repeats the last line of its prompt.
@@ -79,7 +79,7 @@ fn sampling(config: ServeConfig) -> Server {
         name: "parrot".to_owned(),
         generator: Arc::new(parrot.with_context_length(200)),
     };
-    Server::start(config, Services { engine: None, model: Some(model) }).unwrap()
+    Server::start(config, Services { model: Some(model), ..Services::default() }).unwrap()
 }
 
 /// A reply: status, headers by lower-case name, body.

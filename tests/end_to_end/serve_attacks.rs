@@ -85,7 +85,7 @@ impl Generator for Slow {
 
 fn sampling(generator: Arc<dyn Generator>, config: ServeConfig) -> Server {
     let model = ServedModel { name: "m".to_owned(), generator };
-    Server::start(config, Services { engine: None, model: Some(model) }).unwrap()
+    Server::start(config, Services { model: Some(model), ..Services::default() }).unwrap()
 }
 
 /// Sends a request and leaves its response unread.

@@ -17,6 +17,7 @@ fn server() -> Server {
     let services = Services {
         engine: Some(Arc::new(FixedEngine::new(vec![Document::new("T", "x")]))),
         model: Some(ServedModel { name: "m".to_owned(), generator: Arc::new(parrot) }),
+        ..Services::default()
     };
     Server::start(config(), services).unwrap()
 }

@@ -250,7 +250,8 @@ fn a_model_behind_a_server_can_judge() {
     let model = ServedModel { name: "judge".to_owned(), generator: Arc::new(judge) };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let config = ServeConfig { address, ..ServeConfig::default() };
-    let server = Server::start(config, Services { engine: None, model: Some(model) }).unwrap();
+    let server =
+        Server::start(config, Services { model: Some(model), ..Services::default() }).unwrap();
     let judge = LlmJudgeConfig {
         url: format!("http://{}/v1", server.address()),
         model: "judge".to_owned(),

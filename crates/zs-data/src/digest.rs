@@ -4,12 +4,18 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::FileError;
+use crate::{FileError, open_regular};
 
 /// Bytes in hexadecimal.
 #[must_use]
 pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|it| format!("{it:02x}")).collect()
+}
+
+/// The digest of some bytes, as bytes.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 /// The digest of some bytes.
@@ -19,17 +25,17 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 /// ```
 #[must_use]
 pub fn of_bytes(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
+    hexadecimal(&sha256(bytes))
 }
 
-/// The digest of a file.
+/// The digest of a regular file.
 ///
 /// # Errors
 ///
-/// Fails when the file cannot be read, and names it.
+/// Fails when it is a pipe or a device, or cannot be read, and names it.
 pub fn of_file(path: &Path) -> Result<String, FileError> {
     let mut hasher = Sha256::new();
-    let mut file = std::fs::File::open(path).map_err(FileError::io(path, "be read"))?;
+    let mut file = open_regular(path).map_err(FileError::io(path, "be read"))?;
     std::io::copy(&mut file, &mut HashWriter(&mut hasher))
         .map_err(FileError::io(path, "be read"))?;
     Ok(hexadecimal(&hasher.finalize()))

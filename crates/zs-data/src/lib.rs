@@ -10,6 +10,7 @@
 //! - [`Note`]: a decision of a reader about rows that are not in the plainest form, with its count.
 //! - [`QuestionSource`], [`register_question_sources`]: questions of a run file.
 //! - `hub`, with the feature of that name: files of the Hugging Face hub.
+//! - [`open_regular`], [`read_regular`]: files that other files name.
 //! - [`write_atomic`], [`JsonLinesWriter`]: writing files at once, or line by line; [`digest`]: their
 //!   SHA-256.
 //!
@@ -31,6 +32,7 @@ mod error;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod questions;
+mod regular;
 mod rows;
 mod transcripts;
 mod write;
@@ -43,8 +45,9 @@ pub use questions::{
     distinct_questions, open_episode_rows, open_question_rows, open_questions, read_question_set,
     read_questions, register_question_sources, scored_question,
 };
+pub use regular::{open_regular, read_regular, read_regular_text};
 pub use rows::notes::{Note, NoteKind, NoteLevel};
-pub use rows::{ReadReport, RowContext, RowReader, Rows, SkippedRows};
+pub use rows::{MAX_LINE_BYTES, ReadReport, RowContext, RowReader, Rows, SkippedRows};
 pub use transcripts::{Dump, RecordedTranscript, recorded_transcript};
 pub use write::{
     FileError, JsonLinesWriter, count_whole_lines, create_dir, read_json, read_whole_rows,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{DataError, RowReader};
+use crate::{DataError, RowReader, read_regular};
 
 /// Failure to write or continue a file.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +76,13 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let parent = parent_of(path);
     create_dir(parent).map_err(FileError::io(parent, "create the directory"))?;
     let write = || {
-        let mut file = File::create(&partial)?;
+        // A link or a pipe of that name must not be written through.
+        if let Err(error) = fs::remove_file(&partial)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let mut file = File::create_new(&partial)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&partial, path)
@@ -130,9 +136,9 @@ pub fn write_json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<(), 
 ///
 /// # Errors
 ///
-/// Fails when the file cannot be read or is not the JSON of such a value.
+/// Fails when the file is no regular one, cannot be read or is not the JSON of such a value.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
-    let bytes = fs::read(path).map_err(FileError::io(path, "be read"))?;
+    let bytes = read_regular(path).map_err(FileError::io(path, "be read"))?;
     let json_error = |source| FileError::Json { path: path.to_owned(), source };
     serde_json::from_slice(&bytes).map_err(json_error)
 }
@@ -192,12 +198,11 @@ impl JsonLinesWriter {
     ///
     /// Fails when the file cannot be read or written, or has fewer lines.
     pub fn resume(path: &Path, lines: usize) -> Result<Self, FileError> {
-        let kept = first_lines(path, lines)?;
-        if kept.len() < lines {
-            let (path, found) = (path.to_owned(), kept.len());
-            return Err(FileError::Lines { path, found, expected: lines });
+        let (kept, found) = first_lines(path, lines)?;
+        if found < lines {
+            return Err(FileError::Lines { path: path.to_owned(), found, expected: lines });
         }
-        write_atomic(path, kept.concat().as_bytes())?;
+        write_atomic(path, &kept)?;
         Self::open(path, OpenOptions::new().append(true))
     }
 
@@ -212,7 +217,7 @@ impl JsonLinesWriter {
         lines: usize,
         missing: impl Fn(usize) -> T,
     ) -> Result<Self, FileError> {
-        let found = first_lines(path, lines)?.len();
+        let found = first_lines(path, lines)?.1;
         let mut file = Self::resume(path, found)?;
         (found..lines).try_for_each(|it| file.push(&missing(it)))?;
         Ok(file)
@@ -257,17 +262,19 @@ impl JsonLinesWriter {
     }
 }
 
-/// The first whole lines of a file, at most so many; none where there is no file.
-fn first_lines(path: &Path, lines: usize) -> Result<Vec<String>, FileError> {
-    let bytes = match fs::read(path) {
+/// The first whole lines of a file, at most so many, and their number; none where there is no file.
+fn first_lines(path: &Path, lines: usize) -> Result<(Vec<u8>, usize), FileError> {
+    let mut bytes = match read_regular(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
         bytes => bytes.map_err(FileError::io(path, "resume from"))?,
     };
     // What a power cut leaves need not be text.
-    let text = String::from_utf8_lossy(&bytes);
-    let whole =
-        text.split_inclusive('\n').take_while(|it| it.ends_with('\n') && !it.contains('\0'));
-    Ok(whole.take(lines).map(str::to_owned).collect())
+    let is_whole =
+        |it: &&[u8]| it.ends_with(b"\n") && !it.contains(&0) && std::str::from_utf8(it).is_ok();
+    let whole = bytes.split_inclusive(|it| *it == b'\n').take_while(is_whole).take(lines);
+    let (found, len) = whole.fold((0, 0), |(found, len), it| (found + 1, len + it.len()));
+    bytes.truncate(len);
+    Ok((bytes, found))
 }
 
 /// Number of whole lines of a file; 0 where there is no file.
@@ -276,7 +283,7 @@ fn first_lines(path: &Path, lines: usize) -> Result<Vec<String>, FileError> {
 ///
 /// Fails when the file cannot be read.
 pub fn count_whole_lines(path: &Path) -> Result<usize, FileError> {
-    Ok(first_lines(path, usize::MAX)?.len())
+    Ok(first_lines(path, usize::MAX)?.1)
 }
 
 #[cfg(test)]
@@ -296,6 +303,31 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"2");
         let left: Vec<_> = fs::read_dir(scratch.path()).unwrap().collect();
         assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    /// In directories of strangers, a link or a pipe may lie where something is about to be written.
+    #[test]
+    #[cfg(unix)]
+    fn nothing_is_written_or_read_through_links_and_pipes() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (path, mine) = (scratch.path().join("file"), scratch.path().join("mine"));
+        fs::write(&mine, "mine").unwrap();
+        std::os::unix::fs::symlink(&mine, scratch.path().join("file.partial")).unwrap();
+        write_atomic(&path, b"new").unwrap();
+        assert_eq!(fs::read_to_string(&mine).unwrap(), "mine");
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
+
+        fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        for message in [
+            zs_core::with_causes(&JsonLinesWriter::resume(&path, 0).unwrap_err()),
+            zs_core::with_causes(&count_whole_lines(&path).unwrap_err()),
+            zs_core::with_causes(&read_json::<u8>(&path).unwrap_err()),
+            zs_core::with_causes(&read_whole_rows::<u8>(&path).unwrap_err()),
+            zs_core::with_causes(&crate::digest::of_file(&path).unwrap_err()),
+        ] {
+            assert!(message.contains("not a regular file"), "{message}");
+        }
     }
 
     #[test]
@@ -329,6 +361,9 @@ mod tests {
         fs::remove_file(&path).unwrap();
         JsonLinesWriter::resume_mended(&path, 2, |it| it).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "0\n1\n");
+        // What a power cut leaves is no line.
+        fs::write(&path, b"0\n\xff\n\0\n").unwrap();
+        assert_eq!(count_whole_lines(&path).unwrap(), 1);
         fs::write(&path, "0\nx\n1\n").unwrap();
         let message = read_whole_rows::<u8>(&path).unwrap_err().to_string();
         assert!(message.contains("metrics.jsonl, row 2"), "{message}");

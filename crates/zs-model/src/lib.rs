@@ -42,6 +42,7 @@
 //! ```
 
 mod batch;
+mod canary;
 mod card;
 mod chat;
 mod checkpoint;
@@ -49,6 +50,7 @@ mod compute_dtype;
 mod config;
 #[cfg(feature = "flex")]
 mod cpu;
+mod device_health;
 mod digest;
 mod generate;
 mod gguf;
@@ -79,11 +81,13 @@ mod weight_difference;
 mod workers;
 
 pub use batch::micro_batches;
+pub use canary::{CanaryFailed, canary};
 pub use card::ModelCard;
 pub use chat::{ChatMessage, ChatTemplate, ChatTemplateError};
 pub use checkpoint::{CheckpointError, SaveError, SaveOptions, WeightDtype};
 pub use compute_dtype::{ComputeDtype, vector_units};
 pub use config::{Architecture, ConfigError, Llama3RopeScaling, ModelConfig};
+pub use device_health::{DeviceFailed, DeviceHealth};
 pub use digest::weights_digest;
 pub use generate::{
     Completion, DecodeGraphStats, GenerateError, Generator, IsCancelled, SamplingParams,

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::ConfigError;
+use crate::{ConfigError, model_file};
 
 /// File that weights were converted from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ impl Provenance {
     /// Fails on a file that cannot be read or parsed.
     pub fn read(dir: &Path) -> Result<Option<Self>, ConfigError> {
         let path = dir.join("config.json");
-        let text = std::fs::read_to_string(&path)
+        let text = model_file::read_text(&path)
             .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
         let parsed = serde_json::from_str::<Value>(&text).and_then(|mut it| {
             it.get_mut(Self::KEY).map(|it| serde_json::from_value(it.take())).transpose()

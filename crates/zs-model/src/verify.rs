@@ -216,7 +216,8 @@ impl Subject<'_> {
             greedy_ids: Vec<TokenId>,
             text: Option<String>,
         }
-        let text = std::fs::read_to_string(self.golden).map_err(|it| self.bad(it.to_string()))?;
+        let text =
+            crate::model_file::read_text(self.golden).map_err(|it| self.bad(it.to_string()))?;
         let golden: Golden = serde_json::from_str(&text).map_err(|it| self.bad(it.to_string()))?;
         let prompts = [golden.prompt_ids];
         let tokens = self.greedy(&prompts, golden.greedy_ids.len())?.remove(0);

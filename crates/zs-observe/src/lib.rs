@@ -13,6 +13,7 @@
 //! ```
 
 mod console;
+mod content_policy;
 mod dashboard;
 mod inspect;
 mod plot;
@@ -22,6 +23,7 @@ mod trace;
 pub use console::{
     SignalError, TerminalConsole, one_line, print_error, stop_on_signals, write_json,
 };
+pub use content_policy::content_policy;
 pub use inspect::{InspectError, InspectOptions, inspect};
 pub use plot::{Chart, ChartError, ChartStyle, Mark, Series};
 pub use tensorboard::{TensorBoard, TensorBoardSettings, register_trackers};

@@ -1,6 +1,6 @@
 //! Records in JSON Lines with a format version, so that files outlive the code that wrote them.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -41,6 +41,14 @@ pub enum RecordError {
         /// The reader's error.
         #[source]
         source: io::Error,
+    },
+    /// The row is longer than the caller accepts.
+    #[error("row {row}: longer than {limit} bytes; check that each record has a line of its own")]
+    TooLong {
+        /// The row.
+        row: usize,
+        /// Accepted bytes.
+        limit: usize,
     },
     /// The row is not a record: not JSON, cut off, or with a field missing, unknown or of the wrong
     /// type.
@@ -92,7 +100,7 @@ struct Header {
 /// let trajectory = Trajectory::new("q1", vec![1, 2]);
 /// let mut file = Vec::new();
 /// write_records(&mut file, [&trajectory]).unwrap();
-/// let read: Trajectory = read_records(file.as_slice()).next().unwrap().unwrap();
+/// let read: Trajectory = read_records(file.as_slice(), 1 << 20).next().unwrap().unwrap();
 /// assert_eq!(read, trajectory);
 /// ```
 pub fn write_records<T: Serialize>(
@@ -109,27 +117,53 @@ pub fn write_records<T: Serialize>(
     Ok(())
 }
 
-/// Reads the records of [`write_records`], one at a time; blank lines are passed over.
+/// Reads the records of [`write_records`], one at a time; blank lines are passed over, and lines of
+/// more than `max_line_bytes` are not held in memory.
 ///
 /// # Errors
 ///
-/// Each item fails on its own, naming its row. One that cannot be read is the last.
+/// Each item fails on its own, naming its row. One that cannot be read, or is too long, is the last.
 pub fn read_records<T: DeserializeOwned>(
-    reader: impl BufRead,
+    mut reader: impl BufRead,
+    max_line_bytes: usize,
 ) -> impl Iterator<Item = Result<T, RecordError>> {
-    let mut is_readable = true;
-    // A reader that failed once fails at every further call.
-    let lines = reader
-        .lines()
-        .enumerate()
-        .take_while(move |(_, line)| std::mem::replace(&mut is_readable, line.is_ok()));
-    lines.filter_map(|(index, line)| {
-        let row = index + 1;
-        match line {
-            Ok(line) if line.trim().is_empty() => None,
-            Ok(line) => Some(parse(row, &line)),
-            Err(source) => Some(Err(RecordError::Read { row, source })),
+    let (mut row, mut line, mut is_over) = (0, Vec::new(), false);
+    std::iter::from_fn(move || {
+        while !is_over {
+            row += 1;
+            match read_line(&mut reader, &mut line, row, max_line_bytes) {
+                Ok("") => is_over = true,
+                Ok(text) if text.trim().is_empty() => {}
+                Ok(text) => return Some(parse(row, text)),
+                Err(error) => {
+                    // A reader that failed once fails at every further call.
+                    is_over = true;
+                    return Some(Err(error));
+                }
+            }
         }
+        None
+    })
+}
+
+/// Reads a line with its end; returns an empty text at the end of the reader.
+fn read_line<'a>(
+    reader: &mut impl BufRead,
+    line: &'a mut Vec<u8>,
+    row: usize,
+    limit: usize,
+) -> Result<&'a str, RecordError> {
+    let read_error = |source| RecordError::Read { row, source };
+    line.clear();
+    // One byte more for the line end.
+    let most = (limit as u64).saturating_add(1);
+    reader.take(most).read_until(b'\n', line).map_err(read_error)?;
+    if line.len() > limit && !line.ends_with(b"\n") {
+        return Err(RecordError::TooLong { row, limit });
+    }
+    std::str::from_utf8(line).map_err(|it| {
+        let problem = format!("it is not UTF-8 text: {it}");
+        read_error(io::Error::new(io::ErrorKind::InvalidData, problem))
     })
 }
 
@@ -192,7 +226,7 @@ mod tests {
                 Err(std::io::Error::other("damaged"))
             }
         }
-        let read: Vec<_> = read_records::<u8>(std::io::BufReader::new(Broken)).take(9).collect();
+        let read: Vec<_> = read_records::<u8>(std::io::BufReader::new(Broken), 9).take(9).collect();
         assert!(matches!(read[..], [Err(RecordError::Read { row: 1, .. })]), "{read:?}");
     }
 
@@ -246,14 +280,14 @@ mod tests {
         fn written_records_read_back(trajectories in vec(trajectory(), 0..4)) {
             let mut file = Vec::new();
             write_records(&mut file, &trajectories).unwrap();
-            let read: Result<Vec<Trajectory>, _> = read_records(file.as_slice()).collect();
+            let read: Result<Vec<Trajectory>, _> = read_records(file.as_slice(), usize::MAX).collect();
             prop_assert_eq!(read.unwrap(), trajectories);
         }
     }
 
     #[track_caller]
     fn check_error(file: &[u8], row: usize, expected: &str) {
-        let first = read_records::<Trajectory>(file).find_map(Result::err).unwrap();
+        let first = read_records::<Trajectory>(file, 200).find_map(Result::err).unwrap();
         let source = std::error::Error::source(&first).map(ToString::to_string);
         let message = format!("{first} {}", source.unwrap_or_default());
         assert!(message.starts_with(&format!("row {row}: ")), "{message}");
@@ -264,7 +298,8 @@ mod tests {
     fn the_first_version_is_still_read() {
         // As the first release wrote it, a reward's components included.
         let row = r#"{"version":1,"record":{"question":{"id":"q","question":"?","golden_answers":["a"]},"trajectories":[{"trajectory":{"question_id":"q","prompt":[1],"turns":[{"completion":{"tokens":[2],"log_probs":[-0.5],"stop_reason":"end_of_sequence"},"text":"x","action":{"kind":"invalid"},"observation":[],"observation_text":""}],"truncated":false},"reward":{"total":0.0,"components":[{"name":"f1","score":0.0}]}}]}}"#;
-        let group: crate::TrajectoryGroup = read_records(row.as_bytes()).next().unwrap().unwrap();
+        let group: crate::TrajectoryGroup =
+            read_records(row.as_bytes(), row.len()).next().unwrap().unwrap();
         assert_eq!(group.trajectories[0].trajectory.turns[0].completion.tokens, [2]);
         assert!(group.trajectories[0].trajectory.consults.is_empty());
     }
@@ -278,5 +313,6 @@ mod tests {
         check_error(GOOD.replace(":1,", ":0,").as_bytes(), 1, "reads versions 1 to 2");
         check_error(b"{}", 1, "missing field `version`");
         check_error(b"\xff\n", 1, "UTF-8");
+        check_error(&[GOOD.as_bytes(), b"\n", &[b' '; 200], b"{}"].concat(), 2, "longer than 200");
     }
 }

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use zs_model::DeviceFailed;
 
 /// Reason to reject a request, or for its failure.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +62,9 @@ pub(crate) enum ApiError {
     /// The engine or the model failed.
     #[error("{0}")]
     Upstream(String),
+    /// A thread of the model or its device failed, now or earlier.
+    #[error(transparent)]
+    Broken(#[from] DeviceFailed),
 }
 
 impl ApiError {
@@ -96,6 +100,7 @@ impl ApiError {
             // nginx's status for it; the client is not there to see it.
             Self::ClientLeft => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
+            Self::Broken(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -103,7 +108,7 @@ impl ApiError {
         match self {
             Self::Unauthorized => "authentication_error",
             Self::Overloaded(_) => "rate_limit_error",
-            Self::Upstream(_) | Self::Deadline { .. } => "server_error",
+            Self::Upstream(_) | Self::Broken(_) | Self::Deadline { .. } => "server_error",
             _ => "invalid_request_error",
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zs_core::{Domain, StreamKey};
+use zs_model::DeviceHealth;
 
 use crate::api_error::ApiError;
 use crate::auth::TokenGuard;
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) config: ServeConfig,
     pub(crate) retriever: Option<Retriever>,
     pub(crate) sampler: Option<Sampler>,
+    health: DeviceHealth,
     pub(crate) metrics: Arc<ServerMetrics>,
     permits: Arc<Semaphore>,
     sequences: Arc<Semaphore>,
@@ -78,7 +80,7 @@ impl App {
             .transpose()?;
         let sampler = services
             .model
-            .map(|it| Sampler::start(it, &config, Arc::clone(&metrics)))
+            .map(|it| Sampler::start(it, &config, services.health.clone(), Arc::clone(&metrics)))
             .transpose()?;
         let epoch = std::time::SystemTime::UNIX_EPOCH;
         let semaphore = |it: usize| Arc::new(Semaphore::new(it.min(Semaphore::MAX_PERMITS)));
@@ -95,8 +97,14 @@ impl App {
             config,
             retriever,
             sampler,
+            health: services.health,
             metrics,
         })))
+    }
+
+    /// Fails once a thread of the model or its device has failed.
+    pub(crate) fn check_health(&self) -> Result<(), ApiError> {
+        Ok(self.health.check()?)
     }
 
     /// Counts a request as in progress, or fails when the maximum number of them is.

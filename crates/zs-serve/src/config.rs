@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zs_core::SearchEngine;
-use zs_model::Generator;
+use zs_model::{DeviceHealth, Generator};
 
 use crate::{BatchConfig, ServeError};
 
@@ -17,6 +17,9 @@ pub struct Services {
     pub engine: Option<Arc<dyn SearchEngine>>,
     /// The model of `/v1/chat/completions` and `/v1/completions`.
     pub model: Option<ServedModel>,
+    /// Failures of the devices that engine and model compute on. Once there is one, `/health` and every
+    /// request are answered with 503 and its cause.
+    pub health: DeviceHealth,
 }
 
 /// A model and its name. The chat template of its tokenizer turns messages into prompts.

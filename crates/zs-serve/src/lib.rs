@@ -21,7 +21,7 @@
 //! use zs_search::FixedEngine;
 //!
 //! let engine = Arc::new(FixedEngine::new(vec![Document::new("Bamboo", "A grass.")]));
-//! let services = Services { engine: Some(engine), model: None };
+//! let services = Services { engine: Some(engine), ..Services::default() };
 //! let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
 //! let server = Server::start(ServeConfig { address, ..ServeConfig::default() }, services)?;
 //!

@@ -37,9 +37,11 @@ pub(crate) fn router(app: &App) -> Router {
         .with_state(app.clone())
 }
 
-/// Admits a request unless the maximum number of them is in progress, and ends it at its deadline.
+/// Admits a request unless the maximum number of them is in progress or the model has failed, and ends
+/// it at its deadline.
 async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let in_flight = match check_content_type(request.headers()).and_then(|()| app.admit()) {
+    let admitted = app.check_health().and_then(|()| check_content_type(request.headers()));
+    let in_flight = match admitted.and_then(|()| app.admit()) {
         Ok(in_flight) => in_flight,
         Err(error) => return error.into_response(),
     };
@@ -51,7 +53,11 @@ async fn admit(State(app): State<App>, mut request: Request, next: Next) -> Resp
         Err(_) => ApiError::Deadline { seconds: timeout.as_secs() }.into_response(),
     };
     drop(in_flight);
-    response
+    // What was computed meanwhile cannot be trusted. A stream is told by its sampler.
+    match app.check_health() {
+        Ok(()) => response,
+        Err(error) => error.into_response(),
+    }
 }
 
 async fn authorize(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -74,8 +80,14 @@ async fn count(State(app): State<App>, request: Request, next: Next) -> Response
     response
 }
 
-async fn health() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+async fn health(State(app): State<App>) -> Response {
+    match app.check_health() {
+        Ok(()) => Json(json!({ "status": "ok" })).into_response(),
+        Err(error) => {
+            let body = json!({ "status": "failed", "cause": error.to_string() });
+            (error.status(), Json(body)).into_response()
+        }
+    }
 }
 
 async fn metrics(State(app): State<App>) -> impl IntoResponse {

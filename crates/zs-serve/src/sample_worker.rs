@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use zs_core::StreamKey;
-use zs_model::{Completion, Generator, SamplingParams, TextLimit, TokenId, Tokenizer};
+use zs_model::{
+    Completion, DeviceHealth, Generator, SamplingParams, TextLimit, TokenId, Tokenizer,
+};
 
+use crate::api_error::ApiError;
 use crate::batcher::{Batcher, Job, Room, Size, num_fitting};
 use crate::metrics::ServerMetrics;
 use crate::{ServeConfig, ServeError, ServedModel};
@@ -54,7 +57,7 @@ pub(crate) enum SampleEvent {
         completions: Vec<Completion>,
     },
     /// The error of sampling. The last event.
-    Failed(String),
+    Failed(ApiError),
 }
 
 /// Sequences of a request, from number `first` on.
@@ -110,12 +113,13 @@ impl Sampler {
     pub(crate) fn start(
         model: ServedModel,
         config: &ServeConfig,
+        health: DeviceHealth,
         metrics: Arc<ServerMetrics>,
     ) -> Result<Self, ServeError> {
         let generator = Arc::clone(&model.generator);
         let process: Arc<dyn Fn(Vec<SampleJob>) + Send + Sync> = Arc::new(move |jobs| {
             for group in group_by_params(jobs) {
-                sample(generator.as_ref(), group, &metrics);
+                sample(generator.as_ref(), group, &health, &metrics);
             }
         });
         let batch = config.generate_batch;
@@ -156,8 +160,8 @@ impl Sampler {
         &self.limit
     }
 
-    /// Queues prompts that fit the context. The events end before every sequence is done when the model
-    /// panics. Once the receiver is dropped, the sequences are sampled no further.
+    /// Queues prompts that fit the context. The events end with an error, or before every sequence is
+    /// done. Once the receiver is dropped, the sequences are sampled no further.
     pub(crate) fn sample(
         &self,
         prompts: Vec<(Vec<TokenId>, StreamKey)>,
@@ -188,7 +192,17 @@ fn group_by_params(jobs: Vec<SampleJob>) -> Vec<Vec<SampleJob>> {
     groups
 }
 
-fn sample(generator: &dyn Generator, mut jobs: Vec<SampleJob>, metrics: &ServerMetrics) {
+/// Samples a batch. Once the model panics or its device fails, this batch and all later ones fail, since
+/// nothing that is computed then can be trusted.
+fn sample(
+    generator: &dyn Generator,
+    mut jobs: Vec<SampleJob>,
+    health: &DeviceHealth,
+    metrics: &ServerMetrics,
+) {
+    if let Err(error) = health.check() {
+        return fail(jobs, || error.clone().into());
+    }
     jobs.retain(|it| !it.is_abandoned());
     let Some(params) = jobs.first().map(|it| it.params.clone()) else { return };
     // Row `r` of the batch is sequence `owners[r].1` of job `owners[r].0`.
@@ -208,8 +222,16 @@ fn sample(generator: &dyn Generator, mut jobs: Vec<SampleJob>, metrics: &ServerM
         }
     };
     let is_cancelled = |row: usize| jobs[owners[row].0].is_abandoned();
-    match generator.generate_streaming(&prompts, &params, &mut on_token, &is_cancelled) {
-        Ok(completions) => {
+    let sampled = zs_core::caught(|| {
+        generator.generate_streaming(&prompts, &params, &mut on_token, &is_cancelled)
+    });
+    let sampled = sampled.unwrap_or_else(|panic| {
+        health.report(&format!("sampling {panic}"));
+        Ok(Vec::new())
+    });
+    match (health.check(), sampled) {
+        (Err(error), _) => fail(jobs, || error.clone().into()),
+        (Ok(()), Ok(completions)) => {
             let sampled: usize = completions.iter().map(|it| it.tokens.len()).sum();
             metrics.completion_tokens.inc_by(sampled as u64);
             let mut completions = completions.into_iter();
@@ -218,10 +240,12 @@ fn sample(generator: &dyn Generator, mut jobs: Vec<SampleJob>, metrics: &ServerM
                 let _ = job.events.send(SampleEvent::Done { first: job.first, completions });
             }
         }
-        Err(error) => {
-            for job in jobs {
-                let _ = job.events.send(SampleEvent::Failed(error.to_string()));
-            }
-        }
+        (Ok(()), Err(error)) => fail(jobs, || ApiError::Upstream(error.to_string())),
+    }
+}
+
+fn fail(jobs: Vec<SampleJob>, error: impl Fn() -> ApiError) {
+    for job in jobs {
+        let _ = job.events.send(SampleEvent::Failed(error()));
     }
 }

@@ -76,7 +76,7 @@ impl TemplatesConfig {
 }
 
 fn read(path: &Path) -> Result<String, TemplateError> {
-    std::fs::read_to_string(path)
+    zs_data::read_regular_text(path)
         .map_err(|source| TemplateError::Unreadable { path: path.to_owned(), source })
 }
 

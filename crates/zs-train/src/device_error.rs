@@ -42,6 +42,14 @@ pub enum DeviceError {
     /// The device of the simulation LLM cannot be opened.
     #[error("the simulation LLM (--simulator-device): {0}")]
     Simulator(Box<DeviceError>),
+    /// A device that computes something else than it should.
+    #[error("--device {name}: {problem}")]
+    Untrusted {
+        /// Device.
+        name: DeviceName,
+        /// Wrong result, or failed thread.
+        problem: String,
+    },
     /// The folder of kernels cannot be used.
     #[error("--kernel-cache {path}: {message}")]
     KernelCache {

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use burn::tensor::Device;
 use zs_core::Question;
 use zs_data::{DataError, Note};
-use zs_trainer::{Components, Console, DeviceHealth, Devices, Interrupt, RunContext, SpanSums};
+use zs_model::{DeviceHealth, canary};
+use zs_trainer::{Components, Console, DeviceName, Devices, Interrupt, RunContext, SpanSums};
 
 use crate::device::{DeviceArgs, DeviceError};
 
@@ -21,14 +23,29 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Opens the chosen devices.
+    /// Opens the chosen devices; accelerators compute something first whose result is known.
     ///
     /// # Errors
     ///
-    /// Fails, and says what to do, where this build has no backend for one or the machine lacks
-    /// something.
+    /// Fails, and says what to do, where this build has no backend for one, the machine lacks
+    /// something, or an accelerator computes something else.
     pub(crate) fn devices(&self) -> Result<Devices, DeviceError> {
-        self.device.open()
+        let devices = self.device.open()?;
+        for (name, device) in devices.named().filter(|(name, _)| *name != DeviceName::Cpu) {
+            self.canary(name, device)?;
+        }
+        Ok(devices)
+    }
+
+    /// Computes something on a device whose result is known.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the result is another, or a thread of the device has failed.
+    pub(crate) fn canary(&self, name: DeviceName, device: &Device) -> Result<(), DeviceError> {
+        let untrusted = |problem: String| DeviceError::Untrusted { name, problem };
+        canary(device).map_err(|it| untrusted(it.to_string()))?;
+        self.health.check().map_err(|it| untrusted(it.to_string()))
     }
 
     /// Opens the chosen devices, for work that nobody can interrupt between two steps.

@@ -1,13 +1,15 @@
 //! Checkpoints of a run, written atomically, with a manifest that reveals damaged ones.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use zs_core::with_causes;
-use zs_data::{FileError, count_whole_lines, create_dir, digest, read_json, sync_dir, write_json};
+use zs_data::{
+    FileError, count_whole_lines, create_dir, digest, open_regular, read_json, sync_dir, write_json,
+};
 
 use crate::RunContext;
 use crate::files::{CONFIG, RunDir, entries_below, numbers_in};
@@ -208,7 +210,8 @@ impl Checkpoints {
         steps.iter().copied().rev().find(|it| !is_suspect(*it))
     }
 
-    fn place(&self, step: usize) -> PathBuf {
+    /// Directory of the checkpoint of a step, wherever there is one; [`at`](Self::at) checks it.
+    pub(crate) fn place(&self, step: usize) -> PathBuf {
         self.dir.join(name_of(step))
     }
 
@@ -280,29 +283,39 @@ fn read_manifest(dir: &Path) -> Result<Manifest, FileError> {
 /// Compares a directory with its manifest.
 fn check(dir: &Path) -> Result<(), RunDirError> {
     let manifest = read_manifest(dir)?;
+    let mut missing: BTreeSet<&String> = manifest.files.keys().collect();
+    // A manifest of strangers names files here and nowhere else.
     for path in entries_below(dir)?.1 {
         let name = name_in(dir, &path);
-        if name != MANIFEST && !manifest.files.contains_key(&name) {
+        if name == MANIFEST {
+            continue;
+        }
+        let Some(expected) = manifest.files.get(&name) else {
             return Err(RunDirError::Unlisted { path });
+        };
+        missing.remove(&name);
+        let (found, expected_bytes) = (bytes_of(&path)?, expected.bytes);
+        if found != expected_bytes {
+            return Err(RunDirError::Size { path, found, expected: expected_bytes });
         }
-    }
-    for (name, expected) in &manifest.files {
-        let path = dir.join(name);
-        let found = entry(&path)?;
-        if found.bytes != expected.bytes {
-            let (found, expected) = (found.bytes, expected.bytes);
-            return Err(RunDirError::Size { path, found, expected });
-        }
-        if found != *expected {
+        if digest::of_file(&path)? != expected.sha256 {
             return Err(RunDirError::Digest { path });
         }
+    }
+    if let Some(name) = missing.first() {
+        let path = dir.join(name);
+        return Err(FileError::io(&path, "be read")(io::ErrorKind::NotFound.into()).into());
     }
     Ok(())
 }
 
 fn entry(path: &Path) -> Result<Entry, FileError> {
-    let bytes = fs::metadata(path).map_err(FileError::io(path, "be read"))?.len();
-    Ok(Entry { bytes, sha256: digest::of_file(path)? })
+    Ok(Entry { bytes: bytes_of(path)?, sha256: digest::of_file(path)? })
+}
+
+fn bytes_of(path: &Path) -> Result<u64, FileError> {
+    let metadata = open_regular(path).and_then(|it| it.metadata());
+    Ok(metadata.map_err(FileError::io(path, "be read"))?.len())
 }
 
 /// Path inside a directory, with slashes.
@@ -320,7 +333,7 @@ fn remove(dir: &Path) -> io::Result<()> {
 }
 
 fn sync_file(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    open_regular(path)?.sync_all()
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Device;
+use zs_model::DeviceHealth;
 
 use crate::callback::Callback;
 use crate::components::Components;
 use crate::console::{Console, Progress, QuietConsole};
-use crate::device_health::DeviceHealth;
 use crate::device_name::DeviceName;
 use crate::interrupt::Interrupt;
 use crate::times::RolloutTimes;
@@ -137,6 +137,12 @@ impl Devices {
     #[must_use]
     pub fn all(&self) -> Vec<Device> {
         self.policy.iter().map(|(_, device)| device.clone()).collect()
+    }
+
+    /// All devices with their names: those of the policy, then that of simulation LLMs where they have
+    /// one of their own.
+    pub fn named(&self) -> impl Iterator<Item = (DeviceName, &Device)> {
+        self.policy.iter().chain(&self.simulator).map(|(name, device)| (*name, device))
     }
 
     /// Number of devices of the policy.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use zs_core::registry::{BoxedError, RegistryError};
 use zs_data::{DataError, FileError};
 use zs_eval::EvaluateError;
-use zs_model::{CheckpointError, ConfigError, LoraError, SaveError, TokenizerError};
+use zs_model::{CheckpointError, ConfigError, DeviceFailed, LoraError, SaveError, TokenizerError};
 use zs_rl::consult::HelperError;
 use zs_rl::judge::JudgeError;
 use zs_rl::{RolloutError, UpdateError};
@@ -15,7 +15,6 @@ use zs_simulator::pretraining::ExampleError;
 
 use crate::callback_error::CallbackError;
 use crate::config::RunFileError;
-use crate::device_health::DeviceFailed;
 use crate::run_dir_error::RunDirError;
 
 /// Failure to load a model, questions, documents or training rows.

@@ -68,6 +68,11 @@ impl RunDir {
     fn locked(path: &Path) -> Result<Self, RunDirError> {
         let lock = path.join(LOCK);
         let cannot_lock = FileError::io(&lock, "lock");
+        // A link or a pipe in its place must not be written through.
+        if fs::symlink_metadata(&lock).is_ok_and(|it| !it.is_file()) {
+            let error = io::Error::other("it is not a regular file; remove it");
+            return Err(cannot_lock(error).into());
+        }
         let file = File::create(&lock).map_err(&cannot_lock)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: Arc::new(file) }),

@@ -1,11 +1,11 @@
 //! The episodes that a run has learned from: one compressed file a step, `rollouts/step-000001.jsonl.zst`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use zs_data::{FileError, digest, write_atomic};
+use zs_data::{FileError, MAX_LINE_BYTES, digest, open_regular, write_atomic};
 use zs_rl::{TrajectoryGroup, read_records, write_records};
 
 use crate::files::{RunDir, numbers_in};
@@ -117,11 +117,11 @@ pub fn read_rollouts(
         };
         return Err(RunDirError::NotRecorded { path, step, recorded });
     }
-    let decoder = File::open(&path).and_then(zstd::Decoder::new);
+    let decoder = open_regular(&path).and_then(zstd::Decoder::new);
     let decoder = decoder.map_err(FileError::io(&path, "be read"))?;
     let reader: Box<dyn BufRead> = Box::new(BufReader::new(decoder));
     let named = move |source| RunDirError::Record { path: path.clone(), source };
-    Ok(read_records(reader).map(move |row| row.map_err(&named)))
+    Ok(read_records(reader, MAX_LINE_BYTES).map(move |row| row.map_err(&named)))
 }
 
 /// File with the recorded groups of a step.

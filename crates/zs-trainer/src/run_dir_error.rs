@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use zs_data::{DataError, FileError};
-use zs_model::{AdapterError, CheckpointError, OptimizerStateError, SaveError};
+use zs_model::{AdapterError, CheckpointError, DeviceFailed, OptimizerStateError, SaveError};
 use zs_rl::RecordError;
-
-use crate::device_health::DeviceFailed;
 
 /// Failure to use the directory of a run.
 #[derive(Debug, thiserror::Error)]

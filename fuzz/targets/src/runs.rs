@@ -21,7 +21,7 @@ pub(crate) fn run_file(_: &Scratch, bytes: &[u8]) {
 }
 
 pub(crate) fn run_records(scratch: &Scratch, bytes: &[u8]) {
-    read_records::<RecordedGroup>(bytes).for_each(drop);
+    read_records::<RecordedGroup>(bytes, zs_data::MAX_LINE_BYTES).for_each(drop);
     let path = scratch.file("run/rollouts/step-000001.jsonl.zst", bytes);
     let run = path.ancestors().nth(2).expect("a folder of a folder");
     if let Ok(groups) = read_rollouts(run, 1) {

@@ -21,7 +21,7 @@ impl Served {
         let generator = ScriptedGenerator::new(|_, _| "ok".to_owned()).with_context_length(256);
         let model = ServedModel { name: "m".to_owned(), generator: Arc::new(generator) };
         let engine: Arc<dyn zs_core::SearchEngine> = Arc::new(FixedEngine::default());
-        let services = Services { engine: Some(engine), model: Some(model) };
+        let services = Services { engine: Some(engine), model: Some(model), ..Services::default() };
         let config = ServeConfig {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             max_body_bytes: 1 << 20,

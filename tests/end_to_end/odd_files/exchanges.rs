@@ -24,6 +24,7 @@ pub(super) fn answers(route: &str, body: &[u8]) -> Result<Vec<Value>, String> {
     let services = Services {
         engine: Some(Arc::new(FixedEngine::new(documents.to_vec()))),
         model: Some(ServedModel { name: "m".to_owned(), generator: Arc::new(echo) }),
+        ..Services::default()
     };
     let server = Server::start(config(), services).unwrap();
     let mut socket = connect(server.address());

@@ -8,6 +8,7 @@ mod links;
 mod modules;
 mod packaged;
 mod paths;
+mod reads;
 mod source;
 mod state;
 mod tensors;
@@ -85,6 +86,7 @@ fn check_sources(
         let folder = package.manifest_path.parent().context("a manifest lies in a folder")?;
         let folder = folder.strip_prefix(&metadata.workspace_root).unwrap_or(folder);
         packaged::check(folder.as_std_path(), targets.iter().flatten(), findings);
+        reads::check(targets.iter().flatten(), findings);
     }
     Ok(())
 }

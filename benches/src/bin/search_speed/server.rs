@@ -26,7 +26,7 @@ pub(crate) fn bench(workload: &Workload, k: usize) -> Result<Value> {
         address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         ..ServeConfig::default()
     };
-    let server = Server::start(config, Services { engine: Some(engine), model: None })?;
+    let server = Server::start(config, Services { engine: Some(engine), ..Services::default() })?;
     let mut json = json!({ "plain": plain.json() });
     for num_clients in CLIENTS {
         let served = clients(server.address(), workload, k, num_clients)?;

@@ -23,7 +23,7 @@ pub use self::folder::copy;
 
 use self::catalogue::is_useful;
 use self::client::{Checksum, RemoteFile, check_path};
-use crate::{digest, write_json};
+use crate::{digest, open_regular, read_json, write_json};
 
 const MANIFEST: &str = "manifest.json";
 
@@ -45,7 +45,7 @@ impl Manifest {
     /// Reads the manifest of a folder; one that is missing or broken counts for nothing.
     #[must_use]
     pub fn read(dir: &Path) -> Option<Self> {
-        serde_json::from_str(&fs::read_to_string(dir.join(MANIFEST)).ok()?).ok()
+        read_json(&dir.join(MANIFEST)).ok()
     }
 }
 
@@ -170,7 +170,7 @@ fn git_blob(path: &Path) -> Result<String, HubError> {
     let unreadable = HubError::file(path, "read");
     let bytes = fs::metadata(path).map_err(&unreadable)?.len();
     let mut hasher = Sha1::new_with_prefix(format!("blob {bytes}\0"));
-    let mut file = fs::File::open(path).map_err(&unreadable)?;
+    let mut file = open_regular(path).map_err(&unreadable)?;
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer).map_err(&unreadable)? {

@@ -27,11 +27,14 @@ use self::table::Table;
 use self::text::{Opened, Progress, Text, foreign, open_text, peek};
 use zs_core::registry::BoxedError;
 
-use crate::{DataError, RowError};
+use crate::{DataError, RowError, open_regular};
 
 const PARQUET: &[u8] = b"PAR1";
 /// Bytes of a Parquet file that cannot be read in place.
 const MAX_SPOOLED_BYTES: u64 = 4 << 30;
+
+/// Longest line, or element of an array, that is read by default.
+pub const MAX_LINE_BYTES: usize = 64 << 20;
 
 /// Settings of a reading of rows.
 ///
@@ -85,7 +88,7 @@ impl RowReader {
     /// Creates settings; `noun` names a row in errors, e.g. `question`.
     #[must_use]
     pub fn new(noun: &'static str) -> Self {
-        Self { noun, columns: None, max_line_bytes: 64 << 20, finished_lines: false }
+        Self { noun, columns: None, max_line_bytes: MAX_LINE_BYTES, finished_lines: false }
     }
 
     /// Reads these top-level columns of Parquet files only.
@@ -95,14 +98,15 @@ impl RowReader {
         self
     }
 
-    /// Refuses lines, and elements of arrays, that are longer; 64 MiB by default.
+    /// Refuses lines, and elements of arrays, that are longer than that; [`MAX_LINE_BYTES`] by default.
     #[must_use]
     pub fn with_max_line_bytes(mut self, max_line_bytes: usize) -> Self {
         self.max_line_bytes = max_line_bytes;
         self
     }
 
-    /// Leaves out a last line without a line end, which an interrupted writer has left.
+    /// Leaves out a last line without a line end, which an interrupted writer has left. Such a file is
+    /// no pipe: [`open`](Self::open) refuses what is no regular file.
     #[must_use]
     pub fn with_finished_lines(mut self) -> Self {
         self.finished_lines = true;
@@ -119,7 +123,8 @@ impl RowReader {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let name = [".gz", ".zst"].iter().find_map(|it| name.strip_suffix(it)).unwrap_or(&name);
         let extension = name.rsplit_once('.').map_or("", |it| it.1);
-        let file = File::open(path).map_err(read_error)?;
+        let file = if self.finished_lines { open_regular(path) } else { File::open(path) };
+        let file = file.map_err(read_error)?;
         let is_regular = file.metadata().map_err(read_error)?.is_file();
         let (packed, progress) = text::counted(file).map_err(read_error)?;
         let Opened { head, mut text, is_packed } = open_text(packed).map_err(read_error)?;

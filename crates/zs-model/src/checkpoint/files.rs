@@ -235,7 +235,7 @@ fn read_index(index: &Path) -> Result<BTreeMap<String, String>, CheckpointError>
 
 /// Maps a whole file.
 pub(crate) fn map_file(path: &Path) -> std::io::Result<Mmap> {
-    map_part(&File::open(path)?, 0, None)
+    map_part(&model_file::open(path)?, 0, None)
 }
 
 #[expect(unsafe_code, reason = "mapping a file is unsafe; weights are read once, at loading")]

@@ -275,7 +275,13 @@ impl ModelConfig {
         let context = size("max_position_embeddings", Some(context))?;
         // Attention within the window is full attention.
         let context = match architecture {
-            Architecture::Mistral => context.min(raw.window().unwrap_or(context)),
+            Architecture::Mistral => match raw.window() {
+                Some(0) => {
+                    let advice = "it must be positive, or null for none";
+                    return Err(unsupported("sliding_window", "0".to_owned(), advice));
+                }
+                window => context.min(window.unwrap_or(context)),
+            },
             _ => context,
         };
         let key_value_heads = raw.num_key_value_heads.unwrap_or(heads);
@@ -399,8 +405,11 @@ mod tests {
         let context = |fields: &str| {
             let fields =
                 format!("\"model_type\": \"mistral\", \"max_position_embeddings\": 32768{fields}");
-            parse(&fields).unwrap().max_position_embeddings
+            parse(&fields).map(|it| it.max_position_embeddings)
         };
+        let refused = context(", \"sliding_window\": 0").unwrap_err().to_string();
+        assert!(refused.contains("sliding_window = 0"), "{refused}");
+        let context = |fields: &str| context(fields).unwrap();
         assert_eq!(context(", \"sliding_window\": 512"), 512);
         assert_eq!(context(", \"sliding_window\": null"), 32_768);
         // Where the file tells none, transformers has 4,096.

@@ -1,6 +1,7 @@
 //! Saving and loading of optimiser state, for bit-exact resumption.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleVisitor, Param};
@@ -10,6 +11,7 @@ use burn::tensor::{Bytes, Tensor};
 use burn_pack::{Reader, Scalar, Writer};
 
 use super::{Optimizer, OptimizerConfig};
+use crate::model_file;
 
 /// Name of the entry with the step counter.
 const STEP: &str = "zs.step";
@@ -87,7 +89,9 @@ impl Optimizer {
             path: path.to_owned(),
             message: error.to_string(),
         };
-        let bytes = std::fs::read(path).map_err(|it| failed(&it))?;
+        let mut bytes = Vec::new();
+        let read = model_file::open(path).and_then(|mut it| it.read_to_end(&mut bytes));
+        read.map_err(|it| failed(&it))?;
         let open = || Reader::from_bytes(Bytes::from_bytes_vec(bytes.clone()));
         let reader = open().map_err(|it| failed(&it))?;
         let step = reader.scalars().get(STEP).and_then(|it| usize::try_from(*it).ok());

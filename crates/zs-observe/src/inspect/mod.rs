@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use zs_data::{DataError, FileError, read_whole_rows, write_atomic};
+use zs_data::{DataError, FileError, read_regular_text, read_whole_rows, write_atomic};
 use zs_model::Tokenizer;
 use zs_trainer::alarm::{ALARMS, AlarmRecord};
 use zs_trainer::config::TrainConfig;
@@ -138,5 +138,5 @@ fn json_lines<T: DeserializeOwned + 'static>(path: &Path) -> Result<Option<Vec<T
 }
 
 fn optional_text(path: &Path) -> Result<Option<String>, FileError> {
-    path.exists().then(|| fs::read_to_string(path).map_err(FileError::io(path, "read"))).transpose()
+    path.exists().then(|| read_regular_text(path).map_err(FileError::io(path, "read"))).transpose()
 }

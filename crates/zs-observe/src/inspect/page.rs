@@ -15,6 +15,7 @@ use zs_search::EngineCost;
 
 use super::curves::figures;
 use super::data::Episodes;
+use crate::content_policy;
 use zs_trainer::Metrics;
 use zs_trainer::alarm::AlarmRecord;
 
@@ -78,6 +79,7 @@ impl Page {
             costs => Serde(&self.costs),
             num_shown => self.episodes.len(),
             num_recorded => self.num_recorded,
+            policy => content_policy(&[SCRIPT], &[STYLE]),
             style => STYLE,
             script => SCRIPT,
             data => packed(&serde_json::to_vec(&data)?)?,
@@ -202,6 +204,46 @@ mod tests {
         for external in ["http:", "https:", "@import", "url(", "<link", " src="] {
             let found = page.replace("http://www.w3.org/2000/svg", "").contains(external);
             assert!(!found, "{external}");
+        }
+    }
+
+    /// The text between the tags of the only element of this name without attributes.
+    fn inline<'a>(page: &'a str, name: &str) -> &'a str {
+        let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+        assert_eq!(page.matches(&open).count(), 1, "{name}");
+        page.split_once(&open).unwrap().1.split_once(&close).unwrap().0
+    }
+
+    /// A browser runs the page's own script and style, and no markup of documents or settings: neither
+    /// elements nor attributes, which the policy forbids even where one came in unescaped.
+    #[test]
+    fn nothing_but_the_page_s_own_script_and_style_counts() {
+        const HOSTILE: &str = "</script></pre><script src=//evil.test/x.js></script><img src=x \
+            onerror=alert(1)><style>*{}</style><a href='javascript:alert(1)' style='x'>";
+        let mut hostile = page(true);
+        hostile.name = HOSTILE.replace('/', ":").into();
+        hostile.config = Some(HOSTILE.to_owned());
+        hostile.alarms.as_mut().unwrap()[0].message = HOSTILE.to_owned();
+        hostile.summary = Some(json!({ "stopped": HOSTILE, "engine": HOSTILE }).to_string());
+        let mut recorded = recorded();
+        recorded.group.question = Question::new("q", HOSTILE, [HOSTILE]);
+        recorded.group.trajectories[0].trajectory.turns[0].observation_text = HOSTILE.to_owned();
+        hostile.episodes.add(Path::new("run"), &recorded, None).unwrap();
+        let rendered = hostile.render().unwrap();
+        let policy = content_policy(&[inline(&rendered, "script")], &[inline(&rendered, "style")]);
+        let head = rendered.split_once("<title>").unwrap().0;
+        let unescaped = head.replace("&#x27;", "'").replace("&#x2f;", "/");
+        assert!(unescaped.contains(&format!("content=\"{policy}\"")), "{head}");
+        assert!(policy.starts_with("default-src 'none'; script-src 'sha256-"), "{policy}");
+        assert!(!policy.contains("unsafe") && !policy.contains("data:"), "{policy}");
+        for found in ["<img", "<script src", "<a href='", " style=\""] {
+            assert!(!rendered.contains(found), "{found}");
+        }
+        // What the script shows, it sets as text.
+        for sink in
+            ["innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval(", "\"style\""]
+        {
+            assert!(!SCRIPT.contains(sink), "{sink}");
         }
     }
 

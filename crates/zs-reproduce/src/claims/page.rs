@@ -9,6 +9,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error, UndefinedBehavior, Value, context};
 use serde::{Deserialize, Serialize};
 use zs_eval::Estimate;
+use zs_observe::content_policy;
 
 use super::arms::Scores;
 use super::charts;
@@ -19,6 +20,7 @@ use crate::ReproduceError;
 use crate::config::ClaimMetric;
 
 const REPORT: &str = include_str!("report.jinja");
+const STYLE: &str = include_str!("report.css");
 const FINDINGS: &str = include_str!("findings.jinja");
 
 /// The heads of the table of scores.
@@ -50,6 +52,8 @@ pub(super) fn render(report: &ClaimsReport) -> Result<(String, String), Reproduc
     let text = |name: &str| -> Result<String, Error> {
         environment()?.template_from_named_str(name, REPORT)?.render(context! {
             html => name.ends_with("html"),
+            policy => content_policy(&[], &[STYLE]),
+            style => STYLE,
             report => Serde(report),
             title => match report.claims.as_slice() {
                 [only] => &only.claim,
@@ -222,7 +226,10 @@ mod tests {
         let (page, _) = render(&report).unwrap();
         assert!(page.matches("<svg").count() >= 5);
         assert!(page.contains("&lt;answer&gt;A") && page.contains("who &lt;i&gt;?"));
-        for external in ["http:", "https:", "<script", "@import", "url("] {
+        assert!(
+            page.contains("default-src &#x27;none&#x27;; script-src &#x27;none&#x27;; style-src")
+        );
+        for external in ["http:", "https:", "<script", "@import", "url(", " style=\""] {
             let found = page.replace("http://www.w3.org/2000/svg", "").contains(external);
             assert!(!found, "{external}");
         }

@@ -10,7 +10,7 @@ use zs_simulator::audit::AuditReport;
 
 use crate::config::ClaimMetric;
 use crate::error::Result;
-use zs_data::FileError;
+use zs_data::{FileError, read_json};
 use zs_eval::{EvaluationReport, QuestionRecord};
 use zs_rl::{Trajectory, Turn};
 use zs_trainer::Metrics;
@@ -164,8 +164,7 @@ impl<'a, S: Serialize + DeserializeOwned + PartialEq> Slot<'a, S> {
 
     /// The kept result; none where the work is not finished or was done with other settings.
     pub(super) fn finished<T: DeserializeOwned>(&self) -> Option<T> {
-        let text = fs::read_to_string(self.dir.join(RESULT)).ok()?;
-        let kept: StoredResult<S, T> = serde_json::from_str(&text).ok()?;
+        let kept: StoredResult<S, T> = read_json(&self.dir.join(RESULT)).ok()?;
         (kept.settings == *self.settings).then_some(kept.result)
     }
 

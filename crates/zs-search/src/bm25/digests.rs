@@ -1,10 +1,9 @@
 //! Digests of the files that say which segments an index has.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
-use zs_data::{FileError, digest};
+use zs_data::{FileError, digest, read_json};
 
 use super::Bm25Error;
 
@@ -27,9 +26,9 @@ pub(super) fn check_digests(dir: &Path) -> Result<(), Bm25Error> {
     if !path.exists() {
         return Ok(());
     }
-    let text = fs::read(&path).map_err(FileError::io(&path, "be read"))?;
-    let Ok(digests) = serde_json::from_slice::<BTreeMap<String, String>>(&text) else {
-        return Err(Bm25Error::Damaged { path });
+    let digests: BTreeMap<String, String> = match read_json(&path) {
+        Err(FileError::Json { .. }) => return Err(Bm25Error::Damaged { path }),
+        digests => digests?,
     };
     for name in LISTS {
         let file = dir.join(name);

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tantivy::directory::MmapDirectory;
 use tantivy::{Index, TantivyError};
 use zs_core::Document;
-use zs_data::Note;
+use zs_data::{Note, open_regular};
 
 use super::analysis::analyser;
 use super::corpus::Corpus;
@@ -109,18 +109,20 @@ impl IndexBuild {
         self
     }
 
-    /// Builds the index, or resumes an interrupted build; `progress` is called for every
-    /// document.
+    /// Builds the index, or resumes an interrupted build; `progress` is called for every document.
+    /// An index that the same build has finished is left as it is.
     ///
     /// # Errors
     ///
-    /// Fails when the corpus has a malformed row or none, `out` exists and is not empty, another
+    /// Fails when the corpus has a malformed row or none, `out` holds something else, another
     /// build is under way, what an interrupted build left belongs to another corpus, or a file
     /// cannot be written.
     pub fn run(&self, progress: &mut dyn FnMut(BuildProgress)) -> Result<IndexSummary, Bm25Error> {
-        refuse_taken(&self.out)?;
-        let file = CorpusFile::of(&self.corpus)?;
         let partial = partial_dir(&self.out);
+        if let Err(taken) = refuse_taken(&self.out) {
+            return self.finished(&partial)?.ok_or(taken);
+        }
+        let file = CorpusFile::of(&self.corpus)?;
         fs::create_dir_all(&partial).map_err(io(&partial))?;
         let lock = File::create(partial.join(LOCK)).map_err(io(&partial))?;
         if lock.try_lock().is_err() {
@@ -147,6 +149,27 @@ impl IndexBuild {
         drop(lock);
         fs::remove_dir_all(&partial).map_err(io(&partial))?;
         Ok(summary)
+    }
+
+    /// Summary of the index that is there, where this build has made it and the process may have been
+    /// killed after that; what is left of the build goes.
+    fn finished(&self, partial: &Path) -> Result<Option<IndexSummary>, Bm25Error> {
+        if !Plan::is_in(&self.out) {
+            return Ok(None);
+        }
+        let language = Corpus::open(&self.corpus, self.config.language)?.language;
+        let layout = Layout { fields: self.config.fields, language };
+        let file = CorpusFile::of(&self.corpus)?;
+        if !Plan::new(file, layout, self.shard_size).is_of(&self.out) {
+            return Ok(None);
+        }
+        let num_documents = Bm25Engine::open(&self.out)?.num_documents() as u64;
+        if partial.exists() {
+            fs::remove_dir_all(partial).map_err(io(partial))?;
+        }
+        let (notes, scripts) = (Vec::new(), ScriptCounts::default());
+        let num_resumed = num_documents;
+        Ok(Some(IndexSummary { num_documents, num_resumed, notes, scripts, language }))
     }
 
     /// Reads the corpus on this thread and indexes its shards on others.
@@ -277,7 +300,13 @@ impl Bm25Engine {
     ///
     /// Fails when the folder is missing or holds no index of this program, and when a file is damaged.
     pub fn open(dir: &Path) -> Result<Self, Bm25Error> {
-        fs::read_dir(dir).map_err(io(dir))?;
+        // What is no regular file is refused before the index opens it.
+        for entry in fs::read_dir(dir).map_err(io(dir))? {
+            let path = entry.map_err(io(dir))?.path();
+            if !path.is_dir() {
+                open_regular(&path).map_err(io(&path))?;
+            }
+        }
         let not_an_index = |it: TantivyError| Bm25Error::NotAnIndex {
             path: dir.to_owned(),
             message: it.to_string(),
@@ -392,7 +421,13 @@ mod tests {
                 assert_eq!(ids(&engine, query), ids(&expected, query), "{query}, {shard_size}");
             }
             assert!(!partial_dir(&out).exists());
-            assert!(matches!(build.run(&mut |_| {}), Err(Bm25Error::NotEmpty { .. })));
+            // As a process leaves it that is killed once the index is in its place.
+            fs::create_dir_all(partial_dir(&out).join("shard-000000")).unwrap();
+            let again = build.run(&mut |_| {}).unwrap();
+            assert_eq!((again.num_documents, again.num_resumed), (23, 23));
+            assert!(!partial_dir(&out).exists());
+            let other = build.clone().with_shard_size(shard_size + 1);
+            assert!(matches!(other.run(&mut |_| {}), Err(Bm25Error::NotEmpty { .. })));
         }
     }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use zs_data::{FileError, read_json};
 
 use super::files::{io, partial_dir};
 use super::schema::Layout;
@@ -63,11 +64,21 @@ impl Plan {
         if !path.exists() {
             return self.write(partial);
         }
-        let text = fs::read(&path).map_err(io(&path))?;
-        match serde_json::from_slice::<Self>(&text) {
+        match read_json::<Self>(&path) {
             Ok(earlier) if earlier == *self => Ok(()),
+            Err(error @ FileError::Io { .. }) => Err(error.into()),
             _ => Err(Bm25Error::OtherBuild { path: partial.to_owned() }),
         }
+    }
+
+    /// Tests whether a folder has the plan of an index.
+    pub(super) fn is_in(dir: &Path) -> bool {
+        dir.join(ABOUT).exists()
+    }
+
+    /// Tests whether a folder has this plan.
+    pub(super) fn is_of(&self, dir: &Path) -> bool {
+        read_json::<Self>(&dir.join(ABOUT)).is_ok_and(|it| it == *self)
     }
 
     /// Writes the plan into a folder.

@@ -212,15 +212,15 @@ async fn collect(
                     *slot = Some(completion);
                 }
             }
-            SampleEvent::Failed(message) => return Err(ApiError::Upstream(message)),
+            SampleEvent::Failed(error) => return Err(error),
         }
     }
     let done: Option<Vec<Completion>> = done.into_iter().collect();
-    done.ok_or_else(|| ApiError::Upstream(MODEL_PANICKED.to_owned()))
+    done.ok_or_else(|| ApiError::Upstream(NO_RESULT.to_owned()))
 }
 
 /// The error of sampling that ended without a result.
-const MODEL_PANICKED: &str = "the model panicked while sampling; see the log of the server";
+const NO_RESULT: &str = "the sampling thread has ended; see the log of the server";
 
 /// Returns the text of a completion up to its first stop text.
 fn visible_text(completion: &Completion, tokenizer: &Tokenizer, stop: &[String]) -> String {

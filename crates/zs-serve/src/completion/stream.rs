@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{Sender, UnboundedReceiver, channel};
 use tokio::time::Instant;
 use zs_model::{Generator, TextStream};
 
-use super::{ChoicePart, CompletionRequest, MODEL_PANICKED, finish_reason, first_stop, usage};
+use super::{ChoicePart, CompletionRequest, NO_RESULT, finish_reason, first_stop, usage};
 use crate::connection::Client;
 use crate::sample_worker::SampleEvent;
 
@@ -81,11 +81,11 @@ impl<H> Stream<H> {
                         lengths[index] = Some(it.tokens.len());
                     }
                 }
-                SampleEvent::Failed(message) => return send_failure(to, &message).await,
+                SampleEvent::Failed(error) => return send_failure(to, &error.to_string()).await,
             }
         }
         if lengths.contains(&None) {
-            return send_failure(to, MODEL_PANICKED).await;
+            return send_failure(to, NO_RESULT).await;
         }
         if self.include_usage {
             chunk["usage"] = usage(self.prompt_tokens, lengths.into_iter().flatten());

@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
 use zs_core::DocumentQuality;
-use zs_data::{FileError, digest, write_atomic, write_json};
+use zs_data::{FileError, digest, read_json, write_atomic, write_json};
 
 use super::llm_judge::{LlmJudge, LlmJudgeConfig};
 use super::manifest::{Input, Judged, Manifest, Part, Settings};
@@ -167,11 +166,6 @@ fn claim(out: &Path, settings: &Settings) -> Result<(), CollectError> {
         return Err(CollectError::OtherUnfinishedSet { path: out.to_owned() });
     }
     Ok(())
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
-    let bytes = std::fs::read(path).map_err(FileError::io(path, "be read"))?;
-    serde_json::from_slice(&bytes).map_err(json_error(path))
 }
 
 fn read_files(paths: &[PathBuf]) -> Result<Vec<RawSearch>, CollectError> {

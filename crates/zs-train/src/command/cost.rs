@@ -77,7 +77,7 @@ pub(crate) fn cost(args: &CostArgs, session: &Session) -> Result<()> {
 /// Runs whose engines kept no ledger still have their number of searches.
 fn searches_of_summary(args: &CostArgs) -> Result<u64> {
     let path = args.run.join(SUMMARY);
-    let text = std::fs::read(&path)
+    let text = zs_data::read_regular(&path)
         .with_context(|| format!("{}: not the directory of a finished run", path.display()))?;
     let summary: Value = serde_json::from_slice(&text)
         .with_context(|| format!("{}: not a summary", path.display()))?;

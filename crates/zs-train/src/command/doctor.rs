@@ -138,6 +138,7 @@ fn machine(findings: &mut Findings, session: &Session) {
         |_| format!("{}; {} threads of the CPU", names.join(", "), host_threads()),
         "see the rows below, or `--device cpu`",
     );
+    canaries(findings, session);
     let is_gpu = session.devices().is_ok_and(|it| !it.is_cpu());
     let chosen = match ComputeDtype::Auto.resolved(is_gpu) {
         ComputeDtype::Bf16 => "bf16",
@@ -157,6 +158,19 @@ fn machine(findings: &mut Findings, session: &Session) {
             format!("{} of {} is free", gib(free), gib(total)),
             "end other programs: the shipped preset takes half a gibibyte",
         ),
+    }
+}
+
+/// Computes something on each device whose result is known.
+fn canaries(findings: &mut Findings, session: &Session) {
+    let Ok(devices) = session.device.open() else { return };
+    for (name, device) in devices.named() {
+        findings.of(
+            &format!("canary of {name}"),
+            session.canary(name, device),
+            |()| "products and norms are what they should be".to_owned(),
+            "compute on another device",
+        );
     }
 }
 

@@ -116,7 +116,7 @@ pub(crate) fn serve(args: &ServeArgs, session: &Session) -> Result<()> {
         ));
     }
     return_pages();
-    let server = Server::start(config, Services { engine, model })?;
+    let server = Server::start(config, Services { engine, model, health: session.health.clone() })?;
     session.print(&format!("listening on http://{}\n", server.address()));
     server.run_until_signal()?;
     session.console.note("stopped; every accepted request was answered");

@@ -1,12 +1,11 @@
 //! `zs eval compare`: several evaluations in one table, and their differences from the first.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use zs_data::RowReader;
+use zs_data::{RowReader, read_regular_text};
 use zs_eval::{EvaluationReport, Metric, PairedTest, QuestionRecord, paired_test};
 
 use crate::report_table::{interval, table};
@@ -121,7 +120,9 @@ fn shared(before: &Run, after: &Run) -> Result<(Vec<QuestionRecord>, Vec<Questio
 fn read(path: &Path) -> Result<Run> {
     let is_dir = path.is_dir();
     let file = if is_dir { path.join("records.jsonl") } else { path.to_owned() };
-    let records = RowReader::new("record of an evaluation").open(&file)?.collect_all()?;
+    let reader = RowReader::new("record of an evaluation");
+    let reader = if is_dir { reader.with_finished_lines() } else { reader };
+    let records = reader.open(&file)?.collect_all()?;
     let protocol = match is_dir {
         true => protocol_of(&path.join(SUMMARY))?,
         false => "not recorded".to_owned(),
@@ -130,7 +131,7 @@ fn read(path: &Path) -> Result<Run> {
 }
 
 fn protocol_of(summary: &Path) -> Result<String> {
-    let text = fs::read_to_string(summary).with_context(|| {
+    let text = read_regular_text(summary).with_context(|| {
         format!("{}: cannot read; is the evaluation finished?", summary.display())
     })?;
     let summary: serde_json::Value = serde_json::from_str(&text)

@@ -10,7 +10,7 @@ use zs_model::ComputeDtype;
 use zs_rl::{RolloutConfig, write_records};
 
 use super::run::EvalRunArgs;
-use zs_data::{JsonLinesWriter, digest, read_whole_rows};
+use zs_data::{JsonLinesWriter, digest, read_regular, read_regular_text, read_whole_rows};
 use zs_trainer::RunDirError;
 use zs_trainer::config::load_engine;
 use zs_trainer::files::{RunDir, SUMMARY};
@@ -46,7 +46,7 @@ impl Settings {
         config: &EvalConfig,
         components: &zs_trainer::Components,
     ) -> Result<Self> {
-        let questions = fs::read(args.questions())
+        let questions = read_regular(args.questions())
             .with_context(|| format!("{}: cannot read", args.questions().display()))?;
         let mut model_files = Vec::new();
         for entry in fs::read_dir(args.model())
@@ -129,7 +129,7 @@ impl EvalDir {
             let (records, trajectories) = (run.json_lines(RECORDS)?, run.json_lines(TRAJECTORIES)?);
             return Ok(Self { run, done: Vec::new(), records, trajectories });
         }
-        let text = fs::read_to_string(&settings_path)
+        let text = read_regular_text(&settings_path)
             .with_context(|| format!("{}: cannot read", settings_path.display()))?;
         let before: Settings = serde_json::from_str(&text).with_context(|| {
             format!("{}: no settings of an evaluation", settings_path.display())

@@ -1,9 +1,8 @@
 //! The files of a run, held against its record.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use zs_data::{FileError, digest};
+use zs_data::{FileError, digest, read_regular_text};
 use zs_model::{LanguageModel, ValueNetwork, weights_digest};
 
 use super::line::{StepLine, of_list};
@@ -63,7 +62,7 @@ pub(crate) fn check_files(
         return changed(step, path, "not the list of the files that the step was computed with");
     }
     let path = run.join("metrics.jsonl");
-    let metrics = fs::read_to_string(&path).map_err(FileError::io(&path, "be read"))?;
+    let metrics = read_regular_text(&path).map_err(FileError::io(&path, "be read"))?;
     let whole: Vec<&str> =
         metrics.split_inclusive('\n').filter_map(|it| it.strip_suffix('\n')).collect();
     let is_finished = run.join(SUMMARY).exists();

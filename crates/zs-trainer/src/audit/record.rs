@@ -1,11 +1,10 @@
 //! The record of a run, read and held against its own chain.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use zs_data::FileError;
+use zs_data::{FileError, read_regular};
 
 use super::line::{Line, StepLine, hash_of, parse, split};
 use super::{AUDIT, AuditError};
@@ -160,7 +159,7 @@ pub(super) fn sealed_lines(path: &Path) -> Result<Vec<(Line, String)>, FileError
 }
 
 fn read_text(path: &Path) -> Result<String, FileError> {
-    match fs::read(path) {
+    match read_regular(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
         // What a power cut leaves need not be text.
         bytes => {
@@ -172,6 +171,8 @@ fn read_text(path: &Path) -> Result<String, FileError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;

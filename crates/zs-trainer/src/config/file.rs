@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use zs_core::registry::{Registry, RegistryError, Spec, nearest};
+use zs_data::{read_regular, read_regular_text};
 
 use super::RunFileError;
 use super::set::{Assignment, apply};
@@ -69,7 +70,7 @@ pub fn renamed_keys(text: &str, source: &str) -> Vec<String> {
 
 /// Notes the renamed keys of a run file, if it can be read; [`load`] says why it cannot.
 pub fn note_renamed_keys(path: &Path, note: &mut dyn FnMut(&str)) {
-    if let Ok(text) = std::fs::read_to_string(path) {
+    if let Ok(text) = read_regular_text(path) {
         renamed_keys(&text, &path.display().to_string()).iter().for_each(|it| note(it));
     }
 }
@@ -110,7 +111,7 @@ pub fn load_with<C: DeserializeOwned + Check>(
     set: &[Assignment],
     components: &Components,
 ) -> Result<C, RunFileError> {
-    let bytes = std::fs::read(path)
+    let bytes = read_regular(path)
         .map_err(|source| RunFileError::Read { path: path.to_owned(), source })?;
     let Ok(text) = String::from_utf8(bytes) else {
         return Err(RunFileError::NotUtf8 { path: path.to_owned() });

@@ -88,11 +88,11 @@ impl Placement {
 /// best policy      4 P      with validation, and its sampling copy
 /// moments          8 T      (Muon: 4 T)
 /// gradients        8 T      the sum, and that of one micro-batch
-/// activations      4 M (L a + d + q) + L u per micro-batch at work
-///        with checkpointing       4 M (L d + a + q) + u
-///     a = 4 d + 2 H h + 2 K h + 3 f
+/// activations      M (L s + 4 d + 4 q) + 2 N        per micro-batch at work
+///        with checkpointing       M (4 L d + s + 4 q) + 2 N / L
+///     a = 4 d + 2 H h + 2 K h + 3 f,   p = 2 d + H h + f
+///     s = 4 a in f32; with `compute_dtype = "bf16"` 4 (a - p) + 2 p
 ///     q = 2 a on a CPU; on a GPU 2 a + 3 H min(m, 512)
-///     u = 2 M (5 d + H h + f) + 2 N / L    with `compute_dtype = "bf16"`, else 0
 /// logits           12 max_logits
 /// cache            2 w L K h S' max(R', E) n
 /// cache in motion  2 w L K h (S' R + S_0 R')     on a GPU
@@ -100,10 +100,10 @@ impl Placement {
 /// ```
 ///
 /// `a` counts the saved activations of one block a token: the inputs of norms and products, rotated
-/// queries and keys, values, and the feed-forward layer. `q` is the work of one block at a time: its
-/// gradients and, on a GPU, the scores of attention, their softmax and its gradient, 512 columns wide.
-/// `u` are the inputs and weights of the matrix products once more, in bf16. A value model has the
-/// activations of the policy, at another time.
+/// queries and keys, values, and the feed-forward layer; `p` are those that are inputs of products alone,
+/// and `s` their bytes. `q` is the work of one block at a time: its gradients and, on a GPU, the scores of
+/// attention, their softmax and its gradient, 512 columns wide. `2 N` are the weights of the blocks once
+/// more, in bf16; there are none in f32. A value model has the activations of the policy, at another time.
 ///
 /// On GPUs, `R'` is `R` rounded up to a power of two and `S'` is `S` rounded up to a multiple of 64, as
 /// sampling does there; elsewhere they are as they are. `S_0` is what an episode holds before its last
@@ -217,18 +217,22 @@ fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 
     let block = 4 * d + 2 * (heads + keys) * shape.head_dim + 3 * f;
     let scores = if on.is_gpu { 3 * heads * row.min(ATTENTION_WIDTH) } else { 0 };
     let work = 2 * block + scores;
-    let of_products = match is_bf16(config, on) {
-        false => 0,
-        true => {
-            let inputs = 5 * d + heads * shape.head_dim + f;
-            BYTES_BF16 * (tokens * inputs + of_blocks(shape) / blocks.max(1)) as u64
-        }
+    // In bf16 a product saves its rounded inputs and weights.
+    let of_products = 2 * d + heads * shape.head_dim + f;
+    let (saved, weights) = match is_bf16(config, on) {
+        false => (BYTES * block as u64, 0),
+        true => (
+            BYTES * (block - of_products) as u64 + BYTES_BF16 * of_products as u64,
+            BYTES_BF16 * of_blocks(shape) as u64,
+        ),
     };
+    let (tokens, blocks) = (tokens as u64, blocks as u64);
     match memory.gradient_checkpointing {
-        false => {
-            BYTES * (tokens * (blocks * block + d + work)) as u64 + blocks as u64 * of_products
+        false => tokens * (blocks * saved + BYTES * (d + work) as u64) + weights,
+        true => {
+            let inputs = BYTES * blocks * d as u64;
+            tokens * (inputs + saved + BYTES * work as u64) + weights / blocks.max(1)
         }
-        true => BYTES * (tokens * (blocks * d + block + work)) as u64 + of_products,
     }
 }
 

@@ -9,6 +9,7 @@ use super::Trainer;
 use super::learner::Learner;
 use super::log::read_metrics;
 use super::replay::{Comparison, recorded_groups, repeat};
+use crate::TrainError;
 use crate::audit::{AuditError, AuditRecord, check_outputs, rewards_digest, run_file_of};
 use crate::checkpoint::Checkpoints;
 use crate::environment::Machine;
@@ -223,9 +224,20 @@ impl<'a> Work<'a> {
 
     /// Learner after the checkpoint before a step, or of the beginning of the run.
     fn learner_before(&self, step: usize) -> Result<Learner<'a>, AuditError> {
-        let mut learner = self.trainer.learner_before(self.run, step)?;
+        let from = self.checkpoints.iter().copied().filter(|it| *it < step).max();
+        let mut learner = match from {
+            None => Learner::new(self.trainer).map_err(TrainError::from)?,
+            Some(from) => {
+                let dir = Checkpoints::in_dir(self.run).place(from);
+                Learner::load(self.trainer, &dir).map_err(TrainError::from)?
+            }
+        };
         let next = learner.numbers.step + 1;
-        let expected = self.record.step(next).and_then(|it| it.weights_before.as_ref());
+        // The files of a checkpoint, and its weights where its step has a line, are digested once in an
+        // audit: when the outputs of the run are checked.
+        let is_checked = from.is_some_and(|it| self.record.step(it).is_some());
+        let recorded = self.record.step(next).filter(|_| !is_checked);
+        let expected = recorded.and_then(|it| it.weights_before.as_ref());
         if expected.is_some_and(|it| *it != hexadecimal(&learner.weights_digest())) {
             return Err(AuditError::Changed {
                 step: next,
@@ -274,7 +286,8 @@ impl<'a> Work<'a> {
             return Ok((comparison, Some(WeightDifference::default())));
         }
         let Some(before) = before else { return Ok((comparison, None)) };
-        let dir = Checkpoints::in_dir(self.run).at(step)?;
+        // Its files were held against their digests before the first step was computed.
+        let dir = Checkpoints::in_dir(self.run).place(step);
         let recorded = load_weights(&dir.join(POLICY), &self.trainer.policy)?;
         let networks = [&before, &recorded, &learner.policy].map(|it| it.network());
         let difference = compare_weights(networks[0], networks[1], networks[2]);

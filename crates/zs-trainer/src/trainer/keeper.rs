@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use tracing::info_span;
+use zs_model::DeviceHealth;
 
 use super::Trainer;
 use super::learner::Learner;
 use super::log::Log;
 use crate::checkpoint::Checkpoints;
 use crate::config::CheckpointConfig;
-use crate::device_health::DeviceHealth;
 use crate::engines::Engines;
 use crate::files::RunDir;
 use crate::run_dir_error::RunDirError;

@@ -220,7 +220,7 @@ impl<'a> Learner<'a> {
         };
         if self.numbers.learning.micro_batch_tokens != micro_batch_tokens {
             // The update ran out of memory and was computed again with smaller micro-batches.
-            self.trainer.context.health.forgive_out_of_memory();
+            self.trainer.context.health.forgive(zs_rl::is_out_of_memory);
         }
         self.policy = self.policy.with_network(&network);
         self.network = Some(network);

@@ -116,7 +116,7 @@ fn of_group(group: TrajectoryGroup) -> Vec<SourceEpisode> {
 }
 
 fn record<T: DeserializeOwned>(line: &str) -> Result<T, RowError> {
-    let Some(read) = read_records(line.as_bytes()).next() else {
+    let Some(read) = read_records(line.as_bytes(), line.len()).next() else {
         return Err(RowError::invalid("an empty record"));
     };
     read.map_err(|error| match error {
