@@ -5,9 +5,12 @@ use serde_json::Value;
 use zs_model::{PolicyModel, TokenRow, TokenScores, map_replicas};
 
 use super::rows::{by_row, floats, padded, rows_of};
+use super::teacher::{
+    TeacherRow, distil_into_advantages, distil_into_rewards, score_with_teacher, teacher_metrics,
+};
 use super::{TrainerResources, UpdateConfig, UpdateError};
 use crate::algorithm::{Advantages, Algorithm, LossTerms, PolicyBatch, RolloutBatch};
-use crate::loss::{importance_weights, kl_divergence};
+use crate::loss::{KlEstimator, importance_weights, kl_divergence};
 use crate::{LossTokens, Provenance, Trajectory, TrajectoryGroup};
 
 /// One trajectory, ready for the model.
@@ -23,6 +26,8 @@ pub(super) struct UpdateRow {
     /// Log-probabilities recorded at sampling, where they differ from those.
     pub(super) recorded_log_probs: Option<Vec<f32>>,
     pub(super) ref_log_probs: Option<Vec<f32>>,
+    /// The teacher's scores, where one is distilled.
+    pub(super) teacher: Option<TeacherRow>,
     /// Values and their targets; empty without a value model.
     pub(super) old_values: Vec<f32>,
     pub(super) returns: Vec<f32>,
@@ -54,6 +59,7 @@ impl UpdateRow {
             old_log_probs: trajectory.old_log_probs(),
             recorded_log_probs: None,
             ref_log_probs: None,
+            teacher: None,
             old_values: Vec::new(),
             returns: Vec::new(),
             turn_numbers: trajectory.turn_numbers(),
@@ -64,6 +70,26 @@ impl UpdateRow {
     /// Log-probabilities recorded at sampling.
     pub(super) fn sampled_log_probs(&self) -> &[f32] {
         self.recorded_log_probs.as_deref().unwrap_or(&self.old_log_probs)
+    }
+
+    /// The teacher's log-probabilities; empty without a teacher.
+    pub(super) fn teacher_log_probs(&self) -> &[f32] {
+        self.teacher.as_ref().map_or(&[], |it| &it.log_probs)
+    }
+
+    /// True for the tokens that the policy wrote.
+    pub(super) fn policy_mask(&self) -> impl Iterator<Item = bool> {
+        self.turn_numbers.iter().map(|it| *it > 0)
+    }
+
+    pub(super) fn is_distilled(&self) -> bool {
+        self.teacher.as_ref().is_some_and(|it| it.is_distilled)
+    }
+
+    /// True for the tokens whose divergence from the teacher is learned from.
+    pub(super) fn distilled_mask(&self) -> Vec<bool> {
+        let is_distilled = self.is_distilled();
+        self.policy_mask().map(|is_own| is_own && is_distilled).collect()
     }
 
     pub(super) fn has_advantage(&self) -> bool {
@@ -127,10 +153,15 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
         let critic = resources.critic.as_deref().ok_or_else(missing)?;
         batch.values = critic.values(&token_rows, micro_batch_tokens);
     }
+    let device = model.device();
+    if let Some(distillation) = &config.distillation {
+        let episodes = distillation.episodes;
+        score_with_teacher(&mut rows, &batch, resources, episodes, micro_batch_tokens)?;
+        distil_into_rewards(&mut batch, &rows, distillation, &device);
+    }
     let terms = requirements.terms;
-    let reward_kl = terms
-        .kl_in_reward()
-        .then(|| take_divergence_off(&mut batch, &rows, terms, &model.device()));
+    let reward_kl =
+        terms.kl_in_reward().then(|| take_divergence_off(&mut batch, &rows, terms, &device));
 
     let Advantages { tokens, returns, memory, mut metrics } = algorithm.advantages(&batch);
     let name = algorithm.name();
@@ -138,6 +169,10 @@ pub(super) fn prepare<M: PolicyModel + Sync>(
     check_finite(name, &batch, &tokens, &rows)?;
     for (row, advantages) in rows.iter_mut().zip(tokens) {
         row.advantages = advantages;
+    }
+    if let Some(distillation) = &config.distillation {
+        distil_into_advantages(&mut rows, distillation, &device);
+        metrics.extend(teacher_metrics(&rows, distillation));
     }
     if requirements.value_clip.is_some() {
         check_shape(name, "returns", &returns, &rows)?;
@@ -193,7 +228,11 @@ fn check_finite(
 }
 
 /// Log-probabilities of the tokens that carry loss, one row a row, without gradient.
-fn score<M: PolicyModel + Sync>(model: &M, rows: &[TokenRow], max_tokens: usize) -> Vec<Vec<f32>> {
+pub(super) fn score<M: PolicyModel + Sync>(
+    model: &M,
+    rows: &[TokenRow],
+    max_tokens: usize,
+) -> Vec<Vec<f32>> {
     by_row(rows, max_tokens, |batches| {
         map_replicas(model, &model.compute_devices(), batches.len(), |model, index| {
             rows_of(model.token_scores(&batches[index]).log_probs)
@@ -209,19 +248,35 @@ fn take_divergence_off(
     terms: LossTerms,
     device: &Device,
 ) -> f64 {
+    let reference = |it: &UpdateRow| it.ref_log_probs.clone().unwrap_or_default();
+    let mask: Vec<bool> = rows.iter().flat_map(|it| it.tokens.loss_mask.iter().copied()).collect();
+    let num_tokens = mask.iter().filter(|it| **it).count();
+    let kl = divergence_of_tokens(rows, reference, mask, terms.kl_estimator, device);
+    subtract_from_rewards(batch, &kl, terms.kl_coef * batch.state.kl_scale);
+    kl.iter().map(|it| f64::from(*it)).sum::<f64>() / num_tokens.max(1) as f64
+}
+
+/// Estimated divergence of every token from another model when it was sampled, row after row; 0 where
+/// the mask is false.
+pub(super) fn divergence_of_tokens(
+    rows: &[UpdateRow],
+    other: impl Fn(&UpdateRow) -> Vec<f32>,
+    mask: Vec<bool>,
+    estimator: KlEstimator,
+    device: &Device,
+) -> Vec<f32> {
     // One flat row for the whole batch: one transfer each way.
-    let len = rows.iter().map(|it| it.tokens.tokens.len()).sum();
+    let len = mask.len();
     let device = &device.clone().without_autodiff();
     let flat = |numbers: Vec<f32>| floats(numbers, [1, len], device);
     let old = rows.iter().flat_map(|it| it.old_log_probs.iter().copied()).collect();
-    let reference = rows.iter().flat_map(|it| it.ref_log_probs.iter().flatten().copied()).collect();
-    let mask: Vec<bool> = rows.iter().flat_map(|it| it.tokens.loss_mask.iter().copied()).collect();
-    let num_tokens = mask.iter().filter(|it| **it).count();
+    let other = rows.iter().flat_map(other).collect();
     let mask = Tensor::<2, Bool>::from_data(TensorData::new(mask, [1, len]), device);
-    let kl = kl_divergence(flat(old), flat(reference), &mask, terms.kl_estimator);
-    let kl = rows_of(kl).concat();
+    rows_of(kl_divergence(flat(old), flat(other), &mask, estimator)).concat()
+}
 
-    let coefficient = terms.kl_coef * batch.state.kl_scale;
+/// Subtracts a divergence of tokens from their rewards and from the returns of their episodes.
+pub(super) fn subtract_from_rewards(batch: &mut RolloutBatch<'_>, kl: &[f32], coefficient: f64) {
     let mut kl_of_tokens = kl.iter();
     for (rewards, total) in batch.token_rewards.iter_mut().zip(&mut batch.returns) {
         let mut penalty = 0.0;
@@ -232,7 +287,6 @@ fn take_divergence_off(
         }
         *total = (f64::from(*total) - penalty) as f32;
     }
-    kl.iter().map(|it| f64::from(*it)).sum::<f64>() / num_tokens.max(1) as f64
 }
 
 /// Multiplies importance weights into the advantages.
