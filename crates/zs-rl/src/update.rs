@@ -2,9 +2,11 @@
 
 mod config;
 mod critic;
+mod divergence;
 mod error;
 mod memory;
 mod policy_step;
+mod prepare;
 mod row;
 mod rows;
 mod teacher;
@@ -21,7 +23,8 @@ pub use self::memory::is_out_of_memory;
 
 use self::memory::MicroBatchTokens;
 use self::policy_step::MiniBatch;
-use self::row::{Prepared, UpdateRow, prepare};
+use self::prepare::{Prepared, prepare};
+use self::row::UpdateRow;
 use crate::algorithm::{Algorithm, LearningState};
 use crate::loss::adapted_kl_scale;
 use crate::{Teacher, TrajectoryGroup};

@@ -41,6 +41,14 @@ pub struct RecordedGroup {
         deserialize_with = "zs_core::null_as_nan"
     )]
     pub advantages: Vec<Vec<f32>>,
+    /// The log-probability of each token under a teacher on servers, one row an episode; empty without
+    /// one.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "zs_core::null_as_nan"
+    )]
+    pub teacher_log_probs: Vec<Vec<f32>>,
 }
 
 /// The files of one run.

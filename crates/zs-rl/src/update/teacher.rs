@@ -4,18 +4,12 @@
 use burn::tensor::Device;
 use zs_model::{PolicyModel, TokenRow};
 
-use super::row::{UpdateRow, divergence_of_tokens, score, subtract_from_rewards};
+use super::divergence::{divergence_of_tokens, subtract_from_rewards};
+use super::row::{TeacherRow, UpdateRow};
+use super::rows::score;
 use super::{TrainerResources, UpdateError};
 use crate::algorithm::RolloutBatch;
 use crate::{DistillationConfig, DistillationPlacement, DistilledEpisodes, Teacher};
-
-/// A teacher's log-probabilities of one trajectory.
-pub(super) struct TeacherRow {
-    /// One a token.
-    pub(super) log_probs: Vec<f32>,
-    /// True if the divergence of this episode is learned from.
-    pub(super) is_distilled: bool,
-}
 
 /// Scores the rows with the teacher, and notes which of them are distilled.
 pub(super) fn score_with_teacher<M: PolicyModel + Sync>(

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use zs_core::query_names_entity;
 use zs_core::Document;
+use zs_core::query_names_entity;
 use zs_data::{DataError, FileError, JsonLinesWriter, RowReader, count_whole_lines};
 use zs_rl::{RewardedTrajectory, TrajectoryGroup};
 
