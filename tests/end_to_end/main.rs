@@ -31,6 +31,7 @@ mod serve;
 mod serve_attacks;
 mod serve_json;
 mod simulate;
+mod teacher;
 mod tiny_run;
 mod transformers_server;
 mod tuning;

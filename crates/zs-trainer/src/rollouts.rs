@@ -167,6 +167,7 @@ mod tests {
             dropped: step == 2,
             group: TrajectoryGroup::score(question, trajectories, &reward),
             advantages: vec![vec![0.1, -3e-8]],
+            teacher_log_probs: vec![vec![-0.3, -1.5]],
         }
     }
 

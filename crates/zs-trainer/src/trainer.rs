@@ -321,7 +321,9 @@ impl Trainer {
             Some(teacher) => {
                 let asked = || teacher.log_probs(&collected.groups, &self.policy);
                 let scores = info_span!("teacher").in_scope(asked)?;
-                log.timings.lap("teacher");
+                if scores.is_some() {
+                    log.timings.lap("teacher");
+                }
                 scores
             }
             None => None,

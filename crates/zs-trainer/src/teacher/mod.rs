@@ -50,7 +50,7 @@ impl fmt::Debug for TeacherContext {
 #[non_exhaustive]
 pub enum Teacher {
     /// A model in this process, which scores the batch in the update.
-    Model(LanguageModel),
+    Model(Box<LanguageModel>),
     /// A model on servers, which score the episodes of a step after they were played. Its
     /// log-probabilities are recorded with the episodes.
     Server(Arc<TeacherServer>),
@@ -130,7 +130,7 @@ impl Settings for LocalTeacher {
 pub(crate) fn teachers() -> TeacherRegistry {
     let mut registry = Registry::new("teacher");
     let open = |it: LocalTeacher, context: &TeacherContext, _: &TeacherRegistry| {
-        Ok(Teacher::Model((context.load)(&it.model)?))
+        Ok(Teacher::Model(Box::new((context.load)(&it.model)?)))
     };
     let registered = registry.register(open).and_then(|()| {
         registry.register(|it: ServerTeacher, context: &TeacherContext, _| {
