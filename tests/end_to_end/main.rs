@@ -32,6 +32,7 @@ mod serve_attacks;
 mod serve_health;
 mod serve_json;
 mod simulate;
+mod teacher;
 mod tiny_run;
 mod transformers_server;
 mod tuning;

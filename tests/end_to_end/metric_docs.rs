@@ -32,7 +32,7 @@ fn is_documented(key: &str, documented: &BTreeSet<String>) -> bool {
 
 /// Every `"group/name"` in the sources of the crates, tests left out.
 fn in_sources() -> BTreeSet<String> {
-    const GROUPS: [&str; 16] = [
+    const GROUPS: [&str; 17] = [
         "actor",
         "alarms",
         "consult",
@@ -46,6 +46,7 @@ fn in_sources() -> BTreeSet<String> {
         "rollout",
         "search",
         "squared_regret",
+        "teacher",
         "time",
         "tuning",
         "validation",
@@ -103,7 +104,7 @@ fn keys(path: &Path) -> BTreeSet<String> {
 #[test]
 fn every_key_of_a_run_is_defined() {
     const REWARD: &str = "[training.reward]\nkind = \"sum\"\nterms = [{ weight = 1.0, reward = { kind = \"f1\" } }, { weight = 0.1, reward = { kind = \"format\" } }]\n";
-    const UPDATE: &str = "[training.update]\nllds_coef = 0.2\nadaptive_kl = { target = 0.1, horizon = 100.0 }\nimportance = { bound = { truncate = { max = 2.0 } } }\n";
+    const UPDATE: &str = "[training.update]\nllds_coef = 0.2\nadaptive_kl = { target = 0.1, horizon = 100.0 }\nimportance = { bound = { truncate = { max = 2.0 } } }\ndistillation = { kl_placement = \"loss\", episodes = \"wrong\" }\n[teacher]\nkind = \"local\"\nmodel = \"model\"\n";
     let variants = [
         "kind = \"reinforce\"\nkl_coef = 0.01",
         "kind = \"reinforce_plus_plus\"",
@@ -137,7 +138,9 @@ fn every_key_of_a_run_is_defined() {
             logged.extend(keys(&dir.join(&out).join(file)));
         }
     }
-    for expected in ["critic/loss", "alarms/num_on", "time/prefill", "reward/f1", "actor/kl"] {
+    for expected in
+        ["critic/loss", "alarms/num_on", "time/prefill", "reward/f1", "actor/kl", "teacher/kl"]
+    {
         assert!(logged.contains(expected), "{expected}");
     }
     let missing: Vec<&String> =

@@ -81,6 +81,7 @@ fn train(algorithm: &str, seed: u64) -> Vec<f32> {
         rewards.push(of_step.iter().sum::<f32>() / of_step.len() as f32);
         let resources = TrainerResources {
             reference: Some(&reference),
+            teacher: None,
             critic: Some(&mut critic),
             ptx: &[],
             state: &mut state,

@@ -61,6 +61,7 @@
 pub mod advantage;
 pub mod algorithm;
 pub mod consult;
+mod distillation;
 mod group;
 pub mod judge;
 pub mod loss;
@@ -78,6 +79,7 @@ pub use algorithm::{
     Reinforce, ReinforcePlusPlus, ReinforcePlusPlusBaseline, Requirements, Rloo, RolloutBatch,
     SquaredRegret,
 };
+pub use distillation::{DistillationConfig, DistillationPlacement, DistilledEpisodes, Teacher};
 pub use group::{RewardedTrajectory, TrajectoryGroup};
 pub use record::{RECORD_VERSION, RecordError, read_records, write_records};
 pub use reward::{

@@ -7,7 +7,9 @@ mod unchecked;
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use zs_core::{Action, Document, DocumentQuality, Transcript, TranscriptTurn};
+use zs_core::{
+    Action, Document, DocumentQuality, Question, Transcript, TranscriptTurn, exact_match,
+};
 use zs_model::{Completion, TokenId, TokenRow};
 
 pub use self::program_check::{ProgramCheck, ProgramOutcome};
@@ -302,6 +304,13 @@ impl Trajectory {
     pub fn turn_tokens(&self, turn: usize) -> usize {
         let asked: usize = self.consults_of(turn).map(|it| it.completion.tokens.len()).sum();
         asked + self.turns[turn].completion.tokens.len()
+    }
+
+    /// Returns true if the episode's answer equals a golden answer of its question.
+    #[must_use]
+    pub fn is_right(&self, question: &Question) -> bool {
+        let is_right = |answer: &str| exact_match(answer, &question.golden_answers);
+        self.transcript().answer().is_some_and(is_right)
     }
 
     /// The searches that were carried out, in order.

@@ -2,11 +2,14 @@
 
 mod config;
 mod critic;
+mod divergence;
 mod error;
 mod memory;
 mod policy_step;
+mod prepare;
 mod row;
 mod rows;
+mod teacher;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,10 +23,11 @@ pub use self::memory::is_out_of_memory;
 
 use self::memory::MicroBatchTokens;
 use self::policy_step::MiniBatch;
-use self::row::{Prepared, UpdateRow, prepare};
-use crate::TrajectoryGroup;
+use self::prepare::{Prepared, prepare};
+use self::row::UpdateRow;
 use crate::algorithm::{Algorithm, LearningState};
 use crate::loss::adapted_kl_scale;
+use crate::{Teacher, TrajectoryGroup};
 
 /// Result of an update.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -77,6 +81,8 @@ impl UpdateMetrics {
 pub struct TrainerResources<'a, M> {
     /// The model that the policy is to stay close to, a sampling copy.
     pub reference: Option<&'a M>,
+    /// The teacher, where [`distillation`](UpdateConfig::distillation) is set.
+    pub teacher: Option<Teacher<'a, M>>,
     /// The value model, for algorithms that have one.
     pub critic: Option<&'a mut dyn Critic>,
     /// Curated texts whose cross-entropy is added with the weight
@@ -102,7 +108,8 @@ pub fn update<M: PolicyModel + Sync>(
     config: &UpdateConfig,
 ) -> Result<(M, UpdateMetrics), UpdateError> {
     let mut state = LearningState::default();
-    let resources = TrainerResources { reference, critic: None, ptx: &[], state: &mut state };
+    let resources =
+        TrainerResources { reference, teacher: None, critic: None, ptx: &[], state: &mut state };
     update_with(model, optimizer, resources, groups, algorithm, config)
 }
 

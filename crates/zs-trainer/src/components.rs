@@ -13,6 +13,7 @@ use crate::bm25::Bm25Settings;
 use crate::callback::Callback;
 use crate::files::RunDir;
 use crate::questions::{QuestionRegistry, question_sources, register_question_source};
+use crate::teacher::{TeacherRegistry, teachers};
 
 /// Trackers by name; each is given the directory of its run.
 pub type TrackerRegistry = Registry<Box<dyn Callback>, RunDir>;
@@ -72,6 +73,8 @@ pub struct Components {
     pub engines: EngineRegistry,
     /// Sources of questions.
     pub question_sources: QuestionRegistry,
+    /// Teachers that a policy is distilled from.
+    pub teachers: TeacherRegistry,
     /// Callbacks that run files name.
     pub trackers: TrackerRegistry,
 }
@@ -87,6 +90,7 @@ impl Components {
             curricula: zs_curriculum::builtin(),
             engines: engines(),
             question_sources: question_sources(),
+            teachers: teachers(),
             trackers: Registry::new("tracker"),
         }
     }

@@ -16,6 +16,7 @@ use zs_simulator::pretraining::ExampleError;
 use crate::callback_error::CallbackError;
 use crate::config::RunFileError;
 use crate::run_dir_error::RunDirError;
+use crate::teacher::TeacherError;
 
 /// Failure to load a model, questions, documents or training rows.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +192,9 @@ pub enum TrainError {
     /// The update failed, as where an algorithm returns advantages that nobody can learn from.
     #[error(transparent)]
     Update(#[from] UpdateError),
+    /// The teacher cannot be used, or gives no usable log-probabilities.
+    #[error(transparent)]
+    Teacher(#[from] TeacherError),
     /// The loss of supervised training is infinite or not a number.
     #[error("step {step}: the loss is {loss}; lower the learning rate")]
     NonFiniteLoss {

@@ -49,6 +49,7 @@ mod rollouts;
 mod run_dir_error;
 pub mod source;
 pub mod supervised;
+pub mod teacher;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod times;

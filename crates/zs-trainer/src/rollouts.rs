@@ -41,6 +41,14 @@ pub struct RecordedGroup {
         deserialize_with = "zs_core::null_as_nan"
     )]
     pub advantages: Vec<Vec<f32>>,
+    /// The log-probability of each token under a teacher on servers, one row an episode; empty without
+    /// one.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "zs_core::null_as_nan"
+    )]
+    pub teacher_log_probs: Vec<Vec<f32>>,
 }
 
 /// The files of one run.
@@ -159,6 +167,7 @@ mod tests {
             dropped: step == 2,
             group: TrajectoryGroup::score(question, trajectories, &reward),
             advantages: vec![vec![0.1, -3e-8]],
+            teacher_log_probs: vec![vec![-0.3, -1.5]],
         }
     }
 

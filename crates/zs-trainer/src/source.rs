@@ -4,17 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use zs_core::registry::Spec;
+use zs_core::registry::{BoxedError, Spec};
 use zs_core::{Document, Question};
 use zs_data::{Corpus, DataError, QuestionSet, SkippedRows, read_corpus};
 use zs_model::{ComputeDtype, Generator, LanguageModel, SamplingModel, Tokenizer};
 use zs_rl::RolloutConfig;
 use zs_rl::consult::{GeneratorHelper, HelperRegistry};
 use zs_rl::judge::LmJudge;
+use zs_search::Ledger;
 use zs_simulator::pretraining::is_world_tokenizer;
 use zs_simulator::{SimulatedConfig, SimulatedEngine, TemplateError, TemplatesConfig};
 
 use crate::config::{CorpusSource, HelperModelsConfig, JudgeConfig};
+use crate::teacher::{Teacher, TeacherContext};
 pub use crate::world::{generate_world, world_questions};
 use crate::{LoadError, RunContext};
 
@@ -127,6 +129,23 @@ pub fn judge(config: &JudgeConfig, device: &Device) -> Result<LmJudge, LoadError
     let on = std::slice::from_ref(device);
     let model = Arc::new(load_for_sampling(&config.model, on, config.compute_dtype)?);
     Ok(LmJudge::new(model, &config.template, config.max_new_tokens)?)
+}
+
+/// Opens a teacher; its calls, where it is on servers, are written to the ledger.
+///
+/// # Errors
+///
+/// Fails on an unreadable model, an address that cannot be used, or a key that the environment does not
+/// have.
+pub fn teacher(
+    spec: &Spec,
+    context: &RunContext,
+    ledger: &Arc<Ledger>,
+) -> Result<Teacher, LoadError> {
+    let on = context.clone();
+    let load = move |dir: &Path| load_policy(dir, &on).map_err(BoxedError::from);
+    let opened = TeacherContext::new(load, Arc::clone(ledger));
+    Ok(context.components.teachers.build(spec, &opened)?)
 }
 
 /// A simulation LLM as an engine.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use zs_core::registry::Settings;
 use zs_core::{Question, SearchEngine};
 use zs_data::{JsonLinesWriter, count_whole_lines, digest, read_whole_rows};
 use zs_model::{Generator, LanguageModel, TokenRow, ValueNetwork};
@@ -20,6 +21,7 @@ use crate::environment::Environment;
 use crate::files::{CONFIG, RunDir, SUMMARY};
 use crate::run_dir_error::RunDirError;
 use crate::supervised::sft::read_rows;
+use crate::teacher::{ServerTeacher, Teacher};
 use crate::trainer::{
     Audit, AuditOptions, Comparison, Trained, Trainer, TrainerBuilder, Validation,
 };
@@ -167,10 +169,15 @@ fn recorded_trainer(run: &Path, context: &RunContext) -> Result<Trainer, TrainEr
     let config: TrainConfig = load(&run.join(CONFIG), &context.components)
         .map_err(|source| TrainError::NotATrainingRun { path: run.to_owned(), source })?;
     let loaded = Loaded::new(&config, context)?;
+    let teacher = match &config.teacher {
+        Some(spec) if spec.kind == ServerTeacher::KIND => Some(Teacher::Recorded),
+        Some(spec) => Some(source::teacher(spec, context, &Arc::default())?),
+        None => None,
+    };
     let engine = Arc::new(FixedEngine::new(Vec::new()));
     // Its questions are in the record.
     let unused = vec![Question::new("", "", [""])];
-    loaded.trainer(&config, engine, context).questions(unused).build()
+    loaded.trainer(&config, engine, context).teacher(teacher).questions(unused).build()
 }
 
 /// Models and texts of a run file, besides questions and engines.
@@ -245,9 +252,13 @@ impl Prepared {
         let policy: Arc<dyn Generator> = Arc::new(loaded.policy.clone());
         let engines = Arc::new(Engines::new(context, config.prices.clone()).with_policy(policy));
         let engine = engines.open(&config.engine)?;
+        let teacher = config.teacher.as_ref();
+        let teacher =
+            teacher.map(|it| source::teacher(it, context, engines.ledger())).transpose()?;
         let mut builder = loaded
             .trainer(&config, Arc::clone(&engine), context)
             .questions(questions)
+            .teacher(teacher)
             .engines(Arc::clone(&engines));
         if let Some(it) = &config.validation {
             let other = it.engine.as_ref().filter(|it| **it != config.engine);

@@ -42,6 +42,7 @@ use crate::files::RunDir;
 use crate::metrics::Metrics;
 use crate::rollouts::RecordedGroup;
 use crate::run_dir_error::RunDirError;
+use crate::teacher::Teacher;
 use crate::{RunContext, TrainError};
 
 /// Training of one policy: policy, questions, engine and settings, in memory.
@@ -81,6 +82,7 @@ pub struct Trainer {
     values: Option<ValueNetwork>,
     texts: Arc<[TokenRow]>,
     helper_models: Option<HelperRegistry>,
+    teacher: Option<Teacher>,
     alarms: AlarmsConfig,
     callbacks: Vec<Box<dyn Callback>>,
     config: TrainingConfig,
@@ -315,7 +317,19 @@ impl Trainer {
         log.timings.lap("rollout");
         log.timings.split_rollout(self.context.take_rollout_times());
 
-        let learned = info_span!("update").in_scope(|| learner.learn(&collected.groups))?;
+        let teacher_log_probs = match &self.teacher {
+            Some(teacher) => {
+                let asked = || teacher.log_probs(&collected.groups, &self.policy);
+                let scores = info_span!("teacher").in_scope(asked)?;
+                if scores.is_some() {
+                    log.timings.lap("teacher");
+                }
+                scores
+            }
+            None => None,
+        };
+        let scores = teacher_log_probs.as_deref();
+        let learned = info_span!("update").in_scope(|| learner.learn(&collected.groups, scores))?;
         self.context.health.check()?;
         learner.numbers.next_question = collected.next_question;
         learner.numbers.num_searches += collected.stats.num_searches as u64;
@@ -335,7 +349,8 @@ impl Trainer {
         let is_skipped = !learned.skipped.is_empty();
         let every = schedule.record_every;
         let is_recorded = is_skipped || (every > 0 && step.is_multiple_of(every));
-        let groups = collected.into_records(step, noise_probability, learned.advantages);
+        let advantages = learned.advantages;
+        let groups = collected.into_records(step, noise_probability, advantages, teacher_log_probs);
         log.episodes(step, &groups, is_recorded)?;
         log.timings.lap("record");
         if step.is_multiple_of(schedule.eval_every) || step == schedule.steps {

@@ -155,7 +155,14 @@ mod tests {
         let mut advantages = vec![0.0; 2 + text.len() + 1];
         advantages[2..2 + text.len()].fill(0.5);
         let advantages = vec![advantages];
-        RecordedGroup { step: 2, noise_probability: 0.25, dropped: false, group, advantages }
+        RecordedGroup {
+            step: 2,
+            noise_probability: 0.25,
+            dropped: false,
+            group,
+            advantages,
+            teacher_log_probs: Vec::new(),
+        }
     }
 
     fn page(by_token: bool) -> Page {

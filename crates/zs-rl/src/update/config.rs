@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::UpdateError;
-use crate::LossTokens;
 use crate::loss::{AdaptiveKl, ImportanceBound, ImportanceCorrection};
+use crate::{DistillationConfig, LossTokens};
 
 /// Settings of the optimiser steps on a batch of trajectories.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct UpdateConfig {
     /// Lets the algorithm's KL coefficient follow the divergence; fixed by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adaptive_kl: Option<AdaptiveKl>,
+    /// Distillation of a teacher; none by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<DistillationConfig>,
     /// Weight of the [likelihood-displacement guard](crate::loss::likelihood_displacement); 0.2 in
     /// its paper, 0 by default.
     #[serde(skip_serializing_if = "is_zero")]
@@ -58,6 +61,7 @@ impl Default for UpdateConfig {
             loss_tokens: LossTokens::Policy,
             importance: None,
             adaptive_kl: None,
+            distillation: None,
             llds_coef: 0.0,
             ptx_coef: 0.0,
         }
@@ -89,6 +93,13 @@ impl UpdateConfig {
         if let Some(AdaptiveKl { target, horizon }) = self.adaptive_kl {
             checks.push(("adaptive_kl.target", target, is_positive(target), above_0));
             checks.push(("adaptive_kl.horizon", horizon, is_positive(horizon), above_0));
+        }
+        if let Some(DistillationConfig { kl_coef, reward_coef, .. }) = self.distillation {
+            for (key, it) in
+                [("distillation.kl_coef", kl_coef), ("distillation.reward_coef", reward_coef)]
+            {
+                checks.push((key, it, is_coefficient(it), "be finite and not negative"));
+            }
         }
         match self.importance.map(|it| it.bound) {
             Some(ImportanceBound::Truncate { max }) => {

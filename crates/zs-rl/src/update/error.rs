@@ -35,6 +35,24 @@ pub enum UpdateError {
         /// The algorithm.
         algorithm: &'static str,
     },
+    /// A teacher is to be distilled, and there is none.
+    #[error(
+        "`distillation` is set but there is no teacher; pass one as `TrainerResources::teacher`"
+    )]
+    MissingTeacher,
+    /// A teacher's log-probabilities are those of other episodes.
+    #[error(
+        "the teacher has {found} log-probabilities for the {expected} tokens of trajectory {index}; pass \
+         one a token"
+    )]
+    TeacherScores {
+        /// Trajectory, counted from 0.
+        index: usize,
+        /// Tokens of the trajectory.
+        expected: usize,
+        /// Log-probabilities.
+        found: usize,
+    },
     /// The loss on curated texts has none.
     #[error("`ptx_coef` is above 0 but there are no curated texts; pass texts or set it to 0")]
     MissingTexts,

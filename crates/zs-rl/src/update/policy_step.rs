@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Tensor, TensorData};
 use zs_model::{
     Optimizer, PolicyModel, TokenRow, TokenScores, accumulate_gradients, micro_batches,
 };
 
 use super::memory::MicroBatchTokens;
 use super::row::{UpdateRow, float_column, policy_batch};
-use super::rows::pick;
+use super::rows::{padded, pick};
 use super::{UpdateConfig, UpdateError, UpdateMetrics};
 use crate::algorithm::{Algorithm, LossOutput, PolicyBatch};
-use crate::loss::likelihood_displacement;
+use crate::loss::{kl_divergence, likelihood_displacement};
 
 const LOG_PROB_DIFF: &str = "rollout/log_prob_diff";
 const LOG_PROB_MAX_RATIO: &str = "rollout/log_prob_max_ratio";
@@ -44,8 +44,11 @@ impl MiniBatch<'_> {
     ) -> Result<M, UpdateError> {
         let needs_all =
             self.algorithm.requirements().needs_every_episode || self.config.llds_coef > 0.0;
-        let carries_gradient =
-            |row: &UpdateRow| row.num_loss_tokens > 0 && (needs_all || row.has_advantage());
+        let in_loss = self.config.distillation.is_some_and(|it| it.is_in_loss());
+        let carries_gradient = |row: &UpdateRow| {
+            let has_term = needs_all || (in_loss && row.is_distilled());
+            row.num_loss_tokens > 0 && (has_term || row.has_advantage())
+        };
         let num_used = self.rows.iter().filter(|it| carries_gradient(it)).count();
         metrics.num_skipped_episodes += self.rows.len() - num_used;
         if num_used == 0 && self.config.ptx_coef == 0.0 {
@@ -104,6 +107,7 @@ impl MiniBatch<'_> {
                 return (scores.log_probs.sum() * 0.0, Err(error));
             }
             self.guard(&mut output, &scores, &batch);
+            self.distil(&mut output, &rows, &scores, &batch);
             let mismatch = Some(Mismatch::new(&rows, &scores, &batch));
             (output.loss, Ok(MicroBatchMetrics { metrics: output.metrics, mismatch }))
         });
@@ -148,6 +152,28 @@ impl MiniBatch<'_> {
         let loss = lost.sum() / batch.num_loss_tokens.max(1) as f64;
         output.metrics.push(("actor/llds_loss", loss.clone().detach()));
         output.loss = output.loss.clone() + loss * self.config.llds_coef;
+    }
+
+    /// Adds the divergence from the teacher, where it is a term of the loss.
+    fn distil(
+        &self,
+        output: &mut LossOutput,
+        rows: &[(&UpdateRow, f32)],
+        scores: &TokenScores,
+        batch: &PolicyBatch,
+    ) {
+        let Some(config) = self.config.distillation.filter(|it| it.is_in_loss()) else { return };
+        let [height, width] = scores.log_probs.dims();
+        let device = &scores.log_probs.device();
+        let mask = rows
+            .iter()
+            .flat_map(|(row, _)| padded(&row.distilled_mask(), width, false).collect::<Vec<_>>());
+        let mask = TensorData::new(mask.collect::<Vec<bool>>(), [height, width]);
+        let mask = Tensor::<2, Bool>::from_data(mask, device);
+        let teacher = float_column(rows, UpdateRow::teacher_log_probs, width, device);
+        let kl = kl_divergence(scores.log_probs.clone(), teacher, &mask, config.kl_estimator);
+        output.metrics.push(("actor/teacher_kl", batch.token_mean(kl.clone())));
+        output.loss = output.loss.clone() + batch.aggregate(kl) * config.kl_coef;
     }
 
     /// The curated texts in micro-batches; none where they have no weight.

@@ -1,14 +1,11 @@
 //! Trajectories as rows, ready for the model: advantages, log-probabilities, values.
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use serde_json::Value;
-use zs_model::{PolicyModel, TokenRow, TokenScores, map_replicas};
+use zs_model::{TokenRow, TokenScores};
 
-use super::rows::{by_row, floats, padded, rows_of};
-use super::{TrainerResources, UpdateConfig, UpdateError};
-use crate::algorithm::{Advantages, Algorithm, LossTerms, PolicyBatch, RolloutBatch};
-use crate::loss::{importance_weights, kl_divergence};
-use crate::{LossTokens, Provenance, Trajectory, TrajectoryGroup};
+use super::rows::{floats, padded};
+use crate::algorithm::PolicyBatch;
+use crate::{LossTokens, Trajectory};
 
 /// One trajectory, ready for the model.
 pub(super) struct UpdateRow {
@@ -23,23 +20,24 @@ pub(super) struct UpdateRow {
     /// Log-probabilities recorded at sampling, where they differ from those.
     pub(super) recorded_log_probs: Option<Vec<f32>>,
     pub(super) ref_log_probs: Option<Vec<f32>>,
+    /// The teacher's scores, where one is distilled.
+    pub(super) teacher: Option<TeacherRow>,
     /// Values and their targets; empty without a value model.
     pub(super) old_values: Vec<f32>,
     pub(super) returns: Vec<f32>,
     turn_numbers: Vec<usize>,
 }
 
-/// Rows of an update, and further results of preparing them.
-pub(super) struct Prepared {
-    pub(super) rows: Vec<UpdateRow>,
-    pub(super) metrics: Vec<(&'static str, f64)>,
-    pub(super) memory: Value,
-    /// Mean divergence from the reference model over tokens, where it is part of the reward.
-    pub(super) reward_kl: Option<f64>,
+/// A teacher's log-probabilities of one trajectory.
+pub(super) struct TeacherRow {
+    /// One a token.
+    pub(super) log_probs: Vec<f32>,
+    /// True if the divergence of this episode is learned from.
+    pub(super) is_distilled: bool,
 }
 
 impl UpdateRow {
-    fn new(trajectory: &Trajectory, with_agents: bool, loss_tokens: LossTokens) -> Self {
+    pub(super) fn new(trajectory: &Trajectory, with_agents: bool, loss_tokens: LossTokens) -> Self {
         let (mut tokens, agent_mask) = match with_agents && !trajectory.consults.is_empty() {
             true => (trajectory.token_row_with_agents(), trajectory.agent_mask()),
             false => (trajectory.token_row(), Vec::new()),
@@ -54,6 +52,7 @@ impl UpdateRow {
             old_log_probs: trajectory.old_log_probs(),
             recorded_log_probs: None,
             ref_log_probs: None,
+            teacher: None,
             old_values: Vec::new(),
             returns: Vec::new(),
             turn_numbers: trajectory.turn_numbers(),
@@ -66,216 +65,29 @@ impl UpdateRow {
         self.recorded_log_probs.as_deref().unwrap_or(&self.old_log_probs)
     }
 
+    /// The teacher's log-probabilities; empty without a teacher.
+    pub(super) fn teacher_log_probs(&self) -> &[f32] {
+        self.teacher.as_ref().map_or(&[], |it| &it.log_probs)
+    }
+
+    /// True for the tokens that the policy wrote.
+    pub(super) fn policy_mask(&self) -> impl Iterator<Item = bool> {
+        self.turn_numbers.iter().map(|it| *it > 0)
+    }
+
+    pub(super) fn is_distilled(&self) -> bool {
+        self.teacher.as_ref().is_some_and(|it| it.is_distilled)
+    }
+
+    /// True for the tokens whose divergence from the teacher is learned from.
+    pub(super) fn distilled_mask(&self) -> Vec<bool> {
+        let is_distilled = self.is_distilled();
+        self.policy_mask().map(|is_own| is_own && is_distilled).collect()
+    }
+
     pub(super) fn has_advantage(&self) -> bool {
         self.advantages.iter().zip(&self.tokens.loss_mask).any(|(it, mask)| *mask && *it != 0.0)
     }
-}
-
-/// Scores the batch with every model that the algorithm asks for, and computes its advantages.
-pub(super) fn prepare<M: PolicyModel + Sync>(
-    model: &M,
-    resources: &TrainerResources<'_, M>,
-    groups: &[TrajectoryGroup],
-    algorithm: &dyn Algorithm,
-    config: &UpdateConfig,
-    micro_batch_tokens: usize,
-) -> Result<Prepared, UpdateError> {
-    let mut batch = RolloutBatch::new(groups);
-    batch.state = resources.state.clone();
-    let requirements = algorithm.requirements();
-    let with_agents = requirements.learns_from_helpers;
-    batch.loss_tokens = config.loss_tokens;
-    let new_row = |it| UpdateRow::new(it, with_agents, config.loss_tokens);
-    let mut rows: Vec<UpdateRow> = batch.trajectories().map(new_row).collect();
-    if rows.iter().all(|it| it.num_loss_tokens == 0) {
-        return Err(UpdateError::EmptyBatch);
-    }
-    let token_rows: Vec<TokenRow> = rows.iter().map(|it| it.tokens.clone()).collect();
-    if requirements.needs_reference {
-        let missing = || UpdateError::MissingReference { algorithm: algorithm.name() };
-        let reference = resources.reference.ok_or_else(missing)?;
-        let scores = score(reference, &token_rows, micro_batch_tokens);
-        for (row, scores) in rows.iter_mut().zip(scores) {
-            row.ref_log_probs = Some(scores);
-        }
-    }
-    if config.importance.is_some() {
-        if !requirements.is_linear_in_advantages {
-            return Err(UpdateError::NotLinear { algorithm: algorithm.name() });
-        }
-        let scores = score(&model.valid(), &token_rows, micro_batch_tokens);
-        for (row, scores) in rows.iter_mut().zip(scores) {
-            row.recorded_log_probs = Some(std::mem::replace(&mut row.old_log_probs, scores));
-        }
-    }
-    if config.loss_tokens != LossTokens::Policy {
-        // What the environment appended was not sampled from the policy; its ratio starts at 1.
-        let scores = score(&model.valid(), &token_rows, micro_batch_tokens);
-        for ((row, scores), trajectory) in rows.iter_mut().zip(scores).zip(batch.trajectories()) {
-            let sources = trajectory.provenance();
-            let observed = |at: &usize| sources[*at] == Provenance::Observation;
-            for at in (0..sources.len()).filter(observed) {
-                row.old_log_probs[at] = scores[at];
-                if let Some(recorded) = &mut row.recorded_log_probs {
-                    recorded[at] = scores[at];
-                }
-            }
-        }
-    }
-    if requirements.value_clip.is_some() {
-        let missing = || UpdateError::MissingCritic { algorithm: algorithm.name() };
-        let critic = resources.critic.as_deref().ok_or_else(missing)?;
-        batch.values = critic.values(&token_rows, micro_batch_tokens);
-    }
-    let terms = requirements.terms;
-    let reward_kl = terms
-        .kl_in_reward()
-        .then(|| take_divergence_off(&mut batch, &rows, terms, &model.device()));
-
-    let Advantages { tokens, returns, memory, mut metrics } = algorithm.advantages(&batch);
-    let name = algorithm.name();
-    check_shape(name, "advantages", &tokens, &rows)?;
-    check_finite(name, &batch, &tokens, &rows)?;
-    for (row, advantages) in rows.iter_mut().zip(tokens) {
-        row.advantages = advantages;
-    }
-    if requirements.value_clip.is_some() {
-        check_shape(name, "returns", &returns, &rows)?;
-        metrics.push(("critic/explained_variance", explained_variance(&rows, &batch, &returns)));
-        for ((row, values), returns) in rows.iter_mut().zip(batch.values).zip(returns) {
-            (row.old_values, row.returns) = (values, returns);
-        }
-    }
-    metrics.extend(reward_kl.map(|it| ("reward/kl", it)));
-    metrics.extend(weigh(&mut rows, config));
-    Ok(Prepared { rows, metrics, memory, reward_kl })
-}
-
-/// Fails unless there is one row of numbers a trajectory, with one number a token.
-fn check_shape(
-    algorithm: &'static str,
-    field: &'static str,
-    numbers: &[Vec<f32>],
-    rows: &[UpdateRow],
-) -> Result<(), UpdateError> {
-    if numbers.len() != rows.len() {
-        let (expected, found) = (rows.len(), numbers.len());
-        return Err(UpdateError::NumRows { algorithm, field, expected, found });
-    }
-    for (index, (numbers, row)) in numbers.iter().zip(rows).enumerate() {
-        let (expected, found) = (row.tokens.tokens.len(), numbers.len());
-        if expected != found {
-            return Err(UpdateError::RowLength { algorithm, field, index, expected, found });
-        }
-    }
-    Ok(())
-}
-
-/// Fails on advantages that are not finite although everything that they are computed from is. (A
-/// reward or value that is not finite costs its optimiser step only.)
-fn check_finite(
-    algorithm: &'static str,
-    batch: &RolloutBatch<'_>,
-    advantages: &[Vec<f32>],
-    rows: &[UpdateRow],
-) -> Result<(), UpdateError> {
-    let mut inputs = batch.returns.iter().chain(batch.token_rewards.iter().flatten());
-    if !inputs.by_ref().chain(batch.values.iter().flatten()).all(|it| it.is_finite()) {
-        return Ok(());
-    }
-    for (index, (advantages, row)) in advantages.iter().zip(rows).enumerate() {
-        let mut used = advantages.iter().zip(&row.tokens.loss_mask).filter(|(_, mask)| **mask);
-        if let Some((&value, _)) = used.find(|(it, _)| !it.is_finite()) {
-            return Err(UpdateError::NotFinite { algorithm, index, value });
-        }
-    }
-    Ok(())
-}
-
-/// Log-probabilities of the tokens that carry loss, one row a row, without gradient.
-fn score<M: PolicyModel + Sync>(model: &M, rows: &[TokenRow], max_tokens: usize) -> Vec<Vec<f32>> {
-    by_row(rows, max_tokens, |batches| {
-        map_replicas(model, &model.compute_devices(), batches.len(), |model, index| {
-            rows_of(model.token_scores(&batches[index]).log_probs)
-        })
-    })
-}
-
-/// Subtracts the divergence from the reference model from the reward of each token, and returns its
-/// mean.
-fn take_divergence_off(
-    batch: &mut RolloutBatch<'_>,
-    rows: &[UpdateRow],
-    terms: LossTerms,
-    device: &Device,
-) -> f64 {
-    // One flat row for the whole batch: one transfer each way.
-    let len = rows.iter().map(|it| it.tokens.tokens.len()).sum();
-    let device = &device.clone().without_autodiff();
-    let flat = |numbers: Vec<f32>| floats(numbers, [1, len], device);
-    let old = rows.iter().flat_map(|it| it.old_log_probs.iter().copied()).collect();
-    let reference = rows.iter().flat_map(|it| it.ref_log_probs.iter().flatten().copied()).collect();
-    let mask: Vec<bool> = rows.iter().flat_map(|it| it.tokens.loss_mask.iter().copied()).collect();
-    let num_tokens = mask.iter().filter(|it| **it).count();
-    let mask = Tensor::<2, Bool>::from_data(TensorData::new(mask, [1, len]), device);
-    let kl = kl_divergence(flat(old), flat(reference), &mask, terms.kl_estimator);
-    let kl = rows_of(kl).concat();
-
-    let coefficient = terms.kl_coef * batch.state.kl_scale;
-    let mut kl_of_tokens = kl.iter();
-    for (rewards, total) in batch.token_rewards.iter_mut().zip(&mut batch.returns) {
-        let mut penalty = 0.0;
-        for (reward, kl) in rewards.iter_mut().zip(&mut kl_of_tokens) {
-            let price = coefficient * f64::from(*kl);
-            *reward = (f64::from(*reward) - price) as f32;
-            penalty += price;
-        }
-        *total = (f64::from(*total) - penalty) as f32;
-    }
-    kl.iter().map(|it| f64::from(*it)).sum::<f64>() / num_tokens.max(1) as f64
-}
-
-/// Multiplies importance weights into the advantages.
-fn weigh(rows: &mut [UpdateRow], config: &UpdateConfig) -> Vec<(&'static str, f64)> {
-    let Some(correction) = config.importance else { return Vec::new() };
-    let (mut sum, mut num_bounded, mut count) = (0.0, 0_usize, 0_usize);
-    for row in rows {
-        let mask = &row.tokens.loss_mask;
-        let sampled = row.sampled_log_probs();
-        let weights = importance_weights(&row.old_log_probs, sampled, mask, correction);
-        for (index, weight) in weights.iter().enumerate().filter(|(index, _)| mask[*index]) {
-            row.advantages[index] *= weight;
-            sum += f64::from(*weight);
-            num_bounded += usize::from(correction.is_bound(*weight));
-            count += 1;
-        }
-    }
-    let count = count.max(1) as f64;
-    vec![
-        ("rollout/importance_weight", sum / count),
-        ("rollout/importance_bounded_frac", num_bounded as f64 / count),
-    ]
-}
-
-/// Share of the variance of returns that the values explain.
-///
-/// ```text
-/// 1 - Var(G - V) / Var(G)
-/// ```
-fn explained_variance(rows: &[UpdateRow], batch: &RolloutBatch<'_>, returns: &[Vec<f32>]) -> f64 {
-    let mut pairs = Vec::new();
-    for ((row, values), returns) in rows.iter().zip(&batch.values).zip(returns) {
-        let tokens = returns.iter().zip(values).zip(&row.tokens.loss_mask);
-        let written = tokens.filter(|(_, mask)| **mask).map(|(it, _)| it);
-        pairs.extend(written.map(|(g, v)| (f64::from(*g), f64::from(*v))));
-    }
-    let variance = |of: fn(&(f64, f64)) -> f64| {
-        let n = pairs.len().max(1) as f64;
-        let mean = pairs.iter().map(of).sum::<f64>() / n;
-        pairs.iter().map(|it| (of(it) - mean).powi(2)).sum::<f64>() / n
-    };
-    let of_returns = variance(|it| it.0);
-    if of_returns == 0.0 { 0.0 } else { 1.0 - variance(|(g, v)| g - v) / of_returns }
 }
 
 /// The rows of one micro-batch as tensors, padded to the width and on the device of the scores.

@@ -1,7 +1,7 @@
 //! Rows of tokens and of numbers: micro-batches, padding, transfer between host and device.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use zs_model::{TokenRow, micro_batches};
+use zs_model::{PolicyModel, TokenRow, map_replicas, micro_batches};
 
 /// Scores rows in micro-batches and puts the results back into the order of the rows, cut to their
 /// lengths.
@@ -18,6 +18,19 @@ pub(super) fn by_row(
         scores[index] = values;
     }
     scores
+}
+
+/// Log-probabilities of the tokens that carry loss, one row a row, without gradient.
+pub(super) fn score<M: PolicyModel + Sync>(
+    model: &M,
+    rows: &[TokenRow],
+    max_tokens: usize,
+) -> Vec<Vec<f32>> {
+    by_row(rows, max_tokens, |batches| {
+        map_replicas(model, &model.compute_devices(), batches.len(), |model, index| {
+            rows_of(model.token_scores(&batches[index]).log_probs)
+        })
+    })
 }
 
 /// The rows of a tensor on the host.

@@ -85,6 +85,7 @@ fn gradient(
     let mut state = LearningState::default();
     let resources = TrainerResources {
         reference: Some(&reference),
+        teacher: None,
         critic: Some(&mut critic),
         ptx: &[],
         state: &mut state,
@@ -286,5 +287,6 @@ fn algorithms_are_object_safe_and_open() {
     assert!((metrics.values["actor/nll"] - (VOCAB as f64).ln()).abs() < 1e-5);
 }
 
+mod distillation;
 mod faults;
 mod resources;

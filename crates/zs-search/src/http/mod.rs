@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use zs_core::registry::check;
+use zs_core::registry::{SettingsError, check};
 
 #[cfg(feature = "postgres")]
 pub(crate) use self::client::is_private_host;
@@ -74,6 +74,17 @@ impl Default for HttpConfig {
             breaker_pause_s: 10.0,
             max_reply_bytes: 8 << 20,
         }
+    }
+}
+
+impl HttpConfig {
+    /// Checks every setting.
+    ///
+    /// # Errors
+    ///
+    /// Fails with the first that is out of range.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        Ok(self.validate()?)
     }
 }
 

@@ -255,6 +255,10 @@ fn run_file(path: &Path, findings: &mut Findings, session: &Session) {
             .and_then(|context| Ok(source::questions(source, config.skip_bad_rows, &context)?));
         findings.of(key, read, |it| format!("{} questions", it.len()), "see `zs data check`");
     }
+    if let Some(teacher) = &config.teacher {
+        let advice = "start it, or choose another: docs/algorithms/distillation.md";
+        findings.of("teacher", check_teacher(teacher, &config, session), String::clone, advice);
+    }
     let mut engines = vec![("engine", &config.engine)];
     let validation = config.validation.as_ref().and_then(|it| it.engine.as_ref());
     engines.extend(validation.map(|it| ("validation.engine", it)));
@@ -280,6 +284,14 @@ fn model(prefix: &str, dir: &Path, findings: &mut Findings) {
             }
         }
     }
+}
+
+/// Opens a teacher, and compares its tokens with the policy's.
+fn check_teacher(teacher: &Spec, config: &TrainConfig, session: &Session) -> Result<String> {
+    let context = session.context()?;
+    let policy = source::load_policy(&config.policy, &context)?;
+    source::teacher(teacher, &context, &Arc::default())?.check(&policy)?;
+    Ok(format!("{}, with the policy's tokens", teacher.kind))
 }
 
 /// Opens an engine, and asks it one question where that costs nothing.

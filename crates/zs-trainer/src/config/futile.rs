@@ -46,15 +46,24 @@ pub(crate) fn futile_settings(
             config.schedule.group_size
         ));
     }
+    let distillation = config.update.distillation;
+    let has_teacher = distillation.is_some_and(|it| it.kl_coef > 0.0);
+    if distillation.is_some_and(|it| it.is_alone() && !has_teacher) {
+        warnings.push(
+            "neither the reward nor the teacher has a weight, so nothing is learned; set `kl_coef` or \
+             `reward_coef` of `training.update.distillation` above 0"
+                .to_owned(),
+        );
+    }
     // What panics here will be reported by the run.
-    if reward.is_some_and(|it| caught(|| is_constant(config, it)) == Ok(true)) {
+    if !has_teacher && reward.is_some_and(|it| caught(|| is_constant(config, it)) == Ok(true)) {
         warnings.push(
             "the reward is the same for right, wrong and missing answers, with and without searches, so \
              nothing is learned; change `training.reward`"
                 .to_owned(),
         );
     }
-    if has_no_advantages(config, algorithm) {
+    if !has_teacher && has_no_advantages(config, algorithm) {
         warnings.push(format!(
             "with {} questions per step and {} episodes each, the advantages of `{}` are all 0, so \
              nothing is learned; raise `training.schedule.questions_per_step` or `group_size`",
@@ -135,6 +144,7 @@ fn is_constant(config: &TrainingConfig, reward: &RewardFunction) -> bool {
 mod tests {
     use zs_core::registry::Spec;
     use zs_curriculum::ConstantCurriculum;
+    use zs_rl::DistillationConfig;
 
     use super::*;
 
@@ -164,6 +174,16 @@ mod tests {
         check(|it| it.rollout.temperature = 0.0, 0.0, &["temperature is 0"]);
         check(|_| {}, 1.0, &["noise probability is 1"]);
         check(|it| it.rollout.max_searches = 0, 1.0, &[]);
+        let distilled = |it: &mut TrainingConfig, coefficients: [f64; 2]| {
+            let [kl_coef, reward_coef] = coefficients;
+            let distillation =
+                DistillationConfig { kl_coef, reward_coef, ..DistillationConfig::default() };
+            it.update.distillation = Some(distillation);
+            it.reward = spec("kind = \"over_budget\"");
+        };
+        check(|it| distilled(it, [1.0, 0.0]), 0.0, &[]);
+        let both = ["neither the reward nor the teacher", "the reward is the same"];
+        check(|it| distilled(it, [0.0, 0.0]), 0.0, &both);
         check(|it| it.optimizer.warmup_steps = 204, 0.0, &["warmup_steps"]);
         check(|it| it.reward = spec("kind = \"over_budget\""), 0.0, &["the reward is the same"]);
         let nothing = "kind = \"sum\"\n[[terms]]\nweight = 0.0\nreward = { kind = \"f1\" }";

@@ -10,7 +10,7 @@ use crate::components::Components;
 impl TrainConfig {
     /// Files, and directories that stand for all files in them.
     pub(crate) fn inputs(&self, components: &Components) -> Result<Vec<PathBuf>, RegistryError> {
-        let Components { engines, question_sources, .. } = components;
+        let Components { engines, question_sources, teachers, .. } = components;
         let mut inputs = vec![self.policy.clone()];
         inputs.extend(question_sources.inputs(&self.questions)?);
         inputs.extend(engines.inputs(&self.engine)?);
@@ -21,6 +21,9 @@ impl TrainConfig {
             }
         }
         inputs.extend(self.helper_models.as_ref().map(|it| it.model.clone()));
+        if let Some(teacher) = &self.teacher {
+            inputs.extend(teachers.inputs(teacher)?);
+        }
         inputs.extend(self.judge.as_ref().map(|it| it.model.clone()));
         if let Some(CorpusSource::File { path }) = &self.corpus {
             inputs.push(path.clone());

@@ -17,6 +17,7 @@ use super::{
     JudgeConfig, LoggingConfig, RunFileError, check_group_size, ensure, resolved,
 };
 use crate::components::Components;
+use crate::teacher::TeacherError;
 
 /// Run of `zs train`: a policy, the questions that it learns from, and the engine that it searches
 /// with.
@@ -42,6 +43,9 @@ pub struct TrainConfig {
     /// The model that compares episodes, for the reward `rubric`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<JudgeConfig>,
+    /// The teacher that the policy is distilled from, with `training.update.distillation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<Spec>,
     /// Texts of gold documents, for the reward `information_gain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corpus: Option<CorpusSource>,
@@ -259,7 +263,7 @@ impl Default for ScheduleConfig {
 
 impl Check for TrainConfig {
     fn resolve(&mut self, components: &Components) -> Result<(), RunFileError> {
-        let Components { engines, question_sources, .. } = components;
+        let Components { engines, question_sources, teachers, .. } = components;
         self.questions = resolved(question_sources, &self.questions, "questions")?;
         self.engine = resolved(engines, &self.engine, "engine")?;
         if let Some(it) = &mut self.validation {
@@ -267,6 +271,9 @@ impl Check for TrainConfig {
             if let Some(engine) = &mut it.engine {
                 *engine = resolved(engines, engine, "validation.engine")?;
             }
+        }
+        if let Some(teacher) = &mut self.teacher {
+            *teacher = resolved(teachers, teacher, "teacher")?;
         }
         self.logging.resolve(components)?;
         self.training.resolve(components)
@@ -278,6 +285,13 @@ impl Check for TrainConfig {
         }
         if let Some(judge) = &self.judge {
             judge.check("judge")?;
+        }
+        match (&self.teacher, self.training.update.distillation) {
+            (None, Some(_)) => {
+                return Err(RunFileError::invalid(TeacherError::Missing.to_string()));
+            }
+            (Some(_), None) => return Err(RunFileError::invalid(TeacherError::Unused.to_string())),
+            _ => {}
         }
         let needs = self.training.reward_needs(components)?;
         if self.corpus.is_none() && needs.corpus {

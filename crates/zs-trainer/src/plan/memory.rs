@@ -84,6 +84,7 @@ impl Placement {
 ///
 /// weights          4 P
 /// reference model  4 P      with a divergence and without adapters, from the first step on
+/// teacher          4 P of its own shape    where it is a model in this process
 /// sampling copy    2 (N + V d)   in bf16; kept from step to step
 /// best policy      4 P      with validation, and its sampling copy
 /// moments          8 T      (Muon: 4 T)
@@ -137,6 +138,12 @@ pub fn parts(
     };
     if algorithm.requirements().needs_reference && training.lora.is_none() {
         add("reference model", weights, None);
+    }
+    if let Some(teacher) = &config.teacher {
+        for model in components.teachers.inputs(teacher)? {
+            let shape = ModelConfig::from_dir(&model)?;
+            add("teacher", BYTES * shape.num_parameters() as u64, None);
+        }
     }
     add("copy for sampling, bf16", copy, None);
     if config.validation.is_some() && training.lora.is_none() {

@@ -235,6 +235,11 @@ mod tests {
         assert_eq!(part(&plain, "value model and its optimizer"), None);
         let critic = config("[training.algorithm]\nkind = \"ppo\"\n");
         assert_eq!(part(&critic, "value model and its optimizer"), Some(3 * weights));
+        let policy = plain.policy.display();
+        let taught = config(&format!(
+            "[teacher]\nkind = \"local\"\nmodel = '{policy}'\n[training.update.distillation]\n"
+        ));
+        assert_eq!((part(&plain, "teacher"), part(&taught, "teacher")), (None, Some(weights)));
         let adapters =
             config("[training.lora]\nr = 2\nalpha = 4.0\ntarget_modules = [\"q_proj\"]\n");
         assert!(part(&adapters, "optimizer").unwrap() < weights / 50);

@@ -14,6 +14,7 @@ use crate::callback::Callback;
 use crate::config::{AlarmsConfig, Check, TrainingConfig, check_group_size, futile_settings};
 use crate::device_name::DeviceName;
 use crate::engines::Engines;
+use crate::teacher::{Teacher, TeacherError};
 use crate::{RunContext, TrainError};
 
 /// Parts of a [`Trainer`]; all but policy, engine and questions have defaults.
@@ -32,6 +33,7 @@ pub struct TrainerBuilder {
     values: Option<ValueNetwork>,
     texts: Vec<TokenRow>,
     helper_models: Option<HelperRegistry>,
+    teacher: Option<Teacher>,
     alarms: AlarmsConfig,
     callbacks: Vec<Box<dyn Callback>>,
     config: TrainingConfig,
@@ -55,6 +57,7 @@ impl TrainerBuilder {
             values: None,
             texts: Vec::new(),
             helper_models: None,
+            teacher: None,
             alarms: AlarmsConfig::default(),
             callbacks: Vec::new(),
             config: TrainingConfig::default(),
@@ -177,6 +180,14 @@ impl TrainerBuilder {
         self
     }
 
+    /// Sets the teacher that the policy is distilled from, as
+    /// [`UpdateConfig::distillation`](zs_rl::UpdateConfig::distillation) says.
+    #[must_use]
+    pub fn teacher(mut self, teacher: Option<Teacher>) -> Self {
+        self.teacher = teacher;
+        self
+    }
+
     /// Sets thresholds of alarms.
     #[must_use]
     pub fn alarms(mut self, alarms: AlarmsConfig) -> Self {
@@ -195,8 +206,8 @@ impl TrainerBuilder {
     ///
     /// # Errors
     ///
-    /// Fails without questions, on settings out of range, and when a component that the settings
-    /// name cannot be built.
+    /// Fails without questions, on settings out of range, when a component that the settings
+    /// name cannot be built, and on a teacher whose tokens are not the policy's.
     pub fn build(self) -> Result<Trainer, TrainError> {
         if self.questions.is_empty() {
             return Err(TrainError::NoQuestions);
@@ -223,6 +234,12 @@ impl TrainerBuilder {
         for it in futile_settings(&self.config, &*algorithm, Some(&reward), &*curriculum) {
             context.note(&format!("warning: {it}"));
         }
+        match (&self.teacher, self.config.update.distillation) {
+            (None, Some(_)) => return Err(TeacherError::Missing.into()),
+            (Some(_), None) => return Err(TeacherError::Unused.into()),
+            (None, None) => {}
+            (Some(teacher), Some(_)) => teacher.check(&self.policy)?,
+        }
         let harness = Harness::of(&components.program_functions, &self.config.rollout.programs)?;
         Ok(Trainer {
             context,
@@ -239,6 +256,7 @@ impl TrainerBuilder {
             values: self.values,
             texts: self.texts.into(),
             helper_models: self.helper_models,
+            teacher: self.teacher,
             alarms: self.alarms,
             callbacks: self.callbacks,
             config: self.config,

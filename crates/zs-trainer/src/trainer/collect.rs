@@ -45,21 +45,24 @@ pub(super) struct Collected {
 }
 
 impl Collected {
-    /// The groups as they are recorded: those learned from, with their advantages, and those that
-    /// were replaced.
+    /// The groups as they are recorded: those learned from, with their advantages and what a teacher
+    /// on servers said, and those that were replaced.
     pub(super) fn into_records(
         self,
         step: usize,
         noise_probability: f64,
         advantages: Vec<Vec<f32>>,
+        teacher_log_probs: Option<Vec<Vec<f32>>>,
     ) -> Vec<RecordedGroup> {
         let mut advantages = advantages.into_iter();
+        let mut teacher_log_probs = teacher_log_probs.into_iter().flatten();
         let learned = self.groups.into_iter().map(|group| (group, false));
         let dropped = self.dropped.into_iter().map(|group| (group, true));
         let record = |(group, dropped): (TrajectoryGroup, bool)| {
             let count = if dropped { 0 } else { group.trajectories.len() };
             let advantages = advantages.by_ref().take(count).collect();
-            RecordedGroup { step, noise_probability, dropped, group, advantages }
+            let teacher_log_probs = teacher_log_probs.by_ref().take(count).collect();
+            RecordedGroup { step, noise_probability, dropped, group, advantages, teacher_log_probs }
         };
         learned.chain(dropped).map(record).collect()
     }
@@ -67,7 +70,9 @@ impl Collected {
 
 impl<'a> Collector<'a> {
     pub(super) fn new(trainer: &'a Trainer) -> Self {
-        let sampling = trainer.algorithm.requirements().dynamic_sampling;
+        // Where no reward is learned from, groups of equal rewards are as good as others.
+        let is_alone = trainer.config.update.distillation.is_some_and(|it| it.is_alone());
+        let sampling = trainer.algorithm.requirements().dynamic_sampling.filter(|_| !is_alone);
         let order = EpochOrder::new(trainer.seed, trainer.questions.len());
         Self { trainer, reward: trainer.reward.clone(), sampling, order }
     }

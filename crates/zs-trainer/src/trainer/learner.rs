@@ -10,7 +10,7 @@ use zs_model::{
     CausalLm, LanguageModel, LoraError, Optimizer, TokenRow, ValueNetwork, weights_digest,
 };
 use zs_rl::{
-    Critic, LearningState, TrainerResources, TrajectoryGroup, UpdateMetrics, ValueLearner,
+    Critic, LearningState, Teacher, TrainerResources, TrajectoryGroup, UpdateMetrics, ValueLearner,
     update_with,
 };
 use zs_search::Usage;
@@ -39,6 +39,7 @@ pub(super) struct Learner<'a> {
     network: Option<CausalLm>,
     optimizer: Optimizer,
     reference: Option<CausalLm>,
+    teacher: Option<CausalLm>,
     critic: Option<ValueLearner<ValueNetwork>>,
     pub(super) best: Best,
     pub(super) numbers: RunNumbers,
@@ -88,8 +89,8 @@ impl<'a> Learner<'a> {
             ValueLearner::new(network, optimizer)
         });
         let best = Best::new(&policy, None);
-        let (network, numbers) = (Some(network), RunNumbers::default());
-        Ok(Self { trainer, policy, network, optimizer, reference, critic, best, numbers })
+        let (network, numbers, teacher) = (Some(network), RunNumbers::default(), teacher(trainer));
+        Ok(Self { trainer, policy, network, optimizer, reference, teacher, critic, best, numbers })
     }
 
     /// Resumes from a checkpoint.
@@ -144,6 +145,7 @@ impl<'a> Learner<'a> {
             network: Some(network),
             optimizer,
             reference,
+            teacher: teacher(trainer),
             critic,
             best,
             numbers,
@@ -178,7 +180,8 @@ impl<'a> Learner<'a> {
         Ok(write_json(&dir.join(STATE), &numbers)?)
     }
 
-    /// Learns from the episodes of the next step.
+    /// Learns from the episodes of the next step, and from the log-probabilities of a teacher on
+    /// servers.
     ///
     /// # Errors
     ///
@@ -187,6 +190,7 @@ impl<'a> Learner<'a> {
     pub(super) fn learn(
         &mut self,
         groups: &[TrajectoryGroup],
+        teacher_log_probs: Option<&[Vec<f32>]>,
     ) -> Result<UpdateMetrics, TrainError> {
         let config = &self.trainer.config;
         let step = self.numbers.step + 1;
@@ -199,6 +203,10 @@ impl<'a> Learner<'a> {
             &mut self.optimizer,
             TrainerResources {
                 reference: self.reference.as_ref(),
+                teacher: match (teacher_log_probs, &self.teacher) {
+                    (Some(scores), _) => Some(Teacher::LogProbs(scores)),
+                    (None, model) => model.as_ref().map(Teacher::Model),
+                },
                 critic: self.critic.as_mut().map(|it| it as &mut dyn Critic),
                 ptx: &texts,
                 state: &mut self.numbers.learning,
@@ -283,6 +291,16 @@ impl<'a> Learner<'a> {
         drop(walk);
         self.numbers.next_text += taken;
         batch
+    }
+}
+
+/// The weights of a teacher in this process, in the precision of the policy.
+fn teacher(trainer: &Trainer) -> Option<CausalLm> {
+    match &trainer.teacher {
+        Some(crate::teacher::Teacher::Model(model)) => {
+            Some(model.network().clone().with_memory(trainer.config.memory))
+        }
+        _ => None,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use zs_core::Document;
 use zs_core::query_names_entity;
-use zs_core::{Document, exact_match};
 use zs_data::{DataError, FileError, JsonLinesWriter, RowReader, count_whole_lines};
 use zs_rl::{RewardedTrajectory, TrajectoryGroup};
 
@@ -274,10 +274,8 @@ fn success_rate(groups: &[&TrajectoryGroup]) -> f64 {
     let (mut num_episodes, mut num_right) = (0_usize, 0_usize);
     for group in groups {
         for rewarded in &group.trajectories {
-            let transcript = rewarded.trajectory.transcript();
-            let is_right = |answer: &str| exact_match(answer, &group.question.golden_answers);
             num_episodes += 1;
-            num_right += usize::from(transcript.answer().is_some_and(is_right));
+            num_right += usize::from(rewarded.trajectory.is_right(&group.question));
         }
     }
     num_right as f64 / num_episodes.max(1) as f64

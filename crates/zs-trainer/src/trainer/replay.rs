@@ -91,8 +91,11 @@ pub(super) fn repeat(
     comparison.add_all("rewards", &recorded, &scored, numbers_of);
     let advantages: Vec<Vec<f32>> =
         rows.iter().flat_map(|it| it.advantages.iter().cloned()).collect();
+    let teacher_log_probs: Vec<Vec<f32>> =
+        rows.iter().flat_map(|it| it.teacher_log_probs.iter().cloned()).collect();
+    let teacher_log_probs = Some(teacher_log_probs).filter(|it| !it.is_empty());
     let groups: Vec<TrajectoryGroup> = rows.into_iter().map(|it| it.group).collect();
-    let learned = learner.learn(&groups)?;
+    let learned = learner.learn(&groups, teacher_log_probs.as_deref())?;
     let bits = |rows: &[Vec<f32>]| rows.iter().flatten().map(|it| it.to_bits()).collect::<Vec<_>>();
     let number = |it: &u32| vec![f64::from(f32::from_bits(*it))];
     comparison.add_all("advantages", &bits(&advantages), &bits(&learned.advantages), number);

@@ -63,7 +63,8 @@ fn an_update_that_does_not_fit_is_cut_finer_once() {
         let model = Bigram::spread(VOCAB).train();
         let mut optimizer = optimizer(&model, 0.1);
         let algorithm = Small { inner: algorithm(PLAIN), limit };
-        let resources = TrainerResources { reference: None, critic: None, ptx: &[], state };
+        let resources =
+            TrainerResources { reference: None, teacher: None, critic: None, ptx: &[], state };
         let config = config(4 * longest);
         let updated = update_with(model, &mut optimizer, resources, &groups, &algorithm, &config);
         updated.map(|(model, metrics)| (numbers(model.logits.val()), metrics))
@@ -151,8 +152,13 @@ fn an_algorithm_remembers_any_value() {
     for expected in 1..=2 {
         let model = Bigram::spread(VOCAB).train();
         let mut optimizer = optimizer(&model, 0.1);
-        let resources =
-            TrainerResources { reference: None, critic: None, ptx: &[], state: &mut state };
+        let resources = TrainerResources {
+            reference: None,
+            teacher: None,
+            critic: None,
+            ptx: &[],
+            state: &mut state,
+        };
         update_with(model, &mut optimizer, resources, &groups, &Counting, &config(99)).unwrap();
         assert_eq!(state.memory["updates"], expected);
         // As a checkpoint has it.

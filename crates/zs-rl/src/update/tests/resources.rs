@@ -15,8 +15,13 @@ fn update_all(
     let mut optimizer = optimizer(&model, 0.1);
     let reference = Bigram::uniform(VOCAB);
     let mut critic = values();
-    let resources =
-        TrainerResources { reference: Some(&reference), critic: Some(&mut critic), ptx, state };
+    let resources = TrainerResources {
+        reference: Some(&reference),
+        teacher: None,
+        critic: Some(&mut critic),
+        ptx,
+        state,
+    };
     let algorithm = algorithm(json);
     let groups = groups(rewards);
     let (model, metrics) =
@@ -142,8 +147,13 @@ fn observations_carry_loss_where_they_are_asked_to() {
     let rows = |loss_tokens, importance| {
         let model = Bigram::spread(VOCAB).train();
         let mut state = LearningState::default();
-        let resources =
-            TrainerResources { reference: None, critic: None, ptx: &[], state: &mut state };
+        let resources = TrainerResources {
+            reference: None,
+            teacher: None,
+            critic: None,
+            ptx: &[],
+            state: &mut state,
+        };
         let config = UpdateConfig { loss_tokens, importance, ..config(99) };
         prepare(&model, &resources, &groups, algorithm.as_ref(), &config, 99).unwrap().rows
     };
@@ -176,7 +186,7 @@ fn observations_carry_loss_where_they_are_asked_to() {
 }
 
 /// Six arms at the state of token 1, each pulled once: the expectation under the uniform policy.
-fn arms(rewards: &[f32; 6]) -> TrajectoryGroup {
+pub(super) fn arms(rewards: &[f32; 6]) -> TrajectoryGroup {
     let pull = |(arm, &total): (usize, &f32)| {
         let mut trajectory = Trajectory::new("q", vec![1]);
         trajectory.turns.push(Turn {
@@ -219,8 +229,13 @@ fn the_gradient_of_a_bandit_is_the_analytic_one() {
         let config = config(99);
         let model = Bigram::uniform(VOCAB).train();
         let mut state = LearningState::default();
-        let resources =
-            TrainerResources { reference: None, critic: None, ptx: &[], state: &mut state };
+        let resources = TrainerResources {
+            reference: None,
+            teacher: None,
+            critic: None,
+            ptx: &[],
+            state: &mut state,
+        };
         let groups = std::slice::from_ref(&group);
         let prepared = prepare(&model, &resources, groups, algorithm.as_ref(), &config, 99);
         let rows = prepared.unwrap().rows;
