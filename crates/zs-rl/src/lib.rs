@@ -73,10 +73,10 @@ mod trajectory;
 mod update;
 
 pub use algorithm::{
-    Advantages, AipoStyle, Algorithm, AlgorithmRegistry, Cispo, Dapo, DrGrpo, DynamicSampling,
-    Gigpo, Grpo, Gspo, KlPlacement, LearningState, LossOutput, LossTerms, PolicyBatch, Ppo,
-    Reinforce, ReinforcePlusPlus, ReinforcePlusPlusBaseline, Requirements, Rloo, RolloutBatch,
-    SquaredRegret,
+    Advantages, AipoStyle, Algorithm, AlgorithmRegistry, Branched, Branching, Cispo, Dapo, DrGrpo,
+    DynamicSampling, Gigpo, Grpo, Gspo, KlPlacement, LearningState, LossOutput, LossTerms,
+    PolicyBatch, Ppo, Reinforce, ReinforcePlusPlus, ReinforcePlusPlusBaseline, Requirements, Rloo,
+    RolloutBatch, SquaredRegret,
 };
 pub use group::{RewardedTrajectory, TrajectoryGroup};
 pub use record::{RECORD_VERSION, RecordError, read_records, write_records};
@@ -88,12 +88,14 @@ pub use reward::{
     SearchStep, SearchView, TurnDecay, TurnPenalty, TurnView, information_gain, length_rewards,
 };
 pub use rollout::{
-    DemonstratedTurn, Demonstration, DemonstrationError, Episode, Rollout, RolloutConfig,
-    RolloutError, RolloutEvent, RolloutOutput, RolloutStats, TokenBudget, TurnNoise,
-    ZEROSEARCH_PROMPT, rollout,
+    Branch, BranchChange, DemonstratedTurn, Demonstration, DemonstrationError, Episode,
+    ReplacedDocuments, Rollout, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput,
+    RolloutStats, TokenBudget, TurnNoise, ZEROSEARCH_PROMPT, rollout,
 };
 pub use schedule::TemperatureSchedule;
-pub use trajectory::{Consult, LossTokens, Provenance, SearchRecord, Trajectory, Turn};
+pub use trajectory::{
+    BranchOrigin, Consult, LossTokens, Provenance, SearchRecord, Trajectory, Turn,
+};
 pub use update::{
     Critic, SkippedStep, TrainerResources, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner,
     ValueRow, is_out_of_memory, update, update_with,

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use zs_model::TokenId;
 
-use super::{Consult, ProgramCheck, Trajectory, Turn};
+use super::{BranchOrigin, Consult, ProgramCheck, Trajectory, Turn};
 
 /// A trajectory as it stands in a file, before its invariants are checked.
 #[derive(Deserialize)]
@@ -24,6 +24,8 @@ pub(super) struct UncheckedTrajectory {
     refused_consults: u32,
     #[serde(default)]
     programs: Vec<ProgramCheck>,
+    #[serde(default)]
+    branch: Option<BranchOrigin>,
 }
 
 impl TryFrom<UncheckedTrajectory> for Trajectory {
@@ -59,6 +61,14 @@ impl TryFrom<UncheckedTrajectory> for Trajectory {
                 ));
             }
         }
+        if let Some(BranchOrigin { turn, .. }) = it.branch
+            && turn > turns.len()
+        {
+            return Err(format!(
+                "`branch` of question `{question_id}` has `turn` {turn}; it must not be above {}",
+                turns.len()
+            ));
+        }
         Ok(Self {
             question_id,
             prompt,
@@ -69,6 +79,7 @@ impl TryFrom<UncheckedTrajectory> for Trajectory {
             consults: it.consults,
             refused_consults: it.refused_consults,
             programs: it.programs,
+            branch: it.branch,
         })
     }
 }
