@@ -256,6 +256,8 @@ fn streamed(tokens: &[TokenId], tokenizer: &Tokenizer) -> Vec<String> {
 fn parts(trajectory: &Trajectory) -> Vec<Part<'_>> {
     let mut parts = vec![Part::new("prompt", &trajectory.prompt, None, &[])];
     for (index, turn) in trajectory.turns.iter().enumerate() {
+        // What a continuation shares is its prompt.
+        let policy = if index < trajectory.num_shared_turns() { "prompt" } else { "policy" };
         for consult in trajectory.consults.iter().filter(|it| it.turn == index) {
             let written = &consult.completion;
             let author = match consult.reply_provenance() {
@@ -263,11 +265,11 @@ fn parts(trajectory: &Trajectory) -> Vec<Part<'_>> {
                 _ => "observation",
             };
             let (text, reply) = (Some(&consult.text[..]), Some(&consult.reply_text[..]));
-            parts.push(Part::new("policy", &written.tokens, text, &written.log_probs));
+            parts.push(Part::new(policy, &written.tokens, text, &written.log_probs));
             parts.push(Part::new(author, &consult.reply, reply, &consult.reply_log_probs));
         }
         let (written, text) = (&turn.completion, Some(&turn.text[..]));
-        parts.push(Part::new("policy", &written.tokens, text, &written.log_probs));
+        parts.push(Part::new(policy, &written.tokens, text, &written.log_probs));
         let search = turn.search.as_ref().map(|it| SearchData {
             query: it.query.clone(),
             quality: it.quality.word(),

@@ -77,6 +77,7 @@ impl Branching {
 }
 
 #[cfg(test)]
+#[cfg(feature = "flex")]
 mod tests {
     use std::collections::HashSet;
 

@@ -196,4 +196,7 @@ pub(crate) fn kinds() -> impl Iterator<Item = &'static str> {
 
 #[cfg(test)]
 #[cfg(feature = "flex")]
+mod tabular_tests;
+#[cfg(test)]
+#[cfg(feature = "flex")]
 mod tests;

@@ -49,6 +49,18 @@ pub enum ReplacedDocuments {
 }
 
 impl<'a> Branch<'a> {
+    /// The same branch with other samples of the policy; one that replaces documents is as it is.
+    #[must_use]
+    pub fn resampled(&self, shift: u32) -> Self {
+        let change = match self.change {
+            BranchChange::Policy(key) => {
+                BranchChange::Policy(StreamKey { sample: key.sample + shift, ..key })
+            }
+            documents @ BranchChange::Documents(_) => documents,
+        };
+        Self { change, ..*self }
+    }
+
     /// Opens the row in the state of the episode at the branch.
     pub(super) fn open(
         &self,

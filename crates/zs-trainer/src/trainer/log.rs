@@ -5,7 +5,7 @@ use std::path::Path;
 use zs_core::query_names_entity;
 use zs_core::{Document, exact_match};
 use zs_data::{DataError, FileError, JsonLinesWriter, RowReader, count_whole_lines};
-use zs_rl::{RewardedTrajectory, TrajectoryGroup};
+use zs_rl::{RewardedTrajectory, RolloutStats, TrajectoryGroup};
 
 use super::collect::Collected;
 use super::learner::Learner;
@@ -123,6 +123,9 @@ impl Log {
         let Collected { groups, dropped, stats, temperature, num_refills, .. } = collected;
         self.metrics.set("rollout/temperature", f64::from(*temperature));
         self.metrics.extend(stats.metrics());
+        if let Some(of_branches) = &collected.of_branches {
+            self.metrics.extend(branch_metrics(stats, of_branches));
+        }
         if let Some(num_refills) = num_refills {
             self.metrics.set("rollout/num_refills", *num_refills as f64);
             self.metrics.set("rollout/num_dropped_groups", dropped.len() as f64);
@@ -243,11 +246,25 @@ pub(super) fn read_metrics(run: &Path) -> Result<Vec<Metrics>, DataError> {
     RowReader::new("step").with_finished_lines().open(&run.join(METRICS))?.collect()
 }
 
-/// Metrics that follow from the recorded episodes of a step: mean reward and its components, success
-/// rate, and the fraction of queries that name an entity.
+/// Cost of the continuations of a step's episodes.
+fn branch_metrics(
+    of_episodes: &RolloutStats,
+    of_branches: &RolloutStats,
+) -> [(&'static str, f64); 4] {
+    let tokens = of_branches.tokens_sampled as f64;
+    let all = of_episodes.tokens_sampled as f64 + tokens;
+    [
+        ("branch/num_continuations", of_branches.num_trajectories as f64),
+        ("branch/num_searches", of_branches.num_searches as f64),
+        ("branch/tokens_sampled", tokens),
+        ("branch/tokens_sampled_frac", tokens / all.max(1.0)),
+    ]
+}
+
+/// Metrics that follow from the recorded episodes of a step, without continuations: mean reward and its
+/// components, success rate, and the fraction of queries that name an entity.
 pub(super) fn metrics_of_episodes(groups: &[&TrajectoryGroup]) -> Vec<(String, f64)> {
-    let rewarded: Vec<&RewardedTrajectory> =
-        groups.iter().flat_map(|it| &it.trajectories).collect();
+    let rewarded: Vec<&RewardedTrajectory> = groups.iter().flat_map(|it| it.episodes()).collect();
     let mean = |value: &dyn Fn(&RewardedTrajectory) -> f32| {
         let sum: f64 = rewarded.iter().map(|it| f64::from(value(it))).sum();
         sum / rewarded.len().max(1) as f64
@@ -273,7 +290,7 @@ const SUCCESS_RATE: &str = "curriculum/success_rate";
 fn success_rate(groups: &[&TrajectoryGroup]) -> f64 {
     let (mut num_episodes, mut num_right) = (0_usize, 0_usize);
     for group in groups {
-        for rewarded in &group.trajectories {
+        for rewarded in group.episodes() {
             let transcript = rewarded.trajectory.transcript();
             let is_right = |answer: &str| exact_match(answer, &group.question.golden_answers);
             num_episodes += 1;
@@ -287,7 +304,7 @@ fn success_rate(groups: &[&TrajectoryGroup]) -> f64 {
 fn names_entity_frac(groups: &[&TrajectoryGroup]) -> f64 {
     let (mut num_queries, mut num_naming) = (0_usize, 0_usize);
     for group in groups {
-        for rewarded in &group.trajectories {
+        for rewarded in group.episodes() {
             let mut read: Vec<Document> = Vec::new();
             for search in rewarded.trajectory.searches() {
                 num_queries += 1;
