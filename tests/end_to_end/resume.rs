@@ -13,7 +13,8 @@ use zs_trainer::RecordedGroup;
 use zs_trainer::files::RunDir;
 
 use crate::common::{
-    assert_same_files, copy, recorded_groups, run_of_six_steps, searcher, take_back, tiny_model, zs, zs_ok,
+    assert_same_files, copy, recorded_groups, run_of_six_steps, searcher, take_back, tiny_model,
+    zs, zs_ok,
 };
 
 /// Every kind of state in a checkpoint, each in a run that is rolled back and resumed.
@@ -36,7 +37,7 @@ fn resumed_runs_equal_uninterrupted_ones() {
         ),
         (
             "branches",
-            "[training.algorithm]\nkind = \"branched\"\nbranching = { share = 0.5, continuations = 2, depth = 1 }\nkl_coef = 0.0\n",
+            "[training.algorithm]\nkind = \"branched\"\nbranching = { share = 0.5, continuations = 2, depth = 1 }\n[training.reward]\nkind = \"sum\"\nterms = [{ weight = 1.0, reward = { kind = \"format\" } }, { weight = 0.5, reward = { kind = \"search_value\" } }]\n",
         ),
         (
             "feedback",
@@ -71,6 +72,7 @@ fn resumed_runs_equal_uninterrupted_ones() {
 /// Continuations are recorded after the episodes, learn from their own turns, are counted, and are
 /// replayed.
 fn check_branches(dir: &Path, run: &Path) {
+    fs::write(dir.join("prompt.txt"), "Question: {{ question }}\n").unwrap();
     let groups = recorded_groups(run);
     let mut num_sampled = 0;
     for RecordedGroup { group, advantages, .. } in &groups {
@@ -98,6 +100,39 @@ fn check_branches(dir: &Path, run: &Path) {
     });
     assert_eq!(rows.sum::<usize>(), num_sampled);
     zs_ok(dir, &["replay", "branches", "--step", "4"]);
+
+    // Every search that did not fail has an end without its documents.
+    let mut num_ends = 0;
+    for it in groups.iter().flat_map(|it| &it.group.trajectories).map(|it| &it.trajectory) {
+        let own = it.turns.iter().enumerate().skip(it.num_shared_turns());
+        let turns = own.filter(|(_, it)| it.search.is_some()).map(|it| it.0);
+        assert!(it.counterfactuals.iter().map(|it| it.turn).eq(turns));
+        num_ends += it.counterfactuals.len();
+    }
+    assert!(num_ends > 0);
+    zs_ok(dir, &["inspect", "branches"]);
+    let page = fs::read_to_string(run.join("inspect.html")).unwrap();
+    assert!(page.contains("\"documents\":\"none\"") && page.contains("\"b\":[0,1]"));
+    fs::remove_file(run.join("inspect.html")).unwrap();
+    let table = zs_ok(
+        dir,
+        &[
+            "eval",
+            "--model",
+            "searcher/checkpoints/final",
+            "--corpus",
+            "lesson/corpus.jsonl",
+            "--questions",
+            "lesson/questions.jsonl",
+            "--prompt",
+            "prompt.txt",
+            "--limit",
+            "4",
+            "--replace-documents",
+            "none",
+        ],
+    );
+    assert!(table.contains("searches that mattered"), "{table}");
 }
 
 /// Budget and ledger resume where they were.

@@ -85,16 +85,18 @@ pub use reward::{
     InformationGain, InvalidAction, Length, OverBudget, Overlong, Redundancy, RetrievalAnswer,
     RetrievalReward, Reward, RewardComponent, RewardError, RewardFunction, RewardNeeds,
     RewardOutput, RewardRegistry, RewardResources, RewardScore, RewardSum, RewardTerm, SearchR1,
-    SearchStep, SearchView, TurnDecay, TurnPenalty, TurnView, information_gain, length_rewards,
+    SearchStep, SearchValueReward, SearchView, TurnDecay, TurnPenalty, TurnView, information_gain,
+    length_rewards,
 };
 pub use rollout::{
-    Branch, BranchChange, DemonstratedTurn, Demonstration, DemonstrationError, Episode,
-    ReplacedDocuments, Rollout, RolloutConfig, RolloutError, RolloutEvent, RolloutOutput,
-    RolloutStats, TokenBudget, TurnNoise, ZEROSEARCH_PROMPT, rollout,
+    Branch, DemonstratedTurn, Demonstration, DemonstrationError, Episode, PlayedEpisode, Rollout,
+    RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats, TokenBudget, TurnNoise,
+    ZEROSEARCH_PROMPT, rollout,
 };
 pub use schedule::TemperatureSchedule;
 pub use trajectory::{
-    BranchOrigin, Consult, LossTokens, Provenance, SearchRecord, Trajectory, Turn,
+    BranchOrigin, Consult, Counterfactual, LossTokens, Provenance, ReplacedDocuments, SearchRecord,
+    SearchValue, SearchesThatMattered, Trajectory, Turn, search_values,
 };
 pub use update::{
     Critic, SkippedStep, TrainerResources, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner,

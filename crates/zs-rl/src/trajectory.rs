@@ -1,6 +1,7 @@
 //! One episode as it was sampled, turn by turn. Tokens, masks and log-probabilities are derived from
 //! the turns and never rebuilt from text.
 
+mod counterfactual;
 mod program_check;
 mod unchecked;
 
@@ -10,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use zs_core::{Action, Document, DocumentQuality, Transcript, TranscriptTurn};
 use zs_model::{Completion, TokenId, TokenRow};
 
+pub use self::counterfactual::{
+    Counterfactual, ReplacedDocuments, SearchValue, SearchesThatMattered, search_values,
+};
 pub use self::program_check::{ProgramCheck, ProgramOutcome};
 use self::unchecked::UncheckedTrajectory;
 use crate::consult::HelperKind;
@@ -46,6 +50,10 @@ pub struct Trajectory {
     /// played from its prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branch: Option<BranchOrigin>,
+    /// Ends of the episode with the documents of one search replaced, in the order of the searches; where
+    /// they were played.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub counterfactuals: Vec<Counterfactual>,
 }
 
 /// Place at which a continuation branches from an episode.
@@ -188,6 +196,7 @@ impl Trajectory {
             refused_consults: 0,
             programs: Vec::new(),
             branch: None,
+            counterfactuals: Vec::new(),
         }
     }
 

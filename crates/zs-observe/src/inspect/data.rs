@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use zs_model::{TextStream, TokenId, Tokenizer};
-use zs_rl::{Provenance, RewardedTrajectory, Trajectory};
+use zs_rl::{
+    Counterfactual, Provenance, RewardedTrajectory, SearchValue, Trajectory, search_values,
+};
 
 use super::InspectError;
 use zs_trainer::RecordedGroup;
@@ -59,6 +61,9 @@ struct EpisodeData {
     /// End of the episode other than an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     e: Option<&'static str>,
+    /// The sample that it continues, and the first turn of its own, where it is a continuation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    b: Option<[usize; 2]>,
     /// True for a group that was replaced, so that nothing was learned from it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     d: bool,
@@ -92,6 +97,19 @@ struct SearchData {
     documents: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// Ends with the documents replaced, where they were played.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    v: Vec<ValueData>,
+}
+
+/// End of an episode with the documents of a search replaced.
+#[derive(Debug, Serialize)]
+struct ValueData {
+    documents: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<String>,
+    /// Value of the search: how much more the episode's answer scores.
+    value: i32,
 }
 
 /// Consecutive tokens of one author, before they become pieces.
@@ -156,6 +174,7 @@ impl Episodes {
                 });
             }
             let transcript = trajectory.transcript();
+            let golden_answers = &group.question.golden_answers;
             let episode = EpisodeData {
                 s: *step,
                 q: question,
@@ -165,8 +184,9 @@ impl Episodes {
                 c: reward.components.iter().map(|it| scaled(it.score)).collect(),
                 f: transcript.answer().map(str::to_owned),
                 e: ending(trajectory),
+                b: trajectory.branch.map(|it| [it.parent, it.turn]),
                 d: recorded.dropped,
-                g: self.segments(trajectory, advantages, tokenizer),
+                g: self.segments(trajectory, golden_answers, advantages, tokenizer),
             };
             self.episodes.push(episode);
         }
@@ -181,12 +201,13 @@ impl Episodes {
     fn segments(
         &mut self,
         trajectory: &Trajectory,
+        golden_answers: &[String],
         advantages: Option<&[f32]>,
         tokenizer: Option<&Tokenizer>,
     ) -> Vec<SegmentData> {
         let mut start = 0;
         let mut segments = Vec::new();
-        for part in parts(trajectory) {
+        for part in parts(trajectory, golden_answers) {
             let range = start..start + part.tokens.len();
             start = range.end;
             if part.tokens.is_empty() && part.search.is_none() {
@@ -253,7 +274,7 @@ fn streamed(tokens: &[TokenId], tokenizer: &Tokenizer) -> Vec<String> {
 
 /// Prompt, then of each turn what the policy and its agents wrote, and the observation: the order of
 /// [`Trajectory::tokens`].
-fn parts(trajectory: &Trajectory) -> Vec<Part<'_>> {
+fn parts<'a>(trajectory: &'a Trajectory, golden_answers: &[String]) -> Vec<Part<'a>> {
     let mut parts = vec![Part::new("prompt", &trajectory.prompt, None, &[])];
     for (index, turn) in trajectory.turns.iter().enumerate() {
         // What a continuation shares is its prompt.
@@ -275,11 +296,29 @@ fn parts(trajectory: &Trajectory) -> Vec<Part<'_>> {
             quality: it.quality.word(),
             documents: it.documents.len(),
             error: it.error.clone(),
+            v: values(trajectory, index, golden_answers),
         });
         let text = Some(&turn.observation_text[..]);
         parts.push(Part { search, ..Part::new("observation", &turn.observation, text, &[]) });
     }
     parts
+}
+
+/// Value of the search of a turn against each replacement.
+fn values(trajectory: &Trajectory, turn: usize, golden_answers: &[String]) -> Vec<ValueData> {
+    if trajectory.counterfactuals.is_empty() {
+        return Vec::new();
+    }
+    let transcript = trajectory.transcript();
+    let ends = &trajectory.counterfactuals;
+    let values = search_values(transcript.answer(), ends, golden_answers);
+    let of_turn = ends.iter().zip(values).filter(|(it, _)| it.turn == turn);
+    let value = |(end, value): (&Counterfactual, SearchValue)| ValueData {
+        documents: end.documents.word(),
+        answer: end.answer.clone(),
+        value: scaled(value.value),
+    };
+    of_turn.map(value).collect()
 }
 
 fn advantages(recorded: &RecordedGroup, sample: usize) -> Option<&[f32]> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::StreamKey;
 use zs_core::registry::check;
 
-use crate::{Branch, BranchChange, Episode, Trajectory};
+use crate::{Branch, PlayedEpisode};
 
 /// Branching of episodes: from the state before each turn of some episodes, further continuations are
 /// sampled.
@@ -58,17 +58,19 @@ impl Branching {
     /// Each has random numbers of the policy's own: its key is the episode's, with the number of the
     /// continuation, from 1, in the upper half of [`StreamKey::sample`].
     #[must_use]
-    pub fn branches<'a>(self, played: &[(Episode<'a>, &'a Trajectory)]) -> Vec<Branch<'a>> {
+    pub fn branches<'a>(self, played: &[PlayedEpisode<'a>]) -> Vec<Branch<'a>> {
         let mut branches = Vec::new();
         let branched = &played[..self.num_branched(played.len())];
-        for (parent, &(episode, trajectory)) in branched.iter().enumerate() {
-            let end = trajectory.turns.len().min(self.depth + 1);
+        for (parent, &played) in branched.iter().enumerate() {
+            let key = played.episode.key;
+            let end = played.trajectory.turns.len().min(self.depth + 1);
             for turn in 1..end {
                 for continuation in 0..self.continuations {
                     let number = (turn - 1) * self.continuations + continuation + 1;
-                    let sample = episode.key.sample + ((number as u32) << 16);
-                    let change = BranchChange::Policy(StreamKey { sample, ..episode.key });
-                    branches.push(Branch { episode, trajectory, parent, turn, change });
+                    let sample = key.sample + ((number as u32) << 16);
+                    let played =
+                        PlayedEpisode { policy_key: StreamKey { sample, ..key }, ..played };
+                    branches.push(Branch { played, parent, turn, documents: None });
                 }
             }
         }
@@ -84,6 +86,7 @@ mod tests {
     use zs_core::Question;
 
     use super::*;
+    use crate::Episode;
     use crate::testing::episodes::trajectory;
 
     #[test]
@@ -94,23 +97,17 @@ mod tests {
             let key = StreamKey { sample, ..StreamKey::new(1) };
             Episode { question: &question, key }
         };
-        let played: Vec<(Episode<'_>, &Trajectory)> = [&short, &long, &long]
+        let played: Vec<PlayedEpisode<'_>> = [&short, &long, &long]
             .into_iter()
             .enumerate()
-            .map(|(at, it)| (episode(at as u32), it))
+            .map(|(at, it)| PlayedEpisode::new(episode(at as u32), it))
             .collect();
         let branching = Branching { share: 0.6, continuations: 2, depth: 2 };
         let branches = branching.branches(&played);
         let places: Vec<(usize, usize)> = branches.iter().map(|it| (it.parent, it.turn)).collect();
         assert_eq!(places, [(1, 1), (1, 1), (1, 2), (1, 2)]);
-        let keys: HashSet<StreamKey> = branches
-            .iter()
-            .map(|it| match it.change {
-                BranchChange::Policy(key) => key,
-                BranchChange::Documents(_) => panic!("{it:?}"),
-            })
-            .chain(played.iter().map(|it| it.0.key))
-            .collect();
+        let keys: HashSet<StreamKey> =
+            branches.iter().map(|it| &it.played).chain(&played).map(|it| it.policy_key).collect();
         assert_eq!(keys.len(), 7);
         assert_eq!(branching.max_continuations(3, 4), 8);
         assert_eq!([0, 1, 2, 3].map(|it| branching.samples_of_turn(it)), [1, 3, 5, 5]);

@@ -74,7 +74,7 @@ impl Game {
         rng: &mut impl RngExt,
     ) -> (Vec<Move>, f64) {
         let mut moves = Vec::new();
-        for turn in turn.. {
+        for (turn, bit) in bits.iter().enumerate().skip(turn) {
             let mut draw: f64 = rng.random();
             let of_action = self.policy[turn][state];
             let action = (0..ACTIONS - 1).find(|&it| {
@@ -86,7 +86,7 @@ impl Game {
             if self.ends(turn, action) {
                 return (moves, self.rewards[turn][state][action]);
             }
-            state = self.next(turn, (state, action), bits[turn]);
+            state = self.next(turn, (state, action), *bit);
         }
         unreachable!("the last turn ends")
     }

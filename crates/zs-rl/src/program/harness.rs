@@ -88,12 +88,12 @@ impl Harness {
             use ProgramOutcome::{Injected, Modified, Overridden};
             matches!(it.outcome, Injected { .. } | Modified { .. } | Overridden)
         };
-        let fires = |function: &Box<dyn ProgramFunction>| {
+        let fires = |function: &dyn ProgramFunction| {
             let of_function = episode.programs.iter().filter(|it| it.function == function.id());
             of_function.filter(has_fired).count() as u32
         };
         ReviewState {
-            fires: self.functions.iter().map(fires).collect(),
+            fires: self.functions.iter().map(|it| fires(it.as_ref())).collect(),
             sent_back: episode.turns.iter().any(|it| matches!(it.action, Action::Answer(_))),
         }
     }

@@ -4,10 +4,20 @@ use zs_core::{DocumentQuality, StreamKey};
 use zs_model::Tokenizer;
 
 use super::row::{RolloutRow, TurnReply};
-use super::{Episode, RolloutError, TokenBudget};
+use super::{Episode, Rollout, RolloutError, TokenBudget};
 use crate::program::{Harness, ProgramOutcome};
-use crate::trajectory::BranchOrigin;
-use crate::{SearchRecord, Trajectory};
+use crate::{BranchOrigin, Counterfactual, ReplacedDocuments, SearchRecord, Trajectory};
+
+/// An episode as it was played.
+#[derive(Clone, Copy, Debug)]
+pub struct PlayedEpisode<'a> {
+    /// Question and key.
+    pub episode: Episode<'a>,
+    /// Key of the policy's last tokens: the episode's, unless it is a continuation.
+    pub policy_key: StreamKey,
+    /// Its turns.
+    pub trajectory: &'a Trajectory,
+}
 
 /// Point of a played episode from which another continuation is played, and its difference from the
 /// episode.
@@ -17,48 +27,85 @@ use crate::{SearchRecord, Trajectory};
 /// the draws of helper models are those of the episode at the same turn (common random numbers).
 #[derive(Clone, Copy, Debug)]
 pub struct Branch<'a> {
-    /// The episode, with the key that it was played with.
-    pub episode: Episode<'a>,
-    /// The episode as it was played.
-    pub trajectory: &'a Trajectory,
+    /// The episode; its [`policy_key`](PlayedEpisode::policy_key) is that of the continuation.
+    pub played: PlayedEpisode<'a>,
     /// Index of the episode in its group, for [`BranchOrigin::parent`].
     pub parent: usize,
     /// The turn, from 0.
     pub turn: usize,
-    /// Difference from the episode.
-    pub change: BranchChange,
+    /// Documents in place of those of the turn's search: the turn stands, and the policy samples later
+    /// ones. `None`: the policy samples the turn, too.
+    pub documents: Option<ReplacedDocuments>,
 }
 
-/// Difference of a continuation from the episode that it branches from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BranchChange {
-    /// The policy samples the turn and all later ones under this key.
-    Policy(StreamKey),
-    /// The turn stands and the documents of its search are replaced; the policy samples later turns
-    /// under the key of the episode.
-    Documents(ReplacedDocuments),
+impl<'a> PlayedEpisode<'a> {
+    /// An episode that was played from its prompt.
+    #[must_use]
+    pub fn new(episode: Episode<'a>, trajectory: &'a Trajectory) -> Self {
+        Self { episode, policy_key: episode.key, trajectory }
+    }
+
+    /// Branches that replace the documents of each search of its own that did not fail; `with` what a
+    /// search already had is left out.
+    fn replaced(
+        self,
+        with: &[ReplacedDocuments],
+    ) -> impl Iterator<Item = Branch<'a>> + use<'a, '_> {
+        let turns = self.trajectory.turns.iter().enumerate();
+        let own = turns.skip(self.trajectory.num_shared_turns());
+        let searches = own.filter_map(|(turn, it)| Some((turn, it.search.as_ref()?)));
+        searches.filter(|(_, it)| it.error.is_none()).flat_map(move |(turn, search)| {
+            let others = with.iter().filter(|it| it.quality() != Some(search.quality));
+            others.map(move |&it| Branch { played: self, parent: 0, turn, documents: Some(it) })
+        })
+    }
 }
 
-/// Replacement of the documents of a search.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplacedDocuments {
-    /// The query is sent again, with this quality and the seed of the replaced search.
-    Quality(DocumentQuality),
-    /// No documents.
-    Nothing,
+impl Rollout<'_> {
+    /// Plays the ends of episodes with the documents of each search replaced, under the same draws: one
+    /// list an episode. Ends in which a search fails are left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`continue_from`](Self::continue_from).
+    pub fn counterfactuals(
+        &self,
+        played: &[PlayedEpisode<'_>],
+        with: &[ReplacedDocuments],
+    ) -> Result<Vec<Vec<Counterfactual>>, RolloutError> {
+        let (mut branches, mut of) = (Vec::new(), Vec::new());
+        for (index, it) in played.iter().enumerate() {
+            branches.extend(it.replaced(with));
+            of.resize(branches.len(), index);
+        }
+        let mut ends = vec![Vec::new(); played.len()];
+        if branches.is_empty() {
+            return Ok(ends);
+        }
+        let output = self.continue_from(&branches, &mut |_| {})?;
+        for ((branch, end), index) in branches.iter().zip(output.trajectories).zip(of) {
+            let Some(documents) = branch.documents else { continue };
+            let mut searches = end.turns[branch.turn..].iter().filter_map(|it| it.search.as_ref());
+            if searches.all(|it| it.error.is_none()) {
+                ends[index].push(Counterfactual {
+                    turn: branch.turn,
+                    documents,
+                    answer: end.transcript().answer().map(str::to_owned),
+                    tokens_sampled: end.num_policy_tokens(),
+                });
+            }
+        }
+        Ok(ends)
+    }
 }
 
 impl<'a> Branch<'a> {
-    /// The same branch with other samples of the policy; one that replaces documents is as it is.
+    /// The same branch with other samples of the policy.
     #[must_use]
     pub fn resampled(&self, shift: u32) -> Self {
-        let change = match self.change {
-            BranchChange::Policy(key) => {
-                BranchChange::Policy(StreamKey { sample: key.sample + shift, ..key })
-            }
-            documents @ BranchChange::Documents(_) => documents,
-        };
-        Self { change, ..*self }
+        let policy_key = self.played.policy_key;
+        let policy_key = StreamKey { sample: policy_key.sample + shift, ..policy_key };
+        Self { played: PlayedEpisode { policy_key, ..self.played }, ..*self }
     }
 
     /// Opens the row in the state of the episode at the branch.
@@ -68,15 +115,13 @@ impl<'a> Branch<'a> {
         harness: &Harness,
         budget: Option<&TokenBudget>,
     ) -> Result<RolloutRow<'a>, RolloutError> {
-        let Self { episode, trajectory, parent, turn, change } = *self;
-        let (policy_key, num_written) = match change {
-            BranchChange::Policy(key) => (key, turn),
-            BranchChange::Documents(_) => (episode.key, turn + 1),
-        };
+        let Self { played, parent, turn, documents } = *self;
+        let PlayedEpisode { episode, policy_key, trajectory } = played;
+        let num_written = if documents.is_some() { turn + 1 } else { turn };
         let searched = trajectory.turns.get(turn).map(|it| it.search.is_some());
-        let is_there = match change {
-            BranchChange::Policy(_) => searched.is_some(),
-            BranchChange::Documents(_) => searched == Some(true),
+        let is_there = match documents {
+            None => searched.is_some(),
+            Some(_) => searched == Some(true),
         };
         if !is_there {
             let question_id = episode.question.id.clone();
@@ -103,15 +148,12 @@ impl<'a> Branch<'a> {
         let mut injected = Vec::new();
         let mut reply = TurnReply::Nothing;
         let mut replaced = None;
-        if let (BranchChange::Documents(documents), Some(last)) = (change, prefix.turns.last_mut())
-        {
+        if let (Some(documents), Some(last)) = (documents, prefix.turns.last_mut()) {
             last.observation = Vec::new();
             last.observation_text = String::new();
-            replaced = last.search.take().map(|it| match documents {
-                ReplacedDocuments::Nothing => {
-                    Replaced::By(SearchRecord { documents: Vec::new(), error: None, ..it })
-                }
-                ReplacedDocuments::Quality(quality) => Replaced::Quality(quality),
+            replaced = last.search.take().map(|it| match documents.quality() {
+                Some(quality) => Replaced::Quality(quality),
+                None => Replaced::By(SearchRecord { documents: Vec::new(), error: None, ..it }),
             });
             reply = TurnReply::Documents;
             let of_turn = prefix.programs.iter().filter(|it| it.turn == turn);

@@ -21,7 +21,7 @@ mod stats;
 use zs_core::{Question, SearchEngine, StreamKey};
 use zs_model::{Generator, TokenId};
 
-pub use self::branch::{Branch, BranchChange, ReplacedDocuments};
+pub use self::branch::{Branch, PlayedEpisode};
 pub use self::budget::TokenBudget;
 pub use self::config::{RolloutConfig, ZEROSEARCH_PROMPT};
 pub use self::demonstration::{DemonstratedTurn, Demonstration, DemonstrationError};

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use zs_model::TokenId;
 
-use super::{BranchOrigin, Consult, ProgramCheck, Trajectory, Turn};
+use super::{BranchOrigin, Consult, Counterfactual, ProgramCheck, Trajectory, Turn};
 
 /// A trajectory as it stands in a file, before its invariants are checked.
 #[derive(Deserialize)]
@@ -26,6 +26,8 @@ pub(super) struct UncheckedTrajectory {
     programs: Vec<ProgramCheck>,
     #[serde(default)]
     branch: Option<BranchOrigin>,
+    #[serde(default)]
+    counterfactuals: Vec<Counterfactual>,
 }
 
 impl TryFrom<UncheckedTrajectory> for Trajectory {
@@ -69,6 +71,13 @@ impl TryFrom<UncheckedTrajectory> for Trajectory {
                 turns.len()
             ));
         }
+        let has_search = |turn: usize| turns.get(turn).is_some_and(|it| it.search.is_some());
+        if let Some(it) = it.counterfactuals.iter().find(|it| !has_search(it.turn)) {
+            return Err(format!(
+                "a counterfactual of question `{question_id}` has `turn` {}, which has no search",
+                it.turn
+            ));
+        }
         Ok(Self {
             question_id,
             prompt,
@@ -80,6 +89,7 @@ impl TryFrom<UncheckedTrajectory> for Trajectory {
             refused_consults: it.refused_consults,
             programs: it.programs,
             branch: it.branch,
+            counterfactuals: it.counterfactuals,
         })
     }
 }

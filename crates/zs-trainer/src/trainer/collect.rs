@@ -5,8 +5,9 @@ use tracing::info_span;
 use zs_core::StreamKey;
 use zs_model::LanguageModel;
 use zs_rl::{
-    Branch, Branching, DynamicSampling, Episode, RewardFunction, Rollout, RolloutConfig,
-    RolloutError, RolloutOutput, RolloutStats, Trajectory, TrajectoryGroup, TurnNoise,
+    Branch, Branching, DynamicSampling, Episode, PlayedEpisode, ReplacedDocuments, RewardFunction,
+    Rollout, RolloutConfig, RolloutError, RolloutOutput, RolloutStats, Trajectory, TrajectoryGroup,
+    TurnNoise,
 };
 
 use super::Trainer;
@@ -20,6 +21,8 @@ pub(super) struct Collector<'a> {
     reward: RewardFunction,
     sampling: Option<DynamicSampling>,
     branching: Option<Branching>,
+    /// Documents with which the reward asks for counterfactuals.
+    replaced: Vec<ReplacedDocuments>,
     order: EpochOrder,
 }
 
@@ -78,7 +81,9 @@ impl<'a> Collector<'a> {
         let requirements = trainer.algorithm.requirements();
         let (sampling, branching) = (requirements.dynamic_sampling, requirements.branching);
         let order = EpochOrder::new(trainer.seed, trainer.questions.len());
-        Self { trainer, reward: trainer.reward.clone(), sampling, branching, order }
+        let reward = trainer.reward.clone();
+        let replaced = reward.counterfactuals();
+        Self { trainer, reward, sampling, branching, replaced, order }
     }
 
     /// Plays the episodes of a step with the policy as it is, on questions from `next_question` on.
@@ -113,6 +118,7 @@ impl<'a> Collector<'a> {
             if let Some(branching) = self.branching {
                 stage.branch(branching, &mut new, &mut continued)?;
             }
+            stage.replace_searches(&self.replaced, &mut new)?;
             let new = self.score(new);
             let is_dropped =
                 |it: &TrajectoryGroup| self.sampling.is_some() && it.has_zero_variance();
@@ -164,19 +170,30 @@ impl<'a> Collector<'a> {
     }
 
     /// Scores the groups of their questions. Groups of which no episode is left are left out.
-    fn score(&self, groups: Vec<Vec<PlayedEpisode<'_>>>) -> Vec<TrajectoryGroup> {
+    fn score(&self, groups: Vec<Vec<Member<'_>>>) -> Vec<TrajectoryGroup> {
         let _span = info_span!("reward").entered();
-        let of_group = |members: Vec<PlayedEpisode<'_>>| {
-            let question = members.first()?.0.question.clone();
-            let members = members.into_iter().map(|it| it.1).collect();
+        let of_group = |members: Vec<Member<'_>>| {
+            let question = members.first()?.episode.question.clone();
+            let members = members.into_iter().map(|it| it.trajectory).collect();
             Some(TrajectoryGroup::score(question, members, &self.reward))
         };
         groups.into_iter().filter_map(of_group).collect()
     }
 }
 
-/// A trajectory, and the episode with the key that it was played with.
-type PlayedEpisode<'a> = (Episode<'a>, Trajectory);
+/// A trajectory of a group, with the keys that it was played with.
+struct Member<'a> {
+    episode: Episode<'a>,
+    policy_key: StreamKey,
+    trajectory: Trajectory,
+}
+
+impl Member<'_> {
+    fn as_played(&self) -> PlayedEpisode<'_> {
+        let Self { episode, policy_key, ref trajectory } = *self;
+        PlayedEpisode { episode, policy_key, trajectory }
+    }
+}
 
 fn first_error(played: &[Trajectory]) -> Option<String> {
     played.iter().flat_map(Trajectory::searches).find_map(|it| it.error.clone())
@@ -206,13 +223,19 @@ impl Stage<'_> {
         &self,
         episodes: &[Episode<'a>],
         played: &mut Played,
-    ) -> Result<Vec<Vec<PlayedEpisode<'a>>>, RolloutError> {
+    ) -> Result<Vec<Vec<Member<'a>>>, RolloutError> {
         let play = |it: &[Episode<'_>]| self.rollout().play(it, &mut |_| {});
         let resampled = |it: &Episode<'a>, shift| {
             let key = StreamKey { sample: it.key.sample + shift, ..it.key };
             Episode { key, ..*it }
         };
-        let mut kept = self.repeat(episodes, play, resampled, played)?.into_iter();
+        let member = |(episode, trajectory): (Episode<'a>, Trajectory)| Member {
+            episode,
+            policy_key: episode.key,
+            trajectory,
+        };
+        let kept = self.repeat(episodes, play, resampled, played)?.into_iter();
+        let mut kept = kept.map(|it| it.map(member));
         let group_size = self.trainer.config.schedule.group_size;
         let groups = episodes.chunks(group_size);
         Ok(groups.map(|it| kept.by_ref().take(it.len()).flatten().collect()).collect())
@@ -222,32 +245,54 @@ impl Stage<'_> {
     fn branch(
         &self,
         branching: Branching,
-        groups: &mut [Vec<PlayedEpisode<'_>>],
+        groups: &mut [Vec<Member<'_>>],
         played: &mut Played,
     ) -> Result<(), RolloutError> {
         if self.trainer.engine.exhausted().is_some() {
             return Ok(());
         }
-        let of_group = |group: &Vec<PlayedEpisode<'_>>| {
-            let episodes: Vec<_> = group.iter().map(|(episode, it)| (*episode, it)).collect();
-            branching.branches(&episodes).len()
-        };
-        let sizes: Vec<usize> = groups.iter().map(of_group).collect();
-        let continued = {
-            let episodes: Vec<Vec<(Episode<'_>, &Trajectory)>> = groups
-                .iter()
-                .map(|group| group.iter().map(|(episode, it)| (*episode, it)).collect())
-                .collect();
-            let branches: Vec<Branch<'_>> =
-                episodes.iter().flat_map(|it| branching.branches(it)).collect();
+        let (mut sizes, mut keys) = (Vec::new(), Vec::new());
+        let continued: Vec<Option<Trajectory>> = {
+            let mut branches = Vec::new();
+            for group in &*groups {
+                let members: Vec<PlayedEpisode<'_>> = group.iter().map(Member::as_played).collect();
+                let of_group = branching.branches(&members);
+                sizes.push(of_group.len());
+                branches.extend(of_group);
+            }
             let play = |it: &[Branch<'_>]| self.rollout().continue_from(it, &mut |_| {});
             let kept = self.repeat(&branches, play, Branch::resampled, played)?;
-            kept.into_iter().map(|it| it.map(|(_, it)| it)).collect::<Vec<_>>()
+            keys.extend(kept.iter().map(|it| it.as_ref().map(|(it, _)| it.played.policy_key)));
+            kept.into_iter().map(|it| it.map(|(_, it)| it)).collect()
         };
-        let mut continued = continued.into_iter();
+        let mut continued = continued.into_iter().zip(keys);
         for (group, size) in groups.iter_mut().zip(sizes) {
-            let Some(&(episode, _)) = group.first() else { continue };
-            group.extend(continued.by_ref().take(size).flatten().map(|it| (episode, it)));
+            for (trajectory, policy_key) in continued.by_ref().take(size) {
+                let (Some(trajectory), Some(policy_key)) = (trajectory, policy_key) else {
+                    continue;
+                };
+                let parent = trajectory.branch.map_or(0, |it| it.parent);
+                let Member { episode, .. } = group[parent];
+                group.push(Member { episode, policy_key, trajectory });
+            }
+        }
+        Ok(())
+    }
+
+    /// Plays the counterfactuals of every search that the reward asks for.
+    fn replace_searches(
+        &self,
+        with: &[ReplacedDocuments],
+        groups: &mut [Vec<Member<'_>>],
+    ) -> Result<(), RolloutError> {
+        if with.is_empty() || self.trainer.engine.exhausted().is_some() {
+            return Ok(());
+        }
+        let members: Vec<PlayedEpisode<'_>> =
+            groups.iter().flatten().map(Member::as_played).collect();
+        let counterfactuals = self.rollout().counterfactuals(&members, with)?;
+        for (member, counterfactuals) in groups.iter_mut().flatten().zip(counterfactuals) {
+            member.trajectory.counterfactuals = counterfactuals;
         }
         Ok(())
     }

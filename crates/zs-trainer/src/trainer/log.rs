@@ -5,7 +5,7 @@ use std::path::Path;
 use zs_core::query_names_entity;
 use zs_core::{Document, exact_match};
 use zs_data::{DataError, FileError, JsonLinesWriter, RowReader, count_whole_lines};
-use zs_rl::{RewardedTrajectory, RolloutStats, TrajectoryGroup};
+use zs_rl::{RewardedTrajectory, RolloutStats, SearchesThatMattered, TrajectoryGroup};
 
 use super::collect::Collected;
 use super::learner::Learner;
@@ -280,7 +280,34 @@ pub(super) fn metrics_of_episodes(groups: &[&TrajectoryGroup]) -> Vec<(String, f
     metrics.push(("reward/zero_variance_groups".to_owned(), even));
     metrics.push(("search/names_entity_frac".to_owned(), names_entity_frac(groups)));
     metrics.push((SUCCESS_RATE.to_owned(), success_rate(groups)));
+    metrics.extend(counterfactual_metrics(groups));
     metrics
+}
+
+/// Cost of counterfactuals and the share of searches that mattered; empty where none was played.
+fn counterfactual_metrics(groups: &[&TrajectoryGroup]) -> Vec<(String, f64)> {
+    let (mut num_played, mut num_tokens) = (0, 0);
+    let (mut num_valued, mut num_mattered) = (0, 0);
+    for group in groups {
+        for RewardedTrajectory { trajectory, .. } in &group.trajectories {
+            num_played += trajectory.counterfactuals.len();
+            num_tokens +=
+                trajectory.counterfactuals.iter().map(|it| it.tokens_sampled).sum::<usize>();
+        }
+        for RewardedTrajectory { trajectory, .. } in group.episodes() {
+            let searches = SearchesThatMattered::of(trajectory, &group.question.golden_answers);
+            num_valued += searches.num_valued;
+            num_mattered += searches.num_mattered;
+        }
+    }
+    if num_played == 0 {
+        return Vec::new();
+    }
+    vec![
+        ("counterfactual/num_episodes".to_owned(), num_played as f64),
+        ("counterfactual/tokens_sampled".to_owned(), num_tokens as f64),
+        ("search/mattered_frac".to_owned(), num_mattered as f64 / num_valued.max(1) as f64),
+    ]
 }
 
 /// Metric that a curriculum with feedback reads.
