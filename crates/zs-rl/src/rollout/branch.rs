@@ -45,8 +45,8 @@ impl<'a> PlayedEpisode<'a> {
         Self { episode, policy_key: episode.key, trajectory }
     }
 
-    /// Branches that replace the documents of each search of its own that did not fail; `with` what a
-    /// search already had is left out.
+    /// Branches that replace the documents of each search of its own that did not fail, by each of `with`
+    /// but what the search already had.
     fn replaced(
         self,
         with: &[ReplacedDocuments],
@@ -79,11 +79,12 @@ impl Rollout<'_> {
             of.resize(branches.len(), index);
         }
         let mut ends = vec![Vec::new(); played.len()];
-        if branches.is_empty() {
-            return Ok(ends);
+        // As many at once as there are episodes, so that they take no more memory.
+        let mut continued = Vec::with_capacity(branches.len());
+        for chunk in branches.chunks(played.len().max(1)) {
+            continued.extend(self.continue_from(chunk, &mut |_| {})?.trajectories);
         }
-        let output = self.continue_from(&branches, &mut |_| {})?;
-        for ((branch, end), index) in branches.iter().zip(output.trajectories).zip(of) {
+        for ((branch, end), index) in branches.iter().zip(continued).zip(of) {
             let Some(documents) = branch.documents else { continue };
             let mut searches = end.turns[branch.turn..].iter().filter_map(|it| it.search.as_ref());
             if searches.all(|it| it.error.is_none()) {
