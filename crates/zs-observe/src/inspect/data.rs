@@ -349,3 +349,68 @@ fn mean(values: &[f32]) -> Option<f32> {
 fn scaled(value: f32) -> i32 {
     (value * SCALE).round() as i32
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use zs_core::{Action, Document, DocumentQuality, Question};
+    use zs_model::{Completion, StopReason};
+    use zs_rl::{
+        BranchOrigin, F1, ReplacedDocuments, RewardFunction, SearchRecord, TrajectoryGroup, Turn,
+    };
+
+    use super::*;
+
+    fn turn(action: Action, search: Option<SearchRecord>) -> Turn {
+        Turn {
+            completion: Completion {
+                tokens: vec![5, 6],
+                log_probs: vec![-1.0; 2],
+                sampling_log_probs: None,
+                stop_reason: StopReason::Stop,
+            },
+            text: "text".to_owned(),
+            action,
+            observation: vec![7; usize::from(search.is_some())],
+            observation_text: "read".to_owned(),
+            search,
+        }
+    }
+
+    #[test]
+    fn continuations_and_values_of_searches_are_shown() {
+        let search = SearchRecord {
+            query: "x".to_owned(),
+            quality: DocumentQuality::Useful,
+            documents: vec![Document::new("", "a")],
+            error: None,
+        };
+        let mut trajectory = Trajectory::new("q", vec![1]);
+        trajectory.turns = vec![
+            turn(Action::Search("x".to_owned()), Some(search)),
+            turn(Action::Answer("a".to_owned()), None),
+        ];
+        trajectory.branch = Some(BranchOrigin { parent: 0, turn: 1 });
+        let documents = ReplacedDocuments::None;
+        trajectory.counterfactuals =
+            vec![Counterfactual { turn: 0, documents, answer: None, tokens_sampled: 2 }];
+        let question = Question::new("q", "?", ["a"]);
+        let reward = RewardFunction::single(F1::default());
+        let recorded = RecordedGroup {
+            step: 1,
+            noise_probability: 0.0,
+            dropped: false,
+            group: TrajectoryGroup::score(question, vec![trajectory], &reward),
+            advantages: vec![vec![0.0, 0.0, 0.0, 0.0, 0.5, 0.5]],
+        };
+        let mut episodes = Episodes::default();
+        episodes.add(Path::new("run"), &recorded, None).unwrap();
+        let episode = serde_json::to_value(&episodes).unwrap()["episodes"][0].clone();
+        assert_eq!(episode["b"], json!([0, 1]));
+        let authors: Vec<&str> =
+            episode["g"].as_array().unwrap().iter().map(|it| it["p"].as_str().unwrap()).collect();
+        assert_eq!(authors, ["prompt", "prompt", "observation", "policy"]);
+        assert_eq!(episode["g"][2]["h"]["v"], json!([{ "documents": "none", "value": 1000 }]));
+        assert_eq!(episode["g"][3]["a"], json!([500]));
+    }
+}

@@ -1,9 +1,9 @@
 //! Branches: further continuations of episodes that have been played.
 
-use zs_core::{DocumentQuality, StreamKey};
+use zs_core::StreamKey;
 use zs_model::Tokenizer;
 
-use super::row::{RolloutRow, TurnReply};
+use super::row::{Replaced, RolloutRow, TurnReply};
 use super::{Episode, Rollout, RolloutError, TokenBudget};
 use crate::program::{Harness, ProgramOutcome};
 use crate::{BranchOrigin, Counterfactual, ReplacedDocuments, SearchRecord, Trajectory};
@@ -174,13 +174,4 @@ impl<'a> Branch<'a> {
         row.resume(budget.saturating_sub(written), review, injected);
         Ok(row)
     }
-}
-
-/// Replacement of a search that a row is about to carry out.
-#[derive(Debug)]
-pub(super) enum Replaced {
-    /// Nothing is asked.
-    By(SearchRecord),
-    /// The engine is asked for this quality.
-    Quality(DocumentQuality),
 }

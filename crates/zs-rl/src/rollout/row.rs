@@ -3,13 +3,12 @@
 use zs_core::{Action, Document, INVALID_ACTION_MESSAGE, StreamKey, neutralize_tags, parse_action};
 use zs_model::{Completion, StopReason, TokenId, Tokenizer};
 
-use super::branch::Replaced;
 use super::helper_reply::{CONSULT_REFUSED, ShownReply};
 use super::observation::{Observation, ObservationWriter};
 use super::{Episode, RolloutError};
 use crate::consult::{HelperKind, parse_consult};
 use crate::program::{Harness, ProgramContext, ReviewState};
-use crate::{Consult, Trajectory, Turn};
+use crate::{Consult, SearchRecord, Trajectory, Turn};
 
 /// An episode being played.
 pub(super) struct RolloutRow<'a> {
@@ -42,6 +41,15 @@ pub(super) enum TurnReply {
     Message(&'static str),
     /// Only the texts that program functions inject: the answer is sent back.
     Injected,
+}
+
+/// Replacement of a search that a row is about to carry out.
+#[derive(Debug)]
+pub(super) enum Replaced {
+    /// Nothing is asked.
+    By(SearchRecord),
+    /// The engine is asked for this quality.
+    Quality(DocumentQuality),
 }
 
 /// Kind of the segment that the policy wrote last.

@@ -6,8 +6,7 @@ use zs_core::{
     StreamKey, guarded_search, with_causes,
 };
 
-use super::branch::Replaced;
-use super::row::{RolloutRow, TurnReply};
+use super::row::{Replaced, RolloutRow, TurnReply};
 use super::{RolloutConfig, RolloutError, TurnNoise};
 use crate::SearchRecord;
 
