@@ -541,6 +541,13 @@ mod tests {
             |it| it.consults = vec![consult(1, &[9], None), consult(0, &[9], None)],
             "consult 1 of question `q` has `turn` 0",
         );
+        check_refused(
+            |it| it.branch = Some(BranchOrigin { parent: 0, turn: 3 }),
+            "`branch` of question `q` has `turn` 3; it must not be above 2",
+        );
+        let documents = ReplacedDocuments::None;
+        let end = Counterfactual { turn: 0, documents, answer: None, tokens_sampled: 0 };
+        check_refused(|it| it.counterfactuals.push(end), "has `turn` 0, which has no search");
         let short = Consult { reply_log_probs: vec![0.0], ..consult(0, &[9], None) };
         check_refused(|it| it.consults.push(short), "the reply of consult 0");
     }

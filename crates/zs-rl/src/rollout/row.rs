@@ -1,6 +1,9 @@
 //! One episode while it is being played.
 
-use zs_core::{Action, Document, INVALID_ACTION_MESSAGE, StreamKey, neutralize_tags, parse_action};
+use zs_core::{
+    Action, Document, DocumentQuality, INVALID_ACTION_MESSAGE, StreamKey, neutralize_tags,
+    parse_action,
+};
 use zs_model::{Completion, StopReason, TokenId, Tokenizer};
 
 use super::helper_reply::{CONSULT_REFUSED, ShownReply};
