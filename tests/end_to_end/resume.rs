@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use zs_core::{Domain, StreamKey};
+use zs_rl::BranchOrigin;
+use zs_trainer::RecordedGroup;
 use zs_trainer::files::RunDir;
 
 use crate::common::{
-    assert_same_files, copy, run_of_six_steps, searcher, take_back, tiny_model, zs, zs_ok,
+    assert_same_files, copy, recorded_groups, run_of_six_steps, searcher, take_back, tiny_model,
+    zs, zs_ok,
 };
 
 /// Every kind of state in a checkpoint, each in a run that is rolled back and resumed.
@@ -33,6 +36,10 @@ fn resumed_runs_equal_uninterrupted_ones() {
             "[training.algorithm]\nkind = \"dapo\"\ndynamic_sampling = { max_refills = 2 }\n",
         ),
         (
+            "branches",
+            "[training.algorithm]\nkind = \"branched\"\nbranching = { share = 0.5, continuations = 2, depth = 1 }\n[training.reward]\nkind = \"sum\"\nterms = [{ weight = 1.0, reward = { kind = \"format\" } }, { weight = 0.5, reward = { kind = \"search_value\" } }]\n",
+        ),
+        (
             "feedback",
             "[training.algorithm]\nkind = \"reinforce\"\nbaseline = { ema = { decay = 0.9 } }\n[training.update]\nptx_coef = 0.1\n[training.ptx]\npath = \"texts.jsonl\"\ntokens_per_step = 3\n",
         ),
@@ -49,6 +56,9 @@ fn resumed_runs_equal_uninterrupted_ones() {
         let whole = dir.join(name);
         fs::write(dir.join("run.toml"), file(name, extra)).unwrap();
         zs_ok(dir, &["train", "run.toml"]);
+        if name == "branches" {
+            check_branches(dir, &whole);
+        }
         for step in [0, 3, 5] {
             let resumed = dir.join(format!("{name}-{step}"));
             copy(&whole, &resumed);
@@ -57,6 +67,70 @@ fn resumed_runs_equal_uninterrupted_ones() {
             assert_same_files(&whole, &resumed);
         }
     }
+}
+
+/// Continuations are recorded after the episodes, learn from their own turns, are counted, and are
+/// replayed.
+fn check_branches(dir: &Path, run: &Path) {
+    fs::write(dir.join("prompt.txt"), "Question: {{ question }}\n").unwrap();
+    let groups = recorded_groups(run);
+    let mut num_sampled = 0;
+    for RecordedGroup { group, advantages, .. } in &groups {
+        let [first, second, continuations @ ..] = group.trajectories.as_slice() else {
+            panic!("two episodes")
+        };
+        assert!(first.trajectory.branch.is_none() && second.trajectory.branch.is_none());
+        let can_branch = first.trajectory.turns.len() > 1;
+        assert_eq!(continuations.len(), if can_branch { 2 } else { 0 });
+        for (it, advantages) in continuations.iter().zip(&advantages[2..]) {
+            let it = &it.trajectory;
+            assert_eq!(it.branch, Some(BranchOrigin { parent: 0, turn: 1 }));
+            assert_eq!(it.turns[0], first.trajectory.turns[0]);
+            let shared = it.num_tokens_before(1);
+            assert_eq!(it.tokens()[..shared], first.trajectory.tokens()[..shared]);
+            assert!(advantages[..shared].iter().all(|it| *it == 0.0));
+            num_sampled += it.num_policy_tokens();
+        }
+    }
+    assert!(num_sampled > 0, "an episode of several turns");
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let rows = metrics.lines().skip(1).map(|it| {
+        let row: serde_json::Value = serde_json::from_str(it).unwrap();
+        row["branch/tokens_sampled"].as_f64().unwrap() as usize
+    });
+    assert_eq!(rows.sum::<usize>(), num_sampled);
+    zs_ok(dir, &["replay", "branches", "--step", "4"]);
+
+    // Every search that did not fail has an end without its documents.
+    let mut num_ends = 0;
+    for it in groups.iter().flat_map(|it| &it.group.trajectories).map(|it| &it.trajectory) {
+        let own = it.turns.iter().enumerate().skip(it.num_shared_turns());
+        let turns = own.filter(|(_, it)| it.search.is_some()).map(|it| it.0);
+        assert!(it.counterfactuals.iter().map(|it| it.turn).eq(turns));
+        num_ends += it.counterfactuals.len();
+    }
+    assert!(num_ends > 0);
+    zs_ok(dir, &["inspect", "branches"]);
+    fs::remove_file(run.join("inspect.html")).unwrap();
+    let table = zs_ok(
+        dir,
+        &[
+            "eval",
+            "--model",
+            "searcher/checkpoints/final",
+            "--corpus",
+            "lesson/corpus.jsonl",
+            "--questions",
+            "lesson/questions.jsonl",
+            "--prompt",
+            "prompt.txt",
+            "--limit",
+            "4",
+            "--replace-documents",
+            "none",
+        ],
+    );
+    assert!(table.contains("searches that mattered"), "{table}");
 }
 
 /// Budget and ledger resume where they were.

@@ -4,7 +4,9 @@ use zs_core::{Question, SearchEngine, StreamKey};
 use zs_model::Generator;
 use zs_rl::consult::HelperRegistry;
 use zs_rl::program::Harness;
-use zs_rl::{Episode, Rollout, RolloutConfig, RolloutStats, Trajectory};
+use zs_rl::{
+    Episode, PlayedEpisode, ReplacedDocuments, Rollout, RolloutConfig, RolloutStats, Trajectory,
+};
 
 use crate::method::{PromptTemplate, ReadingEngine, Retrieved};
 use crate::{
@@ -31,6 +33,9 @@ pub struct Evaluator<'a> {
     pub harness: Option<&'a Harness>,
     /// Helper models that the policy may consult; `None` disables consultation.
     pub consultants: Option<&'a HelperRegistry>,
+    /// Documents with which every search is replaced in turn, to see which searches mattered; each costs
+    /// one more end of the episode. None by default; methods that search before the episode ignore it.
+    pub replaced_documents: &'a [ReplacedDocuments],
 }
 
 /// Episodes and their scores, in the same order.
@@ -52,8 +57,17 @@ impl<'a> Evaluator<'a> {
         config: &'a EvalConfig,
         protocol: &'a Protocol,
     ) -> Self {
-        let (method, samples, harness, consultants) = (Method::Trained, 1, None, None);
-        Self { generator, engine, config, protocol, method, samples, harness, consultants }
+        Self {
+            generator,
+            engine,
+            config,
+            protocol,
+            method: Method::Trained,
+            samples: 1,
+            harness: None,
+            consultants: None,
+            replaced_documents: &[],
+        }
     }
 
     /// Plays every question and summarises the records.
@@ -153,7 +167,16 @@ impl<'a> Evaluator<'a> {
             consultants: self.consultants,
             ..Rollout::new(self.generator, engine, &self.config.rollout)
         };
-        let trajectories = rollout.play(batch, &mut |_| {})?.trajectories;
+        let mut trajectories = rollout.play(batch, &mut |_| {})?.trajectories;
+        if !self.replaced_documents.is_empty() {
+            let played = batch.iter().zip(&trajectories);
+            let played: Vec<PlayedEpisode<'_>> =
+                played.map(|(episode, it)| PlayedEpisode::new(*episode, it)).collect();
+            let ends = rollout.counterfactuals(&played, self.replaced_documents)?;
+            for (trajectory, ends) in trajectories.iter_mut().zip(ends) {
+                trajectory.counterfactuals = ends;
+            }
+        }
         let records = self.score(batch, &trajectories);
         Ok(PlayedBatch { records, trajectories })
     }
@@ -319,5 +342,38 @@ mod tests {
             let rest = records(play(&generator, Method::Direct, 2, num_done));
             assert_eq!(rest, whole[num_done..]);
         }
+    }
+
+    #[test]
+    fn searches_that_mattered_are_counted() {
+        // Rome where a document is read, else nothing.
+        let policy = ScriptedGenerator::new(|text, _| {
+            let words = match (text.contains("<search>"), text.contains("Doc 1")) {
+                (false, _) => "<search> capital </search>",
+                (true, true) => "<answer> Rome </answer>",
+                (true, false) => "<answer> unknown </answer>",
+            };
+            words.to_owned()
+        });
+        let prompt_template = "{{ question }}|".to_owned();
+        let rollout = RolloutConfig { prompt_template, ..EvalConfig::default().rollout };
+        let config = EvalConfig { rollout, batch_size: 2, ..EvalConfig::default() };
+        let protocol = Protocol::strict();
+        let evaluator = Evaluator::new(&policy, &Echo, &config, &protocol);
+        let plain = evaluator.evaluate(&questions(), &mut |_| {}).unwrap();
+        assert_eq!(plain.report.overall.searches_mattered, None);
+        let with = Evaluator { replaced_documents: &[ReplacedDocuments::None], ..evaluator };
+        let valued = with.evaluate(&questions(), &mut |_| {}).unwrap();
+        // The search for Rome mattered; for Oslo and Bern, both answers are wrong.
+        let counts: Vec<(usize, usize)> = valued
+            .records
+            .iter()
+            .map(|it| (it.num_searches_valued, it.num_searches_mattered))
+            .collect();
+        assert_eq!(counts, [(1, 1), (1, 0), (1, 0)]);
+        let share = valued.report.overall.searches_mattered.unwrap().mean;
+        assert!((share - 1.0 / 3.0).abs() < 1e-9, "{share}");
+        assert_eq!(valued.trajectories[0].counterfactuals[0].answer.as_deref(), Some("unknown"));
+        assert_eq!(plain.report.overall.exact_match, valued.report.overall.exact_match);
     }
 }

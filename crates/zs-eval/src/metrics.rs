@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use zs_core::{
     Action, Document, Question, Transcript, YesNoRule, cover_exact_match, exact_match, word_overlap,
 };
-use zs_rl::{Format, Trajectory};
+use zs_rl::{Format, SearchesThatMattered, Trajectory};
 
 use crate::answer::{missing_answer, read_answer};
 use crate::{Protocol, Quirk};
@@ -74,6 +74,16 @@ pub struct QuestionRecord {
     pub retrieval_recall: Option<f64>,
     /// True when the episode ended because the model's context was full.
     pub truncated: bool,
+    /// Searches whose documents were replaced, where the evaluation does so.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub num_searches_valued: usize,
+    /// Searches among them that mattered: with other documents, the F1 of the answer is another.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub num_searches_mattered: usize,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl QuestionRecord {
@@ -97,6 +107,7 @@ impl QuestionRecord {
             show_raw_documents(&mut transcript, trajectory);
         }
         let searches = || trajectory.searches();
+        let counted = SearchesThatMattered::of(trajectory, &question.golden_answers);
         let found =
             || searches().flat_map(|it| it.documents.iter().map(|it| it.title.trim())).collect();
         Self {
@@ -105,6 +116,8 @@ impl QuestionRecord {
             num_tokens: trajectory.num_policy_tokens(),
             retrieval_recall: retrieval_recall(question, found),
             truncated: trajectory.truncated,
+            num_searches_valued: counted.num_valued,
+            num_searches_mattered: counted.num_mattered,
             ..Self::of_transcript(question, &transcript, prompt, protocol)
         }
     }

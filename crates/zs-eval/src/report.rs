@@ -80,6 +80,10 @@ pub struct Summary {
     /// Fraction of golden titles retrieved, over questions that have some.
     #[serde(default)]
     pub retrieval_recall: Option<Estimate>,
+    /// Fraction of an episode's searches that mattered, over episodes with a search whose documents were
+    /// replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub searches_mattered: Option<Estimate>,
 }
 
 /// Unweighted mean over sets.
@@ -263,6 +267,7 @@ fn summarize(questions: &[Samples<'_>], key: StreamKey) -> Result<Summary, Repor
         }),
         invalid_action: share(|it| ratio(it.num_invalid, it.num_turns)),
         retrieval_recall: share(|it| it.retrieval_recall),
+        searches_mattered: share(|it| ratio(it.num_searches_mattered, it.num_searches_valued)),
     })
 }
 

@@ -21,7 +21,7 @@ pub struct RewardedTrajectory {
 pub struct TrajectoryGroup {
     /// The question.
     pub question: Question,
-    /// One trajectory a sample.
+    /// One trajectory a sample; continuations of them come last.
     pub trajectories: Vec<RewardedTrajectory>,
 }
 
@@ -37,6 +37,11 @@ impl TrajectoryGroup {
         let rewarded = |(trajectory, reward)| RewardedTrajectory { trajectory, reward };
         let trajectories = trajectories.into_iter().zip(scores).map(rewarded).collect();
         Self { question, trajectories }
+    }
+
+    /// The episodes that were played from the prompt, without continuations of them.
+    pub fn episodes(&self) -> impl Iterator<Item = &RewardedTrajectory> {
+        self.trajectories.iter().filter(|it| it.trajectory.branch.is_none())
     }
 
     /// The outcome rewards, one a trajectory.

@@ -74,10 +74,10 @@ mod trajectory;
 mod update;
 
 pub use algorithm::{
-    Advantages, AipoStyle, Algorithm, AlgorithmRegistry, Cispo, Dapo, DrGrpo, DynamicSampling,
-    Gigpo, Grpo, Gspo, KlPlacement, LearningState, LossOutput, LossTerms, PolicyBatch, Ppo,
-    Reinforce, ReinforcePlusPlus, ReinforcePlusPlusBaseline, Requirements, Rloo, RolloutBatch,
-    SquaredRegret,
+    Advantages, AipoStyle, Algorithm, AlgorithmRegistry, Branched, Branching, Cispo, Dapo, DrGrpo,
+    DynamicSampling, Gigpo, Grpo, Gspo, KlPlacement, LearningState, LossOutput, LossTerms,
+    PolicyBatch, Ppo, Reinforce, ReinforcePlusPlus, ReinforcePlusPlusBaseline, Requirements, Rloo,
+    RolloutBatch, SquaredRegret,
 };
 pub use distillation::{DistillationConfig, DistillationPlacement, DistilledEpisodes, Teacher};
 pub use group::{RewardedTrajectory, TrajectoryGroup};
@@ -87,15 +87,19 @@ pub use reward::{
     InformationGain, InvalidAction, Length, OverBudget, Overlong, Redundancy, RetrievalAnswer,
     RetrievalReward, Reward, RewardComponent, RewardError, RewardFunction, RewardNeeds,
     RewardOutput, RewardRegistry, RewardResources, RewardScore, RewardSum, RewardTerm, SearchR1,
-    SearchStep, SearchView, TurnDecay, TurnPenalty, TurnView, information_gain, length_rewards,
+    SearchStep, SearchValueReward, SearchView, TurnDecay, TurnPenalty, TurnView, information_gain,
+    length_rewards,
 };
 pub use rollout::{
-    DemonstratedTurn, Demonstration, DemonstrationError, Episode, Rollout, RolloutConfig,
-    RolloutError, RolloutEvent, RolloutOutput, RolloutStats, TokenBudget, TurnNoise,
+    Branch, DemonstratedTurn, Demonstration, DemonstrationError, Episode, PlayedEpisode, Rollout,
+    RolloutConfig, RolloutError, RolloutEvent, RolloutOutput, RolloutStats, TokenBudget, TurnNoise,
     ZEROSEARCH_PROMPT, rollout,
 };
 pub use schedule::TemperatureSchedule;
-pub use trajectory::{Consult, LossTokens, Provenance, SearchRecord, Trajectory, Turn};
+pub use trajectory::{
+    BranchOrigin, Consult, Counterfactual, LossTokens, Provenance, ReplacedDocuments, SearchRecord,
+    SearchValue, SearchesThatMattered, Trajectory, Turn, search_values,
+};
 pub use update::{
     Critic, SkippedStep, TrainerResources, UpdateConfig, UpdateError, UpdateMetrics, ValueLearner,
     ValueRow, is_out_of_memory, update, update_with,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Format version that [`write_records`] writes; [`read_records`] reads it and all earlier ones.
 ///
-/// Version 2 added to trajectories, all optional: `prefill`, `over_budget`, `consults`, `refused_consults` and
-/// `programs`; and the provenance of helper models.
+/// Version 2 added to trajectories, all optional: `prefill`, `over_budget`, `consults`, `refused_consults`,
+/// `programs`, `branch` and `counterfactuals`; and the provenance of helper models.
 pub const RECORD_VERSION: u32 = 2;
 
 /// Errors of reading and writing records. Rows count from 1.
@@ -187,7 +187,9 @@ mod tests {
     use super::*;
     use crate::consult::HelperKind;
     use crate::program::{ProgramCheck, ProgramOutcome};
-    use crate::{Consult, SearchRecord, Trajectory, Turn};
+    use crate::{
+        BranchOrigin, Consult, Counterfactual, ReplacedDocuments, SearchRecord, Trajectory, Turn,
+    };
 
     /// A consultation with what else is at hand.
     fn consult((turn, it): (usize, &Turn)) -> Consult {
@@ -215,6 +217,16 @@ mod tests {
             _ => ProgramOutcome::RateLimited,
         };
         ProgramCheck { turn, function: "f".to_owned(), outcome }
+    }
+
+    fn counterfactual((turn, it): (usize, &Turn)) -> Option<Counterfactual> {
+        let search = it.search.as_ref()?;
+        let documents = match search.quality {
+            DocumentQuality::Useful => ReplacedDocuments::Noisy,
+            DocumentQuality::Noisy => ReplacedDocuments::None,
+        };
+        let answer = search.error.clone();
+        Some(Counterfactual { turn, documents, answer, tokens_sampled: turn })
     }
 
     /// A reader that fails at every call, as a decoder of damaged data does.
@@ -268,6 +280,8 @@ mod tests {
                 consults: turns.iter().enumerate().map(consult).collect(),
                 refused_consults: u32::from(truncated),
                 programs: turns.iter().enumerate().map(check).collect(),
+                branch: truncated.then_some(BranchOrigin { parent: 2, turn: turns.len() }),
+                counterfactuals: turns.iter().enumerate().filter_map(counterfactual).collect(),
                 turns,
                 truncated,
                 ..Trajectory::new(question_id, prompt)

@@ -1,6 +1,7 @@
 //! One episode as it was sampled, turn by turn. Tokens, masks and log-probabilities are derived from
 //! the turns and never rebuilt from text.
 
+mod counterfactual;
 mod program_check;
 mod unchecked;
 
@@ -12,6 +13,9 @@ use zs_core::{
 };
 use zs_model::{Completion, TokenId, TokenRow};
 
+pub use self::counterfactual::{
+    Counterfactual, ReplacedDocuments, SearchValue, SearchesThatMattered, search_values,
+};
 pub use self::program_check::{ProgramCheck, ProgramOutcome};
 use self::unchecked::UncheckedTrajectory;
 use crate::consult::HelperKind;
@@ -44,6 +48,27 @@ pub struct Trajectory {
     /// The audit log of program functions: every check, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<ProgramCheck>,
+    /// Place at which it branches from another episode of the question; none for an episode that was
+    /// played from its prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<BranchOrigin>,
+    /// Ends of the episode with the documents of one search replaced, in the order of the searches; where
+    /// they were played.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub counterfactuals: Vec<Counterfactual>,
+}
+
+/// Place at which a continuation branches from an episode.
+///
+/// The turns before it are the episode's: in the continuation they are part of the prompt
+/// ([`Provenance::Prompt`]), so they carry no loss and are not counted as sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BranchOrigin {
+    /// Index of the episode in its group.
+    pub parent: usize,
+    /// The first turn of the continuation's own, from 0.
+    pub turn: usize,
 }
 
 /// One turn: what the policy model wrote, and what the environment answered.
@@ -130,7 +155,8 @@ pub struct SearchRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Provenance {
-    /// The prompt template and the question.
+    /// The prompt template and the question; in a [continuation](BranchOrigin), also the turns of the
+    /// episode that it branches from.
     Prompt,
     /// The policy model. These tokens carry loss.
     Policy,
@@ -171,7 +197,22 @@ impl Trajectory {
             consults: Vec::new(),
             refused_consults: 0,
             programs: Vec::new(),
+            branch: None,
+            counterfactuals: Vec::new(),
         }
+    }
+
+    /// Number of turns that another episode has written; 0 unless it is a continuation.
+    #[must_use]
+    pub fn num_shared_turns(&self) -> usize {
+        self.branch.map_or(0, |it| it.turn)
+    }
+
+    /// Number of tokens before a turn.
+    #[must_use]
+    pub fn num_tokens_before(&self, turn: usize) -> usize {
+        let before = self.segments().filter(|it| it.turn.is_none_or(|it| it < turn));
+        before.map(|it| it.tokens.len()).sum()
     }
 
     /// Prompt, completions, replies and observations, in order.
@@ -352,6 +393,11 @@ impl Trajectory {
             tokens: &self.prompt,
             log_probs: &[],
         };
+        let num_shared = self.num_shared_turns();
+        let turns = turns.map(move |it| match it.turn.is_some_and(|turn| turn < num_shared) {
+            true => Segment { source: Provenance::Prompt, log_probs: &[], ..it },
+            false => it,
+        });
         std::iter::once(prompt).chain(turns)
     }
 }
@@ -504,6 +550,13 @@ mod tests {
             |it| it.consults = vec![consult(1, &[9], None), consult(0, &[9], None)],
             "consult 1 of question `q` has `turn` 0",
         );
+        check_refused(
+            |it| it.branch = Some(BranchOrigin { parent: 0, turn: 3 }),
+            "`branch` of question `q` has `turn` 3; it must not be above 2",
+        );
+        let documents = ReplacedDocuments::None;
+        let end = Counterfactual { turn: 0, documents, answer: None, tokens_sampled: 0 };
+        check_refused(|it| it.counterfactuals.push(end), "has `turn` 0, which has no search");
         let short = Consult { reply_log_probs: vec![0.0], ..consult(0, &[9], None) };
         check_refused(|it| it.consults.push(short), "the reply of consult 0");
     }

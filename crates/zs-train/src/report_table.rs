@@ -87,6 +87,7 @@ pub(super) fn render(title: &str, report: &EvaluationReport, kind: Kind) -> Stri
             ("valid searches", all.valid_search),
             ("invalid actions", all.invalid_action),
             ("recall of golden titles", all.retrieval_recall),
+            ("searches that mattered", all.searches_mattered),
         ];
         for (name, share) in shares {
             if let Some(share) = share {

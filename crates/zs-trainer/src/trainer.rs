@@ -332,7 +332,7 @@ impl Trainer {
         let learned = info_span!("update").in_scope(|| learner.learn(&collected.groups, scores))?;
         self.context.health.check()?;
         learner.numbers.next_question = collected.next_question;
-        learner.numbers.num_searches += collected.stats.num_searches as u64;
+        learner.numbers.num_searches += collected.num_searches() as u64;
         self.follow(&learner.policy);
         log.timings.lap("update");
         if log.audit.is_on() {

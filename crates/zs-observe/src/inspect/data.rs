@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use zs_model::{TextStream, TokenId, Tokenizer};
-use zs_rl::{Provenance, RewardedTrajectory, Trajectory};
+use zs_rl::{
+    Counterfactual, Provenance, RewardedTrajectory, SearchValue, Trajectory, search_values,
+};
 
 use super::InspectError;
 use zs_trainer::RecordedGroup;
@@ -59,6 +61,9 @@ struct EpisodeData {
     /// End of the episode other than an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     e: Option<&'static str>,
+    /// The sample that it continues, and the first turn of its own, where it is a continuation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    b: Option<[usize; 2]>,
     /// True for a group that was replaced, so that nothing was learned from it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     d: bool,
@@ -92,6 +97,19 @@ struct SearchData {
     documents: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// Ends with the documents replaced, where they were played.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    v: Vec<ValueData>,
+}
+
+/// End of an episode with the documents of a search replaced.
+#[derive(Debug, Serialize)]
+struct ValueData {
+    documents: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<String>,
+    /// Value of the search: how much more the episode's answer scores.
+    value: i32,
 }
 
 /// Consecutive tokens of one author, before they become pieces.
@@ -156,6 +174,7 @@ impl Episodes {
                 });
             }
             let transcript = trajectory.transcript();
+            let golden_answers = &group.question.golden_answers;
             let episode = EpisodeData {
                 s: *step,
                 q: question,
@@ -165,8 +184,9 @@ impl Episodes {
                 c: reward.components.iter().map(|it| scaled(it.score)).collect(),
                 f: transcript.answer().map(str::to_owned),
                 e: ending(trajectory),
+                b: trajectory.branch.map(|it| [it.parent, it.turn]),
                 d: recorded.dropped,
-                g: self.segments(trajectory, advantages, tokenizer),
+                g: self.segments(trajectory, golden_answers, advantages, tokenizer),
             };
             self.episodes.push(episode);
         }
@@ -181,12 +201,13 @@ impl Episodes {
     fn segments(
         &mut self,
         trajectory: &Trajectory,
+        golden_answers: &[String],
         advantages: Option<&[f32]>,
         tokenizer: Option<&Tokenizer>,
     ) -> Vec<SegmentData> {
         let mut start = 0;
         let mut segments = Vec::new();
-        for part in parts(trajectory) {
+        for part in parts(trajectory, golden_answers) {
             let range = start..start + part.tokens.len();
             start = range.end;
             if part.tokens.is_empty() && part.search.is_none() {
@@ -253,9 +274,11 @@ fn streamed(tokens: &[TokenId], tokenizer: &Tokenizer) -> Vec<String> {
 
 /// Prompt, then of each turn what the policy and its agents wrote, and the observation: the order of
 /// [`Trajectory::tokens`].
-fn parts(trajectory: &Trajectory) -> Vec<Part<'_>> {
+fn parts<'a>(trajectory: &'a Trajectory, golden_answers: &[String]) -> Vec<Part<'a>> {
     let mut parts = vec![Part::new("prompt", &trajectory.prompt, None, &[])];
     for (index, turn) in trajectory.turns.iter().enumerate() {
+        // What a continuation shares is its prompt.
+        let policy = if index < trajectory.num_shared_turns() { "prompt" } else { "policy" };
         for consult in trajectory.consults.iter().filter(|it| it.turn == index) {
             let written = &consult.completion;
             let author = match consult.reply_provenance() {
@@ -263,21 +286,39 @@ fn parts(trajectory: &Trajectory) -> Vec<Part<'_>> {
                 _ => "observation",
             };
             let (text, reply) = (Some(&consult.text[..]), Some(&consult.reply_text[..]));
-            parts.push(Part::new("policy", &written.tokens, text, &written.log_probs));
+            parts.push(Part::new(policy, &written.tokens, text, &written.log_probs));
             parts.push(Part::new(author, &consult.reply, reply, &consult.reply_log_probs));
         }
         let (written, text) = (&turn.completion, Some(&turn.text[..]));
-        parts.push(Part::new("policy", &written.tokens, text, &written.log_probs));
+        parts.push(Part::new(policy, &written.tokens, text, &written.log_probs));
         let search = turn.search.as_ref().map(|it| SearchData {
             query: it.query.clone(),
             quality: it.quality.word(),
             documents: it.documents.len(),
             error: it.error.clone(),
+            v: values(trajectory, index, golden_answers),
         });
         let text = Some(&turn.observation_text[..]);
         parts.push(Part { search, ..Part::new("observation", &turn.observation, text, &[]) });
     }
     parts
+}
+
+/// Value of the search of a turn against each replacement.
+fn values(trajectory: &Trajectory, turn: usize, golden_answers: &[String]) -> Vec<ValueData> {
+    if trajectory.counterfactuals.is_empty() {
+        return Vec::new();
+    }
+    let transcript = trajectory.transcript();
+    let ends = &trajectory.counterfactuals;
+    let values = search_values(transcript.answer(), ends, golden_answers);
+    let of_turn = ends.iter().zip(values).filter(|(it, _)| it.turn == turn);
+    let value = |(end, value): (&Counterfactual, SearchValue)| ValueData {
+        documents: end.documents.word(),
+        answer: end.answer.clone(),
+        value: scaled(value.value),
+    };
+    of_turn.map(value).collect()
 }
 
 fn advantages(recorded: &RecordedGroup, sample: usize) -> Option<&[f32]> {
@@ -307,4 +348,69 @@ fn mean(values: &[f32]) -> Option<f32> {
 
 fn scaled(value: f32) -> i32 {
     (value * SCALE).round() as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use zs_core::{Action, Document, DocumentQuality, Question};
+    use zs_model::{Completion, StopReason};
+    use zs_rl::{
+        BranchOrigin, F1, ReplacedDocuments, RewardFunction, SearchRecord, TrajectoryGroup, Turn,
+    };
+
+    use super::*;
+
+    fn turn(action: Action, search: Option<SearchRecord>) -> Turn {
+        Turn {
+            completion: Completion {
+                tokens: vec![5, 6],
+                log_probs: vec![-1.0; 2],
+                sampling_log_probs: None,
+                stop_reason: StopReason::Stop,
+            },
+            text: "text".to_owned(),
+            action,
+            observation: vec![7; usize::from(search.is_some())],
+            observation_text: "read".to_owned(),
+            search,
+        }
+    }
+
+    #[test]
+    fn continuations_and_values_of_searches_are_shown() {
+        let search = SearchRecord {
+            query: "x".to_owned(),
+            quality: DocumentQuality::Useful,
+            documents: vec![Document::new("", "a")],
+            error: None,
+        };
+        let mut trajectory = Trajectory::new("q", vec![1]);
+        trajectory.turns = vec![
+            turn(Action::Search("x".to_owned()), Some(search)),
+            turn(Action::Answer("a".to_owned()), None),
+        ];
+        trajectory.branch = Some(BranchOrigin { parent: 0, turn: 1 });
+        let documents = ReplacedDocuments::None;
+        trajectory.counterfactuals =
+            vec![Counterfactual { turn: 0, documents, answer: None, tokens_sampled: 2 }];
+        let question = Question::new("q", "?", ["a"]);
+        let reward = RewardFunction::single(F1::default());
+        let recorded = RecordedGroup {
+            step: 1,
+            noise_probability: 0.0,
+            dropped: false,
+            group: TrajectoryGroup::score(question, vec![trajectory], &reward),
+            advantages: vec![vec![0.0, 0.0, 0.0, 0.0, 0.5, 0.5]],
+        };
+        let mut episodes = Episodes::default();
+        episodes.add(Path::new("run"), &recorded, None).unwrap();
+        let episode = serde_json::to_value(&episodes).unwrap()["episodes"][0].clone();
+        assert_eq!(episode["b"], json!([0, 1]));
+        let authors: Vec<&str> =
+            episode["g"].as_array().unwrap().iter().map(|it| it["p"].as_str().unwrap()).collect();
+        assert_eq!(authors, ["prompt", "prompt", "observation", "policy"]);
+        assert_eq!(episode["g"][2]["h"]["v"], json!([{ "documents": "none", "value": 1000 }]));
+        assert_eq!(episode["g"][3]["a"], json!([500]));
+    }
 }

@@ -41,10 +41,13 @@
     "step": (a, b) => a.s - b.s, "-step": (a, b) => b.s - a.s,
     "reward": (a, b) => a.r - b.r, "-reward": (a, b) => b.r - a.r,
   };
+  const mattered = (search) => (search.v || []).some((it) => it.value !== 0);
   const searchFilters = {
     noisy: (it) => searches(it).some((search) => search.quality === "noisy"),
     failed: (it) => searches(it).some((search) => search.error),
     none: (it) => searches(it).length === 0,
+    mattered: (it) => searches(it).some(mattered),
+    idle: (it) => searches(it).some((search) => search.v && !mattered(search)),
   };
   function filter() {
     const text = at("f-text").value.trim().toLowerCase();
@@ -116,6 +119,7 @@
     components.forEach((name, index) => parts.push(`${name} ${number(it.c[index])}`));
     parts.push(`noise probability ${number(it.n)}`);
     if (it.e) parts.push(it.e);
+    if (it.b) parts.push(`continues sample ${it.b[0] + 1} from turn ${it.b[1] + 1}`);
     if (it.d) parts.push("replaced, nothing was learned from it");
     return parts.join(" · ");
   }
@@ -131,9 +135,14 @@
     const head = node("h4", "", segment.p);
     head.append(node("span", "", `${segment.t.length} ${all.by_token ? "tokens" : "part"}`));
     if (segment.h) {
-      const { query, quality, documents, error } = segment.h;
+      const { query, quality, documents, error, v } = segment.h;
       head.append(node("span", `chip ${quality}`, `drawn: ${quality}`), node("span", "", `${documents} documents for “${query}”`));
       if (error) head.append(node("span", "chip failed", `failed: ${error}`));
+      for (const it of v || []) {
+        const kind = it.value > 0 ? "useful" : it.value < 0 ? "noisy" : "";
+        head.append(node("span", `chip ${kind}`, `value against ${it.documents}: ${number(it.value)}`),
+          node("span", "", it.answer === undefined ? "no answer then" : `then “${it.answer}”`));
+      }
     }
     const text = node("div", "text");
     text.dataset.segment = index;

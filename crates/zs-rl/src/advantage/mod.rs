@@ -2,6 +2,7 @@
 //! sums in 64 bits.
 
 mod anchor;
+mod branched;
 mod gae;
 mod gigpo;
 mod group;
@@ -13,6 +14,7 @@ mod token_rewards;
 mod whiten;
 
 pub use self::anchor::{AnchorKey, cluster_exact, cluster_similar};
+pub use self::branched::{BranchedAdvantages, BranchedReturns, branched_advantages};
 pub use self::gae::{Gae, GaeOptions, discounted_returns, generalized_advantages};
 pub use self::gigpo::{GigpoAdvantages, GigpoOptions, GigpoStep, Pooling, gigpo_advantages};
 pub use self::group::{GroupAdvantageOptions, group_relative_advantages};

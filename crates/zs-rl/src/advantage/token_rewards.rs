@@ -14,7 +14,8 @@ use crate::RewardedTrajectory;
 ///
 /// Only tokens that the policy wrote count. Where a turn has none, its reward is placed on the last
 /// token before it, or on the first of the episode. An episode without any token gets no
-/// reward.
+/// reward. In a [continuation](crate::BranchOrigin), the rewards of the turns that it shares are placed
+/// on the first token of its prompt.
 ///
 /// # Shapes
 ///
@@ -40,9 +41,10 @@ pub fn token_rewards(rewarded: &RewardedTrajectory) -> Vec<f32> {
     let (Some(first), Some(last)) = (first, last) else { return rewards };
     let (of_turns, rest) = split(rewarded);
     let mut place = first;
-    for (reward, end) in of_turns.iter().zip(ends) {
+    for (turn, (reward, end)) in of_turns.iter().zip(ends).enumerate() {
         place = end.unwrap_or(place);
-        rewards[place] += reward;
+        let is_shared = turn < trajectory.num_shared_turns();
+        rewards[if is_shared { 0 } else { place }] += reward;
     }
     rewards[last] += rest;
     rewards

@@ -3,6 +3,8 @@
 
 mod aipo_style;
 mod batch;
+mod branched;
+mod branching;
 mod cispo;
 mod dapo;
 mod dr_grpo;
@@ -26,6 +28,8 @@ use zs_model::TokenScores;
 
 pub use self::aipo_style::AipoStyle;
 pub use self::batch::{PolicyBatch, SurrogateFunction};
+pub use self::branched::Branched;
+pub use self::branching::Branching;
 pub use self::cispo::Cispo;
 pub use self::dapo::Dapo;
 pub use self::dr_grpo::DrGrpo;
@@ -53,6 +57,7 @@ pub type AlgorithmRegistry = Registry<Box<dyn Algorithm>>;
 /// Fails where one of their names is taken.
 pub fn register_algorithms(registry: &mut AlgorithmRegistry) -> Result<(), RegistryError> {
     register_algorithm::<AipoStyle>(registry)?;
+    register_algorithm::<Branched>(registry)?;
     register_algorithm::<Cispo>(registry)?;
     register_algorithm::<Dapo>(registry)?;
     register_algorithm::<DrGrpo>(registry)?;
@@ -189,6 +194,9 @@ pub(crate) fn kinds() -> impl Iterator<Item = &'static str> {
     builtin().kinds().filter(|it| *it != AipoStyle::KIND).collect::<Vec<_>>().into_iter()
 }
 
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod tabular_tests;
 #[cfg(test)]
 #[cfg(feature = "flex")]
 mod tests;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::LossTerms;
+use super::{Branching, LossTerms};
 use crate::loss::ClipOptions;
 
 /// Facts about an algorithm that an update acts on: models to provide, episodes to keep, terms of
@@ -39,6 +39,9 @@ pub struct Requirements {
     pub value_clip: Option<f64>,
     /// Replacement of zero-variance groups.
     pub dynamic_sampling: Option<DynamicSampling>,
+    /// Further continuations of episodes; the algorithm finds them in the groups, after the episodes
+    /// ([`Trajectory::branch`](crate::Trajectory::branch)).
+    pub branching: Option<Branching>,
     /// The loss is proportional to the advantages, so that importance weights may be multiplied into
     /// them.
     pub is_linear_in_advantages: bool,
@@ -54,6 +57,7 @@ impl From<LossTerms> for Requirements {
             learns_from_helpers: false,
             value_clip: None,
             dynamic_sampling: None,
+            branching: None,
             is_linear_in_advantages: true,
         }
     }

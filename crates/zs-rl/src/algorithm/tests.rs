@@ -47,7 +47,9 @@ fn advantages_by_hand() {
     let h = std::f32::consts::FRAC_1_SQRT_2;
     check_advantages(r#"{"kind":"reinforce"}"#, [1.0, 0.0, 0.5]);
     check_advantages(r#"{"kind":"reinforce","baseline":"batch_mean"}"#, [0.5, -0.5, 0.0]);
-    check_advantages(r#"{"kind":"rloo"}"#, [1.0, -1.0, 0.5]);
+    for kind in ["rloo", "branched"] {
+        check_advantages(&format!(r#"{{"kind":"{kind}"}}"#), [1.0, -1.0, 0.5]);
+    }
     for kind in ["grpo", "dapo", "gspo", "cispo"] {
         check_advantages(&format!(r#"{{"kind":"{kind}"}}"#), [h, -h, 0.5]);
     }
@@ -92,6 +94,48 @@ fn lonely_steps_are_counted() {
     // First turns share the question; the observations [2] and [3] differ.
     let metrics = gigpo.advantages(&batch(&groups)).metrics;
     assert_eq!(metrics, [("gigpo/singleton_frac", 2.0 / 3.0)]);
+}
+
+/// Two episodes of one token a turn; the first is branched at its second and third turn.
+#[test]
+fn branches_are_compared_with_their_siblings() {
+    let turns: &[usize] = &[1, 1, 1];
+    let mut groups = [group(&[
+        (turns, 1.0),
+        (&[1], 0.0),
+        (&[1, 1], 0.0),
+        (turns, 1.0),
+        (turns, 0.0),
+        (turns, 0.5),
+    ])];
+    for (at, turn) in [(2, 1), (3, 1), (4, 2), (5, 2)] {
+        groups[0].trajectories[at].trajectory.branch =
+            Some(crate::BranchOrigin { parent: 0, turn });
+    }
+    // A divergence that is part of the reward counts from the branch on.
+    let mut batch = batch(&groups);
+    batch.token_rewards[0][1] -= 7.0;
+    batch.returns[0] -= 7.0;
+    let algorithm = build(r#"{"kind":"branched","branching":{"continuations":2,"depth":2}}"#);
+    let output = algorithm.advantages(&batch);
+    // Third turn: 1 beside 0 and 0.5, mean 0.5. Second: 0.5 beside 0 and 1. First: 0.5 - 7 beside 0.
+    let (w1, w2) = (1.0 / 3.0, 1.0 / 5.0);
+    let expected: [&[f32]; 6] = [
+        &[-6.5, 0.0, 0.75 * w2],
+        &[6.5],
+        &[0.0, -0.75 * w1],
+        &[0.0, 0.75 * w1, 0.75 * w2],
+        &[0.0, 0.0, -0.75 * w2],
+        &[0.0, 0.0, 0.0],
+    ];
+    for (row, expected) in output.tokens.iter().zip(expected) {
+        for (turn, expected) in expected.iter().enumerate() {
+            assert!((row[1 + 2 * turn] - expected).abs() < 1e-6, "{row:?} {expected:?}");
+        }
+    }
+    assert_eq!(output.metrics, [("branch/zero_variance_frac", 0.0)]);
+    let masks = batch.loss_masks();
+    assert_eq!(masks[4], [false, false, false, false, false, true]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use zs_core::{Action, caught};
 
 use super::{Intervention, ProgramCheck, ProgramContext, ProgramError, ProgramFunction};
 use super::{ProgramFunctionRegistry, ProgramOutcome};
+use crate::Trajectory;
 
 /// A library of program functions around the agent loop.
 ///
@@ -78,6 +79,23 @@ impl Harness {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.functions.is_empty()
+    }
+
+    /// State after the turns of an episode, from its audit log.
+    #[must_use]
+    pub(crate) fn state_after(&self, episode: &Trajectory) -> ReviewState {
+        let has_fired = |it: &&ProgramCheck| {
+            use ProgramOutcome::{Injected, Modified, Overridden};
+            matches!(it.outcome, Injected { .. } | Modified { .. } | Overridden)
+        };
+        let fires = |function: &dyn ProgramFunction| {
+            let of_function = episode.programs.iter().filter(|it| it.function == function.id());
+            of_function.filter(has_fired).count() as u32
+        };
+        ReviewState {
+            fires: self.functions.iter().map(|it| fires(it.as_ref())).collect(),
+            sent_back: episode.turns.iter().any(|it| matches!(it.action, Action::Answer(_))),
+        }
     }
 
     /// Asks every function about an action of the policy.

@@ -7,7 +7,8 @@ use super::registry::{register_group_reward, register_retrieval_reward, register
 use super::{
     CoverExactMatch, CoverageGain, DefaultAnswer, ExactMatch, F1, Format, InformationGain,
     InvalidAction, Length, OverBudget, Overlong, Redundancy, RetrievalAnswer, RewardFunction,
-    RewardRegistry, RewardResources, RewardSum, RubricConfig, RubricReward, SearchR1, TurnPenalty,
+    RewardRegistry, RewardResources, RewardSum, RubricConfig, RubricReward, SearchR1,
+    SearchValueReward, TurnPenalty,
 };
 
 /// Registers the built-in rewards.
@@ -22,6 +23,7 @@ pub fn register_rewards(registry: &mut RewardRegistry) -> Result<(), RegistryErr
     register_reward::<DefaultAnswer>(registry)?;
     register_reward::<Format>(registry)?;
     register_reward::<SearchR1>(registry)?;
+    register_reward::<SearchValueReward>(registry)?;
     register_reward::<TurnPenalty>(registry)?;
     register_reward::<Overlong>(registry)?;
     register_reward::<OverBudget>(registry)?;

@@ -8,7 +8,7 @@ use zs_core::registry::check;
 use zs_core::{Document, Question};
 
 use super::{EpisodeView, GroupReward, RetrievalReward, Reward, RewardOutput};
-use crate::{Trajectory, Turn};
+use crate::{ReplacedDocuments, Trajectory, Turn};
 
 /// Reward of one episode, in total and by component.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -185,6 +185,17 @@ impl RewardFunction {
         let names: Vec<&str> = self.terms.iter().map(Term::name).collect();
         let mut terms = self.terms.iter().map(Term::name).enumerate();
         terms.find(|(index, it)| names[..*index].contains(it)).map(|(_, it)| it)
+    }
+
+    /// Documents with which the rewards ask for counterfactuals, each once.
+    #[must_use]
+    pub fn counterfactuals(&self) -> Vec<ReplacedDocuments> {
+        let mut found = Vec::new();
+        for term in &self.terms {
+            let AnyReward::Episode(reward) = &term.reward else { continue };
+            found.extend(reward.counterfactual().filter(|it| !found.contains(it)));
+        }
+        found
     }
 
     /// Sets the training step, which warm-ups depend on; without it they are complete.

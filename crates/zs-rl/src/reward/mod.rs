@@ -16,6 +16,7 @@ mod registry;
 mod retrieval_answer;
 mod rubric;
 mod search_r1;
+mod search_value;
 mod sum;
 mod tf_idf;
 mod turn_penalty;
@@ -24,6 +25,8 @@ mod view;
 use std::fmt::Debug;
 
 use zs_core::Document;
+
+use crate::ReplacedDocuments;
 
 pub use self::builtin::{InformationGainConfig, builtin, register_rewards};
 pub use self::coverage_gain::CoverageGain;
@@ -44,6 +47,7 @@ pub use self::registry::{
 pub use self::retrieval_answer::RetrievalAnswer;
 pub use self::rubric::{RubricConfig, RubricReward};
 pub use self::search_r1::SearchR1;
+pub use self::search_value::SearchValueReward;
 pub use self::sum::{RewardSum, RewardTerm};
 pub use self::turn_penalty::TurnPenalty;
 pub use self::view::{EpisodeView, SearchView, TurnView};
@@ -77,6 +81,12 @@ pub trait Reward: Debug + Send + Sync {
 
     /// Returns the reward of the episode; finite.
     fn score(&self, episode: &EpisodeView<'_>) -> RewardOutput;
+
+    /// Documents with which every search is replaced in turn, where the reward reads the
+    /// [counterfactuals](EpisodeView::counterfactuals).
+    fn counterfactual(&self) -> Option<ReplacedDocuments> {
+        None
+    }
 }
 
 /// Scores a finished episode by the documents of its searches. The trait marks rewards that read

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use zs_core::{Action, Question};
 
-use crate::{Trajectory, Turn};
+use crate::{Counterfactual, Trajectory, Turn};
 
 /// A finished episode as rewards see it.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct EpisodeView<'a> {
     pub truncated: bool,
     /// True if the episode ended because the policy's token budget was spent.
     pub over_budget: bool,
+    /// Ends of the episode with the documents of one search replaced: answers of the policy.
+    pub counterfactuals: &'a [Counterfactual],
 }
 
 /// One turn as rewards see it.
@@ -64,6 +66,7 @@ impl<'a> EpisodeView<'a> {
             turns: trajectory.turns.iter().enumerate().map(turn).collect(),
             truncated: trajectory.truncated,
             over_budget: trajectory.over_budget,
+            counterfactuals: &trajectory.counterfactuals,
         }
     }
 

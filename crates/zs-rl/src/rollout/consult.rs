@@ -26,7 +26,7 @@ pub(super) fn consult(
     registry: &HelperRegistry,
     rules: &Rules<'_>,
     max_tokens: usize,
-    (turn, part): (u32, u32),
+    part: u32,
 ) -> Result<(), RolloutError> {
     for kind in registry.kinds() {
         let asked = |it: &RolloutRow<'_>| it.trajectory.consults.last().map(|last| last.agent);
@@ -41,7 +41,7 @@ pub(super) fn consult(
                     HelperRequest {
                         question: &row.episode.question.text,
                         request: row.trajectory.consults.last().map_or("", |it| &it.request),
-                        key: agent_key(row.episode.key, turn, part),
+                        key: agent_key(row.episode.key, row.num_turns(), part),
                     }
                 })
                 .collect();

@@ -40,7 +40,7 @@ impl CopiedWords {
             }
         }
         let mut count = Self::default();
-        for turn in first + 1..trajectory.turns.len() {
+        for turn in (first + 1).max(trajectory.num_shared_turns())..trajectory.turns.len() {
             for run in runs(&trajectory.turn_text(turn)) {
                 let mut end = 0; // of the words that are known to be copied
                 for (start, passage) in run.windows(PASSAGE).enumerate() {

@@ -47,6 +47,17 @@ pub enum RolloutError {
         /// Tokens that the model holds.
         context_length: usize,
     },
+    /// An episode has no such turn, or no search in it, to branch at.
+    #[error(
+        "question `{question_id}`: the episode cannot be branched at turn {turn}, which it does not \
+         have or which has no search to replace"
+    )]
+    NoBranch {
+        /// The question.
+        question_id: String,
+        /// The turn, from 0.
+        turn: usize,
+    },
     /// A text could not be encoded.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),

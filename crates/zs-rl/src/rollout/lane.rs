@@ -30,7 +30,6 @@ pub(super) struct Lane<'e> {
     rows: Vec<RolloutRow<'e>>,
     /// The first row's index among all episodes.
     first: usize,
-    turn: u32,
     /// Requests to helper models in this turn so far.
     part: u32,
     /// The rows of this turn.
@@ -41,8 +40,9 @@ pub(super) struct Lane<'e> {
 
 impl<'e> Lane<'e> {
     pub(super) fn new(first: usize, rows: Vec<RolloutRow<'e>>) -> Self {
-        let all: Vec<usize> = (0..rows.len()).collect();
-        Self { rows, first, turn: 0, part: 0, active: all.clone(), writing: all }
+        let active: Vec<usize> = (0..rows.len()).collect();
+        let writing = active.iter().copied().filter(|&it| rows[it].is_writing()).collect();
+        Self { rows, first, part: 0, active, writing }
     }
 
     pub(super) fn num_rows(&self) -> usize {
@@ -54,8 +54,8 @@ impl<'e> Lane<'e> {
     }
 
     /// Returns true if an episode of the lane is unfinished.
-    pub(super) fn has_work(&self, table: &Table<'_>) -> bool {
-        self.turn < table.rules.max_turns && !self.active.is_empty()
+    pub(super) fn has_work(&self) -> bool {
+        !self.active.is_empty()
     }
 
     /// Samples the next part, up to the end of a turn or a request to a helper model.
@@ -65,28 +65,35 @@ impl<'e> Lane<'e> {
         table: &Table<'_>,
         observer: &mut dyn FnMut(RolloutEvent<'_>),
     ) -> Result<(), RolloutError> {
-        let Self { rows, first, turn, part, writing, .. } = self;
-        let (first, turn, part) = (*first, *turn, *part);
+        let Self { rows, first, part, writing, .. } = self;
+        if writing.is_empty() {
+            return Ok(());
+        }
+        let (first, part) = (*first, *part);
+        let turns: Vec<u32> = writing.iter().map(|&it| rows[it].num_turns()).collect();
         let params = sampling_params(rows, writing, table);
         let requests: Vec<SequenceRequest<'_>> = writing
             .iter()
-            .map(|&it| SequenceRequest {
+            .zip(&turns)
+            .map(|(&it, &turn)| SequenceRequest {
                 sequence: it,
                 append: &rows[it].append,
-                key: part_key(rows[it].episode.key, turn, part),
+                key: part_key(rows[it].policy_key, turn, part),
             })
             .collect();
         let mut on_token = |index: usize, token| {
-            observer(RolloutEvent::Token { episode: first + writing[index], turn, token });
+            let (episode, turn) = (first + writing[index], turns[index]);
+            observer(RolloutEvent::Token { episode, turn, token });
         };
         let completions = {
-            let _span = info_span!("generate", turn, sequences = requests.len()).entered();
+            let _span =
+                info_span!("generate", turn = turns[0], sequences = requests.len()).entered();
             session.extend(&requests, &params, &mut on_token)?
         };
         let written: Vec<(usize, Written)> = writing
             .iter()
             .zip(completions)
-            .map(|(&it, completion)| (it, rows[it].write(completion, turn, &table.rules)))
+            .map(|(&it, completion)| (it, rows[it].write(completion, &table.rules)))
             .collect();
         let asking = written.into_iter().filter(|(_, it)| *it == Written::Consult);
         *writing = asking.map(|(index, _)| index).collect();
@@ -96,15 +103,14 @@ impl<'e> Lane<'e> {
     /// Replies to the sampled text: replies of helper models where a row waits for one, else
     /// documents and other observations. Does not need the policy model.
     pub(super) fn respond(&mut self, table: &Table<'_>) -> Result<(), RolloutError> {
-        let Self { rows, turn, part, active, writing, .. } = self;
-        let Rollout { engine, config, consultants, .. } = table.rollout;
+        let Self { rows, part, active, writing, .. } = self;
+        let Rollout { engine, config, consultants, noise_probability, .. } = table.rollout;
         let rules = &table.rules;
         if let Some(registry) = consultants.filter(|_| !writing.is_empty()) {
             let max_tokens = config.max_observation_tokens;
-            return consult(rows, writing, registry, rules, max_tokens, (*turn, *part));
+            return consult(rows, writing, registry, rules, max_tokens, *part);
         }
-        let noise_probability = table.rollout.noise_probability.at(*turn);
-        search(rows, active, *engine, *turn, noise_probability, config)?;
+        search(rows, active, *engine, noise_probability, config)?;
         for &index in active.iter() {
             rows[index].observe(&table.observations, rules.observation_limit)?;
         }
@@ -112,8 +118,8 @@ impl<'e> Lane<'e> {
     }
 
     /// Reports the replies to the observer, and advances to the next part.
-    pub(super) fn report(&mut self, observer: &mut dyn FnMut(RolloutEvent<'_>)) {
-        let Self { rows, first, turn, .. } = self;
+    pub(super) fn report(&mut self, table: &Table<'_>, observer: &mut dyn FnMut(RolloutEvent<'_>)) {
+        let Self { rows, first, .. } = self;
         if !self.writing.is_empty() {
             for &index in &self.writing {
                 if let Some(record) = rows[index].trajectory.consults.last() {
@@ -126,15 +132,16 @@ impl<'e> Lane<'e> {
         for &index in &self.active {
             let (episode, trajectory) = (*first + index, &rows[index].trajectory);
             if let Some(record) = trajectory.turns.last() {
-                observer(RolloutEvent::Turn { episode, turn: *turn, record });
+                let turn = rows[index].num_turns() - 1;
+                observer(RolloutEvent::Turn { episode, turn, record });
             }
             if rows[index].is_finished {
                 observer(RolloutEvent::Finished { episode, trajectory });
             }
         }
-        self.active.retain(|&it| !rows[it].is_finished);
+        let max_turns = table.rules.max_turns;
+        self.active.retain(|&it| !rows[it].is_finished && rows[it].num_turns() < max_turns);
         self.writing.clone_from(&self.active);
-        self.turn += 1;
         self.part = 0;
     }
 }

@@ -31,10 +31,10 @@ pub(super) fn play_lanes<'e>(
         lanes.iter().map(|it| generator.session(it.num_rows())).collect();
     match <[Lane<'e>; 1]>::try_from(lanes) {
         Ok([mut lane]) => {
-            while lane.has_work(table) {
+            while lane.has_work() {
                 lane.sample(sessions[0].as_mut(), table, observer)?;
                 lane.respond(table)?;
-                lane.report(observer);
+                lane.report(table, observer);
             }
             Ok(vec![lane])
         }
@@ -73,7 +73,7 @@ fn take_turns<'e>(
         let mut num_searching = 0;
         loop {
             if let Some((index, mut lane)) = ready.pop_front().filter(|_| errors.is_empty()) {
-                if !lane.has_work(table) {
+                if !lane.has_work() {
                     finished[index] = Some(lane);
                     continue;
                 }
@@ -96,7 +96,7 @@ fn take_turns<'e>(
             match outcome.unwrap_or_else(|payload| resume_unwind(payload)) {
                 Err(error) => errors.push((index, error)),
                 Ok(()) => {
-                    lane.report(observer);
+                    lane.report(table, observer);
                     ready.push_back((index, lane));
                 }
             }

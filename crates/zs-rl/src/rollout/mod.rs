@@ -1,6 +1,7 @@
 //! Interaction loop: turn by turn, the policy model writes and the search engine answers, for a
 //! whole batch at a time.
 
+mod branch;
 mod budget;
 mod config;
 mod consult;
@@ -20,6 +21,7 @@ mod stats;
 use zs_core::{Question, SearchEngine, StreamKey};
 use zs_model::{Generator, TokenId};
 
+pub use self::branch::{Branch, PlayedEpisode};
 pub use self::budget::TokenBudget;
 pub use self::config::{RolloutConfig, ZEROSEARCH_PROMPT};
 pub use self::demonstration::{DemonstratedTurn, Demonstration, DemonstrationError};
@@ -195,16 +197,54 @@ impl<'a> Rollout<'a> {
         episodes: &[Episode<'_>],
         observer: &mut dyn FnMut(RolloutEvent<'_>),
     ) -> Result<RolloutOutput, RolloutError> {
-        let Self { generator, config, .. } = *self;
         self.noise_probability.check()?;
-        let mut rows = self.open(episodes)?;
-        let of_config = match self.harness {
-            Some(_) => Harness::default(),
-            None => Harness::of(&program::builtin(), &config.programs).map_err(|error| {
+        let rows = self.open(episodes)?;
+        let of_config = self.harness_of_config()?;
+        self.play_rows(rows, self.harness.unwrap_or(&of_config), observer)
+    }
+
+    /// Plays continuations of episodes that have been played, with the engine, noise probability,
+    /// config, program functions and helper models of this rollout.
+    ///
+    /// A continuation is the whole episode; [`Trajectory::branch`] tells which turns it shares, and
+    /// [`RolloutStats`] count the others. Continuations that follow one another and branch at the same
+    /// point share the forward pass of their prefix.
+    ///
+    /// # Errors
+    ///
+    /// As [`play`](Self::play), and where an episode does not have the turn, or the search, of a branch.
+    pub fn continue_from(
+        &self,
+        branches: &[Branch<'_>],
+        observer: &mut dyn FnMut(RolloutEvent<'_>),
+    ) -> Result<RolloutOutput, RolloutError> {
+        self.noise_probability.check()?;
+        self.config.validate()?;
+        let of_config = self.harness_of_config()?;
+        let harness = self.harness.unwrap_or(&of_config);
+        let (tokenizer, budget) = (self.generator.tokenizer(), self.config.token_budget.as_ref());
+        let rows = branches.iter().map(|it| it.open(tokenizer, harness, budget));
+        self.play_rows(rows.collect::<Result<_, _>>()?, harness, observer)
+    }
+
+    /// The program functions that the config names; none where the rollout has its own.
+    fn harness_of_config(&self) -> Result<Harness, RolloutError> {
+        match self.harness {
+            Some(_) => Ok(Harness::default()),
+            None => Harness::of(&program::builtin(), &self.config.programs).map_err(|error| {
                 let message = format!("names what is not built in: {error}");
                 RolloutError::Config { field: "programs", message }
-            })?,
-        };
+            }),
+        }
+    }
+
+    fn play_rows(
+        &self,
+        mut rows: Vec<RolloutRow<'_>>,
+        harness: &Harness,
+        observer: &mut dyn FnMut(RolloutEvent<'_>),
+    ) -> Result<RolloutOutput, RolloutError> {
+        let Self { generator, config, .. } = *self;
         let agents: Vec<HelperKind> =
             self.consultants.map_or_else(Vec::new, |it| it.kinds().collect());
         let context_length = generator.context_length();
@@ -216,13 +256,14 @@ impl<'a> Rollout<'a> {
                 context_length,
                 observation_limit: context_length.saturating_sub(config.min_turn_tokens),
                 max_turns: config.max_searches + 1,
-                harness: self.harness.unwrap_or(&of_config),
+                harness,
                 agents: &agents,
                 consult_budget: self.consultants.map_or(0, HelperRegistry::budget),
             },
         };
         let mut lanes = Vec::new();
-        for block in blocks(episodes, config.lanes) {
+        let episodes: Vec<Episode<'_>> = rows.iter().map(|it| it.episode).collect();
+        for block in blocks(&episodes, config.lanes) {
             let rest = rows.split_off(block.len());
             lanes.push(Lane::new(block.start, std::mem::replace(&mut rows, rest)));
         }
@@ -260,6 +301,8 @@ impl<'a> Rollout<'a> {
     }
 }
 
+#[cfg(test)]
+mod branch_tests;
 #[cfg(test)]
 mod hook_tests;
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! One episode while it is being played.
 
-use zs_core::{Action, Document, INVALID_ACTION_MESSAGE, neutralize_tags, parse_action};
+use zs_core::{
+    Action, Document, DocumentQuality, INVALID_ACTION_MESSAGE, StreamKey, neutralize_tags,
+    parse_action,
+};
 use zs_model::{Completion, StopReason, TokenId, Tokenizer};
 
 use super::helper_reply::{CONSULT_REFUSED, ShownReply};
@@ -8,17 +11,21 @@ use super::observation::{Observation, ObservationWriter};
 use super::{Episode, RolloutError};
 use crate::consult::{HelperKind, parse_consult};
 use crate::program::{Harness, ProgramContext, ReviewState};
-use crate::{Consult, Trajectory, Turn};
+use crate::{Consult, SearchRecord, Trajectory, Turn};
 
 /// An episode being played.
 pub(super) struct RolloutRow<'a> {
     pub(super) episode: Episode<'a>,
+    /// Key of the policy's tokens; another than the episode's in a [branch](super::Branch).
+    pub(super) policy_key: StreamKey,
     pub(super) trajectory: Trajectory,
     /// Tokens not yet fed to the session: the prompt, later an observation or a reply.
     pub(super) append: Vec<TokenId>,
     pub(super) num_tokens: usize,
     /// Pending reply of the environment to the last turn.
     pub(super) reply: TurnReply,
+    /// Replacement of the pending search.
+    pub(super) replaced: Option<Replaced>,
     pub(super) is_finished: bool,
     /// Tokens that the policy may still write.
     budget: usize,
@@ -37,6 +44,15 @@ pub(super) enum TurnReply {
     Message(&'static str),
     /// Only the texts that program functions inject: the answer is sent back.
     Injected,
+}
+
+/// Replacement of a search that a row is about to carry out.
+#[derive(Debug)]
+pub(super) enum Replaced {
+    /// Nothing is asked.
+    By(SearchRecord),
+    /// The engine is asked for this quality.
+    Quality(DocumentQuality),
 }
 
 /// Kind of the segment that the policy wrote last.
@@ -72,15 +88,33 @@ impl<'a> RolloutRow<'a> {
         let append = prompt.clone();
         Self {
             episode,
+            policy_key: episode.key,
             append,
             num_tokens: prompt.len(),
             trajectory: Trajectory { prefill, ..Trajectory::new(&episode.question.id, prompt) },
             reply: TurnReply::Nothing,
+            replaced: None,
             is_finished: false,
             budget,
             review: ReviewState::default(),
             injected: Vec::new(),
         }
+    }
+
+    /// Continues an episode whose first turns are there: with the rest of its budget, the state of
+    /// program functions, and what they inject after the last turn.
+    pub(super) fn resume(&mut self, budget: usize, review: ReviewState, injected: Vec<String>) {
+        (self.budget, self.review, self.injected) = (budget, review, injected);
+    }
+
+    /// Number of turns that are written, which is the number of the next.
+    pub(super) fn num_turns(&self) -> u32 {
+        self.trajectory.turns.len() as u32
+    }
+
+    /// Returns true if the policy writes next; false where its last turn awaits an observation.
+    pub(super) fn is_writing(&self) -> bool {
+        matches!(self.reply, TurnReply::Nothing)
     }
 
     /// The documents that the episode has been shown so far.
@@ -99,17 +133,13 @@ impl<'a> RolloutRow<'a> {
     }
 
     /// Records a completion of the policy: a request to a helper model, or the end of its turn.
-    pub(super) fn write(
-        &mut self,
-        mut completion: Completion,
-        step: u32,
-        rules: &Rules<'_>,
-    ) -> Written {
+    pub(super) fn write(&mut self, mut completion: Completion, rules: &Rules<'_>) -> Written {
         if completion.tokens.len() > self.budget {
             completion.tokens.truncate(self.budget);
             completion.log_probs.truncate(self.budget);
             completion.stop_reason = StopReason::Length;
         }
+        self.append.clear();
         self.budget -= completion.tokens.len();
         self.num_tokens += completion.tokens.len();
         let text = rules.tokenizer.decode(&completion.tokens);
@@ -130,7 +160,7 @@ impl<'a> RolloutRow<'a> {
         if is_refused {
             self.trajectory.refused_consults += 1;
         }
-        self.end_turn(completion, text, step, rules);
+        self.end_turn(completion, text, rules);
         if is_refused && matches!(self.reply, TurnReply::Message(_)) {
             self.reply = TurnReply::Message(CONSULT_REFUSED);
         }
@@ -155,7 +185,7 @@ impl<'a> RolloutRow<'a> {
     pub(super) fn take_reply(&mut self, reply: ShownReply) {
         let Some(consult) = self.trajectory.consults.last_mut() else { return };
         self.num_tokens += reply.tokens.len();
-        self.append.clone_from(&reply.tokens);
+        self.append.extend_from_slice(&reply.tokens);
         consult.reply = reply.tokens;
         consult.reply_text = reply.text;
         consult.reply_log_probs = reply.log_probs;
@@ -163,7 +193,8 @@ impl<'a> RolloutRow<'a> {
     }
 
     /// Reads the action of a finished turn and decides what follows it.
-    fn end_turn(&mut self, completion: Completion, text: String, step: u32, rules: &Rules<'_>) {
+    fn end_turn(&mut self, completion: Completion, text: String, rules: &Rules<'_>) {
+        let step = self.num_turns();
         let has_ended = completion.stop_reason == StopReason::EndOfSequence;
         let is_full = self.num_tokens >= rules.context_length;
         let is_over_budget = self.budget == 0;
@@ -230,7 +261,7 @@ impl<'a> RolloutRow<'a> {
             return Ok(());
         };
         self.num_tokens += observation.tokens.len();
-        self.append.clone_from(&observation.tokens);
+        self.append.extend_from_slice(&observation.tokens);
         turn.observation = observation.tokens;
         turn.observation_text = observation.text;
         Ok(())

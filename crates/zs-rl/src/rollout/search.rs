@@ -6,8 +6,8 @@ use zs_core::{
     StreamKey, guarded_search, with_causes,
 };
 
-use super::row::{RolloutRow, TurnReply};
-use super::{Episode, RolloutConfig, RolloutError};
+use super::row::{Replaced, RolloutRow, TurnReply};
+use super::{RolloutConfig, RolloutError, TurnNoise};
 use crate::SearchRecord;
 
 /// Sends the queries that are owed documents, and puts what comes back into their turns.
@@ -15,17 +15,22 @@ pub(super) fn search(
     rows: &mut [RolloutRow<'_>],
     active: &[usize],
     engine: &dyn SearchEngine,
-    turn: u32,
-    noise_probability: f64,
+    noise_probability: &TurnNoise,
     config: &RolloutConfig,
 ) -> Result<(), RolloutError> {
     let mut searching: Vec<(usize, SearchRecord)> = Vec::new();
     for &index in active {
-        let row = &rows[index];
-        let action = row.trajectory.turns.last().map(|it| &it.action);
-        if let (TurnReply::Documents, Some(Action::Search(query))) = (&row.reply, action) {
-            let key = StreamKey { turn, ..row.episode.key };
-            let quality = draw_quality(key, noise_probability);
+        let row = &mut rows[index];
+        let replaced = row.replaced.take();
+        let key = key_of_turn(row);
+        let Some(turn) = row.trajectory.turns.last_mut() else { continue };
+        if let Some(Replaced::By(record)) = replaced {
+            turn.search = Some(record);
+        } else if let (TurnReply::Documents, Action::Search(query)) = (&row.reply, &turn.action) {
+            let quality = match replaced {
+                Some(Replaced::Quality(quality)) => quality,
+                _ => draw_quality(key, noise_probability),
+            };
             let query = query.clone();
             searching
                 .push((index, SearchRecord { query, quality, documents: Vec::new(), error: None }));
@@ -41,17 +46,18 @@ pub(super) fn search(
             .iter()
             .zip(&read)
             .map(|((index, record), read)| {
-                let Episode { question, key } = rows[*index].episode;
+                let row = &rows[*index];
                 SearchRequest {
                     query: &record.query,
-                    question,
+                    question: row.episode.question,
                     quality: record.quality,
                     read,
                     k: config.num_documents,
-                    seed: StreamKey { turn, ..key }.derive_seed(Domain::Search),
+                    seed: key_of_turn(row).derive_seed(Domain::Search),
                 }
             })
             .collect();
+        let turn = key_of_turn(&rows[searching[0].0]).turn;
         let _span = info_span!("search", turn, searches = requests.len()).entered();
         guarded_search(engine, &requests)
     };
@@ -71,8 +77,14 @@ pub(super) fn search(
     Ok(())
 }
 
+/// Key of the last turn of an episode.
+fn key_of_turn(row: &RolloutRow<'_>) -> StreamKey {
+    StreamKey { turn: row.num_turns().saturating_sub(1), ..row.episode.key }
+}
+
 /// Useful or noisy, drawn for one query.
-fn draw_quality(key: StreamKey, noise_probability: f64) -> DocumentQuality {
+fn draw_quality(key: StreamKey, noise_probability: &TurnNoise) -> DocumentQuality {
+    let noise_probability = noise_probability.at(key.turn);
     let draw: f64 = rand::RngExt::random(&mut key.rng(Domain::Quality));
     if draw < noise_probability { DocumentQuality::Noisy } else { DocumentQuality::Useful }
 }

@@ -7,7 +7,8 @@ use super::copying::CopiedWords;
 use crate::Trajectory;
 use crate::program::ProgramStats;
 
-/// Counts over the trajectories of a rollout, all derived from their turns.
+/// Counts over the trajectories of a rollout, all derived from their turns; those that a continuation
+/// [shares](crate::BranchOrigin) are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutStats {
     /// Episodes.
@@ -67,8 +68,9 @@ impl RolloutStats {
     pub fn of(trajectories: &[Trajectory]) -> Self {
         let mut stats = Self { num_trajectories: trajectories.len(), ..Self::default() };
         for trajectory in trajectories {
+            let first = trajectory.num_shared_turns();
             stats.num_truncated += usize::from(trajectory.truncated);
-            stats.num_turns += trajectory.turns.len();
+            stats.num_turns += trajectory.turns.len() - first;
             let last = trajectory.turns.last();
             stats.num_answered +=
                 usize::from(last.is_some_and(|it| matches!(it.action, Action::Answer(_))));
@@ -77,7 +79,7 @@ impl RolloutStats {
             stats.words_after_documents += written;
             stats.words_copied += copied;
             stats.num_refused_consults += trajectory.refused_consults as usize;
-            for consult in &trajectory.consults {
+            for consult in trajectory.consults.iter().filter(|it| it.turn >= first) {
                 stats.num_consults += 1;
                 stats.num_consult_errors += usize::from(consult.error.is_some());
                 stats.tokens_sampled += consult.completion.tokens.len();
@@ -86,8 +88,9 @@ impl RolloutStats {
                     Some(_) => stats.tokens_observed += consult.reply.len(),
                 }
             }
-            trajectory.programs.iter().for_each(|it| stats.programs.add(&it.outcome));
-            for turn in &trajectory.turns {
+            let checks = trajectory.programs.iter().filter(|it| it.turn >= first);
+            checks.for_each(|it| stats.programs.add(&it.outcome));
+            for turn in &trajectory.turns[first..] {
                 stats.tokens_sampled += turn.completion.tokens.len();
                 stats.tokens_observed += turn.observation.len();
                 match (&turn.action, &turn.search) {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use zs_model::TokenId;
 
-use super::{Consult, ProgramCheck, Trajectory, Turn};
+use super::{BranchOrigin, Consult, Counterfactual, ProgramCheck, Trajectory, Turn};
 
 /// A trajectory as it stands in a file, before its invariants are checked.
 #[derive(Deserialize)]
@@ -24,6 +24,10 @@ pub(super) struct UncheckedTrajectory {
     refused_consults: u32,
     #[serde(default)]
     programs: Vec<ProgramCheck>,
+    #[serde(default)]
+    branch: Option<BranchOrigin>,
+    #[serde(default)]
+    counterfactuals: Vec<Counterfactual>,
 }
 
 impl TryFrom<UncheckedTrajectory> for Trajectory {
@@ -59,6 +63,21 @@ impl TryFrom<UncheckedTrajectory> for Trajectory {
                 ));
             }
         }
+        if let Some(BranchOrigin { turn, .. }) = it.branch
+            && turn > turns.len()
+        {
+            return Err(format!(
+                "`branch` of question `{question_id}` has `turn` {turn}; it must not be above {}",
+                turns.len()
+            ));
+        }
+        let has_search = |turn: usize| turns.get(turn).is_some_and(|it| it.search.is_some());
+        if let Some(it) = it.counterfactuals.iter().find(|it| !has_search(it.turn)) {
+            return Err(format!(
+                "a counterfactual of question `{question_id}` has `turn` {}, which has no search",
+                it.turn
+            ));
+        }
         Ok(Self {
             question_id,
             prompt,
@@ -69,6 +88,8 @@ impl TryFrom<UncheckedTrajectory> for Trajectory {
             consults: it.consults,
             refused_consults: it.refused_consults,
             programs: it.programs,
+            branch: it.branch,
+            counterfactuals: it.counterfactuals,
         })
     }
 }

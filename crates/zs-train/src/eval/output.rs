@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use zs_eval::{EvalConfig, Method, PlayedBatch, Protocol, QuestionRecord};
 use zs_model::ComputeDtype;
-use zs_rl::{RolloutConfig, write_records};
+use zs_rl::{ReplacedDocuments, RolloutConfig, write_records};
 
 use super::run::EvalRunArgs;
 use zs_data::{JsonLinesWriter, digest, read_regular, read_regular_text, read_whole_rows};
@@ -36,6 +36,8 @@ pub(super) struct Settings {
     compute_dtype: ComputeDtype,
     rollout: RolloutConfig,
     seed: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    replaced_documents: Vec<ReplacedDocuments>,
 }
 
 impl Settings {
@@ -82,6 +84,7 @@ impl Settings {
             // As the batch size, lanes are not what the numbers depend on.
             rollout: RolloutConfig { lanes: 1, ..config.rollout.clone() },
             seed: config.seed,
+            replaced_documents: args.replace_documents.clone(),
         })
     }
 
@@ -89,11 +92,9 @@ impl Settings {
     fn difference(&self, other: &Self) -> Result<Option<String>> {
         let [mine, others] = [self, other].map(serde_json::to_value);
         let (mine, others) = (mine?, others?);
-        let entries = mine.as_object().into_iter().flatten();
-        Ok(entries
-            .into_iter()
-            .find(|(key, value)| others.get(key) != Some(value))
-            .map(|it| it.0.clone()))
+        let keys = [&mine, &others].into_iter().filter_map(|it| it.as_object());
+        let mut keys = keys.flat_map(serde_json::Map::keys);
+        Ok(keys.find(|it| mine.get(it) != others.get(it)).cloned())
     }
 }
 

@@ -12,8 +12,9 @@ use zs_eval::{
     select_questions,
 };
 use zs_model::{Generator, SamplingModel};
-use zs_rl::RolloutConfig;
 use zs_rl::program::Harness;
+use zs_rl::{ReplacedDocuments, RolloutConfig};
+use zs_rl::{ReplacedDocuments, RolloutConfig};
 use zs_search::FixedEngine;
 
 use super::output::{EvalDir, Settings};
@@ -74,6 +75,11 @@ pub struct EvalRunArgs {
     /// Program function that may rewrite an action, e.g. `insufficient_exploration`; may be repeated.
     #[arg(long = "program", value_name = "NAME")]
     pub programs: Vec<String>,
+    /// Also replace the documents of each search in turn, by none, useful or noisy ones, under the same
+    /// draws, to see which searches mattered; may be repeated. Engines that retrieve return the same for
+    /// useful and noisy.
+    #[arg(long = "replace-documents", value_name = "WITH")]
+    pub replace_documents: Vec<ReplacedDocuments>,
     /// Episodes sampled together; changes speed and memory, not results.
     #[arg(long, default_value_t = 64)]
     pub batch_size: usize,
@@ -211,6 +217,7 @@ fn play(
         method,
         samples,
         harness: Some(harness),
+        replaced_documents: &args.replace_documents,
         ..Evaluator::new(policy, engine, config, protocol)
     };
     let num_done = records.len();

@@ -3,7 +3,7 @@
 use zs_core::caught;
 use zs_core::registry::RegistryError;
 use zs_curriculum::{Curriculum, Progress};
-use zs_rl::{Algorithm, RewardFunction, RewardResources};
+use zs_rl::{Algorithm, Counterfactual, RewardFunction, RewardResources};
 
 use super::TrainingConfig;
 use super::made_up::{advantages, episode, question};
@@ -72,6 +72,16 @@ pub(crate) fn futile_settings(
             algorithm.name()
         ));
     }
+    let max_turns = config.rollout.max_searches as usize + 1;
+    let group_size = config.schedule.group_size;
+    let branching = algorithm.requirements().branching;
+    if branching.is_some_and(|it| it.max_continuations(group_size, max_turns) == 0) {
+        warnings.push(format!(
+            "no episode is branched, so `{}` compares whole episodes only; set the `share` of its \
+             `branching`, `training.schedule.group_size` or `training.rollout.max_searches` higher",
+            algorithm.name()
+        ));
+    }
     let noise = |step| curriculum.noise_probability(Progress::new(step, steps));
     if config.rollout.max_searches > 0 && steps > 0 && (1..=steps).all(|it| noise(it) >= 1.0) {
         warnings.push(
@@ -132,7 +142,15 @@ fn is_constant(config: &TrainingConfig, reward: &RewardFunction) -> bool {
     for count in [1, 2, searches.min(8)].into_iter().filter(|it| (1..=searches).contains(it)) {
         for last in [&right, &wrong] {
             let turns = std::iter::repeat_n(search.as_str(), count).chain([last.as_str()]);
-            episodes.push(episode(&turns.collect::<Vec<_>>(), longest));
+            let mut searching = episode(&turns.collect::<Vec<_>>(), longest);
+            let lost = |documents| Counterfactual {
+                turn: 0,
+                documents,
+                answer: None,
+                tokens_sampled: longest,
+            };
+            searching.counterfactuals = reward.counterfactuals().into_iter().map(lost).collect();
+            episodes.push(searching);
         }
     }
     let scores = reward.score_group(&question(), &episodes);
@@ -194,6 +212,15 @@ mod tests {
             it.schedule.group_size = 1;
         };
         check(single, 0.0, &["advantages of `reinforce` are all 0"]);
+        let branched = |share| {
+            move |it: &mut TrainingConfig| {
+                let settings = format!("kind = \"branched\"\nbranching = {{ share = {share} }}");
+                it.algorithm = spec(&settings);
+            }
+        };
+        check(branched("0.2"), 0.0, &[]);
+        // A twentieth of five episodes is none.
+        check(branched("0.05"), 0.0, &["no episode is branched"]);
     }
 
     #[test]
@@ -211,6 +238,7 @@ mod tests {
             "invalid_action",
             "retrieval_answer",
             "length",
+            "search_value",
         ] {
             let needed = if kind == "turn_penalty" { "\nfree_turns = 2" } else { "" };
             let reward = components

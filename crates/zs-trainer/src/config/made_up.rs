@@ -118,8 +118,17 @@ mod tests {
 
     #[test]
     fn algorithms_that_compare_siblings_need_two() {
-        for kind in ["grpo", "dapo", "dr_grpo", "gspo", "cispo", "rloo", "gigpo", "squared_regret"]
-        {
+        for kind in [
+            "branched",
+            "grpo",
+            "dapo",
+            "dr_grpo",
+            "gspo",
+            "cispo",
+            "rloo",
+            "gigpo",
+            "squared_regret",
+        ] {
             check_relative(&format!("kind = \"{kind}\""), true);
         }
         check_relative("kind = \"reinforce\"", false);

@@ -2,12 +2,13 @@
 
 use zs_core::registry::Settings;
 use zs_model::{ComputeDtype, LoraConfig, ModelConfig, OptimizerKind, concurrent_micro_batches};
+use zs_rl::Branching;
 use zs_simulator::SimulatedSettings;
 
 use super::episode_tokens;
 use crate::LoadError;
 use crate::components::Components;
-use crate::config::TrainConfig;
+use crate::config::{TrainConfig, TrainingConfig};
 use crate::context::Devices;
 
 /// Weights, gradients and moments are f32.
@@ -79,7 +80,7 @@ impl Placement {
 /// P = parameters, T = those that are trained, N = those of the blocks, V = vocabulary, L = blocks,
 /// d = hidden, f = feed-forward, H, K = query and key heads, h = head width,
 /// M = tokens of a micro-batch, at most those of a step, S = tokens of an episode, m = min(S, M),
-/// E = episodes of a lane and a device, R = min(E, 512) rows of them decoded at once, n = lanes,
+/// E = episodes of a lane and a device, or continuations of them if those are more, R = min(E, 512) rows of them decoded at once, n = lanes,
 /// w = 2 with `compute_dtype = "bf16"`, else 4
 ///
 /// weights          4 P
@@ -130,6 +131,7 @@ pub fn parts(
         Some(lora) => num_adapter_parameters(&shape, lora),
     } as u64;
     let algorithm = components.algorithms.build(&training.algorithm, &())?;
+    let continuations = continuations(config, algorithm.requirements().branching);
     let mut parts = vec![Part { name: "weights", bytes: weights, phase: None }];
     let mut add = |name, bytes, phase| {
         if bytes > 0 {
@@ -159,11 +161,15 @@ pub fn parts(
     }
     add("gradients", 2 * BYTES * trained, Some(Phase::Update));
     let at_once = concurrent_micro_batches(on.cores, shape.num_parameters()) as u64;
-    add("activations", at_once * activations(config, &shape, on), Some(Phase::Update));
-    let logits = micro_batch_tokens(config, &shape).saturating_mul(shape.vocab_size);
+    add(
+        "activations",
+        at_once * activations(config, &shape, on, continuations),
+        Some(Phase::Update),
+    );
+    let logits = micro_batch_tokens(config, &shape, continuations).saturating_mul(shape.vocab_size);
     let logits = logits.min(training.memory.max_logits);
     add("logits", 3 * BYTES * logits as u64, Some(Phase::Update));
-    let sampling = Sampling::of(config, &shape, on);
+    let sampling = Sampling::of(config, &shape, on, continuations);
     add("key-value cache", sampling.cache, Some(Phase::Rollout));
     add("key-value cache in motion", sampling.moving, Some(Phase::Rollout));
     add("a pass of sampling", sampling.pass, Some(Phase::Rollout));
@@ -207,17 +213,30 @@ fn is_bf16(config: &TrainConfig, on: Placement) -> bool {
     config.training.memory.compute_dtype.resolved(on.is_gpu) == ComputeDtype::Bf16
 }
 
+/// Continuations of a step's episodes, at most.
+pub fn continuations(config: &TrainConfig, branching: Option<Branching>) -> usize {
+    let TrainingConfig { schedule, rollout, .. } = &config.training;
+    let max_turns = rollout.max_searches as usize + 1;
+    let of_group = |it: Branching| it.max_continuations(schedule.group_size, max_turns);
+    schedule.questions_per_step * branching.map_or(0, of_group)
+}
+
 /// Tokens of a micro-batch, at most those of a step.
-fn micro_batch_tokens(config: &TrainConfig, shape: &ModelConfig) -> usize {
+fn micro_batch_tokens(config: &TrainConfig, shape: &ModelConfig, continuations: usize) -> usize {
     let schedule = &config.training.schedule;
-    let of_step = schedule.questions_per_step * schedule.group_size * episode_tokens(config, shape);
-    config.training.update.micro_batch_tokens.min(of_step)
+    let rows = schedule.questions_per_step * schedule.group_size + continuations;
+    config.training.update.micro_batch_tokens.min(rows * episode_tokens(config, shape))
 }
 
 /// Memory of the activations of one micro-batch.
-fn activations(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> u64 {
+fn activations(
+    config: &TrainConfig,
+    shape: &ModelConfig,
+    on: Placement,
+    continuations: usize,
+) -> u64 {
     let memory = &config.training.memory;
-    let tokens = micro_batch_tokens(config, shape);
+    let tokens = micro_batch_tokens(config, shape, continuations);
     let (d, f, blocks) = (shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers);
     let (heads, keys) = (shape.num_attention_heads, shape.num_key_value_heads);
     let row = episode_tokens(config, shape).min(tokens);
@@ -251,11 +270,12 @@ struct Sampling {
 }
 
 impl Sampling {
-    fn of(config: &TrainConfig, shape: &ModelConfig, on: Placement) -> Self {
+    fn of(config: &TrainConfig, shape: &ModelConfig, on: Placement, continuations: usize) -> Self {
         let training = &config.training;
         let schedule = &training.schedule;
         let of_step = schedule.questions_per_step * schedule.group_size;
-        let all = of_step.max(schedule.eval_batch_size).div_ceil(on.num_devices);
+        let played = of_step.max(continuations).max(schedule.eval_batch_size);
+        let all = played.div_ceil(on.num_devices);
         let lanes = training.rollout.lanes.clamp(1, all.max(1));
         let of_lane = all.div_ceil(lanes);
         let rows = of_lane.min(MAX_BATCH_ROWS);

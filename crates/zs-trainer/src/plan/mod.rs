@@ -55,6 +55,8 @@ pub struct Plan<'a> {
     shape: ModelConfig,
     parts: Vec<Part>,
     available: Available,
+    /// Continuations of a step's episodes, at most.
+    continuations: usize,
     /// Warnings about settings with which nothing is learned.
     warnings: Vec<String>,
     /// Memory of a simulation LLM that has a device of its own.
@@ -81,8 +83,10 @@ impl<'a> Plan<'a> {
         };
         let apart = apart.filter(|(bytes, _)| *bytes > 0);
         let available = Available::on(devices.name(), devices);
+        let algorithm = context.components.algorithms.build(&config.training.algorithm, &())?;
+        let continuations = memory::continuations(config, algorithm.requirements().branching);
         let warnings = futile_settings_of(&config.training, &context.components)?;
-        Ok(Self { config, shape, parts, available, warnings, apart })
+        Ok(Self { config, shape, parts, available, continuations, warnings, apart })
     }
 
     /// The peak of the estimate, in bytes.
@@ -132,10 +136,13 @@ impl<'a> Plan<'a> {
             "# {} steps of {episodes} episodes ({} questions, {} each)",
             schedule.steps, schedule.questions_per_step, schedule.group_size
         );
+        if self.continuations > 0 {
+            let _ = writeln!(text, "# and up to {} continuations of them", self.continuations);
+        }
         let _ = writeln!(
             text,
             "# up to {} tokens per step ({} per episode)",
-            grouped((episodes * tokens) as u64),
+            grouped(((episodes + self.continuations) * tokens) as u64),
             grouped(tokens as u64)
         );
         for it in &self.warnings {
@@ -244,6 +251,13 @@ mod tests {
             config("[training.lora]\nr = 2\nalpha = 4.0\ntarget_modules = [\"q_proj\"]\n");
         assert!(part(&adapters, "optimizer").unwrap() < weights / 50);
         assert_eq!(part(&adapters, "reference model"), None);
+        // 64 questions: 2 of 5 episodes (rounded from 0.4), 5 turns after the first, 8 continuations.
+        let branched = config(
+            "[training.algorithm]\nkind = \"branched\"\n\
+             branching = { share = 0.4, continuations = 8, depth = 9 }\n",
+        );
+        let cache = |config| part(config, "key-value cache").unwrap();
+        assert_eq!(cache(&branched), cache(&plain) / 320 * (64 * 2 * 5 * 8));
     }
 
     #[test]

@@ -25,8 +25,9 @@ pub(super) fn check_searches(
     engine: &dyn SearchEngine,
     policy: FaultPolicy,
 ) -> Result<(), TrainError> {
-    let stats = &collected.stats;
-    let (failed, searches) = (stats.num_search_errors, stats.num_searches);
+    let all = || [Some(collected.stats), collected.of_branches].into_iter().flatten();
+    let failed: usize = all().map(|it| it.num_search_errors).sum();
+    let searches: usize = all().map(|it| it.num_searches).sum();
     let limit = policy.max_failure_rate;
     let is_bearable = failed as f64 <= limit * searches as f64;
     if (is_bearable && !collected.groups.is_empty()) || engine.exhausted().is_some() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use zs_core::Document;
 use zs_core::query_names_entity;
 use zs_data::{DataError, FileError, JsonLinesWriter, RowReader, count_whole_lines};
-use zs_rl::{RewardedTrajectory, TrajectoryGroup};
+use zs_rl::{RewardedTrajectory, RolloutStats, SearchesThatMattered, TrajectoryGroup};
 
 use super::collect::Collected;
 use super::learner::Learner;
@@ -123,6 +123,9 @@ impl Log {
         let Collected { groups, dropped, stats, temperature, num_refills, .. } = collected;
         self.metrics.set("rollout/temperature", f64::from(*temperature));
         self.metrics.extend(stats.metrics());
+        if let Some(of_branches) = &collected.of_branches {
+            self.metrics.extend(branch_metrics(stats, of_branches));
+        }
         if let Some(num_refills) = num_refills {
             self.metrics.set("rollout/num_refills", *num_refills as f64);
             self.metrics.set("rollout/num_dropped_groups", dropped.len() as f64);
@@ -243,11 +246,25 @@ pub(super) fn read_metrics(run: &Path) -> Result<Vec<Metrics>, DataError> {
     RowReader::new("step").with_finished_lines().open(&run.join(METRICS))?.collect()
 }
 
-/// Metrics that follow from the recorded episodes of a step: mean reward and its components, success
-/// rate, and the fraction of queries that name an entity.
+/// Cost of the continuations of a step's episodes.
+fn branch_metrics(
+    of_episodes: &RolloutStats,
+    of_branches: &RolloutStats,
+) -> [(&'static str, f64); 4] {
+    let tokens = of_branches.tokens_sampled as f64;
+    let all = of_episodes.tokens_sampled as f64 + tokens;
+    [
+        ("branch/num_continuations", of_branches.num_trajectories as f64),
+        ("branch/num_searches", of_branches.num_searches as f64),
+        ("branch/tokens_sampled", tokens),
+        ("branch/tokens_sampled_frac", tokens / all.max(1.0)),
+    ]
+}
+
+/// Metrics that follow from the recorded episodes of a step, without continuations: mean reward and its
+/// components, success rate, and the fraction of queries that name an entity.
 pub(super) fn metrics_of_episodes(groups: &[&TrajectoryGroup]) -> Vec<(String, f64)> {
-    let rewarded: Vec<&RewardedTrajectory> =
-        groups.iter().flat_map(|it| &it.trajectories).collect();
+    let rewarded: Vec<&RewardedTrajectory> = groups.iter().flat_map(|it| it.episodes()).collect();
     let mean = |value: &dyn Fn(&RewardedTrajectory) -> f32| {
         let sum: f64 = rewarded.iter().map(|it| f64::from(value(it))).sum();
         sum / rewarded.len().max(1) as f64
@@ -263,7 +280,34 @@ pub(super) fn metrics_of_episodes(groups: &[&TrajectoryGroup]) -> Vec<(String, f
     metrics.push(("reward/zero_variance_groups".to_owned(), even));
     metrics.push(("search/names_entity_frac".to_owned(), names_entity_frac(groups)));
     metrics.push((SUCCESS_RATE.to_owned(), success_rate(groups)));
+    metrics.extend(counterfactual_metrics(groups));
     metrics
+}
+
+/// Cost of counterfactuals and the share of searches that mattered; empty where none was played.
+fn counterfactual_metrics(groups: &[&TrajectoryGroup]) -> Vec<(String, f64)> {
+    let (mut num_played, mut num_tokens) = (0, 0);
+    let (mut num_valued, mut num_mattered) = (0, 0);
+    for group in groups {
+        for RewardedTrajectory { trajectory, .. } in &group.trajectories {
+            num_played += trajectory.counterfactuals.len();
+            num_tokens +=
+                trajectory.counterfactuals.iter().map(|it| it.tokens_sampled).sum::<usize>();
+        }
+        for RewardedTrajectory { trajectory, .. } in group.episodes() {
+            let searches = SearchesThatMattered::of(trajectory, &group.question.golden_answers);
+            num_valued += searches.num_valued;
+            num_mattered += searches.num_mattered;
+        }
+    }
+    if num_played == 0 {
+        return Vec::new();
+    }
+    vec![
+        ("counterfactual/num_episodes".to_owned(), num_played as f64),
+        ("counterfactual/tokens_sampled".to_owned(), num_tokens as f64),
+        ("search/mattered_frac".to_owned(), num_mattered as f64 / num_valued.max(1) as f64),
+    ]
 }
 
 /// Metric that a curriculum with feedback reads.
@@ -273,7 +317,7 @@ const SUCCESS_RATE: &str = "curriculum/success_rate";
 fn success_rate(groups: &[&TrajectoryGroup]) -> f64 {
     let (mut num_episodes, mut num_right) = (0_usize, 0_usize);
     for group in groups {
-        for rewarded in &group.trajectories {
+        for rewarded in group.episodes() {
             num_episodes += 1;
             num_right += usize::from(rewarded.trajectory.is_right(&group.question));
         }
@@ -285,7 +329,7 @@ fn success_rate(groups: &[&TrajectoryGroup]) -> f64 {
 fn names_entity_frac(groups: &[&TrajectoryGroup]) -> f64 {
     let (mut num_queries, mut num_naming) = (0_usize, 0_usize);
     for group in groups {
-        for rewarded in &group.trajectories {
+        for rewarded in group.episodes() {
             let mut read: Vec<Document> = Vec::new();
             for search in rewarded.trajectory.searches() {
                 num_queries += 1;
