@@ -1,6 +1,7 @@
 //! Tokenizers in Hugging Face format.
 
 mod byte_runs;
+mod configured;
 mod growth;
 
 use std::collections::{BTreeMap, HashSet};
@@ -61,7 +62,8 @@ pub enum TokenizerError {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` and the chat template of a model directory.
+    /// Reads `tokenizer.json` and the chat template of a model directory, with the tokens that
+    /// `tokenizer_config.json` and the files beside it add.
     ///
     /// # Errors
     ///
@@ -74,8 +76,10 @@ impl Tokenizer {
         })?;
         let config = TokenizerConfig::from_dir(dir).map_err(ChatTemplateError::from)?;
         let roles = config.tokens.clone();
+        let mut tokenizer = Self::from_bytes(&bytes, path)?;
+        configured::add_configured(&mut tokenizer.inner, &config, dir)
+            .map_err(ChatTemplateError::from)?;
         let chat_template = ChatTemplate::with_config(dir, config)?;
-        let tokenizer = Self::from_bytes(&bytes, path)?;
         Ok(Self { chat_template, roles, ..tokenizer }.with_control_tokens(&[]))
     }
 

@@ -2,6 +2,7 @@
 
 mod exchanges;
 mod questions;
+mod strangers;
 mod tables;
 
 use std::io::Write;
@@ -20,6 +21,7 @@ pub(super) fn all() -> Vec<OddFile> {
     documents(&mut files);
     predictions(&mut files);
     turns_and_queries(&mut files);
+    strangers::strangers(&mut files);
     exchanges::requests(&mut files);
     exchanges::replies(&mut files);
     files

@@ -32,12 +32,18 @@ pub enum NoteKind {
     FractionAsText,
     /// A null in a list of texts.
     NullInList,
+    /// A date with a time of day where text is expected.
+    TimeAsText,
     /// An answer that programs write for a missing value.
     MissingMarker,
+    /// A text that was decoded or escaped wrongly.
+    DamagedText,
     /// A question behind a known instruction.
     InstructionRemoved,
     /// A prompt without a known instruction, read whole as the question.
     WholePrompt,
+    /// A prompt with several messages of the user, of which the last is read.
+    LastMessage,
     /// Two fields that hold the same thing and differ.
     FieldsDiffer,
     /// A question without a letter.
@@ -71,8 +77,11 @@ impl NoteKind {
         match self {
             Self::ListLikeText
             | Self::FractionAsText
+            | Self::TimeAsText
             | Self::MissingMarker
+            | Self::DamagedText
             | Self::WholePrompt
+            | Self::LastMessage
             | Self::FieldsDiffer
             | Self::NoLetters
             | Self::QuotedCell
@@ -95,9 +104,21 @@ impl NoteKind {
                 "a number with a decimal point is read as its digits; write it as text, as it should read"
             }
             Self::NullInList => "a null in a list is left out of the list",
+            Self::TimeAsText => {
+                "a date with a time of day is read as `2020-01-02 03:04:05`; write it as text, as it \
+                 should read"
+            }
+            Self::DamagedText => {
+                "a text was decoded or escaped wrongly (U+FFFD, `Ã©`, `\\u00e9`, `&amp;`) and is read \
+                 as it stands; correct it"
+            }
+            Self::LastMessage => {
+                "a prompt has several messages of the user, and the last is read as the question; add \
+                 a field `question`"
+            }
             Self::MissingMarker => {
-                "`nan`, `null` or `None`, which programs write for a missing value, is read as text; \
-                 remove it if it is one"
+                "`nan`, `None`, `NA` and the like, which programs write for a missing value, are read as \
+                 text; remove the row if it is one"
             }
             Self::InstructionRemoved => {
                 "the question is what follows the instruction in its prompt"

@@ -7,7 +7,7 @@ pub mod memory;
 
 use std::fmt::Write;
 
-use zs_model::ModelConfig;
+use zs_model::{ModelConfig, Tokenizer};
 
 pub use self::available::memory_of_machine;
 
@@ -80,7 +80,10 @@ impl<'a> Plan<'a> {
         };
         let apart = apart.filter(|(bytes, _)| *bytes > 0);
         let available = Available::on(devices.name(), devices);
-        let warnings = futile_settings_of(&config.training, &context.components)?;
+        // What is wrong with it is told when the policy is loaded.
+        let tokenizer = Tokenizer::from_dir(&config.policy).ok();
+        let training = &config.training;
+        let warnings = futile_settings_of(training, tokenizer.as_ref(), &context.components)?;
         Ok(Self { config, shape, parts, available, warnings, apart })
     }
 
