@@ -140,6 +140,24 @@ impl Tokenizer {
         self.token_id(text).is_none().then_some(text.as_str())
     }
 
+    /// Tags of actions and thoughts that do not come back when they are encoded and decoded, each with
+    /// the text that comes back. A policy with such a tokenizer writes no valid action.
+    ///
+    /// ```
+    /// assert!(zs_model::testing::byte_tokenizer().lost_tags().is_empty());
+    /// ```
+    #[must_use]
+    pub fn lost_tags(&self) -> Vec<(&'static str, String)> {
+        const TAGS: [&str; 6] =
+            ["<search>", "</search>", "<answer>", "</answer>", "<think>", "</think>"];
+        let lost = |tag: &'static str| {
+            let tokens = self.encode(&format!("a {tag} b")).unwrap_or_default();
+            let back = self.decode(&tokens);
+            (!back.contains(tag)).then_some((tag, back))
+        };
+        TAGS.into_iter().filter_map(lost).collect()
+    }
+
     /// Special tokens that decoded text holds, sorted.
     pub(crate) fn text_special_tokens(&self) -> Vec<String> {
         let decoder = self.inner.get_added_tokens_decoder();

@@ -460,6 +460,40 @@ fn tokens_that_the_configuration_adds() {
     check(&[config(json!({"additional_special_tokens": ["<s1>"]}))], "only 257 rows");
 }
 
+/// A vocabulary of words that takes tags apart, until it holds them as tokens.
+#[test]
+fn tags_that_do_not_come_back_are_named() {
+    let words = ["[UNK]", "a", "b", "search", "answer", "think", "<", ">", "</"];
+    let vocab: serde_json::Map<String, Value> =
+        words.iter().zip(0..).map(|(word, id)| ((*word).to_owned(), json!(id))).collect();
+    let tokenizer = |added: &[&str]| {
+        let token = |(content, id): (&&str, usize)| {
+            json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": false})
+        };
+        let added: Vec<Value> = added.iter().zip(words.len()..).map(token).collect();
+        json!({"version": "1.0", "added_tokens": added, "pre_tokenizer": {"type": "Whitespace"},
+            "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"}})
+        .to_string()
+    };
+    let lost = |added: &[&str]| {
+        let bytes = tokenizer(added).into_bytes();
+        zs_model::Tokenizer::from_bytes(&bytes, "tokenizer.json").unwrap().lost_tags()
+    };
+    let apart = lost(&[]);
+    assert_eq!((apart.len(), &apart[0]), (6, &("<search>", "a < search > b".to_owned())));
+    let tags = ["<search>", "</search>", "<answer>", "</answer>", "<think>", "</think>"];
+    assert_eq!(lost(&tags), []);
+    assert_eq!(lost(&tags[..4]).len(), 2);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model");
+    save(&path, u64::MAX);
+    std::fs::write(path.join("tokenizer.json"), tokenizer(&[])).unwrap();
+    let checks = verify_directory(&path, WeightCheck::Headers);
+    let tags = checks.iter().find(|it| it.name == "tags").unwrap();
+    assert!(tags.found.contains("comes back as `a < search > b`"), "{}", tags.found);
+}
+
 /// Checks the tokens that end a sequence.
 #[track_caller]
 fn check_ends(changes: &[Change<'_>], expected: &[u32]) {

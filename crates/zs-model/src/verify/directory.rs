@@ -139,6 +139,13 @@ impl Checks {
         if !tags.is_empty() {
             self.good("special tokens kept as text", tags.join(" "));
         }
+        if let Some((tag, back)) = tokenizer.lost_tags().first() {
+            let found = format!(
+                "`a {tag} b` comes back as `{back}`, so a policy writes no valid action; add the tags as \
+                 tokens"
+            );
+            self.push("tags", DirectoryState::Notice, found);
+        }
         self.chat_template(tokenizer);
         self.end_of_sequence(tokenizer, config);
     }

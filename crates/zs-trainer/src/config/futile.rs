@@ -26,7 +26,7 @@ pub fn futile_settings_of(
     let reward = components.rewards.build(&config.reward, &RewardResources::default()).ok();
     let curriculum = components.curricula.build(&config.curriculum, &())?;
     let mut warnings = futile_settings(config, &*algorithm, reward.as_ref(), &*curriculum);
-    warnings.extend(tokenizer.into_iter().flat_map(|it| short_settings(config, it)));
+    warnings.extend(tokenizer.into_iter().flat_map(|it| futile_for_policy(config, it)));
     Ok(warnings)
 }
 
@@ -128,14 +128,21 @@ const LOWEST_RATE: f64 = 1e-10;
 const HIGHEST_RATE: f64 = 0.1;
 const LARGE_EPSILON: f64 = 1e-2;
 
-/// Warnings about limits that are shorter than a tag with one word, in the tokens of the policy.
-pub(crate) fn short_settings(config: &TrainingConfig, tokenizer: &Tokenizer) -> Vec<String> {
+/// Warnings about a policy whose tokens cannot hold what a run needs: tags that the tokenizer loses, and
+/// limits that are shorter than a tag with one word.
+pub(crate) fn futile_for_policy(config: &TrainingConfig, tokenizer: &Tokenizer) -> Vec<String> {
     let rollout = &config.rollout;
     let count = |text: &str| tokenizer.encode(text).map_or(0, |it| it.len());
     let answer = count("<answer>a</answer>");
     let budget = rollout.token_budget.as_ref();
     let budgets = budget.into_iter().flat_map(|it| it.by_hops.iter().copied().chain([it.tokens]));
     let mut warnings = Vec::new();
+    if let Some((tag, back)) = tokenizer.lost_tags().first() {
+        warnings.push(format!(
+            "the policy's tokenizer gives `a {tag} b` back as `{back}`, so no action is valid and nothing is \
+             learned; add the tags as tokens"
+        ));
+    }
     let mut warn = |key: &str, limit: usize, needed: usize, text: &str, effect: &str| {
         if limit < needed {
             warnings.push(format!(
@@ -271,7 +278,7 @@ mod tests {
             let mut config = TrainingConfig::default();
             change(&mut config.rollout);
             // A byte a token: 18 for an answer or a search, 28 for an observation.
-            let warnings = short_settings(&config, &zs_model::testing::byte_tokenizer());
+            let warnings = futile_for_policy(&config, &zs_model::testing::byte_tokenizer());
             assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
             for (warning, expected) in warnings.iter().zip(expected) {
                 assert!(warning.contains(expected), "{warning}");

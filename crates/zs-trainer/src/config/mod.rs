@@ -20,7 +20,7 @@ pub use crate::alarm::AlarmsConfig;
 pub use error::RunFileError;
 pub use file::{Check, load, load_with, note_renamed_keys, parse, renamed_keys};
 pub use futile::futile_settings_of;
-pub(crate) use futile::{futile_settings, short_settings};
+pub(crate) use futile::{futile_for_policy, futile_settings};
 pub(crate) use made_up::check_group_size;
 pub use observe::LoggingConfig;
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};

@@ -12,7 +12,7 @@ use zs_rl::{Algorithm, RewardFunction, RewardResources};
 use super::{Trainer, Validation};
 use crate::callback::Callback;
 use crate::config::{
-    AlarmsConfig, Check, TrainingConfig, check_group_size, futile_settings, short_settings,
+    AlarmsConfig, Check, TrainingConfig, check_group_size, futile_for_policy, futile_settings,
 };
 use crate::device_name::DeviceName;
 use crate::engines::Engines;
@@ -223,7 +223,7 @@ impl TrainerBuilder {
         };
         check_group_size(self.config.schedule.group_size, &*algorithm)?;
         let mut warnings = futile_settings(&self.config, &*algorithm, Some(&reward), &*curriculum);
-        warnings.extend(short_settings(&self.config, self.policy.tokenizer()));
+        warnings.extend(futile_for_policy(&self.config, self.policy.tokenizer()));
         for it in warnings {
             context.note(&format!("warning: {it}"));
         }
