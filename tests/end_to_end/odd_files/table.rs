@@ -11,7 +11,8 @@ fn named(page: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut is_table = false;
     for line in page.lines() {
-        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let line = line.replace("\\|", "");
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         if !line.starts_with('|') {
             is_table = false;
         } else if cells.last() == Some(&"test") {

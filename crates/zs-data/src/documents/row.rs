@@ -48,12 +48,12 @@ impl DocumentRow {
         let is_other =
             |it: &str| ![inner_text, &contents].iter().any(|own| own.trim() == it.trim());
         let is_lost = |it: &String| passage.as_ref().is_some_and(|other| other.trim() != it.trim());
-        if has_differing
-            || body.as_ref().is_some_and(|it| !contents.trim().is_empty() && is_other(it))
-            || body.as_ref().is_some_and(is_lost)
-        {
+        let has_other = body.as_ref().is_some_and(|it| !contents.trim().is_empty() && is_other(it));
+        if has_differing || has_other || body.as_ref().is_some_and(is_lost) {
             context.note(NoteKind::FieldsDiffer);
         }
+        // The title of another text is none of this one.
+        let inner_title = if has_other { "" } else { inner_title };
         if body.is_none() && !inner_title.is_empty() {
             let line = contents.split('\n').next().unwrap_or_default().trim();
             let is_bare = line == inner_title;

@@ -5,8 +5,11 @@ pub(crate) mod values;
 use serde_json::Value;
 use zs_core::Question;
 
-use self::values::{element, is_damaged, is_missing_marker, list, not_blank, number, scalar, text};
+use self::values::{
+    element, is_damaged, is_missing_marker, leaves_nothing, list, not_blank, number, scalar, text,
+};
 use super::Fields;
+use crate::rows::literal::is_like_value;
 use crate::{NoteKind, RowContext, RowError};
 
 /// Separator of DeepResearcher between several golden answers in one text.
@@ -51,6 +54,9 @@ pub(super) fn question(
     if golden_answers.iter().any(|it| is_damaged(it)) || is_damaged(&text) {
         context.note(NoteKind::DamagedText);
     }
+    if golden_answers.iter().any(|it| leaves_nothing(it)) {
+        context.note(NoteKind::NothingToMatch);
+    }
     if text.parse::<f64>().is_ok() {
         context.note(NoteKind::NoLetters);
     }
@@ -73,8 +79,39 @@ pub fn scored_question(
     let gold_titles = gold_titles(row, context)?;
     let (field, value) = answers_field(row)?;
     let golden_answers = raw_answers(field, value, context)?;
+    if golden_answers.iter().any(|it| leaves_nothing(it)) {
+        context.note(NoteKind::NothingToMatch);
+    }
     let text = row.get("question").and_then(Value::as_str).unwrap_or_default().to_owned();
     assembled(row, context, stem, text, golden_answers, gold_titles)
+}
+
+/// Notes what is odd about the text of a prediction: a missing value or a list as programs print them,
+/// tags around the answer.
+///
+/// ```
+/// use zs_data::{NoteKind, RowReader, note_prediction};
+///
+/// let reader = RowReader::new("prediction");
+/// let rows = reader.json_lines::<String>("\"<answer> a </answer>\"".as_bytes(), "p.jsonl".as_ref())?;
+/// let mut rows = rows.try_filter_map(|text, context| {
+///     note_prediction(&text, context);
+///     Ok(Some(text))
+/// });
+/// rows.next();
+/// assert_eq!(rows.notes()[0].kind, NoteKind::TagsInPrediction);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn note_prediction(text: &str, context: &mut RowContext<'_>) {
+    if text.contains("<answer>") {
+        context.note(NoteKind::TagsInPrediction);
+    }
+    if is_missing_marker(text) {
+        context.note(NoteKind::MissingMarker);
+    }
+    if is_like_value(text) {
+        context.note(NoteKind::ListLikeText);
+    }
 }
 
 /// Question of the parts that were read and the other fields of its row.

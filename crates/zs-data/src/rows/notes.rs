@@ -36,6 +36,10 @@ pub enum NoteKind {
     TimeAsText,
     /// An answer that programs write for a missing value.
     MissingMarker,
+    /// An answer of which scoring leaves nothing: `A`, `%`.
+    NothingToMatch,
+    /// A prediction with tags around the answer.
+    TagsInPrediction,
     /// A text that was decoded or escaped wrongly.
     DamagedText,
     /// A question behind a known instruction.
@@ -79,6 +83,8 @@ impl NoteKind {
             | Self::FractionAsText
             | Self::TimeAsText
             | Self::MissingMarker
+            | Self::NothingToMatch
+            | Self::TagsInPrediction
             | Self::DamagedText
             | Self::WholePrompt
             | Self::LastMessage
@@ -107,6 +113,13 @@ impl NoteKind {
             Self::TimeAsText => {
                 "a date with a time of day is read as `2020-01-02 03:04:05`; write it as text, as it \
                  should read"
+            }
+            Self::NothingToMatch => {
+                "nothing is left of an answer without articles and punctuation (`A`, `%`), so an empty \
+                 prediction matches it; write it in words"
+            }
+            Self::TagsInPrediction => {
+                "a prediction holds `<answer>` and is compared with it; call the field `transcript`"
             }
             Self::DamagedText => {
                 "a text was decoded or escaped wrongly (U+FFFD, `Ã©`, `\\u00e9`, `&amp;`) and is read \

@@ -49,7 +49,15 @@ impl ParquetRows {
             .iter()
             .filter(|it| columns.is_none_or(|columns| is_among(columns, it.name())))
             .map(|column| Ok((column.name().to_owned(), project(schema, column)?)))
-            .collect::<Result<Vec<_>, ParquetError>>()?;
+            .collect::<Result<Vec<(String, SchemaDescPtr)>, ParquetError>>()?;
+        let names = columns.iter().map(|it| &it.0);
+        if let Some(name) = names
+            .enumerate()
+            .find_map(|(at, name)| columns[..at].iter().any(|it| it.0 == *name).then_some(name))
+        {
+            let problem = format!("two columns are called `{name}`; rename one");
+            return Err(ParquetError::General(problem));
+        }
         Ok(Self {
             reader,
             columns,
@@ -109,14 +117,7 @@ impl ParquetRows {
                 self.notes.add(NoteKind::TimeAsText, self.number);
             }
             let value = to_json(field, name, &mut budget)?;
-            // Of columns with the same name the first is read, as in tables.
-            match row.get(name) {
-                None => _ = row.insert(name.clone(), value),
-                Some(first) if !value.is_null() && *first != value => {
-                    self.notes.add(NoteKind::FieldsDiffer, self.number);
-                }
-                Some(_) => {}
-            }
+            row.insert(name.clone(), value);
         }
         Ok(row)
     }

@@ -68,20 +68,12 @@ pub(super) const NEUTRAL: &[(&str, &str)] = &[
     ("top_k", "0"),
     ("min_p", "0"),
     ("top_logprobs", "0"),
-    ("tool_choice", "\"none\""),
-    ("tool_choice", "\"auto\""),
     ("function_call", "\"none\""),
     ("function_call", "\"auto\""),
     ("modalities", r#"["text"]"#),
-    ("stop_token_ids", "[]"),
-    ("skip_special_tokens", "true"),
-    ("ignore_eos", "false"),
     ("add_generation_prompt", "true"),
     ("continue_final_message", "false"),
-    ("chat_template_kwargs", "{}"),
     ("use_beam_search", "false"),
-    ("length_penalty", "1"),
-    ("include_stop_str_in_output", "false"),
 ];
 
 /// Keys of `stream_options`.

@@ -31,11 +31,11 @@ pub(super) fn requests(files: &mut Vec<OddFile>) {
         ("neutral_keys", br#"{"prompt":"abc","best_of":1.0,"tools":[]}"#, Ok(json!(["abc"]))),
         (
             "vllm_defaults",
-            br#"{"prompt":"abc","stop_token_ids":[],"skip_special_tokens":true,"ignore_eos":false,"top_k":0,"length_penalty":1.0,"use_beam_search":false}"#,
+            br#"{"prompt":"abc","top_k":0,"min_p":0,"repetition_penalty":1.0,"use_beam_search":false}"#,
             Ok(json!(["abc"])),
         ),
-        ("ignore_eos", br#"{"prompt":"a","ignore_eos":true}"#, Err("`ignore_eos` is not supported")),
-        ("stop_ids", br#"{"prompt":"a","stop_token_ids":[5]}"#, Err("`stop_token_ids` is not")),
+        ("ignore_eos", br#"{"prompt":"a","ignore_eos":true}"#, Err("the key `ignore_eos` is")),
+        ("stop_ids", br#"{"prompt":"a","stop_token_ids":[5]}"#, Err("the key `stop_token_ids` is")),
         (
             "stream_options",
             br#"{"prompt":"abc","stream_options":{"include_usage":null,"include_obfuscation":false,"continuous_usage_stats":false}}"#,
@@ -99,7 +99,7 @@ pub(super) fn requests(files: &mut Vec<OddFile>) {
         ),
         (
             "clients",
-            br#"{"messages":[{"role":"developer","content":"a","name":"b"},{"role":"assistant","content":"c","refusal":null,"annotations":[],"audio":null,"tool_calls":[]},{"role":"user","content":[{"text":"d"}]}],"tool_choice":"auto","tools":[],"function_call":"none","modalities":["text"],"n":1,"logprobs":false,"response_format":{"type":"text"},"parallel_tool_calls":true,"add_generation_prompt":true,"chat_template_kwargs":{}}"#,
+            br#"{"messages":[{"role":"developer","content":"a","name":"b"},{"role":"assistant","content":"c","refusal":null,"annotations":[],"audio":null,"tool_calls":[]},{"role":"user","content":[{"text":"d"}]}],"tools":[],"function_call":"none","modalities":["text"],"n":1,"logprobs":false,"response_format":{"type":"text"},"parallel_tool_calls":true,"add_generation_prompt":true}"#,
             Ok(json!(["a\nc\nd"])),
         ),
         (
@@ -115,7 +115,7 @@ pub(super) fn requests(files: &mut Vec<OddFile>) {
         (
             "tool_choice",
             br#"{"messages":[{"role":"user","content":"a"}],"tool_choice":"required"}"#,
-            Err("`tool_choice` is not supported"),
+            Err("the key `tool_choice` is"),
         ),
         (
             "json_mode",

@@ -12,6 +12,7 @@ pub(super) fn strangers(files: &mut Vec<OddFile>) {
     answers(files);
     questions(files);
     documents(files);
+    predictions(files);
     refused(files);
 }
 
@@ -65,6 +66,10 @@ fn answers(files: &mut Vec<OddFile>) {
     ] {
         add(name, text.into(), json!([text]), &[("damaged_text", 1)]);
     }
+    for (name, text) in [("q_letter.jsonl", "A"), ("q_sign.jsonl", "%"), ("q_article.jsonl", "The")]
+    {
+        add(name, text.into(), json!([text]), &[("nothing_to_match", 1)]);
+    }
     for (name, text) in
         [("q_marker_na.jsonl", "NA"), ("q_marker_nat.jsonl", "NaT"), ("q_marker_n_a.jsonl", "n/a")]
     {
@@ -85,8 +90,8 @@ fn questions(files: &mut Vec<OddFile>) {
     );
     add(
         "q_same_answers.jsonl",
-        json!({"id": "1", "question": "who?", "golden_answers": ["A", "b"], "answer": "a"}),
-        json!(["1", "who?", ["A", "b"]]),
+        json!({"id": "1", "question": "who?", "golden_answers": ["ANN", "b"], "answer": "Ann"}),
+        json!(["1", "who?", ["ANN", "b"]]),
         &[],
     );
     add(
@@ -110,8 +115,8 @@ fn questions(files: &mut Vec<OddFile>) {
         &[],
     );
     let two = parquet::write_columns(&[("question", "who?"), ("answer", "a"), ("answer", "b")]);
-    let rows = json!([["q_two_columns-1", "who?", ["a"]]]);
-    files.push(good(Kind::Questions, "q_two_columns.parquet", two, rows, differ));
+    let error = "two columns are called `answer`";
+    files.push(bad(Kind::Questions, "q_two_columns.parquet", two, error));
     let rows = json!([["q_two_columns_table-1", "who?", ["a"]]]);
     let table = "question,answer,answer\nwho?,a,b\n";
     files.push(good(Kind::Questions, "q_two_columns_table.csv", table, rows, differ));
@@ -165,6 +170,32 @@ fn documents(files: &mut Vec<OddFile>) {
     let table = "docid\tpassage\n1\tx y\n";
     let rows = json!([["1", "", "x y"]]);
     files.push(good(Kind::Documents, "d_passages.tsv", table, rows, &[]));
+}
+
+fn predictions(files: &mut Vec<OddFile>) {
+    let mut add = |name: &str, prediction: Value, is_exact: bool, notes: &[(&str, usize)]| {
+        let row = json!({"golden_answers": ["Ann"], "prediction": prediction}).to_string();
+        let read = json!([[prediction, is_exact]]);
+        files.push(good(Kind::Predictions, name, row, read, notes));
+    };
+    add("p_tags.jsonl", json!("<answer>Ann</answer>"), false, &[("tags_in_prediction", 1)]);
+    add("p_marker.jsonl", json!("None"), false, &[("missing_marker", 1)]);
+    add("p_printed_list.jsonl", json!("['Ann']"), true, &[("list_like_text", 1)]);
+    add("p_blank.jsonl", json!(""), false, &[]);
+    add("p_separator_text.jsonl", json!("ann."), true, &[]);
+    let nothing: &[(&str, usize)] = &[("nothing_to_match", 1)];
+    let row = json!({"golden_answers": ["A"], "prediction": ""}).to_string();
+    files.push(good(Kind::Predictions, "p_letter.jsonl", row, json!([["", true]]), nothing));
+    let row = json!({"golden_answers": "a<|answer_split|>Ann", "prediction": "Ann"}).to_string();
+    files.push(good(Kind::Predictions, "p_separator.jsonl", row, json!([["Ann", true]]), &[]));
+    for (name, row, error) in [
+        ("p_truth.jsonl", json!({"answer": "a", "prediction": true}), "is a truth value"),
+        ("p_object.jsonl", json!({"answer": "a", "prediction": {"text": "a"}}), "is an object"),
+        ("p_chat.jsonl", json!({"answer": "a", "transcript": [{"role": "user"}]}), "is a list"),
+        ("p_null_answers.jsonl", json!({"answer": null, "prediction": "a"}), "is missing"),
+    ] {
+        files.push(bad(Kind::Predictions, name, row.to_string(), error));
+    }
 }
 
 fn refused(files: &mut Vec<OddFile>) {

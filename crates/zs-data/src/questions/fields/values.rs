@@ -94,6 +94,13 @@ pub(crate) fn is_missing_marker(text: &str) -> bool {
     )
 }
 
+/// True for an answer of which scoring leaves nothing, since it is an article, as the letter `A` of a
+/// choice, or punctuation.
+pub(crate) fn leaves_nothing(answer: &str) -> bool {
+    let is_odd = answer.chars().any(char::is_uppercase) || !answer.contains(char::is_alphanumeric);
+    is_odd && !answer.trim().is_empty() && zs_core::normalize_answer(answer).is_empty()
+}
+
 /// True for a text with signs of a wrong decoding (U+FFFD, UTF-8 read as Latin-1) or of one escape too
 /// many (`\u00e9`, `&amp;`).
 pub(crate) fn is_damaged(text: &str) -> bool {
