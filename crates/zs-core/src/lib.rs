@@ -49,5 +49,5 @@ pub use search::{
     EngineScope, MALFORMED_REPLY, SearchEngine, SearchError, SearchRequest, SearchResult,
     guarded_search,
 };
-pub use thoughts::{prefill, without_prefill, without_thoughts};
+pub use thoughts::{is_never_closed, prefill, without_prefill, without_thoughts};
 pub use transcript::{Transcript, TranscriptTurn};

@@ -72,6 +72,23 @@ pub fn without_thoughts(reply: &str) -> &str {
     }
 }
 
+/// True where a prompt opens the thoughts and the written reply to it never closes them, so that all of it
+/// is thoughts.
+///
+/// ```
+/// use zs_core::is_never_closed;
+///
+/// assert!(is_never_closed("Paris", "<think>\n"));
+/// assert!(!is_never_closed("So. </think> Paris", "<think>\n"));
+/// assert!(!is_never_closed("Paris", ""));
+/// ```
+#[must_use]
+pub fn is_never_closed(reply: &str, prefill: &str) -> bool {
+    prefill.trim_start().starts_with(OPENING)
+        && !prefill.contains(CLOSING)
+        && !without_prefill(reply, prefill).contains(CLOSING)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +122,21 @@ mod tests {
             ("<think>\n\n</think>\nb", "<think>\n\n</think>\n\n", "b"),
         ] {
             assert_eq!(without_prefill(reply, prefill), expected, "{reply:?} {prefill:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_may_never_close_its_thoughts() {
+        for (reply, prefill, expected) in [
+            ("a", "<think>\n", true),
+            ("<think>a", "<think>\n", true),
+            ("", "<think>", true),
+            ("a</think>b", "<think>\n", false),
+            ("a", "<think>\n\n</think>\n\n", false),
+            ("a", "<answer>", false),
+            ("<think>a", "", false),
+        ] {
+            assert_eq!(is_never_closed(reply, prefill), expected, "{reply:?} {prefill:?}");
         }
     }
 

@@ -9,7 +9,19 @@ use zs_core::Document;
 use self::row::DocumentRow;
 use crate::{DataError, Note, ReadReport, RowReader, Rows};
 
-const COLUMNS: [&str; 5] = ["id", "_id", "title", "text", "contents"];
+const COLUMNS: [&str; 11] = [
+    "id",
+    "_id",
+    "title",
+    "text",
+    "contents",
+    "passage",
+    "content",
+    "docid",
+    "doc_id",
+    "pid",
+    "passage_id",
+];
 
 /// Documents of a file, with decisions of the reader.
 #[derive(Debug)]
@@ -23,9 +35,10 @@ pub struct Corpus {
 /// Reads a corpus into memory.
 ///
 /// - **Rows**: `{"id", "title", "text"}`, or `{"id", "contents"}` with `"Title"\nText` as contents,
-///   the form of Search-R1's Wikipedia dump ([`Document::split_contents`]). Names may have any case,
-///   other fields are ignored, values may be numbers or null. A row without text but with a title has
-///   the title for its text; a row without both is left out.
+///   the form of Search-R1's Wikipedia dump ([`Document::split_contents`]); `passage` and `content` are
+///   texts too, `docid`, `doc_id`, `pid` and `passage_id` ids. Names may have any case, other fields are
+///   ignored, values may be numbers or null. A blank field counts as absent. A row without text but with
+///   a title has the title for its text; a row without both is left out.
 /// - **Files**: all that [`RowReader`] reads: JSON Lines, one JSON array of rows (`HippoRAG`), tables
 ///   (DPR), Parquet.
 ///

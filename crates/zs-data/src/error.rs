@@ -80,7 +80,7 @@ pub enum RowError {
         limit: usize,
     },
     /// Text that is not JSON, or JSON of another form.
-    #[error("not a {noun}: {}{error}", in_field(field))]
+    #[error("not a {noun}: {}{error}{}", in_field(field), advice(error))]
     NotJson {
         /// Name of a row, e.g. `question`.
         noun: &'static str,
@@ -155,6 +155,20 @@ impl RowError {
     #[must_use]
     pub fn invalid(problem: impl Into<String>) -> Self {
         Self::Invalid { problem: problem.into() }
+    }
+}
+
+/// Advice on what other programs write in place of JSON, after `; `.
+fn advice(error: &serde_json::Error) -> &'static str {
+    let message = error.to_string();
+    if error.is_eof() {
+        "; write each row whole, on a line of its own (`jq -c .`)"
+    } else if message.starts_with("key must be a string") {
+        "; write rows with `json.dumps`, not as Python prints them"
+    } else if message.starts_with("expected value") && error.column() > 1 {
+        "; JSON has neither NaN nor single quotes: write null, and texts in double quotes"
+    } else {
+        ""
     }
 }
 

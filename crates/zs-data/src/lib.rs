@@ -42,8 +42,8 @@ pub use episodes::{RecordedEpisode, RecordedTurn, open_episodes, open_queries, r
 pub use error::{DataError, RowError};
 pub use questions::{
     DistinctQuestions, Fields, QuestionFile, QuestionSet, QuestionSource, distinct_ids,
-    distinct_questions, open_episode_rows, open_question_rows, open_questions, read_question_set,
-    read_questions, register_question_sources, scored_question,
+    distinct_questions, note_prediction, open_episode_rows, open_question_rows, open_questions,
+    read_question_set, read_questions, register_question_sources, scored_question,
 };
 pub use regular::{open_regular, read_regular, read_regular_text};
 pub use rows::notes::{Note, NoteKind, NoteLevel};

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use zs_data::{
     DataError, Dump, Fields, Note, NoteKind, RowContext, RowError, Rows, distinct_ids,
-    open_question_rows, scored_question,
+    note_prediction, open_question_rows, scored_question,
 };
 
 use crate::{Protocol, QuestionRecord};
@@ -127,6 +127,9 @@ fn score_row(
         return Err(RowError::Missing { field: "prediction", alternatives: "transcript" });
     }
     let prediction = text(row, "prediction")?;
+    if let Some(text) = &prediction {
+        note_prediction(text, context);
+    }
     let score = |it| QuestionRecord::of_prediction(&question, prediction.clone(), it);
     Ok(protocols.iter().map(score).collect())
 }

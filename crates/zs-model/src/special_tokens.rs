@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 use crate::model_file;
 
 const CONFIG: &str = "tokenizer_config.json";
-const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+pub(crate) const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 
 /// Roles that every tokenizer of transformers has.
-const ROLES: [&str; 7] =
+pub(crate) const ROLES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// `tokenizer_config.json`, and the special tokens of that file and of `special_tokens_map.json`.

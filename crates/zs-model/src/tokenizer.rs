@@ -1,6 +1,7 @@
 //! Tokenizers in Hugging Face format.
 
 mod byte_runs;
+mod configured;
 mod growth;
 
 use std::collections::{BTreeMap, HashSet};
@@ -61,7 +62,8 @@ pub enum TokenizerError {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` and the chat template of a model directory.
+    /// Reads `tokenizer.json` and the chat template of a model directory, with the tokens that
+    /// `tokenizer_config.json` and the files beside it add.
     ///
     /// # Errors
     ///
@@ -74,8 +76,10 @@ impl Tokenizer {
         })?;
         let config = TokenizerConfig::from_dir(dir).map_err(ChatTemplateError::from)?;
         let roles = config.tokens.clone();
+        let mut tokenizer = Self::from_bytes(&bytes, path)?;
+        configured::add_configured(&mut tokenizer.inner, &config, dir)
+            .map_err(ChatTemplateError::from)?;
         let chat_template = ChatTemplate::with_config(dir, config)?;
-        let tokenizer = Self::from_bytes(&bytes, path)?;
         Ok(Self { chat_template, roles, ..tokenizer }.with_control_tokens(&[]))
     }
 
@@ -134,6 +138,24 @@ impl Tokenizer {
     pub(crate) fn missing_eos_token(&self) -> Option<&str> {
         let text = self.roles.get("eos_token")?;
         self.token_id(text).is_none().then_some(text.as_str())
+    }
+
+    /// Tags of actions and thoughts that do not come back when they are encoded and decoded, each with
+    /// the text that comes back. A policy with such a tokenizer writes no valid action.
+    ///
+    /// ```
+    /// assert!(zs_model::testing::byte_tokenizer().lost_tags().is_empty());
+    /// ```
+    #[must_use]
+    pub fn lost_tags(&self) -> Vec<(&'static str, String)> {
+        const TAGS: [&str; 6] =
+            ["<search>", "</search>", "<answer>", "</answer>", "<think>", "</think>"];
+        let lost = |tag: &'static str| {
+            let tokens = self.encode(&format!("a {tag} b")).unwrap_or_default();
+            let back = self.decode(&tokens);
+            (!back.contains(tag)).then_some((tag, back))
+        };
+        TAGS.into_iter().filter_map(lost).collect()
     }
 
     /// Special tokens that decoded text holds, sorted.

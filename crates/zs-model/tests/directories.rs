@@ -121,6 +121,35 @@ fn configurations() {
         json!({"quantization_config": {"quant_method": "awq", "bits": 4}}),
         "quantization_config = awq",
     );
+    // Settings that programs read differently.
+    let yarn = json!({"rope_type": "yarn", "factor": 4.0});
+    set(
+        json!({"rope_parameters": {"rope_type": "default", "rope_theta": 5.0}, "rope_scaling": yarn}),
+        "rope_parameters says otherwise",
+    );
+    set(json!({"rope_parameters": {"rope_theta": 5.0}, "rope_scaling": {"type": "default"}}), "");
+    set(json!({"rope_parameters": {}, "rope_scaling": yarn}), "rope_type = \"yarn\"");
+    set(json!({"rope_scaling": "linear"}), "rope_scaling = \"linear\"");
+    set(json!({"rope_scaling": [2.0]}), "write an object");
+    set(json!({"rope_scaling": {"rope_type": null, "type": "yarn"}}), "rope_type = \"yarn\"");
+    for kind in ["linear", "longrope", "su", "mrope", "LLAMA3"] {
+        set(json!({"rope_scaling": {"type": kind, "factor": 2.0}}), "use default or llama3");
+    }
+    for method in ["gptq", "fp8", "bitsandbytes", "compressed-tensors", "mxfp4"] {
+        set(json!({"quantization_config": {"quant_method": method}}), method);
+    }
+    set(json!({"quantization_config": {"load_in_4bit": true}}), "quantization_config = unnamed");
+    set(json!({"model_type": "qwen2"}), "model_type = qwen2");
+    set(json!({"architectures": ["Qwen2ForCausalLM"], "model_type": "llama"}), "another family");
+    set(json!({"architectures": "LlamaForCausalLM"}), "architectures: invalid type");
+    set(json!({"architectures": ["LlamaModel"]}), "architectures = LlamaModel");
+    set(json!({"partial_rotary_factor": 0.5}), "partial_rotary_factor = 0.5");
+    set(json!({"hidden_act": "gelu"}), "hidden_act = gelu");
+    set(json!({"mlp_bias": true}), "mlp_bias = true");
+    set(json!({"max_position_embeddings": 256.0}), "max_position_embeddings: invalid type");
+    for dtype in [json!("bfloat16"), json!("torch.float16"), json!("auto"), json!(null)] {
+        set(json!({"dtype": dtype, "torch_dtype": dtype}), "");
+    }
     set(json!({"num_experts": 8}), "mixtures of experts");
     set(json!({"architectures": ["MixtralForCausalLM"]}), "mixtures of experts");
     set(json!({"architectures": ["Qwen3MoeForCausalLM"]}), "mixtures of experts");
@@ -147,7 +176,7 @@ fn configurations() {
     set(json!({"max_position_embeddings": huge}), "max_position_embeddings");
     set(json!({"num_hidden_layers": 3}), "model.layers.2.");
     set(json!({"num_hidden_layers": 1}), "model.layers.1.");
-    set(json!({"tie_word_embeddings": true}), "");
+    set(json!({"tie_word_embeddings": true}), "lm_head.weight differs");
     set(json!({"vocab_size": 258}), "calls for [258, 32]");
     check(&[Write(CONFIG, "{")], "config.json");
     check(&[Write(CONFIG, "\u{feff}{}")], "config.json");
@@ -161,6 +190,8 @@ fn weights() {
     check(&remove("pytorch_model-00001-of-00002.bin", "x"), "convert it with transformers");
     check(&remove("model.gguf", "GGUF"), "GGUF does not load");
     check(&remove("adapter_config.json", "{}"), "LoRA adapters");
+    check(&[Write("adapter_config.json", "{}")], "LoRA adapters in the same place");
+    check(&[Write("pytorch_model.bin", "x"), Write("consolidated.safetensors", "x")], "");
     check(&[Rename(WEIGHTS, "model-00001-of-00002.safetensors")], "has another name");
     check(&[Remove(WEIGHTS)], "fetch the weights");
     check(&[Write(WEIGHTS, POINTER)], "Git LFS pointer");
@@ -280,6 +311,7 @@ fn templates() {
         ],
         "31 Jan 2026",
     );
+    check_prompt(&[Write("chat_template.jinja", r"{{ '\U0001F600 \/ \u00e9' }}")], "😀 \\/ é");
     let fails = |template: &str, expected: &str| {
         check(&[Write("chat_template.jinja", template)], expected);
     };
@@ -346,6 +378,120 @@ fn tokenizers() {
     let more = json!({"id": 300, "content": "<more>", "single_word": false, "lstrip": false, "rstrip": false,
         "normalized": false, "special": true});
     refused(&|it| it["added_tokens"].as_array_mut().unwrap().push(more.clone()), "only 257 rows");
+}
+
+/// Checks the tokens of a text with tags, by their texts, of a model whose embedding has rows to spare.
+#[track_caller]
+fn check_tokens(changes: &[Change<'_>], text: &str, expected: &[&str]) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    std::fs::write(path.join("tokenizer.json"), byte_tokenizer().to_json().unwrap()).unwrap();
+    changes.iter().for_each(|it| apply(path, it));
+    let tokenizer = zs_model::Tokenizer::from_dir(path).unwrap();
+    let tokens = tokenizer.encode(text).unwrap();
+    let texts: Vec<String> = tokens.iter().map(|it| tokenizer.token_text(*it).unwrap()).collect();
+    assert_eq!(texts, expected);
+    assert_eq!(tokenizer.decode_with_special(&tokens), text);
+}
+
+/// The tokens that transformers 5.24 has for the same files.
+#[test]
+fn tokens_that_the_configuration_adds() {
+    let object = |flags: Value| {
+        let mut token = json!({"content": "<s1>", "special": true, "lstrip": false, "rstrip": false,
+            "single_word": false, "normalized": false});
+        for (name, value) in flags.as_object().unwrap() {
+            token[name] = value.clone();
+        }
+        token
+    };
+    let config = |fields: Value| Set(TOKENIZER_CONFIG, fields);
+    let split = ["<", "s", "1", ">"];
+    check_tokens(&[], "<s1>", &split);
+    check_tokens(
+        &[config(json!({"added_tokens_decoder": {"300": object(json!({}))}}))],
+        "<s1>",
+        &["<s1>"],
+    );
+    check_tokens(
+        &[config(json!({"additional_special_tokens": ["<s1>"]}))],
+        "a<s1>",
+        &["a", "<s1>"],
+    );
+    check_tokens(
+        &[config(json!({"extra_special_tokens": [object(json!({}))]}))],
+        "<s1>",
+        &["<s1>"],
+    );
+    check_tokens(&[Write("added_tokens.json", r#"{"<s1>": 300}"#)], "<s1>", &["<s1>"]);
+    let map = r#"{"additional_special_tokens": ["<s1>"]}"#;
+    check_tokens(&[Write("special_tokens_map.json", map)], "<s1>", &["<s1>"]);
+    // A list in `tokenizer_config.json` holds in place of the files of older versions.
+    let list = json!({"added_tokens_decoder": {}});
+    check_tokens(
+        &[
+            config(list),
+            Write("added_tokens.json", r#"{"<s1>": 300}"#),
+            Write("special_tokens_map.json", map),
+        ],
+        "<s1>",
+        &split,
+    );
+    // The flags of a token that is there already.
+    let eos = object(json!({"content": "<eos>", "lstrip": true}));
+    check_tokens(&[config(json!({"added_tokens_decoder": {"256": eos}}))], "<eos>", &["<eos>"]);
+    check_tokens(
+        &[config(json!({"split_special_tokens": true}))],
+        "<eos>",
+        &["<", "e", "o", "s", ">"],
+    );
+    // A role alone adds no token; beside others its token comes first, as in transformers.
+    check_tokens(&[config(json!({"eos_token": "<s1>"}))], "<s1>", &split);
+    let both = json!({"eos_token": "<s1>", "additional_special_tokens": ["<s2>"]});
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tokenizer.json"), byte_tokenizer().to_json().unwrap()).unwrap();
+    apply(dir.path(), &config(both));
+    let tokenizer = zs_model::Tokenizer::from_dir(dir.path()).unwrap();
+    assert_eq!((tokenizer.token_id("<s1>"), tokenizer.token_id("<s2>")), (Some(257), Some(258)));
+    let broken = json!({"added_tokens_decoder": {"x": "<s1>"}});
+    check(&[config(broken)], "`added_tokens_decoder` holds what is no token");
+    check(&[Write("added_tokens.json", r#"{"<s1>": "300"}"#)], "added_tokens.json");
+    // The model has no row for it.
+    check(&[config(json!({"additional_special_tokens": ["<s1>"]}))], "only 257 rows");
+}
+
+/// A vocabulary of words that takes tags apart, until it holds them as tokens.
+#[test]
+fn tags_that_do_not_come_back_are_named() {
+    let words = ["[UNK]", "a", "b", "search", "answer", "think", "<", ">", "</"];
+    let vocab: serde_json::Map<String, Value> =
+        words.iter().zip(0..).map(|(word, id)| ((*word).to_owned(), json!(id))).collect();
+    let tokenizer = |added: &[&str]| {
+        let token = |(content, id): (&&str, usize)| {
+            json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": false})
+        };
+        let added: Vec<Value> = added.iter().zip(words.len()..).map(token).collect();
+        json!({"version": "1.0", "added_tokens": added, "pre_tokenizer": {"type": "Whitespace"},
+            "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"}})
+        .to_string()
+    };
+    let lost = |added: &[&str]| {
+        let bytes = tokenizer(added).into_bytes();
+        zs_model::Tokenizer::from_bytes(&bytes, "tokenizer.json").unwrap().lost_tags()
+    };
+    let apart = lost(&[]);
+    assert_eq!((apart.len(), &apart[0]), (6, &("<search>", "a < search > b".to_owned())));
+    let tags = ["<search>", "</search>", "<answer>", "</answer>", "<think>", "</think>"];
+    assert_eq!(lost(&tags), []);
+    assert_eq!(lost(&tags[..4]).len(), 2);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model");
+    save(&path, u64::MAX);
+    std::fs::write(path.join("tokenizer.json"), tokenizer(&[])).unwrap();
+    let checks = verify_directory(&path, WeightCheck::Headers);
+    let tags = checks.iter().find(|it| it.name == "tags").unwrap();
+    assert!(tags.found.contains("comes back as `a < search > b`"), "{}", tags.found);
 }
 
 /// Checks the tokens that end a sequence.

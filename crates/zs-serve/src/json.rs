@@ -26,7 +26,7 @@ pub(crate) struct Keys {
     pub(crate) also_read: &'static [&'static str],
     /// Keys that are not read, and do not change the response.
     pub(crate) ignored: &'static [&'static str],
-    /// Keys that are not supported, each with the value that changes nothing, as JSON.
+    /// Keys that are not supported, each with a value that changes nothing, as JSON.
     pub(crate) neutral: &'static [(&'static str, &'static str)],
 }
 
@@ -35,8 +35,13 @@ impl Keys {
         [self.read, self.also_read, self.ignored].into_iter().any(|it| it.contains(&key))
     }
 
-    fn neutral_value(&self, key: &str) -> Option<&'static str> {
-        self.neutral.iter().find(|(name, _)| *name == key).map(|(_, value)| *value)
+    /// Values with which a key changes nothing; none for other keys.
+    fn neutral_values(&self, key: &str) -> impl Iterator<Item = &'static str> {
+        self.neutral.iter().filter(move |(name, _)| *name == key).map(|(_, value)| *value)
+    }
+
+    fn is_neutral(&self, key: &str) -> bool {
+        self.neutral_values(key).next().is_some()
     }
 }
 
@@ -102,7 +107,7 @@ where
 
 fn refusal(key: &str, keys: Keys, place: &str) -> ApiError {
     let shown: String = key.chars().take(MAX_SHOWN_KEY).collect();
-    if keys.neutral_value(key).is_some() {
+    if keys.is_neutral(key) {
         let message = format!("{place}`{shown}` is not supported; remove it");
         return ApiError::Invalid { field: Some(Cow::Owned(shown)), message };
     }
@@ -139,8 +144,9 @@ impl<'de> Visitor<'de> for KeyCheck<'_> {
             let is_fine = if self.keys.is_accepted(&key) {
                 map.next_value::<IgnoredAny>()?;
                 true
-            } else if let Some(neutral) = self.keys.neutral_value(&key) {
-                is_neutral(map.next_value::<&RawValue>()?.get(), neutral)
+            } else if self.keys.is_neutral(&key) {
+                let value = map.next_value::<&RawValue>()?.get();
+                self.keys.neutral_values(&key).any(|it| is_neutral(value, it))
             } else {
                 map.next_value::<Option<IgnoredAny>>()?.is_none()
             };

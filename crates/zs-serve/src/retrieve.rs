@@ -119,6 +119,12 @@ pub(crate) async fn retrieve(
 /// Reads a request and checks it.
 fn check(app: &App, body: &[u8]) -> Result<Checked, ApiError> {
     let request: RetrieveRequest<'_> = read_object(body, KEYS, "")?;
+    if let (Some(topk), Some(top_k)) = (request.topk, request.top_k)
+        && topk != top_k
+    {
+        let message = format!("`topk` is {topk} and `top_k` is {top_k}; send one of them");
+        return Err(ApiError::field("top_k", message));
+    }
     let (inputs, k, form) = match (request.queries, request.query) {
         (Some(queries), None) => {
             let scores = request.return_scores.unwrap_or(false);

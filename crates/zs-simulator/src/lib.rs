@@ -31,6 +31,7 @@
 //! ```
 
 pub mod audit;
+mod chat_reply;
 pub mod collect;
 pub mod pretraining;
 mod register;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use zs_core::registry::check;
 use zs_core::{SearchEngine, SearchError, SearchRequest, SearchResult};
 use zs_search::Ledger;
 use zs_search::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
 
+use crate::chat_reply::{Reply, read_reply};
 use crate::simulated::Counters;
 use crate::{
     QueryGate, SimulatedStats, SimulationError, SimulationPrompt, SimulationTemplates,
@@ -142,47 +143,6 @@ pub struct RemoteEngine {
     counters: Counters,
 }
 
-/// Fields of a server's response that are read.
-#[derive(Debug, Deserialize)]
-struct CompletionResponse {
-    choices: Vec<Choice>,
-    #[serde(default)]
-    usage: Value,
-}
-
-#[derive(Debug, Deserialize)]
-struct Choice {
-    /// Reply of a chat.
-    #[serde(default)]
-    message: Option<Message>,
-    /// Reply of a plain completion.
-    #[serde(default)]
-    text: Option<String>,
-    #[serde(default)]
-    finish_reason: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Message {
-    /// Null where a model produced only reasoning, or refused.
-    #[serde(default)]
-    content: Option<String>,
-}
-
-/// Text of a reply, and true if it was truncated at the token limit.
-struct Written {
-    text: String,
-    is_cut: bool,
-}
-
-/// A count that may be null or written with a fraction; anything else counts nothing, since a reply is
-/// worth more than the count of its tokens.
-fn count(usage: &Value, key: &str) -> u64 {
-    let value = &usage[key];
-    let fraction = || value.as_f64().filter(|it| *it < 1e15).map(|it| it as u64);
-    value.as_u64().or_else(fraction).unwrap_or(0)
-}
-
 impl RemoteEngine {
     /// An engine over the servers of a configuration; nothing is sent yet.
     ///
@@ -277,22 +237,13 @@ impl RemoteEngine {
         body.to_string()
     }
 
-    fn read(&self, text: &str) -> Result<Written, String> {
-        let reply: CompletionResponse =
-            serde_json::from_str(text).map_err(|error| format!("not a completion: {error}"))?;
+    fn read(&self, text: &str) -> Result<Reply, String> {
+        let reply = read_reply(text, self.config.api == RemoteApi::Chat)?;
         self.client.ledger().record(self.client.name(), |usage| {
-            usage.prompt_tokens += count(&reply.usage, "prompt_tokens");
-            usage.completion_tokens += count(&reply.usage, "completion_tokens");
+            usage.prompt_tokens += reply.prompt_tokens;
+            usage.completion_tokens += reply.completion_tokens;
         });
-        let Some(choice) = reply.choices.into_iter().next() else {
-            return Err("it has no choice".to_owned());
-        };
-        let text = match self.config.api {
-            RemoteApi::Chat => choice.message.ok_or("its choice has no `message`")?.content,
-            RemoteApi::Completions => Some(choice.text.ok_or("its choice has no `text`")?),
-        };
-        let is_cut = choice.finish_reason.as_deref() == Some("length");
-        Ok(Written { text: text.unwrap_or_default(), is_cut })
+        Ok(reply)
     }
 }
 

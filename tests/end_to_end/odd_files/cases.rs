@@ -2,6 +2,7 @@
 
 mod exchanges;
 mod questions;
+mod strangers;
 mod tables;
 
 use std::io::Write;
@@ -20,6 +21,7 @@ pub(super) fn all() -> Vec<OddFile> {
     documents(&mut files);
     predictions(&mut files);
     turns_and_queries(&mut files);
+    strangers::strangers(&mut files);
     exchanges::requests(&mut files);
     exchanges::replies(&mut files);
     files
@@ -57,8 +59,8 @@ fn documents(files: &mut Vec<OddFile>) {
     add("d_bom.jsonl", format!("\u{feff}{row}\n").as_bytes(), json!([["1", "T", "x"]]), &[]);
     add(
         "d_cr.jsonl",
-        format!("{row}\r{row}\r").as_bytes(),
-        json!([["1", "T", "x"], ["1", "T", "x"]]),
+        format!("{row}\r{}\r", row.replace('1', "2")).as_bytes(),
+        json!([["1", "T", "x"], ["2", "T", "x"]]),
         &[],
     );
     let empty = "{\"_id\":\"3\",\"title\":\"\",\"text\":\"A row.\"}\n{\"_id\":\"31\",\"title\":\"\",\"text\":\"\"}\n{\"_id\":\"56\",\"title\":\"\",\"text\":\"Another.\"}\n";

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use parquet::basic::Compression;
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
-use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
+use parquet::file::writer::{
+    SerializedColumnWriter, SerializedFileWriter, SerializedRowGroupWriter,
+};
 use parquet::schema::parser::parse_message_type;
 use serde_json::Value;
 
@@ -171,6 +173,55 @@ pub(super) fn write_packed(rows: &[Value], packing: Compression) -> Vec<u8> {
             column.close().unwrap();
         }
     }
+    group.close().unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
+/// A file with one row of texts, whose columns may have the same name.
+pub(super) fn write_columns(columns: &[(&str, &str)]) -> Vec<u8> {
+    let fields: String =
+        columns.iter().map(|(name, _)| format!("REQUIRED BYTE_ARRAY {name} (STRING);")).collect();
+    write_row(&fields, |group| {
+        for (_, text) in columns {
+            let mut column = group.next_column().unwrap().unwrap();
+            let values = [ByteArray::from(*text)];
+            column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+            column.close().unwrap();
+        }
+    })
+}
+
+/// A file with the question `when?` and a time as the answer.
+pub(super) fn write_time(unit: &str, seconds: i64) -> Vec<u8> {
+    let fields = format!(
+        "REQUIRED BYTE_ARRAY question (STRING); REQUIRED INT64 answer (TIMESTAMP({unit},false));"
+    );
+    let scale = match unit {
+        "MILLIS" => 1_000,
+        "MICROS" => 1_000_000,
+        _ => 1_000_000_000,
+    };
+    write_row(&fields, |group| {
+        let mut column = group.next_column().unwrap().unwrap();
+        let values = [ByteArray::from("when?")];
+        column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+        column.close().unwrap();
+        let mut column = group.next_column().unwrap().unwrap();
+        column.typed::<Int64Type>().write_batch(&[seconds * scale], None, None).unwrap();
+        column.close().unwrap();
+    })
+}
+
+fn write_row(
+    fields: &str,
+    fill: impl FnOnce(&mut SerializedRowGroupWriter<'_, &mut Vec<u8>>),
+) -> Vec<u8> {
+    let schema = Arc::new(parse_message_type(&format!("message rows {{ {fields} }}")).unwrap());
+    let mut bytes = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::default()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    fill(&mut group);
     group.close().unwrap();
     writer.close().unwrap();
     bytes

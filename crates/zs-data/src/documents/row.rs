@@ -17,6 +17,12 @@ pub(crate) struct DocumentRow {
     title: Option<Scalar>,
     text: Option<Scalar>,
     contents: Option<Scalar>,
+    /// `passage` or `content`.
+    passage: Option<Scalar>,
+    /// Id under a name other than `id` and `_id`.
+    other_id: Option<Scalar>,
+    /// True where two fields with one name differ.
+    has_differing: bool,
 }
 
 impl DocumentRow {
@@ -25,32 +31,42 @@ impl DocumentRow {
         self,
         context: &mut RowContext<'_>,
     ) -> Result<Option<Document>, RowError> {
-        if self.text.is_none() && self.contents.is_none() {
-            return Err(RowError::Missing { field: "text", alternatives: "contents" });
+        let Self { id, title, text: body, contents, passage, other_id, has_differing } = self;
+        if body.is_none() && contents.is_none() && passage.is_none() {
+            let alternatives = "contents, passage, content";
+            return Err(RowError::Missing { field: "text", alternatives });
         }
-        let id = match self.id {
+        let id = match id.filter(|it| !matches!(it, Scalar::Null)).or(other_id) {
             Some(Scalar::Number(number)) if !number.is_f64() => number.to_string(),
             id => text(id, "id", context)?.unwrap_or_default(),
         };
-        let contents = text(self.contents, "contents", context)?.unwrap_or_default();
-        let (title, body) = match text(self.text, "text", context)? {
-            Some(text) => (String::new(), text),
-            None => {
-                let (title, text) = Document::split_contents(&contents);
-                if !title.is_empty() {
-                    let line = contents.split('\n').next().unwrap_or_default().trim();
-                    let is_bare = line == title;
-                    context.note(if is_bare {
-                        NoteKind::BareTitle
-                    } else {
-                        NoteKind::WrappedTitle
-                    });
-                }
-                (title.to_owned(), text.to_owned())
-            }
-        };
-        let title = text(self.title, "title", context)?.unwrap_or(title);
-        let text = if body.trim().is_empty() { title.clone() } else { body };
+        let filled = |it: Option<String>| it.filter(|it| !it.trim().is_empty());
+        let contents = text(contents, "contents", context)?.unwrap_or_default();
+        let (inner_title, inner_text) = Document::split_contents(&contents);
+        let body = filled(text(body, "text", context)?);
+        let passage = filled(text(passage, "passage", context)?);
+        let is_other =
+            |it: &str| ![inner_text, &contents].iter().any(|own| own.trim() == it.trim());
+        let is_lost = |it: &String| passage.as_ref().is_some_and(|other| other.trim() != it.trim());
+        let has_other = body.as_ref().is_some_and(|it| !contents.trim().is_empty() && is_other(it));
+        if has_differing || has_other || body.as_ref().is_some_and(is_lost) {
+            context.note(NoteKind::FieldsDiffer);
+        }
+        // The title of another text is none of this one.
+        let inner_title = if has_other { "" } else { inner_title };
+        if body.is_none() && !inner_title.is_empty() {
+            let line = contents.split('\n').next().unwrap_or_default().trim();
+            let is_bare = line == inner_title;
+            context.note(if is_bare { NoteKind::BareTitle } else { NoteKind::WrappedTitle });
+        }
+        let title =
+            filled(text(title, "title", context)?).unwrap_or_else(|| inner_title.to_owned());
+        let body = body.or_else(|| filled(Some(inner_text.to_owned()))).or(passage);
+        let text = body.unwrap_or_else(|| title.clone());
+        if [&title, &text].iter().any(|it| matches!(it.as_str(), "nan" | "None" | "null" | "<NA>"))
+        {
+            context.note(NoteKind::MissingMarker);
+        }
         if text.trim().is_empty() {
             context.note(NoteKind::EmptyDocument);
             return Ok(None);
@@ -100,19 +116,24 @@ impl<'de> Visitor<'de> for RowVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DocumentRow, A::Error> {
         let mut row = DocumentRow::default();
         while let Some(key) = map.next_key::<String>()? {
-            let field = match key.trim().to_ascii_lowercase().as_str() {
+            let lower = key.trim().to_ascii_lowercase();
+            let field = match lower.as_str() {
                 "id" | "_id" => &mut row.id,
                 "title" => &mut row.title,
                 "text" => &mut row.text,
                 "contents" => &mut row.contents,
+                "passage" | "content" => &mut row.passage,
+                "docid" | "doc_id" | "pid" | "passage_id" => &mut row.other_id,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
                 }
             };
+            let is_text = matches!(lower.as_str(), "title" | "text" | "contents");
             let value = map.next_value()?;
-            if matches!(field, None | Some(Scalar::Null)) {
-                *field = Some(value);
+            match &*field {
+                None | Some(Scalar::Null) => *field = Some(value),
+                Some(first) => row.has_differing |= is_text && *first != value,
             }
         }
         Ok(row)
@@ -120,7 +141,7 @@ impl<'de> Visitor<'de> for RowVisitor {
 }
 
 /// A value that stands for a text.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Scalar {
     Null,
     Text(String),

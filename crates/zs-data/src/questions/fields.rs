@@ -5,8 +5,11 @@ pub(crate) mod values;
 use serde_json::Value;
 use zs_core::Question;
 
-use self::values::{element, list, not_blank, number, scalar, text};
+use self::values::{
+    element, is_damaged, is_missing_marker, leaves_nothing, list, not_blank, number, scalar, text,
+};
 use super::Fields;
+use crate::rows::literal::is_like_value;
 use crate::{NoteKind, RowContext, RowError};
 
 /// Separator of DeepResearcher between several golden answers in one text.
@@ -48,6 +51,12 @@ pub(super) fn question(
     if golden_answers.iter().any(|it| is_missing_marker(it)) || is_missing_marker(&text) {
         context.note(NoteKind::MissingMarker);
     }
+    if golden_answers.iter().any(|it| is_damaged(it)) || is_damaged(&text) {
+        context.note(NoteKind::DamagedText);
+    }
+    if golden_answers.iter().any(|it| leaves_nothing(it)) {
+        context.note(NoteKind::NothingToMatch);
+    }
     if text.parse::<f64>().is_ok() {
         context.note(NoteKind::NoLetters);
     }
@@ -70,8 +79,39 @@ pub fn scored_question(
     let gold_titles = gold_titles(row, context)?;
     let (field, value) = answers_field(row)?;
     let golden_answers = raw_answers(field, value, context)?;
+    if golden_answers.iter().any(|it| leaves_nothing(it)) {
+        context.note(NoteKind::NothingToMatch);
+    }
     let text = row.get("question").and_then(Value::as_str).unwrap_or_default().to_owned();
     assembled(row, context, stem, text, golden_answers, gold_titles)
+}
+
+/// Notes what is odd about the text of a prediction: a missing value or a list as programs print them,
+/// tags around the answer.
+///
+/// ```
+/// use zs_data::{NoteKind, RowReader, note_prediction};
+///
+/// let reader = RowReader::new("prediction");
+/// let rows = reader.json_lines::<String>("\"<answer> a </answer>\"".as_bytes(), "p.jsonl".as_ref())?;
+/// let mut rows = rows.try_filter_map(|text, context| {
+///     note_prediction(&text, context);
+///     Ok(Some(text))
+/// });
+/// rows.next();
+/// assert_eq!(rows.notes()[0].kind, NoteKind::TagsInPrediction);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn note_prediction(text: &str, context: &mut RowContext<'_>) {
+    if text.contains("<answer>") {
+        context.note(NoteKind::TagsInPrediction);
+    }
+    if is_missing_marker(text) {
+        context.note(NoteKind::MissingMarker);
+    }
+    if is_like_value(text) {
+        context.note(NoteKind::ListLikeText);
+    }
 }
 
 /// Question of the parts that were read and the other fields of its row.
@@ -191,13 +231,19 @@ fn question_text(row: RowView<'_>, context: &mut RowContext<'_>) -> Result<Strin
     let asked = match prompt {
         Value::Array(messages) => {
             let is_user = |message: &&Value| message.get("role").is_some_and(|role| role == "user");
-            let last = messages.iter().rev().find(is_user);
-            last.and_then(|message| message.get("content"))
-                .ok_or_else(|| RowError::Empty { field: "prompt (no user message)".to_owned() })?
+            let mut asked = messages.iter().rev().filter(is_user);
+            let last = asked.next().and_then(|message| message.get("content"));
+            if asked.next().is_some() {
+                context.note(NoteKind::LastMessage);
+            }
+            last.ok_or_else(|| RowError::Empty { field: "prompt (no user message)".to_owned() })?
         }
         other => other,
     };
-    let asked = text(asked, || "prompt.content".to_owned(), context)?;
+    let asked = match joined_parts(asked) {
+        Some(joined) => text(&joined.into(), || "prompt.content".to_owned(), context)?,
+        None => text(asked, || "prompt.content".to_owned(), context)?,
+    };
     let behind = asked.find(EXAMPLE).and_then(|at| {
         let (_, rest) = asked[at..].split_once(QUESTION)?;
         rest.trim_start().lines().next().map(str::trim).filter(|it| !it.is_empty())
@@ -210,6 +256,15 @@ fn question_text(row: RowView<'_>, context: &mut RowContext<'_>) -> Result<Strin
         context.note(NoteKind::WholePrompt);
     }
     Ok(asked)
+}
+
+/// Text of a message that is a list of parts, all of them texts.
+fn joined_parts(content: &Value) -> Option<String> {
+    let text = |part: &Value| match part.get("type")?.as_str()? {
+        "text" => part.get("text")?.as_str().map(str::to_owned),
+        _ => None,
+    };
+    content.as_array()?.iter().map(text).collect()
 }
 
 /// True for a prompt that announces its question, as instructions do.
@@ -275,13 +330,18 @@ fn golden_answers(row: RowView<'_>, context: &mut RowContext<'_>) -> Result<Vec<
     if answers.is_empty() {
         return Err(RowError::Empty { field: field.to_owned() });
     }
-    let target = row.get("reward_model.ground_truth.target").filter(|_| !field.contains('.'));
-    if let Some(target) = target.and_then(Value::as_array) {
-        let is_other =
-            |it: &Value| it.as_str().is_some_and(|it| !answers.iter().any(|a| a == it.trim()));
-        if target.iter().any(is_other) {
-            context.note(NoteKind::FieldsDiffer);
-        }
+    let is_other = |it: &Value| {
+        let known = |text: &str| answers.iter().any(|a| a.eq_ignore_ascii_case(text.trim()));
+        it.as_str().is_some_and(|it| !it.trim().is_empty() && !known(it))
+    };
+    // The answers of another field that the first one lacks are lost.
+    let others = ANSWERS.iter().filter(|it| **it != field).filter_map(|it| row.get(it));
+    let is_lost = others.map(answer_values).any(|it| match it {
+        Answers::Joined(joined) => joined.split(ANSWER_SEPARATOR).any(|it| is_other(&it.into())),
+        Answers::Values(values) => values.into_iter().any(is_other),
+    });
+    if is_lost {
+        context.note(NoteKind::FieldsDiffer);
     }
     Ok(answers)
 }
@@ -309,11 +369,6 @@ fn texts(
             Ok(texts)
         }
     }
-}
-
-/// Texts that programs write for a missing value.
-fn is_missing_marker(text: &str) -> bool {
-    matches!(text, "nan" | "NaN" | "null" | "NULL" | "None" | "<NA>")
 }
 
 /// Titles of supporting documents, each once, in order.

@@ -12,7 +12,7 @@ use zs_core::Question;
 
 use crate::{DataError, RowReader, Rows};
 
-pub use fields::scored_question;
+pub use fields::{note_prediction, scored_question};
 pub use ids::{DistinctQuestions, distinct_ids, distinct_questions};
 pub use source::{QuestionFile, QuestionSet, QuestionSource, register_question_sources};
 

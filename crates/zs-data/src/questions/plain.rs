@@ -38,7 +38,11 @@ pub(super) fn plain_fields(row: Fields, context: &mut RowContext<'_>) -> Fields 
     }
     for (name, value) in others {
         let lower = name.trim().to_ascii_lowercase();
-        let is_free = COLUMNS.contains(&lower.as_str()) && !plain.contains_key(&lower);
+        let known = plain.get(&lower).filter(|_| COLUMNS.contains(&lower.as_str()));
+        if known.is_some_and(|it| !it.is_null() && !value.is_null() && *it != value) {
+            context.note(NoteKind::FieldsDiffer);
+        }
+        let is_free = known.is_none() && COLUMNS.contains(&lower.as_str());
         plain.insert(if is_free { lower } else { name }, value);
     }
     plain.iter_mut().for_each(|(name, value)| unpack(name, value, context));
@@ -56,7 +60,7 @@ fn unpack(name: &str, value: &mut Value, context: &mut RowContext<'_>) {
                 context.note(NoteKind::ListInText);
                 *value = held;
             }
-            None if literal::is_candidate(text) && !text.trim_start().starts_with('(') => {
+            None if literal::is_like_value(text) => {
                 context.note(NoteKind::ListLikeText);
             }
             None => {}

@@ -33,7 +33,30 @@ pub(crate) fn parse(text: &str) -> Option<Value> {
 }
 
 /// Calls that `repr` writes around a value.
-const CALLS: [&str; 5] = ["array(", "np.", "numpy.", "set(", "frozenset("];
+const CALLS: [&str; 6] = ["array(", "np.", "numpy.", "set(", "frozenset(", "list("];
+
+/// True for a text that looks like a value which a program has printed: brackets, a call such as
+/// `deque(['a'])` or `Timestamp('2020-01-01')`, bytes, or several texts in quotes.
+pub(crate) fn is_like_value(text: &str) -> bool {
+    let text = text.trim();
+    let is_name = |it: char| it.is_ascii_alphanumeric() || matches!(it, '_' | '.');
+    let is_call = text.split_once('(').is_some_and(|(name, inside)| {
+        !name.is_empty()
+            && name.chars().all(is_name)
+            && inside.starts_with(['[', '{', '(', '\'', '"'])
+            && inside.ends_with(')')
+    });
+    let is_quoted = |text: &str, quote: char| {
+        text.len() > 2 && text.starts_with(quote) && text.ends_with(quote)
+    };
+    let is_bytes = text
+        .strip_prefix('b')
+        .is_some_and(|it| ['\'', '"'].iter().any(|quote| is_quoted(it, *quote)));
+    let is_tuple = ['\'', '"']
+        .iter()
+        .any(|quote| is_quoted(text, *quote) && text.contains(&format!("{quote}, {quote}")));
+    is_candidate(text) && !text.starts_with('(') || is_call || is_bytes || is_tuple
+}
 
 struct Parser<'a> {
     rest: &'a str,
@@ -52,6 +75,11 @@ impl Parser<'_> {
             '(' => self.tuple(),
             '{' => self.braces(),
             '\'' | '"' => self.text().map(Value::String),
+            // Python 2.
+            'u' if self.rest[1..].starts_with(['\'', '"']) => {
+                self.rest = &self.rest[1..];
+                self.text().map(Value::String)
+            }
             it if it.is_ascii_digit() || matches!(it, '-' | '+' | '.') => self.number(),
             _ => self.word(),
         };
@@ -170,7 +198,7 @@ impl Parser<'_> {
             _ => {}
         }
         let bare = name.strip_prefix("np.").or(name.strip_prefix("numpy.")).unwrap_or(name);
-        let is_call = matches!(bare, "array" | "set" | "frozenset" | "str_" | "bool_")
+        let is_call = matches!(bare, "array" | "set" | "frozenset" | "list" | "str_" | "bool_")
             || bare.starts_with("int")
             || bare.starts_with("float");
         if !is_call || !self.take('(') {

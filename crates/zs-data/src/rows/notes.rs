@@ -32,12 +32,22 @@ pub enum NoteKind {
     FractionAsText,
     /// A null in a list of texts.
     NullInList,
+    /// A date with a time of day where text is expected.
+    TimeAsText,
     /// An answer that programs write for a missing value.
     MissingMarker,
+    /// An answer of which scoring leaves nothing: `A`, `%`.
+    NothingToMatch,
+    /// A prediction with tags around the answer.
+    TagsInPrediction,
+    /// A text that was decoded or escaped wrongly.
+    DamagedText,
     /// A question behind a known instruction.
     InstructionRemoved,
     /// A prompt without a known instruction, read whole as the question.
     WholePrompt,
+    /// A prompt with several messages of the user, of which the last is read.
+    LastMessage,
     /// Two fields that hold the same thing and differ.
     FieldsDiffer,
     /// A question without a letter.
@@ -71,8 +81,13 @@ impl NoteKind {
         match self {
             Self::ListLikeText
             | Self::FractionAsText
+            | Self::TimeAsText
             | Self::MissingMarker
+            | Self::NothingToMatch
+            | Self::TagsInPrediction
+            | Self::DamagedText
             | Self::WholePrompt
+            | Self::LastMessage
             | Self::FieldsDiffer
             | Self::NoLetters
             | Self::QuotedCell
@@ -96,9 +111,28 @@ impl NoteKind {
                 "a number with a decimal point is read as its digits; write it as text, as it should read"
             }
             Self::NullInList => "a null in a list is dropped",
+            Self::TimeAsText => {
+                "a date with a time of day is read as `2020-01-02 03:04:05`; write it as text, as it \
+                 should read"
+            }
+            Self::NothingToMatch => {
+                "nothing is left of an answer without articles and punctuation (`A`, `%`), so an empty \
+                 prediction matches it; write it in words"
+            }
+            Self::TagsInPrediction => {
+                "a prediction holds `<answer>` and is compared with it; call the field `transcript`"
+            }
+            Self::DamagedText => {
+                "a text was decoded or escaped wrongly (U+FFFD, `Ã©`, `\\u00e9`, `&amp;`) and is read \
+                 as it stands; correct it"
+            }
+            Self::LastMessage => {
+                "a prompt has several messages of the user, and the last is read as the question; add \
+                 a field `question`"
+            }
             Self::MissingMarker => {
-                "`nan`, `null` or `None`, which programs write for a missing value, is read as text; \
-                 remove it if it is one"
+                "`nan`, `None`, `NA` and the like, which programs write for a missing value, are read as \
+                 text; remove the row if it is one"
             }
             Self::InstructionRemoved => {
                 "the question is what follows the instruction in its prompt"

@@ -4,15 +4,17 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use parquet::basic::{LogicalType, TimeUnit};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::{ReaderIter, TreeBuilder};
 use parquet::record::{Field, Row};
-use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type};
+use parquet::schema::types::{ColumnDescriptor, SchemaDescPtr, SchemaDescriptor, Type};
 use serde_json::{Map, Value};
 use zs_core::caught;
 
 use super::failure::Failure;
+use super::notes::{NoteKind, Notes};
 use crate::RowError;
 
 /// Rows of a Parquet file as JSON, numbered from 1. A page of each column is in memory at a time.
@@ -28,6 +30,7 @@ pub(super) struct ParquetRows {
     pub(super) number: usize,
     num_rows: usize,
     max_bytes: usize,
+    pub(super) notes: Notes,
 }
 
 impl ParquetRows {
@@ -46,9 +49,26 @@ impl ParquetRows {
             .iter()
             .filter(|it| columns.is_none_or(|columns| is_among(columns, it.name())))
             .map(|column| Ok((column.name().to_owned(), project(schema, column)?)))
-            .collect::<Result<Vec<_>, ParquetError>>()?;
-        let (values, left) = (Vec::new(), 0);
-        Ok(Self { reader, columns, group: 0, values, left, number: 0, num_rows, max_bytes })
+            .collect::<Result<Vec<(String, SchemaDescPtr)>, ParquetError>>()?;
+        let names = columns.iter().map(|it| &it.0);
+        if let Some(name) = names
+            .enumerate()
+            .find_map(|(at, name)| columns[..at].iter().any(|it| it.0 == *name).then_some(name))
+        {
+            let problem = format!("two columns are called `{name}`; rename one");
+            return Err(ParquetError::General(problem));
+        }
+        Ok(Self {
+            reader,
+            columns,
+            group: 0,
+            values: Vec::new(),
+            left: 0,
+            number: 0,
+            num_rows,
+            max_bytes,
+            notes: Notes::default(),
+        })
     }
 
     /// Fraction of the rows that have been read.
@@ -87,12 +107,16 @@ impl ParquetRows {
     pub(super) fn fields(&mut self) -> Result<Map<String, Value>, RowError> {
         let mut row = Map::new();
         let mut budget = Budget { left: self.max_bytes, limit: self.max_bytes };
-        for ((name, _), values) in self.columns.iter().zip(&mut self.values) {
+        for ((name, schema), values) in self.columns.iter().zip(&mut self.values) {
             let ended = || Err(ParquetError::EOF(format!("column `{name}` ends early")));
-            let value = unpanicked(|| values.next().unwrap_or_else(ended))
+            let field = unpanicked(|| values.next().unwrap_or_else(ended))
                 .map_err(|error| decoding_error(name, error))
                 .and_then(only_value)
-                .and_then(|field| to_json(field, name, &mut budget))?;
+                .map(|field| with_time(field, schema))?;
+            if matches!(field, Field::TimestampMillis(_) | Field::TimestampMicros(_)) {
+                self.notes.add(NoteKind::TimeAsText, self.number);
+            }
+            let value = to_json(field, name, &mut budget)?;
             row.insert(name.clone(), value);
         }
         Ok(row)
@@ -116,6 +140,21 @@ fn project(schema: &Type, column: &Arc<Type>) -> Result<SchemaDescPtr, ParquetEr
     let fields = vec![Arc::clone(column)];
     let schema = Type::group_type_builder(schema.name()).with_fields(fields).build()?;
     Ok(Arc::new(SchemaDescriptor::new(Arc::new(schema))))
+}
+
+/// A time in nanoseconds, which the row interface gives as a number, as one in microseconds.
+fn with_time(field: Field, schema: &SchemaDescriptor) -> Field {
+    match field {
+        Field::Long(nanos) if schema.num_columns() == 1 && is_nanos(&schema.column(0)) => {
+            Field::TimestampMicros(nanos.div_euclid(1_000))
+        }
+        field => field,
+    }
+}
+
+fn is_nanos(column: &ColumnDescriptor) -> bool {
+    let unit = column.logical_type_ref();
+    matches!(unit, Some(LogicalType::Timestamp(it)) if it.unit == TimeUnit::NANOS)
 }
 
 /// The value of a row that was projected to one column.
@@ -203,6 +242,14 @@ fn to_json(field: Field, name: &str, budget: &mut Budget) -> Result<Value, RowEr
                 Ok((key, value))
             });
             Value::Object(entries.collect::<Result<_, RowError>>()?)
+        }
+        time @ (Field::TimestampMillis(_) | Field::TimestampMicros(_)) => {
+            let text = time.to_string();
+            let text = text.strip_suffix(" +00:00").unwrap_or(&text);
+            match text.contains('.') {
+                true => text.trim_end_matches('0').trim_end_matches('.').into(),
+                false => text.into(),
+            }
         }
         other => other.to_string().into(),
     })

@@ -27,6 +27,7 @@ impl Source {
     pub(super) fn notes(&self) -> Option<&Notes> {
         match self {
             Self::Table(it) => Some(&it.notes),
+            Self::Parquet(it) => Some(&it.notes),
             _ => None,
         }
     }

@@ -17,7 +17,7 @@ use crate::RowError;
 const SAMPLE_BYTES: usize = 16 << 20;
 
 /// Names of columns; a first record that has them is a header.
-const KNOWN: [&str; 26] = [
+const KNOWN: [&str; 32] = [
     "question",
     "query",
     "text",
@@ -44,6 +44,12 @@ const KNOWN: [&str; 26] = [
     "supporting_facts",
     "turns",
     "documents",
+    "passage",
+    "content",
+    "docid",
+    "doc_id",
+    "pid",
+    "passage_id",
 ];
 
 /// Names that make a header on their own.
@@ -58,6 +64,8 @@ pub(super) struct Table {
     lines: Lines,
     dialect: Dialect,
     header: Vec<String>,
+    /// Columns with the name of an earlier one, which is read.
+    repeated: Vec<(usize, usize)>,
     record: Record,
     pub(super) number: usize,
     /// Set while `record` holds the first record, which was not a header.
@@ -98,6 +106,7 @@ impl Table {
             lines,
             dialect,
             header: UNNAMED.map(str::to_owned).to_vec(),
+            repeated: Vec::new(),
             record: Record::default(),
             number: 0,
             is_pending: false,
@@ -110,6 +119,11 @@ impl Table {
         if is_header(&table.record.cells) {
             let cells = table.record.cells.iter();
             table.header = cells.map(|it| name(it)).collect();
+            let first = |at: usize| {
+                let earlier = table.header[..at].iter().position(|it| *it == table.header[at]);
+                earlier.filter(|_| !table.header[at].is_empty()).map(|it| (it, at))
+            };
+            table.repeated = (0..table.header.len()).filter_map(first).collect();
         } else {
             let num_cells = table.record.cells.len();
             if num_cells != UNNAMED.len() {
@@ -144,6 +158,12 @@ impl Table {
         }
         for _ in 0..self.record.num_ambiguous {
             self.notes.add(NoteKind::QuotedCell, self.number);
+        }
+        let cell = |at: usize| cells.get(at).map_or(&b""[..], |it| it.trim_ascii());
+        for &(first, second) in &self.repeated {
+            if !cell(second).is_empty() && cell(first) != cell(second) {
+                self.notes.add(NoteKind::FieldsDiffer, self.number);
+            }
         }
         Ok(true)
     }

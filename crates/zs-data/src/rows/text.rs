@@ -15,7 +15,7 @@ const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// Beginnings of files that are not read: form and remedy.
-const FOREIGN: [(&[u8], &str, &str); 13] = [
+const FOREIGN: [(&[u8], &str, &str); 15] = [
     (b"BZh", "packed with bzip2", "unpack it with `bunzip2`"),
     (b"\xFD7zXZ\0", "packed with xz", "unpack it with `unxz`"),
     (b"\x04\x22\x4D\x18", "packed with lz4", "unpack it with `lz4 -d`"),
@@ -33,7 +33,12 @@ const FOREIGN: [(&[u8], &str, &str); 13] = [
         "fetch the file with `git lfs pull` or `zs data fetch`",
     ),
     (b"<!DOCTYPE html", "a web page", "download the file itself"),
+    (GZIP, "packed twice", "unpack it once"),
+    (ZSTD, "packed twice", "unpack it once"),
 ];
+
+/// Name of the format in the header of a tar archive, and its place.
+const TAR: (usize, &[u8]) = (257, b"ustar");
 
 /// Bytes of a text, decompressed and without a byte-order mark.
 pub(super) type Text = Box<dyn BufRead>;
@@ -74,6 +79,9 @@ pub(super) fn foreign(head: &[u8]) -> Option<(&'static str, &'static str)> {
     });
     if let Some((_, form, remedy)) = found {
         return Some((form, remedy));
+    }
+    if head.get(TAR.0..).is_some_and(|it| it.starts_with(TAR.1)) {
+        return Some(("a tar archive", "unpack it with `tar -xf`"));
     }
     // Text of one byte a character has no NUL; in UTF-16 every second byte of ASCII is one.
     let is_wide =

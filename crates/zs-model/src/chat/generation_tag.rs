@@ -1,8 +1,9 @@
-//! Translation of the block `generation`, which marks the tokens to train on, into a block that
-//! minijinja knows.
+//! Translation of what Jinja2 knows and minijinja does not: the block `generation`, which marks the
+//! tokens to train on, and some escapes in texts.
 
 /// Source in which `{% generation %}…{% endgeneration %}` is `{% with %}…{% endwith %}`: a block
-/// with a scope of its own, as in transformers.
+/// with a scope of its own, as in transformers, and escapes such as `\U0001F600` are the characters
+/// that they stand for.
 pub(super) fn translated(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
@@ -28,11 +29,44 @@ pub(super) fn translated(source: &str) -> String {
             },
             _ => 1,
         };
-        out.push_str(&tag[..len]);
+        match tag.as_bytes().get(1) {
+            Some(b'{' | b'%') if tag[..len].contains('\\') => push_unescaped(&mut out, &tag[..len]),
+            _ => out.push_str(&tag[..len]),
+        }
         rest = &tag[len..];
     }
     out.push_str(rest);
     out
+}
+
+/// Adds a tag in whose texts `\U` with eight digits is the character, and `\/`, which Python reads as
+/// two characters, has its backslash escaped.
+fn push_unescaped(out: &mut String, tag: &str) {
+    let (mut rest, mut quote) = (tag, None);
+    while let Some(sign) = rest.chars().next() {
+        let escape = quote.filter(|_| sign == '\\').and_then(|_| rest[1..].chars().next());
+        let len = sign.len_utf8() + escape.map_or(0, char::len_utf8);
+        match (quote, sign) {
+            (Some(open), _) if open == sign => quote = None,
+            (None, '\'' | '"') => quote = Some(sign),
+            _ => {}
+        }
+        let code = || u32::from_str_radix(rest.get(2..10)?, 16).ok();
+        match escape {
+            Some('U') if let Some(character) = code().and_then(char::from_u32) => {
+                out.push(character);
+                rest = &rest[10..];
+            }
+            Some('/') => {
+                out.push_str("\\\\/");
+                rest = &rest[len..];
+            }
+            _ => {
+                out.push_str(&rest[..len]);
+                rest = &rest[len..];
+            }
+        }
+    }
 }
 
 /// Tag of a block: `{%`, a sign, a name, and for a tag without arguments the end.
@@ -116,6 +150,8 @@ mod tests {
         );
         check(r"{{ '\'{% generation %}' }}", r"{{ '\'{% generation %}' }}");
         check("{% generation", "{% generation");
+        check(r"{{ '\U0001F600\/é' }}\U0001F600", r"{{ '😀\\/é' }}\U0001F600");
+        check(r"{{ '\U00\\U' }}{% raw %}\U", r"{{ '\U00\\U' }}{% raw %}\U");
         check("{{ open {% generation %}", "{{ open {% generation %}");
     }
 }

@@ -109,6 +109,17 @@ pub enum CheckpointError {
         /// The tensor.
         tensor: String,
     },
+    /// A head that is tied has weights of its own.
+    #[error(
+        "{path}: tensor lm_head.weight differs from model.embed_tokens.weight, although config.json \
+         ties them, and programs disagree on which one is used; set tie_word_embeddings to false, or \
+         remove the tensor",
+        path = path.display()
+    )]
+    TiedHead {
+        /// The file.
+        path: PathBuf,
+    },
     /// A tensor's shape differs from the configuration.
     #[error(
         "{path}: tensor {tensor} has shape {found:?}, but config.json calls for {expected:?}",

@@ -168,6 +168,36 @@ impl WeightFiles {
         Ok(values)
     }
 
+    /// Returns true where two tensors have the same dtype, shape and bytes.
+    pub(crate) fn are_equal(&self, first: &str, second: &str) -> Result<bool, CheckpointError> {
+        let (Some((file, info)), Some((other_file, other))) =
+            (self.left.get(first), self.left.get(second))
+        else {
+            return Ok(false);
+        };
+        if info.shape != other.shape || info.dtype != other.dtype {
+            return Ok(false);
+        }
+        let part = |file: usize, info: &TensorInfo, at: usize, len: usize| {
+            let file = &self.files[file];
+            map_part(&file.file, file.data_start + info.data_offsets.0 + at, Some(len))
+                .map_err(|source| CheckpointError::Read { path: file.path.clone(), source })
+        };
+        let total = info.data_offsets.1 - info.data_offsets.0;
+        for at in (0..total).step_by(CHUNK_BYTES) {
+            let len = CHUNK_BYTES.min(total - at);
+            if *part(*file, info, at, len)? != *part(*other_file, other, at, len)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// File of a tensor that was not taken yet.
+    pub(crate) fn path_of(&self, name: &str) -> Option<&Path> {
+        self.left.get(name).map(|(file, _)| self.files[*file].path.as_path())
+    }
+
     /// Number of values of each dtype.
     pub(crate) fn num_values(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();

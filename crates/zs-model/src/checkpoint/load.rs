@@ -9,6 +9,9 @@ use super::{CheckpointError, WeightFiles, fill, fill_at, tensor_shapes};
 use crate::network::Block;
 use crate::{CausalLm, ComputeDtype, MemoryConfig, ModelConfig};
 
+const HEAD: &str = "lm_head.weight";
+const EMBEDDING: &str = "model.embed_tokens.weight";
+
 /// Loads the weights of a model directory tensor by tensor. Besides the network, only a chunk of
 /// one tensor's file is in memory at a time.
 pub(crate) fn load_network(
@@ -17,6 +20,7 @@ pub(crate) fn load_network(
     device: &Device,
 ) -> Result<CausalLm, CheckpointError> {
     let files = open_network(dir, config)?;
+    check_tied_head(&files, config)?;
     fill_module(files, CausalLm::zeros(config, device), |name| is_redundant(config, name))
 }
 
@@ -52,11 +56,23 @@ pub(crate) fn open_network(
     Ok(files)
 }
 
+/// Fails where the file has a head of its own although the configuration ties it to the embedding.
+pub(crate) fn check_tied_head(
+    files: &WeightFiles,
+    config: &ModelConfig,
+) -> Result<(), CheckpointError> {
+    match files.path_of(HEAD) {
+        Some(path) if config.tie_word_embeddings && !files.are_equal(HEAD, EMBEDDING)? => {
+            Err(CheckpointError::TiedHead { path: path.to_owned() })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Returns true for the redundant tensors of some exports: rotary frequencies, and a copy of a tied
 /// head.
 pub(crate) fn is_redundant(config: &ModelConfig, name: &str) -> bool {
-    name.ends_with("rotary_emb.inv_freq")
-        || (config.tie_word_embeddings && name == "lm_head.weight")
+    name.ends_with("rotary_emb.inv_freq") || (config.tie_word_embeddings && name == HEAD)
 }
 
 /// Fills a module from the weights of a directory. `is_ignored` selects tensors that may be present

@@ -19,7 +19,9 @@ pub(crate) use directory::replace_directory;
 pub use error::CheckpointError;
 pub(crate) use files::{WeightFiles, map_file, parse, to_f32};
 pub(crate) use initialize::{initialize, uniform};
-pub(crate) use load::{is_redundant, load_for_sampling, load_module, load_network, open_network};
+pub(crate) use load::{
+    check_tied_head, is_redundant, load_for_sampling, load_module, load_network, open_network,
+};
 pub use save::{SaveError, SaveOptions, WeightDtype};
 pub(crate) use save::{save_network, write_safetensors, write_views};
 pub(crate) use shapes::tensor_shapes;

@@ -18,9 +18,7 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<(), ConfigError> {
             false => foreign("a file", "name the directory that holds config.json".to_owned()),
         };
     }
-    if path.join("config.json").exists() {
-        return Ok(());
-    }
+    let has_config = path.join("config.json").exists();
     let adapter = path.join("adapter_config.json");
     if adapter.exists() {
         let base = model_file::read_text(&adapter).ok();
@@ -30,7 +28,14 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<(), ConfigError> {
         let base =
             base.map_or_else(|| "its base model".to_owned(), |it| format!("its base model {it}"));
         let advice = format!("merge it into {base} (PEFT: `merge_and_unload`, `save_pretrained`)");
-        return foreign("a folder of LoRA adapters", advice);
+        let found = match has_config {
+            true => "a model with a folder of LoRA adapters in the same place",
+            false => "a folder of LoRA adapters",
+        };
+        return foreign(found, advice);
+    }
+    if has_config {
+        return Ok(());
     }
     let snapshots = names(&path.join("snapshots"));
     if let Some(revision) = snapshots.first() {

@@ -91,6 +91,20 @@ impl Architecture {
         }
     }
 
+    /// Context length of a configuration that tells none.
+    fn default_context(self) -> usize {
+        match self {
+            Self::Llama => 2048,
+            Self::Qwen2 | Self::Qwen3 | Self::SmolLm3 => 32_768,
+            Self::Mistral => 131_072,
+        }
+    }
+
+    /// Base of the rotary frequencies of a configuration that tells none.
+    fn default_theta(self) -> f64 {
+        if self == Self::SmolLm3 { 2_000_000.0 } else { 10_000.0 }
+    }
+
     /// True if queries and keys are normalised per head.
     #[must_use]
     pub fn has_qk_norm(self) -> bool {
@@ -150,9 +164,6 @@ pub enum ConfigError {
         advice: &'static str,
     },
 }
-
-/// Context length of a configuration that tells none.
-const DEFAULT_CONTEXT: usize = 2048;
 
 /// Epsilon of a configuration that tells none.
 const DEFAULT_EPS: f64 = 1e-6;
@@ -271,7 +282,7 @@ impl ModelConfig {
         let intermediate_size = size("intermediate_size", raw.intermediate_size)?;
         let num_hidden_layers = size("num_hidden_layers", raw.num_hidden_layers)?;
         let heads = size("num_attention_heads", raw.num_attention_heads)?;
-        let context = raw.max_position_embeddings.unwrap_or(DEFAULT_CONTEXT);
+        let context = raw.max_position_embeddings.unwrap_or(architecture.default_context());
         let context = size("max_position_embeddings", Some(context))?;
         // Attention within the window is full attention.
         let context = match architecture {
@@ -299,7 +310,7 @@ impl ModelConfig {
             return Err(unsupported("head_dim", head_dim.to_string(), "it must be even"));
         }
         size("num_attention_heads times head_dim", Some(heads.saturating_mul(head_dim)))?;
-        let (theta, rope_scaling) = rope(&raw, path)?;
+        let (theta, rope_scaling) = rope(&raw, architecture.default_theta(), path)?;
         // Qwen2 always has biases on queries, keys and values and none on the output; its reference
         // code ignores these fields of the configuration.
         let is_qwen2 = architecture == Architecture::Qwen2;
@@ -327,7 +338,9 @@ impl ModelConfig {
             no_rope_layers,
             qkv_bias,
             output_bias: qkv_bias && !is_qwen2,
-            tie_word_embeddings: raw.tie_word_embeddings.unwrap_or(false),
+            tie_word_embeddings: raw
+                .tie_word_embeddings
+                .unwrap_or(architecture == Architecture::SmolLm3),
             bos_token_id: raw.bos_token_id,
             eos_token_ids: raw.eos_token_id.map(OneOrMany::into_vec).unwrap_or_default(),
         })
@@ -476,6 +489,18 @@ mod tests {
         );
         let multi_head = ModelConfig::from_json(&multi_head, Path::new("config.json")).unwrap();
         assert_eq!(multi_head.num_key_value_heads, 6);
+        // Context, base of the rotary frequencies, tied head: what transformers 5.24 has for each family.
+        for (model_type, expected) in [
+            ("llama", (2048, 1e4, false)),
+            ("qwen2", (32_768, 1e4, false)),
+            ("qwen3", (32_768, 1e4, false)),
+            ("mistral", (4096, 1e4, false)),
+            ("smollm3", (32_768, 2e6, true)),
+        ] {
+            let it = parse(&format!(r#""model_type": "{model_type}""#)).unwrap();
+            let found = (it.max_position_embeddings, it.rope_theta, it.tie_word_embeddings);
+            assert_eq!(found, expected, "{model_type}");
+        }
     }
 
     #[track_caller]

@@ -115,6 +115,17 @@ pub(super) fn architecture(raw: &RawConfig, path: &Path) -> Result<Architecture,
     let named = named.map_or("", String::as_str);
     let is_named = |it: &Architecture| [it.names().0, it.names().1].contains(&named);
     let found = Architecture::ALL.into_iter().find(is_named);
+    // transformers goes by `model_type`, vLLM by `architectures`.
+    if let (Some(found), Some(model_type)) = (found, &raw.model_type)
+        && model_type != found.names().1
+    {
+        return Err(ConfigError::Unsupported {
+            path: path.to_owned(),
+            field: "model_type",
+            value: model_type.clone(),
+            advice: "architectures names another family; correct the one that is wrong",
+        });
+    }
     found.ok_or_else(|| ConfigError::Unsupported {
         path: path.to_owned(),
         field: "architectures",

@@ -30,22 +30,38 @@ const LONGEST_CONTEXT: f64 = (1_u64 << 53) as f64;
 /// Rotary base and scaling, read from `rope_parameters` or the older top-level fields.
 pub(super) fn rope(
     raw: &RawConfig,
+    default_theta: f64,
     path: &Path,
 ) -> Result<(f64, Option<Llama3RopeScaling>), ConfigError> {
-    let parameters = raw.rope_parameters.as_ref().or(raw.rope_scaling.as_ref());
-    let theta = parameters
-        .and_then(|it| it.get("rope_theta"))
-        .and_then(Value::as_f64)
-        .or(raw.rope_theta)
-        .unwrap_or(10_000.0);
-    let Some(parameters) = parameters.filter(|it| !it.is_null()) else {
-        return Ok((theta, None));
-    };
     let unsupported = |field, value: &Value, advice| ConfigError::Unsupported {
         path: path.to_owned(),
         field,
         value: value.to_string(),
         advice,
+    };
+    let given = |it: &&Value| it.as_object().is_none_or(|it| !it.is_empty());
+    let new = raw.rope_parameters.as_ref().filter(given);
+    let old = raw.rope_scaling.as_ref().filter(given);
+    for (field, value) in [("rope_parameters", new), ("rope_scaling", old)] {
+        if let Some(value) = value.filter(|it| !it.is_object()) {
+            return Err(unsupported(field, value, "write an object with a rope_type"));
+        }
+    }
+    if let (Some(new), Some(old)) = (new, old)
+        && settings(new) != settings(old)
+    {
+        // transformers goes by the older field, others by the newer one.
+        let advice = "rope_parameters says otherwise; keep the one that is right";
+        return Err(unsupported("rope_scaling", old, advice));
+    }
+    let parameters = new.or(old);
+    let theta = parameters
+        .and_then(|it| it.get("rope_theta"))
+        .and_then(Value::as_f64)
+        .or(raw.rope_theta)
+        .unwrap_or(default_theta);
+    let Some(parameters) = parameters else {
+        return Ok((theta, None));
     };
     let fields = parameters.as_object().into_iter().flatten();
     if let Some((_, value)) = fields.clone().find(|(_, value)| value.is_object()) {
@@ -57,8 +73,7 @@ pub(super) fn rope(
     if let Some((_, value)) = fields.clone().find(partial) {
         return Err(unsupported("partial_rotary_factor", value, "use 1"));
     }
-    let kind = parameters.get("rope_type").or_else(|| parameters.get("type"));
-    let kind = kind.filter(|it| !it.is_null());
+    let kind = kind(parameters);
     let known = ["rope_theta", "partial_rotary_factor", "rope_type", "type"];
     let other =
         fields.clone().find(|(key, value)| !known.contains(&key.as_str()) && !value.is_null());
@@ -85,4 +100,22 @@ pub(super) fn rope(
         }
         other => Err(unsupported("rope_type", &other.into(), "use default or llama3")),
     }
+}
+
+/// Type of scaling, under its new or its old name.
+fn kind(parameters: &Value) -> Option<&Value> {
+    let named = |name| parameters.get(name).filter(|it: &&Value| !it.is_null());
+    named("rope_type").or_else(|| named("type"))
+}
+
+/// Type and settings of scaling, without the base.
+fn settings(parameters: &Value) -> (&str, Vec<(&String, &Value)>) {
+    let kind = kind(parameters).and_then(Value::as_str).unwrap_or("default");
+    let is_setting = |(name, value): &(&String, &Value)| {
+        !["rope_theta", "rope_type", "type"].contains(&name.as_str()) && !value.is_null()
+    };
+    let mut settings: Vec<_> =
+        parameters.as_object().into_iter().flatten().filter(is_setting).collect();
+    settings.sort_by_key(|(name, _)| *name);
+    (kind, settings)
 }

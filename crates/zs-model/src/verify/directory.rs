@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::checkpoint::{is_redundant, open_network, tensor_shapes};
+use crate::checkpoint::{check_tied_head, is_redundant, open_network, tensor_shapes};
 use crate::{ChatMessage, CheckpointError, ConfigError, ModelConfig, Tokenizer};
 
 /// State of a part of a model directory.
@@ -78,6 +78,9 @@ fn check_weights(
     weights: WeightCheck,
 ) -> Result<String, CheckpointError> {
     let mut files = open_network(dir, config)?;
+    if weights == WeightCheck::Values {
+        check_tied_head(&files, config)?;
+    }
     let (mut num_tensors, mut num_values) = (0, 0);
     for (name, shape) in tensor_shapes(config) {
         num_tensors += 1;
@@ -135,6 +138,13 @@ impl Checks {
         let tags = tokenizer.text_special_tokens();
         if !tags.is_empty() {
             self.good("special tokens kept as text", tags.join(" "));
+        }
+        if let Some((tag, back)) = tokenizer.lost_tags().first() {
+            let found = format!(
+                "`a {tag} b` comes back as `{back}`, so a policy writes no valid action; add the tags as \
+                 tokens"
+            );
+            self.push("tags", DirectoryState::Notice, found);
         }
         self.chat_template(tokenizer);
         self.end_of_sequence(tokenizer, config);

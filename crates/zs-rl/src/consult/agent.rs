@@ -91,6 +91,15 @@ pub enum HelperError {
         /// The role.
         agent: &'static str,
     },
+    /// The reply of the helper model is a thinking block that was cut off.
+    #[error(
+        "the reply of agent `{agent}` ends before its thoughts do; set its `max_new_tokens` higher, or \
+         use a chat template that opens no `<think>`"
+    )]
+    OnlyThoughts {
+        /// The role.
+        agent: &'static str,
+    },
     /// A text could not be encoded.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -202,11 +211,7 @@ impl HelperModel for GeneratorHelper {
             let tokenizer = self.generator.tokenizer();
             let Completion { tokens, log_probs, .. } = completion;
             let reply = HelperReply { text: tokenizer.decode(&tokens), tokens, log_probs };
-            let reply = reply.without_thoughts(&tokenizer.prefill(&prompt));
-            match reply.text.trim().is_empty() {
-                true => Err(HelperError::Empty { agent }),
-                false => Ok(reply),
-            }
+            reply.without_thoughts(&tokenizer.prefill(&prompt), agent)
         };
         prompts.into_iter().map(reply).collect()
     }

@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use zs_core::{StreamKey, without_thoughts};
+use zs_core::{StreamKey, is_never_closed, without_thoughts};
 use zs_model::TokenId;
 
 pub use self::agent::{GeneratorHelper, GeneratorHelperConfig, HelperError, HelperTemplates};
@@ -77,13 +77,26 @@ pub struct HelperReply {
 }
 
 impl HelperReply {
-    /// The reply without its thoughts, to a prompt that already holds `prefill`. The tokens of a reply
-    /// with thoughts are left out, since their log-probabilities depend on the thoughts.
-    pub(crate) fn without_thoughts(self, prefill: &str) -> Self {
+    /// The reply of an agent without its thoughts, to a prompt that already holds `prefill`. The tokens
+    /// of a reply with thoughts are left out, since their log-probabilities depend on the thoughts.
+    ///
+    /// # Errors
+    ///
+    /// Fails where nothing but white space is left, and names thoughts that were cut off.
+    pub(crate) fn without_thoughts(
+        self,
+        prefill: &str,
+        agent: &'static str,
+    ) -> Result<Self, HelperError> {
         let whole = format!("{prefill}{}", self.text);
-        match without_thoughts(&whole) {
+        let reply = match without_thoughts(&whole) {
             text if text.len() >= self.text.len() => self,
             text => Self { text: text.to_owned(), ..Self::default() },
+        };
+        match reply.text.trim().is_empty() {
+            true if is_never_closed("", &whole) => Err(HelperError::OnlyThoughts { agent }),
+            true => Err(HelperError::Empty { agent }),
+            false => Ok(reply),
         }
     }
 }

@@ -31,12 +31,7 @@ impl ShownReply {
         tokenizer: &Tokenizer,
         limit: usize,
     ) -> Result<Self, RolloutError> {
-        let reply = match reply.map(|it| it.without_thoughts("")) {
-            Ok(reply) if reply.text.trim().is_empty() => {
-                Err(HelperError::Empty { agent: kind.tag() })
-            }
-            reply => reply,
-        };
+        let reply = reply.and_then(|it| it.without_thoughts("", kind.tag()));
         let (text, sampled, error) = match reply {
             Ok(reply) => (neutralize_tags(&reply.text), (reply.tokens, reply.log_probs), None),
             Err(error) => {
@@ -90,10 +85,17 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_an_error() {
-        let reply = HelperReply { text: " \n".to_owned(), ..HelperReply::default() };
-        let reply = ShownReply::new(Ok(reply), HelperKind::Verify, &byte_tokenizer(), 99).unwrap();
-        assert_eq!(reply.text, NO_REPLY);
-        assert_eq!(reply.error.as_deref(), Some("agent `verify` gave an empty reply"));
+    fn silence_and_thoughts_alone_are_errors() {
+        for (text, expected) in [
+            (" \n", "agent `verify` gave an empty reply"),
+            ("<think>a</think> ", "agent `verify` gave an empty reply"),
+            ("<think>a", "the reply of agent `verify` ends before its thoughts do"),
+        ] {
+            let reply = HelperReply { text: text.to_owned(), ..HelperReply::default() };
+            let reply = ShownReply::new(Ok(reply), HelperKind::Verify, &byte_tokenizer(), 99);
+            let reply = reply.unwrap();
+            assert_eq!(reply.text, NO_REPLY);
+            assert!(reply.error.unwrap().starts_with(expected), "{text}");
+        }
     }
 }

@@ -5,12 +5,13 @@ use std::fmt;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use zs_core::StreamKey;
 use zs_model::{SamplingParams, TokenId};
 
 use crate::api_error::ApiError;
 use crate::app::App;
-use crate::json::{Capped, whole};
+use crate::json::{Capped, Keys, read_object, whole};
 use crate::sample_worker::{Sampler, sequence_tokens};
 
 /// Maximum length of a completion when the request does not set one.
@@ -64,9 +65,24 @@ pub(super) const NEUTRAL: &[(&str, &str)] = &[
     ("echo", "false"),
     ("best_of", "1"),
     ("top_k", "-1"),
+    ("top_k", "0"),
     ("min_p", "0"),
     ("top_logprobs", "0"),
+    ("function_call", "\"none\""),
+    ("function_call", "\"auto\""),
+    ("modalities", r#"["text"]"#),
+    ("add_generation_prompt", "true"),
+    ("continue_final_message", "false"),
+    ("use_beam_search", "false"),
 ];
+
+/// Keys of `stream_options`.
+const STREAM_KEYS: Keys = Keys {
+    read: &["include_usage"],
+    also_read: &[],
+    ignored: &["include_obfuscation"],
+    neutral: &[("continuous_usage_stats", "false")],
+};
 
 /// The sampling part of a request.
 #[derive(Debug, Default, Deserialize)]
@@ -84,7 +100,7 @@ pub(super) struct SamplingInput {
     #[serde(default, deserialize_with = "whole")]
     seed: Option<u64>,
     stream: Option<bool>,
-    stream_options: Option<StreamOptions>,
+    stream_options: Option<Box<RawValue>>,
 }
 
 /// Stop texts, sent as one text or as a list.
@@ -121,6 +137,14 @@ impl SamplingInput {
                 )));
             }
         }
+        let include_usage = match &self.stream_options {
+            Some(options) => {
+                let place = "`stream_options`: ";
+                let read = read_object(options.get().as_bytes(), STREAM_KEYS, place);
+                read.map(|it: StreamOptions| it.include_usage.unwrap_or(false))?
+            }
+            None => false,
+        };
         let temperature = self.temperature.unwrap_or(1.0);
         if !(0.0..=10.0).contains(&temperature) {
             return Err(ApiError::field("temperature", "`temperature` must be in [0, 10]"));
@@ -159,7 +183,7 @@ impl SamplingInput {
             num_choices,
             key: StreamKey::new(self.seed.unwrap_or_else(|| app.next_seed())),
             is_streamed: self.stream.unwrap_or(false),
-            include_usage: self.stream_options.and_then(|it| it.include_usage).unwrap_or(false),
+            include_usage,
         })
     }
 }

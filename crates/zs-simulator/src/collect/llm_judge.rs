@@ -7,11 +7,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use zs_core::DocumentQuality;
 use zs_data::{JsonLinesWriter, digest, read_whole_rows};
 use zs_search::Ledger;
 use zs_search::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
+
+use crate::chat_reply::read_reply;
 
 use super::{CollectError, Judge, JudgeCase, JudgeError, JudgePrompt, parse_verdict};
 
@@ -127,11 +129,7 @@ impl LlmJudge {
         });
         let (path, body) = ("/chat/completions", Some(body.to_string()));
         let request = HttpRequest { path, body, seed, ..HttpRequest::default() };
-        self.client.send(&request, |text| {
-            let reply: Value = serde_json::from_str(text).map_err(|it| it.to_string())?;
-            let content = reply["choices"][0]["message"]["content"].as_str();
-            content.map(str::to_owned).ok_or_else(|| "it has no message".to_owned())
-        })
+        self.client.send(&request, |text| read_reply(text, true).map(|it| it.text))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Training text as tokens.
 
+use zs_core::is_never_closed;
 use zs_model::{TokenId, TokenRow, Tokenizer, TokenizerError};
 use zs_world::Example;
 
@@ -34,7 +35,8 @@ pub enum ExampleError {
 /// The first part is encoded as the start of a sequence; where it is only shown, as a prompt, in
 /// the model's chat template if it has one. Parts are encoded one by one, as the
 /// RL loop does with prompts, turns and observations; what follows a prompt is encoded without what
-/// the prompt already holds ([`Tokenizer::encode_reply`]). The very first token never carries loss,
+/// the prompt already holds ([`Tokenizer::encode_reply`]). A thinking block that the prompt opens and
+/// the reply does not close is closed before it, since the reply is no thought. The very first token never carries loss,
 /// since nothing precedes it; where the example [`ends`](Example::ends), `end` is appended and
 /// learned.
 ///
@@ -52,7 +54,10 @@ pub fn encode_example(
             0 if segment.learned => tokenizer.encode_start(&segment.text)?,
             0 => tokenizer.encode_prompt(&segment.text)?,
             1 if !example.segments[0].learned => {
-                tokenizer.encode_reply(&row.tokens, &segment.text)?
+                match is_never_closed(&segment.text, &tokenizer.prefill(&row.tokens)) {
+                    true => tokenizer.encode(&format!("</think>\n\n{}", segment.text))?,
+                    false => tokenizer.encode_reply(&row.tokens, &segment.text)?,
+                }
             }
             _ => tokenizer.encode(&segment.text)?,
         };
@@ -96,6 +101,13 @@ mod tests {
         let tokenizer = byte_tokenizer().with_chat_template(Some(chat));
         let row = encode_example(&thoughtful, &tokenizer, BYTE_EOS).unwrap();
         assert_eq!(tokenizer.decode(&row.tokens), "who?<think>\nhm</think>");
+
+        // A reply without thoughts is none.
+        let mut plain = Example::ending();
+        plain.show("who?");
+        plain.learn("Anna");
+        let row = encode_example(&plain, &tokenizer, BYTE_EOS).unwrap();
+        assert_eq!(tokenizer.decode(&row.tokens), "who?<think>\n</think>\n\nAnna");
 
         let mut page = Example::default();
         page.learn("Anna");

@@ -9,7 +9,7 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use zs_core::registry::{Settings, Spec};
 use zs_core::{Question, SearchEngine, SearchRequest};
-use zs_model::{ComputeDtype, DirectoryState, Generator, WeightCheck, vector_units};
+use zs_model::{ComputeDtype, DirectoryState, Generator, Tokenizer, WeightCheck, vector_units};
 use zs_search::{WebConfig, WebProvider};
 
 use crate::cuda::Survey;
@@ -233,7 +233,8 @@ fn run_file(path: &Path, findings: &mut Findings, session: &Session) {
     let out = zs_trainer::files::RunDir::check_free(&config.out);
     findings.of("out", out, |()| config.out.display().to_string(), "set another `out`");
     model("policy, ", &config.policy, findings);
-    match futile_settings_of(&config.training, &session.components) {
+    let tokenizer = Tokenizer::from_dir(&config.policy).ok();
+    match futile_settings_of(&config.training, tokenizer.as_ref(), &session.components) {
         Ok(warnings) => {
             warnings.iter().for_each(|it| findings.notice("training", it.as_str()));
         }

@@ -154,6 +154,23 @@ mod tests {
         assert!(report.is_doubtful());
     }
 
+    #[test]
+    fn ids_of_documents_are_compared() {
+        let rows = r#"{"id":"a","text":"x"}
+{"id":"a","text":"y"}
+{"id":"","text":"y"}
+{"id":"","text":"z"}
+{"id":"b","text":"x"}"#;
+        let report = report("d.jsonl", rows);
+        assert_eq!((report.rows, report.duplicate_ids), (5, 1));
+        assert!(
+            report.first_errors[0].contains("row 2: field `id` is `a`"),
+            "{:?}",
+            report.first_errors
+        );
+        assert!(report.is_doubtful());
+    }
+
     #[track_caller]
     fn check_kind(contents: &str, kind: Kind, notes: &[NoteKind], is_doubtful: bool) {
         let report = report("file.jsonl", contents);

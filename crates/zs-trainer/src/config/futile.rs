@@ -3,6 +3,7 @@
 use zs_core::caught;
 use zs_core::registry::RegistryError;
 use zs_curriculum::{Curriculum, Progress};
+use zs_model::{OptimizerConfig, Tokenizer};
 use zs_rl::{Algorithm, Counterfactual, RewardFunction, RewardResources};
 
 use super::TrainingConfig;
@@ -10,19 +11,23 @@ use super::made_up::{advantages, episode, question};
 use crate::components::Components;
 
 /// Warnings about the settings of a run file with which a run would learn nothing. The reward is tried
-/// where it needs neither a corpus nor a judge.
+/// where it needs neither a corpus nor a judge; limits are held against tags in the policy's tokens
+/// where its tokenizer is given.
 ///
 /// # Errors
 ///
 /// Fails where a component cannot be built.
 pub fn futile_settings_of(
     config: &TrainingConfig,
+    tokenizer: Option<&Tokenizer>,
     components: &Components,
 ) -> Result<Vec<String>, RegistryError> {
     let algorithm = components.algorithms.build(&config.algorithm, &())?;
     let reward = components.rewards.build(&config.reward, &RewardResources::default()).ok();
     let curriculum = components.curricula.build(&config.curriculum, &())?;
-    Ok(futile_settings(config, &*algorithm, reward.as_ref(), &*curriculum))
+    let mut warnings = futile_settings(config, &*algorithm, reward.as_ref(), &*curriculum);
+    warnings.extend(tokenizer.into_iter().flat_map(|it| futile_for_policy(config, it)));
+    Ok(warnings)
 }
 
 /// Warnings about settings with which a run would learn nothing.
@@ -36,14 +41,21 @@ pub(crate) fn futile_settings(
     let mut warnings = Vec::new();
     let steps = config.schedule.steps;
     let is_greedy = match config.temperature {
-        Some(schedule) => (1..=steps).all(|it| schedule.temperature(it, steps) == 0.0),
-        None => config.rollout.temperature == 0.0,
+        Some(schedule) => (1..=steps).all(|it| schedule.temperature(it, steps) < GREEDY),
+        None => config.rollout.temperature < GREEDY,
     };
     if is_greedy {
         warnings.push(format!(
-            "the sampling temperature is 0 throughout, so the {} episodes of a question are equal and \
+            "the sampling temperature is 0, or nearly, throughout, so the {} episodes of a question are equal and \
              nothing is explored; set `training.rollout.temperature` to 1",
             config.schedule.group_size
+        ));
+    }
+    if config.rollout.top_p < NARROW {
+        warnings.push(format!(
+            "`training.rollout.top_p` is {}, which leaves little but the likeliest token, so nothing is \
+             explored; set it to 1",
+            config.rollout.top_p
         ));
     }
     let distillation = config.update.distillation;
@@ -96,6 +108,83 @@ pub(crate) fn futile_settings(
              `training.optimizer.warmup_steps`",
             config.optimizer.warmup_steps
         ));
+    }
+    let OptimizerConfig { learning_rate, epsilon, max_grad_norm, .. } = config.optimizer;
+    if learning_rate < LOWEST_RATE {
+        warnings.push(format!(
+            "`training.optimizer.learning_rate` is {learning_rate}, with which weights in f32 do not \
+             change; set it higher"
+        ));
+    }
+    if learning_rate >= HIGHEST_RATE {
+        warnings.push(format!(
+            "`training.optimizer.learning_rate` is {learning_rate}, about as much as each weight moves in \
+             a step, which destroys the model; set it lower"
+        ));
+    }
+    if epsilon >= LARGE_EPSILON {
+        warnings.push(format!(
+            "`training.optimizer.epsilon` is {epsilon}, far above the gradients, so updates vanish; set \
+             it to 1e-8"
+        ));
+    }
+    if max_grad_norm <= epsilon {
+        warnings.push(format!(
+            "`training.optimizer.max_grad_norm` is {max_grad_norm}, not above `epsilon`, so updates \
+             vanish; set it to 1"
+        ));
+    }
+    warnings
+}
+
+/// Temperature below which all but ties are greedy.
+const GREEDY: f32 = 1e-3;
+/// Nucleus mass that the likeliest token has nearly everywhere.
+const NARROW: f32 = 0.05;
+/// Learning rates below this are less than half of a unit in the last place of a weight of 0.01.
+const LOWEST_RATE: f64 = 1e-10;
+/// Learning rates from here on are as large as weights.
+const HIGHEST_RATE: f64 = 0.1;
+const LARGE_EPSILON: f64 = 1e-2;
+
+/// Warnings about a policy whose tokens cannot hold what a run needs: tags that the tokenizer loses, and
+/// limits that are shorter than a tag with one word.
+pub(crate) fn futile_for_policy(config: &TrainingConfig, tokenizer: &Tokenizer) -> Vec<String> {
+    let rollout = &config.rollout;
+    let count = |text: &str| tokenizer.encode(text).map_or(0, |it| it.len());
+    let answer = count("<answer>a</answer>");
+    let budget = rollout.token_budget.as_ref();
+    let budgets = budget.into_iter().flat_map(|it| it.by_hops.iter().copied().chain([it.tokens]));
+    let mut warnings = Vec::new();
+    if let Some((tag, back)) = tokenizer.lost_tags().first() {
+        warnings.push(format!(
+            "the policy's tokenizer gives `a {tag} b` back as `{back}`, so no action is valid and nothing is \
+             learned; add the tags as tokens"
+        ));
+    }
+    let mut warn = |key: &str, limit: usize, needed: usize, text: &str, effect: &str| {
+        if limit < needed {
+            warnings.push(format!(
+                "`training.rollout.{key}` is {limit}, but {text} alone is {needed} tokens of the policy, so \
+                 {effect}; set it higher"
+            ));
+        }
+    };
+    let effect = "no episode can be answered";
+    warn("max_new_tokens", rollout.max_new_tokens, answer, "`<answer>a</answer>`", effect);
+    if let Some(most) = budgets.max() {
+        warn("token_budget", most, answer, "`<answer>a</answer>`", effect);
+    }
+    if rollout.max_searches > 0 && rollout.max_new_tokens >= answer {
+        let search = count("<search>a</search>");
+        let effect = "no search can be written";
+        warn("max_new_tokens", rollout.max_new_tokens, search, "`<search>a</search>`", effect);
+    }
+    if rollout.max_searches > 0 {
+        let tags = count("<information></information>") + 1;
+        let effect = "no document is seen";
+        let limit = rollout.max_observation_tokens;
+        warn("max_observation_tokens", limit, tags, "`<information>a</information>`", effect);
     }
     warnings
 }
@@ -162,7 +251,7 @@ fn is_constant(config: &TrainingConfig, reward: &RewardFunction) -> bool {
 mod tests {
     use zs_core::registry::Spec;
     use zs_curriculum::ConstantCurriculum;
-    use zs_rl::DistillationConfig;
+    use zs_rl::{DistillationConfig, RolloutConfig, TokenBudget};
 
     use super::*;
 
@@ -190,6 +279,12 @@ mod tests {
     fn futile_settings_are_named() {
         check(|_| {}, 0.5, &[]);
         check(|it| it.rollout.temperature = 0.0, 0.0, &["temperature is 0"]);
+        check(|it| it.rollout.temperature = 1e-6, 0.0, &["or nearly"]);
+        check(|it| it.rollout.top_p = 1e-6, 0.0, &["top_p"]);
+        check(|it| it.optimizer.learning_rate = 1e-30, 0.0, &["weights in f32 do not change"]);
+        check(|it| it.optimizer.learning_rate = 10.0, 0.0, &["destroys the model"]);
+        check(|it| it.optimizer.epsilon = 0.5, 0.0, &["epsilon"]);
+        check(|it| it.optimizer.max_grad_norm = 1e-20, 0.0, &["max_grad_norm"]);
         check(|_| {}, 1.0, &["noise probability is 1"]);
         check(|it| it.rollout.max_searches = 0, 1.0, &[]);
         let distilled = |it: &mut TrainingConfig, coefficients: [f64; 2]| {
@@ -221,6 +316,32 @@ mod tests {
         check(branched("0.2"), 0.0, &[]);
         // A twentieth of five episodes is none.
         check(branched("0.05"), 0.0, &["no episode is branched"]);
+    }
+
+    #[test]
+    fn limits_are_held_against_tags() {
+        let check = |change: &dyn Fn(&mut RolloutConfig), expected: &[&str]| {
+            let mut config = TrainingConfig::default();
+            change(&mut config.rollout);
+            // A byte a token: 18 for an answer or a search, 28 for an observation.
+            let warnings = futile_for_policy(&config, &zs_model::testing::byte_tokenizer());
+            assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+            for (warning, expected) in warnings.iter().zip(expected) {
+                assert!(warning.contains(expected), "{warning}");
+            }
+        };
+        check(&|_| {}, &[]);
+        check(&|it| it.max_new_tokens = 18, &[]);
+        check(&|it| it.max_new_tokens = 17, &["no episode can be answered"]);
+        check(&|it| it.max_observation_tokens = 27, &["no document is seen"]);
+        let budget = |tokens| Some(TokenBudget { tokens, by_hops: vec![3] });
+        check(&|it| it.token_budget = budget(17), &["`training.rollout.token_budget` is 17"]);
+        check(&|it| it.token_budget = budget(18), &[]);
+        let no_search = |it: &mut RolloutConfig| {
+            it.max_searches = 0;
+            it.max_observation_tokens = 0;
+        };
+        check(&no_search, &[]);
     }
 
     #[test]

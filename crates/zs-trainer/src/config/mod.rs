@@ -19,8 +19,8 @@ mod train;
 pub use crate::alarm::AlarmsConfig;
 pub use error::RunFileError;
 pub use file::{Check, load, load_with, note_renamed_keys, parse, renamed_keys};
-pub(crate) use futile::futile_settings;
 pub use futile::futile_settings_of;
+pub(crate) use futile::{futile_for_policy, futile_settings};
 pub(crate) use made_up::check_group_size;
 pub use observe::LoggingConfig;
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
@@ -38,4 +38,5 @@ pub use train::{
 };
 
 pub use file::{ensure, resolved};
+pub(crate) use train::check_lora;
 pub use train::{check_optimizer, no_noise};

@@ -10,7 +10,7 @@ use zs_simulator::TemplatesConfig;
 use zs_simulator::tuning::HopMix;
 use zs_world::{QueryMix, WorldPreset};
 
-use super::{Check, RunFileError, check_optimizer, ensure};
+use super::{Check, RunFileError, check_lora, check_optimizer, ensure};
 use crate::components::Components;
 
 /// Run of `zs sft`: a model, and the prompts that it learns to complete.
@@ -242,6 +242,7 @@ impl Check for TuningConfig {
             let is_delta = min_delta.is_finite() && min_delta >= 0.0;
             ensure(is_delta, "tuning.early_stop.min_delta", "at least 0", min_delta)?;
         }
+        check_lora(self.lora.as_ref(), "tuning.lora")?;
         check_optimizer(&self.optimizer, "tuning.optimizer")
     }
 }

@@ -364,8 +364,21 @@ impl Check for TrainingConfig {
             .map_err(|it| RunFileError::in_table(it, "training.curriculum"))?;
         self.checkpoints.check(components)?;
         self.faults.check(components)?;
+        check_lora(self.lora.as_ref(), "training.lora")?;
         check_optimizer(&self.optimizer, "training.optimizer")
     }
+}
+
+/// Checks the settings of adapters under `key`.
+///
+/// # Errors
+///
+/// Fails with the first key whose value leaves nothing to train.
+pub(crate) fn check_lora(lora: Option<&LoraConfig>, key: &str) -> Result<(), RunFileError> {
+    let Some(LoraConfig { r, alpha, target_modules, .. }) = lora else { return Ok(()) };
+    ensure(*r > 0, &format!("{key}.r"), "at least 1", r)?;
+    ensure(alpha.is_finite() && *alpha > 0.0, &format!("{key}.alpha"), "above 0", alpha)?;
+    ensure(!target_modules.is_empty(), &format!("{key}.target_modules"), "a list of layers", "[]")
 }
 
 /// Checks the settings of an optimiser under `key`.

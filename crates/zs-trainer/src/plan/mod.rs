@@ -7,7 +7,7 @@ pub mod memory;
 
 use std::fmt::Write;
 
-use zs_model::ModelConfig;
+use zs_model::{ModelConfig, Tokenizer};
 
 pub use self::available::memory_of_machine;
 
@@ -83,9 +83,12 @@ impl<'a> Plan<'a> {
         };
         let apart = apart.filter(|(bytes, _)| *bytes > 0);
         let available = Available::on(devices.name(), devices);
-        let algorithm = context.components.algorithms.build(&config.training.algorithm, &())?;
+        let training = &config.training;
+        let algorithm = context.components.algorithms.build(&training.algorithm, &())?;
         let continuations = memory::continuations(config, algorithm.requirements().branching);
-        let warnings = futile_settings_of(&config.training, &context.components)?;
+        // A broken tokenizer is reported when the policy is loaded.
+        let tokenizer = Tokenizer::from_dir(&config.policy).ok();
+        let warnings = futile_settings_of(training, tokenizer.as_ref(), &context.components)?;
         Ok(Self { config, shape, parts, available, continuations, warnings, apart })
     }
 

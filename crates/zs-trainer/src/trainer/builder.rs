@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use zs_core::{Question, SearchEngine};
 use zs_curriculum::Curriculum;
-use zs_model::{LanguageModel, TokenRow, ValueNetwork};
+use zs_model::{Generator, LanguageModel, TokenRow, ValueNetwork};
 use zs_rl::consult::HelperRegistry;
 use zs_rl::program::Harness;
 use zs_rl::{Algorithm, RewardFunction, RewardResources};
 
 use super::{Trainer, Validation};
 use crate::callback::Callback;
-use crate::config::{AlarmsConfig, Check, TrainingConfig, check_group_size, futile_settings};
+use crate::config::{
+    AlarmsConfig, Check, TrainingConfig, check_group_size, futile_for_policy, futile_settings,
+};
 use crate::device_name::DeviceName;
 use crate::engines::Engines;
 use crate::teacher::{Teacher, TeacherError};
@@ -231,7 +233,9 @@ impl TrainerBuilder {
             None => components.curricula.build(curriculum, &())?,
         };
         check_group_size(self.config.schedule.group_size, &*algorithm)?;
-        for it in futile_settings(&self.config, &*algorithm, Some(&reward), &*curriculum) {
+        let mut warnings = futile_settings(&self.config, &*algorithm, Some(&reward), &*curriculum);
+        warnings.extend(futile_for_policy(&self.config, self.policy.tokenizer()));
+        for it in warnings {
             context.note(&format!("warning: {it}"));
         }
         match (&self.teacher, self.config.update.distillation) {

@@ -68,6 +68,72 @@ pub(crate) fn not_blank(text: &str, field: impl FnOnce() -> String) -> Result<St
     if text.is_empty() { Err(RowError::Empty { field: field() }) } else { Ok(text.to_owned()) }
 }
 
+/// True for a text that pandas reads as a missing value, or that a program writes for one.
+pub(crate) fn is_missing_marker(text: &str) -> bool {
+    matches!(
+        text,
+        "nan"
+            | "NaN"
+            | "-nan"
+            | "-NaN"
+            | "null"
+            | "NULL"
+            | "None"
+            | "NA"
+            | "N/A"
+            | "n/a"
+            | "NaT"
+            | "<NA>"
+            | "#NA"
+            | "#N/A"
+            | "#N/A N/A"
+            | "1.#IND"
+            | "-1.#IND"
+            | "1.#QNAN"
+            | "-1.#QNAN"
+    )
+}
+
+/// True for an answer of which scoring leaves nothing, since it is an article, as the letter `A` of a
+/// choice, or punctuation.
+pub(crate) fn leaves_nothing(answer: &str) -> bool {
+    let is_odd = answer.chars().any(char::is_uppercase) || !answer.contains(char::is_alphanumeric);
+    is_odd && !answer.trim().is_empty() && zs_core::normalize_answer(answer).is_empty()
+}
+
+/// True for a text with signs of a wrong decoding (U+FFFD, UTF-8 read as Latin-1) or of one escape too
+/// many (`\u00e9`, `&amp;`).
+pub(crate) fn is_damaged(text: &str) -> bool {
+    text.contains(['\u{fffd}', 'Ã', 'â', '\\', '&'])
+        && (text.contains('\u{fffd}')
+            || is_latin(text)
+            || text.split("\\u").skip(1).any(|it| has_digits(it, 4, 16))
+            || text.split('&').skip(1).any(is_entity))
+}
+
+/// True where two or three bytes of UTF-8 were read as characters of Latin-1 or of Windows.
+fn is_latin(text: &str) -> bool {
+    let follows = |lead: char, is_rest: fn(char) -> bool| {
+        text.split(lead).skip(1).any(|it| it.starts_with(is_rest))
+    };
+    follows('Ã', |it| ('\u{80}'..='\u{bf}').contains(&it) || it == 'ƒ' || it == '‰')
+        || follows('â', |it| it == '\u{80}' || it == '€')
+}
+
+fn has_digits(text: &str, count: usize, radix: u32) -> bool {
+    let digits = text.chars().take(count).filter(|it| it.is_digit(radix));
+    count > 0 && digits.count() == count
+}
+
+/// True for what follows the `&` of an entity of HTML.
+fn is_entity(rest: &str) -> bool {
+    let Some((name, _)) = rest.split_once(';') else { return false };
+    match name.strip_prefix('#') {
+        Some(number) => has_digits(number, number.len(), 10),
+        None => matches!(name, "amp" | "quot" | "apos" | "lt" | "gt" | "nbsp"),
+    }
+}
+
 pub(crate) fn list<'a>(value: &'a Value, field: &str) -> Result<&'a [Value], RowError> {
     value.as_array().map(Vec::as_slice).ok_or_else(|| wrong_type(field, "a list", value))
 }

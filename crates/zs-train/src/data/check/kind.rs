@@ -48,7 +48,7 @@ const FIELDS: [(Kind, &[&str]); 6] = [
         ],
     ),
     (Kind::Trajectories, &["record", "messages", "conversations"]),
-    (Kind::Documents, &["text", "contents"]),
+    (Kind::Documents, &["text", "contents", "passage", "content"]),
     (Kind::Queries, &["query"]),
 ];
 

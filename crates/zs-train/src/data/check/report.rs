@@ -1,6 +1,7 @@
 //! Findings about one data file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -72,7 +73,13 @@ impl FileReport {
         let read = match kind {
             Kind::Questions => open_questions(path).and_then(|it| report.read_questions(it)),
             Kind::Documents => open_documents(path).and_then(|it| {
-                report.read_rows(it, |report, it, row| report.scripts.add(&it.text, row))
+                let mut ids: HashSet<u64> = HashSet::new();
+                report.read_rows(it, |report, it, row| {
+                    report.scripts.add(&it.text, row);
+                    if !it.id.is_empty() && !ids.insert(hash(&it.id)) {
+                        report.repeated_id(&it.id, row);
+                    }
+                })
             }),
             Kind::Predictions => open_predictions(path, &Protocol::strict()).and_then(|it| {
                 report.read_rows(it, |report, it, _| {
@@ -179,6 +186,12 @@ impl FileReport {
         Ok(())
     }
 
+    fn repeated_id(&mut self, id: &str, row: usize) {
+        self.duplicate_ids += 1;
+        let error = RowError::invalid(format!("field `id` is `{id}`, as in an earlier row"));
+        self.quote(&DataError::Row { path: PathBuf::from(&self.file), row, error });
+    }
+
     fn bad_row(&mut self, error: &DataError) {
         match error {
             DataError::Row { error: RowError::Empty { .. }, .. } => self.empty_answers += 1,
@@ -192,4 +205,11 @@ impl FileReport {
             self.first_errors.push(error.to_string());
         }
     }
+}
+
+/// Hash of an id: those of a corpus of millions of documents fit into memory.
+fn hash(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use zs_core::{StreamKey, with_causes};
+use zs_core::{StreamKey, is_never_closed, with_causes};
 use zs_data::{DataError, RowError, RowReader};
 use zs_model::{Generator, LanguageModel, TokenId, TokenRow, Tokenizer, TokenizerError};
 use zs_simulator::pretraining::encode_example;
@@ -140,8 +140,9 @@ fn encode_all(examples: &[Example], model: &LanguageModel) -> Result<Vec<TokenRo
 ///
 /// # Errors
 ///
-/// Fails, naming file and row, on a row that is malformed or longer than the model's context, and
-/// when there is no row.
+/// Fails, naming file and row, on a row that is malformed or longer than the model's context, when
+/// there is no row, and where the chat template opens a thinking block that completions never close:
+/// only the file can say whether they are thoughts alone or replies without thoughts.
 pub fn read_rows(path: &Path, model: &LanguageModel) -> Result<Vec<TokenRow>, LoadError> {
     #[derive(Deserialize)]
     struct TuningRow {
@@ -151,11 +152,29 @@ pub fn read_rows(path: &Path, model: &LanguageModel) -> Result<Vec<TokenRow>, Lo
     let (end, most) = (end_token(model)?, model.config().max_position_embeddings);
     let rows = RowReader::new("prompt with completion").open::<TuningRow>(path)?;
     let numbered = rows.try_map(|row, number| Ok((number, row))).collect_all()?;
+    let refused = |row: usize, problem: String| {
+        let error = RowError::invalid(problem);
+        DataError::Row { path: path.to_owned(), row, error }
+    };
+    let mut unclosed = Vec::new();
+    for (number, row) in &numbered {
+        let prompt = model.tokenizer().encode_prompt(&row.prompt);
+        let prompt = prompt.map_err(|error| refused(*number, with_causes(&error)))?;
+        if is_never_closed(&row.completion, &model.tokenizer().prefill(&prompt)) {
+            unclosed.push(*number);
+        }
+    }
+    if let Some(&first) = unclosed.first() {
+        let problem = format!(
+            "the chat template opens `<think>`, and {} of {} completions never close it, so that they \
+             would be learned as thoughts alone; begin a reply without thoughts with `</think>`",
+            unclosed.len(),
+            numbered.len()
+        );
+        return Err(refused(first, problem).into());
+    }
     let encoded = numbered.into_iter().map(|(number, row)| {
-        let refused = |problem: String| {
-            let error = RowError::invalid(problem);
-            DataError::Row { path: path.to_owned(), row: number, error }
-        };
+        let refused = |problem: String| refused(number, problem);
         let row = encode(&row.prompt, &row.completion, model.tokenizer(), end)
             .map_err(|error| refused(with_causes(&error)))?;
         match row.tokens.len() {
@@ -217,5 +236,33 @@ mod tests {
         check("<think>\n", "a</think>b", whole, "a</think>b");
         check("", "<think>\na</think>b", whole, "<think>\na</think>b");
         check("<think></think>", "<think></think>b", "[q]<think></think>b", "b");
+    }
+
+    #[test]
+    fn completions_that_never_close_the_thoughts_are_refused() {
+        let chat = |source: &str| {
+            ChatTemplate::new(source.to_owned(), String::new(), String::new()).unwrap()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.jsonl");
+        let read = |source: &str, completions: &[&str]| {
+            let row =
+                |it: &&str| format!("{}\n", serde_json::json!({"prompt": "q", "completion": it}));
+            std::fs::write(&path, completions.iter().map(row).collect::<String>()).unwrap();
+            let tokenizer = byte_tokenizer().with_chat_template(Some(chat(source)));
+            let model = LanguageModel::initialize(
+                zs_model::testing::tiny_config(),
+                tokenizer,
+                1,
+                &burn::tensor::Device::flex(),
+            );
+            read_rows(&path, &model).map(|it| it.len()).map_err(|it| with_causes(&it))
+        };
+        let opened = "{{ messages[0].content }}<think>\n";
+        assert_eq!(read(opened, &["a</think>b", "</think>b", "<think>a</think>b"]), Ok(3));
+        let error = read(opened, &["a</think>b", "b", "<think>b"]).unwrap_err();
+        assert!(error.contains("row 2") && error.contains("2 of 3 completions"), "{error}");
+        assert_eq!(read("{{ messages[0].content }}", &["b"]), Ok(1));
+        assert_eq!(read("{{ messages[0].content }}<think></think>", &["b"]), Ok(1));
     }
 }
