@@ -37,7 +37,6 @@ pub enum ComputeDtype {
 impl ComputeDtype {
     /// True for the default, f32.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "signature required by serde")]
     pub fn is_f32(&self) -> bool {
         *self == Self::F32
     }
