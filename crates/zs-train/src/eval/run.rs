@@ -14,7 +14,6 @@ use zs_eval::{
 use zs_model::{Generator, SamplingModel};
 use zs_rl::program::Harness;
 use zs_rl::{ReplacedDocuments, RolloutConfig};
-use zs_rl::{ReplacedDocuments, RolloutConfig};
 use zs_search::FixedEngine;
 
 use super::output::{EvalDir, Settings};
