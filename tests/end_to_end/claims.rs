@@ -13,7 +13,7 @@ use super::common::{tiny_model, zs, zs_ok};
 /// The preset on a tiny random model and few questions.
 fn small(dir: &Path) -> ClaimsPreset {
     tiny_model(1).save(&dir.join("base")).unwrap();
-    let mut preset = preset(&Components::built_in()).unwrap();
+    let mut preset = preset(zs_world::WorldPreset::Easy, &Components::built_in()).unwrap();
     let base = &mut preset.base;
     base.out = dir.join("claims");
     base.base = dir.join("base");

@@ -272,7 +272,8 @@ fn the_main_job_writes_its_report() {
     let dir = scratch.path();
     tiny_model(1).save(&dir.join("base")).unwrap();
     let small = |out: &str| -> ReproduceConfig {
-        let mut config = quick_config(&Components::built_in()).unwrap();
+        let mut config =
+            quick_config(zs_world::WorldPreset::Easy, &Components::built_in()).unwrap();
         config.out = dir.join(out);
         config.base = dir.join("base");
         config.worlds.train_per_hop = 4;

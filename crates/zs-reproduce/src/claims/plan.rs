@@ -178,7 +178,8 @@ mod tests {
     use super::*;
 
     fn labels(only: &[&str], seeds: &[u64]) -> Vec<String> {
-        let preset = preset(&zs_trainer::Components::built_in()).unwrap();
+        let preset =
+            preset(zs_world::WorldPreset::Easy, &zs_trainer::Components::built_in()).unwrap();
         let only: Vec<String> = only.iter().map(|it| (*it).to_owned()).collect();
         let wanted = select(&preset.claims, &only).unwrap();
         let work = plan(&preset.base, seeds, &preset.claims, &wanted);
@@ -208,14 +209,16 @@ mod tests {
 
     #[test]
     fn unknown_claims_are_refused() {
-        let preset = preset(&zs_trainer::Components::built_in()).unwrap();
+        let preset =
+            preset(zs_world::WorldPreset::Easy, &zs_trainer::Components::built_in()).unwrap();
         let error = select(&preset.claims, &["moon".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("`--only moon`") && error.contains("curriculum"), "{error}");
     }
 
     #[test]
     fn results_depend_on_settings_and_not_on_their_place() {
-        let preset = preset(&zs_trainer::Components::built_in()).unwrap();
+        let preset =
+            preset(zs_world::WorldPreset::Easy, &zs_trainer::Components::built_in()).unwrap();
         let tasks = |base: &ReproduceConfig| plan(base, &[1], &preset.claims, &preset.claims);
         let moved = ReproduceConfig { out: "elsewhere".into(), ..preset.base.clone() };
         assert_eq!(tasks(&preset.base), tasks(&moved));

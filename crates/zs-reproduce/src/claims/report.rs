@@ -280,7 +280,8 @@ pub(super) mod tests {
     /// A report on made-up results: `simulated` is 0.1 better than `fixed_noise` with each of `seeds`,
     /// give or take what the seed makes of both.
     pub(in super::super) fn sample(seeds: &[u64]) -> ClaimsReport {
-        let preset = preset(&zs_trainer::Components::built_in()).unwrap();
+        let preset =
+            preset(zs_world::WorldPreset::Easy, &zs_trainer::Components::built_in()).unwrap();
         let episode = |exact_match: bool, hops: u8| EpisodeText {
             question: "who <i>?".into(),
             golden_answers: vec!["A & B".into()],
