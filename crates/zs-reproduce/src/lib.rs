@@ -2,7 +2,7 @@
 //! claim over seeds with verdicts (`claims`), and the paper's own runs on real weights (`paper`).
 //!
 //! ```
-//! let claims = zs_reproduce::claims::preset(&zs_trainer::Components::built_in())?;
+//! let claims = zs_reproduce::claims::preset(Default::default(), &zs_trainer::Components::built_in())?;
 //! assert!(claims.claims.iter().any(|it| it.id == "curriculum"));
 //! # Ok::<(), zs_reproduce::ReproduceError>(())
 //! ```
