@@ -402,6 +402,7 @@ mod tests {
             dropped: false,
             group: TrajectoryGroup::score(question, vec![trajectory], &reward),
             advantages: vec![vec![0.0, 0.0, 0.0, 0.0, 0.5, 0.5]],
+            teacher_log_probs: Vec::new(),
         };
         let mut episodes = Episodes::default();
         episodes.add(Path::new("run"), &recorded, None).unwrap();
