@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::{Value, json};
 use zs_model::testing::{byte_tokenizer, tiny_config};
 use zs_model::{Generator, LanguageModel, PolicyModel, TokenId, TokenRow};
@@ -28,8 +28,9 @@ impl ModuleMapper for Disturbance {
     fn map_float<const D: usize>(&mut self, weights: Param<Tensor<D>>) -> Param<Tensor<D>> {
         weights.map(|it| {
             let (shape, device) = (it.shape(), it.device());
-            let numbers = Tensor::<1, Int>::arange(0..shape.num_elements() as i64, &device).float();
-            it + (numbers * 2.4).sin().reshape(shape) * self.scale
+            let disturbance = |at| ((f64::from(at) * 2.4).sin() * self.scale) as f32;
+            let numbers: Vec<f32> = (0..shape.num_elements() as u32).map(disturbance).collect();
+            it + Tensor::from_data(TensorData::new(numbers, shape), &device)
         })
     }
 }
@@ -37,13 +38,13 @@ impl ModuleMapper for Disturbance {
 /// The shipped model with disturbed weights: it knows the format, and errs.
 fn save_student(dir: &Path) {
     let model = LanguageModel::load(&shipped_model(), &Device::flex()).unwrap();
-    let network = model.network().clone().map(&mut Disturbance { scale: 0.08 });
+    let network = model.network().clone().map(&mut Disturbance { scale: 0.03 });
     model.with_network(&network).save(dir).unwrap();
 }
 
-const NUM_STEPS: usize = 10;
+const NUM_STEPS: usize = 8;
 
-/// A run in which a student learns from a teacher alone.
+/// A run in which a student learns from a teacher alone; each step asks all questions.
 fn student_run(out: &str, kl_coef: f64, placement: &str) -> String {
     format!(
         r#"
@@ -51,13 +52,13 @@ seed = 5
 out = "{out}"
 policy = "student"
 teacher = {{ kind = "local", model = '{}' }}
-questions = {{ kind = "world", world = {{ seed = 1, split = "train" }}, per_hop = 40 }}
+questions = {{ kind = "world", world = {{ seed = 1, split = "train" }}, per_hop = 16 }}
 engine = {{ kind = "bm25", world = {{ seed = 1, split = "train" }} }}
 
 [training.schedule]
 steps = {NUM_STEPS}
-questions_per_step = 16
-group_size = 2
+questions_per_step = 32
+group_size = 3
 record_every = 0
 
 [training.rollout]
@@ -78,7 +79,7 @@ kl_coef = {kl_coef:?}
 kl_placement = "{placement}"
 
 [training.optimizer]
-learning_rate = 1e-3
+learning_rate = 3e-4
 weight_decay = 0.0
 warmup_steps = 1
 "#,
@@ -106,11 +107,11 @@ fn a_student_gets_nearer_to_its_teacher_without_any_reward() {
     };
     for placement in ["advantage", "loss"] {
         let (first, last) = run(placement, 1.0, placement);
-        assert!(last < 0.6 * first, "{placement}: {first} to {last}");
+        assert!(last < 0.5 * first, "{placement}: {first} to {last}");
     }
     // Without weight, the divergence is measured and stays.
     let (first, last) = run("without", 0.0, "advantage");
-    assert!(last > 0.8 * first, "{first} to {last}");
+    assert!(last > 0.6 * first, "{first} to {last}");
 }
 
 /// A run of six steps with a teacher and rewards.
@@ -260,7 +261,10 @@ fn what_cannot_teach_is_refused_before_the_run() {
     };
     let local = |model: &str| format!("kind = \"local\"\nmodel = \"{model}\"");
     check(&taught_run("run", &local("bytes"), ""), "another tokenizer than the policy: token 0 is");
-    check(&taught_run("run", &local("nowhere"), ""), "nowhere: no such model directory");
+    check(
+        &taught_run("run", &local("nowhere"), ""),
+        "nowhere/config.json: cannot read the model's configuration",
+    );
     let lonely =
         run_of_six_steps("run", "model", "[training.update.distillation]\nkl_coef = 1.0\n");
     check(&lonely, "`training.update.distillation` needs a teacher; add the table `teacher`");

@@ -72,7 +72,7 @@ fn unusable_replies_name_their_problem() {
     check(PromptLogprobs, vllm(null), "token 2 of the prompt is null");
     let other = json!([null, b(), entry("55", json!(-1.0))]);
     check(PromptLogprobs, vllm(other), "nothing about token 2 of the prompt, which is 99");
-    let text = json!([null, { "98": { "logprob": -0.5, "decoded_token": "q" } }, b()]);
+    let text = json!([null, { "98": { "logprob": -0.5, "decoded_token": "q" } }, entry("99", json!(-1.0))]);
     let other = "another tokenizer than the policy: token 98 is \"q\" there and \"b\" here";
     check(PromptLogprobs, vllm(text), other);
     check(Echo, echo(json!(["a", "q", "c"]), json!([null, -0.5, -1.0])), other);
@@ -96,7 +96,7 @@ fn unusable_replies_name_their_problem() {
     check(
         Generate,
         sglang(json!([[null, 97], [-0.5, 98], [1e99, 99]])),
-        "token 2 of the prompt is 1e99",
+        "token 2 of the prompt is 1e+99",
     );
     check(
         Generate,
