@@ -232,8 +232,8 @@ fn refused(files: &mut Vec<OddFile>) {
     }
     let list_id = json!({"id": ["1"], "text": "x"}).to_string();
     files.push(bad(Kind::Documents, "d_list_id.jsonl", list_id, "field `id`"));
-    let wrapped = json!({"data": [{"text": "x"}]}).to_string();
-    files.push(bad(Kind::Documents, "d_wrapped.json", wrapped, "field `text` is missing"));
+    let wrapped = json!({"data": [{"question": "who?", "answer": "a"}]}).to_string();
+    files.push(bad(Kind::Questions, "q_wrapped.json", wrapped, "field `question` is missing"));
 }
 
 /// A tar archive with one file.
