@@ -388,13 +388,13 @@ mod tests {
         let mut trajectory = Trajectory::new("q", vec![1]);
         trajectory.turns = vec![
             turn(Action::Search("x".to_owned()), Some(search)),
-            turn(Action::Answer("a".to_owned()), None),
+            turn(Action::Answer("Paris".to_owned()), None),
         ];
         trajectory.branch = Some(BranchOrigin { parent: 0, turn: 1 });
         let documents = ReplacedDocuments::None;
         trajectory.counterfactuals =
             vec![Counterfactual { turn: 0, documents, answer: None, tokens_sampled: 2 }];
-        let question = Question::new("q", "?", ["a"]);
+        let question = Question::new("q", "?", ["Paris"]);
         let reward = RewardFunction::single(F1::default());
         let recorded = RecordedGroup {
             step: 1,
