@@ -160,7 +160,7 @@ mod tests {
         check(
             |it, dtype| {
                 if dtype == ComputeDtype::Bf16 {
-                    it.product.fill(0.0)
+                    it.product.fill(0.0);
                 }
             },
             "in bf16 is 0 in",
