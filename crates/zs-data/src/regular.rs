@@ -18,7 +18,7 @@ const MAX_BYTES: u64 = 1 << 30;
 /// Fails on a directory, a pipe or a device, and where the file cannot be opened.
 ///
 /// ```
-/// let error = zs_data::open_regular("/dev/null".as_ref()).unwrap_err();
+/// let error = zs_data::open_regular(".".as_ref()).unwrap_err();
 /// assert!(error.to_string().starts_with("it is not a regular file"));
 /// ```
 pub fn open_regular(path: &Path) -> Result<File> {
