@@ -1,10 +1,12 @@
 //! Speed and memory of a model: prefill, decoding and one update, against the limits of the machine.
 #![expect(clippy::print_stdout, reason = "a command-line tool speaks on the console")]
 
+mod other;
+mod timing;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
@@ -19,6 +21,8 @@ use zs_model::{
 use zs_observe::write_json;
 use zs_train::device::DeviceArgs;
 
+use self::other::{read_json, run_other};
+use self::timing::{Timing, best, gib, peak_bytes, report, reset_peak};
 use crate::{Floor, SHAPES, Work, WorkSize, num_block_weights, random_model, shape, work};
 
 /// Times prefill, decoding and one update of a model
@@ -82,35 +86,6 @@ impl Arguments {
             max_logits: self.max_logits.unwrap_or(default.max_logits),
             // What does not fit otherwise.
             gradient_checkpointing: self.gradient_checkpointing || self.work == WorkSize::Step,
-        }
-    }
-}
-
-/// A piece of work that was timed.
-struct Timing {
-    name: &'static str,
-    tokens: usize,
-    best: Best,
-    floor_seconds: f64,
-    /// Largest resident size of the process meanwhile.
-    peak: Option<u64>,
-}
-
-/// The shortest of some tries, by the clock on the wall and by the processor time of all threads.
-///
-/// On a machine that others use at the same time the second is the one to compare.
-#[derive(Clone, Copy)]
-struct Best {
-    seconds: f64,
-    cpu_seconds: f64,
-}
-
-impl Best {
-    /// The part that something shorter does not account for.
-    fn without(self, other: Self) -> Self {
-        Self {
-            seconds: (self.seconds - other.seconds).max(1e-9),
-            cpu_seconds: (self.cpu_seconds - other.cpu_seconds).max(1e-9),
         }
     }
 }
@@ -183,110 +158,6 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         Some(path) => write_json(path, &json).map_err(|it| format!("{it:#}")),
         None => Ok(()),
     }
-}
-
-/// The same work with transformers and PyTorch: for each piece of it the better of f32 and bf16.
-fn run_other(python: &std::path::Path, arguments: &Arguments) -> Result<Value, String> {
-    let in_f32 = run_other_in(python, arguments, ComputeDtype::F32)?;
-    let in_bf16 = run_other_in(python, arguments, ComputeDtype::Bf16)?;
-    let runs_of = |it: &Value| it["runs"].as_array().cloned().unwrap_or_default();
-    let better = runs_of(&in_f32).into_iter().zip(runs_of(&in_bf16)).map(|(f32, bf16)| {
-        let rate = |it: &Value| it["tokens_per_s"].as_f64().unwrap_or(0.0);
-        let (mut best, dtype) =
-            if rate(&bf16) > rate(&f32) { (bf16, "bf16") } else { (f32, "f32") };
-        best["dtype"] = json!(dtype);
-        best
-    });
-    Ok(json!({ "runs": better.collect::<Vec<_>>() }))
-}
-
-fn run_other_in(
-    python: &std::path::Path,
-    arguments: &Arguments,
-    dtype: ComputeDtype,
-) -> Result<Value, String> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/compare/transformers_bench.py");
-    let numbers = std::env::temp_dir().join(format!("zs-bench-{}.json", std::process::id()));
-    println!("{} with PyTorch in {dtype:?}", arguments.model);
-    let status = std::process::Command::new(python)
-        .args([script, &arguments.model, "--tries", &arguments.tries.to_string(), "--json"])
-        .arg(&numbers)
-        .args((arguments.work == WorkSize::Step).then_some("--step"))
-        .args((dtype == ComputeDtype::Bf16).then_some("--bf16"))
-        .args(arguments.lora.map(|it| format!("--lora={it}")))
-        .args(["--device", &arguments.device.names()[0].to_string()])
-        .status()
-        .map_err(|it| format!("{}: {it}", python.display()))?;
-    if !status.success() {
-        return Err(format!("{script} failed ({status}); it needs torch and transformers"));
-    }
-    let value = read_json(&numbers);
-    // A file in the system's temporary folder; the system clears it where this fails.
-    let _ = std::fs::remove_file(&numbers);
-    value
-}
-
-fn read_json(path: &std::path::Path) -> Result<Value, String> {
-    let text = std::fs::read_to_string(path).map_err(|it| format!("{}: {it}", path.display()))?;
-    serde_json::from_str(&text).map_err(|it| format!("{}: {it}", path.display()))
-}
-
-/// Prints a timing and gives it as JSON, with the ratios to another program's.
-fn report(timing: &Timing, other: Option<&Value>) -> Value {
-    let Timing { name, tokens, best, floor_seconds, peak: _ } = *timing;
-    let (rate, cpu_rate) = (tokens as f64 / best.seconds, tokens as f64 / best.cpu_seconds);
-    let fraction = floor_seconds / best.seconds;
-    let theirs = other.and_then(|it| it["runs"].as_array()?.iter().find(|it| it["name"] == name));
-    let ratio_of = |key: &str, ours: f64| Some(ours / theirs?[key].as_f64()?);
-    let ratio = ratio_of("tokens_per_s", rate);
-    let cpu_ratio = ratio_of("tokens_per_cpu_s", cpu_rate);
-    let beside = ratio.zip(cpu_ratio).map_or_else(String::new, |(ratio, cpu_ratio)| {
-        let dtype = theirs.and_then(|it| it["dtype"].as_str()).unwrap_or("f32");
-        format!(", {ratio:.2}x the other in {dtype} ({cpu_ratio:.2}x by processor time)")
-    });
-    let limit = 100.0 * fraction;
-    let peak = timing.peak.map_or_else(String::new, |it| format!(", peak {:.2} GiB", gib(it)));
-    println!(
-        "{name:>8}: {rate:>9.0} tokens/s, {cpu_rate:.0} a processor second, {limit:.0} % of the limit{peak}{beside}"
-    );
-    json!({
-        "name": name,
-        "tokens": tokens,
-        "seconds": best.seconds,
-        "cpu_seconds": best.cpu_seconds,
-        "tokens_per_s": rate,
-        "tokens_per_cpu_s": cpu_rate,
-        "fraction_of_floor": fraction,
-        "ratio": ratio,
-        "cpu_ratio": cpu_ratio,
-        "peak_bytes": timing.peak,
-    })
-}
-
-/// Best of some tries.
-fn best<E: std::fmt::Display>(
-    tries: usize,
-    mut work: impl FnMut() -> Result<(), E>,
-) -> Result<Best, String> {
-    let mut best = Best { seconds: f64::INFINITY, cpu_seconds: f64::INFINITY };
-    for _ in 0..tries.max(1) {
-        let (start, cpu_start) = (Instant::now(), cpu_seconds());
-        work().map_err(|it| it.to_string())?;
-        best.seconds = best.seconds.min(start.elapsed().as_secs_f64());
-        best.cpu_seconds = best.cpu_seconds.min((cpu_seconds() - cpu_start).max(1e-9));
-    }
-    Ok(best)
-}
-
-/// Processor time of this process so far, ended threads included; 0 where the system does not say.
-fn cpu_seconds() -> f64 {
-    // Fields 14 and 15, in hundredths of a second; the second field may hold spaces.
-    let ticks = std::fs::read_to_string("/proc/self/stat").ok().and_then(|stat| {
-        let (_, fields) = stat.rsplit_once(')')?;
-        let mut fields = fields.split_whitespace().skip(11).map(str::parse::<f64>);
-        Some(fields.next()?.ok()? + fields.next()?.ok()?)
-    });
-    ticks.unwrap_or(0.0) / 100.0
 }
 
 /// Distinct rows of arbitrary tokens.
@@ -464,22 +335,4 @@ fn policy_update(model: &LanguageModel, floor: &Floor, tries: usize) -> Result<T
 /// True if the cores of a CPU share one micro-batch of a model.
 fn is_large(config: &ModelConfig) -> bool {
     concurrent_micro_batches(2, config.num_parameters()) == 1
-}
-
-fn gib(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 30)
-}
-
-/// Starts the measurement of the peak anew, where the system can; pages that the allocator keeps stay
-/// counted.
-fn reset_peak() {
-    // Elsewhere the peak is that of the process so far.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-}
-
-/// Largest resident size of this process since [`reset_peak`], where the system says so.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|it| it.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|it| it * 1024)
 }

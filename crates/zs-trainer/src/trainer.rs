@@ -10,6 +10,7 @@ mod log;
 mod observe;
 mod recovery;
 mod replay;
+mod session;
 mod validation;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use self::keeper::Keeper;
 use self::learner::Learner;
 use self::log::{History, Log};
 use self::observe::Observers;
+use self::session::Session;
 use crate::alarm::AlarmRecord;
 use crate::callback::Callback;
 use crate::checkpoint::Checkpoints;
@@ -40,8 +42,6 @@ use crate::engines::Engines;
 use crate::environment::Machine;
 use crate::files::RunDir;
 use crate::metrics::Metrics;
-use crate::rollouts::RecordedGroup;
-use crate::run_dir_error::RunDirError;
 use crate::teacher::Teacher;
 use crate::{RunContext, TrainError};
 
@@ -105,15 +105,6 @@ pub struct Trained {
     pub interrupted: bool,
     /// Alarms, each at the step at which it was raised.
     pub alarms: Vec<AlarmRecord>,
-}
-
-/// State of one call of the loop.
-struct Session<'a> {
-    collector: Collector<'a>,
-    learner: Learner<'a>,
-    log: Log,
-    observers: Observers<'a>,
-    keeper: Option<Keeper<'a>>,
 }
 
 impl Trainer {
@@ -400,31 +391,5 @@ impl Trainer {
     fn critic_optimizer_config(&self) -> OptimizerConfig {
         let CriticConfig { learning_rate, warmup_steps } = self.config.critic;
         OptimizerConfig { learning_rate, warmup_steps, ..self.optimizer_config() }
-    }
-}
-
-impl Session<'_> {
-    /// Completes the metrics of a step, writes them, and tells callbacks; returns why one of them
-    /// stops the run.
-    fn end_step(
-        &mut self,
-        step: usize,
-        groups: Vec<RecordedGroup>,
-    ) -> Result<Option<String>, TrainError> {
-        let alarms = self.observers.alarms(&mut self.log.metrics)?;
-        let (times, metrics) = self.log.end_step(step)?;
-        Ok(self.observers.step(step, metrics, &times, &groups, &alarms)?)
-    }
-
-    fn save(&mut self) -> Result<(), RunDirError> {
-        let skipped_since = faults::skipped_since(self.log.history());
-        self.save_as(skipped_since)
-    }
-
-    /// Saves a run that is at skipped steps since some step, or is not.
-    fn save_as(&mut self, skipped_since: Option<usize>) -> Result<(), RunDirError> {
-        let Some(keeper) = &mut self.keeper else { return Ok(()) };
-        self.observers.sync()?;
-        keeper.write(&mut self.learner, &mut self.log, skipped_since)
     }
 }

@@ -1,6 +1,7 @@
 //! From a file to typed rows: decompression, formats, errors with row and field.
 
 mod array;
+mod context;
 mod failure;
 mod lines;
 pub(crate) mod literal;
@@ -18,15 +19,14 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use self::array::Elements;
+pub use self::context::{ReadReport, RowContext, SkippedRows};
 use self::failure::Failure;
 use self::lines::Lines;
-use self::notes::{Note, NoteKind, Notes};
+use self::notes::{Note, Notes};
 use self::parquet::ParquetRows;
 use self::source::{RawRow, Source};
 use self::table::Table;
 use self::text::{Opened, Progress, Text, foreign, open_text, peek};
-use zs_core::registry::BoxedError;
-
 use crate::{DataError, RowError, open_regular};
 
 const PARQUET: &[u8] = b"PAR1";
@@ -233,27 +233,6 @@ fn is_json(head: &[u8]) -> bool {
 
 type Parse<T> = dyn FnMut(RawRow<'_>, &mut RowContext<'_>) -> Result<Option<T>, RowError>;
 
-/// Place of a row in its file, and notes on it.
-#[derive(Debug)]
-pub struct RowContext<'a> {
-    /// Number of the row in errors, from 1.
-    pub row: usize,
-    /// Index of the row among those of the file, from 1: the same in every format.
-    pub index: usize,
-    notes: &'a mut Notes,
-}
-
-impl<'a> RowContext<'a> {
-    pub(crate) fn new(row: usize, index: usize, notes: &'a mut Notes) -> Self {
-        Self { row, index, notes }
-    }
-
-    /// Notes a decision about this row.
-    pub fn note(&mut self, kind: NoteKind) {
-        self.notes.add(kind, self.row);
-    }
-}
-
 /// Rows of a file, one at a time, so that a file may be larger than memory.
 ///
 /// A malformed row is an item; iteration continues after it if the format allows that.
@@ -267,24 +246,6 @@ pub struct Rows<T> {
     index: usize,
     notes: Notes,
     parse: Box<Parse<T>>,
-}
-
-/// Rows that were left out of a reading.
-#[derive(Debug, Default)]
-pub struct SkippedRows {
-    /// Number of them.
-    pub count: usize,
-    /// Error of the first.
-    pub first: Option<BoxedError>,
-}
-
-/// Rows that were left out, and decisions about the others.
-#[derive(Debug, Default)]
-pub struct ReadReport {
-    /// Malformed rows.
-    pub skipped: SkippedRows,
-    /// Decisions of the reader.
-    pub notes: Vec<Note>,
 }
 
 impl<T: 'static> Rows<T> {
