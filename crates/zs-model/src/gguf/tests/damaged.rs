@@ -105,7 +105,10 @@ fn unusable_tokenizers_are_named() {
     check(|it| it.texts("tokenizer.ggml.merges", &["xy"]), &["merges is not a list of merges"]);
     check(|it| it.texts("tokenizer.ggml.tokens", &["a"; 258]), &["`a` twice, as 0 and 1"]);
     check(|it| it.integers("tokenizer.ggml.token_type", &[1]), &["1 entries for 258 tokens"]);
-    check(|it| it.integer("tokenizer.ggml.eos_token_id", 258), &["eos_token_id = 258 is no token"]);
+    check(
+        |it| it.integer("tokenizer.ggml.eos_token_id", 258),
+        &["eos_token_id = 258 is not a token"],
+    );
     check(|it| it.flag("tokenizer.ggml.add_bos_token", true), &["bos_token_id is missing"]);
     let tokens: Vec<String> = (0..259).map(|it| it.to_string()).collect();
     let more = |it: &mut GgufWriter| {

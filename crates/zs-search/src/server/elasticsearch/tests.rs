@@ -169,12 +169,12 @@ fn what_does_not_fit_is_one_line_at_opening() {
     check(&|_| {}, "");
     check(
         &|it| it.text_field = "txt".to_owned(),
-        "no field `txt`, set `text_field` to one of `title`",
+        "no field `txt`; set `text_field` to one of `title`",
     );
     check(&|it| it.title_field = "title.raw".to_owned(), "is of type keyword; set `title_field`");
     check(&|it| it.text_field = "year".to_owned(), "is of type integer");
     check(&|it| it.vector = vector("vector"), "");
-    check(&|it| it.vector = vector("vektor"), "no field `vektor`, set `vector.field`");
+    check(&|it| it.vector = vector("vektor"), "no field `vektor`; set `vector.field`");
     check(
         &|it| it.vector = vector("text"),
         "is of type text; set `vector.field` to one of type dense",

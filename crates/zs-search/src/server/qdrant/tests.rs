@@ -119,7 +119,7 @@ fn what_does_not_fit_is_one_line_at_opening() {
         NAMED,
         REPLY,
         &|_| {},
-        "no field `(without a name)`, set `vector` to one of `small`, `large`",
+        "no field `(without a name)`; set `vector` to one of `small`, `large`",
     );
     let large = &|it: &mut QdrantConfig| it.vector = Some("large".to_owned());
     check(NAMED, REPLY, large, "vectors have 3 dimensions, those of the embedder 2");
