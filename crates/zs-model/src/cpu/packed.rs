@@ -69,7 +69,7 @@ impl PackedMatrix {
     /// y_ij = sum over k of x_ik w_kj
     /// ```
     ///
-    /// A row of the result is the same to the bit whatever the other rows are.
+    /// A row of the result is bit-exact whatever the other rows are.
     ///
     /// # Shapes
     ///

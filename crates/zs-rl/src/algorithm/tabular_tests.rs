@@ -20,7 +20,7 @@ struct Game {
     rewards: Table,
     /// The last action ends an episode from the second turn on.
     can_stop: bool,
-    /// States are a chain: the first goes on to itself with action 0, everything else is lost.
+    /// Chain of right actions: action 0 keeps the first state, and any other move loses the episode.
     is_chain: bool,
 }
 
