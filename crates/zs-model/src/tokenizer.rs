@@ -2,7 +2,7 @@
 
 mod byte_runs;
 mod configured;
-mod growth;
+mod limits;
 
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -87,11 +87,12 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// Fails when the bytes are not a tokenizer, or one whose text could grow without bound.
+    /// Fails when the bytes are not a tokenizer, one whose text could grow without bound, or one with
+    /// very long patterns.
     pub fn from_bytes(bytes: &[u8], source: impl Into<PathBuf>) -> Result<Self, TokenizerError> {
         let source = source.into();
         let failed = |message: String| TokenizerError::Read { path: source.clone(), message };
-        growth::check(bytes).map_err(failed)?;
+        limits::check(bytes).map_err(failed)?;
         let mut inner = unpanicked(|| tokenizers::Tokenizer::from_bytes(bytes)).map_err(failed)?;
         // Stored truncation or padding would silently change training data.
         inner.with_padding(None);

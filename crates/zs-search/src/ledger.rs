@@ -97,17 +97,20 @@ impl Ledger {
         Self { prices, ..Self::default() }
     }
 
-    /// Adds to an engine's counts.
+    /// Adds to an engine's counts what `add` makes of zeros. Counts that no number holds, which only a
+    /// server's reply can name, stay at the largest.
     pub fn record(&self, engine: &str, add: impl FnOnce(&mut Usage)) {
-        self.with_book(engine, |book| add(&mut book.usage));
+        let mut added = Usage::default();
+        add(&mut added);
+        self.with_book(engine, |book| book.usage = book.usage.plus(added));
     }
 
     /// Adds one call over the wire, and whatever else `add` says.
     pub fn record_call(&self, engine: &str, took: Duration, add: impl FnOnce(&mut Usage)) {
-        self.with_book(engine, |book| {
-            book.usage.calls += 1;
-            book.call_latency.record(took, 1);
-            add(&mut book.usage);
+        self.with_book(engine, |book| book.call_latency.record(took, 1));
+        self.record(engine, |usage| {
+            usage.calls += 1;
+            add(usage);
         });
     }
 
@@ -120,11 +123,8 @@ impl Ledger {
 
     /// Adds the searches of one batch, all of which waited for the whole batch.
     pub fn record_searches(&self, engine: &str, searches: u64, failed: u64, took: Duration) {
-        self.with_book(engine, |book| {
-            book.usage.searches += searches;
-            book.usage.failed_searches += failed;
-            book.search_latency.record(took, searches);
-        });
+        self.with_book(engine, |book| book.search_latency.record(took, searches));
+        self.record(engine, |usage| (usage.searches, usage.failed_searches) = (searches, failed));
     }
 
     /// Usage and cost of every engine so far, by name.
@@ -349,6 +349,21 @@ mod tests {
         second.record("x", |usage| usage.searches += 1);
         assert_eq!(second.take_step()["x"].searches, 1);
         assert_eq!(second.totals()[0].usage.searches, 4);
+    }
+
+    #[test]
+    fn counts_of_replies_stay_at_the_largest() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::default();
+        ledger.keep_journal(&folder.path().join("spending.jsonl")).unwrap();
+        for tokens in [u64::MAX, 7] {
+            ledger.record("x", |usage| {
+                (usage.prompt_tokens, usage.completion_tokens) = (tokens, tokens);
+            });
+            ledger.end_batch(None);
+        }
+        let usage = ledger.totals()[0].usage;
+        assert_eq!((usage.prompt_tokens, usage.completion_tokens), (u64::MAX, u64::MAX));
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Journal {
                 let before = self.accounted.get(engine).copied().unwrap_or_default();
                 (engine.clone(), it.since(before))
             })
-            .filter(|(_, it)| it.calls + it.prompt_tokens + it.completion_tokens > 0)
+            .filter(|(_, it)| it.calls.max(it.prompt_tokens).max(it.completion_tokens) > 0)
             .collect();
         if batch.is_none() && added.is_empty() {
             return Ok(());

@@ -17,6 +17,7 @@ use super::corpus::Corpus;
 use super::digests::{check_digests, write_digests};
 use super::files::{clear, io, move_into_place, partial_dir, refuse_taken};
 use super::plan::{CorpusFile, Plan};
+use super::read_only::ReadOnlyDirectory;
 use super::schema::{Fields, Layout, build_segment};
 use super::{Bm25Config, Bm25Engine, Bm25Error, Bm25Language, ScriptCounts};
 
@@ -312,7 +313,8 @@ impl Bm25Engine {
             message: it.to_string(),
         };
         check_digests(dir)?;
-        let index = Index::open_in_dir(dir).map_err(not_an_index)?;
+        let files = ReadOnlyDirectory::open(dir).map_err(|it| not_an_index(it.into()))?;
+        let index = Index::open(files).map_err(not_an_index)?;
         if let Some(file) = index.validate_checksum().map_err(not_an_index)?.into_iter().min() {
             return Err(Bm25Error::Damaged { path: dir.join(file) });
         }
@@ -400,6 +402,26 @@ mod tests {
         let request =
             SearchRequest { query, question: &question, quality, read: &[], k: 7, seed: 0 };
         engine.search(request).unwrap().into_iter().map(|it| it.id).collect()
+    }
+
+    #[test]
+    fn opening_writes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = corpus(folder.path(), 9, None);
+        let out = folder.path().join("index");
+        IndexBuild::new(&corpus, &out).run(&mut |_| {}).unwrap();
+        let names = || {
+            let names = fs::read_dir(&out).unwrap().map(|it| it.unwrap().file_name());
+            names.collect::<std::collections::BTreeSet<_>>()
+        };
+        let (before, long_ago) = (names(), std::time::SystemTime::UNIX_EPOCH);
+        File::open(&out).unwrap().set_modified(long_ago).unwrap();
+        let engine = Bm25Engine::open(&out).unwrap();
+        assert!(!ids(&engine, "red").is_empty());
+        drop(engine);
+        assert_eq!(names(), before);
+        // Files that come and go change the folder's time.
+        assert_eq!(fs::metadata(&out).unwrap().modified().unwrap(), long_ago);
     }
 
     #[test]

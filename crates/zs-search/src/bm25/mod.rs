@@ -9,6 +9,7 @@ mod files;
 mod impacts;
 mod language;
 mod plan;
+mod read_only;
 mod schema;
 mod script;
 mod segment;

@@ -116,7 +116,7 @@ fn engine_table(costs: &[EngineCost]) -> Table {
             usage.cache_hits.to_string(),
             usage.calls.to_string(),
             usage.retries.to_string(),
-            (usage.prompt_tokens + usage.completion_tokens).to_string(),
+            usage.prompt_tokens.saturating_add(usage.completion_tokens).to_string(),
             format!("{:.2}", bytes as f64 / 1e6),
             format!("{:.1}", latency.p50_ms),
             format!("{:.1}", latency.p99_ms),

@@ -1,16 +1,28 @@
-//! Bound on the text that a tokenizer makes of a text.
+//! Bounds on the text that a tokenizer makes of a text, and on its patterns.
 
 use serde_json::Value;
 
 /// Largest factor by which a tokenizer may lengthen text. The released ones stay below 8.
 const MAX_GROWTH: u64 = 256;
 
-/// Refuses a `tokenizer.json` whose replacements, one after the other, lengthen a text by a large factor.
+/// Most bytes of regular expressions in one `tokenizer.json`. The released ones have below 1,000, and
+/// compiling takes time in proportion.
+const MAX_PATTERN_BYTES: usize = 8192;
+
+/// Refuses a `tokenizer.json` whose replacements, one after the other, lengthen a text by a large
+/// factor, or whose regular expressions are long.
 pub(super) fn check(json: &[u8]) -> Result<(), String> {
     // What is no JSON is refused by the reader of tokenizers.
     let Ok(json) = serde_json::from_slice::<Parts>(json) else { return Ok(()) };
-    for (part, value) in [("normalizer", json.normalizer), ("decoder", json.decoder)] {
-        if growth(&value) > MAX_GROWTH {
+    let parts = [&json.normalizer, &json.pre_tokenizer, &json.decoder];
+    let patterns: usize = parts.into_iter().map(pattern_bytes).sum();
+    if patterns > MAX_PATTERN_BYTES {
+        return Err(format!(
+            "its regular expressions have {patterns} bytes; at most {MAX_PATTERN_BYTES} are compiled"
+        ));
+    }
+    for (part, value) in [("normalizer", &json.normalizer), ("decoder", &json.decoder)] {
+        if growth(value) > MAX_GROWTH {
             return Err(format!(
                 "the replacements of its {part} lengthen a text by more than {MAX_GROWTH} times"
             ));
@@ -19,13 +31,28 @@ pub(super) fn check(json: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// Parts of a `tokenizer.json` that replace text.
-#[derive(serde::Deserialize)]
+/// Parts of a `tokenizer.json` that match or replace text.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
 struct Parts {
-    #[serde(default)]
     normalizer: Value,
-    #[serde(default)]
+    pre_tokenizer: Value,
     decoder: Value,
+}
+
+/// Bytes of all regular expressions in a part.
+fn pattern_bytes(part: &Value) -> usize {
+    match part {
+        Value::Array(parts) => parts.iter().map(pattern_bytes).sum(),
+        Value::Object(fields) => {
+            let bytes = |(name, value): (&String, &Value)| match value {
+                Value::String(pattern) if name == "Regex" => pattern.len(),
+                value => pattern_bytes(value),
+            };
+            fields.iter().map(bytes).sum()
+        }
+        _ => 0,
+    }
 }
 
 /// Factor by which a part lengthens text at most, in characters.
@@ -72,5 +99,19 @@ mod tests {
         assert!(check(json.as_bytes()).unwrap_err().contains("normalizer"));
         check_growth(serde_json::json!(null), 1);
         assert!(check(b"{").is_ok());
+    }
+
+    #[test]
+    fn regular_expressions_have_a_length() {
+        let split = |bytes: usize| {
+            let pattern = serde_json::json!({ "Regex": "a".repeat(bytes) });
+            let splits = [serde_json::json!({ "type": "Split", "pattern": pattern })];
+            let pre = serde_json::json!({ "type": "Sequence", "pretokenizers": splits });
+            let replace = serde_json::json!({ "pattern": { "Regex": " {2,}" } });
+            serde_json::json!({ "pre_tokenizer": pre, "normalizer": replace }).to_string()
+        };
+        assert!(check(split(MAX_PATTERN_BYTES - 5).as_bytes()).is_ok());
+        let error = check(split(MAX_PATTERN_BYTES).as_bytes()).unwrap_err();
+        assert_eq!(error, "its regular expressions have 8197 bytes; at most 8192 are compiled");
     }
 }
