@@ -25,6 +25,7 @@ mod odd_files;
 mod openai_client;
 mod pages;
 mod real_input;
+mod real_preset;
 mod resume;
 mod search_and_cost;
 mod serve;

@@ -9,7 +9,8 @@ use zs_world::WorldPreset;
 #[derive(Debug, clap::Args)]
 pub struct ReproduceArgs {
     /// `quick`: the method end to end, once; `claims`: every claim of the paper at the embedded scale,
-    /// over seeds; `paper`: the paper's runs on your own models.
+    /// over seeds; `paper`: the paper's runs on your own models; `real`: a small pretrained model on your
+    /// own questions and passages.
     #[arg(long, value_enum, default_value_t)]
     pub preset: Preset,
     /// World of `quick` and `claims`: `easy`, or `hard` with a base model of its own (docs/worlds.md).
@@ -30,7 +31,7 @@ pub struct ReproduceArgs {
     /// Number of seeds.
     #[arg(long, value_name = "N", help_heading = "With --preset claims")]
     pub seeds: Option<usize>,
-    /// Only this claim of `claims`, or this run of `paper`; may be repeated.
+    /// Only this claim of `claims`, this run of `paper`, or this stage of `real`; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub only: Vec<String>,
     /// Number of jobs to run in parallel; by default one, and for `claims` one per core, as far as memory
@@ -38,17 +39,20 @@ pub struct ReproduceArgs {
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
     /// Only write the report on finished jobs.
-    #[arg(long, help_heading = "With --preset claims")]
+    #[arg(long, help_heading = "With --preset claims or real")]
     pub report_only: bool,
     /// Model directory of the policy.
-    #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
+    #[arg(long, value_name = "DIR", help_heading = "With --preset paper or real")]
     pub model: Option<PathBuf>,
     /// Model directory of the simulation LLM.
     #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
     pub simulator: Option<PathBuf>,
-    /// Directory that `zs data fetch` wrote.
-    #[arg(long, value_name = "DIR", help_heading = "With --preset paper")]
+    /// Directory that `zs data fetch` wrote; for `real`, one with `data.toml` (docs/reproduce.md).
+    #[arg(long, value_name = "DIR", help_heading = "With --preset paper or real")]
     pub data: Option<PathBuf>,
+    /// Make every stage as short as it can be, to test the path.
+    #[arg(long, help_heading = "With --preset real")]
+    pub smoke: bool,
     /// Print the plan, and run nothing.
     #[arg(long)]
     pub dry_run: bool,
@@ -69,4 +73,6 @@ pub enum Preset {
     Claims,
     /// The paper's own runs, on real weights.
     Paper,
+    /// A small pretrained model, on the user's questions and passages.
+    Real,
 }

@@ -91,12 +91,18 @@ pub enum ReproduceError {
     /// A model that cannot be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// A model directory that cannot be described.
+    #[error(transparent)]
+    ModelDirectory(#[from] zs_model::CheckpointError),
     /// Training that failed.
     #[error(transparent)]
     Train(#[from] TrainError),
     /// An evaluation that failed.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    /// Scores that cannot be summarised or compared.
+    #[error(transparent)]
+    Scores(#[from] zs_eval::ReportError),
     /// Sampling that failed.
     #[error(transparent)]
     Generate(#[from] GenerateError),
@@ -106,6 +112,9 @@ pub enum ReproduceError {
     /// A file that cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A file with rows that cannot be read.
+    #[error(transparent)]
+    Rows(#[from] zs_data::DataError),
     /// Episodes that cannot be written.
     #[error(transparent)]
     Record(#[from] RecordError),

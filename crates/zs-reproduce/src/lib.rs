@@ -1,5 +1,6 @@
 //! Reproduction of the `ZeroSearch` paper: the method end to end with one seed (`quick`), every
-//! claim over seeds with verdicts (`claims`), and the paper's own runs on real weights (`paper`).
+//! claim over seeds with verdicts (`claims`), the paper's own runs on real weights (`paper`), and a small
+//! pretrained model on the user's questions (`real`).
 //!
 //! ```
 //! let claims = zs_reproduce::claims::preset(Default::default(), &zs_trainer::Components::built_in())?;
@@ -10,14 +11,18 @@
 mod arguments;
 pub mod claims;
 pub mod config;
+mod environment;
 mod error;
 mod job;
 mod output;
+mod page;
 pub mod paper;
+pub mod real;
 
 use zs_trainer::RunContext;
 
 pub use self::arguments::{Preset, ReproduceArgs};
+pub use self::environment::Environment;
 pub use self::error::ReproduceError;
 
 use self::error::Result;
@@ -31,5 +36,6 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
     match args.preset {
         Preset::Quick | Preset::Claims => claims::command(args, context),
         Preset::Paper => paper::command(args, context),
+        Preset::Real => real::command(args, context),
     }
 }

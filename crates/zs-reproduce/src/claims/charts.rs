@@ -4,10 +4,8 @@ use super::arms::{ArmReport, BandPoint};
 use super::report::{AFTER, ClaimsReport, REAL};
 use super::result::CurvePoint;
 use crate::config::ClaimMetric;
+use crate::page::{moving_mean, over_training};
 use zs_observe::{Chart, ChartStyle, Mark, Series};
-
-/// Steps that a reward of the learning curve is averaged over.
-const WINDOW: usize = 5;
 
 /// All charts that show something, each with the part of the report that it belongs to; a claim has
 /// one where there are several seeds.
@@ -76,18 +74,6 @@ pub(super) fn all(report: &ClaimsReport) -> Vec<(&str, Chart)> {
     charts
 }
 
-/// A chart over the steps of training, of the lines that have points.
-fn over_training(y_label: &'static str, series: impl Iterator<Item = Series>) -> Chart {
-    Chart {
-        x_label: "training step",
-        y_label,
-        top: 1.0,
-        series: series.filter(|it| !it.points.is_empty()).collect(),
-        style: ChartStyle::Narrow,
-        ..Chart::default()
-    }
-}
-
 /// The points of an arm's curve that have a value.
 fn line(
     arm: &ArmReport,
@@ -102,14 +88,4 @@ fn line(
         mark,
         ..Series::default()
     }
-}
-
-/// The mean of each point and up to `WINDOW - 1` before it.
-fn moving_mean(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let mean = |end: usize| {
-        let window = &points[(end + 1).saturating_sub(WINDOW)..=end];
-        let mean = window.iter().map(|it| it.1).sum::<f64>() / window.len() as f64;
-        (points[end].0, mean)
-    };
-    (0..points.len()).map(mean).collect()
 }

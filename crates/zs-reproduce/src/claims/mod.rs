@@ -3,7 +3,6 @@
 
 mod arms;
 mod charts;
-mod environment;
 mod measure;
 mod page;
 mod plan;
@@ -18,7 +17,6 @@ mod work;
 use std::time::Instant;
 
 pub use self::arms::{ArmReport, BandPoint, Scores, SimulatorReport};
-pub use self::environment::Environment;
 pub use self::preset::{ClaimsPreset, preset, quick, quick_config};
 pub use self::report::{ClaimReport, ClaimsReport, ComparisonReport, Example};
 pub use self::result::{CurvePoint, EpisodeText, ExampleTurn, SeedResult, SimulatorResult};
@@ -63,7 +61,9 @@ pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
     let request = Request {
         num_seeds: args.seeds.unwrap_or(preset.num_seeds),
         only: args.only.clone(),
-        jobs: args.jobs.unwrap_or_else(|| if preset.resumes { environment::jobs() } else { 1 }),
+        jobs: args
+            .jobs
+            .unwrap_or_else(|| if preset.resumes { crate::environment::jobs() } else { 1 }),
         report_only: args.report_only,
     };
     if request.num_seeds == 0 {

@@ -4,12 +4,10 @@
 use std::collections::BTreeMap;
 
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
-use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{Environment, Error, UndefinedBehavior, Value, context};
-use serde::{Deserialize, Serialize};
+use minijinja::{Environment, Error, Value, context};
+use serde::Deserialize;
 use zs_eval::Estimate;
-use zs_observe::content_policy;
 
 use super::arms::Scores;
 use super::charts;
@@ -18,21 +16,14 @@ use super::stats::SeedMean;
 use super::verdict::Verdict;
 use crate::ReproduceError;
 use crate::config::ClaimMetric;
+use crate::page::{self, Figure, template};
 
-const REPORT: &str = include_str!("report.jinja");
-const STYLE: &str = include_str!("report.css");
+const REPORT: &str = template!("report.jinja");
 const FINDINGS: &str = include_str!("findings.jinja");
 
 /// The heads of the table of scores.
 const SCORE_HEADER: [&str; 5] =
     ["greedy, on the real engine", "questions", "exact match", "F1", "searches"];
-
-/// A chart with its legend.
-#[derive(Debug, Serialize)]
-struct Figure {
-    svg: String,
-    legend: Vec<(String, String)>,
-}
 
 /// Draws the page and writes the Markdown.
 ///
@@ -42,40 +33,32 @@ struct Figure {
 pub(super) fn render(report: &ClaimsReport) -> Result<(String, String), ReproduceError> {
     let mut figures: BTreeMap<&str, Vec<Figure>> = BTreeMap::new();
     for (id, chart) in charts::all(report) {
-        let figure = Figure { svg: chart.to_svg()?, legend: chart.legend() };
-        figures.entry(id).or_default().push(figure);
+        figures.entry(id).or_default().push(Figure::of(&chart)?);
     }
     let crates: Vec<String> =
         report.environment.crates.iter().map(|it| format!("{} {}", it.0, it.1)).collect();
     let headline = [BEFORE, AFTER, "paper_form", REAL];
     let headline: Vec<_> = headline.iter().filter_map(|it| report.arms.get(*it)).collect();
-    let text = |name: &str| -> Result<String, Error> {
-        environment()?.template_from_named_str(name, REPORT)?.render(context! {
-            html => name.ends_with("html"),
-            policy => content_policy(&[], &[STYLE]),
-            style => STYLE,
-            report => Serde(report),
-            title => match report.claims.as_slice() {
-                [only] => &only.claim,
-                _ => "The claims of ZeroSearch, tested at the embedded scale",
-            },
-            state => match report.is_complete() {
-                true => "complete".to_owned(),
-                false => format!(
-                    "{} of {} jobs are done", report.num_done, report.num_planned
-                ),
-            },
-            is_complete => report.is_complete(),
-            has_verdicts => report.has_verdicts(),
-            headline => Serde(&headline),
-            score_header => SCORE_HEADER,
-            scores => report.score_rows(),
-            findings => report.findings()?,
-            figures => Serde(&figures),
-            crates => crates.join(", "),
-        })
+    let content = context! {
+        report => Serde(report),
+        title => match report.claims.as_slice() {
+            [only] => &only.claim,
+            _ => "The claims of ZeroSearch, tested at the embedded scale",
+        },
+        state => match report.is_complete() {
+            true => "complete".to_owned(),
+            false => format!("{} of {} jobs are done", report.num_done, report.num_planned),
+        },
+        is_complete => report.is_complete(),
+        has_verdicts => report.has_verdicts(),
+        headline => Serde(&headline),
+        score_header => SCORE_HEADER,
+        scores => report.score_rows(),
+        findings => report.findings()?,
+        figures => Serde(&figures),
+        crates => crates.join(", "),
     };
-    Ok((text("report.html")?, text("report.md")?))
+    Ok(page::render(&environment()?, REPORT, &content)?)
 }
 
 impl ClaimsReport {
@@ -142,12 +125,9 @@ impl ClaimsReport {
     }
 }
 
-/// Templates with the forms of numbers.
+/// Templates with the forms of claims.
 fn environment() -> Result<Environment<'static>, Error> {
-    let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_undefined_behavior(UndefinedBehavior::Chainable);
-    environment.add_filter("fixed", |value: f64, digits: usize| format!("{value:.digits$}"));
+    let mut environment = page::environment()?;
     environment.add_filter("class", |cell: Value| class(&cell.to_string()));
     environment.add_filter("metric", |Serde(it): Serde<ClaimMetric>| it.title());
     environment.add_filter("words", |Serde(it): Serde<Verdict>| it.words());
@@ -158,11 +138,6 @@ fn environment() -> Result<Environment<'static>, Error> {
         },
     );
     environment.add_filter("mean", |metric: Value, arm: Value| mean_sd(&metric, &arm));
-    environment.add_filter("p_value", |p: Option<f64>| match p {
-        None => String::new(),
-        Some(p) if p < 0.001 => "< 0.001".to_owned(),
-        Some(p) => format!("{p:.3}"),
-    });
     Ok(environment)
 }
 
@@ -170,12 +145,11 @@ fn environment() -> Result<Environment<'static>, Error> {
 fn class(cell: &str) -> &'static str {
     use Verdict::{Described, Inconclusive, NotRun, NotSupported, Supported};
     let is = |verdict: Verdict| cell.trim_matches(['(', ')']) == verdict.words();
-    match cell.len() {
+    match cell {
         _ if is(Supported) => "badge yes",
         _ if is(NotSupported) => "badge no",
         _ if [Inconclusive, NotRun, Described].into_iter().any(is) => "badge open",
-        0..=40 => "nowrap",
-        _ => "long",
+        _ => page::class_of(cell),
     }
 }
 

@@ -6,12 +6,12 @@ use serde::Serialize;
 use zs_eval::{Metric, paired_difference};
 
 use super::arms::{ArmReport, SimulatorReport};
-use super::environment::Environment;
 use super::preset::ClaimsPreset;
 use super::result::{EpisodeText, ExampleTurn, SeedResult, SimulatorResult};
 use super::stats::{SeedMean, seed_mean};
 use super::verdict::{Verdict, expected};
 use super::work::Outcome;
+use crate::Environment;
 use crate::config::{ClaimConfig, ClaimMetric, ComparisonConfig, PublishedConfig, ReproduceConfig};
 
 /// The arm that examples are taken from before training.

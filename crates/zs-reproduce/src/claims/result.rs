@@ -28,7 +28,7 @@ pub struct SeedResult {
     pub arm: String,
     /// The seed.
     pub seed: u64,
-    /// The commit it was run at, as in [`Environment::commit`](super::Environment::commit).
+    /// The commit it was run at, as in [`Environment::commit`](crate::Environment::commit).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
     /// The step after which the policy was kept, by the validation questions.

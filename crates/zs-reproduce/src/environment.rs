@@ -55,7 +55,7 @@ impl Environment {
 }
 
 /// Number of parallel jobs: one per core, as far as memory allows.
-pub(super) fn jobs() -> usize {
+pub(crate) fn jobs() -> usize {
     let by_memory = gib(memory_of_machine().1) / GIB_A_JOB;
     host_threads().min(by_memory as usize).max(1)
 }
