@@ -11,7 +11,7 @@ use zs_rl::{Algorithm, PolicyBatch, RolloutBatch, TrajectoryGroup, UpdateConfig,
 
 const GROUPS: usize = 8;
 const GROUP_SIZE: usize = 8;
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 23] = [
     "reinforce",
     "reinforce_plus_plus",
     "rloo",
@@ -23,6 +23,18 @@ const KINDS: [&str; 11] = [
     "ppo",
     "gigpo",
     "squared_regret",
+    "sapo",
+    "gmpo",
+    "dppo",
+    "gpg",
+    "opo",
+    "lite_ppo",
+    "topr",
+    "raft_plus_plus",
+    "max_rl",
+    "pass_at_k",
+    "gdpo",
+    "clip_cov",
 ];
 
 fn algorithm(kind: &str) -> Box<dyn Algorithm> {

@@ -120,6 +120,8 @@ fn every_key_of_a_run_is_defined() {
         "kind = \"gigpo\"",
         "kind = \"squared_regret\"",
         "kind = \"aipo_style\"",
+        "kind = \"sapo\"",
+        "kind = \"clip_cov\"",
     ];
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();

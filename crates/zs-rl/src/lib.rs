@@ -74,10 +74,11 @@ mod trajectory;
 mod update;
 
 pub use algorithm::{
-    Advantages, AipoStyle, Algorithm, AlgorithmRegistry, Branched, Branching, Cispo, Dapo, DrGrpo,
-    DynamicSampling, Gigpo, Grpo, Gspo, KlPlacement, LearningState, LossOutput, LossTerms,
-    PolicyBatch, Ppo, Reinforce, ReinforcePlusPlus, ReinforcePlusPlusBaseline, Requirements, Rloo,
-    RolloutBatch, SquaredRegret,
+    Advantages, AipoStyle, Algorithm, AlgorithmRegistry, BinaryDivergence, Branched, Branching,
+    Cispo, ClipCov, Dapo, Dppo, DrGrpo, DynamicSampling, Gdpo, Gigpo, Gmpo, Gpg, Grpo, Gspo,
+    KlPlacement, LearningState, LitePpo, LossOutput, LossTerms, MaxRl, Opo, PassAtK, PolicyBatch,
+    Ppo, RaftPlusPlus, Reinforce, ReinforcePlusPlus, ReinforcePlusPlusBaseline, Requirements, Rloo,
+    RolloutBatch, Sapo, SquaredRegret, Topr,
 };
 pub use distillation::{DistillationConfig, DistillationPlacement, DistilledEpisodes, Teacher};
 pub use group::{RewardedTrajectory, TrajectoryGroup};

@@ -27,7 +27,7 @@ pub use self::whiten::whiten;
 
 /// The mean; exactly the common value when all values are equal, so that a batch of equal rewards
 /// has advantages of exactly zero.
-fn mean(values: &[f32]) -> f64 {
+pub(crate) fn mean(values: &[f32]) -> f64 {
     let Some(&first) = values.first() else { return 0.0 };
     let first = f64::from(first);
     let excess: f64 = values.iter().map(|&it| f64::from(it) - first).sum();
@@ -35,7 +35,7 @@ fn mean(values: &[f32]) -> f64 {
 }
 
 /// The sample standard deviation (`n - 1`) about a mean; 0 for fewer than two values.
-fn sample_std(values: &[f32], mean: f64) -> f64 {
+pub(crate) fn sample_std(values: &[f32], mean: f64) -> f64 {
     if values.len() < 2 {
         return 0.0;
     }

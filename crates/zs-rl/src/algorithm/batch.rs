@@ -63,6 +63,18 @@ impl PolicyBatch {
         values.detach().mask_fill(masked, 0.0).sum() / self.num_loss_tokens.max(1) as f64
     }
 
+    /// Values that are 0, without gradient, where no token carries loss.
+    #[must_use]
+    pub fn masked(&self, values: Tensor<2>) -> Tensor<2> {
+        values.mask_fill(self.loss_mask.clone().bool_not(), 0.0)
+    }
+
+    /// Logarithm of each token's probability ratio, now over when sampled; 0 where no token carries loss.
+    #[must_use]
+    pub fn log_ratio(&self, log_probs: &Tensor<2>) -> Tensor<2> {
+        self.masked(log_probs.clone() - self.old_log_probs.clone())
+    }
+
     /// Surrogate of the micro-batch, e.g. [`clipped_surrogate`](crate::loss::clipped_surrogate).
     #[must_use]
     pub fn surrogate(

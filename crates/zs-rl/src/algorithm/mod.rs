@@ -6,19 +6,31 @@ mod batch;
 mod branched;
 mod branching;
 mod cispo;
+mod clip_cov;
 mod dapo;
+mod dppo;
 mod dr_grpo;
+mod gdpo;
 mod gigpo;
+mod gmpo;
+mod gpg;
 mod grpo;
 mod gspo;
+mod lite_ppo;
+mod max_rl;
+mod opo;
+mod pass_at_k;
 mod ppo;
+mod raft_plus_plus;
 mod reinforce;
 mod reinforce_plus_plus;
 mod requirements;
 mod rloo;
 mod rollout_batch;
+mod sapo;
 mod squared_regret;
 mod terms;
+mod topr;
 
 use std::fmt::Debug;
 
@@ -31,19 +43,31 @@ pub use self::batch::{PolicyBatch, SurrogateFunction};
 pub use self::branched::Branched;
 pub use self::branching::Branching;
 pub use self::cispo::Cispo;
+pub use self::clip_cov::ClipCov;
 pub use self::dapo::Dapo;
+pub use self::dppo::{BinaryDivergence, Dppo};
 pub use self::dr_grpo::DrGrpo;
+pub use self::gdpo::Gdpo;
 pub use self::gigpo::Gigpo;
+pub use self::gmpo::Gmpo;
+pub use self::gpg::Gpg;
 pub use self::grpo::Grpo;
 pub use self::gspo::Gspo;
+pub use self::lite_ppo::LitePpo;
+pub use self::max_rl::MaxRl;
+pub use self::opo::Opo;
+pub use self::pass_at_k::PassAtK;
 pub use self::ppo::Ppo;
+pub use self::raft_plus_plus::RaftPlusPlus;
 pub use self::reinforce::Reinforce;
 pub use self::reinforce_plus_plus::{ReinforcePlusPlus, ReinforcePlusPlusBaseline};
 pub use self::requirements::{DynamicSampling, Requirements};
 pub use self::rloo::Rloo;
 pub use self::rollout_batch::{Advantages, LearningState, RolloutBatch};
+pub use self::sapo::Sapo;
 pub use self::squared_regret::SquaredRegret;
 pub use self::terms::{KlPlacement, LossTerms};
+pub use self::topr::Topr;
 
 use crate::loss::{ClipOptions, clipped_surrogate};
 
@@ -59,16 +83,28 @@ pub fn register_algorithms(registry: &mut AlgorithmRegistry) -> Result<(), Regis
     register_algorithm::<AipoStyle>(registry)?;
     register_algorithm::<Branched>(registry)?;
     register_algorithm::<Cispo>(registry)?;
+    register_algorithm::<ClipCov>(registry)?;
     register_algorithm::<Dapo>(registry)?;
+    register_algorithm::<Dppo>(registry)?;
     register_algorithm::<DrGrpo>(registry)?;
+    register_algorithm::<Gdpo>(registry)?;
     register_algorithm::<Gigpo>(registry)?;
+    register_algorithm::<Gmpo>(registry)?;
+    register_algorithm::<Gpg>(registry)?;
     register_algorithm::<Grpo>(registry)?;
     register_algorithm::<Gspo>(registry)?;
+    register_algorithm::<LitePpo>(registry)?;
+    register_algorithm::<MaxRl>(registry)?;
+    register_algorithm::<Opo>(registry)?;
+    register_algorithm::<PassAtK>(registry)?;
     register_algorithm::<Ppo>(registry)?;
+    register_algorithm::<RaftPlusPlus>(registry)?;
     register_algorithm::<Reinforce>(registry)?;
     register_algorithm::<ReinforcePlusPlus>(registry)?;
     register_algorithm::<Rloo>(registry)?;
-    register_algorithm::<SquaredRegret>(registry)
+    register_algorithm::<Sapo>(registry)?;
+    register_algorithm::<SquaredRegret>(registry)?;
+    register_algorithm::<Topr>(registry)
 }
 
 /// Registers an algorithm whose struct is its settings.
@@ -200,3 +236,6 @@ mod tabular_tests;
 #[cfg(test)]
 #[cfg(feature = "flex")]
 mod tests;
+#[cfg(test)]
+#[cfg(feature = "flex")]
+mod verl_tests;

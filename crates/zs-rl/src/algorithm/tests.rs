@@ -50,11 +50,25 @@ fn advantages_by_hand() {
     for kind in ["rloo", "branched"] {
         check_advantages(&format!(r#"{{"kind":"{kind}"}}"#), [1.0, -1.0, 0.5]);
     }
-    for kind in ["grpo", "dapo", "gspo", "cispo"] {
+    for kind in ["grpo", "dapo", "gspo", "cispo", "sapo", "gmpo", "dppo", "clip_cov"] {
         check_advantages(&format!(r#"{{"kind":"{kind}"}}"#), [h, -h, 0.5]);
     }
     check_advantages(r#"{"kind":"dr_grpo"}"#, [0.5, -0.5, 0.5]);
     check_advantages(r#"{"kind":"squared_regret"}"#, [0.5, -0.5, 0.0]);
+    for kind in ["topr", "opo", "gpg"] {
+        check_advantages(&format!(r#"{{"kind":"{kind}"}}"#), [0.5, -0.5, 0.5]);
+    }
+    check_advantages(r#"{"kind":"lite_ppo"}"#, [1.0, -1.0, 1.0]);
+    check_advantages(r#"{"kind":"raft_plus_plus"}"#, [1.0, 0.0, 1.0]);
+    check_advantages(r#"{"kind":"max_rl"}"#, [1.0, -1.0, 0.0]);
+    check_advantages(r#"{"kind":"pass_at_k"}"#, [2.0 * h, 0.0, 0.0]);
+    check_advantages(r#"{"kind":"pass_at_k","normalize_std":false}"#, [1.0, 0.0, 0.0]);
+    // Six tokens of h, -h, 0.5: whitened as those of the group mean above.
+    let values = [h, h, -h, -h, 0.5, 0.5];
+    let mean = values.iter().sum::<f32>() / 6.0;
+    let std = (values.iter().map(|it| (it - mean).powi(2)).sum::<f32>() / 5.0).sqrt();
+    let [a, b, c] = [h, -h, 0.5].map(|it| (it - mean) / std);
+    check_advantages(r#"{"kind":"gdpo"}"#, [a, b, c]);
     // Six tokens of 1, 0, 0.5 about their mean: variance 4 * 0.25 / 5.
     let w = 0.5 / 0.2_f32.sqrt();
     check_advantages(r#"{"kind":"reinforce_plus_plus"}"#, [w, -w, 0.0]);
@@ -85,6 +99,50 @@ fn long_episodes_pay_for_their_length() {
     assert_eq!(dapo.requirements().dynamic_sampling, Some(DynamicSampling { max_refills: 4 }));
     let without = build(r#"{"kind":"dapo","dynamic_sampling":{"max_refills":0}}"#);
     assert_eq!(without.requirements().dynamic_sampling, None);
+}
+
+#[test]
+fn long_episodes_weigh_more_in_the_optimal_baseline() {
+    let groups = [group(&[(&[3], 1.0), (&[1], 0.0)])];
+    let rows = build(r#"{"kind":"opo"}"#).advantages(&batch(&groups)).tokens;
+    assert_eq!((rows[0][1], rows[1][1]), (0.25, -0.75));
+}
+
+#[test]
+fn groups_without_a_difference_are_made_up_for() {
+    let groups = [group(&[(ONE, 1.0), (ONE, 0.0)]), group(&[(ONE, 1.0), (ONE, 1.0)])];
+    let rows = build(r#"{"kind":"gpg"}"#).advantages(&batch(&groups)).tokens;
+    let first: Vec<f32> = rows.iter().map(|it| it[1]).collect();
+    assert_eq!(first, [1.0, -1.0, 0.0, 0.0]);
+}
+
+/// Two episodes with log-probabilities -3 and -1 a token: the likely one is right.
+#[test]
+fn tokens_of_high_covariance_are_left_out() {
+    let mut groups = [group(&[(&[1], 1.0), (&[3], 0.0)])];
+    let turns = groups[0].trajectories.iter_mut().map(|it| &mut it.trajectory.turns[0]);
+    for (turn, log_probs) in turns.zip([vec![-0.1], vec![-3.0, -2.5, -2.0]]) {
+        turn.completion.log_probs = log_probs;
+    }
+    // Means over four tokens: advantage -h / 2, log-probability -1.9; covariances 1.909, 0.389, 0.212, 0.035.
+    let settings = r#""fraction":0.0,"cov_low":0.3,"cov_high":2.0"#;
+    let h = std::f32::consts::FRAC_1_SQRT_2;
+    let rows = |settings: &str| {
+        let json = format!(r#"{{"kind":"clip_cov","std_epsilon":0.0,{settings}}}"#);
+        build(&json).advantages(&batch(&groups)).tokens
+    };
+    let close = |row: &[f32], expected: &[f32]| {
+        assert!(row.iter().zip(expected).all(|(a, e)| (a - e).abs() < 1e-6), "{row:?}");
+    };
+    let one = rows(settings);
+    close(&one[0][1..], &[0.0]);
+    close(&one[1][1..], &[-h, -h, -h]);
+    let both = rows(&settings.replace("0.0,", "0.5,"));
+    close(&both[0][1..], &[0.0]);
+    close(&both[1][1..], &[0.0, -h, -h]);
+    let bounded = rows(&settings.replace("2.0", "1.0"));
+    close(&bounded[0][1..], &[h]);
+    close(&bounded[1][1..], &[0.0, -h, -h]);
 }
 
 #[test]
@@ -264,11 +322,46 @@ fn losses_by_hand() {
         let algorithm = build(&format!(r#"{{"kind":"{kind}",{settings}}}"#));
         Case::new(3.0, [-1.0, -2.0, -9.0]).run(algorithm.as_ref()).0
     };
-    for kind in ["reinforce", "grpo", "dapo", "ppo", "gigpo", "gspo"] {
+    for kind in ["reinforce", "grpo", "dapo", "ppo", "gigpo", "gspo", "gmpo", "opo", "max_rl"] {
         assert_eq!(loss(kind), -3.0, "{kind}");
     }
-    assert_eq!(loss("cispo"), 4.5);
+    for kind in ["cispo", "gpg", "topr", "dppo"] {
+        assert_eq!(loss(kind), 4.5, "{kind}");
+    }
+    assert_eq!(loss("sapo"), -6.0);
     assert_eq!(loss("squared_regret"), 4.5);
+}
+
+/// Gradient of one token at a ratio, by an advantage.
+#[track_caller]
+fn check_gradient(json: &str, ratio: f32, advantage: f32, expected: f32) {
+    let mut case = Case::new(advantage, [-1.0; 3]);
+    case.old_log_probs = [-1.0 - ratio.ln(); 3];
+    case.mask = [1.0, 0.0, 0.0];
+    let (_, gradient, _) = case.run(build(json).as_ref());
+    // Rows weigh one half.
+    assert!((gradient[0] - 0.5 * expected).abs() < 1e-5, "{json}: {gradient:?}");
+}
+
+#[test]
+fn gates_tapers_and_bounds_by_hand() {
+    // 4 s (1 - s) at tau (rho - 1) = 1, times rho.
+    let s = 1.0 / (1.0 + (-1.0_f32).exp());
+    check_gradient(r#"{"kind":"sapo"}"#, 2.0, 1.0, -8.0 * s * (1.0 - s));
+    check_gradient(r#"{"kind":"sapo","tau_negative":1.0}"#, 2.0, -1.0, 8.0 * s * (1.0 - s));
+    // A right answer keeps its gradient, a wrong one that is half as likely half of it.
+    check_gradient(r#"{"kind":"topr"}"#, 0.5, 1.0, -1.0);
+    check_gradient(r#"{"kind":"topr"}"#, 0.5, -1.0, 0.5);
+    check_gradient(r#"{"kind":"topr"}"#, 2.0, -1.0, 1.0);
+    // Probabilities 0.368 and 0.184 differ by 0.184, 0.368 and 0.123 by 0.245.
+    check_gradient(r#"{"kind":"dppo"}"#, 2.0, 1.0, -2.0);
+    check_gradient(r#"{"kind":"dppo"}"#, 3.0, 1.0, 0.0);
+    check_gradient(r#"{"kind":"dppo"}"#, 3.0, -1.0, 3.0);
+    check_gradient(r#"{"kind":"dppo","max_ratio":1.5}"#, 2.0, 1.0, -1.5);
+    // The bound is that of the logarithm, and of one side.
+    check_gradient(r#"{"kind":"gmpo"}"#, 1.2, 1.0, -1.2);
+    check_gradient(r#"{"kind":"gmpo"}"#, 2.0, 1.0, 0.0);
+    check_gradient(r#"{"kind":"gmpo"}"#, 2.0, -1.0, 2.0);
 }
 
 #[test]
@@ -416,6 +509,10 @@ fn impossible_settings_are_refused() {
     check_refused(r#"{"kind":"ppo","gae":{"lambda":2}}"#, "`gae.lambda`");
     check_refused(r#"{"kind":"ppo","value_clip":0}"#, "`value_clip`");
     check_refused(r#"{"kind":"squared_regret","tau":0}"#, "`tau`");
+    check_refused(r#"{"kind":"sapo","tau_positive":0}"#, "`tau_positive`");
+    check_refused(r#"{"kind":"dppo","max_ratio":0}"#, "`max_ratio`");
+    check_refused(r#"{"kind":"gmpo","clip":{"dual":3}}"#, "no dual clip");
+    check_refused(r#"{"kind":"clip_cov","fraction":2}"#, "`fraction`");
     check_refused(
         r#"{"kind":"gigpo","anchor":{"similar":{"threshold":2}}}"#,
         "`anchor.similar.threshold`",

@@ -38,6 +38,15 @@ pub struct ClippedSurrogate {
     pub is_clipped: Tensor<2, Bool>,
 }
 
+impl ClippedSurrogate {
+    /// Loss of an algorithm that clips nothing.
+    #[must_use]
+    pub fn unclipped(loss: Tensor<2>) -> Self {
+        let is_clipped = loss.clone().detach().zeros_like().greater_elem(0.5);
+        Self { loss, is_clipped }
+    }
+}
+
 /// Clipped surrogate policy loss of each token.
 ///
 /// ```text

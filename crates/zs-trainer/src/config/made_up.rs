@@ -128,11 +128,23 @@ mod tests {
             "rloo",
             "gigpo",
             "squared_regret",
+            "clip_cov",
+            "dppo",
+            "gdpo",
+            "gmpo",
+            "gpg",
+            "lite_ppo",
+            "max_rl",
+            "opo",
+            "pass_at_k",
+            "sapo",
+            "topr",
         ] {
             check_relative(&format!("kind = \"{kind}\""), true);
         }
         check_relative("kind = \"reinforce\"", false);
         check_relative("kind = \"ppo\"", false);
+        check_relative("kind = \"raft_plus_plus\"", false);
         check_relative("kind = \"reinforce_plus_plus\"", false);
         check_relative("kind = \"reinforce_plus_plus\"\nbaseline = \"group_mean\"", true);
     }

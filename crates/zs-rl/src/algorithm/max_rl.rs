@@ -1,0 +1,62 @@
+//! Maximum-likelihood reinforcement learning: advantages divided by the success rate.
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+use zs_core::registry::Settings;
+
+use super::{Advantages, Algorithm, LossTerms, Requirements, RolloutBatch};
+use crate::advantage::mean;
+use crate::loss::ClipOptions;
+
+/// Maximum-likelihood reinforcement learning.
+///
+/// ```text
+/// A_i = (r_i - mean(r_G)) / mean(r_G)        0 where the mean is not positive
+/// L   = agg_it[ clipped_surrogate(rho_it, A_i) ]
+/// ```
+///
+/// - `r_G`: the returns of the trajectories of one question, at least 0
+///
+/// The gradient of `log P(success)` is that of `P(success)` divided by it, so hard questions weigh as much
+/// as their likelihood asks for. With groups of `n`, its expectation is that of the likelihood's expansion up
+/// to the order `n`.
+///
+/// # Differences
+///
+/// - Made for rewards of 0 and 1; others in between count by their size.
+///
+/// # References
+///
+/// - [MaxRL](https://arxiv.org/abs/2602.02710)
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, Validate)]
+#[serde(default)]
+pub struct MaxRl {
+    /// Bounds of the probability ratio.
+    #[garde(dive)]
+    pub clip: ClipOptions,
+    /// Average over tokens, and the terms that are added to the loss.
+    #[serde(flatten)]
+    #[garde(dive)]
+    pub terms: LossTerms,
+}
+
+zs_core::settings!(MaxRl, "max_rl");
+
+impl Algorithm for MaxRl {
+    fn name(&self) -> &'static str {
+        Self::KIND
+    }
+
+    fn requirements(&self) -> Requirements {
+        Requirements { clip: self.clip, ..self.terms.into() }
+    }
+
+    fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
+        let relative = |returns: &[f32]| {
+            let mean = mean(returns);
+            let divide = |it: &f32| ((f64::from(*it) - mean) / mean) as f32;
+            returns.iter().map(|it| if mean > 0.0 { divide(it) } else { 0.0 }).collect()
+        };
+        batch.group_advantages(relative).into()
+    }
+}
