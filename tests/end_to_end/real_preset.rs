@@ -9,13 +9,16 @@ const TURN: &str = r#"{"question":"Where was NAME born?","golden_answers":["CITY
 
 /// Questions, passages and recorded searches, and the file that names them.
 fn write_data(dir: &Path) {
-    let people = ["Anna", "Bo", "Carl", "Dora", "Ella", "Finn", "Gus", "Hana"];
+    let first = ["Anna", "Bo", "Carl", "Dora", "Ella", "Finn", "Gus", "Hana"];
+    let last = ["Bel", "Dor", "Mir", "Nik", "Sol"];
+    let people: Vec<String> =
+        first.iter().flat_map(|a| last.iter().map(move |b| format!("{a} {b}"))).collect();
     let cities = ["Bada", "Cora", "Dena", "Foda"];
     let pairs = || people.iter().zip(cities.iter().cycle());
     let turns = pairs().map(|(name, city)| {
         TURN.replace("NAME", name).replace("CITY", city).replace("PLACE", "Hill") + "\n"
     });
-    let question = |(name, city): (&&str, &&str)| {
+    let question = |(name, city): (&String, &&str)| {
         format!("{{\"question\":\"Where does {name} live?\",\"golden_answers\":[\"{city}\"]}}\n")
     };
     let passages = pairs().map(|(name, city)| {
@@ -26,8 +29,8 @@ fn write_data(dir: &Path) {
     fs::create_dir_all(dir.join("data")).unwrap();
     let write = |name: &str, text: String| fs::write(dir.join("data").join(name), text).unwrap();
     write("turns.jsonl", turns.collect());
-    write("train.jsonl", pairs().take(6).map(question).collect());
-    write("test.jsonl", pairs().skip(6).map(question).collect());
+    write("train.jsonl", pairs().take(30).map(question).collect());
+    write("test.jsonl", pairs().skip(30).map(question).collect());
     write("corpus.jsonl", passages.collect());
     write(
         "data.toml",
@@ -73,7 +76,7 @@ fn every_stage_runs_and_is_reported() {
         assert!(printed.contains(arm), "{arm}: {printed}");
     }
     let report = fs::read_to_string(dir.join("out/report.md")).unwrap();
-    for text in ["A run of `--smoke`", "simulated - bm25", "bm25: 3 steps", "sha256"] {
+    for text in ["A run of `--smoke`", "simulated - bm25", "bm25: 2 steps", "sha256"] {
         assert!(report.contains(text), "{text}: {report}");
     }
     let page = fs::read_to_string(dir.join("out/report.html")).unwrap();

@@ -22,6 +22,9 @@ pub(super) const PROMPT: &str = "Question: {{ question }}\n";
 /// The file of the prompt, beside the run files.
 pub(super) const PROMPT_FILE: &str = "prompt.jinja";
 
+/// Fraction of the training questions that validate training.
+const VALIDATION_SHARE: &str = "0.1";
+
 /// Policies that are evaluated: name in the report, stage that trains it, methods of `zs eval`.
 pub(super) const ARMS: [(&str, Option<&str>, &[&str]); 4] = [
     ("base", None, &["direct", "rag", "trained"]),
@@ -35,7 +38,7 @@ const SMOKE: [(&str, &[&str]); 4] = [
     ("cold_start", SMOKE_TUNING),
     ("simulator", SMOKE_TUNING),
     ("bm25", SMOKE_TRAINING),
-    ("simulated", SMOKE_TRAINING),
+    ("simulated", SMOKE_SIMULATED),
 ];
 const SMOKE_TUNING: &[&str] =
     &["tuning.steps=2", "tuning.tokens_per_step=200", "tuning.eval_every=2"];
@@ -45,6 +48,14 @@ const SMOKE_TRAINING: &[&str] = &[
     "training.schedule.group_size=2",
     "training.schedule.eval_every=2",
     "training.rollout.max_new_tokens=16",
+];
+const SMOKE_SIMULATED: &[&str] = &[
+    "training.schedule.steps=2",
+    "training.schedule.questions_per_step=2",
+    "training.schedule.group_size=2",
+    "training.schedule.eval_every=2",
+    "training.rollout.max_new_tokens=16",
+    "engine.sampling.max_new_tokens=16",
 ];
 
 /// One command of `zs`.
@@ -97,6 +108,7 @@ impl Plan<'_> {
         let from_turns = listed("--turns", data.turns.iter().map(PathBuf::as_path));
         let mut from_questions = listed("--questions", data.questions.iter().map(PathBuf::as_path));
         from_questions.extend(words(&["--corpus", &text(&data.corpus)]));
+        from_questions.extend(words(&["--validation-share", VALIDATION_SHARE]));
 
         let build = ["index", "build", "--corpus", &text(&data.corpus), "--out", &text(&index)];
         let mut collect = words(&["simulate", "collect", "--k", "3"]);
@@ -151,9 +163,10 @@ impl Plan<'_> {
         self.out.join(name)
     }
 
-    /// The model that a stage ends with.
+    /// The model that a stage ends with; of training, the best on the validation questions.
     fn model_of(&self, stage: &str) -> PathBuf {
-        self.place(stage).join("checkpoints/final")
+        let is_trained = ["bm25", "simulated"].contains(&stage);
+        self.place(stage).join(if is_trained { "checkpoints/best" } else { "checkpoints/final" })
     }
 
     /// A stage that a run file describes.

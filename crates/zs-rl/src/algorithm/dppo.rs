@@ -124,8 +124,8 @@ impl BinaryDivergence {
         let divergence = match self {
             Self::Tv => (p - q).abs(),
             Self::Kl => {
-                let rest = |it: Tensor<2>| 1.0 - it + 1e-8;
-                let others = (rest(q.clone()) / rest(p)).log() * (1.0 - q.clone());
+                let rest = |it: Tensor<2>| -it + (1.0 + 1e-8);
+                let others = (rest(q.clone()) / rest(p)).log() * (-q.clone() + 1.0);
                 q * (sampled.clone() - now.clone()) + others
             }
         };

@@ -11,11 +11,11 @@ use crate::loss::ClipOptions;
 /// Maximum-likelihood reinforcement learning.
 ///
 /// ```text
-/// A_i = (r_i - mean(r_G)) / mean(r_G)        0 where the mean is not positive
+/// A_i = (r_i - mean(r_G)) / mean(r_G)        r_i - mean(r_G) where the mean is not positive
 /// L   = agg_it[ clipped_surrogate(rho_it, A_i) ]
 /// ```
 ///
-/// - `r_G`: the returns of the trajectories of one question, at least 0
+/// - `r_G`: the returns of the trajectories of one question
 ///
 /// The gradient of `log P(success)` is that of `P(success)` divided by it, so hard questions weigh as much
 /// as their likelihood asks for. With groups of `n`, its expectation is that of the likelihood's expansion up
@@ -23,7 +23,8 @@ use crate::loss::ClipOptions;
 ///
 /// # Differences
 ///
-/// - Made for rewards of 0 and 1; others in between count by their size.
+/// - Made for rewards of 0 and 1; others in between count by their size. Returns whose mean is not positive,
+///   as with a divergence in the reward, are compared but not divided.
 ///
 /// # References
 ///
@@ -54,8 +55,8 @@ impl Algorithm for MaxRl {
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
         let relative = |returns: &[f32]| {
             let mean = mean(returns);
-            let divide = |it: &f32| ((f64::from(*it) - mean) / mean) as f32;
-            returns.iter().map(|it| if mean > 0.0 { divide(it) } else { 0.0 }).collect()
+            let scale = if mean > 0.0 { mean } else { 1.0 };
+            returns.iter().map(|it| ((f64::from(*it) - mean) / scale) as f32).collect()
         };
         batch.group_advantages(relative).into()
     }
