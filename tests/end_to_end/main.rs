@@ -23,6 +23,7 @@ mod library;
 mod metric_docs;
 mod odd_files;
 mod openai_client;
+mod own_documents;
 mod pages;
 mod real_input;
 mod real_preset;

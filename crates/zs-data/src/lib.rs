@@ -10,6 +10,7 @@
 //! - [`Note`]: a decision of a reader about rows that are not in the plainest form, with its count.
 //! - [`QuestionSource`], [`register_question_sources`]: questions of a run file.
 //! - `hub`, with the feature of that name: files of the Hugging Face hub.
+//! - `passages`, with the feature of that name: passages of text, Markdown, HTML and PDF files.
 //! - [`open_regular`], [`read_regular`]: files that other files name.
 //! - [`write_atomic`], [`JsonLinesWriter`]: writing files at once, or line by line; [`digest`]: their
 //!   SHA-256.
@@ -31,6 +32,8 @@ mod episodes;
 mod error;
 #[cfg(feature = "hub")]
 pub mod hub;
+#[cfg(feature = "passages")]
+pub mod passages;
 mod questions;
 mod regular;
 mod rows;

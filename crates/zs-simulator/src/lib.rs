@@ -7,6 +7,7 @@
 //!   builds the data that it is fine-tuned on, [`collect`] builds clean tuning sets from recorded
 //!   turns, [`audit`] measures its faithfulness, [`pretraining`] generates text for training a small
 //!   one from scratch.
+//! - `question_generation` (feature `http`): a model writes questions and answers from passages.
 //! - `RemoteEngine`: the same on servers (feature `http`); [`SelfSearchEngine`]: the policy's own
 //!   knowledge.
 //!
@@ -34,9 +35,13 @@ pub mod audit;
 mod chat_reply;
 pub mod collect;
 pub mod pretraining;
+#[cfg(feature = "http")]
+pub mod question_generation;
 mod register;
 #[cfg(feature = "http")]
 mod remote;
+#[cfg(feature = "http")]
+mod resumable_set;
 mod self_search;
 mod simulated;
 mod templates_config;
@@ -49,6 +54,8 @@ pub use register::{
 };
 #[cfg(feature = "http")]
 pub use remote::{RemoteApi, RemoteConfig, RemoteEngine};
+#[cfg(feature = "http")]
+pub use resumable_set::SetError;
 pub use self_search::SelfSearchEngine;
 pub use simulated::{
     QueryGate, SimulatedConfig, SimulatedEngine, SimulatedStats, SimulationError, SimulationPrompt,

@@ -137,10 +137,16 @@ fn is_sent(api: RemoteApi) -> impl FnOnce(&Option<String>, &()) -> garde::Result
 ///   server at random, keeps ten requests in flight, and repeats failed ones for ever.
 #[derive(Debug)]
 pub struct RemoteEngine {
-    client: HttpClient,
+    model: RemoteModel,
     templates: SimulationTemplates,
-    config: RemoteConfig,
     counters: Counters,
+}
+
+/// Model on servers that replies to prompts.
+#[derive(Debug)]
+pub(crate) struct RemoteModel {
+    client: HttpClient,
+    config: RemoteConfig,
 }
 
 impl RemoteEngine {
@@ -154,15 +160,8 @@ impl RemoteEngine {
         templates: SimulationTemplates,
         ledger: Arc<Ledger>,
     ) -> Result<Self, HttpError> {
-        let key = match &config.key_variable {
-            None => None,
-            Some(variable) => {
-                let place = KeyPlace::Header { name: "Authorization", prefix: "Bearer " };
-                Some((ApiKey::from_env(variable)?, place))
-            }
-        };
-        let client = HttpClient::new(NAME, &config.endpoints, key, config.http.clone(), ledger)?;
-        Ok(Self { client, templates, config, counters: Counters::default() })
+        let model = RemoteModel::new(NAME, config, ledger)?;
+        Ok(Self { model, templates, counters: Counters::default() })
     }
 
     /// Counts of the engine's searches so far.
@@ -178,22 +177,13 @@ impl RemoteEngine {
             query: request.query,
             k: request.k,
         };
-        let prompt = self.templates.render(self.config.gate.quality(request), &prompt);
+        let prompt = self.templates.render(self.model.config.gate.quality(request), &prompt);
         let prompt = prompt.map_err(|error| {
             self.counters.num_failed.add(1);
             let source = Box::new(SimulationError::Template(error));
             SearchError::Engine { engine: NAME.to_owned(), query: request.query.to_owned(), source }
         })?;
-        let sent = HttpRequest {
-            path: match self.config.api {
-                RemoteApi::Chat => "/chat/completions",
-                RemoteApi::Completions => "/completions",
-            },
-            body: Some(self.body(&prompt, request.seed)),
-            seed: request.seed,
-            ..HttpRequest::default()
-        };
-        let written = self.client.send(&sent, |text| self.read(text)).map_err(|error| {
+        let written = self.model.reply(&prompt, request.seed).map_err(|error| {
             self.counters.num_failed.add(1);
             error.for_search(NAME, request.query)
         })?;
@@ -210,6 +200,52 @@ impl RemoteEngine {
         }
         self.counters.num_documents.add(documents.len());
         Ok(documents)
+    }
+}
+
+impl RemoteModel {
+    /// A model over the servers of a configuration; `name` is what its calls are booked under.
+    ///
+    /// # Errors
+    ///
+    /// Fails when an address cannot be used, or the named environment variable holds no key.
+    pub(crate) fn new(
+        name: &'static str,
+        config: RemoteConfig,
+        ledger: Arc<Ledger>,
+    ) -> Result<Self, HttpError> {
+        let key = match &config.key_variable {
+            None => None,
+            Some(variable) => {
+                let place = KeyPlace::Header { name: "Authorization", prefix: "Bearer " };
+                Some((ApiKey::from_env(variable)?, place))
+            }
+        };
+        let client = HttpClient::new(name, &config.endpoints, key, config.http.clone(), ledger)?;
+        Ok(Self { client, config })
+    }
+
+    /// The client, which asks as many at once as the configuration allows.
+    pub(crate) fn client(&self) -> &HttpClient {
+        &self.client
+    }
+
+    /// The reply to a prompt.
+    ///
+    /// # Errors
+    ///
+    /// Fails when no server gives a usable one.
+    pub(crate) fn reply(&self, prompt: &str, seed: u64) -> Result<Reply, HttpError> {
+        let sent = HttpRequest {
+            path: match self.config.api {
+                RemoteApi::Chat => "/chat/completions",
+                RemoteApi::Completions => "/completions",
+            },
+            body: Some(self.body(prompt, seed)),
+            seed,
+            ..HttpRequest::default()
+        };
+        self.client.send(&sent, |text| self.read(text))
     }
 
     fn body(&self, prompt: &str, seed: u64) -> String {
@@ -254,7 +290,7 @@ impl SearchEngine for RemoteEngine {
 
     fn search_batch(&self, requests: &[SearchRequest<'_>]) -> Vec<SearchResult> {
         self.counters.num_requests.add(requests.len());
-        self.client.for_each(requests, |it| self.answer(it))
+        self.model.client.for_each(requests, |it| self.answer(it))
     }
 
     fn is_deterministic(&self) -> bool {
@@ -412,7 +448,8 @@ mod tests {
         let check = |api, model: &str, expected: Result<(usize, u64), &str>| {
             let server = TestServer::start(transformers);
             let (engine, ledger) = engine(&[&server]);
-            let config = RemoteConfig { api, model: model.to_owned(), ..engine.config.clone() };
+            let config =
+                RemoteConfig { api, model: model.to_owned(), ..engine.model.config.clone() };
             let engine =
                 RemoteEngine::new(config, engine.templates.clone(), Arc::clone(&ledger)).unwrap();
             let question = Question::new("q", "What is the capital of Bada?", ["Foda"]);

@@ -16,7 +16,11 @@ pub use crate::command::{
     ReplayArgs, ResumableArgs, RunAuditArgs, SearchArgs, ServeArgs, SftArgs, TrainArgs, VerifyArgs,
     WarmUpArgs,
 };
-pub use crate::data::{DataCheckArgs, DataCommand, DataFetchArgs, TrajectoriesArgs, WorldArgs};
+#[cfg(feature = "passages")]
+pub use crate::command::{CorpusBuildArgs, CorpusCommand};
+pub use crate::data::{
+    DataCheckArgs, DataCommand, DataFetchArgs, QuestionsArgs, TrajectoriesArgs, WorldArgs,
+};
 use crate::device::DeviceArgs;
 pub use crate::eval::EvalArgs;
 pub use crate::eval::score::ScoreArgs;
@@ -61,6 +65,10 @@ pub enum Command {
     Eval(Box<EvalArgs>),
     /// Score answers from a file.
     Score(ScoreArgs),
+    /// Cut documents into passages and index them.
+    #[cfg(feature = "passages")]
+    #[command(subcommand)]
+    Corpus(CorpusCommand),
     /// Build an index of a corpus.
     #[command(subcommand)]
     Index(IndexCommand),
@@ -133,6 +141,8 @@ fn dispatch(command: &Command, session: &Session) -> Result<()> {
         Command::Replay(args) => command::replay(args, session),
         Command::Audit(args) => command::audit(args, session),
         Command::Eval(args) => eval::eval(args, session),
+        #[cfg(feature = "passages")]
+        Command::Corpus(what) => command::corpus(what, session),
         Command::Index(what) => command::index(what, session),
         Command::Score(args) => eval::score::score(args, session),
         Command::Search(args) => command::search(args, session),

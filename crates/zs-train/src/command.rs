@@ -2,6 +2,8 @@
 
 mod ask;
 mod audit;
+#[cfg(feature = "passages")]
+mod corpus;
 mod cost;
 mod doctor;
 mod engine;
@@ -16,6 +18,8 @@ mod warm_up;
 
 pub use ask::AskArgs;
 pub use audit::RunAuditArgs;
+#[cfg(feature = "passages")]
+pub use corpus::{CorpusBuildArgs, CorpusCommand};
 pub use cost::CostArgs;
 pub use doctor::DoctorArgs;
 pub use engine::EngineArgs;
@@ -30,6 +34,8 @@ pub use warm_up::WarmUpArgs;
 
 pub(crate) use ask::ask;
 pub(crate) use audit::audit;
+#[cfg(feature = "passages")]
+pub(crate) use corpus::corpus;
 pub(crate) use cost::cost;
 pub(crate) use doctor::doctor;
 pub(crate) use index::index;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use zs_data::passages::{PassageSettings, build_passages};
 use zs_data::{RowContext, open_documents, open_episode_rows, open_questions, recorded_transcript};
 
 use crate::Scratch;
@@ -32,6 +33,19 @@ pub(crate) fn questions(scratch: &Scratch, bytes: &[u8]) {
 pub(crate) fn documents(scratch: &Scratch, bytes: &[u8]) {
     let Ok(rows) = open_documents(&file(scratch, bytes)) else { return };
     let _ = rows.collect_valid();
+}
+
+/// Extensions of files of text by the first byte of an input.
+const TEXT_EXTENSIONS: [(u8, &str); 4] =
+    [(b't', "txt"), (b'm', "md"), (b'h', "html"), (b'p', "pdf")];
+
+pub(crate) fn text_files(scratch: &Scratch, bytes: &[u8]) {
+    let first = bytes.first().copied().unwrap_or(b't');
+    let listed = TEXT_EXTENSIONS.iter().find(|(it, _)| *it == first);
+    let (_, extension) = listed.unwrap_or(&TEXT_EXTENSIONS[usize::from(first) % 4]);
+    let file = scratch.file(&format!("text.{extension}"), bytes.get(1..).unwrap_or_default());
+    let Ok(out) = tempfile::tempdir_in(scratch.folder()) else { return };
+    let _ = build_passages(&[file], PassageSettings { max_words: 9 }, out.path(), &mut |_| {});
 }
 
 pub(crate) fn episodes(scratch: &Scratch, bytes: &[u8]) {

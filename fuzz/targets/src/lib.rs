@@ -57,6 +57,7 @@ targets! {
     questions: data::questions,
     documents: data::documents,
     episodes: data::episodes,
+    text_files: data::text_files,
     chat_template: model::chat_template,
     tokenizer_config: model::tokenizer_config,
     tokenizer: model::tokenizer,

@@ -24,8 +24,9 @@ const RULES: &[Rule] = &[
     Rule {
         package: "zs-data",
         workspace: "zs-core",
-        external: "backon flate2 hf-hub parquet percent-encoding secrecy serde serde_json \
-                   serde_path_to_error sha1 sha2 tempfile thiserror ureq zstd",
+        external: "backon flate2 hf-hub html5ever lopdf parquet percent-encoding pulldown-cmark \
+                   secrecy serde serde_json serde_path_to_error sha1 sha2 tempfile thiserror \
+                   unicode-segmentation ureq walkdir zstd",
     },
     Rule {
         package: "zs-model",

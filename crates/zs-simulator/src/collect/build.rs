@@ -152,14 +152,23 @@ pub fn assemble(
 /// ```
 #[must_use]
 pub fn is_validation(question: &str, share: f64, seed: u64) -> bool {
-    // FNV-1a: a stable 64-bit hash, so that a question's part does not depend on its place.
-    let text = normalize_answer(question);
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    split_draw(question, seed) < share
+}
+
+/// Number in [0, 1) that decides the part of a text, drawn from the seed and the normalised text alone.
+#[must_use]
+pub(crate) fn split_draw(text: &str, seed: u64) -> f64 {
+    let key = StreamKey { step: text_hash(text), ..StreamKey::new(seed) };
+    rand::RngExt::random(&mut key.rng(Domain::Questions))
+}
+
+/// Stable 64-bit hash (FNV-1a) of a normalised text, so that what is drawn for it does not depend on its
+/// place.
+pub(crate) fn text_hash(text: &str) -> u64 {
+    let text = normalize_answer(text);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let key = StreamKey { step: hash, ..StreamKey::new(seed) };
-    let draw: f64 = rand::RngExt::random(&mut key.rng(Domain::Questions));
-    draw < share
+    })
 }
 
 /// Drops rows of the more frequent quality until both are equally frequent.

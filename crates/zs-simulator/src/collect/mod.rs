@@ -26,6 +26,8 @@ mod turns;
 mod verdict;
 
 pub use build::{Dropped, Splits, assemble, distinct, is_validation};
+#[cfg(feature = "http")]
+pub(crate) use build::{split_draw, text_hash};
 pub use clean::{MalformedQuery, check_query, mend_documents};
 #[cfg(feature = "http")]
 pub use error::CollectError;

@@ -1,9 +1,9 @@
 //! A tuning set out of recorded turns, or of searches that are played for it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use zs_core::DocumentQuality;
-use zs_data::{FileError, digest, read_json, write_atomic, write_json};
+use zs_data::{FileError, digest, write_atomic, write_json};
 
 use super::llm_judge::{LlmJudge, LlmJudgeConfig};
 use super::manifest::{Input, Judged, Manifest, Part, Settings};
@@ -12,10 +12,7 @@ use super::{
     CollectError, ContainmentJudge, Dropped, Judge, JudgeCase, JudgeError, RawSearch, agreement,
     assemble, distinct, mend_documents, read_turns,
 };
-use crate::tuning::SearchRecord;
-
-/// The file that a finished set has.
-const MANIFEST: &str = "manifest.json";
+use crate::resumable_set::{MANIFEST, SetManifest, claim, finished, json_lines};
 
 /// Source of the searches of a tuning set.
 #[derive(Debug)]
@@ -67,11 +64,10 @@ pub fn collect_tuning_set(
     progress: &mut dyn FnMut(CollectEvent),
 ) -> Result<Manifest, CollectError> {
     let settings = settings(source, config)?;
-    if let Some(finished) = finished(&config.out, &settings)? {
+    if let Some(finished) = finished::<Manifest>(&config.out, &settings)? {
         progress(CollectEvent::Found);
         return Ok(finished);
     }
-    std::fs::create_dir_all(&config.out).map_err(FileError::io(&config.out, "create"))?;
     claim(&config.out, &settings)?;
     let raw = match source {
         SearchSource::Turns(paths) => read_files(paths)?,
@@ -134,38 +130,16 @@ fn settings(source: &SearchSource<'_>, config: &CollectConfig) -> Result<Setting
     })
 }
 
-/// The manifest of a finished set with these settings and unchanged files.
-fn finished(out: &Path, settings: &Settings) -> Result<Option<Manifest>, CollectError> {
-    let path = out.join(MANIFEST);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let manifest: Manifest = read_json(&path)?;
-    if manifest.settings != *settings {
-        return Err(CollectError::OtherSet { path: out.to_owned() });
-    }
-    for (name, part) in &manifest.parts {
-        let path = out.join(name);
-        if digest::of_file(&path)? != part.sha256 {
-            return Err(CollectError::Changed { path });
-        }
-    }
-    Ok(Some(manifest))
-}
+impl SetManifest for Manifest {
+    type Settings = Settings;
 
-/// Writes the settings into the directory of an unfinished set, or checks that they are the same.
-fn claim(out: &Path, settings: &Settings) -> Result<(), CollectError> {
-    let path = out.join("settings.json");
-    if !path.exists() {
-        if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(CollectError::OtherFiles { path: out.to_owned() });
-        }
-        return Ok(write_json(&path, settings)?);
+    fn settings(&self) -> &Settings {
+        &self.settings
     }
-    if read_json::<Settings>(&path)? != *settings {
-        return Err(CollectError::OtherUnfinishedSet { path: out.to_owned() });
+
+    fn digests(&self) -> Vec<(&str, &str)> {
+        self.parts.iter().map(|(name, it)| (name.as_str(), it.sha256.as_str())).collect()
     }
-    Ok(())
 }
 
 fn read_files(paths: &[PathBuf]) -> Result<Vec<RawSearch>, CollectError> {
@@ -237,17 +211,4 @@ fn label(
     let labels =
         searches.iter().map(|it| flat.by_ref().take(it.documents.len()).collect()).collect();
     Ok((labels, judged))
-}
-
-fn json_lines(path: &Path, rows: &[SearchRecord]) -> Result<Vec<u8>, FileError> {
-    let mut bytes = Vec::new();
-    for row in rows {
-        bytes.extend(serde_json::to_vec(row).map_err(json_error(path))?);
-        bytes.push(b'\n');
-    }
-    Ok(bytes)
-}
-
-fn json_error(path: &Path) -> impl Fn(serde_json::Error) -> FileError {
-    move |source| FileError::Json { path: path.to_owned(), source }
 }

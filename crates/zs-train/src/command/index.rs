@@ -1,10 +1,10 @@
 //! `zs index`: an index on disk, of a corpus of any size.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use zs_search::{Bm25Config, Bm25Fields, Bm25Language, BuildProgress, IndexBuild};
+use zs_search::{Bm25Config, Bm25Fields, Bm25Language, BuildProgress, IndexBuild, IndexSummary};
 
 use crate::session::Session;
 
@@ -53,6 +53,21 @@ pub(crate) fn index(command: &IndexCommand, session: &Session) -> Result<()> {
     let build = IndexBuild::new(&args.corpus, &args.out)
         .with_config(Bm25Config { fields, language: args.language })
         .with_shard_size(args.shard_size as usize);
+    build_index(&build, &args.corpus, &args.out, session)?;
+    Ok(())
+}
+
+/// Builds an index, and says what is in it.
+///
+/// # Errors
+///
+/// As [`IndexBuild::run`].
+pub(super) fn build_index(
+    build: &IndexBuild,
+    corpus: &Path,
+    out: &Path,
+    session: &Session,
+) -> Result<IndexSummary> {
     let progress = session.console.progress("indexing", PARTS);
     let mut done = 0;
     let summary = build.run(&mut |it: BuildProgress| {
@@ -64,15 +79,15 @@ pub(crate) fn index(command: &IndexCommand, session: &Session) -> Result<()> {
         }
     })?;
     let (num_documents, language) = (summary.num_documents, summary.language);
-    let out = args.out.display();
+    let out = out.display();
     let mut message = format!("{num_documents} documents in {out}, analysed as {language}");
     if summary.num_resumed > 0 {
         message.push_str(&format!(", {} of them from before", summary.num_resumed));
     }
     progress.finish(&message);
-    session.note_reading(&args.corpus, &summary.notes);
+    session.note_reading(corpus, &summary.notes);
     if let Some(warning) = summary.scripts.warning("documents", language) {
         session.console.note(&warning);
     }
-    Ok(())
+    Ok(summary)
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod fetch;
+mod questions;
 mod trajectories;
 mod world;
 
@@ -13,6 +14,7 @@ use crate::session::Session;
 pub use check::DataCheckArgs;
 pub(crate) use fetch::Bar;
 pub use fetch::DataFetchArgs;
+pub use questions::QuestionsArgs;
 pub use trajectories::TrajectoriesArgs;
 pub use world::WorldArgs;
 
@@ -28,6 +30,9 @@ pub enum DataCommand {
     /// Build episodes for a policy to imitate: from recorded searches, from questions and an engine, or
     /// by filtering recorded episodes.
     Trajectories(Box<TrajectoriesArgs>),
+    /// Make questions and answers from passages with a model, and keep those that it answers with the
+    /// passage and not without it.
+    Questions(Box<QuestionsArgs>),
 }
 
 pub(crate) fn data(what: &DataCommand, session: &Session) -> Result<()> {
@@ -36,5 +41,6 @@ pub(crate) fn data(what: &DataCommand, session: &Session) -> Result<()> {
         DataCommand::Check(args) => check::data_check(args, session),
         DataCommand::Fetch(args) => fetch::data_fetch(args, session),
         DataCommand::Trajectories(args) => trajectories::data_trajectories(args, session),
+        DataCommand::Questions(args) => questions::data_questions(args, session),
     }
 }

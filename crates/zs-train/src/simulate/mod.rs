@@ -157,19 +157,19 @@ fn collect(args: &CollectArgs, session: &Session) -> Result<()> {
         (Some(policy), Some(questions)) => args.roll(policy, questions, &config, session)?,
         _ => {
             let source = SearchSource::Turns(&args.turns);
-            collect_tuning_set(&source, &config, &mut shown(&config, session.console.as_ref()))?
+            collect_tuning_set(&source, &config, &mut shown(&config.out, session.console.as_ref()))?
         }
     };
     session.print(&format!("{}\n", summary(&manifest)));
     Ok(())
 }
 
-/// Shows a collection on the console.
-fn shown(config: &CollectConfig, console: &dyn Console) -> impl FnMut(CollectEvent) {
+/// Shows the making of a set on the console.
+pub(crate) fn shown(out: &Path, console: &dyn Console) -> impl FnMut(CollectEvent) {
     let mut current: Option<Box<dyn Progress>> = None;
     move |event| match event {
         CollectEvent::Found => {
-            console.note(&format!("{}: already collected, nothing to do", config.out.display()));
+            console.note(&format!("{}: already made, nothing to do", out.display()));
         }
         CollectEvent::Begins { what, total } => current = Some(console.progress(what, total)),
         CollectEvent::Advances(steps) => {
@@ -295,7 +295,7 @@ impl CollectArgs {
             batch_size: self.batch_size,
             inputs,
         };
-        let mut shown = shown(config, session.console.as_ref());
+        let mut shown = shown(&config.out, session.console.as_ref());
         Ok(searches.collect_tuning_set(config, &mut shown)?)
     }
 }
