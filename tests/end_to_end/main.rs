@@ -31,6 +31,8 @@ mod serve;
 mod serve_attacks;
 mod serve_health;
 mod serve_json;
+mod serve_weights;
+mod servers;
 mod simulate;
 mod teacher;
 mod tiny_run;

@@ -11,6 +11,7 @@ use zs_model::{
 use crate::api_error::ApiError;
 use crate::batcher::{Batcher, Job, Room, Size, num_fitting};
 use crate::metrics::ServerMetrics;
+use crate::weights::Weights;
 use crate::{ServeConfig, ServeError, ServedModel};
 
 /// Classes of requests, from the shortest: each has a thread, so that a request waits for none of a
@@ -36,6 +37,7 @@ pub(crate) struct Sampler {
     model: ServedModel,
     vocab_size: usize,
     limit: TextLimit,
+    weights: Arc<Weights>,
     batchers: Vec<Batcher<SampleJob>>,
 }
 
@@ -116,8 +118,10 @@ impl Sampler {
         health: DeviceHealth,
         metrics: Arc<ServerMetrics>,
     ) -> Result<Self, ServeError> {
-        let generator = Arc::clone(&model.generator);
+        let weights = Arc::new(Weights::new(Arc::clone(&model.generator)));
+        let current = Arc::clone(&weights);
         let process: Arc<dyn Fn(Vec<SampleJob>) + Send + Sync> = Arc::new(move |jobs| {
+            let generator = current.generator();
             for group in group_by_params(jobs) {
                 sample(generator.as_ref(), group, &health, &metrics);
             }
@@ -131,7 +135,7 @@ impl Sampler {
         let batchers = CLASSES.iter().map(start).collect::<Result<_, _>>()?;
         let tokenizer = model.generator.tokenizer();
         let limit = TextLimit::new(tokenizer, model.generator.context_length());
-        Ok(Self { vocab_size: tokenizer.vocab_size(), limit, batchers, model })
+        Ok(Self { vocab_size: tokenizer.vocab_size(), limit, weights, batchers, model })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -140,6 +144,11 @@ impl Sampler {
 
     pub(crate) fn tokenizer(&self) -> &Tokenizer {
         self.model.generator.tokenizer()
+    }
+
+    /// Weights that requests sample with; all have the same tokenizer and context.
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// Returns a handle that outlives the request.

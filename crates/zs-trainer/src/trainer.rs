@@ -42,6 +42,7 @@ use crate::engines::Engines;
 use crate::environment::Machine;
 use crate::files::RunDir;
 use crate::metrics::Metrics;
+use crate::servers::PolicyServers;
 use crate::teacher::Teacher;
 use crate::{RunContext, TrainError};
 
@@ -83,6 +84,7 @@ pub struct Trainer {
     texts: Arc<[TokenRow]>,
     helper_models: Option<HelperRegistry>,
     teacher: Option<Teacher>,
+    servers: Option<PolicyServers>,
     alarms: AlarmsConfig,
     callbacks: Vec<Box<dyn Callback>>,
     config: TrainingConfig,
@@ -237,7 +239,7 @@ impl Trainer {
         self.follow(&session.learner.policy);
         let mut stopped = None;
         if session.log.num_rows() == 0 {
-            let score = self.validate(&session.learner.policy, &mut session.log)?;
+            let score = self.validate(&session.learner.policy, 0, &mut session.log)?;
             session.learner.best.score = score;
             session.log.costs(self.engines.as_deref(), 0)?;
             stopped = session.end_step(0, Vec::new())?;
@@ -297,16 +299,16 @@ impl Trainer {
         let _span = info_span!("step", step).entered();
         let noise = self.noise(step, &log.success_rates());
         let noise_probability = noise[0];
-        let collected = collector.collect(
-            step,
-            &learner.policy,
-            &noise.into(),
-            learner.numbers.next_question,
-        )?;
+        let sampled = self.published(&learner.policy, step - 1, log)?;
+        let collected =
+            collector.collect(step, sampled, &noise.into(), learner.numbers.next_question)?;
         self.context.health.check()?;
         faults::check_searches(&collected, self.engine.as_ref(), self.config.faults)?;
         log.timings.lap("rollout");
         log.timings.split_rollout(self.context.take_rollout_times());
+        if let Some(servers) = &self.servers {
+            log.timings.extend(servers.take_numbers());
+        }
 
         let teacher_log_probs = match &self.teacher {
             Some(teacher) => {
@@ -345,7 +347,7 @@ impl Trainer {
         log.episodes(step, &groups, is_recorded)?;
         log.timings.lap("record");
         if step.is_multiple_of(schedule.eval_every) || step == schedule.steps {
-            let score = self.validate(&learner.policy, log)?;
+            let score = self.validate(&learner.policy, step, log)?;
             learner.best.consider(step, &learner.policy, score);
         }
         log.costs(self.engines.as_deref(), step)?;
@@ -369,11 +371,31 @@ impl Trainer {
         }
     }
 
-    /// The policy's score on the validation questions, where there are any.
-    fn validate(&self, policy: &LanguageModel, log: &mut Log) -> Result<Option<f64>, TrainError> {
+    /// The policy as it is sampled: in this process, or on servers, which are given the weights that
+    /// the policy has after a step.
+    fn published<'a>(
+        &'a self,
+        policy: &'a LanguageModel,
+        step: usize,
+        log: &mut Log,
+    ) -> Result<&'a dyn Generator, TrainError> {
+        let Some(servers) = &self.servers else { return Ok(policy) };
+        info_span!("publish").in_scope(|| servers.publish(policy, step))?;
+        log.timings.lap("publish");
+        Ok(servers)
+    }
+
+    /// The policy's score after a step on the validation questions, where there are any.
+    fn validate(
+        &self,
+        policy: &LanguageModel,
+        step: usize,
+        log: &mut Log,
+    ) -> Result<Option<f64>, TrainError> {
         let Some(validation) = &self.validation else { return Ok(None) };
         let _span = info_span!("validation").entered();
-        let score = validation.run(self, policy, &mut log.metrics)?;
+        let sampled = self.published(policy, step, log)?;
+        let score = validation.run(self, sampled, &mut log.metrics)?;
         log.timings.lap("validation");
         Ok(Some(score))
     }

@@ -17,6 +17,7 @@ use super::{
     JudgeConfig, LoggingConfig, RunFileError, check_group_size, ensure, resolved,
 };
 use crate::components::Components;
+use crate::servers::RolloutPlace;
 use crate::teacher::TeacherError;
 
 /// Run of `zs train`: a policy, the questions that it learns from, and the engine that it searches
@@ -46,6 +47,9 @@ pub struct TrainConfig {
     /// The teacher that the policy is distilled from, with `training.update.distillation`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<Spec>,
+    /// Place where episodes are sampled; this process by default.
+    #[serde(default, skip_serializing_if = "RolloutPlace::is_local")]
+    pub rollout: RolloutPlace,
     /// Texts of gold documents, for the reward `information_gain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corpus: Option<CorpusSource>,
@@ -304,7 +308,11 @@ impl Check for TrainConfig {
         }
         self.alarms.check(components)?;
         self.logging.check(components)?;
-        self.training.check(components)
+        self.training.check(components)?;
+        match &self.rollout.servers {
+            Some(servers) => servers.check(&self.training),
+            None => Ok(()),
+        }
     }
 }
 
