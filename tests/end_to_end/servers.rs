@@ -225,7 +225,8 @@ fn a_server_is_refused_by_its_log_probabilities_and_not_by_what_it_says() {
     });
     let said = train_ok(dir, "fleet", &[honest.url(), old.url()]);
     let name = old.url().replace("http://", "");
-    let refusal = format!("rollout server {name} is not sampled: it still has the weights from before");
+    let refusal =
+        format!("rollout server {name} is not sampled: it still has the weights from before");
     assert!(said.contains(&refusal), "{said}");
     assert_same_files(&dir.join("local"), &dir.join("fleet"));
 
@@ -279,11 +280,11 @@ fn settings_that_no_server_can_follow_are_refused_before_the_run() {
     );
     check(&|it| it.replace("kind = \"zs\"", "kind = \"tgi\""), "unknown variant `tgi`");
     check(&|it| it.replace("max_attempts = 1", "concurrency = 0"), "rollout.servers.concurrency");
+    check(&|it| it.replace("max_attempts = 1", "request_timeout_s = 0.0"), "request_timeout_s");
     check(
-        &|it| it.replace("max_attempts = 1", "request_timeout_s = 0.0"),
-        "read_timeout_s",
+        &|it| it.replace("max_attempts = 1", "max_probe_k3 = 0.0"),
+        "max_probe_k3` must be above 0",
     );
-    check(&|it| it.replace("max_attempts = 1", "max_probe_k3 = 0.0"), "max_probe_k3` must be above 0");
     check(&|it| it.replace("http://127.0.0.1:1", "ftp://x"), "neither http:// nor https://");
     check(&|it| it.replace(KEY.0, "ZS_TEST_NO_SUCH_TOKEN"), "`ZS_TEST_NO_SUCH_TOKEN` holds no key");
 }

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock as AsyncRwLock};
+use tokio::sync::{
+    Mutex as AsyncMutex, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock as AsyncRwLock,
+};
 use zs_model::Generator;
 
 use crate::api_error::ApiError;
@@ -19,8 +21,8 @@ pub(crate) struct Weights {
     /// Read by every request that uses the weights, written while the server is paused.
     gate: Arc<AsyncRwLock<()>>,
     pause: Mutex<Option<OwnedRwLockWriteGuard<()>>>,
-    /// Held while weights are loaded.
-    loading: AsyncRwLock<()>,
+    /// Turn of the request that pauses or loads; another one waits for it.
+    turn: AsyncMutex<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,7 +41,7 @@ impl Weights {
             current: RwLock::new(current),
             gate: Arc::default(),
             pause: Mutex::default(),
-            loading: AsyncRwLock::default(),
+            turn: AsyncMutex::default(),
         }
     }
 
@@ -59,6 +61,7 @@ impl Weights {
 
     /// Refuses new requests and waits for those in progress.
     pub(crate) async fn pause(&self) {
+        let _turn = self.turn.lock().await;
         if !self.is_paused() {
             let guard = Arc::clone(&self.gate).write_owned().await;
             *self.pause.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
@@ -79,7 +82,7 @@ impl Weights {
 
     /// Replaces the weights by those of a directory.
     pub(crate) async fn reload(&self, admin: Arc<Admin>, dir: PathBuf) -> Result<(), ApiError> {
-        let _loading = self.loading.write().await;
+        let _turn = self.turn.lock().await;
         if !self.is_paused() {
             let message = "the server samples; POST /pause before its weights are replaced";
             return Err(ApiError::Invalid { field: None, message: message.to_owned() });

@@ -14,10 +14,9 @@ use zs_search::Price;
 
 use super::{
     AlarmsConfig, Check, CheckpointConfig, CorpusSource, FaultPolicy, HelperModelsConfig,
-    JudgeConfig, LoggingConfig, RunFileError, check_group_size, ensure, resolved,
+    JudgeConfig, LoggingConfig, RolloutPlace, RunFileError, check_group_size, ensure, resolved,
 };
 use crate::components::Components;
-use crate::servers::RolloutPlace;
 use crate::teacher::TeacherError;
 
 /// Run of `zs train`: a policy, the questions that it learns from, and the engine that it searches
@@ -309,8 +308,10 @@ impl Check for TrainConfig {
         self.alarms.check(components)?;
         self.logging.check(components)?;
         self.training.check(components)?;
+        let TrainingConfig { rollout, temperature, .. } = &self.training;
+        let is_full_softmax = temperature.is_none() && rollout.sampling_params().is_full_softmax();
         match &self.rollout.servers {
-            Some(servers) => servers.check(&self.training),
+            Some(servers) => servers.check(is_full_softmax),
             None => Ok(()),
         }
     }

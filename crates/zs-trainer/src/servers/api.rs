@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use zs_core::{Domain, StreamKey};
 use zs_model::{SampledTokens, SamplingParams, TokenId};
 
-use super::ServerKind;
+use crate::config::ServerKind;
 
 /// Request for the completion of one sequence.
 #[derive(Clone, Copy, Debug)]

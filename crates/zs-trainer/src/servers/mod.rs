@@ -6,7 +6,6 @@
 //! ```
 
 mod api;
-mod config;
 mod probe;
 mod server;
 
@@ -19,13 +18,13 @@ use zs_model::{
 };
 use zs_search::http::HttpError;
 
-pub use self::config::{RolloutPlace, RolloutServers, ServerKind};
 pub use self::probe::Mismatch;
 
 use self::api::CompletionRequest;
 use self::probe::{Expected, sequences};
 use self::server::{PolicyServer, State, lock};
-use crate::Console;
+use crate::config::RolloutServers;
+use crate::console::Console;
 
 /// Failure to use the servers that the policy is sampled on.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +131,7 @@ impl PolicyServers {
     fn admit(&self, target: &Target) -> Result<(), ServersError> {
         std::thread::scope(|scope| {
             for server in &self.servers {
-                scope.spawn(|| self.admit_one(server, target));
+                scope.spawn(move || self.admit_one(server, target));
             }
         });
         match self.servers.iter().any(PolicyServer::is_admitted) {

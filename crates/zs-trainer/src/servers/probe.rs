@@ -138,9 +138,8 @@ mod tests {
     fn old_weights_are_told_from_noise_even_below_the_bound() {
         let row = |shift: f32| vec![(0..9).map(|it| -(it as f32) - shift).collect::<Vec<_>>()];
         let expected = |update: f32| Expected { now: row(update), before: Some(row(0.0)) };
-        let judge = |update: f32, noise: f32, floor| {
-            expected(update).judge(&row(noise), 1e-5, floor).1
-        };
+        let judge =
+            |update: f32, noise: f32, floor| expected(update).judge(&row(noise), 1e-5, floor).1;
         let verdict = |update: f32, noise: f32| judge(update, noise, None);
         // An update of 1e-4 has a k3 of 5e-9.
         assert_eq!(verdict(1e-4, 0.0), Verdict::Old);

@@ -12,7 +12,7 @@ use zs_search::{Ledger, Usage};
 
 use super::api::CompletionRequest;
 use super::probe::{Expected, Mismatch, Verdict};
-use super::{RolloutServers, ServerKind};
+use crate::config::{RolloutServers, ServerKind};
 use crate::teacher::{ServerTeacher, TeacherApi, TeacherError, TeacherServer};
 
 /// Name that calls are booked under.

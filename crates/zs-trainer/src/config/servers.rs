@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use zs_model::ComputeDtype;
 use zs_search::http::HttpConfig;
 
-use crate::config::{RunFileError, TrainingConfig, ensure};
+use super::{RunFileError, ensure};
+
+/// Longest deadline, in seconds.
+const LONGEST_S: f64 = 86_400.0;
 
 /// Place where episodes are sampled; this process without servers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -112,11 +115,12 @@ fn default_max_attempts() -> u32 {
 
 impl RolloutServers {
     /// Checks every setting, and that the log-probabilities of the servers can be interpreted.
+    /// `is_full_softmax`: training samples from the full softmax throughout.
     ///
     /// # Errors
     ///
     /// Fails with the first setting that cannot be used.
-    pub(crate) fn check(&self, training: &TrainingConfig) -> Result<(), RunFileError> {
+    pub(crate) fn check(&self, is_full_softmax: bool) -> Result<(), RunFileError> {
         let key = |name: &str| format!("rollout.servers.{name}");
         let num_servers = self.urls.len();
         ensure(num_servers > 0, &key("urls"), "at least one address", "[]")?;
@@ -131,11 +135,15 @@ impl RolloutServers {
             ensure(is_bound, &key("max_probe_k3"), "above 0", bound)?;
         }
         ensure(self.concurrency > 0, &key("concurrency"), "at least 1", self.concurrency)?;
-        self.http()
-            .check()
-            .map_err(|error| RunFileError::invalid(format!("`rollout.servers`: {error}")))?;
-        let is_full_softmax =
-            training.temperature.is_none() && training.rollout.sampling_params().is_full_softmax();
+        let timeouts = [
+            ("connect_timeout_s", self.connect_timeout_s),
+            ("request_timeout_s", self.request_timeout_s),
+        ];
+        for (name, seconds) in timeouts {
+            let is_deadline = seconds > 0.0 && seconds <= LONGEST_S;
+            ensure(is_deadline, &key(name), "above 0 and at most a day", seconds)?;
+        }
+        ensure(self.max_attempts > 0, &key("max_attempts"), "at least 1", self.max_attempts)?;
         if self.kind != ServerKind::Zs && !is_full_softmax {
             return Err(RunFileError::invalid(format!(
                 "`rollout.servers`: {} returns log-probabilities of the full softmax at temperature 1 \
@@ -149,12 +157,12 @@ impl RolloutServers {
     }
 
     /// Deadlines, retries and limits of the requests to one server.
-    pub(super) fn http(&self) -> HttpConfig {
+    pub(crate) fn http(&self) -> HttpConfig {
         HttpConfig {
             max_in_flight: self.concurrency,
             connect_timeout_s: self.connect_timeout_s,
             read_timeout_s: self.request_timeout_s,
-            total_timeout_s: (2.0 * self.request_timeout_s).min(86_400.0),
+            total_timeout_s: (2.0 * self.request_timeout_s).min(LONGEST_S),
             max_attempts: self.max_attempts,
             backoff_s: 0.2,
             max_backoff_s: 5.0,
@@ -163,7 +171,7 @@ impl RolloutServers {
     }
 
     /// Bound on `k3` for products in some dtype.
-    pub(super) fn probe_bound(&self, compute_dtype: ComputeDtype) -> f64 {
+    pub(crate) fn probe_bound(&self, compute_dtype: ComputeDtype) -> f64 {
         self.max_probe_k3.unwrap_or(match compute_dtype {
             ComputeDtype::Bf16 => 1e-3,
             ComputeDtype::F32 | ComputeDtype::Auto => 1e-5,
@@ -171,7 +179,7 @@ impl RolloutServers {
     }
 
     /// Directory of a version as the servers see it.
-    pub(super) fn dir_there(&self, version: &str) -> PathBuf {
+    pub(crate) fn dir_there(&self, version: &str) -> PathBuf {
         match &self.server_weights_dir {
             Some(dir) => dir.join(version),
             None => {
