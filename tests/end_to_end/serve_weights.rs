@@ -99,7 +99,7 @@ fn completions_of_tokens_are_those_of_the_model() {
         (json!({ "token_ids": [1], "sampling_params": { "top_p": 2.0 } }), 400, "top_p = 2"),
         (json!({ "token_ids": [1], "sampling_params": { "n": 2 } }), 400, "`n` is not supported"),
         (json!({ "token_ids": [1], "sampling_params": { "max_tokens": 0 } }), 400, "between 1 and"),
-        (json!({ "token_ids": [1], "sampling_params": { "key": { "a": 1 } } }), 400, "`key`"),
+        (json!({ "token_ids": [1], "sampling_params": { "key": { "a": 1 } } }), 400, "`key.a`"),
         (json!({ "token_ids": [1], "features": {} }), 400, "the key `features` is unknown"),
         (json!({}), 400, "missing field `token_ids`"),
     ] {
