@@ -23,6 +23,7 @@ mod library;
 mod metric_docs;
 mod odd_files;
 mod openai_client;
+mod other_servers;
 mod pages;
 mod real_input;
 mod resume;

@@ -104,18 +104,27 @@ fn train(dir: &Path, out: &str, urls: &[String], more: &str) -> Output {
 
 /// What a successful run says.
 #[track_caller]
-fn train_ok(dir: &Path, out: &str, urls: &[String]) -> String {
-    let output = train(dir, out, urls, "");
+fn train_ok(dir: &Path, out: &str, urls: &[String], more: &str) -> String {
+    let output = train(dir, out, urls, more);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{out}: {stderr}");
     stderr
+}
+
+fn resume(dir: &Path, run: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_zs-under-test"))
+        .current_dir(dir)
+        .env(KEY.0, KEY.1)
+        .args(["train", "--resume", run])
+        .output()
+        .unwrap()
 }
 
 /// A directory with a model, and a run of it that is sampled here.
 fn local_run(dir: &Path) {
     tiny_model(1).save(&dir.join("model")).unwrap();
     fs::create_dir(dir.join("weights")).unwrap();
-    train_ok(dir, "local", &[]);
+    train_ok(dir, "local", &[], "");
 }
 
 /// Numbers of each step, whose keys have the name of the server left out.
@@ -144,7 +153,7 @@ fn two_servers_write_the_bytes_of_a_local_run() {
     // A server's own weights do not matter.
     tiny_model(2).save(&dir.join("other")).unwrap();
     let servers = [Served::start(dir, "model"), Served::start(dir, "other")];
-    train_ok(dir, "fleet", &[servers[0].url(), servers[1].url()]);
+    train_ok(dir, "fleet", &[servers[0].url(), servers[1].url()], "");
     assert_same_files(&dir.join("local"), &dir.join("fleet"));
     for server in &servers {
         assert!(total(&dir.join("fleet"), &format!("{}/tokens", server.address)) > 0.0);
@@ -177,32 +186,39 @@ fn a_killed_server_changes_nothing_but_counters() {
         }
         forward(&address, received)
     });
-    let said = train_ok(dir, "fleet", &[stays_url, proxy.url()]);
+    let said = train_ok(dir, "fleet", &[stays_url, proxy.url()], "");
     assert!(said.contains("is not sampled"), "{said}");
     assert_same_files(&dir.join("local"), &dir.join("fleet"));
     assert!(total(&dir.join("fleet"), "/moved_rows") > 0.0);
     assert_eq!(timings(&dir.join("fleet")).pop().unwrap()["servers/num_admitted"], 1.0);
 }
 
+/// A proxy that answers one request for tokens, by its number, in its own way.
+fn faulty(address: &str, at: usize, fault: CannedResponse) -> TestServer {
+    let (address, num_asked) = (address.to_owned(), AtomicUsize::new(0));
+    TestServer::start(move |_, received| {
+        let is_sampling = received.target == "/inference/v1/generate";
+        match is_sampling && num_asked.fetch_add(1, Ordering::SeqCst) == at {
+            true => fault.clone(),
+            false => forward(&address, received),
+        }
+    })
+}
+
+/// One breaks a connection, and the other does not answer in time.
 #[test]
 fn a_server_that_comes_back_is_admitted_again() {
     let scratch = tempfile::tempdir().unwrap();
     let dir = scratch.path();
     local_run(dir);
     let servers = [Served::start(dir, "model"), Served::start(dir, "model")];
-    let addresses = servers.each_ref().map(|it| it.address.clone());
-    let proxies = addresses.map(|address| {
-        let num_asked = AtomicUsize::new(0);
-        TestServer::start(move |_, received| {
-            let is_sampling = received.target == "/inference/v1/generate";
-            match is_sampling && num_asked.fetch_add(1, Ordering::SeqCst) == 15 {
-                true => CannedResponse::HalfClose,
-                false => forward(&address, received),
-            }
-        })
-    });
-    let said = train_ok(dir, "fleet", &proxies.each_ref().map(TestServer::url));
-    assert!(said.contains("admitted again"), "{said}");
+    let [first, second] = servers.each_ref().map(|it| it.address.clone());
+    let proxies =
+        [faulty(&first, 15, CannedResponse::HalfClose), faulty(&second, 20, CannedResponse::Slow)];
+    let urls = proxies.each_ref().map(TestServer::url);
+    let said = train_ok(dir, "fleet", &urls, "request_timeout_s = 5.0\n");
+    assert_eq!(said.matches("admitted again").count(), 2, "{said}");
+    assert!(said.contains("no reply in time"), "{said}");
     assert_same_files(&dir.join("local"), &dir.join("fleet"));
     assert_eq!(timings(&dir.join("fleet")).pop().unwrap()["servers/num_admitted"], 2.0);
 }
@@ -223,7 +239,7 @@ fn a_server_is_refused_by_its_log_probabilities_and_not_by_what_it_says() {
         }
         _ => forward(&address, received),
     });
-    let said = train_ok(dir, "fleet", &[honest.url(), old.url()]);
+    let said = train_ok(dir, "fleet", &[honest.url(), old.url()], "");
     let name = old.url().replace("http://", "");
     let refusal =
         format!("rollout server {name} is not sampled: it still has the weights from before");
@@ -244,14 +260,43 @@ fn a_server_is_refused_by_its_log_probabilities_and_not_by_what_it_says() {
     assert!(!output.status.success() && said.contains(&name), "{said}");
     assert!(said.contains("log-probabilities of fixed sequences are not the trainer's"), "{said}");
     is_honest.store(1, Ordering::SeqCst);
-    let resumed = Command::new(env!("CARGO_BIN_EXE_zs-under-test"))
-        .current_dir(dir)
-        .env(KEY.0, KEY.1)
-        .args(["train", "--resume", "alone"])
-        .output()
-        .unwrap();
+    let resumed = resume(dir, "alone");
     assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
     assert_same_files(&dir.join("local"), &dir.join("alone"));
+}
+
+#[test]
+fn a_run_without_a_server_ends_and_resumes() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    local_run(dir);
+    let server = Served::start(dir, "model");
+    let (address, num_asked) = (server.address.clone(), AtomicUsize::new(0));
+    let is_dead = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let dead = std::sync::Arc::clone(&is_dead);
+    let proxy = TestServer::start(move |_, received| {
+        let is_sampling = received.target == "/inference/v1/generate";
+        if is_sampling && num_asked.fetch_add(1, Ordering::SeqCst) == 50 {
+            dead.store(true, Ordering::SeqCst);
+        }
+        match dead.load(Ordering::SeqCst) {
+            true => CannedResponse::HalfClose,
+            false => forward(&address, received),
+        }
+    });
+    let output = train(dir, "fleet", &[proxy.url()], "");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let name = proxy.url().replace("http://", "");
+    assert!(!output.status.success(), "{said}");
+    for expected in ["no server of `rollout.servers`", &name, "`zs train --resume"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    is_dead.store(false, Ordering::SeqCst);
+    let resumed = resume(dir, "fleet");
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+    // The step before the failure was saved.
+    fs::remove_dir_all(dir.join("fleet/checkpoints/step-000001")).unwrap();
+    assert_same_files(&dir.join("local"), &dir.join("fleet"));
 }
 
 #[test]
