@@ -102,7 +102,7 @@ fn train(dir: &Path, out: &str, urls: &[String], more: &str) -> Output {
         .unwrap()
 }
 
-/// What a successful run says.
+/// Trains, and returns the notes of the run.
 #[track_caller]
 fn train_ok(dir: &Path, out: &str, urls: &[String], more: &str) -> String {
     let output = train(dir, out, urls, more);

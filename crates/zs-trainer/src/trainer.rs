@@ -8,6 +8,7 @@ mod keeper;
 mod learner;
 mod log;
 mod observe;
+mod publish;
 mod recovery;
 mod replay;
 mod session;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use tracing::info_span;
 use zs_core::{Question, SearchEngine, caught};
 use zs_curriculum::{Curriculum, Progress};
-use zs_model::{Generator, LanguageModel, OptimizerConfig, TokenRow, ValueNetwork};
+use zs_model::{LanguageModel, OptimizerConfig, TokenRow, ValueNetwork};
 use zs_rl::consult::HelperRegistry;
 use zs_rl::program::Harness;
 use zs_rl::{Algorithm, RewardFunction};
@@ -361,28 +362,6 @@ impl Trainer {
         let progress = Progress::new(step, self.config.schedule.steps).after(success_rates);
         let turns = 0..self.config.rollout.max_searches.max(1);
         turns.map(|turn| self.curriculum.noise_probability(progress.at_turn(turn))).collect()
-    }
-
-    /// Hands the policy that has just learned to engines that ask it.
-    fn follow(&self, policy: &LanguageModel) {
-        if let Some(engines) = self.engines.as_ref().filter(|it| it.asks_policy()) {
-            let policy: Arc<dyn Generator> = Arc::new(policy.clone());
-            engines.follow(&policy);
-        }
-    }
-
-    /// The policy as it is sampled: in this process, or on servers, which are given the weights that
-    /// the policy has after a step.
-    fn published<'a>(
-        &'a self,
-        policy: &'a LanguageModel,
-        step: usize,
-        log: &mut Log,
-    ) -> Result<&'a dyn Generator, TrainError> {
-        let Some(servers) = &self.servers else { return Ok(policy) };
-        info_span!("publish").in_scope(|| servers.publish(policy, step))?;
-        log.timings.lap("publish");
-        Ok(servers)
     }
 
     /// The policy's score after a step on the validation questions, where there are any.

@@ -8,6 +8,8 @@ use zs_model::{Generator, LanguageModel, TokenId};
 const NUM_SEQUENCES: usize = 4;
 /// Tokens of each at most.
 const NUM_TOKENS: usize = 64;
+/// Share of the bound below which differences are rounding, and say nothing about updates.
+const ROUNDING: f64 = 1e-6;
 
 /// Mismatch of two models on the same tokens.
 ///
@@ -43,7 +45,8 @@ impl Mismatch {
             |of: &dyn Fn(f64) -> f64| differences.iter().map(|it| of(*it)).sum::<f64>() / count;
         let (first, second) = (mean(&f64::exp), mean(&|it| (2.0 * it).exp()));
         Self {
-            k1: -mean(&|it| it),
+            // 0 has no sign.
+            k1: 0.0 - mean(&|it| it),
             // exp(d) - 1 loses every digit of a small d.
             k3: mean(&|it| it.exp_m1() - it),
             max_ratio: differences.iter().fold(0.0_f64, |most, it| most.max(it.abs())).exp(),
@@ -99,7 +102,8 @@ impl Expected {
         let is_old = self.before.as_ref().is_some_and(|before| {
             let update = Mismatch::of(before, &self.now).k3;
             let is_beyond = |floor: f64| now.k3 > (update / 4.0).max(4.0 * floor);
-            4.0 * Mismatch::of(found, before).k3 < now.k3 || floor.is_some_and(is_beyond)
+            let is_nearer = 4.0 * Mismatch::of(found, before).k3 < now.k3;
+            now.k3 > ROUNDING * bound && (is_nearer || floor.is_some_and(is_beyond))
         });
         let verdict = match is_old {
             true => Verdict::Old,
@@ -150,6 +154,8 @@ mod tests {
         assert_eq!(verdict(1e-6, -1e-4), Verdict::Same);
         assert_eq!(verdict(0.0, 0.0), Verdict::Same);
         assert_eq!(verdict(0.1, 1.0), Verdict::Other);
+        // No update, and rounding on a server that had none at first.
+        assert_eq!(judge(0.0, 1e-6, Some(0.0)), Verdict::Same);
         // Two updates behind, on a server that has been nearer, and on one that never is.
         assert_eq!(verdict(1e-4, -1e-4), Verdict::Same);
         assert_eq!(judge(1e-4, -1e-4, Some(1e-14)), Verdict::Old);
