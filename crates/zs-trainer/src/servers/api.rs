@@ -233,6 +233,8 @@ fn check_version(found: &[impl AsRef<str>], expected: &str) -> Result<(), String
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Replies as the servers document them, at full softmax.
@@ -306,6 +308,31 @@ mod tests {
         check(ServerKind::Sglang, &reply(abort, "\"step-3\""), Err("ended with `abort`"));
         check(ServerKind::Sglang, &reply(stop, "\"default\""), Err("with weights `default`"));
         check(ServerKind::Sglang, &reply(stop, "null"), Err("does not say which weights"));
+    }
+
+    proptest! {
+        /// Replies that are cut, garbled or about something else are refused.
+        #[test]
+        fn a_strange_reply_is_read_or_refused(
+            cut in 0..400_usize,
+            at in 0..400_usize,
+            with in "[\\[\\]{}\",:0-9a-z.-]{0,3}",
+            kind in 0..2_usize,
+        ) {
+            let reply = r#"{"choices": [{"token_ids": [17, 2], "finish_reason": "stop", "logprobs":
+                {"content": [{"token_id": 17, "logprob": -0.5}, {"logprob": -1e30}]},
+                "weight_versions": [{"version": "step-3"}]}], "output_ids": [17], "meta_info":
+                {"finish_reason": {"type": "stop"}, "weight_version": "step-3",
+                "output_token_logprobs": [[-0.5, 17, null]]}}"#;
+            let mut text = reply.to_owned();
+            text.truncate(text.len() - cut.min(text.len()) / 8);
+            text.insert_str(at.min(text.len()), &with);
+            let kind = [ServerKind::Vllm, ServerKind::Sglang][kind];
+            let read = kind.read(&text, &SamplingParams::default(), "step-3");
+            if let Ok(read) = read {
+                prop_assert_eq!(read.tokens.len(), read.log_probs.len());
+            }
+        }
     }
 
     #[test]

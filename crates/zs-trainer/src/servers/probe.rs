@@ -157,9 +157,9 @@ mod tests {
         // No update, and rounding on a server that had none at first.
         assert_eq!(judge(0.0, 1e-6, Some(0.0)), Verdict::Same);
         // Two updates behind, on a server that has been nearer, and on one that never is.
-        assert_eq!(verdict(1e-4, -1e-4), Verdict::Same);
-        assert_eq!(judge(1e-4, -1e-4, Some(1e-14)), Verdict::Old);
-        assert_eq!(judge(1e-4, -1e-4, Some(1e-8)), Verdict::Same);
+        assert_eq!(verdict(1e-4, -1.5e-4), Verdict::Same);
+        assert_eq!(judge(1e-4, -1.5e-4, Some(1e-14)), Verdict::Old);
+        assert_eq!(judge(1e-4, -1.5e-4, Some(1e-8)), Verdict::Same);
         assert_eq!(judge(1e-4, 1e-4, Some(1e-14)), Verdict::Same);
         let alone = Expected { now: row(0.0), before: None };
         assert_eq!(alone.judge(&row(0.5), 1e-5, None).1, Verdict::Other);
