@@ -11,22 +11,19 @@ use super::product::threads;
 /// single row.
 pub(crate) struct PackedF32 {
     packed: PackedRhs<f32>,
-    values: Vec<f32>,
-    /// Distance of neighbours in a column, and in a row.
-    strides: [usize; 2],
+    /// Columns one after the other, of a matrix that was given as its transpose; else empty.
+    columns: Vec<f32>,
 }
 
 impl PackedF32 {
     /// Packs a matrix `[rows, columns]` with contiguous rows, or its transpose.
-    pub(crate) fn new(values: Vec<f32>, [rows, columns]: [usize; 2], transposed: bool) -> Self {
-        let (shape, strides) = match transposed {
-            false => ([rows, columns], [columns, 1]),
-            true => ([columns, rows], [1, columns]),
+    pub(crate) fn new(values: &[f32], [rows, columns]: [usize; 2], transposed: bool) -> Self {
+        let view = match transposed {
+            false => MatRef::new(values, rows, columns, columns as isize, 1),
+            true => MatRef::new(values, columns, rows, 1, columns as isize),
         };
-        let [row_stride, column_stride] = strides.map(|it| it as isize);
-        let view = MatRef::new(&values, shape[0], shape[1], row_stride, column_stride);
-        let packed = prepack_rhs(view);
-        Self { packed, values, strides }
+        let columns = if transposed { values.to_vec() } else { Vec::new() };
+        Self { packed: prepack_rhs(view), columns }
     }
 
     /// Number of rows and of columns.
@@ -35,10 +32,14 @@ impl PackedF32 {
     }
 
     /// Elements of a column.
-    pub(crate) fn column(&self, column: usize) -> impl Iterator<Item = f32> {
-        let [inner, columns] = self.shape();
-        assert!(column < columns, "column {column} of {columns}");
-        (0..inner).map(move |it| self.values[it * self.strides[0] + column * self.strides[1]])
+    ///
+    /// # Panics
+    ///
+    /// Panics if the matrix was not given as its transpose, which is an embedding, or has no such
+    /// column.
+    pub(crate) fn column(&self, column: usize) -> &[f32] {
+        let inner = self.packed.rows();
+        &self.columns[column * inner..(column + 1) * inner]
     }
 
     /// Product `x W`.
@@ -93,7 +94,7 @@ mod tests {
         for [inner, columns] in [[3, 1], [17, 16], [64, 33], [300, 7], [1100, 40]] {
             let number = |it: usize| ((it * 7919 % 1009) as f32 - 504.0) / 311.0;
             let values: Vec<f32> = (0..inner * columns).map(number).collect();
-            let matrix = PackedF32::new(values.clone(), [inner, columns], false);
+            let matrix = PackedF32::new(&values, [inner, columns], false);
             let x: Vec<f32> = (0..37 * inner).map(|it| number(it + 13)).collect();
             let alone: Vec<f32> = x.chunks(inner).flat_map(|it| matrix.product(it)).collect();
             for rows in [2, 5, 16, 17, 37] {
@@ -105,13 +106,13 @@ mod tests {
                 .map(|it| f64::from(x[it]) * f64::from(values[it * columns + columns - 1]))
                 .sum();
             assert!((f64::from(alone[columns - 1]) - expected).abs() < 1e-3);
-            let column: Vec<f32> = matrix.column(columns - 1).collect();
-            assert_eq!(column[inner - 1], values[inner * columns - 1]);
             let turned: Vec<f32> = (0..columns)
                 .flat_map(|column| (0..inner).map(move |row| (row, column)))
                 .map(|(row, column)| values[row * columns + column])
                 .collect();
-            let turned = PackedF32::new(turned, [columns, inner], true);
+            let turned = PackedF32::new(&turned, [columns, inner], true);
+            let last = values.chunks(columns).map(|it| it[columns - 1]);
+            assert!(turned.column(columns - 1).iter().copied().eq(last));
             assert_eq!((turned.shape(), turned.product(&x)), (matrix.shape(), matrix.product(&x)));
         }
     }

@@ -48,7 +48,7 @@ impl PackedWeight {
                 PackedMatrix::new([columns, rows], |row, at| values[at * columns + row]).into(),
             ),
             (ComputeDtype::F32 | ComputeDtype::Auto, _) => {
-                Matrix::F32(PackedF32::new(values.to_vec(), [rows, columns], transposed).into())
+                Matrix::F32(PackedF32::new(values, [rows, columns], transposed).into())
             }
         };
         Some(Self { matrix })
@@ -101,7 +101,7 @@ impl PackedWeight {
                 (values.map(half::bf16::to_f32).collect(), it.shape()[0])
             }
             Matrix::F32(it) => {
-                (columns.flat_map(|column| it.column(column)).collect(), it.shape()[0])
+                (columns.flat_map(|column| it.column(column)).copied().collect(), it.shape()[0])
             }
         };
         Tensor::from_data(TensorData::new(values, [n, inner]), &device)
