@@ -251,7 +251,7 @@ mod tests {
         }
     }
 
-    /// Recorded from vLLM 0.32.0 on a CPU (texts shortened), and what may go wrong.
+    /// The form of vLLM 0.32.0, with the fields that a trial on a CPU has shown, and what may go wrong.
     #[test]
     fn replies_of_vllm_are_read() {
         let reply = |end: &str, versions: &str| {
