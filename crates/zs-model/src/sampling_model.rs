@@ -199,7 +199,8 @@ mod tests {
         assert_eq!(alone.generate(&prompts, &params).unwrap(), expected);
         let sequences: Vec<Vec<TokenId>> = prompts.into_iter().map(|(it, _)| it).collect();
         let scores = whole.log_probs(&sequences).unwrap().concat();
-        let tolerance = if compute_dtype == ComputeDtype::Bf16 { 0.02 } else { 1e-5 };
+        let is_bf16 = alone.compute_dtype() == ComputeDtype::Bf16;
+        let tolerance = if is_bf16 { 0.02 } else { 1e-5 };
         for (alone, whole) in alone.log_probs(&sequences).unwrap().concat().iter().zip(scores) {
             assert!((alone - whole).abs() < tolerance, "{alone} {whole}");
         }

@@ -34,7 +34,9 @@ struct Class {
 /// A model behind a batcher per class of requests.
 #[derive(Debug)]
 pub(crate) struct Sampler {
-    model: ServedModel,
+    name: String,
+    tokenizer: Tokenizer,
+    context_length: usize,
     vocab_size: usize,
     limit: TextLimit,
     weights: Arc<Weights>,
@@ -118,7 +120,10 @@ impl Sampler {
         health: DeviceHealth,
         metrics: Arc<ServerMetrics>,
     ) -> Result<Self, ServeError> {
-        let weights = Arc::new(Weights::new(Arc::clone(&model.generator)));
+        let ServedModel { name, generator } = model;
+        let (tokenizer, context_length) =
+            (generator.tokenizer().clone(), generator.context_length());
+        let weights = Arc::new(Weights::new(generator));
         let current = Arc::clone(&weights);
         let process: Arc<dyn Fn(Vec<SampleJob>) + Send + Sync> = Arc::new(move |jobs| {
             let generator = current.generator();
@@ -133,17 +138,17 @@ impl Sampler {
             Batcher::start(it.name, room, batch.max_wait, Arc::clone(&process))
         };
         let batchers = CLASSES.iter().map(start).collect::<Result<_, _>>()?;
-        let tokenizer = model.generator.tokenizer();
-        let limit = TextLimit::new(tokenizer, model.generator.context_length());
-        Ok(Self { vocab_size: tokenizer.vocab_size(), limit, weights, batchers, model })
+        let limit = TextLimit::new(&tokenizer, context_length);
+        let vocab_size = tokenizer.vocab_size();
+        Ok(Self { name, tokenizer, context_length, vocab_size, limit, weights, batchers })
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.model.name
+        &self.name
     }
 
     pub(crate) fn tokenizer(&self) -> &Tokenizer {
-        self.model.generator.tokenizer()
+        &self.tokenizer
     }
 
     /// Weights that requests sample with; all have the same tokenizer and context.
@@ -153,11 +158,11 @@ impl Sampler {
 
     /// Returns a handle that outlives the request.
     pub(crate) fn generator(&self) -> Arc<dyn Generator> {
-        Arc::clone(&self.model.generator)
+        self.weights.generator()
     }
 
     pub(crate) fn context_length(&self) -> usize {
-        self.model.generator.context_length()
+        self.context_length
     }
 
     pub(crate) fn vocab_size(&self) -> usize {
