@@ -29,6 +29,19 @@ impl RolloutPlace {
 }
 
 /// Servers that the policy is sampled on. All serve the same model.
+///
+/// ```
+/// use zs_trainer::config::RolloutServers;
+///
+/// let text = r#"
+/// kind = "zs"
+/// urls = ["http://10.0.0.5:8000", "http://10.0.0.6:8000"]
+/// weights_dir = "/shared/weights"
+/// "#;
+/// let servers: RolloutServers = toml::from_str(text)?;
+/// assert_eq!((servers.concurrency, servers.max_attempts), (64, 2));
+/// # Ok::<(), toml::de::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutServers {
