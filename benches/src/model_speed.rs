@@ -86,6 +86,7 @@ impl Arguments {
             max_logits: self.max_logits.unwrap_or(default.max_logits),
             // What does not fit otherwise.
             gradient_checkpointing: self.gradient_checkpointing || self.work == WorkSize::Step,
+            ..default
         }
     }
 }

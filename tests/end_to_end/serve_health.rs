@@ -26,6 +26,7 @@ fn start(health: &DeviceHealth) -> Server {
         engine: Some(Arc::new(FixedEngine::new(vec![Document::new("T", "x")]))),
         model: Some(ServedModel { name: "m".to_owned(), generator: Arc::new(model) }),
         health: health.clone(),
+        admin: None,
     };
     Server::start(ServeConfig { generate_batch, ..config() }, services).unwrap()
 }

@@ -220,4 +220,10 @@ impl Generator for LanguageModel {
     ) -> Result<Vec<Completion>, GenerateError> {
         self.sampling().generate_streaming(prompts, params, on_token, is_cancelled)
     }
+
+    /// Scores with the weights of training, not with those of sampling.
+    fn log_probs(&self, sequences: &[Vec<TokenId>]) -> Result<Vec<Vec<f32>>, GenerateError> {
+        let score = || SamplingModel::score(&self.config, &self.network, sequences);
+        self.in_own_stream(score)
+    }
 }

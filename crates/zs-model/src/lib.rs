@@ -90,8 +90,8 @@ pub use config::{Architecture, ConfigError, Llama3RopeScaling, ModelConfig};
 pub use device_health::{DeviceFailed, DeviceHealth};
 pub use digest::weights_digest;
 pub use generate::{
-    Completion, DecodeGraphStats, GenerateError, Generator, IsCancelled, SamplingParams,
-    SequenceRequest, Session, StopReason,
+    Completion, CompletionRules, DecodeGraphStats, GenerateError, Generator, IsCancelled,
+    SampledTokens, SampledTokensError, SamplingParams, SequenceRequest, Session, StopReason,
 };
 pub use gguf::{GgufError, ImportOptions, ImportedModel, import_gguf};
 pub use language_model::LanguageModel;

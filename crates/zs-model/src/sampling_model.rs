@@ -10,8 +10,8 @@ use crate::checkpoint::{CheckpointError, load_for_sampling};
 use crate::generate::{GraphCounters, IsCancelled, LocalSession, single_turn};
 use crate::replicas::replica;
 use crate::{
-    CausalLm, Completion, ComputeDtype, GenerateError, Generator, ModelConfig, SamplingParams,
-    Session, TokenId, Tokenizer,
+    CausalLm, Completion, ComputeDtype, GenerateError, Generator, MemoryConfig, ModelConfig,
+    PolicyModel, SamplingParams, Session, TokenId, TokenRow, Tokenizer,
 };
 
 /// Language model for sampling alone: evaluation, serving, simulation LLMs, helper models, judges.
@@ -49,7 +49,7 @@ impl SamplingModel {
     /// Loads a model directory in Hugging Face layout onto each of the devices.
     ///
     /// Weights are read and rounded block by block, so that memory holds those of the compute dtype
-    /// and one block in f32.
+    /// and one block in f32. `memory` is a [`ComputeDtype`] or all settings.
     ///
     /// # Errors
     ///
@@ -61,10 +61,10 @@ impl SamplingModel {
     pub fn load(
         dir: &Path,
         devices: &[Device],
-        compute_dtype: ComputeDtype,
+        memory: impl Into<MemoryConfig>,
     ) -> Result<Self, CheckpointError> {
         let (config, tokenizer) = read_description(dir)?;
-        let network = load_for_sampling(dir, &config, compute_dtype, &devices[0])?;
+        let network = load_for_sampling(dir, &config, memory.into(), &devices[0])?;
         let on_device = |(at, device)| replica(&network, at, device);
         Ok(Self {
             replicas: devices.iter().enumerate().map(on_device).collect(),
@@ -86,6 +86,38 @@ impl SamplingModel {
     #[must_use]
     pub fn compute_dtype(&self) -> ComputeDtype {
         self.replicas.first().map_or(ComputeDtype::F32, |it| it.memory.compute_dtype)
+    }
+
+    /// Log-probabilities of sequences under a network of this model, one row a sequence; 0 for the
+    /// first token.
+    pub(crate) fn score(
+        config: &ModelConfig,
+        network: &CausalLm,
+        sequences: &[Vec<TokenId>],
+    ) -> Result<Vec<Vec<f32>>, GenerateError> {
+        let score = |(sequence, tokens): (usize, &Vec<TokenId>)| {
+            let context_length = config.max_position_embeddings;
+            if tokens.len() > context_length {
+                let needed = tokens.len();
+                return Err(GenerateError::ContextOverflow { sequence, needed, context_length });
+            }
+            let vocab_size = config.vocab_size;
+            if let Some(&token) = tokens.iter().find(|it| **it as usize >= vocab_size) {
+                return Err(GenerateError::TokenOutOfVocabulary { sequence, token, vocab_size });
+            }
+            if tokens.len() < 2 {
+                return Ok(vec![0.0; tokens.len()]);
+            }
+            let loss_mask = (0..tokens.len()).map(|it| it > 0).collect();
+            let row = TokenRow { tokens: tokens.clone(), loss_mask };
+            let scores = network.token_scores(&[row]).log_probs.into_data();
+            let scores: Vec<f32> = scores.iter::<f32>().collect();
+            match scores.iter().position(|it| !it.is_finite()) {
+                Some(position) => Err(GenerateError::NotFinite { sequence, position }),
+                None => Ok(scores),
+            }
+        };
+        sequences.iter().enumerate().map(score).collect()
     }
 
     fn local_session(&self, num_sequences: usize) -> LocalSession<'_> {
@@ -138,14 +170,18 @@ impl Generator for SamplingModel {
         let mut session = self.local_session(prompts.len()).for_single_turn();
         session.extend_unless(&single_turn(prompts), params, on_token, is_cancelled)
     }
+
+    fn log_probs(&self, sequences: &[Vec<TokenId>]) -> Result<Vec<Vec<f32>>, GenerateError> {
+        self.stream.executes(|| Self::score(&self.config, &self.replicas[0], sequences))
+    }
 }
 
 #[cfg(test)]
 #[cfg(feature = "flex")]
 mod tests {
     use super::*;
+    use crate::LanguageModel;
     use crate::testing::{byte_tokenizer, tiny_config};
-    use crate::{LanguageModel, MemoryConfig};
 
     /// A directory loaded for sampling alone writes what the whole model writes.
     #[track_caller]
@@ -161,6 +197,14 @@ mod tests {
             (1..4).map(|it| ((1..9 * it).collect(), StreamKey::new(it.into()))).collect();
         let expected = whole.generate(&prompts, &params).unwrap();
         assert_eq!(alone.generate(&prompts, &params).unwrap(), expected);
+        let sequences: Vec<Vec<TokenId>> = prompts.into_iter().map(|(it, _)| it).collect();
+        let scores = whole.log_probs(&sequences).unwrap().concat();
+        let is_bf16 = alone.compute_dtype() == ComputeDtype::Bf16;
+        let tolerance = if is_bf16 { 0.02 } else { 1e-5 };
+        for (alone, whole) in alone.log_probs(&sequences).unwrap().concat().iter().zip(scores) {
+            assert!((alone - whole).abs() < tolerance, "{alone} {whole}");
+        }
+        assert!(alone.log_probs(&[vec![u32::MAX]]).is_err());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use zs_core::StreamKey;
 use zs_model::testing::{byte_tokenizer, tiny_config};
 use zs_model::{
-    Completion, GenerateError, Generator, LanguageModel, PolicyModel, SamplingParams,
-    SequenceRequest, StopReason, TokenId, TokenRow,
+    Completion, ComputeDtype, GenerateError, Generator, LanguageModel, MemoryConfig, PolicyModel,
+    SamplingModel, SamplingParams, SequenceRequest, StopReason, TokenId, TokenRow,
 };
 
 fn model() -> LanguageModel {
@@ -93,6 +93,64 @@ proptest! {
             for (a, b) in drawn.zip(alone.sampling_log_probs.iter().flatten()) {
                 prop_assert!((a - b).abs() < 1e-3 && *a <= 0.0, "{} {}", a, b);
             }
+        }
+    }
+}
+
+/// Samples two turns of each prompt with a KV cache, so many sequences in a session.
+fn two_turns(
+    model: &LanguageModel,
+    prompts: &[Vec<TokenId>],
+    rows: usize,
+    params: &SamplingParams,
+) -> Vec<[Completion; 2]> {
+    let mut all = Vec::new();
+    for (block, prompts) in prompts.chunks(rows).enumerate() {
+        let mut session = model.session(prompts.len());
+        let mut turn = |turn: u32, append: &dyn Fn(usize) -> Vec<TokenId>| {
+            let append: Vec<Vec<TokenId>> = (0..prompts.len()).map(append).collect();
+            let request = |sequence: usize| SequenceRequest {
+                sequence,
+                append: &append[sequence],
+                key: StreamKey { turn, ..key(block * rows + sequence) },
+            };
+            let requests: Vec<_> = (0..prompts.len()).map(request).collect();
+            session.extend(&requests, params, &mut |_, _| {}).unwrap()
+        };
+        let first = turn(0, &|it| prompts[it].clone());
+        let second = turn(1, &|it| vec![70; 1 + (block * rows + it) % 3]);
+        all.extend(first.into_iter().zip(second).map(|(first, second)| [first, second]));
+    }
+    all
+}
+
+/// Bits and not just tokens: with a KV cache and without, alone and in batches of any size, from
+/// memory and from a directory.
+#[test]
+fn batch_invariant_samples_are_bit_exact() {
+    let prompts: Vec<Vec<TokenId>> = (0..14)
+        .map(|it| (0..1 + it * 5 % 23).map(|at| (at * 7 + it / 2 * 31) % 250).collect())
+        .collect();
+    for compute_dtype in [ComputeDtype::F32, ComputeDtype::Bf16] {
+        let memory =
+            MemoryConfig { compute_dtype, batch_invariant: true, ..MemoryConfig::default() };
+        let start = model();
+        let network = start.network().clone().with_memory(memory);
+        let scratch = tempfile::tempdir().unwrap();
+        start.save(scratch.path()).unwrap();
+        let model = start.with_network(&network);
+        let loaded = SamplingModel::load(scratch.path(), &[Device::flex()], memory).unwrap();
+        let params = SamplingParams { max_new_tokens: 9, top_p: 0.95, ..SamplingParams::default() };
+        let expected = two_turns(&model, &prompts, 14, &params);
+        for rows in [1, 2, 5] {
+            assert_eq!(two_turns(&model, &prompts, rows, &params), expected, "{rows} rows");
+        }
+        // Without a KV cache, as a server gets it.
+        for (sample, (prompt, [first, second])) in prompts.iter().zip(&expected).enumerate() {
+            let mut prefix = [&prompt[..], &first.tokens].concat();
+            prefix.extend(vec![70; 1 + sample % 3]);
+            let prefix = (prefix, StreamKey { turn: 1, ..key(sample) });
+            assert_eq!(loaded.generate(&[prefix], &params).unwrap()[0], *second, "{sample}");
         }
     }
 }

@@ -59,6 +59,9 @@ pub(crate) enum ApiError {
     /// The client closed its side of the connection before the response.
     #[error("the client closed its side of the connection before the response")]
     ClientLeft,
+    /// The weights are being replaced.
+    #[error("the server is paused while its weights are replaced; retry later")]
+    Paused,
     /// The engine or the model failed.
     #[error("{0}")]
     Upstream(String),
@@ -71,6 +74,11 @@ impl ApiError {
     /// Rejects one field of a request.
     pub(crate) fn field(field: &'static str, message: impl Into<String>) -> Self {
         Self::Invalid { field: Some(Cow::Borrowed(field)), message: message.into() }
+    }
+
+    /// Rejects a request for a model where there is none.
+    pub(crate) fn no_model() -> Self {
+        Self::NotFound("this server has no model".to_owned())
     }
 
     /// Rejects a body that cannot be read.
@@ -100,7 +108,7 @@ impl ApiError {
             // nginx's status for it; the client is not there to see it.
             Self::ClientLeft => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             Self::Upstream(_) => StatusCode::BAD_GATEWAY,
-            Self::Broken(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Paused | Self::Broken(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -108,7 +116,9 @@ impl ApiError {
         match self {
             Self::Unauthorized => "authentication_error",
             Self::Overloaded(_) => "rate_limit_error",
-            Self::Upstream(_) | Self::Broken(_) | Self::Deadline { .. } => "server_error",
+            Self::Upstream(_) | Self::Broken(_) | Self::Paused | Self::Deadline { .. } => {
+                "server_error"
+            }
             _ => "invalid_request_error",
         }
     }

@@ -15,7 +15,7 @@ use crate::origin::OriginGuard;
 use crate::sample_worker::Sampler;
 use crate::search_worker::Retriever;
 use crate::text_threads::TextThreads;
-use crate::{ServeConfig, ServeError, Services};
+use crate::{Admin, ServeConfig, ServeError, Services};
 
 /// State that all requests share. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -34,9 +34,19 @@ pub(crate) struct Shared {
     pub(crate) bodies: BodyBudget,
     pub(crate) texts: TextThreads,
     pub(crate) guard: Option<TokenGuard>,
+    pub(crate) admin: Option<AdminState>,
+    /// Turn of the request that scores its prompts.
+    pub(crate) scoring: Arc<Semaphore>,
     pub(crate) origins: OriginGuard,
     num_requests: AtomicU64,
     pub(crate) started: u64,
+}
+
+/// Settings of the admin's endpoints, and the guard of their token.
+#[derive(Debug)]
+pub(crate) struct AdminState {
+    pub(crate) settings: Arc<Admin>,
+    pub(crate) guard: TokenGuard,
 }
 
 /// Guard of a request in progress. It is counted until the last clone is dropped.
@@ -91,6 +101,10 @@ impl App {
             bodies: BodyBudget::new(config.max_total_body_bytes),
             texts: TextThreads::default(),
             guard: config.token.as_deref().map(TokenGuard::new),
+            admin: services
+                .admin
+                .map(|it| AdminState { guard: TokenGuard::new(&it.token), settings: Arc::new(it) }),
+            scoring: semaphore(1),
             origins: OriginGuard::new(&config.allowed_hosts),
             num_requests: AtomicU64::new(0),
             started: epoch.elapsed().map_or(0, |it| it.as_secs()),
@@ -105,6 +119,11 @@ impl App {
     /// Fails once a thread of the model or its device has failed.
     pub(crate) fn check_health(&self) -> Result<(), ApiError> {
         Ok(self.health.check()?)
+    }
+
+    /// Reports that a thread of the model failed: nothing that is computed then can be trusted.
+    pub(crate) fn report_failure(&self, cause: &str) {
+        self.health.report(cause);
     }
 
     /// Counts a request as in progress, or fails when the maximum number of them is.

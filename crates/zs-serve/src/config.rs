@@ -2,10 +2,12 @@
 
 use std::fmt::{self, Debug, Display, Formatter};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use zs_core::SearchEngine;
+use zs_core::registry::BoxedError;
 use zs_model::{DeviceHealth, Generator};
 
 use crate::{BatchConfig, ServeError};
@@ -15,8 +17,10 @@ use crate::{BatchConfig, ServeError};
 pub struct Services {
     /// The search engine of `/retrieve`.
     pub engine: Option<Arc<dyn SearchEngine>>,
-    /// The model of `/v1/chat/completions` and `/v1/completions`.
+    /// The model of `/v1/chat/completions`, `/v1/completions` and `/inference/v1/generate`.
     pub model: Option<ServedModel>,
+    /// Endpoints that replace the weights of the model; there are none without it.
+    pub admin: Option<Admin>,
     /// Failures of the devices that engine and model compute on. Once there is one, `/health` and every
     /// request are answered with 503 and its cause.
     pub health: DeviceHealth,
@@ -29,6 +33,27 @@ pub struct ServedModel {
     pub name: String,
     /// The model.
     pub generator: Arc<dyn Generator>,
+}
+
+/// Loader of a model directory.
+pub type LoadModel = dyn Fn(&Path) -> Result<Arc<dyn Generator>, BoxedError> + Send + Sync;
+
+/// Endpoints by which a trainer replaces the weights of the model: `/pause`, `/collective_rpc` with
+/// `reload_weights`, `/update_weight_version`, `/resume` and `/is_paused`, as in vLLM.
+pub struct Admin {
+    /// Bearer token that these endpoints want in place of the server's.
+    pub token: String,
+    /// Directory below which weights may be loaded.
+    pub weights_dir: PathBuf,
+    /// Loader of weights.
+    pub load: Box<LoadModel>,
+}
+
+/// Leaves the token out.
+impl Debug for Admin {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("weights_dir", &self.weights_dir).finish_non_exhaustive()
+    }
 }
 
 /// Settings of a server.

@@ -39,6 +39,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod admin;
 mod api_error;
 mod app;
 mod auth;
@@ -59,8 +60,9 @@ mod sample_worker;
 mod search_worker;
 mod server;
 mod text_threads;
+mod weights;
 
 pub use batcher::BatchConfig;
-pub use config::{ServeConfig, ServedModel, Services};
+pub use config::{Admin, LoadModel, ServeConfig, ServedModel, Services};
 pub use error::ServeError;
 pub use server::Server;

@@ -10,9 +10,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
+use crate::admin;
 use crate::api_error::ApiError;
 use crate::app::App;
-use crate::completion::{ChatRequest, TextRequest, complete};
+use crate::completion::{ChatRequest, TextRequest, complete, generate};
 use crate::origin::check_content_type;
 use crate::retrieve;
 
@@ -22,12 +23,14 @@ pub(crate) fn router(app: &App) -> Router {
         .route("/retrieve", post(retrieve::retrieve))
         .route("/v1/chat/completions", post(complete::<ChatRequest>))
         .route("/v1/completions", post(complete::<TextRequest>))
+        .route("/inference/v1/generate", post(generate))
         .route_layer(middleware::from_fn_with_state(app.clone(), admit));
     let guarded = work
         .route("/v1/models", get(models))
         .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(app.clone(), authorize));
     guarded
+        .merge(admin::routes(app))
         .route("/health", get(health))
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .fallback(async |request: Request| {

@@ -11,6 +11,7 @@ use zs_model::{
 use crate::api_error::ApiError;
 use crate::batcher::{Batcher, Job, Room, Size, num_fitting};
 use crate::metrics::ServerMetrics;
+use crate::weights::Weights;
 use crate::{ServeConfig, ServeError, ServedModel};
 
 /// Classes of requests, from the shortest: each has a thread, so that a request waits for none of a
@@ -33,9 +34,12 @@ struct Class {
 /// A model behind a batcher per class of requests.
 #[derive(Debug)]
 pub(crate) struct Sampler {
-    model: ServedModel,
+    name: String,
+    tokenizer: Tokenizer,
+    context_length: usize,
     vocab_size: usize,
     limit: TextLimit,
+    weights: Arc<Weights>,
     batchers: Vec<Batcher<SampleJob>>,
 }
 
@@ -116,8 +120,13 @@ impl Sampler {
         health: DeviceHealth,
         metrics: Arc<ServerMetrics>,
     ) -> Result<Self, ServeError> {
-        let generator = Arc::clone(&model.generator);
+        let ServedModel { name, generator } = model;
+        let (tokenizer, context_length) =
+            (generator.tokenizer().clone(), generator.context_length());
+        let weights = Arc::new(Weights::new(generator));
+        let current = Arc::clone(&weights);
         let process: Arc<dyn Fn(Vec<SampleJob>) + Send + Sync> = Arc::new(move |jobs| {
+            let generator = current.generator();
             for group in group_by_params(jobs) {
                 sample(generator.as_ref(), group, &health, &metrics);
             }
@@ -129,26 +138,31 @@ impl Sampler {
             Batcher::start(it.name, room, batch.max_wait, Arc::clone(&process))
         };
         let batchers = CLASSES.iter().map(start).collect::<Result<_, _>>()?;
-        let tokenizer = model.generator.tokenizer();
-        let limit = TextLimit::new(tokenizer, model.generator.context_length());
-        Ok(Self { vocab_size: tokenizer.vocab_size(), limit, batchers, model })
+        let limit = TextLimit::new(&tokenizer, context_length);
+        let vocab_size = tokenizer.vocab_size();
+        Ok(Self { name, tokenizer, context_length, vocab_size, limit, weights, batchers })
     }
 
     pub(crate) fn name(&self) -> &str {
-        &self.model.name
+        &self.name
     }
 
     pub(crate) fn tokenizer(&self) -> &Tokenizer {
-        self.model.generator.tokenizer()
+        &self.tokenizer
+    }
+
+    /// Weights that requests sample with; all have the same tokenizer and context.
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// Returns a handle that outlives the request.
     pub(crate) fn generator(&self) -> Arc<dyn Generator> {
-        Arc::clone(&self.model.generator)
+        self.weights.generator()
     }
 
     pub(crate) fn context_length(&self) -> usize {
-        self.model.generator.context_length()
+        self.context_length
     }
 
     pub(crate) fn vocab_size(&self) -> usize {

@@ -38,6 +38,13 @@ impl Server {
             return Err(ServeError::NoService);
         }
         config.check()?;
+        if services.admin.as_ref().is_some_and(|it| it.token.is_empty()) {
+            return Err(ServeError::Setting {
+                field: "admin.token",
+                allowed: "a text of at least one character".to_owned(),
+                value: "empty".to_owned(),
+            });
+        }
         let failed =
             |source| ServeError::Start { what: "the threads of the server".to_owned(), source };
         let runtime = runtime::Builder::new_multi_thread()

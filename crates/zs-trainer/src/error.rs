@@ -16,6 +16,7 @@ use zs_simulator::pretraining::ExampleError;
 use crate::callback_error::CallbackError;
 use crate::config::RunFileError;
 use crate::run_dir_error::RunDirError;
+use crate::servers::ServersError;
 use crate::teacher::TeacherError;
 
 /// Failure to load a model, questions, documents or training rows.
@@ -195,6 +196,9 @@ pub enum TrainError {
     /// The teacher cannot be used, or gives no usable log-probabilities.
     #[error(transparent)]
     Teacher(#[from] TeacherError),
+    /// The servers that the policy is sampled on cannot be used.
+    #[error(transparent)]
+    Servers(#[from] ServersError),
     /// The loss of supervised training is infinite or not a number.
     #[error("step {step}: the loss is {loss}; lower the learning rate")]
     NonFiniteLoss {

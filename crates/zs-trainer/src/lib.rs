@@ -47,6 +47,7 @@ mod policy_searches;
 mod questions;
 mod rollouts;
 mod run_dir_error;
+pub mod servers;
 pub mod source;
 pub mod supervised;
 pub mod teacher;

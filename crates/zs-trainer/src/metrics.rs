@@ -108,6 +108,11 @@ impl Timings {
         self.step.insert(format!("time/{part}"), seconds.into());
     }
 
+    /// Records numbers that depend on the time, or on faults.
+    pub(crate) fn extend(&mut self, numbers: impl IntoIterator<Item = (String, f64)>) {
+        self.step.extend(numbers.into_iter().map(|(key, value)| (key, value.into())));
+    }
+
     /// Records the parts of the rollout's time, where they are known.
     pub(crate) fn split_rollout(&mut self, times: Option<RolloutTimes>) {
         let Some(times) = times else { return };

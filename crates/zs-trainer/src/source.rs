@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use zs_core::registry::{BoxedError, Spec};
 use zs_core::{Document, Question};
 use zs_data::{Corpus, DataError, QuestionSet, SkippedRows, read_corpus};
-use zs_model::{ComputeDtype, Generator, LanguageModel, SamplingModel, Tokenizer};
+use zs_model::{Generator, LanguageModel, MemoryConfig, SamplingModel, Tokenizer};
 use zs_rl::RolloutConfig;
 use zs_rl::consult::{GeneratorHelper, HelperRegistry};
 use zs_rl::judge::LmJudge;
@@ -41,12 +41,12 @@ pub fn load_model(dir: &Path, device: &Device) -> Result<LanguageModel, LoadErro
 pub fn load_for_sampling(
     dir: &Path,
     devices: &[Device],
-    compute_dtype: ComputeDtype,
+    memory: impl Into<MemoryConfig>,
 ) -> Result<SamplingModel, LoadError> {
     if !dir.is_dir() {
         return Err(LoadError::NoModel { dir: dir.to_owned() });
     }
-    SamplingModel::load(dir, devices, compute_dtype)
+    SamplingModel::load(dir, devices, memory)
         .map_err(|source| LoadError::Model { dir: dir.to_owned(), source: Box::new(source) })
 }
 

@@ -20,6 +20,7 @@ use crate::engines::{self, Engines};
 use crate::environment::Environment;
 use crate::files::{CONFIG, RunDir, SUMMARY};
 use crate::run_dir_error::RunDirError;
+use crate::servers::PolicyServers;
 use crate::supervised::sft::read_rows;
 use crate::teacher::{ServerTeacher, Teacher};
 use crate::trainer::{
@@ -252,6 +253,12 @@ impl Prepared {
         let policy: Arc<dyn Generator> = Arc::new(loaded.policy.clone());
         let engines = Arc::new(Engines::new(context, config.prices.clone()).with_policy(policy));
         let engine = engines.open(&config.engine)?;
+        let servers = config
+            .rollout
+            .servers
+            .clone()
+            .map(|it| PolicyServers::new(it, &loaded.policy, Arc::clone(&context.console)));
+        let servers = servers.transpose()?;
         let teacher = config.teacher.as_ref();
         let teacher =
             teacher.map(|it| source::teacher(it, context, engines.ledger())).transpose()?;
@@ -259,6 +266,7 @@ impl Prepared {
             .trainer(&config, Arc::clone(&engine), context)
             .questions(questions)
             .teacher(teacher)
+            .servers(servers)
             .engines(Arc::clone(&engines));
         if let Some(it) = &config.validation {
             let other = it.engine.as_ref().filter(|it| **it != config.engine);

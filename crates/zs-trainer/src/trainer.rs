@@ -8,6 +8,7 @@ mod keeper;
 mod learner;
 mod log;
 mod observe;
+mod publish;
 mod recovery;
 mod replay;
 mod session;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use tracing::info_span;
 use zs_core::{Question, SearchEngine, caught};
 use zs_curriculum::{Curriculum, Progress};
-use zs_model::{Generator, LanguageModel, OptimizerConfig, TokenRow, ValueNetwork};
+use zs_model::{LanguageModel, OptimizerConfig, TokenRow, ValueNetwork};
 use zs_rl::consult::HelperRegistry;
 use zs_rl::program::Harness;
 use zs_rl::{Algorithm, RewardFunction};
@@ -42,6 +43,7 @@ use crate::engines::Engines;
 use crate::environment::Machine;
 use crate::files::RunDir;
 use crate::metrics::Metrics;
+use crate::servers::PolicyServers;
 use crate::teacher::Teacher;
 use crate::{RunContext, TrainError};
 
@@ -83,6 +85,7 @@ pub struct Trainer {
     texts: Arc<[TokenRow]>,
     helper_models: Option<HelperRegistry>,
     teacher: Option<Teacher>,
+    servers: Option<PolicyServers>,
     alarms: AlarmsConfig,
     callbacks: Vec<Box<dyn Callback>>,
     config: TrainingConfig,
@@ -237,7 +240,7 @@ impl Trainer {
         self.follow(&session.learner.policy);
         let mut stopped = None;
         if session.log.num_rows() == 0 {
-            let score = self.validate(&session.learner.policy, &mut session.log)?;
+            let score = self.validate(&session.learner.policy, 0, &mut session.log)?;
             session.learner.best.score = score;
             session.log.costs(self.engines.as_deref(), 0)?;
             stopped = session.end_step(0, Vec::new())?;
@@ -297,16 +300,16 @@ impl Trainer {
         let _span = info_span!("step", step).entered();
         let noise = self.noise(step, &log.success_rates());
         let noise_probability = noise[0];
-        let collected = collector.collect(
-            step,
-            &learner.policy,
-            &noise.into(),
-            learner.numbers.next_question,
-        )?;
+        let sampled = self.published(&learner.policy, step - 1, log)?;
+        let collected =
+            collector.collect(step, sampled, &noise.into(), learner.numbers.next_question)?;
         self.context.health.check()?;
         faults::check_searches(&collected, self.engine.as_ref(), self.config.faults)?;
         log.timings.lap("rollout");
         log.timings.split_rollout(self.context.take_rollout_times());
+        if let Some(servers) = &self.servers {
+            log.timings.extend(servers.take_numbers());
+        }
 
         let teacher_log_probs = match &self.teacher {
             Some(teacher) => {
@@ -345,7 +348,7 @@ impl Trainer {
         log.episodes(step, &groups, is_recorded)?;
         log.timings.lap("record");
         if step.is_multiple_of(schedule.eval_every) || step == schedule.steps {
-            let score = self.validate(&learner.policy, log)?;
+            let score = self.validate(&learner.policy, step, log)?;
             learner.best.consider(step, &learner.policy, score);
         }
         log.costs(self.engines.as_deref(), step)?;
@@ -361,19 +364,17 @@ impl Trainer {
         turns.map(|turn| self.curriculum.noise_probability(progress.at_turn(turn))).collect()
     }
 
-    /// Hands the policy that has just learned to engines that ask it.
-    fn follow(&self, policy: &LanguageModel) {
-        if let Some(engines) = self.engines.as_ref().filter(|it| it.asks_policy()) {
-            let policy: Arc<dyn Generator> = Arc::new(policy.clone());
-            engines.follow(&policy);
-        }
-    }
-
-    /// The policy's score on the validation questions, where there are any.
-    fn validate(&self, policy: &LanguageModel, log: &mut Log) -> Result<Option<f64>, TrainError> {
+    /// The policy's score after a step on the validation questions, where there are any.
+    fn validate(
+        &self,
+        policy: &LanguageModel,
+        step: usize,
+        log: &mut Log,
+    ) -> Result<Option<f64>, TrainError> {
         let Some(validation) = &self.validation else { return Ok(None) };
         let _span = info_span!("validation").entered();
-        let score = validation.run(self, policy, &mut log.metrics)?;
+        let sampled = self.published(policy, step, log)?;
+        let score = validation.run(self, sampled, &mut log.metrics)?;
         log.timings.lap("validation");
         Ok(Some(score))
     }

@@ -10,7 +10,8 @@ use zs_search::FixedEngine;
 use zs_serve::{ServeConfig, ServedModel, Server, Services};
 
 /// Routes that read a body.
-pub(crate) const ROUTES: [&str; 3] = ["/retrieve", "/v1/chat/completions", "/v1/completions"];
+pub(crate) const ROUTES: [&str; 4] =
+    ["/retrieve", "/v1/chat/completions", "/v1/completions", "/inference/v1/generate"];
 
 /// A server with a search engine and a scripted model.
 #[derive(Debug)]

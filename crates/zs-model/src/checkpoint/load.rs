@@ -7,7 +7,7 @@ use burn::tensor::Device;
 
 use super::{CheckpointError, WeightFiles, fill, fill_at, tensor_shapes};
 use crate::network::Block;
-use crate::{CausalLm, ComputeDtype, MemoryConfig, ModelConfig};
+use crate::{CausalLm, MemoryConfig, ModelConfig};
 
 const HEAD: &str = "lm_head.weight";
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -29,11 +29,10 @@ pub(crate) fn load_network(
 pub(crate) fn load_for_sampling(
     dir: &Path,
     config: &ModelConfig,
-    compute_dtype: ComputeDtype,
+    memory: MemoryConfig,
     device: &Device,
 ) -> Result<CausalLm, CheckpointError> {
     let mut files = open_network(dir, config)?;
-    let memory = MemoryConfig { compute_dtype, ..MemoryConfig::default() };
     let rest = CausalLm::without_blocks(config, device).with_memory(memory);
     let mut network = fill(rest, |entry| files.take(entry).map(Some))?.for_sampling();
     for index in 0..config.num_hidden_layers {

@@ -109,6 +109,27 @@ impl<T: Stored> KeysValues<T> {
         self.values.extend(values.iter().map(|it| T::of(*it)));
     }
 
+    /// [`attend`](Self::attend), for one query after the other if `each_alone`: the result for a token
+    /// then does not depend on how many tokens are fed with it.
+    pub(crate) fn attend_in(
+        &self,
+        out: &mut [f32],
+        queries: &[f32],
+        heads: Heads,
+        len: usize,
+        each_alone: bool,
+    ) {
+        if !each_alone {
+            return self.attend(out, queries, heads, len);
+        }
+        let width = heads.query_width();
+        let before = len - queries.len() / width;
+        let each = queries.chunks_exact(width).zip(out.chunks_exact_mut(width));
+        for (at, (query, out)) in each.enumerate() {
+            self.attend(out, query, heads, before + at + 1);
+        }
+    }
+
     /// Attention of the queries at the end of the first `len` tokens, summed in f32.
     pub(crate) fn attend(&self, out: &mut [f32], queries: &[f32], heads: Heads, len: usize) {
         let Heads { key_value_heads, group, head_dim } = heads;

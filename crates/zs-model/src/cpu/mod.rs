@@ -7,5 +7,6 @@ pub(crate) mod attention;
 pub(crate) mod cached_attention;
 pub(crate) mod elementwise;
 pub(crate) mod packed;
+pub(crate) mod packed_f32;
 pub(crate) mod product;
 pub(crate) mod slices;

@@ -97,7 +97,7 @@ impl<'a> MatrixMut<'a> {
 }
 
 /// Threads of a product: those of the current pool if it is large.
-fn threads(rows: usize, columns: usize, inner: usize) -> Parallelism {
+pub(super) fn threads(rows: usize, columns: usize, inner: usize) -> Parallelism {
     match rayon::current_num_threads() {
         threads if threads > 1 && rows * columns * inner >= MIN_PARALLEL_MULTIPLICATIONS => {
             Parallelism::Rayon(threads)

@@ -64,23 +64,23 @@ impl CpuRow {
 
 impl LayerRow {
     /// Appends keys and values of new tokens after `len` tokens, then computes the attention of the
-    /// queries at the end.
+    /// queries at the end, one after the other if `each_alone`.
     fn extend_and_attend(
         &mut self,
         [queries, keys, values]: [&[f32]; 3],
         heads: Heads,
-        len: usize,
+        (len, each_alone): (usize, bool),
         out: &mut [f32],
     ) {
         let (width, all) = (heads.key_width(), len + keys.len() / heads.key_width());
         match self {
             Self::F32(it) => {
                 it.append(keys, values, width, len);
-                it.attend(out, queries, heads, all);
+                it.attend_in(out, queries, heads, all, each_alone);
             }
             Self::Bf16(it) => {
                 it.append(keys, values, width, len);
-                it.attend(out, queries, heads, all);
+                it.attend_in(out, queries, heads, all, each_alone);
             }
         }
     }
@@ -145,6 +145,7 @@ fn run_pass(
         rotary,
         last_rotary,
         last_layer: decoder.layers.len() - 1,
+        each_alone: network.memory.batch_invariant,
         rows: &mut *rows,
     };
     let ids = ints(ids.iter().map(|it| *it as i32).collect(), device);
@@ -164,6 +165,8 @@ struct CpuPass<'a> {
     rotary: Rotary,
     last_rotary: Rotary,
     last_layer: usize,
+    /// Each query is computed alone, so that its result does not depend on the others.
+    each_alone: bool,
 }
 
 impl TokenContext for CpuPass<'_> {
@@ -185,6 +188,7 @@ impl TokenContext for CpuPass<'_> {
         let [queries, keys, values] =
             data.each_ref().map(|it| it.as_slice::<f32>().expect("heads are f32"));
         let mut out = vec![0.0; queries.len()];
+        let each_alone = self.each_alone;
         let (width, key_width) = (heads.query_width(), heads.key_width());
         let mut of_rows: Vec<_> =
             self.rows.iter_mut().map(|it| Some((it.len, it.layers.get_mut(layer)?))).collect();
@@ -201,7 +205,7 @@ impl TokenContext for CpuPass<'_> {
             let keys_at = new.start * key_width..new.end * key_width;
             let queries = &queries[indices.start * width..indices.end * width];
             let new = [queries, &keys[keys_at.clone()], &values[keys_at]];
-            layer.extend_and_attend(new, heads, len, out);
+            layer.extend_and_attend(new, heads, (len, each_alone), out);
         });
         Tensor::from_data(TensorData::new(out, shape), &device)
     }

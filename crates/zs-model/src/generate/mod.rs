@@ -8,6 +8,7 @@ mod decode_step;
 mod device_access;
 mod local;
 mod logits;
+mod remote;
 mod sampling;
 mod shape_buckets;
 mod shard;
@@ -25,6 +26,7 @@ pub(crate) use decode_step::{GraphCounters, GraphSwitch, StepContext};
 pub(crate) use device_access::DeviceAccess;
 pub(crate) use local::LocalSession;
 pub(crate) use logits::{Logits, SampledRow};
+pub use remote::{CompletionRules, SampledTokens, SampledTokensError};
 pub(crate) use sampling::Choice;
 pub(crate) use shape_buckets::ShapeBuckets;
 
@@ -207,6 +209,9 @@ pub enum GenerateError {
         /// Index of the token that was to be sampled.
         position: usize,
     },
+    /// The generator cannot compute the log-probabilities of given tokens.
+    #[error("this generator does not score sequences")]
+    NoScores,
     /// A remote generator or a test double failed.
     #[error("the generator failed: {message}")]
     Other {
@@ -313,6 +318,18 @@ pub trait Generator: Debug + Send + Sync {
     ) -> Result<Vec<Completion>, GenerateError> {
         let _ = is_cancelled;
         self.session(prompts.len()).extend(&single_turn(prompts), params, on_token)
+    }
+
+    /// Log-probability of each token of some sequences given those before it, under the model's full
+    /// softmax at temperature 1; 0 for the first token.
+    ///
+    /// # Errors
+    ///
+    /// Fails on a sequence that exceeds the context or has a token outside of the vocabulary. The
+    /// provided method always fails.
+    fn log_probs(&self, sequences: &[Vec<TokenId>]) -> Result<Vec<Vec<f32>>, GenerateError> {
+        let _ = sequences;
+        Err(GenerateError::NoScores)
     }
 }
 

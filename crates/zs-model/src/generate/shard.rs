@@ -366,14 +366,10 @@ impl<'a> Shard<'a> {
             turn.sampled.push((index, choice.token));
             let is_full = sequence.len() >= self.config.max_position_embeddings
                 || grow.completion.tokens.len() >= turn.params.max_new_tokens;
-            if self.config.eos_token_ids.contains(&choice.token) {
-                grow.finish(StopReason::EndOfSequence);
-            } else if turn.stop.push(&mut grow.tail, choice.token) {
-                grow.finish(StopReason::Stop);
-            } else if is_full {
-                grow.finish(StopReason::Length);
-            } else {
-                next[row].push(choice.token);
+            let (eos, tail) = (&self.config.eos_token_ids, &mut grow.tail);
+            match turn.stop.stop_reason(tail, choice.token, eos, is_full) {
+                Some(reason) => grow.finish(reason),
+                None => next[row].push(choice.token),
             }
         }
     }

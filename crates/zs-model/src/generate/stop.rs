@@ -1,5 +1,6 @@
 //! Incremental detection of stop texts.
 
+use super::StopReason;
 use crate::TokenId;
 use crate::Tokenizer;
 
@@ -34,6 +35,24 @@ impl<'a> StopTexts<'a> {
         let special = texts.iter().filter_map(|it| tokenizer?.special_token_id(it)).collect();
         let longest = texts.iter().map(String::len).max().unwrap_or(0);
         Self { tokenizer, texts, special, longest }
+    }
+
+    /// Appends a token; returns the reason that the completion ends with it, if it does. `is_full`: no
+    /// further token fits.
+    pub(crate) fn stop_reason(
+        &self,
+        tail: &mut CompletionTail,
+        token: TokenId,
+        eos_token_ids: &[TokenId],
+        is_full: bool,
+    ) -> Option<StopReason> {
+        if eos_token_ids.contains(&token) {
+            Some(StopReason::EndOfSequence)
+        } else if self.push(tail, token) {
+            Some(StopReason::Stop)
+        } else {
+            is_full.then_some(StopReason::Length)
+        }
     }
 
     /// Appends a token; returns true if it completes a stop text.

@@ -4,27 +4,33 @@ use burn::module::Param;
 use burn::tensor::{FloatDType, Tensor};
 
 use super::{Block, CausalLm, Linear};
-use crate::ComputeDtype;
 use crate::kernels::PackedWeight;
+use crate::{ComputeDtype, MemoryConfig};
 
 impl CausalLm {
     /// Network with its matrices in the compute dtype, so that sampling reads less memory. Must not
     /// be trained or saved: on a CPU parameters make room for [packed weights](PackedWeight).
     pub(crate) fn for_sampling(mut self) -> Self {
-        if self.memory.compute_dtype == ComputeDtype::Bf16 {
+        let memory = self.memory;
+        if memory.batch_invariant {
+            // The product with an adapter would round with the number of rows.
+            self = self.merge_lora();
+        }
+        if is_packed(memory) {
             let embedding = &mut self.model.embed_tokens;
-            embedding.packed = for_products(&mut embedding.weight, true);
-            self.linears_mut().into_iter().for_each(|(_, it)| pack(it));
+            embedding.packed = for_products(&mut embedding.weight, true, memory.compute_dtype);
+            self.linears_mut().into_iter().for_each(|(_, it)| pack(it, memory.compute_dtype));
         }
         self
     }
 
     /// Appends a block to a network [for sampling](Self::for_sampling), in its compute dtype.
     pub(crate) fn push_for_sampling(&mut self, mut block: Block) {
-        if self.memory.compute_dtype == ComputeDtype::Bf16 {
+        let memory = self.memory;
+        if is_packed(memory) {
             for (_, linear) in block.linears_mut() {
-                linear.compute_dtype = ComputeDtype::Bf16;
-                pack(linear);
+                linear.compute_dtype = memory.compute_dtype;
+                pack(linear, memory.compute_dtype);
             }
         }
         self.model.layers.push(block);
@@ -39,16 +45,26 @@ impl CausalLm {
     }
 }
 
-fn pack(linear: &mut Linear) {
-    linear.packed = for_products(&mut linear.weight, false);
+/// True if sampling multiplies packed weights on a CPU, and rounded ones on an accelerator.
+fn is_packed(memory: MemoryConfig) -> bool {
+    memory.compute_dtype == ComputeDtype::Bf16 || memory.batch_invariant
 }
 
-/// Packs a weight and empties its parameter; rounds the parameter on an accelerator.
-fn for_products(weight: &mut Param<Tensor<2>>, transposed: bool) -> Option<PackedWeight> {
-    let packed = PackedWeight::new(weight.val(), transposed);
-    *weight = weight.clone().map(|it| match packed {
-        Some(_) => Tensor::zeros([0, 0], &it.device()),
-        None => it.cast(FloatDType::BF16),
+fn pack(linear: &mut Linear, compute_dtype: ComputeDtype) {
+    linear.packed = for_products(&mut linear.weight, false, compute_dtype);
+}
+
+/// Packs a weight and empties its parameter; rounds the parameter to the dtype on an accelerator.
+fn for_products(
+    weight: &mut Param<Tensor<2>>,
+    transposed: bool,
+    compute_dtype: ComputeDtype,
+) -> Option<PackedWeight> {
+    let packed = PackedWeight::new(weight.val(), transposed, compute_dtype);
+    *weight = weight.clone().map(|it| match (&packed, compute_dtype) {
+        (Some(_), _) => Tensor::zeros([0, 0], &it.device()),
+        (None, ComputeDtype::Bf16) => it.cast(FloatDType::BF16),
+        (None, ComputeDtype::F32 | ComputeDtype::Auto) => it,
     });
     packed
 }
@@ -65,8 +81,8 @@ mod tests {
     use crate::optim::accumulate;
     use crate::testing::{byte_tokenizer, tiny_config, with_random_lora};
     use crate::{
-        Generator, LanguageModel, LoraConfig, MemoryConfig, Optimizer, OptimizerConfig,
-        PolicyModel, SamplingParams, TokenRow,
+        Generator, LanguageModel, LoraConfig, Optimizer, OptimizerConfig, PolicyModel,
+        SamplingParams, TokenRow,
     };
 
     fn model() -> LanguageModel {

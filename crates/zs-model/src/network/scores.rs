@@ -25,6 +25,18 @@ pub struct MemoryConfig {
     /// Data type of the matrix products of blocks and head; weights stay in f32.
     #[serde(alias = "products", skip_serializing_if = "ComputeDtype::is_f32")]
     pub compute_dtype: ComputeDtype,
+    /// Samples on a CPU so that the log-probabilities of a sequence are bit-exact whatever the rest of
+    /// the batch is, and however many tokens are fed at once. Servers that share the sequences of a
+    /// run then sample what one machine samples. Costs a second copy of the weights and a slower
+    /// prefill; adapters are merged for sampling. Has no effect on an accelerator.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub batch_invariant: bool,
+}
+
+impl From<ComputeDtype> for MemoryConfig {
+    fn from(compute_dtype: ComputeDtype) -> Self {
+        Self { compute_dtype, ..Self::default() }
+    }
 }
 
 impl Default for MemoryConfig {
@@ -34,6 +46,7 @@ impl Default for MemoryConfig {
             max_logits: 1 << 25,
             gradient_checkpointing: false,
             compute_dtype: ComputeDtype::F32,
+            batch_invariant: false,
         }
     }
 }
@@ -129,7 +142,11 @@ impl CausalLm {
         &self,
         num_positions: usize,
     ) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let [vocab, _] = self.model.embed_tokens.weight.shape().dims();
+        let embedding = &self.model.embed_tokens;
+        let vocab = match &embedding.packed {
+            Some(packed) => packed.num_columns(),
+            None => embedding.weight.shape()[0],
+        };
         let at_once = (self.memory.max_logits / vocab).max(1);
         (0..num_positions)
             .step_by(at_once)

@@ -1,11 +1,14 @@
-//! `POST /v1/chat/completions` and `POST /v1/completions`: one path for both routes.
+//! `POST /v1/chat/completions` and `POST /v1/completions`, one path for both routes; and
+//! `POST /inference/v1/generate`, which knows only tokens.
 //!
 //! ```text
 //! body -> request -> sampling parameters, prompts -> sampler -> stream of chunks | one response
 //! ```
 
 mod chat;
+mod generate;
 mod messages;
+mod prompt_scores;
 mod sampling;
 mod stream;
 mod text;
@@ -30,6 +33,7 @@ use sampling::{Sampling, SamplingInput};
 use stream::Stream;
 
 pub(crate) use chat::ChatRequest;
+pub(crate) use generate::generate;
 pub(crate) use text::TextRequest;
 
 /// The request of one route, and the form of its response.
@@ -45,6 +49,11 @@ pub(crate) trait CompletionRequest: DeserializeOwned + Send + 'static {
 
     /// Returns true when the request asks for log-probabilities.
     fn wants_log_probs(&self) -> Result<bool, ApiError>;
+
+    /// Returns true when the request asks for the log-probabilities of its prompts.
+    fn wants_prompt_log_probs(&self) -> Result<bool, ApiError> {
+        Ok(false)
+    }
 
     /// Returns the number of prompts.
     fn num_prompts(&self) -> usize;
@@ -81,6 +90,7 @@ pub(crate) enum ChoicePart<'a> {
 struct Checked {
     sampling: Sampling,
     wants_log_probs: bool,
+    wants_prompt_log_probs: bool,
     prompts: Vec<Vec<TokenId>>,
 }
 
@@ -97,13 +107,18 @@ pub(crate) async fn complete<R: CompletionRequest>(
         let app = app.clone();
         move |body: &[u8]| check::<R>(&app, body)
     };
-    let (Checked { sampling, wants_log_probs, prompts }, share) =
+    let (Checked { sampling, wants_log_probs, wants_prompt_log_probs, prompts }, share) =
         app.texts.read(body, checking).await?;
     let sampler = sampler(&app)?;
+    let in_use = sampler.weights().enter()?;
     let prompt_tokens = prompts.iter().map(Vec::len).sum();
     let prompts = sampling.prompts(prompts);
     let num_sequences = prompts.len();
     let sequences = app.admit_sequences(num_sequences)?;
+    let prompt_scores = match wants_prompt_log_probs {
+        true => Some(prompt_scores::score(&app, sampler, &prompts).await?),
+        false => None,
+    };
     let stop = sampling.params.stop.clone();
     let most_tokens = num_sequences * sampling.params.max_new_tokens;
     let events = sampler.sample(prompts, sampling.params, sampling.is_streamed);
@@ -123,7 +138,7 @@ pub(crate) async fn complete<R: CompletionRequest>(
             prompt_tokens,
             include_usage: sampling.include_usage,
             chunk: response,
-            held: (in_flight, sequences, share),
+            held: (in_flight, in_use, sequences, share),
         };
         return Ok(stream::sse::<R>(stream, client, deadline).into_response());
     }
@@ -132,17 +147,22 @@ pub(crate) async fn complete<R: CompletionRequest>(
         completions = collect(events, num_sequences) => completions?,
         () = client.left() => return Err(ApiError::ClientLeft),
     };
+    drop(in_use);
     let generator = sampler.generator();
     let rendering = move || {
         let tokenizer = generator.tokenizer();
         let choice = |(index, it): (usize, &Completion)| {
             let (key, message) = R::message(visible_text(it, tokenizer, &stop));
-            json!({
+            let mut choice = json!({
                 "index": index,
                 key: message,
                 "logprobs": wants_log_probs.then(|| R::log_probs(it, tokenizer)),
                 "finish_reason": finish_reason(it),
-            })
+            });
+            if let Some(scores) = &prompt_scores {
+                choice["prompt_logprobs"] = scores[index].render(tokenizer);
+            }
+            choice
         };
         response["choices"] = completions.iter().enumerate().map(choice).collect();
         response["usage"] = usage(prompt_tokens, completions.iter().map(|it| it.tokens.len()));
@@ -154,7 +174,7 @@ pub(crate) async fn complete<R: CompletionRequest>(
 
 /// Returns the model's worker.
 fn sampler(app: &App) -> Result<&Sampler, ApiError> {
-    app.sampler.as_ref().ok_or_else(|| ApiError::NotFound("this server has no model".to_owned()))
+    app.sampler.as_ref().ok_or_else(ApiError::no_model)
 }
 
 /// Reads a request, encodes its prompts and checks both.
@@ -170,14 +190,15 @@ fn check<R: CompletionRequest>(app: &App, body: &[u8]) -> Result<Checked, ApiErr
     let input: SamplingInput = read_known(body, "")?;
     let sampling = input.check(app, sampler)?;
     let wants_log_probs = request.wants_log_probs()?;
-    if wants_log_probs && sampling.is_streamed {
+    let wants_prompt_log_probs = request.wants_prompt_log_probs()?;
+    if (wants_log_probs || wants_prompt_log_probs) && sampling.is_streamed {
         return Err(ApiError::field("logprobs", "`logprobs` is not supported with `stream`"));
     }
     sampling.check_sequences(request.num_prompts(), app)?;
     let prompts = request.encode(sampler.tokenizer(), sampler.limit())?;
     prompts.iter().try_for_each(|it| check_prompt(it, sampler))?;
     sampling.check_size(&prompts, app, sampler)?;
-    Ok(Checked { sampling, wants_log_probs, prompts })
+    Ok(Checked { sampling, wants_log_probs, wants_prompt_log_probs, prompts })
 }
 
 /// Rejects prompts that leave no room for a token, or hold tokens outside of the vocabulary.

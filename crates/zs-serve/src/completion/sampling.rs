@@ -15,7 +15,7 @@ use crate::json::{Capped, Keys, read_object, whole};
 use crate::sample_worker::{Sampler, sequence_tokens};
 
 /// Maximum length of a completion when the request does not set one.
-const DEFAULT_MAX_TOKENS: usize = 256;
+pub(super) const DEFAULT_MAX_TOKENS: usize = 256;
 
 /// Maximum number of stop texts in a request.
 const MAX_STOPS: usize = 16;
@@ -105,7 +105,7 @@ pub(super) struct SamplingInput {
 
 /// Stop texts, sent as one text or as a list.
 #[derive(Debug)]
-struct Stop(Vec<String>);
+pub(super) struct Stop(Vec<String>);
 
 #[derive(Debug, Deserialize)]
 struct StreamOptions {
@@ -127,16 +127,7 @@ pub(crate) struct Sampling {
 impl SamplingInput {
     /// Applies defaults and checks every value.
     pub(super) fn check(self, app: &App, sampler: &Sampler) -> Result<Sampling, ApiError> {
-        if let Some(name) = &self.model {
-            // The reference client of ZeroSearch sends an empty name.
-            if !name.is_empty() && name != "default" && name != sampler.name() {
-                let served = sampler.name();
-                let name: String = name.chars().take(80).collect();
-                return Err(ApiError::NotFound(format!(
-                    "there is no model `{name}` here; use `{served}`"
-                )));
-            }
-        }
+        check_model(self.model.as_deref(), sampler)?;
         let include_usage = match &self.stream_options {
             Some(options) => {
                 let place = "`stream_options`: ";
@@ -155,23 +146,12 @@ impl SamplingInput {
         }
         let max_new_tokens =
             self.max_completion_tokens.or(self.max_tokens).unwrap_or(DEFAULT_MAX_TOKENS);
-        let most = app.config.max_tokens;
-        if !(1..=most).contains(&max_new_tokens) {
-            let message = format!("`max_tokens` must be between 1 and {most}");
-            return Err(ApiError::field("max_tokens", message));
-        }
+        check_num_tokens(max_new_tokens, app)?;
         let (num_choices, most) = (self.n.unwrap_or(1), app.config.max_choices);
         if !(1..=most).contains(&num_choices) {
             return Err(ApiError::field("n", format!("`n` must be between 1 and {most}")));
         }
-        let stop = self.stop.map_or_else(Vec::new, |it| it.0);
-        let is_usable = |it: &String| (1..=MAX_STOP_BYTES).contains(&it.len());
-        if stop.len() > MAX_STOPS || !stop.iter().all(is_usable) {
-            return Err(ApiError::field(
-                "stop",
-                format!("send at most {MAX_STOPS} stops of 1 to {MAX_STOP_BYTES} bytes"),
-            ));
-        }
+        let stop = self.stop.map_or_else(|| Ok(Vec::new()), Stop::check)?;
         Ok(Sampling {
             params: SamplingParams {
                 temperature,
@@ -185,6 +165,43 @@ impl SamplingInput {
             is_streamed: self.stream.unwrap_or(false),
             include_usage,
         })
+    }
+}
+
+/// Refuses the name of another model.
+pub(super) fn check_model(name: Option<&str>, sampler: &Sampler) -> Result<(), ApiError> {
+    let Some(name) = name else { return Ok(()) };
+    // The reference client of ZeroSearch sends an empty name.
+    if name.is_empty() || name == "default" || name == sampler.name() {
+        return Ok(());
+    }
+    let served = sampler.name();
+    let name: String = name.chars().take(80).collect();
+    Err(ApiError::NotFound(format!("there is no model `{name}` here; use `{served}`")))
+}
+
+/// Checks the number of tokens that a request asks for.
+pub(super) fn check_num_tokens(max_new_tokens: usize, app: &App) -> Result<(), ApiError> {
+    let most = app.config.max_tokens;
+    if !(1..=most).contains(&max_new_tokens) {
+        let message = format!("`max_tokens` must be between 1 and {most}");
+        return Err(ApiError::field("max_tokens", message));
+    }
+    Ok(())
+}
+
+impl Stop {
+    /// Checks number and sizes of the texts.
+    pub(super) fn check(self) -> Result<Vec<String>, ApiError> {
+        let Self(stop) = self;
+        let is_usable = |it: &String| (1..=MAX_STOP_BYTES).contains(&it.len());
+        if stop.len() > MAX_STOPS || !stop.iter().all(is_usable) {
+            return Err(ApiError::field(
+                "stop",
+                format!("send at most {MAX_STOPS} stops of 1 to {MAX_STOP_BYTES} bytes"),
+            ));
+        }
+        Ok(stop)
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct TextRequest {
     prompt: Option<PromptInput>,
     #[serde(default, deserialize_with = "whole")]
     logprobs: Option<usize>,
+    #[serde(default, deserialize_with = "whole")]
+    prompt_logprobs: Option<usize>,
 }
 
 /// Prompts as texts or as tokens.
@@ -31,7 +33,7 @@ enum PromptInput {
 }
 
 impl CompletionRequest for TextRequest {
-    const KEYS: &'static [&'static str] = &["prompt", "logprobs"];
+    const KEYS: &'static [&'static str] = &["prompt", "logprobs", "prompt_logprobs"];
     const ID_PREFIX: &'static str = "cmpl";
     const OBJECT: &'static str = "text_completion";
     const CHUNK_OBJECT: &'static str = "text_completion";
@@ -39,6 +41,15 @@ impl CompletionRequest for TextRequest {
     fn wants_log_probs(&self) -> Result<bool, ApiError> {
         match self.logprobs {
             Some(2..) => Err(ApiError::field("logprobs", "`logprobs` must be at most 1")),
+            other => Ok(other.is_some()),
+        }
+    }
+
+    fn wants_prompt_log_probs(&self) -> Result<bool, ApiError> {
+        match self.prompt_logprobs {
+            Some(2..) => {
+                Err(ApiError::field("prompt_logprobs", "`prompt_logprobs` must be at most 1"))
+            }
             other => Ok(other.is_some()),
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use zs_model::{ComputeDtype, SamplingModel};
+use zs_model::{ComputeDtype, MemoryConfig, SamplingModel};
 use zs_trainer::{RunContext, source};
 
 /// Sampling of the model.
@@ -14,6 +14,10 @@ pub struct SamplingArgs {
     /// bf16 where the device multiplies it faster.
     #[arg(long, value_enum, default_value_t, value_name = "DTYPE")]
     pub compute_dtype: ComputeDtypeArg,
+    /// Sample on a CPU so that a completion is bit-exact whatever the rest of the batch is; costs a
+    /// second copy of the weights and a slower prefill.
+    #[arg(long)]
+    pub batch_invariant: bool,
 }
 
 /// [`ComputeDtype`] as an argument.
@@ -45,6 +49,8 @@ impl SamplingArgs {
     ///
     /// Fails on anything missing or malformed.
     pub(crate) fn load(self, dir: &Path, context: &RunContext) -> Result<SamplingModel> {
-        Ok(source::load_for_sampling(dir, &context.devices.all(), self.dtype())?)
+        let batch_invariant = self.batch_invariant;
+        let memory = MemoryConfig { batch_invariant, ..self.dtype().into() };
+        Ok(source::load_for_sampling(dir, &context.devices.all(), memory)?)
     }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use zs_core::registry::Spec;
-use zs_serve::{BatchConfig, ServeConfig, ServedModel, Server, Services};
+use zs_core::registry::{BoxedError, Spec};
+use zs_model::Generator;
+use zs_serve::{Admin, BatchConfig, ServeConfig, ServedModel, Server, Services};
 
 use crate::command::{EngineArgs, SamplingArgs};
 use crate::pages::return_pages;
 use crate::session::Session;
-use zs_trainer::engines;
+use zs_trainer::{RunContext, engines};
 
 /// Arguments of `zs serve`.
 #[derive(Debug, Args)]
@@ -48,6 +49,13 @@ pub struct ServeArgs {
     /// Environment variable with the bearer token that requests must carry.
     #[arg(long, value_name = "VARIABLE")]
     pub token_env: Option<String>,
+    /// Environment variable with the bearer token of the endpoints that replace the model's weights,
+    /// which exist only with it.
+    #[arg(long, value_name = "VARIABLE", requires = "model", requires = "weights_dir")]
+    pub admin_token_env: Option<String>,
+    /// Directory below which the model's weights may be loaded from.
+    #[arg(long, value_name = "DIR", requires = "admin_token_env")]
+    pub weights_dir: Option<PathBuf>,
     /// Further host names that clients may use for the server, and whose web pages may send requests.
     /// Loopback names, addresses and names without a dot are always allowed.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -116,7 +124,9 @@ pub(crate) fn serve(args: &ServeArgs, session: &Session) -> Result<()> {
         ));
     }
     return_pages();
-    let server = Server::start(config, Services { engine, model, health: session.health.clone() })?;
+    let admin = args.admin(&context)?;
+    let services = Services { engine, model, admin, health: session.health.clone() };
+    let server = Server::start(config, services)?;
     session.print(&format!("listening on http://{}\n", server.address()));
     server.run_until_signal()?;
     session.console.note("stopped; every accepted request was answered");
@@ -131,11 +141,21 @@ impl ServeArgs {
         EngineArgs { corpus, index, simulator, engine }.spec(components)
     }
 
+    fn admin(&self, context: &RunContext) -> Result<Option<Admin>> {
+        let (Some(variable), Some(weights_dir)) = (&self.admin_token_env, &self.weights_dir) else {
+            return Ok(None);
+        };
+        let token = token_in(variable, "--admin-token-env")?;
+        let (sampling, context) = (self.sampling, context.clone());
+        let load = move |dir: &Path| match sampling.load(dir, &context) {
+            Ok(model) => Ok(Arc::new(model) as Arc<dyn Generator>),
+            Err(error) => Err(BoxedError::from(format!("{error:#}"))),
+        };
+        Ok(Some(Admin { token, weights_dir: weights_dir.clone(), load: Box::new(load) }))
+    }
+
     fn config(&self) -> Result<ServeConfig> {
-        let token = self.token_env.as_ref().map(|variable| {
-            std::env::var(variable)
-                .with_context(|| format!("--token-env: the variable `{variable}` cannot be read"))
-        });
+        let token = self.token_env.as_ref().map(|it| token_in(it, "--token-env"));
         let defaults = ServeConfig::default();
         Ok(ServeConfig {
             address: SocketAddr::new(self.host, self.port),
@@ -160,6 +180,12 @@ impl ServeArgs {
             ..defaults
         })
     }
+}
+
+/// The token in an environment variable.
+fn token_in(variable: &str, argument: &str) -> Result<String> {
+    let token = std::env::var(variable);
+    token.with_context(|| format!("{argument}: the variable `{variable}` cannot be read"))
 }
 
 /// The last part of a path, as it is on the disk.

@@ -11,6 +11,7 @@ mod observe;
 mod pretrain;
 mod resources;
 mod safety;
+mod servers;
 mod set;
 mod sft;
 mod source;
@@ -26,6 +27,7 @@ pub use observe::LoggingConfig;
 pub use pretrain::{ModelShape, Phase, PretrainConfig, ProbeConfig};
 pub use resources::{CorpusSource, HelperModelsConfig, JudgeConfig};
 pub use safety::{CheckpointConfig, FailedSearch, FaultPolicy};
+pub use servers::{RolloutPlace, RolloutServers, ServerKind};
 pub use set::Assignment;
 pub use sft::{
     EarlyStopConfig, EpisodeFiles, RecordedSearches, ReplyContents, SftConfig, SftData,

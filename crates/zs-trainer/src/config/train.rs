@@ -14,7 +14,7 @@ use zs_search::Price;
 
 use super::{
     AlarmsConfig, Check, CheckpointConfig, CorpusSource, FaultPolicy, HelperModelsConfig,
-    JudgeConfig, LoggingConfig, RunFileError, check_group_size, ensure, resolved,
+    JudgeConfig, LoggingConfig, RolloutPlace, RunFileError, check_group_size, ensure, resolved,
 };
 use crate::components::Components;
 use crate::teacher::TeacherError;
@@ -46,6 +46,9 @@ pub struct TrainConfig {
     /// The teacher that the policy is distilled from, with `training.update.distillation`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub teacher: Option<Spec>,
+    /// Place where episodes are sampled; this process by default.
+    #[serde(default, skip_serializing_if = "RolloutPlace::is_local")]
+    pub rollout: RolloutPlace,
     /// Texts of gold documents, for the reward `information_gain`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corpus: Option<CorpusSource>,
@@ -304,7 +307,13 @@ impl Check for TrainConfig {
         }
         self.alarms.check(components)?;
         self.logging.check(components)?;
-        self.training.check(components)
+        self.training.check(components)?;
+        let TrainingConfig { rollout, temperature, .. } = &self.training;
+        let is_full_softmax = temperature.is_none() && rollout.sampling_params().is_full_softmax();
+        match &self.rollout.servers {
+            Some(servers) => servers.check(is_full_softmax),
+            None => Ok(()),
+        }
     }
 }
 

@@ -87,6 +87,8 @@ impl Placement {
 /// reference model  4 P      with a divergence and without adapters, from the first step on
 /// teacher          4 P of its own shape    where it is a model in this process
 /// sampling copy    2 (N + V d)   in bf16; kept from step to step
+///                  4 (N + 2 V d) in f32 with `batch_invariant` on a CPU
+/// (a policy that is sampled on servers has neither this copy nor what sampling takes)
 /// best policy      4 P      with validation, and its sampling copy
 /// moments          8 T      (Muon: 4 T)
 /// gradients        8 T      the sum, and that of one micro-batch
@@ -122,9 +124,15 @@ pub fn parts(
     let training = &config.training;
     let is_bf16 = is_bf16(config, on);
     let weights = BYTES * shape.num_parameters() as u64;
-    let copy = match is_bf16 {
-        true => BYTES_BF16 * (of_blocks(&shape) + shape.vocab_size * shape.hidden_size) as u64,
-        false => 0,
+    let is_local = config.rollout.is_local();
+    let is_invariant = training.memory.batch_invariant && !on.is_gpu;
+    let embedding = (shape.vocab_size * shape.hidden_size) as u64;
+    let packed = of_blocks(&shape) as u64 + embedding;
+    let copy = match (is_bf16, is_invariant) {
+        _ if !is_local => 0,
+        (true, _) => BYTES_BF16 * packed,
+        (false, true) => BYTES * (packed + embedding),
+        (false, false) => 0,
     };
     let trained = match &training.lora {
         None => shape.num_parameters(),
@@ -147,7 +155,7 @@ pub fn parts(
             add("teacher", BYTES * shape.num_parameters() as u64, None);
         }
     }
-    add("copy for sampling, bf16", copy, None);
+    add("copy for sampling", copy, None);
     if config.validation.is_some() && training.lora.is_none() {
         add("best policy", weights + copy, None);
     }
@@ -169,10 +177,12 @@ pub fn parts(
     let logits = micro_batch_tokens(config, &shape, continuations).saturating_mul(shape.vocab_size);
     let logits = logits.min(training.memory.max_logits);
     add("logits", 3 * BYTES * logits as u64, Some(Phase::Update));
-    let sampling = Sampling::of(config, &shape, on, continuations);
-    add("key-value cache", sampling.cache, Some(Phase::Rollout));
-    add("key-value cache in motion", sampling.moving, Some(Phase::Rollout));
-    add("a pass of sampling", sampling.pass, Some(Phase::Rollout));
+    if is_local {
+        let sampling = Sampling::of(config, &shape, on, continuations);
+        add("key-value cache", sampling.cache, Some(Phase::Rollout));
+        add("key-value cache in motion", sampling.moving, Some(Phase::Rollout));
+        add("a pass of sampling", sampling.pass, Some(Phase::Rollout));
+    }
     if !on.has_simulator_apart {
         add(SIMULATOR, simulator_bytes(config, on.is_gpu, components)?, None);
     }

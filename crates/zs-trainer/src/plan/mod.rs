@@ -254,6 +254,18 @@ mod tests {
             config("[training.lora]\nr = 2\nalpha = 4.0\ntarget_modules = [\"q_proj\"]\n");
         assert!(part(&adapters, "optimizer").unwrap() < weights / 50);
         assert_eq!(part(&adapters, "reference model"), None);
+        const INVARIANT: &str = "[training.memory]\nbatch_invariant = true\n";
+        let invariant = config(INVARIANT);
+        assert_eq!(part(&plain, "copy for sampling"), None);
+        // The embedding is there twice.
+        assert!(part(&invariant, "copy for sampling").unwrap() > weights);
+        assert_eq!(part_on(Placement::GPU, &invariant, "copy for sampling"), None);
+        let servers =
+            "[rollout.servers]\nkind = \"zs\"\nurls = [\"http://x\"]\nweights_dir = \"w\"\n";
+        let elsewhere = config(&format!("{servers}{INVARIANT}"));
+        for name in ["copy for sampling", "key-value cache", "a pass of sampling"] {
+            assert_eq!(part(&elsewhere, name), None, "{name}");
+        }
         // 64 questions: 2 of 5 episodes (rounded from 0.4), 5 turns after the first, 8 continuations.
         let branched = config(
             "[training.algorithm]\nkind = \"branched\"\n\
@@ -301,7 +313,7 @@ mod tests {
             ("weights", 12_343_754_752),
             ("reference model", 12_343_754_752),
             // 2 (36 · 77,076,992 + 311,164,928)
-            ("copy for sampling, bf16", 6_171_873_280),
+            ("copy for sampling", 6_171_873_280),
             ("optimizer", 24_687_509_504),
             ("gradients", 24_687_509_504),
             // a = 4 · 2,048 + 2 · 2,048 + 2 · 256 + 3 · 11,008 = 45,824, p = 2 · 2,048 + 2,048 + 11,008

@@ -149,8 +149,8 @@ fn check_token(
     match scored.text.filter(|it| !is_same(it)) {
         None => Ok(()),
         Some(theirs) => Err(format!(
-            "the teacher has another tokenizer than the policy: token {token} is {theirs:?} there and {:?} \
-             here; choose a teacher with the policy's tokenizer",
+            "the server has another tokenizer than the policy: token {token} is {theirs:?} there and {:?} \
+             here; choose a model with the policy's tokenizer",
             ours[0].as_deref().unwrap_or_default()
         )),
     }

@@ -16,6 +16,7 @@ use crate::config::{
 };
 use crate::device_name::DeviceName;
 use crate::engines::Engines;
+use crate::servers::PolicyServers;
 use crate::teacher::{Teacher, TeacherError};
 use crate::{RunContext, TrainError};
 
@@ -36,6 +37,7 @@ pub struct TrainerBuilder {
     texts: Vec<TokenRow>,
     helper_models: Option<HelperRegistry>,
     teacher: Option<Teacher>,
+    servers: Option<PolicyServers>,
     alarms: AlarmsConfig,
     callbacks: Vec<Box<dyn Callback>>,
     config: TrainingConfig,
@@ -60,6 +62,7 @@ impl TrainerBuilder {
             texts: Vec::new(),
             helper_models: None,
             teacher: None,
+            servers: None,
             alarms: AlarmsConfig::default(),
             callbacks: Vec::new(),
             config: TrainingConfig::default(),
@@ -190,6 +193,14 @@ impl TrainerBuilder {
         self
     }
 
+    /// Sets servers that the policy is sampled on, in training and validation, in place of this
+    /// process.
+    #[must_use]
+    pub fn servers(mut self, servers: Option<PolicyServers>) -> Self {
+        self.servers = servers;
+        self
+    }
+
     /// Sets thresholds of alarms.
     #[must_use]
     pub fn alarms(mut self, alarms: AlarmsConfig) -> Self {
@@ -261,6 +272,7 @@ impl TrainerBuilder {
             texts: self.texts.into(),
             helper_models: self.helper_models,
             teacher: self.teacher,
+            servers: self.servers,
             alarms: self.alarms,
             callbacks: self.callbacks,
             config: self.config,

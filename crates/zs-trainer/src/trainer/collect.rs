@@ -3,7 +3,7 @@
 
 use tracing::info_span;
 use zs_core::StreamKey;
-use zs_model::LanguageModel;
+use zs_model::Generator;
 use zs_rl::{
     Branch, Branching, DynamicSampling, Episode, PlayedEpisode, ReplacedDocuments, RewardFunction,
     Rollout, RolloutConfig, RolloutError, RolloutOutput, RolloutStats, Trajectory, TrajectoryGroup,
@@ -100,7 +100,7 @@ impl<'a> Collector<'a> {
     pub(super) fn collect(
         &mut self,
         step: usize,
-        policy: &LanguageModel,
+        policy: &dyn Generator,
         noise: &TurnNoise,
         mut next_question: usize,
     ) -> Result<Collected, RolloutError> {
@@ -208,7 +208,7 @@ fn first_error(played: &[Trajectory]) -> Option<String> {
 /// Shared inputs of the rollouts of one step.
 struct Stage<'a> {
     trainer: &'a Trainer,
-    policy: &'a LanguageModel,
+    policy: &'a dyn Generator,
     noise: &'a TurnNoise,
     config: &'a RolloutConfig,
 }

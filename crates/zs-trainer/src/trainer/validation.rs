@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zs_core::{Question, SearchEngine};
 use zs_eval::{EvalConfig, EvaluateError, EvaluationReport, Evaluator, Protocol};
-use zs_model::{LanguageModel, SaveError};
+use zs_model::{Generator, LanguageModel, SaveError};
 use zs_rl::RolloutConfig;
 
 use super::Trainer;
@@ -36,7 +36,7 @@ impl Validation {
     pub(crate) fn run(
         &self,
         trainer: &Trainer,
-        policy: &LanguageModel,
+        policy: &dyn Generator,
         metrics: &mut Metrics,
     ) -> Result<f64, EvaluateError> {
         let Trainer { config, harness, seed, .. } = trainer;
