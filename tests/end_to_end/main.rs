@@ -12,6 +12,7 @@ mod claims;
 mod cold_start;
 mod common;
 mod custom_algorithm;
+mod dense;
 mod devices;
 mod durability;
 mod evaluation;

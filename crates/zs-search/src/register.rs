@@ -178,6 +178,7 @@ pub fn register_engines(registry: &mut EngineRegistry) -> Result<(), RegistryErr
 /// Fails when a name is taken.
 pub fn register_others(registry: &mut EngineRegistry) -> Result<(), RegistryError> {
     register_engine::<FixedSettings>(registry)?;
+    register_engine::<crate::DenseSettings>(registry)?;
     register_engine::<ReplaySettings>(registry)?;
     #[cfg(feature = "http")]
     register_engine::<crate::RetrieverConfig>(registry)?;

@@ -12,9 +12,9 @@ use zs_reproduce::ReproduceArgs;
 use zs_trainer::Components;
 
 pub use crate::command::{
-    AskArgs, CostArgs, DoctorArgs, EngineArgs, IndexBuildArgs, IndexCommand, InspectArgs,
-    ReplayArgs, ResumableArgs, RunAuditArgs, SearchArgs, ServeArgs, SftArgs, TrainArgs, VerifyArgs,
-    WarmUpArgs,
+    AskArgs, CostArgs, DoctorArgs, EmbedArgs, EngineArgs, IndexBuildArgs, IndexCommand,
+    InspectArgs, ReplayArgs, ResumableArgs, RunAuditArgs, SearchArgs, ServeArgs, SftArgs,
+    TrainArgs, VerifyArgs, WarmUpArgs,
 };
 pub use crate::data::{DataCheckArgs, DataCommand, DataFetchArgs, TrajectoriesArgs, WorldArgs};
 use crate::device::DeviceArgs;
@@ -64,6 +64,8 @@ pub enum Command {
     /// Build an index of a corpus.
     #[command(subcommand)]
     Index(IndexCommand),
+    /// Embed a corpus: one vector a document, in files of `NumPy`.
+    Embed(EmbedArgs),
     /// Search a corpus, as the policy's `<search>` does.
     Search(SearchArgs),
     /// Show the cost of a run's searches, and its cost at other providers.
@@ -134,6 +136,7 @@ fn dispatch(command: &Command, session: &Session) -> Result<()> {
         Command::Audit(args) => command::audit(args, session),
         Command::Eval(args) => eval::eval(args, session),
         Command::Index(what) => command::index(what, session),
+        Command::Embed(args) => command::embed(args, session),
         Command::Score(args) => eval::score::score(args, session),
         Command::Search(args) => command::search(args, session),
         Command::Cost(args) => command::cost(args, session),
