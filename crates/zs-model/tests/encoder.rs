@@ -111,7 +111,7 @@ fn unusable_directories_are_named() {
     refuses("tokenizer.json", None, "tokenizer.json");
     // Sizes that the file does not hold are refused before memory is allocated for them.
     refuses("config.json", Some(&with("num_hidden_layers", (1 << 24).into())), "is missing");
-    refuses("config.json", Some(&with("hidden_size", (1 << 20).into())), "shape");
+    refuses("config.json", Some(&with("hidden_size", (3 << 20).into())), "shape");
     refuses("config.json", Some(&with("num_hidden_layers", 1.into())), "is not part of the model");
     refuses("config.json", Some(&with("vocab_size", 9.into())), "the tokenizer has");
     let short = r#"{"max_seq_length": 2}"#;
