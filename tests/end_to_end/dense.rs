@@ -50,7 +50,7 @@ fn an_index_is_searched_by_words_and_by_vectors() {
     let build = ["index", "build", "--corpus", "corpus.jsonl", "--out", "index"];
     zs_ok(dir, &build);
     let error = |model: &str| {
-        let engine = format!("kind = \"dense\"\nindex = \"index\"\n{model}");
+        let engine = format!("[engine]\nkind = \"dense\"\nindex = \"index\"\n{model}");
         fs::write(dir.join("dense.toml"), engine).unwrap();
         let args =
             ["eval", "retrieval", "--questions", "questions.jsonl", "--engine", "dense.toml"];
@@ -67,7 +67,7 @@ fn an_index_is_searched_by_words_and_by_vectors() {
     assert!(error("model = \"other\"").contains("embedded with another model"));
     assert!(error("model = \"none\"").contains("none: no such model directory"));
     assert_eq!(error(""), "");
-    let hybrid = "kind = \"fused\"\nengines = [{ kind = \"bm25\", index = \"index\" }, \
+    let hybrid = "[engine]\nkind = \"fused\"\nengines = [{ kind = \"bm25\", index = \"index\" }, \
                   { kind = \"dense\", index = \"index\" }]\n";
     fs::write(dir.join("hybrid.toml"), hybrid).unwrap();
     let compared = zs_ok(

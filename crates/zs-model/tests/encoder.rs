@@ -1,7 +1,6 @@
 //! Vectors of encoders, beside those of transformers (`tests/interop/encoders.py`).
 #![cfg(feature = "flex")]
 #![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-#![expect(clippy::print_stdout, reason = "a skipped test says why")]
 
 use std::path::{Path, PathBuf};
 

@@ -62,8 +62,7 @@ pub use bm25::{
     IndexSummary, Script, ScriptCounts,
 };
 pub use dense::{
-    DenseEngine, DenseError, DenseSettings, EmbedderLoader, EmbeddingBuild, EmbeddingProgress,
-    EmbeddingSummary, VECTORS_DIR,
+    DenseEngine, DenseError, EmbeddingBuild, EmbeddingProgress, EmbeddingSummary, VECTORS_DIR,
 };
 #[cfg(feature = "http")]
 pub use embed::{EmbeddingServer, EmbeddingServerConfig};
@@ -73,9 +72,10 @@ pub use ledger::{EngineCost, Latency, Ledger};
 #[cfg(feature = "http")]
 pub use register::RerankedSettings;
 pub use register::{
-    Bm25Settings, BudgetedSettings, CachedSettings, EngineContext, EngineRegistry, EngineSettings,
-    FaultySettings, FixedSettings, FusedSettings, RateLimitedSettings, ReplaySettings,
-    RetriedSettings, register_engine, register_engines, register_others,
+    Bm25Settings, BudgetedSettings, CachedSettings, DenseSettings, EmbedderLoader, EngineContext,
+    EngineRegistry, EngineSettings, FaultySettings, FixedSettings, FusedSettings,
+    RateLimitedSettings, ReplaySettings, RetriedSettings, register_engine, register_engines,
+    register_others,
 };
 pub use replay::ReplayEngine;
 pub use rerank::{RerankConfig, RerankRequest, RerankResult, RerankedEngine, Reranker};

@@ -20,7 +20,7 @@ pub(super) enum Pooling {
     Cls,
 }
 
-/// What the files of a model directory say about the vectors of texts.
+/// Settings of the vectors of texts, by the files of a model directory.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SentenceSettings {
     /// Directory with `config.json`, weights and tokenizer.

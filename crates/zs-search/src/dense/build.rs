@@ -208,35 +208,37 @@ impl EmbeddingBuild {
         let (mut hasher, mut shards) = (Sha256::new(), Vec::new());
         let (mut num_documents, mut num_resumed) = (0, 0);
         loop {
-            let texts = self.next_texts(&mut documents, &mut hasher)?;
-            if texts.is_empty() {
-                break;
-            }
             let name = shard_name(shards.len());
             let path = partial.join(&name);
-            let shape = [texts.len(), plan.dimension];
-            if path.exists() {
+            let is_written = path.exists();
+            let (mut rows, mut values) = (0, Vec::new());
+            while rows < self.shard_size {
+                let len = CHUNK.min(self.shard_size - rows);
+                let texts = next_texts(&mut documents, len, &mut hasher)?;
+                if texts.is_empty() {
+                    break;
+                }
+                if !is_written {
+                    self.embed(&texts, plan, embedder, num_documents, &mut values)?;
+                }
+                rows += texts.len();
+                num_documents += texts.len() as u64;
+                progress(EmbeddingProgress { num_documents, fraction: documents.fraction() });
+            }
+            if rows == 0 {
+                break;
+            }
+            let shape = [rows, plan.dimension];
+            if is_written {
                 let bytes = read_regular(&path).map_err(FileError::io(&path, "be read"))?;
                 if !has_shape(&bytes, shape) {
                     return Err(DenseError::OtherBuild { path: partial.to_owned() });
                 }
-                num_resumed += texts.len() as u64;
-                num_documents += texts.len() as u64;
-                progress(EmbeddingProgress { num_documents, fraction: documents.fraction() });
+                num_resumed += rows as u64;
             } else {
-                let mut values = Vec::with_capacity(shape[0] * shape[1]);
-                for chunk in texts.chunks(CHUNK) {
-                    self.embed(chunk, plan, embedder, num_documents, &mut values)?;
-                    num_documents += chunk.len() as u64;
-                    progress(EmbeddingProgress { num_documents, fraction: documents.fraction() });
-                }
                 write_atomic(&path, &npy(shape, &values))?;
             }
-            shards.push(ShardEntry {
-                file: name,
-                rows: texts.len(),
-                sha256: digest::of_file(&path)?,
-            });
+            shards.push(ShardEntry { file: name, rows, sha256: digest::of_file(&path)? });
         }
         if num_documents == 0 {
             return Err(DenseError::EmptyCorpus { path: self.corpus.clone() });
@@ -246,24 +248,6 @@ impl EmbeddingBuild {
         let plan = plan.clone();
         let manifest = Manifest { plan, num_vectors, documents_sha256, shards };
         Ok((manifest, num_resumed, documents.notes()))
-    }
-
-    /// Texts of the documents of the next shard.
-    fn next_texts(
-        &self,
-        documents: &mut Rows<Document>,
-        hasher: &mut Sha256,
-    ) -> Result<Vec<String>, DenseError> {
-        let mut texts = Vec::new();
-        for document in documents.take(self.shard_size) {
-            let Document { id, title, text, .. } = document?;
-            for part in [&id, &title, &text] {
-                hasher.update(part);
-                hasher.update([0]);
-            }
-            texts.push(if title.is_empty() { text } else { format!("{title}\n{text}") });
-        }
-        Ok(texts)
     }
 
     /// Adds the vectors of texts, which follow `num_before` documents, to `values`.
@@ -292,6 +276,24 @@ impl EmbeddingBuild {
         }
         Ok(())
     }
+}
+
+/// Texts of the next documents.
+fn next_texts(
+    documents: &mut Rows<Document>,
+    count: usize,
+    hasher: &mut Sha256,
+) -> Result<Vec<String>, DenseError> {
+    let mut texts = Vec::new();
+    for document in documents.take(count) {
+        let Document { id, title, text, .. } = document?;
+        for part in [&id, &title, &text] {
+            hasher.update(part);
+            hasher.update([0]);
+        }
+        texts.push(if title.is_empty() { text } else { format!("{title}\n{text}") });
+    }
+    Ok(texts)
 }
 
 /// Notes the plan of a new build, or checks it against that of the build to be taken up.

@@ -8,7 +8,7 @@ use zs_data::{FileError, digest, read_json, read_regular};
 use super::DenseError;
 
 /// File with the manifest of a folder of vectors.
-pub(super) const MANIFEST: &str = "vectors.json";
+pub(crate) const MANIFEST: &str = "vectors.json";
 
 /// Corpus, model and settings of a folder of vectors; only a build with the same plan resumes another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,9 +4,8 @@ mod build;
 mod error;
 mod exact;
 mod files;
-mod settings;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use zs_core::{
@@ -16,7 +15,7 @@ use zs_core::{
 
 pub use self::build::{EmbeddingBuild, EmbeddingProgress, EmbeddingSummary};
 pub use self::error::DenseError;
-pub use self::settings::{DenseSettings, EmbedderLoader};
+pub(crate) use self::files::MANIFEST;
 
 use self::exact::nearest;
 use self::files::Manifest;
@@ -68,10 +67,7 @@ impl DenseEngine {
     /// Fails when the folder holds no index with vectors, a file is damaged, there are more vectors than
     /// documents or fewer, or the passages were embedded by another model.
     pub fn open(index: &Path, embedder: Arc<dyn Embedder>) -> Result<Self, DenseError> {
-        let dir = index.join(VECTORS_DIR);
-        let Some(manifest) = Manifest::read(&dir)? else {
-            return Err(DenseError::NoVectors { path: index.to_owned() });
-        };
+        let (dir, manifest) = (index.join(VECTORS_DIR), manifest_of(index)?);
         let queries = embedder.identity();
         let embedded = manifest.plan.identity.clone();
         if queries != embedded {
@@ -85,6 +81,15 @@ impl DenseEngine {
         let dimension = manifest.plan.dimension;
         let vectors = Vectors { values: manifest.vectors(&dir)?, dimension };
         Ok(Self { documents, vectors, embedder })
+    }
+
+    /// The place of the model that embedded the passages of an index.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the index has no vectors, or none of this version.
+    pub fn model_of(index: &Path) -> Result<PathBuf, DenseError> {
+        Ok(manifest_of(index)?.plan.model)
     }
 
     /// Vector of a query, if the model has one of the index's length.
@@ -107,6 +112,11 @@ impl DenseEngine {
         };
         found.iter().map(document).collect()
     }
+}
+
+fn manifest_of(index: &Path) -> Result<Manifest, DenseError> {
+    let manifest = Manifest::read(&index.join(VECTORS_DIR))?;
+    manifest.ok_or_else(|| DenseError::NoVectors { path: index.to_owned() })
 }
 
 fn failed(query: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> SearchError {

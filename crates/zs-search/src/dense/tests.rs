@@ -1,12 +1,11 @@
 use std::fs;
-use std::path::PathBuf;
 
 use zs_core::{EmbedResult, Question, with_causes};
 
 use super::files::MANIFEST;
 use super::*;
 use crate::conformance::{check_engine, check_failure_is_contained};
-use crate::{EngineContext, EngineRegistry, IndexBuild, register_engines};
+use crate::{EmbedderLoader, EngineContext, EngineRegistry, IndexBuild, register_engines};
 
 /// Counts of letters, as a vector of length 1.
 #[derive(Debug)]

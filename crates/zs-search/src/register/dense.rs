@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use zs_core::registry::{BoxedError, Settings};
 use zs_core::{Embedder, SearchEngine};
 
-use super::files::{MANIFEST, Manifest};
-use super::{DenseEngine, DenseError, VECTORS_DIR};
-use crate::{EngineContext, EngineSettings};
+use super::{EngineContext, EngineSettings};
+use crate::dense::MANIFEST;
+use crate::{DenseEngine, VECTORS_DIR};
 
 /// Loader of embedders, a service of [`EngineContext`]: it knows the device and the models.
 pub struct EmbedderLoader(Box<Load>);
@@ -58,13 +58,7 @@ impl EngineSettings for DenseSettings {
         let Some(EmbedderLoader(load)) = context.service() else {
             return Err("nothing loads models here: the context has no `EmbedderLoader`".into());
         };
-        let model = match self.model {
-            Some(model) => model,
-            None => match Manifest::read(&self.index.join(VECTORS_DIR))? {
-                Some(manifest) => manifest.plan.model,
-                None => return Err(DenseError::NoVectors { path: self.index }.into()),
-            },
-        };
+        let model = self.model.map_or_else(|| DenseEngine::model_of(&self.index), Ok)?;
         Ok(Arc::new(DenseEngine::open(&self.index, load(&model)?)?))
     }
 }
