@@ -255,7 +255,10 @@ mod tests {
         let two = modules(&[("", "Transformer"), ("1_Pooling", "Pooling")]);
         refuses(&[("modules.json", &two)], "1_Pooling/config.json");
         let max = r#"{"pooling_mode_max_tokens": true, "pooling_mode_cls_token": true}"#;
-        refuses(&[("modules.json", &two), ("1_Pooling/config.json", max)], "cls_token or");
+        refuses(
+            &[("modules.json", &two), ("1_Pooling/config.json", max)],
+            "`cls_token`; use a model",
+        );
         refuses(&[("modules.json", "{}")], "modules.json");
     }
 }
