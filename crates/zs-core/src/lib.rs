@@ -19,6 +19,7 @@ mod action;
 mod caught;
 mod causes;
 mod document;
+mod embed;
 mod names;
 mod null_as_nan;
 mod observation;
@@ -34,6 +35,7 @@ pub use action::{Action, parse_action};
 pub use caught::{caught, panic_message};
 pub use causes::with_causes;
 pub use document::{Document, DocumentQuality};
+pub use embed::{EmbedResult, Embedder, TextRole};
 pub use names::{SENTENCE_WORDS, contains_words, names_in, query_names_entity};
 pub use null_as_nan::{NullAsNan, null_as_nan};
 pub use observation::{

@@ -2,7 +2,7 @@
 //!
 //! [`LanguageModel`] is a loaded model directory. It samples through [`Generator`], in multi-turn
 //! sessions that keep their KV cache. Its network trains through [`PolicyModel`] and [`Optimizer`].
-//! [`verify()`] compares a model directory with the results of a reference implementation.
+//! [`TextEncoder`] turns texts into vectors. [`verify()`] compares a model directory with the results of a reference implementation.
 //!
 //! **Invariant:** this crate knows nothing about search, questions or rewards, and chooses no
 //! device except the thread count of a CPU. A model that is given several devices holds a replica
@@ -52,6 +52,7 @@ mod config;
 mod cpu;
 mod device_health;
 mod digest;
+mod encoder;
 mod generate;
 mod gguf;
 mod gradient_sum;
@@ -89,6 +90,7 @@ pub use compute_dtype::{ComputeDtype, vector_units};
 pub use config::{Architecture, ConfigError, Llama3RopeScaling, ModelConfig};
 pub use device_health::{DeviceFailed, DeviceHealth};
 pub use digest::weights_digest;
+pub use encoder::{EncoderError, TextEncoder};
 pub use generate::{
     Completion, CompletionRules, DecodeGraphStats, GenerateError, Generator, IsCancelled,
     SampledTokens, SampledTokensError, SamplingParams, SequenceRequest, Session, StopReason,

@@ -25,7 +25,7 @@ impl Heads {
 }
 
 /// Queries of a span of packed tokens. Each attends to all tokens of a prefix, and to the span's own
-/// tokens up to itself.
+/// tokens: up to itself in a language model, all of them in an encoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SpanQueries {
     /// Packed range of the prefix.
@@ -36,6 +36,15 @@ pub(crate) struct SpanQueries {
     pub(crate) queries: Range<usize>,
     /// Packed index of each query's token, ascending.
     pub(crate) indices: Vec<usize>,
+    /// True if a query attends to no own token after itself.
+    pub(crate) is_causal: bool,
+}
+
+impl SpanQueries {
+    /// The span's own tokens that the query of a token attends to.
+    pub(crate) fn visible(&self, token: usize) -> Range<usize> {
+        self.own.start..if self.is_causal { token + 1 } else { self.own.end }
+    }
 }
 
 /// Host integers as a tensor on a device, `[len]`.

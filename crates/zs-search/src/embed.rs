@@ -1,32 +1,17 @@
-//! Vectors of queries, from a server of embeddings.
+//! Vectors of texts, from a server of embeddings.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use zs_core::SearchError;
 use zs_core::registry::check;
+use zs_core::{EmbedResult, Embedder, TextRole};
 
 use crate::Ledger;
 use crate::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace, in_halves};
 
 const NAME: &str = "embedding_server";
-
-/// Vector of one query, or the reason that there is none.
-pub type EmbedResult = Result<Vec<f32>, SearchError>;
-
-/// Model that turns queries into vectors.
-///
-/// # Implementing
-///
-/// [`embed_queries`](Self::embed_queries) returns one result a query, in their order; vectors have one
-/// length and finite numbers. A query that fails must not fail others.
-pub trait Embedder: Debug + Send + Sync {
-    /// Vectors of queries; `seed` is that of the first request, for waits between attempts.
-    fn embed_queries(&self, queries: &[&str], seed: u64) -> Vec<EmbedResult>;
-}
 
 /// Settings of servers of embeddings. Keys are not part of it: they come from the
 /// environment.
@@ -40,7 +25,10 @@ pub struct EmbeddingServerConfig {
     /// Text before every query, e.g. `query: ` for E5.
     #[serde(default)]
     pub query_prefix: String,
-    /// Queries in one request at most.
+    /// Text before every passage, e.g. `passage: ` for E5; search servers hold vectors of their own.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub passage_prefix: String,
+    /// Texts in one request at most.
     #[serde(default = "default_batch_size")]
     #[garde(custom(check::at_least_one))]
     pub batch_size: usize,
@@ -65,6 +53,7 @@ impl EmbeddingServerConfig {
             endpoints: vec![endpoint.into()],
             model: model.into(),
             query_prefix: String::new(),
+            passage_prefix: String::new(),
             batch_size: default_batch_size(),
             key_variable: None,
             http: HttpConfig::default(),
@@ -97,32 +86,40 @@ impl EmbeddingServer {
         Ok(Self { client, config })
     }
 
-    fn send(&self, queries: &[&str], seed: u64) -> Result<Vec<Vec<f32>>, HttpError> {
-        let prefix = &self.config.query_prefix;
-        let input: Vec<String> = queries.iter().map(|it| format!("{prefix}{it}")).collect();
+    fn send(&self, texts: &[&str], role: TextRole, seed: u64) -> Result<Vec<Vec<f32>>, HttpError> {
+        let prefix = match role {
+            TextRole::Query => &self.config.query_prefix,
+            TextRole::Passage => &self.config.passage_prefix,
+        };
+        let input: Vec<String> = texts.iter().map(|it| format!("{prefix}{it}")).collect();
         let body =
             json!({ "model": self.config.model, "input": input, "encoding_format": "float" });
         let body = Some(body.to_string());
         let sent = HttpRequest { path: "/embeddings", body, seed, ..HttpRequest::default() };
-        let (vectors, num_tokens) = self.client.send(&sent, |text| read(text, queries.len()))?;
+        let (vectors, num_tokens) = self.client.send(&sent, |text| read(text, texts.len()))?;
         self.client.ledger().record(NAME, |usage| usage.prompt_tokens += num_tokens);
         Ok(vectors)
     }
 }
 
 impl Embedder for EmbeddingServer {
-    fn embed_queries(&self, queries: &[&str], seed: u64) -> Vec<EmbedResult> {
-        let chunks: Vec<_> = queries.chunks(self.config.batch_size.max(1)).collect();
-        let send = |chunk: &&[&str]| in_halves(chunk, &|it: &[&str]| self.send(it, seed));
+    fn embed(&self, texts: &[&str], role: TextRole, seed: u64) -> Vec<EmbedResult> {
+        let chunks: Vec<_> = texts.chunks(self.config.batch_size.max(1)).collect();
+        let send = |chunk: &&[&str]| in_halves(chunk, &|it: &[&str]| self.send(it, role, seed));
         let vectors = self.client.for_each(&chunks, send).into_iter().flatten();
-        let failed = |(vector, query): (Result<_, Arc<HttpError>>, &&str)| {
-            vector.map_err(|error| error.for_search(NAME, query))
+        let failed = |(vector, text): (Result<_, Arc<HttpError>>, &&str)| {
+            vector.map_err(|error| error.for_search(NAME, text))
         };
-        vectors.zip(queries).map(failed).collect()
+        vectors.zip(texts).map(failed).collect()
+    }
+
+    /// Name of the model; a server does not say which weights it has.
+    fn identity(&self) -> String {
+        format!("model {} of a server", self.config.model)
     }
 }
 
-/// Vectors in the order of the queries, and the tokens that the server counted.
+/// Vectors in the order of the texts, and the tokens that the server counted.
 fn read(text: &str, count: usize) -> Result<(Vec<Vec<f32>>, u64), String> {
     #[derive(Deserialize)]
     struct Reply {
@@ -143,7 +140,7 @@ fn read(text: &str, count: usize) -> Result<(Vec<Vec<f32>>, u64), String> {
     })?;
     reply.data.sort_by_key(|it| it.index);
     if reply.data.iter().map(|it| it.index).ne(0..count) {
-        return Err(format!("{} embeddings for {count} queries", reply.data.len()));
+        return Err(format!("{} embeddings for {count} texts", reply.data.len()));
     }
     let vectors: Vec<Vec<f32>> = reply.data.into_iter().map(|it| it.embedding).collect();
     let length = vectors.first().map_or(0, Vec::len);
@@ -189,10 +186,10 @@ mod tests {
     }
 
     #[test]
-    fn queries_are_batched_and_fail_alone() {
+    fn texts_are_batched_and_fail_alone() {
         let server = TestServer::start(embeddings);
         let embedder = embedder(&server);
-        let found = embedder.embed_queries(&["a", "bb", "bad", "ccc", ""], 0);
+        let found = embedder.embed(&["a", "bb", "bad", "ccc", ""], TextRole::Query, 0);
         let found: Vec<Option<f32>> = found.into_iter().map(|it| it.ok().map(|it| it[0])).collect();
         assert_eq!(found, [Some(1.0), Some(2.0), None, Some(3.0), Some(0.0)]);
         // Two batches; the first one in halves: `a`, `bb` and `bad`, these each.

@@ -3,7 +3,8 @@
 //!
 //! All engines implement [`zs_core::SearchEngine`] and pass the suite [`conformance`].
 //!
-//! - [`Bm25Engine`]: retrieval from documents in memory or an index on disk.
+//! - [`Bm25Engine`]: retrieval from documents in memory or an index on disk; [`DenseEngine`]: by vectors
+//!   of an [`Embedder`](zs_core::Embedder), which [`EmbeddingBuild`] writes.
 //! - `RetrieverEngine`, `ElasticsearchEngine`, `QdrantEngine`, `WebEngine`: retrieval servers, search
 //!   servers and live web search (feature `http`); `PostgresEngine`: full text search of a database
 //!   (feature `postgres`).
@@ -33,6 +34,7 @@
 
 mod bm25;
 pub mod conformance;
+mod dense;
 #[cfg(feature = "http")]
 mod embed;
 mod fixed;
@@ -59,17 +61,21 @@ pub use bm25::{
     Bm25Config, Bm25Engine, Bm25Error, Bm25Fields, Bm25Language, BuildProgress, IndexBuild,
     IndexSummary, Script, ScriptCounts,
 };
+pub use dense::{
+    DenseEngine, DenseError, EmbeddingBuild, EmbeddingProgress, EmbeddingSummary, VECTORS_DIR,
+};
 #[cfg(feature = "http")]
-pub use embed::{EmbedResult, Embedder, EmbeddingServer, EmbeddingServerConfig};
+pub use embed::{EmbeddingServer, EmbeddingServerConfig};
 pub use fixed::{FaultyEngine, FixedEngine};
 pub use fused::{FusedEngine, FusionConfig, PartFailure};
 pub use ledger::{EngineCost, Latency, Ledger};
 #[cfg(feature = "http")]
 pub use register::RerankedSettings;
 pub use register::{
-    Bm25Settings, BudgetedSettings, CachedSettings, EngineContext, EngineRegistry, EngineSettings,
-    FaultySettings, FixedSettings, FusedSettings, RateLimitedSettings, ReplaySettings,
-    RetriedSettings, register_engine, register_engines, register_others,
+    Bm25Settings, BudgetedSettings, CachedSettings, DenseSettings, EmbedderLoader, EngineContext,
+    EngineRegistry, EngineSettings, FaultySettings, FixedSettings, FusedSettings,
+    RateLimitedSettings, ReplaySettings, RetriedSettings, register_engine, register_engines,
+    register_others,
 };
 pub use replay::ReplayEngine;
 pub use rerank::{RerankConfig, RerankRequest, RerankResult, RerankedEngine, Reranker};

@@ -1,5 +1,6 @@
 //! Engines by name: typed settings of every kind, and the registry that run files choose from.
 
+mod dense;
 mod settings;
 
 use std::any::{Any, TypeId};
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 use zs_core::SearchEngine;
 use zs_core::registry::{BoxedError, Registry, RegistryError, Settings, Spec};
 
+pub use self::dense::{DenseSettings, EmbedderLoader};
 #[cfg(feature = "http")]
 pub use self::settings::RerankedSettings;
 pub use self::settings::{
@@ -178,6 +180,7 @@ pub fn register_engines(registry: &mut EngineRegistry) -> Result<(), RegistryErr
 /// Fails when a name is taken.
 pub fn register_others(registry: &mut EngineRegistry) -> Result<(), RegistryError> {
     register_engine::<FixedSettings>(registry)?;
+    register_engine::<DenseSettings>(registry)?;
     register_engine::<ReplaySettings>(registry)?;
     #[cfg(feature = "http")]
     register_engine::<crate::RetrieverConfig>(registry)?;

@@ -12,9 +12,9 @@ use zs_reproduce::ReproduceArgs;
 use zs_trainer::Components;
 
 pub use crate::command::{
-    AskArgs, CostArgs, DoctorArgs, EngineArgs, IndexBuildArgs, IndexCommand, InspectArgs,
-    ReplayArgs, ResumableArgs, RunAuditArgs, SearchArgs, ServeArgs, SftArgs, TrainArgs, VerifyArgs,
-    WarmUpArgs,
+    AskArgs, CostArgs, DoctorArgs, EmbedArgs, EngineArgs, IndexBuildArgs, IndexCommand,
+    InspectArgs, ReplayArgs, ResumableArgs, RunAuditArgs, SearchArgs, ServeArgs, SftArgs,
+    TrainArgs, VerifyArgs, WarmUpArgs,
 };
 #[cfg(feature = "passages")]
 pub use crate::command::{CorpusBuildArgs, CorpusCommand};
@@ -72,6 +72,8 @@ pub enum Command {
     /// Build an index of a corpus.
     #[command(subcommand)]
     Index(IndexCommand),
+    /// Embed a corpus: one vector a document, in files of `NumPy`.
+    Embed(EmbedArgs),
     /// Search a corpus, as the policy's `<search>` does.
     Search(SearchArgs),
     /// Show the cost of a run's searches, and its cost at other providers.
@@ -144,6 +146,7 @@ fn dispatch(command: &Command, session: &Session) -> Result<()> {
         #[cfg(feature = "passages")]
         Command::Corpus(what) => command::corpus(what, session),
         Command::Index(what) => command::index(what, session),
+        Command::Embed(args) => command::embed(args, session),
         Command::Score(args) => eval::score::score(args, session),
         Command::Search(args) => command::search(args, session),
         Command::Cost(args) => command::cost(args, session),

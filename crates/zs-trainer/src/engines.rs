@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use zs_core::SearchEngine;
 use zs_core::registry::{BoxedError, RegistryError, Spec};
+use zs_core::{Embedder, SearchEngine};
 use zs_data::{FileError, read_json};
-use zs_model::Generator;
-use zs_search::{EngineContext, JournalError, Ledger, MeteredEngine, Price, Usage, WebProvider};
+use zs_model::{ComputeDtype, Generator};
+use zs_search::{
+    EmbedderLoader, EngineContext, JournalError, Ledger, MeteredEngine, Price, Usage, WebProvider,
+};
 use zs_simulator::{ModelLoader, SearchedPolicy};
 
 use crate::components::Components;
@@ -53,10 +55,17 @@ impl Engines {
             let on = std::slice::from_ref(&device);
             source::load_for_sampling(dir, on, compute_dtype).map_err(BoxedError::from)
         });
+        let device = context.devices.simulator().clone();
+        let embedders = EmbedderLoader::new(move |dir| {
+            // Queries are short: f32 costs little, and is the same on every machine up to rounding.
+            let encoder = source::load_encoder(dir, ComputeDtype::F32, &device)?;
+            Ok(Arc::new(encoder) as Arc<dyn Embedder>)
+        });
+        let context_of_engines = EngineContext::new(Arc::new(Ledger::new(prices)));
         Self {
             components: Arc::clone(&context.components),
             console: Arc::clone(&context.console),
-            context: EngineContext::new(Arc::new(Ledger::new(prices))).with_service(loader),
+            context: context_of_engines.with_service(loader).with_service(embedders),
         }
     }
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use zs_core::registry::{BoxedError, RegistryError};
 use zs_data::{DataError, FileError};
 use zs_eval::EvaluateError;
-use zs_model::{CheckpointError, ConfigError, DeviceFailed, LoraError, SaveError, TokenizerError};
+use zs_model::{
+    CheckpointError, ConfigError, DeviceFailed, EncoderError, LoraError, SaveError, TokenizerError,
+};
 use zs_rl::consult::HelperError;
 use zs_rl::judge::JudgeError;
 use zs_rl::{RolloutError, UpdateError};
@@ -36,6 +38,14 @@ pub enum LoadError {
         dir: PathBuf,
         /// Error of the checkpoint.
         source: Box<CheckpointError>,
+    },
+    /// An encoder that cannot be loaded.
+    #[error("model {dir}")]
+    Encoder {
+        /// Model directory.
+        dir: PathBuf,
+        /// Error of its files.
+        source: Box<EncoderError>,
     },
     /// A model whose shape cannot be read.
     #[error(transparent)]

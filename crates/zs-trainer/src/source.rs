@@ -7,7 +7,9 @@ use burn::tensor::Device;
 use zs_core::registry::{BoxedError, Spec};
 use zs_core::{Document, Question};
 use zs_data::{Corpus, DataError, QuestionSet, SkippedRows, read_corpus};
-use zs_model::{Generator, LanguageModel, MemoryConfig, SamplingModel, Tokenizer};
+use zs_model::{
+    ComputeDtype, Generator, LanguageModel, MemoryConfig, SamplingModel, TextEncoder, Tokenizer,
+};
 use zs_rl::RolloutConfig;
 use zs_rl::consult::{GeneratorHelper, HelperRegistry};
 use zs_rl::judge::LmJudge;
@@ -48,6 +50,23 @@ pub fn load_for_sampling(
     }
     SamplingModel::load(dir, devices, memory)
         .map_err(|source| LoadError::Model { dir: dir.to_owned(), source: Box::new(source) })
+}
+
+/// Loads the model directory of an encoder.
+///
+/// # Errors
+///
+/// As [`load_model`].
+pub fn load_encoder(
+    dir: &Path,
+    compute_dtype: ComputeDtype,
+    device: &Device,
+) -> Result<TextEncoder, LoadError> {
+    if !dir.is_dir() {
+        return Err(LoadError::NoModel { dir: dir.to_owned() });
+    }
+    TextEncoder::load(dir, compute_dtype, device)
+        .map_err(|source| LoadError::Encoder { dir: dir.to_owned(), source: Box::new(source) })
 }
 
 /// Loads a model directory onto the devices of a run.

@@ -39,7 +39,7 @@ const RULES: &[Rule] = &[
     Rule {
         package: "zs-search",
         workspace: "zs-core zs-data",
-        external: "backon flate2 garde governor hdrhistogram heed httpdate icu_normalizer parking_lot \
+        external: "backon flate2 garde gemmkit governor hdrhistogram heed httpdate icu_normalizer parking_lot \
                    postgres rand rand_chacha rayon secrecy serde serde_json sha2 tantivy tempfile thiserror \
                    unicode-properties ureq",
     },

@@ -53,6 +53,10 @@ fn graph(lock: &str) -> anyhow::Result<Graph> {
 }
 
 fn has_tensors(package: &str) -> bool {
+    // It multiplies matrices in slices, and brings no type of its own for them.
+    if package == "gemmkit" {
+        return false;
+    }
     ["burn", "candle", "cubecl", "gemm"].iter().any(|it| package.starts_with(it))
         || ["safetensors", "tokenizers"].contains(&package)
 }
@@ -100,5 +104,7 @@ mod tests {
         check(&[("a", &["b 1.0.0"]), ("b", &["burn-core"])], Some("a > b > burn-core"));
         check(&[("a", &["b"]), ("b", &["c", "tokenizers"])], Some("a > b > tokenizers"));
         check(&[("a", &["b"]), ("z", &["burn"])], None);
+        check(&[("a", &["gemmkit"]), ("gemmkit", &["half"])], None);
+        check(&[("a", &["gemmkit"]), ("gemmkit", &["gemm"])], Some("a > gemmkit > gemm"));
     }
 }

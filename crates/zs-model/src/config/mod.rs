@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub(crate) use foreign::weights_advice;
-use raw::{OneOrMany, RawConfig, architecture, parse};
+pub(crate) use raw::parse;
+use raw::{OneOrMany, RawConfig, architecture};
 pub use rope::Llama3RopeScaling;
 use rope::rope;
 
@@ -169,7 +170,7 @@ pub enum ConfigError {
 const DEFAULT_EPS: f64 = 1e-6;
 
 /// Largest size of a dimension. Released models stay below 2^20; products of sizes fit into 64 bits.
-const MAX_SIZE: usize = 1 << 24;
+pub(crate) const MAX_SIZE: usize = 1 << 24;
 
 impl ModelConfig {
     /// Number of parameters of a network of this configuration.

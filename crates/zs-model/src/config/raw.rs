@@ -141,7 +141,7 @@ pub(super) fn architecture(raw: &RawConfig, path: &Path) -> Result<Architecture,
 }
 
 /// Parses JSON; an error names the field.
-pub(super) fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
+pub(crate) fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
     let mut parser = serde_json::Deserializer::from_str(text);
     let failed = |message: String| ConfigError::Parse { path: path.to_owned(), message };
     let parsed =

@@ -1,4 +1,4 @@
-//! Causal grouped-query attention over packed spans, computed in tiles, with its backward pass.
+//! Grouped-query attention over packed spans, computed in tiles, with its backward pass.
 
 use std::ops::Range;
 
@@ -125,12 +125,11 @@ impl Part<'_> {
             span.indices.chunks(TILE).enumerate().flat_map(move |(index, indices)| {
                 (0..self.heads.group).map(move |head| {
                     let start = span.queries.start + index * TILE;
-                    let (prefix, own) = (span.prefix.clone(), &span.own);
-                    let seen = |place: &usize| prefix.len() + place + 1 - own.start;
+                    let prefix = span.prefix.clone();
+                    let seen = |token: &usize| prefix.len() + span.visible(*token).len();
                     let visible = indices.iter().map(seen).collect();
-                    let last = indices.last().map_or(own.start, |it| it + 1);
+                    let own = indices.last().map_or(0..0, |it| span.visible(*it));
                     let queries = start..start + indices.len();
-                    let own = own.start..last;
                     Tile { part: self, queries, head, own, visible, prefix: prefix.clone() }
                 })
             })

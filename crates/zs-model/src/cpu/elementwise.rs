@@ -155,6 +155,86 @@ pub(crate) fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
     }
 }
 
+/// Gauss error function with an error below 1e-6.
+///
+/// ```text
+/// erf(x) = x p(x^2) / q(x^2),   |x| <= 4; beyond it the value at ±4
+/// ```
+///
+/// # References
+///
+/// - Eigen, `generic_fast_erf_float`: coefficients of the rational minimax approximation
+#[inline(always)]
+#[expect(clippy::excessive_precision, reason = "as published")]
+fn erf(x: f32) -> f32 {
+    let x = x.clamp(-4.0, 4.0);
+    let square = x * x;
+    let mut p = -2.726_142_258_013_06e-10_f32;
+    for coefficient in [
+        2.770_681_424_959_02e-8,
+        -2.101_024_020_825_08e-6,
+        -5.692_506_394_623_46e-5,
+        -7.349_906_303_268_55e-4,
+        -2.954_599_808_540_25e-3,
+        -1.609_603_326_224_15e-2,
+    ] {
+        p = p.mul_add(square, coefficient);
+    }
+    let mut q = -1.456_607_184_649_96e-5_f32;
+    for coefficient in [
+        -2.133_740_552_789_05e-4,
+        -1.682_826_974_382_03e-3,
+        -7.373_329_167_204_68e-3,
+        -1.426_473_905_141_89e-2,
+    ] {
+        q = q.mul_add(square, coefficient);
+    }
+    x * p / q
+}
+
+/// GELU of each row plus a bias.
+///
+/// ```text
+/// y = a / 2 (1 + erf(a / sqrt 2)),   a = x + b
+/// ```
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn bias_gelu(x: &[f32], bias: &[f32], out: &mut [f32]) {
+    let width = bias.len().max(1);
+    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        for ((out, x), bias) in out.iter_mut().zip(x).zip(bias) {
+            let a = x + bias;
+            *out = 0.5 * a * (1.0 + erf(a * std::f32::consts::FRAC_1_SQRT_2));
+        }
+    }
+}
+
+/// Layer norm of the sums of two matrices and a bias, row by row.
+///
+/// ```text
+/// s = x + d + b,   y = (s - mean(s)) / sqrt(var(s) + eps) * weight + bias
+/// ```
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma"))]
+pub(crate) fn add_layer_norm(
+    [x, delta]: [&[f32]; 2],
+    [delta_bias, weight, bias]: [&[f32]; 3],
+    eps: f32,
+    y: &mut [f32],
+) {
+    let width = weight.len().max(1);
+    let rows = x.chunks_exact(width).zip(delta.chunks_exact(width));
+    for ((x, delta), y) in rows.zip(y.chunks_exact_mut(width)) {
+        for (((y, x), delta), bias) in y.iter_mut().zip(x).zip(delta).zip(delta_bias) {
+            *y = x + delta + bias;
+        }
+        let mean = reduce(y, y, |it, _| it) / width as f32;
+        y.iter_mut().for_each(|it| *it -= mean);
+        let scale = 1.0 / (reduce(y, y, |a, b| a * b) / width as f32 + eps).sqrt();
+        for ((y, weight), bias) in y.iter_mut().zip(weight).zip(bias) {
+            *y = *y * scale * weight + bias;
+        }
+    }
+}
+
 /// Gradients of [`swiglu`] with respect to gate and up.
 ///
 /// ```text

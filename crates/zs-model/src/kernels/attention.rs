@@ -1,4 +1,4 @@
-//! Causal attention over packed spans of tokens, forward and backward.
+//! Attention over packed spans of tokens, forward and backward.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(crate) struct SpanIndex<B: Backend> {
     visible: FloatTensor<B>,
 }
 
-/// Causal grouped-query attention.
+/// Grouped-query attention, causal in the spans that say so.
 ///
 /// ```text
 /// o_i = sum over visible j of p_ij v_j,   p_ij = exp(q_i . k_j) / sum over visible j of exp(q_i . k_j)
@@ -423,13 +423,14 @@ mod tests {
     }
 
     /// Spans of the given lengths; all but the first continue the first one.
-    fn check(lengths: &[usize], heads: Heads) {
+    fn check(lengths: &[usize], heads: Heads, is_causal: bool) {
         let mut start = 0;
         let spans = lengths.iter().enumerate().map(|(at, len)| {
             let own = start..start + len;
             start = own.end;
             let prefix = if at == 0 { 0..0 } else { 0..lengths[0] };
-            SpanQueries { prefix, queries: own.clone(), indices: own.clone().collect(), own }
+            let (queries, indices) = (own.clone(), own.clone().collect());
+            SpanQueries { prefix, queries, indices, own, is_causal }
         });
         let spans: Vec<SpanQueries> = spans.collect();
         let tokens: usize = lengths.iter().sum();
@@ -452,7 +453,7 @@ mod tests {
             ]
         };
         let upstream = tensor([tokens, heads.query_width()], 0.7);
-        let what = format!("{lengths:?} {heads:?}");
+        let what = format!("{lengths:?} {heads:?} {is_causal}");
         let composed = || Rectangles::<Flex>::new(of(), &index, &plan);
         let [q, k, v] = of();
         let found = Flex::span_attention(q, k, v, index.clone(), plan.clone());
@@ -474,15 +475,16 @@ mod tests {
         fn the_cpu_kernel_equals_the_composition(
             lengths in proptest::collection::vec(1_usize..70, 1..4),
             (key_value_heads, group, head_dim) in (1_usize..3, 1_usize..4, 1_usize..6),
+            is_causal in proptest::bool::ANY,
         ) {
-            check(&lengths, Heads { key_value_heads, group, head_dim });
+            check(&lengths, Heads { key_value_heads, group, head_dim }, is_causal);
         }
     }
 
     /// More queries than a block of the composition.
     #[test]
     fn long_spans_are_computed_in_blocks() {
-        check(&[BLOCK + 3, 20], Heads { key_value_heads: 1, group: 2, head_dim: 4 });
+        check(&[BLOCK + 3, 20], Heads { key_value_heads: 1, group: 2, head_dim: 4 }, true);
     }
 
     /// One head of width 1, queries 0 and ln 3, keys 0 and 1, values 1 and 5. The second query
@@ -495,7 +497,8 @@ mod tests {
         let of = [[0.0, 3_f32.ln()], [0.0, 1.0], [1.0, 5.0]];
         let of: [Tensor<2>; 3] = of.map(|it| column(it).require_grad());
         let heads = Heads { key_value_heads: 1, group: 1, head_dim: 1 };
-        let span = SpanQueries { prefix: 0..0, own: 0..2, queries: 0..2, indices: vec![0, 1] };
+        let indices = vec![0, 1];
+        let span = SpanQueries { prefix: 0..0, own: 0..2, queries: 0..2, indices, is_causal: true };
         let layout = SpanLayout::new(vec![span], &Device::flex());
         let output = attention(of.clone(), &layout, heads, ComputeDtype::F32);
         let numbers = |it: TensorData| it.iter::<f32>().collect::<Vec<_>>();

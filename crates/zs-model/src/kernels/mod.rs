@@ -4,9 +4,11 @@
 //! without an implementation of its own: fused loops on slices for the CPU ([`cpu`](crate::cpu)),
 //! kernels for accelerators. Implementations and gradients are tested against the composition.
 
+mod add_layer_norm;
 mod add_norm;
 mod attend;
 mod attention;
+mod bias_gelu;
 #[cfg(feature = "accelerator")]
 mod cube_norm;
 mod decode_attention;
@@ -20,9 +22,11 @@ mod span_layout;
 mod swiglu;
 mod with_gradient;
 
+pub(crate) use add_layer_norm::{LayerNorm, add_layer_norm};
 pub(crate) use add_norm::add_norm;
 pub(crate) use attend::attend;
 pub(crate) use attention::{MASKED, attention};
+pub(crate) use bias_gelu::bias_gelu;
 pub(crate) use decode_attention::decode_attention;
 pub(crate) use new_heads::NewHeads;
 pub(crate) use packed_weight::PackedWeight;

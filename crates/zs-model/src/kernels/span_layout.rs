@@ -53,7 +53,7 @@ impl SpanLayout {
             for (at, (query, token)) in span.queries.clone().zip(&span.indices).enumerate() {
                 query_index.push(query as i32);
                 query_place[query] = (row * shape.queries + at) as i32;
-                visible.push((span.prefix.len() + token + 1 - span.own.start) as f32 - 0.5);
+                visible.push((span.prefix.len() + span.visible(*token).len()) as f32 - 0.5);
             }
             query_index.resize((row + 1) * shape.queries, 0);
             visible.resize((row + 1) * shape.queries, 0.5);

@@ -325,7 +325,7 @@ fn spans(all: bool) -> (Vec<SpanQueries>, usize, usize) {
         let indices: Vec<usize> = own.clone().filter(|it| all || it % 3 != 1).collect();
         let range = queries..queries + indices.len();
         queries = range.end;
-        SpanQueries { prefix, own, queries: range, indices }
+        SpanQueries { prefix, own, queries: range, indices, is_causal: true }
     });
     (spans.to_vec(), queries, 50)
 }

@@ -172,6 +172,7 @@ impl PackedRows {
                 own: own.clone(),
                 queries: start..end,
                 indices,
+                is_causal: true,
             };
             (start < end).then_some(span)
         });

@@ -258,6 +258,16 @@ impl Bm25Engine {
         Ok(documents)
     }
 
+    /// The document at a position in the corpus.
+    ///
+    /// # Errors
+    ///
+    /// Fails when a file of an index on disk cannot be read, or the index has fewer documents.
+    pub(crate) fn document_at(&self, position: usize) -> Result<Document, TantivyError> {
+        // An index has one segment, in the order of the corpus.
+        self.document(&self.reader.searcher(), DocAddress::new(0, position as u32))
+    }
+
     fn document(&self, searcher: &Searcher, at: DocAddress) -> Result<Document, TantivyError> {
         if let Some(documents) = &self.documents {
             return Ok(documents[at.doc_id as usize].clone());

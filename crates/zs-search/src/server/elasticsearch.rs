@@ -6,14 +6,14 @@ use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use zs_core::registry::check;
-use zs_core::{EngineScope, SearchEngine, SearchRequest, SearchResult};
+use zs_core::{Embedder, EngineScope, SearchEngine, SearchRequest, SearchResult};
 
 use super::{
     DocumentFields, Documents, ServerError, answer_all, dimension, found, listed, path_segment,
     vectors,
 };
 use crate::Ledger;
-use crate::embed::{Embedder, EmbeddingServer, EmbeddingServerConfig};
+use crate::embed::{EmbeddingServer, EmbeddingServerConfig};
 use crate::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
 
 const NAME: &str = "elasticsearch";

@@ -8,7 +8,9 @@ mod qdrant;
 use std::sync::Arc;
 
 use serde_json::Value;
-use zs_core::{Document, SearchError, SearchRequest, SearchResult};
+use zs_core::{
+    Document, EmbedResult, Embedder, SearchError, SearchRequest, SearchResult, TextRole,
+};
 
 pub use self::elasticsearch::{
     ElasticsearchConfig, ElasticsearchDialect, ElasticsearchEngine, VectorField,
@@ -16,7 +18,6 @@ pub use self::elasticsearch::{
 #[cfg(feature = "postgres")]
 pub use self::postgres::{PostgresConfig, PostgresEngine};
 pub use self::qdrant::{QdrantConfig, QdrantEngine};
-use crate::embed::{EmbedResult, Embedder};
 use crate::http::HttpError;
 use crate::retriever::served;
 
@@ -208,12 +209,12 @@ fn answer_all(
 /// Vectors of the queries of requests.
 fn vectors(embedder: &dyn Embedder, requests: &[&SearchRequest<'_>]) -> Vec<EmbedResult> {
     let queries: Vec<&str> = requests.iter().map(|it| it.query).collect();
-    embedder.embed_queries(&queries, requests.first().map_or(0, |it| it.seed))
+    embedder.embed(&queries, TextRole::Query, requests.first().map_or(0, |it| it.seed))
 }
 
 /// Length of the vectors of an embedder.
 fn dimension(embedder: &dyn Embedder, place: &str) -> Result<usize, ServerError> {
-    let first = embedder.embed_queries(&["dimension"], 0).into_iter().next();
+    let first = embedder.embed(&["dimension"], TextRole::Query, 0).into_iter().next();
     first.unwrap_or_else(|| Ok(Vec::new())).map(|it| it.len()).map_err(|error: SearchError| {
         let message = zs_core::with_causes(&error);
         ServerError::FirstSearch { place: place.to_owned(), message }
@@ -229,8 +230,12 @@ mod testing {
     pub(super) struct Two;
 
     impl Embedder for Two {
-        fn embed_queries(&self, queries: &[&str], _: u64) -> Vec<EmbedResult> {
-            queries.iter().map(|_| Ok(vec![0.5, -1.0])).collect()
+        fn embed(&self, texts: &[&str], _: TextRole, _: u64) -> Vec<EmbedResult> {
+            texts.iter().map(|_| Ok(vec![0.5, -1.0])).collect()
+        }
+
+        fn identity(&self) -> String {
+            "two".to_owned()
         }
     }
 }

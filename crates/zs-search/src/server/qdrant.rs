@@ -5,7 +5,7 @@ use std::sync::Arc;
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use zs_core::{EngineScope, Question, SearchEngine, SearchRequest, SearchResult};
+use zs_core::{Embedder, EngineScope, Question, SearchEngine, SearchRequest, SearchResult};
 
 use super::elasticsearch::{default_text_field, default_title_field};
 use super::{
@@ -13,7 +13,7 @@ use super::{
     vectors,
 };
 use crate::Ledger;
-use crate::embed::{Embedder, EmbeddingServer, EmbeddingServerConfig};
+use crate::embed::{EmbeddingServer, EmbeddingServerConfig};
 use crate::http::{ApiKey, HttpClient, HttpConfig, HttpRequest, KeyPlace};
 
 const NAME: &str = "qdrant";

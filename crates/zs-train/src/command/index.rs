@@ -4,14 +4,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use zs_search::{Bm25Config, Bm25Fields, Bm25Language, BuildProgress, IndexBuild, IndexSummary};
+use zs_search::{
+    Bm25Config, Bm25Fields, Bm25Language, BuildProgress, EmbeddingBuild, IndexBuild, IndexSummary,
+    VECTORS_DIR,
+};
 
+use super::{SamplingArgs, embed};
 use crate::session::Session;
 
 /// Subcommands of `zs index`.
 #[derive(Debug, Subcommand)]
 pub enum IndexCommand {
-    /// Build a BM25 index; after an interruption, run it again to resume.
+    /// Build a BM25 index, with vectors if a model is named; after an interruption, run it again to
+    /// resume.
     Build(IndexBuildArgs),
 }
 
@@ -39,6 +44,13 @@ pub struct IndexBuildArgs {
     /// one in memory.
     #[arg(long, default_value_t = 1 << 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub shard_size: u32,
+    /// Add vectors of the documents, for the engine `dense`: a model directory as of `zs embed`. An
+    /// index that is there already only gets the vectors.
+    #[arg(long, value_name = "DIR")]
+    pub dense: Option<PathBuf>,
+    /// Data type of the model of `--dense`.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
 }
 
 /// Progress is shown in thousandths of the corpus.
@@ -54,6 +66,10 @@ pub(crate) fn index(command: &IndexCommand, session: &Session) -> Result<()> {
         .with_config(Bm25Config { fields, language: args.language })
         .with_shard_size(args.shard_size as usize);
     build_index(&build, &args.corpus, &args.out, session)?;
+    if let Some(model) = &args.dense {
+        let build = EmbeddingBuild::new(&args.corpus, model, &args.out.join(VECTORS_DIR));
+        embed::run(&build, model, args.sampling, session)?;
+    }
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Exchanges of the documented form, with a server on the loopback: nothing here has met the real
 //! program.
 
+use zs_core::{EmbedResult, TextRole};
+
 use super::super::testing::Two;
 use super::*;
 use crate::conformance::{check_engine, check_failure_is_contained};
-use crate::embed::EmbedResult;
 use crate::http::testing::{CannedResponse, Received, TestServer, config};
 
 const INFO: &str = r#"{"result": {"status": "green", "points_count": 2, "config": {"params": {
@@ -84,7 +85,7 @@ fn keeps_the_contract() {
     struct Refusing;
 
     impl Embedder for Refusing {
-        fn embed_queries(&self, queries: &[&str], _: u64) -> Vec<EmbedResult> {
+        fn embed(&self, texts: &[&str], _: TextRole, _: u64) -> Vec<EmbedResult> {
             let vector = |it: &&str| match *it {
                 "refuse" => Err(zs_core::SearchError::Engine {
                     engine: "embedder".to_owned(),
@@ -93,7 +94,11 @@ fn keeps_the_contract() {
                 }),
                 _ => Ok(vec![0.5, 1.0]),
             };
-            queries.iter().map(vector).collect()
+            texts.iter().map(vector).collect()
+        }
+
+        fn identity(&self) -> String {
+            "refusing".to_owned()
         }
     }
 
