@@ -28,7 +28,7 @@ pub(super) const READS: &[Read] = &[
     ("crates/zs-data/src/write.rs", "directories are opened to be synced"),
     ("crates/zs-model/src/checkpoint/directory.rs", "what was just written is opened to be synced"),
     ("crates/zs-model/src/model_file.rs", "decides for model directories, without zs-data"),
-    ("crates/zs-reproduce/src/claims/environment.rs", "files of the kernel"),
+    ("crates/zs-reproduce/src/environment.rs", "files of the kernel"),
     ("crates/zs-train/src/data/check.rs", "files that a user names may be pipes"),
     ("crates/zs-train/src/data/world.rs", "files that a user names may be pipes"),
     ("crates/zs-train/src/eval/run.rs", "files that a user names may be pipes"),

@@ -47,7 +47,7 @@ pub struct RealReport {
     pub differences: BTreeMap<String, Vec<Difference>>,
     /// Learning curves.
     pub curves: Vec<Curve>,
-    /// What the sets of episodes hold, and how many of their questions are test questions.
+    /// Contents of the sets of episodes, and the number of their questions that are test questions.
     pub episodes: BTreeMap<String, TrajectoryManifest>,
     /// Every stage as a command, with its seconds where it has ended.
     pub stages: Vec<StageReport>,

@@ -79,7 +79,7 @@ impl Stage {
     }
 }
 
-/// What the stages are made of.
+/// Model, data and settings of the stages.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan<'a> {
     pub(super) model: &'a Path,
