@@ -67,10 +67,7 @@ impl Algorithm for Gdpo {
 
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
         let mut advantages = Vec::new();
-        let mut start = 0;
-        for group in batch.groups {
-            let returns = &batch.returns[start..start + group.trajectories.len()];
-            start += returns.len();
+        for (group, returns) in batch.groups_with_returns() {
             let rewards = || group.trajectories.iter().map(|it| &it.reward.components);
             let names: Vec<&str> =
                 rewards().next().into_iter().flatten().map(|it| it.name.as_str()).collect();

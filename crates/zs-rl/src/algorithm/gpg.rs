@@ -1,5 +1,5 @@
-//! Group Policy Gradient: the plain policy gradient with group advantages, corrected for questions that
-//! teach nothing.
+//! Group Policy Gradient: the plain policy gradient with group advantages, corrected for groups without a
+//! gradient.
 
 use garde::Validate;
 use serde::{Deserialize, Serialize};

@@ -53,24 +53,22 @@ impl Algorithm for Opo {
     }
 
     fn advantages(&self, batch: &RolloutBatch<'_>) -> Advantages {
-        let lengths = batch.loss_masks();
-        let mut lengths = lengths.iter().map(|it| it.iter().filter(|it| **it).count() as f64);
+        let masks = batch.loss_masks();
+        let mut lengths = masks.iter().map(|it| it.iter().filter(|it| **it).count());
         let mut advantages = Vec::new();
-        let mut start = 0;
-        for group in batch.groups {
-            let returns = &batch.returns[start..start + group.trajectories.len()];
-            start += returns.len();
-            let lengths: Vec<f64> = lengths.by_ref().take(returns.len()).collect();
-            let total: f64 = lengths.iter().sum();
-            let weighted = returns.iter().zip(&lengths).map(|(r, n)| f64::from(*r) * n);
-            let baseline = match returns.len() {
-                1 => 0.0,
-                _ => weighted.sum::<f64>() / total.max(1.0),
-            };
-            let centred = |it: &f32| (f64::from(*it) - baseline) as f32;
-            let is_constant = returns.len() > 1 && returns.iter().all(|it| *it == returns[0]);
-            advantages.extend(returns.iter().map(|it| if is_constant { 0.0 } else { centred(it) }));
+        for (_, returns) in batch.groups_with_returns() {
+            let lengths: Vec<usize> = lengths.by_ref().take(returns.len()).collect();
+            let baseline = if returns.len() == 1 { 0.0 } else { weighted_mean(returns, &lengths) };
+            advantages.extend(returns.iter().map(|it| (f64::from(*it) - baseline) as f32));
         }
         batch.broadcast(&advantages).into()
     }
+}
+
+/// Mean of returns by length; exactly the common value when all are equal.
+fn weighted_mean(returns: &[f32], lengths: &[usize]) -> f64 {
+    let first = returns.first().map_or(0.0, |it| f64::from(*it));
+    let total: usize = lengths.iter().sum();
+    let excess = returns.iter().zip(lengths).map(|(it, n)| (f64::from(*it) - first) * *n as f64);
+    first + excess.sum::<f64>() / total.max(1) as f64
 }

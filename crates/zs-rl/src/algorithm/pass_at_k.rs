@@ -61,19 +61,22 @@ impl Algorithm for PassAtK {
     }
 }
 
-/// Gap between the best return and the second, where the best is; 0 elsewhere.
+/// Lead of the best return over the second, where the best is; 0 elsewhere.
 fn best_beside_second(returns: &[f32], options: GroupAdvantageOptions) -> Vec<f32> {
-    let mut sorted: Vec<f64> = returns.iter().map(|it| f64::from(*it)).collect();
+    let mut sorted = returns.to_vec();
     sorted.sort_by(|a, b| b.total_cmp(a));
-    let gap = match sorted[..] {
-        [best, second, ..] => best - second,
+    let lead = match sorted[..] {
+        [best, second, ..] => f64::from(best) - f64::from(second),
         _ => 0.0,
     };
     let scale = match options.normalize_std {
         true => sample_std(returns, mean(returns)) + options.std_epsilon,
         false => 1.0,
     };
-    let advantage = |it: &f32| if f64::from(*it) == sorted[0] { gap / scale } else { 0.0 };
-    // Two best ones are no gap apart.
-    returns.iter().map(|it| if gap > 0.0 { advantage(it) as f32 } else { 0.0 }).collect()
+    // Two best ones have no lead.
+    let advantage = |it: &f32| match lead > 0.0 && *it == sorted[0] {
+        true => (lead / scale) as f32,
+        false => 0.0,
+    };
+    returns.iter().map(advantage).collect()
 }

@@ -107,13 +107,17 @@ impl<'a> RolloutBatch<'a> {
     /// One number a trajectory, from the returns of its group.
     #[must_use]
     pub fn per_group(&self, numbers: impl Fn(&[f32]) -> Vec<f32>) -> Vec<f32> {
+        self.groups_with_returns().flat_map(|(_, returns)| numbers(returns)).collect()
+    }
+
+    /// Each group with the returns of its trajectories.
+    pub fn groups_with_returns(&self) -> impl Iterator<Item = (&'a TrajectoryGroup, &[f32])> {
         let mut start = 0;
-        let mut of_group = |group: &TrajectoryGroup| {
+        self.groups.iter().map(move |group| {
             let returns = &self.returns[start..start + group.trajectories.len()];
             start += returns.len();
-            numbers(returns)
-        };
-        self.groups.iter().flat_map(&mut of_group).collect()
+            (group, returns)
+        })
     }
 
     /// Gives every token that carries loss the number of its trajectory.
