@@ -9,7 +9,7 @@ use zs_core::registry::check;
 use zs_core::{EmbedResult, Embedder, TextRole};
 
 use crate::Ledger;
-use crate::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace, in_halves};
+use crate::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, in_halves};
 
 const NAME: &str = "embedding_server";
 
@@ -81,7 +81,7 @@ impl EmbeddingServer {
     ///
     /// Fails when an address cannot be used, and, naming the variable, when the environment has no key.
     pub fn new(config: EmbeddingServerConfig, ledger: Arc<Ledger>) -> Result<Self, HttpError> {
-        let key = ApiKey::placed(config.key_variable.as_deref(), KeyPlace::BEARER)?;
+        let key = ApiKey::bearer(config.key_variable.as_deref())?;
         let client = HttpClient::new(NAME, &config.endpoints, key, config.http.clone(), ledger)?;
         Ok(Self { client, config })
     }

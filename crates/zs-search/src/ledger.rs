@@ -90,6 +90,15 @@ struct Book {
     call_latency: Times,
 }
 
+impl Book {
+    /// Adds what `add` makes of zeros.
+    fn add(&mut self, add: impl FnOnce(&mut Usage)) {
+        let mut added = Usage::default();
+        add(&mut added);
+        self.usage = self.usage.plus(added);
+    }
+}
+
 impl Ledger {
     /// Empty books, with the prices of some engines; others are free.
     #[must_use]
@@ -100,17 +109,17 @@ impl Ledger {
     /// Adds to an engine's counts what `add` makes of zeros. Counts that no number holds, which only a
     /// server's reply can name, stay at the largest.
     pub fn record(&self, engine: &str, add: impl FnOnce(&mut Usage)) {
-        let mut added = Usage::default();
-        add(&mut added);
-        self.with_book(engine, |book| book.usage = book.usage.plus(added));
+        self.with_book(engine, |book| book.add(add));
     }
 
     /// Adds one call over the wire, and whatever else `add` says.
     pub fn record_call(&self, engine: &str, took: Duration, add: impl FnOnce(&mut Usage)) {
-        self.with_book(engine, |book| book.call_latency.record(took, 1));
-        self.record(engine, |usage| {
-            usage.calls += 1;
-            add(usage);
+        self.with_book(engine, |book| {
+            book.call_latency.record(took, 1);
+            book.add(|usage| {
+                usage.calls += 1;
+                add(usage);
+            });
         });
     }
 
@@ -123,8 +132,10 @@ impl Ledger {
 
     /// Adds the searches of one batch, all of which waited for the whole batch.
     pub fn record_searches(&self, engine: &str, searches: u64, failed: u64, took: Duration) {
-        self.with_book(engine, |book| book.search_latency.record(took, searches));
-        self.record(engine, |usage| (usage.searches, usage.failed_searches) = (searches, failed));
+        self.with_book(engine, |book| {
+            book.search_latency.record(took, searches);
+            book.add(|usage| (usage.searches, usage.failed_searches) = (searches, failed));
+        });
     }
 
     /// Usage and cost of every engine so far, by name.

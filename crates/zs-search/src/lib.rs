@@ -34,6 +34,7 @@
 
 mod bm25;
 pub mod conformance;
+mod corpus_file;
 mod dense;
 #[cfg(feature = "http")]
 mod embed;

@@ -9,7 +9,7 @@ use serde_json::json;
 use zs_core::registry::check;
 use zs_core::{SearchEngine, SearchError, SearchRequest, SearchResult};
 use zs_search::Ledger;
-use zs_search::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
+use zs_search::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest};
 
 use crate::chat_reply::{Reply, read_reply};
 use crate::simulated::Counters;
@@ -214,13 +214,7 @@ impl RemoteModel {
         config: RemoteConfig,
         ledger: Arc<Ledger>,
     ) -> Result<Self, HttpError> {
-        let key = match &config.key_variable {
-            None => None,
-            Some(variable) => {
-                let place = KeyPlace::Header { name: "Authorization", prefix: "Bearer " };
-                Some((ApiKey::from_env(variable)?, place))
-            }
-        };
+        let key = ApiKey::bearer(config.key_variable.as_deref())?;
         let client = HttpClient::new(name, &config.endpoints, key, config.http.clone(), ledger)?;
         Ok(Self { client, config })
     }

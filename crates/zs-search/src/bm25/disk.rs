@@ -16,10 +16,11 @@ use super::analysis::analyser;
 use super::corpus::Corpus;
 use super::digests::{check_digests, write_digests};
 use super::files::{clear, io, move_into_place, partial_dir, refuse_taken};
-use super::plan::{CorpusFile, Plan};
+use super::plan::Plan;
 use super::read_only::ReadOnlyDirectory;
 use super::schema::{Fields, Layout, build_segment};
 use super::{Bm25Config, Bm25Engine, Bm25Error, Bm25Language, ScriptCounts};
+use crate::corpus_file::CorpusFile;
 
 /// The folder of the merged index inside the folder of a build.
 const MERGED: &str = "merged";
@@ -123,7 +124,7 @@ impl IndexBuild {
         if let Err(taken) = refuse_taken(&self.out) {
             return self.finished(&partial)?.ok_or(taken);
         }
-        let file = CorpusFile::of(&self.corpus)?;
+        let file = self.corpus_file()?;
         fs::create_dir_all(&partial).map_err(io(&partial))?;
         let lock = File::create(partial.join(LOCK)).map_err(io(&partial))?;
         if lock.try_lock().is_err() {
@@ -152,6 +153,10 @@ impl IndexBuild {
         Ok(summary)
     }
 
+    fn corpus_file(&self) -> Result<CorpusFile, Bm25Error> {
+        CorpusFile::of(&self.corpus).map_err(|(path, source)| Bm25Error::Io { path, source })
+    }
+
     /// Summary of the index that is there, where this build has made it and the process may have been
     /// killed after that; what is left of the build goes.
     fn finished(&self, partial: &Path) -> Result<Option<IndexSummary>, Bm25Error> {
@@ -160,7 +165,7 @@ impl IndexBuild {
         }
         let language = Corpus::open(&self.corpus, self.config.language)?.language;
         let layout = Layout { fields: self.config.fields, language };
-        let file = CorpusFile::of(&self.corpus)?;
+        let file = self.corpus_file()?;
         if !Plan::new(file, layout, self.shard_size).is_of(&self.out) {
             return Ok(None);
         }

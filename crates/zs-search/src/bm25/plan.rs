@@ -9,6 +9,7 @@ use zs_data::{FileError, read_json};
 use super::files::{io, partial_dir};
 use super::schema::Layout;
 use super::{Bm25Error, Bm25Fields};
+use crate::corpus_file::CorpusFile;
 
 /// The file beside an index, and in an unfinished build, that holds the plan.
 pub(super) const ABOUT: &str = "zs.json";
@@ -23,26 +24,6 @@ pub(super) struct Plan {
     corpus_bytes: u64,
     corpus_modified_ns: u128,
     shard_size: usize,
-}
-
-/// State of a corpus file.
-pub(super) struct CorpusFile {
-    path: PathBuf,
-    bytes: u64,
-    modified_ns: u128,
-}
-
-impl CorpusFile {
-    pub(super) fn of(path: &Path) -> Result<Self, Bm25Error> {
-        let unreadable = io(path);
-        // A pipe has no place in the file system.
-        let path =
-            fs::canonicalize(path).or_else(|_| std::path::absolute(path)).map_err(unreadable)?;
-        let file = fs::metadata(&path).map_err(io(&path))?;
-        let modified = file.modified().map_err(io(&path))?;
-        let age = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Ok(Self { path, bytes: file.len(), modified_ns: age.as_nanos() })
-    }
 }
 
 impl Plan {

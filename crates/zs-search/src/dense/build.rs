@@ -15,6 +15,7 @@ use super::DenseError;
 use super::files::{
     MANIFEST, Manifest, ShardEntry, VERSION, VectorPlan, has_shape, npy, shard_name,
 };
+use crate::corpus_file::{CorpusFile, absolute};
 
 /// The file that a running build holds a lock on.
 const LOCK: &str = "lock";
@@ -152,14 +153,8 @@ impl EmbeddingBuild {
     }
 
     fn plan(&self, embedder: &dyn Embedder) -> Result<VectorPlan, DenseError> {
-        let absolute = |path: &Path| {
-            let path = fs::canonicalize(path).or_else(|_| std::path::absolute(path));
-            path.map_err(FileError::io(&self.corpus, "be read"))
-        };
-        let unreadable = || FileError::io(&self.corpus, "be read");
-        let file = fs::metadata(&self.corpus).map_err(unreadable())?;
-        let modified = file.modified().map_err(unreadable())?;
-        let age = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let corpus = CorpusFile::of(&self.corpus)
+            .map_err(|(_, source)| FileError::io(&self.corpus, "be read")(source))?;
         let probe = embedder.embed(&["dimension"], TextRole::Passage, 0).into_iter().next();
         let probe = probe
             .unwrap_or_else(|| Ok(Vec::new()))
@@ -167,10 +162,11 @@ impl EmbeddingBuild {
         Ok(VectorPlan {
             version: VERSION,
             identity: embedder.identity(),
-            model: absolute(&self.model)?,
-            corpus: absolute(&self.corpus)?,
-            corpus_bytes: file.len(),
-            corpus_modified_ns: u64::try_from(age.as_nanos()).unwrap_or(u64::MAX),
+            model: absolute(&self.model).map_err(FileError::io(&self.model, "be read"))?,
+            corpus: corpus.path,
+            corpus_bytes: corpus.bytes,
+            // Flattened fields have numbers of 64 bits at most.
+            corpus_modified_ns: u64::try_from(corpus.modified_ns).unwrap_or(u64::MAX),
             shard_size: self.shard_size,
             dimension: probe.len(),
         })

@@ -60,6 +60,15 @@ impl ApiKey {
         variable.map(|it| Ok((Self::from_env(it)?, place))).transpose()
     }
 
+    /// The key in an environment variable, if one is named, for `Authorization: Bearer KEY`.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`from_env`](Self::from_env).
+    pub fn bearer(variable: Option<&str>) -> Result<Option<(Self, KeyPlace)>, HttpError> {
+        Self::placed(variable, KeyPlace::BEARER)
+    }
+
     /// The key itself, to be sent.
     pub(crate) fn expose(&self) -> &str {
         self.0.expose_secret()

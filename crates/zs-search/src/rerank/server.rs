@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{RerankRequest, RerankResult, Reranker};
 use crate::Ledger;
-use crate::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
+use crate::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest};
 
 const NAME: &str = "rerank_server";
 
@@ -66,7 +66,7 @@ impl RerankServer {
     ///
     /// Fails when an address cannot be used, and, naming the variable, when the environment has no key.
     pub fn new(config: RerankServerConfig, ledger: Arc<Ledger>) -> Result<Self, HttpError> {
-        let key = ApiKey::placed(config.key_variable.as_deref(), KeyPlace::BEARER)?;
+        let key = ApiKey::bearer(config.key_variable.as_deref())?;
         let client = HttpClient::new(NAME, &config.endpoints, key, config.http.clone(), ledger)?;
         Ok(Self { client, config })
     }

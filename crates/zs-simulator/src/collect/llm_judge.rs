@@ -11,7 +11,7 @@ use serde_json::json;
 use zs_core::DocumentQuality;
 use zs_data::{JsonLinesWriter, digest, read_whole_rows};
 use zs_search::Ledger;
-use zs_search::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
+use zs_search::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest};
 
 use crate::chat_reply::read_reply;
 
@@ -71,8 +71,7 @@ impl LlmJudge {
     /// the environment, or a file that cannot be read.
     pub fn open(config: LlmJudgeConfig, verdicts: &Path) -> Result<Self, CollectError> {
         let prompt = JudgePrompt::new(&config.template)?;
-        let place = KeyPlace::Header { name: "Authorization", prefix: "Bearer " };
-        let key = config.key_env.as_deref().map(ApiKey::from_env).transpose()?;
+        let key = ApiKey::bearer(config.key_env.as_deref())?;
         let http = HttpConfig {
             max_in_flight: config.concurrency,
             connect_timeout_s: 10.0,
@@ -83,7 +82,7 @@ impl LlmJudge {
             breaker_failures: u32::MAX,
             ..HttpConfig::default()
         };
-        let (urls, key) = ([config.url.clone()], key.map(|it| (it, place)));
+        let urls = [config.url.clone()];
         let client = HttpClient::new("judge", &urls, key, http, Arc::new(Ledger::default()))?;
         let workers = rayon::ThreadPoolBuilder::new().num_threads(config.concurrency).build()?;
         let known = Mutex::new(Known::open(verdicts)?);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use zs_core::registry::{Settings, SettingsError};
 use zs_model::{Generator, LanguageModel, TokenId, Tokenizer};
 use zs_search::Ledger;
-use zs_search::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest, KeyPlace};
+use zs_search::http::{ApiKey, HttpClient, HttpConfig, HttpError, HttpRequest};
 
 use super::TeacherError;
 use super::reply::{self, TeacherApi};
@@ -71,8 +71,7 @@ impl TeacherServer {
     ///
     /// Fails when an address cannot be used, or the named environment variable holds no key.
     pub fn new(settings: ServerTeacher, ledger: Arc<Ledger>) -> Result<Self, HttpError> {
-        let key = settings.key_variable.as_deref().map(ApiKey::from_env).transpose()?;
-        let key = key.map(|it| (it, KeyPlace::BEARER));
+        let key = ApiKey::bearer(settings.key_variable.as_deref())?;
         let client =
             HttpClient::new(NAME, &settings.endpoints, key, settings.http.clone(), ledger)?;
         Ok(Self { client, settings })
