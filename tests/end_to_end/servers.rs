@@ -246,7 +246,8 @@ fn a_server_is_refused_by_its_log_probabilities_and_not_by_what_it_says() {
     assert!(said.contains(&refusal), "{said}");
     assert_same_files(&dir.join("local"), &dir.join("fleet"));
 
-    // Another model, alone: the run ends with a line that names it, and goes on once it is right.
+    // Another model, alone: the run ends with a line that names it, and resumes once the server has the
+    // policy.
     let other = Served::start(dir, "other");
     let (address, is_honest) = (other.address.clone(), std::sync::Arc::new(AtomicUsize::new(0)));
     let flag = std::sync::Arc::clone(&is_honest);

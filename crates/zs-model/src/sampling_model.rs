@@ -7,7 +7,7 @@ use burn::tensor::{Device, StreamId};
 use zs_core::StreamKey;
 
 use crate::checkpoint::{CheckpointError, load_for_sampling};
-use crate::generate::{GraphCounters, IsCancelled, LocalSession, single_turn};
+use crate::generate::{GraphCounters, IsCancelled, LocalSession, check_tokens, single_turn};
 use crate::replicas::replica;
 use crate::{
     CausalLm, Completion, ComputeDtype, GenerateError, Generator, MemoryConfig, ModelConfig,
@@ -96,15 +96,7 @@ impl SamplingModel {
         sequences: &[Vec<TokenId>],
     ) -> Result<Vec<Vec<f32>>, GenerateError> {
         let score = |(sequence, tokens): (usize, &Vec<TokenId>)| {
-            let context_length = config.max_position_embeddings;
-            if tokens.len() > context_length {
-                let needed = tokens.len();
-                return Err(GenerateError::ContextOverflow { sequence, needed, context_length });
-            }
-            let vocab_size = config.vocab_size;
-            if let Some(&token) = tokens.iter().find(|it| **it as usize >= vocab_size) {
-                return Err(GenerateError::TokenOutOfVocabulary { sequence, token, vocab_size });
-            }
+            check_tokens(sequence, tokens, tokens.len(), config)?;
             if tokens.len() < 2 {
                 return Ok(vec![0.0; tokens.len()]);
             }

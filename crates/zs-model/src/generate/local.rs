@@ -73,21 +73,13 @@ impl<'a> LocalSession<'a> {
     }
 
     fn check_requests(&self, requests: &[SequenceRequest<'_>]) -> Result<(), GenerateError> {
-        let context_length = self.config.max_position_embeddings;
         let mut seen = vec![false; self.num_sequences];
         for request in requests {
             let sequence = request.sequence;
             assert!(!std::mem::replace(&mut seen[sequence], true), "one request a sequence");
             let held = self.sequence_len(sequence);
             assert!(held + request.append.len() > 0, "a new sequence needs a prompt");
-            let needed = held + request.append.len() + 1;
-            if needed > context_length {
-                return Err(GenerateError::ContextOverflow { sequence, needed, context_length });
-            }
-            let vocab_size = self.config.vocab_size;
-            if let Some(&token) = request.append.iter().find(|it| **it as usize >= vocab_size) {
-                return Err(GenerateError::TokenOutOfVocabulary { sequence, token, vocab_size });
-            }
+            request.check(held, self.config)?;
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ pub use remote::{CompletionRules, SampledTokens, SampledTokensError};
 pub(crate) use sampling::Choice;
 pub(crate) use shape_buckets::ShapeBuckets;
 
-use crate::{TokenId, Tokenizer};
+use crate::{ModelConfig, TokenId, Tokenizer};
 
 /// Sampling parameters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -157,6 +157,36 @@ pub struct SequenceRequest<'a> {
     /// Key of the random stream. Sampled tokens are a function of the weights, the sequence so far
     /// and this key, independent of the rest of the batch.
     pub key: StreamKey,
+}
+
+impl SequenceRequest<'_> {
+    /// Checks that a sequence of `held` tokens can be continued.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the context has no room for the appended tokens and one more, and on a token outside
+    /// of the vocabulary.
+    pub fn check(&self, held: usize, config: &ModelConfig) -> Result<(), GenerateError> {
+        check_tokens(self.sequence, self.append, held + self.append.len() + 1, config)
+    }
+}
+
+/// Checks that a context has `needed` places, and a vocabulary the tokens of a sequence.
+pub(crate) fn check_tokens(
+    sequence: usize,
+    tokens: &[TokenId],
+    needed: usize,
+    config: &ModelConfig,
+) -> Result<(), GenerateError> {
+    let context_length = config.max_position_embeddings;
+    if needed > context_length {
+        return Err(GenerateError::ContextOverflow { sequence, needed, context_length });
+    }
+    let vocab_size = config.vocab_size;
+    match tokens.iter().find(|it| **it as usize >= vocab_size) {
+        Some(&token) => Err(GenerateError::TokenOutOfVocabulary { sequence, token, vocab_size }),
+        None => Ok(()),
+    }
 }
 
 /// Error of text generation.

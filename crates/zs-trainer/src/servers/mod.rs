@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use zs_model::{
     Completion, CompletionRules, GenerateError, Generator, LanguageModel, ModelConfig,
-    SamplingParams, SaveError, SequenceRequest, Session, TokenId, Tokenizer,
+    SamplingParams, SaveError, SequenceRequest, Session, StopReason, TokenId, Tokenizer,
 };
 use zs_search::http::HttpError;
 
@@ -259,7 +259,7 @@ impl PolicyServers {
             let (SequenceRequest { key, .. }, tokens) = rows[row];
             let room = self.config.max_position_embeddings.saturating_sub(tokens.len());
             CompletionRequest {
-                model: "",
+                model: &self.settings.model,
                 tokens,
                 key,
                 max_tokens: params.max_new_tokens.min(room),
@@ -319,16 +319,8 @@ impl Session for RemoteSession<'_> {
         on_token: &mut dyn FnMut(usize, TokenId),
     ) -> Result<Vec<Completion>, GenerateError> {
         params.check()?;
-        let config = &self.servers.config;
-        let (context_length, vocab_size) = (config.max_position_embeddings, config.vocab_size);
-        for &SequenceRequest { sequence, append, .. } in requests {
-            let needed = self.sequences[sequence].len() + append.len() + 1;
-            if needed > context_length {
-                return Err(GenerateError::ContextOverflow { sequence, needed, context_length });
-            }
-            if let Some(&token) = append.iter().find(|it| **it as usize >= vocab_size) {
-                return Err(GenerateError::TokenOutOfVocabulary { sequence, token, vocab_size });
-            }
+        for request in requests {
+            request.check(self.sequence_len(request.sequence), &self.servers.config)?;
         }
         for request in requests {
             self.sequences[request.sequence].extend_from_slice(request.append);
@@ -337,16 +329,13 @@ impl Session for RemoteSession<'_> {
             requests.iter().map(|it| (*it, &self.sequences[it.sequence][..])).collect();
         let completions = match params.max_new_tokens {
             0 => {
-                let rules = CompletionRules::new(config, &self.servers.tokenizer);
-                let nothing = || {
-                    let empty = (!params.is_full_softmax()).then(Vec::new);
-                    zs_model::SampledTokens { sampling_log_probs: empty, ..Default::default() }
+                let nothing = Completion {
+                    tokens: Vec::new(),
+                    log_probs: Vec::new(),
+                    sampling_log_probs: (!params.is_full_softmax()).then(Vec::new),
+                    stop_reason: StopReason::Length,
                 };
-                let end = |(_, tokens): &(SequenceRequest<'_>, &[TokenId])| {
-                    rules.complete(tokens.len(), nothing(), params)
-                };
-                let ended = rows.iter().map(end).collect::<Result<_, _>>();
-                ended.map_err(|error| GenerateError::Other { message: error.to_string() })?
+                vec![nothing; rows.len()]
             }
             _ => self.servers.complete(&rows, params)?,
         };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use zs_model::{Completion, CompletionRules, SamplingParams, TokenId, Tokenizer};
-use zs_search::http::{ApiKey, HttpClient, HttpError, HttpRequest, KeyPlace};
+use zs_search::http::{ApiKey, HttpClient, HttpError, HttpRequest};
 use zs_search::{Ledger, Usage};
 
 use super::api::CompletionRequest;
@@ -24,7 +24,6 @@ pub(super) struct PolicyServer {
     /// Host and port.
     pub(super) name: String,
     kind: ServerKind,
-    model: String,
     client: HttpClient,
     admin: HttpClient,
     scorer: TeacherServer,
@@ -102,8 +101,7 @@ impl PolicyServer {
         let admin_variable = settings.admin_key_variable.as_ref().or(key_variable.as_ref());
         let ledger = Arc::new(Ledger::default());
         let client = |url: &String, variable: Option<&String>| {
-            let key = variable.map(|it| ApiKey::from_env(it)).transpose()?;
-            let key = key.map(|it| (it, KeyPlace::BEARER));
+            let key = ApiKey::bearer(variable.map(String::as_str))?;
             let urls = std::slice::from_ref(url);
             HttpClient::new(NAME, urls, key, settings.http(), Arc::clone(&ledger))
         };
@@ -122,7 +120,6 @@ impl PolicyServer {
         Ok(Self {
             name,
             kind: *kind,
-            model: model.clone(),
             client: client(&url, key_variable.as_ref())?,
             admin: client(&admin_url, admin_variable)?,
             scorer: TeacherServer::new(teacher, Arc::clone(&ledger))?,
@@ -235,9 +232,8 @@ impl PolicyServer {
         request: &CompletionRequest<'_>,
         rules: &CompletionRules<'_>,
     ) -> Result<Completion, HttpError> {
-        let request = CompletionRequest { model: &self.model, ..*request };
-        let CompletionRequest { tokens, params, version, max_tokens, key, .. } = request;
-        let body = self.kind.body(&request).to_string();
+        let CompletionRequest { tokens, params, version, max_tokens, key, .. } = *request;
+        let body = self.kind.body(request).to_string();
         let http = HttpRequest {
             path: self.kind.path(),
             body: Some(body),
