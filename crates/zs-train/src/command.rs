@@ -8,6 +8,7 @@ mod cost;
 mod doctor;
 mod embed;
 mod engine;
+mod fraction;
 mod index;
 mod inspect;
 mod sampling;

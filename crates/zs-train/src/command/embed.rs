@@ -8,6 +8,7 @@ use zs_search::{EmbeddingBuild, EmbeddingProgress, EmbeddingSummary};
 use zs_trainer::source::load_encoder;
 
 use super::SamplingArgs;
+use super::fraction::FractionProgress;
 use crate::session::Session;
 
 /// Arguments of `zs embed`.
@@ -39,9 +40,6 @@ pub(crate) fn embed(args: &EmbedArgs, session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Progress is shown in thousandths of the corpus.
-const PARTS: usize = 1000;
-
 /// Embeds a corpus with a model, and shows the progress.
 pub(super) fn run(
     build: &EmbeddingBuild,
@@ -51,12 +49,9 @@ pub(super) fn run(
 ) -> Result<EmbeddingSummary> {
     let context = session.context()?;
     let encoder = load_encoder(model, sampling.dtype(), context.devices.first())?;
-    let progress = session.console.progress("embedding", PARTS);
-    let mut done = 0;
+    let mut progress = FractionProgress::new(session.console.as_ref(), "embedding");
     let summary = build.run(&encoder, &mut |it: EmbeddingProgress| {
-        let now = ((it.fraction * PARTS as f64) as usize).min(PARTS);
-        progress.advance(now.saturating_sub(done), &format!("{} embedded", it.num_documents));
-        done = now.max(done);
+        progress.advance(it.fraction, true, || format!("{} embedded", it.num_documents));
     })?;
     let EmbeddingSummary { num_vectors, num_resumed, dimension, .. } = summary;
     let mut message = format!("{num_vectors} vectors of {dimension} numbers");

@@ -9,6 +9,7 @@ use zs_search::{
     VECTORS_DIR,
 };
 
+use super::fraction::FractionProgress;
 use super::{SamplingArgs, embed};
 use crate::session::Session;
 
@@ -53,9 +54,6 @@ pub struct IndexBuildArgs {
     pub sampling: SamplingArgs,
 }
 
-/// Progress is shown in thousandths of the corpus.
-const PARTS: usize = 1000;
-
 pub(crate) fn index(command: &IndexCommand, session: &Session) -> Result<()> {
     let IndexCommand::Build(args) = command;
     let fields = match args.separate_fields {
@@ -84,15 +82,11 @@ pub(super) fn build_index(
     out: &Path,
     session: &Session,
 ) -> Result<IndexSummary> {
-    let progress = session.console.progress("indexing", PARTS);
-    let mut done = 0;
+    let mut progress = FractionProgress::new(session.console.as_ref(), "indexing");
     let summary = build.run(&mut |it: BuildProgress| {
-        let now = ((it.fraction * PARTS as f64) as usize).min(PARTS);
-        if now > done || it.is_merging {
-            let what = if it.is_merging { "merging" } else { "read" };
-            progress.advance(now.saturating_sub(done), &format!("{} {what}", it.num_documents));
-            done = now.max(done);
-        }
+        let what = if it.is_merging { "merging" } else { "read" };
+        let text = || format!("{} {what}", it.num_documents);
+        progress.advance(it.fraction, it.is_merging, text);
     })?;
     let (num_documents, language) = (summary.num_documents, summary.language);
     let out = out.display();
