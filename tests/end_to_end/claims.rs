@@ -135,6 +135,20 @@ fn check_refused(arguments: &[&str], expected: &str) {
 #[test]
 fn arguments_that_do_not_go_together_are_refused() {
     check_refused(&["--seeds", "3"], "`--seeds` goes with `--preset claims`");
+    check_refused(&["--smoke"], "`--smoke` goes with `--preset real`");
+    check_refused(
+        &["--preset", "real", "--world", "hard"],
+        "`--world` goes with `--preset quick` or `--preset claims`",
+    );
+    check_refused(
+        &["--preset", "real", "--simulator", "s"],
+        "`--simulator` goes with `--preset paper`",
+    );
+    check_refused(&["--preset", "paper", "--jobs", "2"], "`--jobs` goes with `--preset quick`");
+    check_refused(
+        &["--preset", "claims", "--data", "d"],
+        "`--data` goes with `--preset paper` or `--preset real`",
+    );
     check_refused(&["--preset", "claims", "--only", "moon"], "`--only moon`");
     check_refused(&["--preset", "claims", "--seeds", "0"], "`--seeds` must be at least 1");
     check_refused(&["--preset", "paper"], "needs `--model DIR`");

@@ -104,6 +104,11 @@ fn a_stage_that_fails_is_named_with_its_command() {
     let output = zs(dir, &REPRODUCE);
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
-    assert!(error.contains("episodes_of_turns: the command below ended with"), "{error}");
+    assert!(
+        error.contains(
+            "episodes_of_turns: ended with exit status: 1; repeat the call to resume: zs "
+        ),
+        "{error}"
+    );
     assert!(error.contains("zs data trajectories --turns data/turns.jsonl"), "{error}");
 }

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use zs_world::WorldPreset;
+
+use crate::error::{ReproduceError, Result};
 
 /// Arguments of `zs reproduce`.
 #[derive(Debug, clap::Args)]
@@ -56,6 +59,35 @@ pub struct ReproduceArgs {
     /// Print the plan, and run nothing.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+impl ReproduceArgs {
+    /// Refuses arguments that the preset does not take.
+    pub(crate) fn check(&self) -> Result<()> {
+        use Preset::{Claims, Paper, Quick, Real};
+        let arguments: [(&str, bool, &[Preset]); 10] = [
+            ("--world", !self.world.is_easy(), &[Quick, Claims]),
+            ("--base", self.base.is_some(), &[Quick, Claims]),
+            ("--jobs", self.jobs.is_some(), &[Quick, Claims]),
+            ("--seeds", self.seeds.is_some(), &[Claims]),
+            ("--only", !self.only.is_empty(), &[Claims, Paper, Real]),
+            ("--report-only", self.report_only, &[Claims, Real]),
+            ("--model", self.model.is_some(), &[Paper, Real]),
+            ("--simulator", self.simulator.is_some(), &[Paper]),
+            ("--data", self.data.is_some(), &[Paper, Real]),
+            ("--smoke", self.smoke, &[Real]),
+        ];
+        for (name, is_given, presets) in arguments {
+            if is_given && !presets.contains(&self.preset) {
+                let takers = presets.iter().filter_map(Preset::to_possible_value);
+                let takers: Vec<String> =
+                    takers.map(|it| format!("`--preset {}`", it.get_name())).collect();
+                let takers = takers.join(" or ");
+                return Err(ReproduceError::arguments(format!("`{name}` goes with {takers}")));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn world() -> impl TypedValueParser<Value = WorldPreset> {

@@ -33,6 +33,7 @@ use self::error::Result;
 ///
 /// Fails on a missing base model, an output directory that is not ours, or any failing stage.
 pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
+    args.check()?;
     match args.preset {
         Preset::Quick | Preset::Claims => claims::command(args, context),
         Preset::Paper => paper::command(args, context),

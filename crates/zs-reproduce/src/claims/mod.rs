@@ -87,18 +87,6 @@ fn chosen(args: &ReproduceArgs, components: &Components) -> Result<ClaimsPreset>
     if args.preset == Preset::Claims {
         return preset(args.world, components);
     }
-    let refused = [
-        ("--seeds", args.seeds.is_some()),
-        ("--only", !args.only.is_empty()),
-        ("--report-only", args.report_only),
-        ("--model", args.model.is_some()),
-        ("--simulator", args.simulator.is_some()),
-        ("--data", args.data.is_some()),
-    ];
-    if let Some((name, _)) = refused.into_iter().find(|it| it.1) {
-        let problem = format!("`{name}` goes with `--preset claims` or `--preset paper`");
-        return Err(ReproduceError::arguments(problem));
-    }
     let base = match &args.config {
         Some(path) => load(path, components)?,
         None => quick_config(args.world, components)?,

@@ -58,10 +58,6 @@ pub fn runs(components: &Components) -> Result<Vec<PaperRun>> {
 ///
 /// Fails on a missing model or data set, on an unknown run, and where a run fails.
 pub fn command(args: &ReproduceArgs, context: &RunContext) -> Result<()> {
-    if !args.world.is_easy() {
-        let problem = "`--world` goes with `--preset quick` or `--preset claims`";
-        return Err(ReproduceError::arguments(problem.to_owned()));
-    }
     let given = |what: &Option<PathBuf>, name: &str| {
         let problem = || format!("`--preset paper` needs `--{name} DIR`");
         what.clone().ok_or_else(|| ReproduceError::arguments(problem()))

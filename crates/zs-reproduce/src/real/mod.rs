@@ -171,7 +171,7 @@ fn carry_out(stage: &Stage, context: &RunContext) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    Err(failed(format!("the command below ended with {status}; the same call goes on from there")))
+    Err(failed(format!("ended with {status}; repeat the call to resume")))
 }
 
 /// The command as it would be typed.

@@ -15,7 +15,7 @@ use zs_trainer::files::{RunDir, SUMMARY};
 use zs_trainer::trajectories::TrajectoryManifest;
 
 use super::charts::{Curve, learning};
-use super::stages::{ARMS, Plan, Stage, evaluation_name};
+use super::stages::{ARMS, BASE, Plan, Stage, evaluation_name};
 use crate::Environment;
 use crate::error::Result;
 use crate::page::{self, Figure, template};
@@ -225,7 +225,7 @@ impl BaseModel {
 /// The finished evaluations on a test set, in the order of [`ARMS`].
 fn answers(plan: &Plan<'_>, test: &str) -> Result<Vec<Answers>> {
     let mut answers = Vec::new();
-    for (arm, _, methods) in ARMS {
+    for (arm, methods) in ARMS {
         for method in methods {
             let dir = plan.out.join(evaluation_name(arm, method, test));
             if !dir.join(SUMMARY).exists() {
@@ -244,7 +244,7 @@ fn answers(plan: &Plan<'_>, test: &str) -> Result<Vec<Answers>> {
 
 /// The comparisons for which both sides are there.
 fn compare(answers: &[Answers], seed: u64) -> Result<Vec<Difference>> {
-    let prompts = answers.iter().filter(|it| it.scores.arm == "base");
+    let prompts = answers.iter().filter(|it| it.scores.arm == BASE);
     let best_prompt = prompts.max_by(|a, b| {
         let f1 = |it: &Answers| it.scores.scores.f1.mean;
         f1(a).total_cmp(&f1(b))

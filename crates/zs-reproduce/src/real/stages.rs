@@ -25,20 +25,24 @@ pub(super) const PROMPT_FILE: &str = "prompt.jinja";
 /// Fraction of the training questions that validate training.
 const VALIDATION_SHARE: &str = "0.1";
 
-/// Policies that are evaluated: name in the report, stage that trains it, methods of `zs eval`.
-pub(super) const ARMS: [(&str, Option<&str>, &[&str]); 4] = [
-    ("base", None, &["direct", "rag", "trained"]),
-    ("cold_start", Some("cold_start"), &["trained"]),
-    ("bm25", Some("bm25"), &["trained"]),
-    ("simulated", Some("simulated"), &["trained"]),
+/// The model itself, among policies.
+pub(super) const BASE: &str = "base";
+
+/// Policies that are evaluated, each named after the stage that trains it, and the methods of `zs eval`.
+pub(super) const ARMS: [(&str, &[&str]); 4] = [
+    (BASE, &["direct", "rag", "trained"]),
+    ("cold_start", &["trained"]),
+    ("bm25", &["trained"]),
+    ("simulated", &["trained"]),
 ];
 
 /// Settings of `--smoke`: every stage, as short as it can be.
-const SMOKE: [(&str, &[&str]); 4] = [
+const SMOKE: [(&str, &[&str]); 5] = [
     ("cold_start", SMOKE_TUNING),
     ("simulator", SMOKE_TUNING),
     ("bm25", SMOKE_TRAINING),
-    ("simulated", SMOKE_SIMULATED),
+    ("simulated", SMOKE_TRAINING),
+    ("simulated", &["engine.sampling.max_new_tokens=16"]),
 ];
 const SMOKE_TUNING: &[&str] =
     &["tuning.steps=2", "tuning.tokens_per_step=200", "tuning.eval_every=2"];
@@ -48,14 +52,6 @@ const SMOKE_TRAINING: &[&str] = &[
     "training.schedule.group_size=2",
     "training.schedule.eval_every=2",
     "training.rollout.max_new_tokens=16",
-];
-const SMOKE_SIMULATED: &[&str] = &[
-    "training.schedule.steps=2",
-    "training.schedule.questions_per_step=2",
-    "training.schedule.group_size=2",
-    "training.schedule.eval_every=2",
-    "training.rollout.max_new_tokens=16",
-    "engine.sampling.max_new_tokens=16",
 ];
 
 /// One command of `zs`.
@@ -150,9 +146,8 @@ impl Plan<'_> {
             self.run("train", "simulated", &[&policy, &on_simulator]),
         ];
         for test in &data.tests {
-            for (arm, trained_by, methods) in ARMS {
-                let model =
-                    trained_by.map_or_else(|| self.model.to_owned(), |it| self.model_of(it));
+            for (arm, methods) in ARMS {
+                let model = if arm == BASE { self.model.to_owned() } else { self.model_of(arm) };
                 stages.extend(methods.iter().map(|it| self.evaluation(arm, it, &model, test)));
             }
         }
@@ -174,9 +169,9 @@ impl Plan<'_> {
         let out = self.place(name);
         let file = self.out.join(format!("run_files/{name}.toml"));
         let mut arguments = words(&[command, &text(&file)]);
-        let smoke = SMOKE.iter().find(|it| self.smoke && it.0 == name).map_or(&[][..], |it| it.1);
+        let smoke = SMOKE.iter().filter(|it| self.smoke && it.0 == name).flat_map(|it| it.1);
         let sets = sets.iter().copied().flatten().cloned();
-        let sets = sets.chain(smoke.iter().map(|it| (*it).to_owned()));
+        let sets = sets.chain(smoke.map(|it| (*it).to_owned()));
         let ours = [format!("out={}", text(&out)), format!("seed={}", self.seed)];
         for set in sets.chain(ours) {
             arguments.extend(["--set".to_owned(), set]);
