@@ -40,6 +40,11 @@ pub(crate) fn python_with(modules: &str) -> Option<String> {
     None
 }
 
+/// Number from the environment.
+pub(crate) fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |it| it.parse().unwrap())
+}
+
 /// Runs the built binary in a directory.
 pub(crate) fn zs(dir: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_zs-under-test"))

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use zs_core::{Domain, StreamKey};
 
-use crate::common::{contents, run_of_six_steps, searcher, tiny_model, zs_ok};
+use crate::common::{contents, number, run_of_six_steps, searcher, tiny_model, zs_ok};
 
 /// A command, and the directory that it writes.
 struct Job {
@@ -55,11 +55,6 @@ const INDEX: &[&str] = &[
     "--out",
     "mnt/index",
 ];
-
-/// Number from the environment.
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |it| it.parse().unwrap())
-}
 
 /// Everything that the commands read; `mnt` is the folder that they write to.
 fn inputs(dir: &Path) {

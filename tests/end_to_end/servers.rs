@@ -7,12 +7,14 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rand::RngExt;
 use serde_json::Value;
+use zs_core::{Domain, StreamKey};
 use zs_search::http::testing::{CannedResponse, Received, TestServer};
 
-use crate::common::{assert_same_files, tiny_model, train_toml};
+use crate::common::{assert_same_files, number, tiny_model, train_toml};
 
 /// Variable of the admin's key, and the key.
 const KEY: (&str, &str) = ("ZS_TEST_ADMIN_TOKEN", "s3cret");
@@ -164,6 +166,60 @@ fn two_servers_write_the_bytes_of_a_local_run() {
     let mismatch = last[&format!("servers/{}/probe_k3", servers[0].address)];
     assert!((0.0..1e-8).contains(&mismatch), "{mismatch}");
     // Only the weights of the last step are kept.
+    let kept = fs::read_dir(dir.join("weights")).unwrap();
+    let kept: Vec<_> = kept.map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(kept, ["step-3"]);
+}
+
+/// The trainer is killed at random moments, `ZS_TEST_KILLS` times, over servers that stay.
+#[test]
+fn a_killed_trainer_comes_to_the_bytes_of_a_local_run() {
+    let scratch = tempfile::tempdir().unwrap();
+    let dir = scratch.path();
+    tiny_model(1).save(&dir.join("model")).unwrap();
+    fs::create_dir(dir.join("weights")).unwrap();
+    let checkpoints = "[training.checkpoints]\nevery = 1\n";
+    let file = |out: &str, urls: &[String]| {
+        let text = format!("{}{checkpoints}", run_toml(out, urls, ""));
+        fs::write(dir.join(format!("{out}.toml")), text).unwrap();
+    };
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zs-under-test"));
+        command.current_dir(dir).env(KEY.0, KEY.1).args(arguments);
+        command
+    };
+    file("local", &[]);
+    assert!(command(&["train", "local.toml"]).output().unwrap().status.success());
+    let servers = [Served::start(dir, "model"), Served::start(dir, "model")];
+    file("fleet", &servers.each_ref().map(Served::url));
+    let start = Instant::now();
+    assert!(command(&["train", "fleet.toml"]).output().unwrap().status.success());
+    let took = start.elapsed();
+    let num_kills = number("ZS_TEST_KILLS", 2);
+    let key = StreamKey::new(number("ZS_TEST_SEED", 1));
+    let mut num_killed = 0;
+    for attempt in 0.. {
+        assert_same_files(&dir.join("local"), &dir.join("fleet"));
+        if num_killed == num_kills {
+            break;
+        }
+        fs::remove_dir_all(dir.join("fleet")).unwrap();
+        let moment: f64 = StreamKey { step: attempt, ..key }.rng(Domain::Corpus).random();
+        let mut child = command(&["train", "fleet.toml"]).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(took.mul_f64(moment));
+        child.kill().unwrap();
+        num_killed += u64::from(child.wait().unwrap().code().is_none());
+        let again: &[&str] = match dir.join("fleet/config.toml").exists() {
+            true => &["train", "--resume", "fleet"],
+            false => &["train", "fleet.toml"],
+        };
+        if !dir.join("fleet/summary.json").exists() {
+            let output = command(again).output().unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "after {num_killed} kills: {stderr}");
+        }
+    }
+    // A killed process leaves no weights behind for ever.
     let kept = fs::read_dir(dir.join("weights")).unwrap();
     let kept: Vec<_> = kept.map(|it| it.unwrap().file_name()).collect();
     assert_eq!(kept, ["step-3"]);
